@@ -1,0 +1,1 @@
+"""Architectures: nn.Modules, tensors in, one dataclass out."""

@@ -1,0 +1,50 @@
+"""What each architecture's forward returns: one dataclass each, tensors with their shapes.
+
+Legend: B batch, T time, V vocabulary, D width, P patches, M mel bins, K codebooks, E entries of a codebook.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class ThinkerOutput:
+    """logits (B, T, V); hidden (B, T, D), after the final norm."""
+
+    logits: Tensor
+    hidden: Tensor
+
+
+@dataclass(slots=True)
+class VisionOutput:
+    """cls (B, 1, D) and grid (B, P, D), both after the final norm; P patches in reading order."""
+
+    cls: Tensor
+    grid: Tensor
+
+
+@dataclass(slots=True)
+class AudioOutput:
+    """hidden (B, T, D) after the final norm; lengths (B) of valid frames; logits (B, T, characters) of the CTC head."""
+
+    hidden: Tensor
+    lengths: Tensor
+    logits: Tensor
+
+
+@dataclass(slots=True)
+class CodecOutput:
+    """mel (B, T, M) rebuilt; codes (B, T', K) long; commitment: scalar loss."""
+
+    mel: Tensor
+    codes: Tensor
+    commitment: Tensor
+
+
+@dataclass(slots=True)
+class TalkerOutput:
+    """logits (B, T, K, E) of each frame's codes; stop (B, T): logit that the utterance ends with this frame."""
+
+    logits: Tensor
+    stop: Tensor

@@ -1,0 +1,108 @@
+"""The Thinker: a decoder-only language model over one sequence of image, audio and text tokens.
+
+Pre-RMSNorm blocks with rotary causal attention and SwiGLU, final norm, linear head (Llama's shape, Touvron et al. 2023,
+arXiv:2302.13971).
+
+Legend: B batch, T time, D width, V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from muomni.models.outputs import ThinkerOutput
+from muomni.nn.attention import Attention
+from muomni.nn.cache import KVCache
+from muomni.nn.initialise import initialise
+from muomni.nn.mlp import SwiGLU
+from muomni.nn.norm import RMSNorm
+from muomni.nn.rope import Rope
+from muomni.nn.transformer import Block, Transformer
+
+
+class Thinker(nn.Module):
+    """Decoder-only LM.
+
+    Args:
+        vocab_size: V. dim: D. num_layers, num_heads, num_kv_heads, ff_dim: shape of the blocks.
+        max_length: longest sequence it is made for, in tokens.
+        rope_theta, rope_scaling, norm_eps, qk_norm, window, tied, dropout: see the layers.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        num_kv_heads: int,
+        ff_dim: int,
+        max_length: int,
+        rope_theta: float = 10000.0,
+        rope_scaling: float = 1.0,
+        norm_eps: float = 1e-5,
+        qk_norm: bool = False,
+        window: int | None = None,
+        tied: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.vocab_size, self.dim, self.max_length = vocab_size, dim, max_length
+        self.num_layers, self.num_kv_heads, self.head_dim = num_layers, num_kv_heads, dim // num_heads
+        self.embedding = nn.Embedding(vocab_size, dim)
+        self.rope = Rope(self.head_dim, theta=rope_theta, scaling=rope_scaling)
+        blocks = [
+            Block(
+                attention=Attention(
+                    dim, heads=num_heads, kv_heads=num_kv_heads, causal=True, qk_norm=qk_norm, window=window
+                ),
+                mlp=SwiGLU(dim, hidden=ff_dim),
+                norm=lambda: RMSNorm(dim, eps=norm_eps),
+                dropout=dropout,
+            )
+            for _ in range(num_layers)
+        ]
+        self.transformer = Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))
+        self.head = nn.Linear(dim, vocab_size, bias=False)
+        initialise(self, num_layers=num_layers)
+        if tied:
+            self.head.weight = self.embedding.weight
+
+    def forward(
+        self,
+        ids: Tensor | None = None,
+        embeddings: Tensor | None = None,
+        *,
+        positions: Tensor | None = None,
+        keep: Tensor | None = None,
+        cache: KVCache | None = None,
+        last_only: bool = False,
+    ) -> ThinkerOutput:
+        """Read ids (B, T) or embeddings (B, T, D).
+
+        positions: (T) or (B, T); default: from the cache's position on. keep: (B, T) bool, False for padding.
+        cache: read behind what it holds; its position moves on. last_only: logits of the last token alone.
+        """
+        if (ids is None) == (embeddings is None):
+            raise ValueError("Thinker.forward takes ids or embeddings, one of the two")
+        x = self.embedding(ids) if embeddings is None else embeddings
+        if positions is None:
+            start = 0 if cache is None else cache.position
+            positions = torch.arange(start, start + x.shape[1], device=x.device)
+        hidden = self.transformer(x, rope=self.rope(positions), keep=keep, cache=cache)
+        if last_only:
+            hidden = hidden[:, -1:]
+        return ThinkerOutput(logits=self.head(hidden), hidden=hidden)
+
+    def new_cache(self, batch_size: int, capacity: int | None = None, *, dtype: torch.dtype | None = None) -> KVCache:
+        """An empty cache that fits this model, on its device; capacity defaults to `max_length`."""
+        weight = self.embedding.weight
+        return KVCache(
+            num_layers=self.num_layers,
+            batch_size=batch_size,
+            num_kv_heads=self.num_kv_heads,
+            capacity=capacity or self.max_length,
+            head_dim=self.head_dim,
+            dtype=dtype or weight.dtype,
+            device=weight.device,
+        )

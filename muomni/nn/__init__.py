@@ -1,0 +1,1 @@
+"""Pure layers: torch only; no configuration, I/O, logging or global state."""

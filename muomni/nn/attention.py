@@ -1,0 +1,99 @@
+"""Grouped-query attention over torch's fused kernel.
+
+Legend: B batch, T new tokens, S all tokens (cached and new), D width, H query heads, G key-value heads, K head width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from muomni.nn.cache import KVCache
+from muomni.nn.norm import RMSNorm
+from muomni.nn.rope import rotate
+
+
+def causal_mask(length: int, total: int, *, window: int | None, device: torch.device) -> Tensor:
+    """(length, total) bool, True where the i-th of the last `length` of `total` tokens may look (window: itself and
+    the `window - 1` before it)."""
+    query = torch.arange(total - length, total, device=device)[:, None]
+    key = torch.arange(total, device=device)[None]
+    seen = key <= query
+    return seen if window is None else seen & (key > query - window)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with fewer key-value heads (GQA, Ainslie et al. 2023, arXiv:2305.13245).
+
+    Args:
+        dim: width D. heads: H; kv_heads: G, a divisor of H.
+        causal: a token sees itself and what stands before it.
+        bias: biases on both projections.
+        qk_norm: RMSNorm on every query and key head (Dehghani et al. 2023, arXiv:2302.05442).
+        window: a causal token sees at most this many tokens, itself included; None is all.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        kv_heads: int,
+        causal: bool,
+        bias: bool = False,
+        qk_norm: bool = False,
+        window: int | None = None,
+    ) -> None:
+        super().__init__()
+        if dim % heads or heads % kv_heads:
+            raise ValueError(f"attention: width {dim} / heads {heads} / kv_heads {kv_heads} do not divide each other")
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
+        self.causal, self.window = causal, window
+        self.qkv = nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=bias)
+        self.out = nn.Linear(dim, dim, bias=bias)
+        self.query_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity()
+        self.key_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rope: tuple[Tensor, Tensor] | None = None,
+        keep: Tensor | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """x (B, T, D) -> (B, T, D).
+
+        rope: cos and sin of the new tokens. keep: (B, T) bool, True for real tokens (without a cache; a cache brings its
+        own). A masked-out query row may hold anything, never NaN.
+        """
+        B, T, _ = x.shape
+        H, G, K = self.heads, self.kv_heads, self.head_dim
+        query, key, value = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2).split((H, G, G), dim=1)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if rope is not None:
+            query, key = rotate(query, *rope), rotate(key, *rope)
+        if cache is not None:
+            key, value = cache.append(layer, key, value)
+            keep = cache.keep[:, : key.shape[2]] if cache.ragged else None
+        mask, is_causal = self._mask(T, key.shape[2], keep, x.device)
+        mixed = F.scaled_dot_product_attention(
+            query, key, value.to(query.dtype), attn_mask=mask, is_causal=is_causal, enable_gqa=H != G
+        )
+        return self.out(mixed.transpose(1, 2).reshape(B, T, H * K))
+
+    def _mask(self, T: int, S: int, keep: Tensor | None, device: torch.device) -> tuple[Tensor | None, bool]:
+        """The cheapest mask that says the same: none, the kernel's causal flag, or a (B, 1, T, S) boolean."""
+        if not self.causal:
+            return (None if keep is None else keep[:, None, None]), False
+        if keep is None and self.window is None:
+            if T == 1:
+                return None, False
+            if T == S:
+                return None, True
+        mask = causal_mask(T, S, window=self.window, device=device)[None, None]
+        if keep is not None:
+            # The diagonal stays open, so that a padded query row is not a softmax over nothing (NaN).
+            own = torch.eye(S, dtype=torch.bool, device=device)[S - T :]
+            mask = (mask & keep[:, None, None]) | own
+        return mask, False

@@ -1,0 +1,65 @@
+"""The pre-norm residual block and a stack of them: every network of muomni is made of these.
+
+Legend: B batch, T time, D width.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from muomni.nn.cache import KVCache
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)). The parts come from outside: the choice is theirs."""
+
+    def __init__(self, *, attention: nn.Module, mlp: nn.Module, norm: Callable[[], nn.Module], dropout: float) -> None:
+        super().__init__()
+        self.attention_norm, self.mlp_norm = norm(), norm()
+        self.attention, self.mlp = attention, mlp
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rope: tuple[Tensor, Tensor] | None = None,
+        keep: Tensor | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """x (B, T, D) -> (B, T, D); the options go to the attention."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), rope=rope, keep=keep, cache=cache, layer=layer))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class Transformer(nn.Module):
+    """Blocks in a row and a final norm."""
+
+    def __init__(self, blocks: list[nn.Module], *, norm: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rope: tuple[Tensor, Tensor] | None = None,
+        keep: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """x (B, T, D) -> (B, T, D). With a cache, its position moves on by T."""
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rope=rope, keep=keep, cache=cache, layer=layer)
+        if cache is not None:
+            cache.advance(x.shape[1])
+        return self.norm(x)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile every `Block` of a model in place (state-dict keys stay): small graphs, shared by all layers, dynamic
+    in batch and time, cheap to build beside a whole-graph compile."""
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.compile(dynamic=None)
