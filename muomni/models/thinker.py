@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.models.outputs import ThinkerOutput
+from muomni.models.part import part
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.initialise import initialise
@@ -19,6 +20,7 @@ from muomni.nn.rope import Rope
 from muomni.nn.transformer import Block, Transformer
 
 
+@part("thinker")
 class Thinker(nn.Module):
     """Decoder-only LM.
 

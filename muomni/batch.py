@@ -1,0 +1,81 @@
+"""Typed batches: the seam between datamodules and stages.
+
+Legend: B batch, T tokens or frames, C characters, M mel bins, N images, A audios, H height, W width.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+class _Movable:
+    """Moves every tensor field; other fields stay."""
+
+    __slots__ = ()
+
+    def _map(self, change: Any) -> Self:
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                setattr(self, field.name, change(value))
+        return self
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
+        """Move to a device, in place; gives itself."""
+        return self._map(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Pin every tensor, for the loader's copy to a GPU; gives itself."""
+        return self._map(Tensor.pin_memory)
+
+
+@dataclass(slots=True)
+class TextBatch(_Movable):
+    """ids (B, T) long; targets (B, T) long, IGNORE where nothing is predicted; lengths (B) of the real tokens."""
+
+    ids: Tensor
+    targets: Tensor
+    lengths: Tensor
+    kinds: list[str]
+    floors: Tensor
+    """(B) double: minus the log-probability of the document under the generator, in nats; NaN where unknown."""
+    sample_ids: list[str]
+
+
+@dataclass(slots=True)
+class ImageTextBatch(_Movable):
+    """images (B, 3, H, W) float; ids (B, T) long padded with PAD; lengths (B)."""
+
+    images: Tensor
+    ids: Tensor
+    lengths: Tensor
+    sample_ids: list[str]
+
+
+@dataclass(slots=True)
+class SpeechBatch(_Movable):
+    """mel (B, T, M) log-mel; mel_lengths (B); characters (B, C) long, 0-padded; character_lengths (B); speakers (B) long."""
+
+    mel: Tensor
+    mel_lengths: Tensor
+    characters: Tensor
+    character_lengths: Tensor
+    speakers: Tensor
+    texts: list[str]
+    sample_ids: list[str]
+
+
+@dataclass(slots=True)
+class OmniBatch(_Movable):
+    """ids, targets (B, T); lengths (B); images (N, 3, H, W) and mel (A, T, M) + mel_lengths (A) in order of their slots."""
+
+    ids: Tensor
+    targets: Tensor
+    lengths: Tensor
+    images: Tensor | None
+    mel: Tensor | None
+    mel_lengths: Tensor | None
+    tasks: list[str]
+    sample_ids: list[str]

@@ -1,0 +1,184 @@
+"""Export folders: what a stage hands over and what inference loads.
+
+    model.yaml          format, facts (stage, frontends, fingerprints) and, for each part, its name and options
+    model.safetensors   tensors, keys `<part>.<state-dict key>`
+    <files>             tokenizer.model and the like, as they are
+
+Loading is strict: a missing, unexpected or mis-shaped key is an error that names it. Nothing in a folder is executed:
+a part's class is looked up in `muomni.models.part.PARTS`.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import muomni.models  # noqa: F401  (registers every part)
+from muomni.models.part import PARTS
+
+FORMAT = 1
+
+
+@dataclass(slots=True)
+class Export:
+    """A loaded export: parts by name (in eval mode), facts, and its folder."""
+
+    parts: dict[str, nn.Module]
+    facts: dict[str, Any]
+    folder: Path
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The tokenizer's file. Raises FileNotFoundError where the export has none."""
+        path = self.folder / "tokenizer.model"
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.folder}: this export has no tokenizer.model")
+        return path
+
+
+def weights_fingerprint(module: nn.Module) -> str:
+    """sha256 (16 hex digits) over names, shapes and bytes of a module's state: equal only for equal weights."""
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_export(
+    folder: Path | str, parts: Mapping[str, nn.Module], *, facts: Mapping[str, Any], files: Mapping[str, Path]
+) -> Path:
+    """Write an export folder, whole or not at all: a temporary folder beside it takes its place at the end.
+
+    parts: name -> a module registered with `@part`. facts: plain data. files: name in the folder -> file to copy.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    described: dict[str, Any] = {}
+    for name, module in parts.items():
+        described[name] = {"part": module.part_name, "options": module.options}
+        for key, value in module.state_dict().items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise ValueError(f"{folder}: {name}.{key} holds NaN or Inf; a broken model is not exported")
+            tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
+    document = {"format": FORMAT, "facts": dict(facts), "parts": described}
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)
+        save_file(tensors, temporary / "model.safetensors")
+        (temporary / "model.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+        for name, source in files.items():
+            shutil.copyfile(source, temporary / name)
+        _replace_folder(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return folder
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """Put `new` at `target`; what stood there goes away last."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def is_export(folder: Path | str) -> bool:
+    """Whether a folder holds a finished export."""
+    return (Path(folder) / "model.yaml").is_file() and (Path(folder) / "model.safetensors").is_file()
+
+
+def list_exports(root: Path | str) -> list[Path]:
+    """Exports directly under a folder, by name."""
+    root = Path(root)
+    return sorted(path for path in root.iterdir() if is_export(path)) if root.is_dir() else []
+
+
+def read_description(folder: Path | str) -> dict[str, Any]:
+    """model.yaml of an export, checked. Raises FileNotFoundError or ValueError naming the file."""
+    path = Path(folder) / "model.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: no export here (no model.yaml)")
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"{path}: not an export of format {FORMAT}")
+    return document
+
+
+def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Export:
+    """Rebuild the parts of an export (all, or the named ones), in eval mode, on the CPU."""
+    folder = Path(folder)
+    document = read_description(folder)
+    described: dict[str, Any] = document["parts"]
+    wanted = list(described) if parts is None else list(parts)
+    missing = [name for name in wanted if name not in described]
+    if missing:
+        raise ValueError(f"{folder}: this export has no part {missing[0]!r}; it holds {', '.join(described)}")
+    weights = folder / "model.safetensors"
+    try:
+        tensors = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{weights}: cannot be read ({error}); the export is damaged, train it again") from error
+    surplus = [key for key in tensors if key.split(".", 1)[0] not in described]
+    if surplus:
+        raise ValueError(f"{weights}: unexpected key {surplus[0]!r}")
+    built = {}
+    for name in wanted:
+        state = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        built[name] = build_part(described[name], where=f"{folder}/model.yaml, part {name!r}")
+        load_strictly(built[name], state, where=f"{weights}, part {name!r}")
+        built[name].eval()
+    return Export(parts=built, facts=document["facts"], folder=folder)
+
+
+def build_part(description: Mapping[str, Any], *, where: str) -> nn.Module:
+    """Build a part from its name and options; `where` goes into the error."""
+    kind = description.get("part")
+    if kind not in PARTS:
+        raise ValueError(f"{where}: unknown kind of part {kind!r}; known: {', '.join(sorted(PARTS))}")
+    try:
+        return PARTS[kind](**description.get("options", {}))
+    except TypeError as error:
+        raise ValueError(f"{where}: options do not fit {kind}: {error}") from error
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Load a state dict whose keys and shapes must be the module's own; the first that differ are named."""
+    own = module.state_dict()
+    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or surplus:
+        raise ValueError(f"{where}: missing keys {missing[:3]}, unexpected keys {surplus[:3]}")
+    for key, value in own.items():
+        if state[key].shape != value.shape:
+            raise ValueError(f"{where}: {key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}")
+    module.load_state_dict(dict(state))
+
+
+def check_same(facts: Mapping[str, Any], expected: Mapping[str, Any], *, where: str) -> None:
+    """Each expected fact must stand in `facts` with the same value: tokenizer, mel, image and codec of a hand-over.
+
+    Raises ValueError naming the fact and both values.
+    """
+    for key, value in expected.items():
+        if facts.get(key) != value:
+            raise ValueError(
+                f"{where}: {key} differs: it was trained with {facts.get(key)!r}, this run has {value!r}; "
+                "train both with the same settings, or remove the export to train it again"
+            )

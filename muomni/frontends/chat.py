@@ -1,0 +1,144 @@
+"""Messages -> ids, targets and media slots. The only prompt format of the project:
+
+    first turn    [image slots][audio slots] BOS [<system> text] <user> question <assistant> answer EOS
+    later turns   [image slots][audio slots] <user> question <assistant> answer EOS
+
+A media slot is the id IMAGE or AUDIO repeated once a media token; the model overwrites their embeddings in order. A
+message is {"role", "content"}, content a string or a list of parts: {"type": "text", "text"}, {"type": "image", "image"},
+{"type": "audio", "audio"}, and from the assistant {"type": "speech", "text"}, which is text that shall be spoken.
+
+Shapes: T tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, SYSTEM, USER
+
+Message = Mapping[str, Any]
+_TEXT_PARTS = {"user": ("text",), "assistant": ("text", "speech"), "system": ("text",)}
+
+
+@dataclass(slots=True, kw_only=True)
+class ChatSequence:
+    """One conversation for the Thinker."""
+
+    ids: Tensor  # T int64, media slots included
+    targets: Tensor  # T int64: the token that position t shall predict, -100 where there is no loss
+    images: list[Any] = field(default_factory=list)  # what "image" parts held, in order of their slots
+    audios: list[Any] = field(default_factory=list)  # what "audio" parts held, in order of their slots
+
+
+def media_of(messages: Sequence[Message]) -> tuple[list[Any], list[Any]]:
+    """The images and the audios of a conversation, in the order of their slots: what has to be loaded before encoding."""
+    images = [part["image"] for message in messages for part in _parts(message) if part["type"] == "image"]
+    audios = [part["audio"] for message in messages for part in _parts(message) if part["type"] == "audio"]
+    return images, audios
+
+
+def encode_messages(
+    tokenizer: Tokenizer, messages: Sequence[Message], *, image_tokens: int, audio_tokens: Sequence[int]
+) -> ChatSequence:
+    """A whole conversation, for training: the loss falls on the assistants' tokens and their EOS only.
+
+    `image_tokens`: slots of each image. `audio_tokens`: slots of each audio, in order.
+    Raises ValueError for roles out of order, unknown parts, or a count of audios that differs from `audio_tokens`.
+    """
+    return _encode(tokenizer, messages, image_tokens, audio_tokens, first=True, prompt=False)
+
+
+def encode_prompt(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    *,
+    image_tokens: int,
+    audio_tokens: Sequence[int],
+    first: bool = True,
+) -> ChatSequence:
+    """A conversation that the model continues: it ends with the user's turn, then `<assistant>`. No loss anywhere.
+
+    `first=False`: further turns of a conversation that the cache already holds, without BOS.
+    """
+    return _encode(tokenizer, messages, image_tokens, audio_tokens, first=first, prompt=True)
+
+
+def _encode(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    image_tokens: int,
+    audio_tokens: Sequence[int],
+    *,
+    first: bool,
+    prompt: bool,
+) -> ChatSequence:
+    images, audios = media_of(messages)
+    if len(audios) != len(audio_tokens):
+        raise ValueError(f"chat: {len(audios)} audios in the messages, but token counts of {len(audio_tokens)}")
+    counts = iter(audio_tokens)
+    ids: list[int] = []
+    learnt: list[bool] = []  # whether the token at this place is predicted with a loss
+
+    def put(tokens: list[int], *, loss: bool = False) -> None:
+        ids.extend(tokens)
+        learnt.extend([loss] * len(tokens))
+
+    system, turns = _split_system(messages)
+    opening = ([BOS] if first else []) + ([SYSTEM, *tokenizer.encode(system)] if system else [])
+    for place, message in enumerate(turns):
+        if message["role"] == "user":
+            kinds = [part["type"] for part in _parts(message)]
+            put([IMAGE] * (image_tokens * kinds.count("image")))
+            for _ in range(kinds.count("audio")):
+                put([AUDIO] * next(counts))
+            put((opening if place == 0 else []) + [USER, *tokenizer.encode(text_of(message)), ASSISTANT])
+        else:
+            put([*tokenizer.encode(text_of(message)), EOS], loss=True)
+    _check_order(turns, prompt=prompt)
+    row = torch.tensor(ids, dtype=torch.long)
+    targets = torch.full_like(row, IGNORE)
+    following = torch.tensor(learnt[1:], dtype=torch.bool)
+    targets[:-1][following] = row[1:][following]
+    return ChatSequence(ids=row, targets=targets, images=images, audios=audios)
+
+
+def text_of(message: Message) -> str:
+    """The text parts of a message, joined by spaces."""
+    wanted = _TEXT_PARTS[message["role"]]
+    return " ".join(part["text"] for part in _parts(message) if part["type"] in wanted)
+
+
+def _parts(message: Message) -> list[Mapping[str, Any]]:
+    role, content = message.get("role"), message.get("content")
+    if role not in _TEXT_PARTS:
+        raise ValueError(f"chat: unknown role {role!r}; available: {', '.join(_TEXT_PARTS)}")
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, Sequence):
+        raise ValueError(f"chat: the content of a {role} message must be a string or a list of parts")
+    allowed = _TEXT_PARTS[role] + (("image", "audio") if role == "user" else ())
+    for part in content:
+        kind = part.get("type")
+        if kind not in allowed:
+            raise ValueError(f"chat: a {role} message cannot hold a part of type {kind!r}; available: {', '.join(allowed)}")
+        if ("text" if kind == "speech" else kind) not in part:
+            raise ValueError(f"chat: a part of type {kind!r} lacks its key {'text' if kind == 'speech' else kind!r}")
+    return list(content)
+
+
+def _split_system(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
+    if messages and messages[0]["role"] == "system":
+        return text_of(messages[0]), messages[1:]
+    return "", messages
+
+
+def _check_order(turns: Sequence[Message], *, prompt: bool) -> None:
+    roles = [message["role"] for message in turns]
+    expected = [("user", "assistant")[place % 2] for place in range(len(roles))]
+    last = "user" if prompt else "assistant"
+    if not roles or roles != expected or roles[-1] != last:
+        raise ValueError(f"chat: the turns must alternate user, assistant and end with the {last}, not {roles}")

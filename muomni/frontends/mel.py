@@ -1,0 +1,109 @@
+"""Waveform -> mel spectrogram, at any hop: 100 Hz for the audio encoder and the codec, 12.5 Hz for the reference codec.
+
+Frames are centred and exactly floor(N / hop) (a plain centred STFT gives one more). The border is padded by zeros, so
+that zero padding at the end of a clip never changes one of its frames: a batch equals its clips one by one.
+
+The magnitude is divided by half the window's sum: a full-scale sine reads 1 whatever n_fft and window are, and one pair
+of constants brings the log to about zero mean and unit variance.
+
+Shapes: B clips, N samples, T frames, M mel bins, F = n_fft // 2 + 1 frequencies.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torchaudio
+from torch import Tensor
+
+LOG_MEAN = -7.0  # of log mel magnitudes of speech, measured over recorded and synthetic voices
+LOG_STD = 2.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MelSpec:
+    """What a mel spectrogram is made of. Saved with every export; two specs that differ do not mix."""
+
+    sample_rate: int  # Hz
+    hop: int  # samples between frames
+    n_fft: int  # samples of a transform
+    win: int  # samples of the Hann window, at most n_fft
+    bins: int  # M
+    f_min: float  # Hz
+    f_max: float  # Hz, at most half the sample rate
+    log: bool  # scaled log magnitudes, or plain magnitudes
+    floor: float  # the smallest magnitude before the log
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hop <= self.win <= self.n_fft:
+            raise ValueError(f"mel: 0 < hop <= win <= n_fft is needed, not hop={self.hop} win={self.win} n_fft={self.n_fft}")
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ValueError(f"mel: 0 <= f_min < f_max <= {self.sample_rate / 2} is needed, not {self.f_min}, {self.f_max}")
+        if self.floor <= 0:
+            raise ValueError(f"mel: floor must be above 0, not {self.floor}")
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop
+
+    def facts(self) -> dict[str, int | float | bool]:
+        """The spec as plain values, for an export and for comparing."""
+        return asdict(self)
+
+    def num_frames(self, samples: int) -> int:
+        """Frames of a clip of so many samples."""
+        return samples // self.hop
+
+
+def mel_filters(spec: MelSpec) -> Tensor:
+    """Triangular mel filters (F, M). Raises ValueError where n_fft is too small, so that a filter would be empty."""
+    filters = torchaudio.functional.melscale_fbanks(
+        spec.n_fft // 2 + 1, spec.f_min, spec.f_max, spec.bins, spec.sample_rate, norm=None, mel_scale="slaney"
+    )
+    empty = int((filters.sum(0) == 0).sum())
+    if empty:
+        raise ValueError(f"mel: {empty} of {spec.bins} filters are empty at n_fft={spec.n_fft}; raise n_fft or lower bins")
+    return filters
+
+
+def normalise_log(magnitude: Tensor, floor: float) -> Tensor:
+    """Magnitudes -> log, scaled to about zero mean and unit variance."""
+    return (magnitude.clamp_min(floor).log() - LOG_MEAN) / LOG_STD
+
+
+def denormalise_log(mel: Tensor) -> Tensor:
+    """The inverse of `normalise_log`."""
+    return (mel * LOG_STD + LOG_MEAN).exp()
+
+
+class LogMel:
+    """Callable: waveform (N,) or (B, N) -> mel (T, M) or (B, T, M), T = floor(N / hop), float32."""
+
+    def __init__(self, spec: MelSpec) -> None:
+        self.spec = spec
+        self.filters = mel_filters(spec)  # F M
+        self.window = torch.hann_window(spec.win)
+        self.scale = 2.0 / float(self.window.sum())
+
+    def __call__(self, waveform: Tensor) -> Tensor:
+        """Raises ValueError for a clip shorter than one hop and for samples that are not finite."""
+        spec = self.spec
+        if waveform.dim() not in (1, 2):
+            raise ValueError(f"mel: a waveform (N,) or (B, N) is needed, not the shape {tuple(waveform.shape)}")
+        frames = spec.num_frames(waveform.shape[-1])
+        if frames == 0:
+            raise ValueError(
+                f"the clip is too short: {waveform.shape[-1]} samples at {spec.sample_rate} Hz, "
+                f"one frame needs {spec.hop}"
+            )
+        if not bool(torch.isfinite(waveform).all()):
+            raise ValueError("mel: the waveform holds NaN or Inf")
+        clips = waveform.float().reshape(-1, waveform.shape[-1])
+        window, filters = self.window.to(clips.device), self.filters.to(clips.device)
+        spectrum = torch.stft(
+            clips, spec.n_fft, spec.hop, spec.win, window, center=True, pad_mode="constant", return_complex=True
+        )[..., :frames]  # B F T
+        mel = (spectrum.abs().transpose(1, 2) @ filters) * self.scale  # B T M
+        if spec.log:
+            mel = normalise_log(mel, spec.floor)
+        return mel if waveform.dim() == 2 else mel[0]

@@ -1,0 +1,127 @@
+"""Text <-> ids by SentencePiece BPE.
+
+`encode` puts a space before the text, so pieces of separately encoded segments are those of running text:
+encode(a) + encode(b) reads "a b". Nothing is normalised away: decode(encode(text)) == text. Written-out special
+tokens ("<user>") are plain text; only this project's own code can place their ids.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
+
+MAX_LINE_BYTES = 1 << 20
+
+
+class Tokenizer:
+    """A trained SentencePiece model. Picklable; holds no open file."""
+
+    def __init__(self, model: bytes) -> None:
+        """`model`: the content of a SentencePiece model file. Raises ValueError where special tokens have other ids."""
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"not a SentencePiece model: {error}") from error
+        expected = (UNK, BOS, EOS)
+        found = (self._processor.unk_id(), self._processor.bos_id(), self._processor.eos_id())
+        if found != expected:
+            raise ValueError(f"the tokenizer has unk, bos, eos at {found}, muomni needs {expected}: train one by Tokenizer.train")
+
+    @classmethod
+    def train(
+        cls, lines: Iterable[str], vocab_size: int, path: str | Path, *, byte_fallback: bool = True
+    ) -> "Tokenizer":
+        """Learn a BPE vocabulary of exactly `vocab_size` pieces from lines of text and save it at `path` (atomically).
+
+        Digits are always single pieces. Raises ValueError where the text is empty or the vocabulary does not fit it.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = _Buffer()
+        try:
+            sentencepiece.SentencePieceTrainer.Train(
+                sentence_iterator=iter(lines), model_writer=writer, vocab_size=vocab_size, model_type="bpe",
+                byte_fallback=byte_fallback, character_coverage=1.0 if not byte_fallback else 0.9995,
+                normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
+                unk_id=UNK, bos_id=BOS, eos_id=EOS, pad_id=PAD,
+                unk_piece=PIECES[UNK], bos_piece=PIECES[BOS],
+                eos_piece=PIECES[EOS], pad_piece=PIECES[PAD],
+                control_symbols=list(PIECES[PAD + 1 :]),
+                max_sentence_length=MAX_LINE_BYTES, minloglevel=3,
+            )  # fmt: skip
+        except (RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
+            raise ValueError(f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}") from error
+        tokenizer = cls(bytes(writer.content))
+        tokenizer.save(path)
+        return tokenizer
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Read a model file. Raises FileNotFoundError or ValueError, naming it."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no such tokenizer: {path}")
+        try:
+            return cls(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the model file: beside the target first, then renamed."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            temporary.write_bytes(self._model)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @property
+    def vocab_size(self) -> int:
+        """Pieces, special tokens included."""
+        return int(self._processor.vocab_size())
+
+    def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
+        """Text -> ids, on demand between BOS and EOS."""
+        ids: list[int] = self._processor.EncodeAsIds(text)
+        return [BOS] * bos + ids + [EOS] * eos
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Several texts at once."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids -> text; special tokens are left out. Bytes that are no UTF-8 become U+FFFD."""
+        return str(self._processor.DecodeIds([index for index in map(int, ids) if index >= len(PIECES)]))
+
+    def piece(self, index: int) -> str:
+        """The piece of an id, such as `▁the`, `<0x0A>` or `<user>`."""
+        return str(self._processor.IdToPiece(int(index)))
+
+    def fingerprint(self) -> str:
+        """sha256 of the model file, in hexadecimal."""
+        return hashlib.sha256(self._model).hexdigest()
+
+    def __getstate__(self) -> bytes:
+        return self._model
+
+    def __setstate__(self, model: bytes) -> None:
+        self.__init__(model)  # type: ignore[misc]
+
+
+class _Buffer:
+    """What SentencePiece writes its model to."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self.content += data
+        return len(data)

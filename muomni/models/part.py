@@ -1,0 +1,39 @@
+"""The parts that an export can hold: each architecture registers under its name and remembers how it was built.
+
+An export names a part and its options; only names in `PARTS` are ever built from a file (no `_target_`, no import path).
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+PARTS: dict[str, type[nn.Module]] = {}
+
+T = TypeVar("T", bound=type[nn.Module])
+
+
+def part(name: str) -> Callable[[T], T]:
+    """Class decorator: register the class as `name`, and keep its constructor's keyword options in `self.options`."""
+
+    def register(cls: T) -> T:
+        build = cls.__init__
+        signature = inspect.signature(build)
+
+        @functools.wraps(build)
+        def remember(self: nn.Module, *args: Any, **options: Any) -> None:
+            bound = signature.bind(self, *args, **options)
+            bound.apply_defaults()
+            arguments = dict(bound.arguments)
+            arguments.pop("self")
+            build(self, *args, **options)
+            self.options = {key: list(v) if isinstance(v, tuple) else v for key, v in arguments.items()}
+            self.part_name = name
+
+        cls.__init__ = remember  # type: ignore[method-assign]
+        PARTS[name] = cls
+        return cls
+
+    return register

@@ -1,0 +1,80 @@
+"""Muon: momentum orthogonalised by Newton-Schulz steps (Jordan et al. 2024, kellerjordan.github.io/posts/muon), with AdamW
+beside it for vectors, embeddings and heads, as one optimizer, so that a trainer counts one step.
+
+Matrices of the same shape are orthogonalised as one batch. In float32: bfloat16 matmuls are slower on most CPUs.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
+    """(N, rows, columns) -> the nearest semi-orthogonal matrices, singular values in about [0.7, 1.2]."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class MuonAdamW(Optimizer):
+    """Groups with `muon=True` hold matrices and take Muon's step, scaled by 0.2 x sqrt(max side)
+    as in Moonlight (Liu et al. 2025, arXiv:2502.16982), so that AdamW's learning rates fit; the others take AdamW's."""
+
+    def __init__(self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], momentum: float) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": 0.0, "muon": False})
+        others = [group for group in self.param_groups if not group["muon"]]
+        self._adamw = AdamW(others, lr=lr, betas=betas, fused=True) if others else None
+        if self._adamw is not None:
+            # The same dictionaries: a schedule that changes a rate here changes it there.
+            self._adamw.param_groups = others
+            self._adamw.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if group["muon"]:
+                self._muon_step(group)
+        if self._adamw is not None:
+            self._adamw.step()
+        return loss
+
+    def _muon_step(self, group: dict[str, Any]) -> None:
+        by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                by_shape[(parameter.shape[0], parameter[0].numel())].append(parameter)
+        for (rows, columns), parameters in by_shape.items():
+            updates = []
+            for parameter in parameters:
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                buffer = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                updates.append(parameter.grad.lerp(buffer, group["momentum"]).view(rows, columns))
+            scale = 0.2 * max(rows, columns) ** 0.5
+            for parameter, update in zip(parameters, orthogonalise(torch.stack(updates)), strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore both; the inner AdamW looks at the new groups and state."""
+        super().load_state_dict(state_dict)
+        if self._adamw is not None:
+            self._adamw.param_groups = [group for group in self.param_groups if not group["muon"]]
+            self._adamw.state = self.state

@@ -1,0 +1,25 @@
+"""Optimizers as functions of parameter groups; each group's rate is `lr x lr_scale`."""
+
+from typing import Any
+
+import torch
+from torch.optim import AdamW, Optimizer
+
+from muomni.optim.muon import MuonAdamW
+
+
+def adamw(groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float = 1e-8) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), fused: one kernel for all parameters."""
+    for group in groups:
+        group["lr"] = lr * group["lr_scale"]
+    return AdamW(groups, lr=lr, betas=tuple(betas), eps=eps, fused=torch.get_default_dtype() == torch.float32)
+
+
+def muon(
+    groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], momentum: float, adam_ratio: float
+) -> Optimizer:
+    """Muon for the matrices, AdamW at `lr x adam_ratio` for the rest (see muon.py)."""
+    for group in groups:
+        group["muon"] = group["matrices"]
+        group["lr"] = lr * group["lr_scale"] * (1.0 if group["matrices"] else adam_ratio)
+    return MuonAdamW(groups, lr=lr, betas=tuple(betas), momentum=momentum)
