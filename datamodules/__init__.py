@@ -1,0 +1,1 @@
+"""LightningDataModules, their readers and collators, and the embedded world."""

@@ -1,0 +1,162 @@
+"""What every datamodule shares: loaders over resumable orders, test splits by name.
+
+A subclass gives `load(path, split, train)` -> a `SampleSet` and `collate(samples)` -> a batch of muomni/batch.py.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.order import BatchOrder, Draw
+
+
+class SampleSet(Protocol):
+    """Samples by index; `item(index, epoch)` may augment as a function of its arguments alone."""
+
+    def __len__(self) -> int: ...
+
+    def item(self, index: int, epoch: int) -> Any:
+        """The sample `index` as drawn in `epoch`; epoch -1 means: as it is, no augmentation."""
+        ...
+
+
+class _Drawn(Dataset[Any]):
+    """Adapts a SampleSet to a loader whose sampler gives Draws."""
+
+    def __init__(self, samples: SampleSet) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw | int) -> Any:
+        if isinstance(draw, Draw):
+            return self.samples.item(draw.index, draw.epoch)
+        return self.samples.item(draw, -1)
+
+
+class DataModule(LightningDataModule):
+    """Train, validation and test loaders.
+
+    Args:
+        train, val: manifests (None: that task is refused). test: split name -> manifest.
+        splits: {"train": .., "val": .., "test": ..}: keep only rows with that "split" field; None keeps all.
+        batch_size, eval_batch_size, num_workers, seed: of the loaders.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: str | None,
+        val: str | None,
+        test: Mapping[str, str],
+        splits: Mapping[str, str | None] | None = None,
+        batch_size: int,
+        eval_batch_size: int,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.train_path, self.val_path, self.test_paths = train, val, dict(test)
+        self.splits = dict(splits or {})
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.num_workers, self.seed = num_workers, seed
+        self.order: BatchOrder | None = None
+        self._sets: dict[str, SampleSet] = {}
+        self._restored: dict[str, Any] | None = None
+
+    # --- what a subclass gives -----------------------------------------------------------------------------------
+
+    def load(self, path: Path, split: str | None, *, train: bool) -> SampleSet:
+        """Read a manifest; `train` says whether its items are augmented."""
+        raise TypeError(f"{type(self).__name__} does not define load")
+
+    def collate(self, samples: Sequence[Any]) -> Any:
+        """Samples -> one batch."""
+        raise TypeError(f"{type(self).__name__} does not define collate")
+
+    def lengths(self, samples: Any) -> np.ndarray | None:
+        """Length of each training sample, for batches of similar lengths; None: no bucketing."""
+        return None
+
+    def groups(self, samples: Any) -> list[list[int]] | None:
+        """Training samples that stay together in a batch; None: each alone."""
+        return None
+
+    # --- what they share -----------------------------------------------------------------------------------------
+
+    @property
+    def test_splits(self) -> list[str]:
+        """Names of the test splits, in the order of the loaders."""
+        return list(self.test_paths)
+
+    def samples(self, kind: str) -> SampleSet:
+        """The samples of "train", "val" or "test/<name>", read once."""
+        if kind not in self._sets:
+            name = kind.removeprefix("test/")
+            path = self.test_paths[name] if kind.startswith("test/") else getattr(self, f"{kind}_path")
+            if path is None:
+                raise ValueError(f"no {kind} data: give data.{kind}=PATH")
+            split = self.splits.get("test" if kind.startswith("test/") else kind)
+            self._sets[kind] = self.load(Path(path), split, train=kind == "train")
+        return self._sets[kind]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Endless by epochs; position and order are the BatchOrder's."""
+        samples = self.samples("train")
+        if self.order is None:
+            trainer = self.trainer
+            self.order = BatchOrder(
+                len(samples),
+                batch_size=self.batch_size,
+                seed=self.seed,
+                lengths=self.lengths(samples),
+                groups=self.groups(samples),
+                rank=trainer.global_rank if trainer else 0,
+                ranks=trainer.world_size if trainer else 1,
+            )
+            if self._restored is not None:
+                self.order.load_state_dict(self._restored)
+        return self._loader(samples, batch_sampler=self.order)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Held-out data while training."""
+        return self._loader(self.samples("val"), batch_size=self.eval_batch_size)
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader a split."""
+        return [
+            self._loader(self.samples(f"test/{name}"), batch_size=self.eval_batch_size) for name in self.test_splits
+        ]
+
+    def _loader(self, samples: SampleSet, **how: Any) -> DataLoader[Any]:
+        collate: Callable[[Sequence[Any]], Any] = self.collate
+        return DataLoader(
+            _Drawn(samples),
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=False,
+            pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
+            **how,
+        )
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Move a typed batch."""
+        return batch.to(device)
+
+    def count_batch(self) -> None:
+        """Called by the resume callback after every training batch."""
+        if self.order is not None:
+            self.order.count_batch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the data, kept in the checkpoint."""
+        return self.order.state_dict() if self.order is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go to that position when the loader is made."""
+        self._restored = state_dict or None
