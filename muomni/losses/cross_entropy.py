@@ -6,7 +6,8 @@ Legend: B batch, T time, V vocabulary.
 import torch.nn.functional as F
 from torch import Tensor
 
-from muomni.special_tokens import IGNORE
+#: Targets with this value take no part (torch's own default).
+IGNORE = -100
 
 
 def masked_cross_entropy(logits: Tensor, targets: Tensor, *, z_loss: float = 0.0) -> Tensor:

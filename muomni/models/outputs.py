@@ -25,6 +25,15 @@ class VisionOutput:
 
 
 @dataclass(slots=True)
+class TextTowerOutput:
+    """pooled (B, D) of a whole text; tokens (B, T, D), anything where `keep` (B, T) is False. Not normalised."""
+
+    pooled: Tensor
+    tokens: Tensor
+    keep: Tensor
+
+
+@dataclass(slots=True)
 class AudioOutput:
     """hidden (B, T, D) after the final norm; lengths (B) of valid frames; logits (B, T, characters) of the CTC head."""
 

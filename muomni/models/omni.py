@@ -1,0 +1,124 @@
+"""The omni model: a Thinker that also reads projected image and audio tokens.
+
+Its parts are built elsewhere and may be missing; what is missing is named when it is needed.
+
+Legend: B batch, T tokens, N images, A audios, M mel bins, D width of the Thinker, I image side.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from muomni.models.outputs import AudioOutput, ThinkerOutput, VisionOutput
+from muomni.nn.cache import KVCache
+from muomni.special_tokens import AUDIO, IMAGE
+
+
+@dataclass(slots=True)
+class MediaFeatures:
+    """Pooled encoder outputs before their projectors, as `Omni.encode` gives them; a stage may cache them.
+
+    images (N, tokens, width) or None; audios (A, tokens, width) padded or None; audio_lengths (A) in tokens.
+    """
+
+    images: Tensor | None = None
+    audios: Tensor | None = None
+    audio_lengths: Tensor | None = None
+
+
+class Omni(nn.Module):
+    """Thinker + encoders + projectors. Only the Thinker is needed."""
+
+    def __init__(
+        self,
+        *,
+        thinker: nn.Module,
+        vision: nn.Module | None = None,
+        image_projector: nn.Module | None = None,
+        audio: nn.Module | None = None,
+        audio_projector: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.thinker = thinker
+        self.vision, self.image_projector = vision, image_projector
+        self.audio, self.audio_projector = audio, audio_projector
+
+    @property
+    def image_tokens(self) -> int:
+        """Slots of an image; 0 without a vision encoder."""
+        return 0 if self.image_projector is None else self.image_projector.num_tokens
+
+    def encode(
+        self, *, images: Tensor | None = None, mel: Tensor | None = None, mel_lengths: Tensor | None = None
+    ) -> MediaFeatures:
+        """Run the encoders: images (N, 3, I, I), mel (A, frames, M) with mel_lengths (A)."""
+        features = MediaFeatures()
+        if images is not None:
+            if self.vision is None or self.image_projector is None:
+                raise ValueError("this model reads no images: it has no vision encoder (train stage=vision, then omni_sft)")
+            seen: VisionOutput = self.vision(images)
+            features.images = self.image_projector.pool(seen)
+        if mel is not None:
+            if self.audio is None or self.audio_projector is None:
+                raise ValueError("this model hears no audio: it has no audio encoder (train stage=audio, then omni_sft)")
+            heard: AudioOutput = self.audio(mel, mel_lengths)
+            features.audios, features.audio_lengths = self.audio_projector.pool(heard)
+        return features
+
+    def project(self, features: MediaFeatures) -> tuple[Tensor | None, Tensor | None]:
+        """Image tokens and audio tokens in the order of their slots, flat: (slots, D) each, or None."""
+        images = audios = None
+        if features.images is not None:
+            assert self.image_projector is not None
+            images = self.image_projector(features.images).flatten(0, 1)
+        if features.audios is not None:
+            assert self.audio_projector is not None and features.audio_lengths is not None
+            steps = torch.arange(features.audios.shape[1], device=features.audios.device)
+            audios = self.audio_projector(features.audios)[steps < features.audio_lengths[:, None]]
+        return images, audios
+
+    def embed(
+        self,
+        ids: Tensor,
+        *,
+        images: Tensor | None = None,
+        mel: Tensor | None = None,
+        mel_lengths: Tensor | None = None,
+        features: MediaFeatures | None = None,
+    ) -> Tensor:
+        """ids (B, T) with media slots -> embeddings (B, T, D). Media raw (images, mel) or encoded (features), row by row.
+
+        Raises ValueError when slots and media tokens differ in number.
+        """
+        if features is None:
+            features = self.encode(images=images, mel=mel, mel_lengths=mel_lengths)
+        x = self.thinker.embedding(ids)
+        for name, slot, tokens in zip(("image", "audio"), (IMAGE, AUDIO), self.project(features), strict=True):
+            where = ids == slot
+            given = 0 if tokens is None else tokens.shape[0]
+            wanted = int(where.sum())
+            if wanted != given:
+                raise ValueError(f"{wanted} {name} slots in the tokens, but {given} {name} tokens from the media")
+            if tokens is not None:
+                x = x.masked_scatter(where[..., None], tokens.to(x.dtype))
+        return x
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        images: Tensor | None = None,
+        mel: Tensor | None = None,
+        mel_lengths: Tensor | None = None,
+        features: MediaFeatures | None = None,
+        positions: Tensor | None = None,
+        keep: Tensor | None = None,
+        cache: KVCache | None = None,
+        last_only: bool = False,
+    ) -> ThinkerOutput:
+        """Read a sequence of image, audio and text tokens; options as in `Thinker.forward` and `embed`."""
+        x = self.embed(ids, images=images, mel=mel, mel_lengths=mel_lengths, features=features)
+        return self.thinker(
+            embeddings=x, positions=positions, keep=keep, cache=cache, last_only=last_only
+        )

@@ -1,0 +1,108 @@
+"""What carries an encoder's features elsewhere: into the Thinker's embedding space, or into the contrastive one.
+
+Legend: B batch, N tokens, P patches, T audio frames, D width of the encoder, O width of the output, K frames a token.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from muomni.models.outputs import AudioOutput, VisionOutput
+from muomni.models.part import part
+from muomni.nn.patch import gather_cells
+
+IMAGE_TOKENS = ("cls", "grid")
+
+
+def _layers(width: int, hidden: int | None, out: int) -> nn.Module:
+    """One linear map, or two with a GELU between (Liu et al. 2023, arXiv:2310.03744)."""
+    if hidden is None:
+        return nn.Linear(width, out)
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out))
+
+
+@part("image_projector")
+class ImageProjector(nn.Module):
+    """A picture's features -> the Thinker's image tokens.
+
+    Args:
+        dim: D. out_dim: O. hidden: width between two layers, None for a single linear map.
+        image_tokens: "cls", one token; "grid", grid x grid tokens, each of the patches of its cell, side by side.
+        grid: k, tokens a side (with "grid"). cell: patches of a cell, (patches a side / k) ** 2 (1 with "cls").
+    """
+
+    def __init__(
+        self, *, dim: int, out_dim: int, image_tokens: str, grid: int = 1, cell: int = 1, hidden: int | None = None
+    ) -> None:
+        super().__init__()
+        if image_tokens not in IMAGE_TOKENS:
+            raise ValueError(f"image_tokens={image_tokens!r}; available: {', '.join(IMAGE_TOKENS)}")
+        self.image_tokens, self.grid = image_tokens, grid
+        self.num_tokens = 1 if image_tokens == "cls" else grid * grid
+        self.layers = _layers(dim * cell, hidden, out_dim)
+
+    def pool(self, features: VisionOutput) -> Tensor:
+        """The features of each token, before any weight of this module: (B, N, cell * D). They may be cached."""
+        if self.image_tokens == "cls":
+            return features.cls
+        return gather_cells(features.grid, self.grid).flatten(2)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """pooled (B, N, cell * D) -> (B, N, O)."""
+        return self.layers(pooled)
+
+
+@part("audio_projector")
+class AudioProjector(nn.Module):
+    """Audio frames -> the Thinker's audio tokens: K neighbouring frames become one.
+
+    Args:
+        dim: D. out_dim: O. stack: K. hidden: as in `ImageProjector`.
+        characters: number of CTC classes whose log-probabilities join each frame; 0 leaves them out.
+    """
+
+    def __init__(self, *, dim: int, out_dim: int, stack: int, characters: int = 0, hidden: int | None = None) -> None:
+        super().__init__()
+        self.stack, self.characters = stack, characters
+        self.layers = _layers((dim + characters) * stack, hidden, out_dim)
+
+    def num_tokens(self, frames: Tensor) -> Tensor:
+        """Tokens of an audio of so many encoder frames: ceil(frames / K)."""
+        return (frames + self.stack - 1) // self.stack
+
+    def pool(self, features: AudioOutput) -> tuple[Tensor, Tensor]:
+        """(B, ceil(T / K), K * (D + characters)) and the lengths (B) in tokens. Frames past a length become zeros."""
+        x = features.hidden
+        if self.characters:
+            # Probabilities, not their logarithms: bounded, and zero nearly everywhere.
+            x = torch.cat((x, features.logits.float().softmax(dim=-1).to(x.dtype)), dim=-1)
+        B, T, D = x.shape
+        keep = torch.arange(T, device=x.device) < features.lengths[:, None]
+        x = F.pad(x * keep[..., None], (0, 0, 0, -T % self.stack))
+        return x.view(B, -1, self.stack * D), self.num_tokens(features.lengths)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """pooled (B, N, K * (D + characters)) -> (B, N, O)."""
+        return self.layers(pooled)
+
+
+@part("image_head")
+class ImageHead(nn.Module):
+    """A picture's features -> the space shared with captions (contrastive training only).
+
+    Args:
+        dim: D. embed_dim: O. pool: "cls" or "mean" of the patches, for the vector of the whole picture.
+    """
+
+    def __init__(self, *, dim: int, embed_dim: int, pool: str) -> None:
+        super().__init__()
+        if pool not in ("cls", "mean"):
+            raise ValueError(f"image head: pool={pool!r}; available: cls, mean")
+        self.pool = pool
+        self.pooled_head = nn.Linear(dim, embed_dim)
+        self.token_head = nn.Linear(dim, embed_dim)
+
+    def forward(self, features: VisionOutput) -> tuple[Tensor, Tensor]:
+        """(B, O) of the picture and (B, P, O) of its patches; not normalised."""
+        whole = features.cls[:, 0] if self.pool == "cls" else features.grid.mean(dim=1)
+        return self.pooled_head(whole), self.token_head(features.grid)

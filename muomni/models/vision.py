@@ -1,0 +1,73 @@
+"""The picture encoder: a vision transformer that gives a summary token (CLS) and its patch grid.
+
+Pre-norm blocks with biases and LayerNorm, learned positions, final RMSNorm (Dosovitskiy et al. 2021, arXiv:2010.11929).
+
+Legend: B batch, I image side in pixels, P patches in reading order, D width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from muomni.models.outputs import VisionOutput
+from muomni.models.part import part
+from muomni.nn.attention import Attention
+from muomni.nn.initialise import initialise
+from muomni.nn.mlp import GeluMLP
+from muomni.nn.norm import RMSNorm
+from muomni.nn.patch import ConvStem, PatchStem
+from muomni.nn.transformer import Block, Transformer
+
+
+@part("vision")
+class VisionTransformer(nn.Module):
+    """Picture -> CLS and patch grid.
+
+    Args:
+        image_size: I, a multiple of `patch`. patch: pixels a side of a token.
+        dim, num_layers, num_heads, ff_dim: shape of the blocks.
+        stem_channels: widths of the stem's stride-2 convolutions; empty is the plain linear patch embedding.
+        dropout: in the blocks.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        patch: int,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        ff_dim: int,
+        stem_channels: list[int] | tuple[int, ...] = (),
+        dropout: float = 0.0,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        if image_size % patch:
+            raise ValueError(f"vision: image_size {image_size} is no multiple of patch {patch}")
+        self.image_size, self.dim, self.side = image_size, dim, image_size // patch
+        blocks = [
+            Block(
+                attention=Attention(dim, heads=num_heads, kv_heads=num_heads, causal=False, bias=True),
+                mlp=GeluMLP(dim, hidden=ff_dim),
+                norm=lambda: nn.LayerNorm(dim, eps=norm_eps),
+                dropout=dropout,
+            )
+            for _ in range(num_layers)
+        ]
+        self.cls = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.positions = nn.Parameter(torch.randn(1, self.side**2 + 1, dim) * 0.02)
+        self.transformer = Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))
+        initialise(self, num_layers=num_layers)
+        # After `initialise`: a stem keeps the scale of its fan-in.
+        channels = list(stem_channels)
+        self.stem = ConvStem(dim, patch=patch, channels=channels) if channels else PatchStem(dim, patch=patch)
+
+    def forward(self, images: Tensor) -> VisionOutput:
+        """images (B, 3, I, I), normalised. Raises ValueError for another size."""
+        B, _, H, W = images.shape
+        if H != self.image_size or W != self.image_size:
+            raise ValueError(f"vision: pictures of {H} x {W}, the encoder was made for {self.image_size}")
+        x = torch.cat((self.cls.expand(B, -1, -1), self.stem(images)), dim=1) + self.positions
+        x = self.transformer(x)
+        return VisionOutput(cls=x[:, :1], grid=x[:, 1:])
