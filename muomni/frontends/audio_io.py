@@ -13,7 +13,9 @@ import torch
 import torchaudio
 from torch import Tensor
 
-MAX_SECONDS = 30 * 60  # a small compressed file can decode to gigabytes: the header is checked before decoding
+MAX_SECONDS = (
+    30 * 60
+)  # a small compressed file can decode to gigabytes: the header is checked before decoding
 MAX_SAMPLES = MAX_SECONDS * 48_000 * 2
 
 
@@ -52,7 +54,8 @@ def resample(waveform: Tensor, rate: int, target: int) -> Tensor:
     """Resample (..., N) from `rate` to `target` Hz; the same tensor when the rates agree."""
     if rate == target:
         return waveform
-    return torchaudio.functional.resample(waveform, rate, target)
+    resampled: Tensor = torchaudio.functional.resample(waveform, rate, target)
+    return resampled
 
 
 def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
@@ -62,7 +65,9 @@ def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     """
     path = Path(path)
     if waveform.dim() != 1 or waveform.numel() == 0:
-        raise ValueError(f"cannot write {path}: a waveform (N,) is needed, not the shape {tuple(waveform.shape)}")
+        raise ValueError(
+            f"cannot write {path}: a waveform (N,) is needed, not the shape {tuple(waveform.shape)}"
+        )
     if not bool(torch.isfinite(waveform).all()):
         raise ValueError(f"cannot write {path}: the waveform holds NaN or Inf")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ blank 0; printable ASCII 0x20-0x7E = 1..95; newline 96; tab 97; anything else 98
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 BLANK = 0
 NEWLINE = 96
@@ -44,4 +45,4 @@ def collapse_ctc(path: Iterable[int]) -> list[int]:
 
 def ctc_frames_needed(ids: list[int]) -> int:
     """The fewest frames that can carry the transcript: one a character, and a blank between equal neighbours."""
-    return len(ids) + sum(first == second for first, second in zip(ids, ids[1:], strict=False))
+    return len(ids) + sum(first == second for first, second in pairwise(ids))

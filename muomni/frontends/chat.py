@@ -78,7 +78,9 @@ def _encode(
 ) -> ChatSequence:
     images, audios = media_of(messages)
     if len(audios) != len(audio_tokens):
-        raise ValueError(f"chat: {len(audios)} audios in the messages, but token counts of {len(audio_tokens)}")
+        raise ValueError(
+            f"chat: {len(audios)} audios in the messages, but token counts of {len(audio_tokens)}"
+        )
     counts = iter(audio_tokens)
     ids: list[int] = []
     learnt: list[bool] = []  # whether the token at this place is predicted with a loss
@@ -88,6 +90,7 @@ def _encode(
         learnt.extend([loss] * len(tokens))
 
     system, turns = _split_system(messages)
+    _check_order(turns, prompt=prompt)
     opening = ([BOS] if first else []) + ([SYSTEM, *tokenizer.encode(system)] if system else [])
     for place, message in enumerate(turns):
         if message["role"] == "user":
@@ -98,7 +101,6 @@ def _encode(
             put((opening if place == 0 else []) + [USER, *tokenizer.encode(text_of(message)), ASSISTANT])
         else:
             put([*tokenizer.encode(text_of(message)), EOS], loss=True)
-    _check_order(turns, prompt=prompt)
     row = torch.tensor(ids, dtype=torch.long)
     targets = torch.full_like(row, IGNORE)
     following = torch.tensor(learnt[1:], dtype=torch.bool)
@@ -113,20 +115,23 @@ def text_of(message: Message) -> str:
 
 
 def _parts(message: Message) -> list[Mapping[str, Any]]:
-    role, content = message.get("role"), message.get("content")
+    role: Any = message.get("role")
+    content: Any = message.get("content")
     if role not in _TEXT_PARTS:
         raise ValueError(f"chat: unknown role {role!r}; available: {', '.join(_TEXT_PARTS)}")
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    if not isinstance(content, Sequence):
-        raise ValueError(f"chat: the content of a {role} message must be a string or a list of parts")
     allowed = _TEXT_PARTS[role] + (("image", "audio") if role == "user" else ())
-    for part in content:
-        kind = part.get("type")
+    for part in content if isinstance(content, Sequence) else [content]:
+        kind = part.get("type") if isinstance(part, Mapping) else None
         if kind not in allowed:
-            raise ValueError(f"chat: a {role} message cannot hold a part of type {kind!r}; available: {', '.join(allowed)}")
+            raise ValueError(
+                f"chat: a {role} message cannot hold a part of type {kind!r}; available: {', '.join(allowed)}"
+            )
         if ("text" if kind == "speech" else kind) not in part:
-            raise ValueError(f"chat: a part of type {kind!r} lacks its key {'text' if kind == 'speech' else kind!r}")
+            raise ValueError(
+                f"chat: a part of type {kind!r} lacks its key {'text' if kind == 'speech' else kind!r}"
+            )
     return list(content)
 
 
@@ -141,4 +146,6 @@ def _check_order(turns: Sequence[Message], *, prompt: bool) -> None:
     expected = [("user", "assistant")[place % 2] for place in range(len(roles))]
     last = "user" if prompt else "assistant"
     if not roles or roles != expected or roles[-1] != last:
-        raise ValueError(f"chat: the turns must alternate user, assistant and end with the {last}, not {roles}")
+        raise ValueError(
+            f"chat: the turns must alternate user, assistant and end with the {last}, not {roles}"
+        )

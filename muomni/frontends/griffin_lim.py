@@ -14,7 +14,9 @@ from muomni.frontends.mel import MelSpec, denormalise_log, mel_filters
 MOMENTUM = 0.99
 PEAK = 0.95  # of the written waveform
 SMALLEST = 1e-8
-SHARPENING_STEPS = 8  # multiplicative updates that fit the magnitudes to the mel, all of them staying above zero
+SHARPENING_STEPS = (
+    8  # multiplicative updates that fit the magnitudes to the mel, all of them staying above zero
+)
 
 
 class GriffinLim:
@@ -33,7 +35,9 @@ class GriffinLim:
     def __call__(self, mel: Tensor) -> Tensor:
         """Peak-normalised to 0.95; silence stays silence. Raises ValueError for a mel that is empty or not finite."""
         if mel.dim() not in (2, 3) or mel.shape[-1] != self.spec.bins or mel.shape[-2] == 0:
-            raise ValueError(f"griffin_lim: a mel (T, {self.spec.bins}) with T > 0 is needed, not {tuple(mel.shape)}")
+            raise ValueError(
+                f"griffin_lim: a mel (T, {self.spec.bins}) with T > 0 is needed, not {tuple(mel.shape)}"
+            )
         if not bool(torch.isfinite(mel).all()):
             raise ValueError("griffin_lim: the mel holds NaN or Inf; it cannot be made audible")
         batch = mel.detach().float()
@@ -51,7 +55,9 @@ class GriffinLim:
         overlap = filters.sum(dim=1)  # F
         for _ in range(SHARPENING_STEPS):
             ratio = target / (magnitude @ filters).clamp_min(SMALLEST)
-            magnitude = torch.where(overlap > 0, magnitude * (ratio @ filters.T) / overlap.clamp_min(SMALLEST), magnitude)
+            magnitude = torch.where(
+                overlap > 0, magnitude * (ratio @ filters.T) / overlap.clamp_min(SMALLEST), magnitude
+            )
         magnitude = magnitude.transpose(1, 2)
         return torch.cat([magnitude, magnitude[..., -1:]], dim=2)
 

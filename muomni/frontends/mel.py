@@ -16,7 +16,7 @@ import torchaudio
 from torch import Tensor
 
 LOG_MEAN = -7.0  # of log mel magnitudes of speech, measured over recorded and synthetic voices
-LOG_STD = 2.5
+LOG_STD = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,13 @@ class MelSpec:
 
     def __post_init__(self) -> None:
         if not 0 < self.hop <= self.win <= self.n_fft:
-            raise ValueError(f"mel: 0 < hop <= win <= n_fft is needed, not hop={self.hop} win={self.win} n_fft={self.n_fft}")
+            raise ValueError(
+                f"mel: 0 < hop <= win <= n_fft is needed, not hop={self.hop} win={self.win} n_fft={self.n_fft}"
+            )
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
-            raise ValueError(f"mel: 0 <= f_min < f_max <= {self.sample_rate / 2} is needed, not {self.f_min}, {self.f_max}")
+            raise ValueError(
+                f"mel: 0 <= f_min < f_max <= {self.sample_rate / 2} is needed, not {self.f_min}, {self.f_max}"
+            )
         if self.floor <= 0:
             raise ValueError(f"mel: floor must be above 0, not {self.floor}")
 
@@ -57,12 +61,20 @@ class MelSpec:
 
 def mel_filters(spec: MelSpec) -> Tensor:
     """Triangular mel filters (F, M). Raises ValueError where n_fft is too small, so that a filter would be empty."""
-    filters = torchaudio.functional.melscale_fbanks(
-        spec.n_fft // 2 + 1, spec.f_min, spec.f_max, spec.bins, spec.sample_rate, norm=None, mel_scale="slaney"
+    filters: Tensor = torchaudio.functional.melscale_fbanks(
+        spec.n_fft // 2 + 1,
+        spec.f_min,
+        spec.f_max,
+        spec.bins,
+        spec.sample_rate,
+        norm=None,
+        mel_scale="slaney",
     )
     empty = int((filters.sum(0) == 0).sum())
     if empty:
-        raise ValueError(f"mel: {empty} of {spec.bins} filters are empty at n_fft={spec.n_fft}; raise n_fft or lower bins")
+        raise ValueError(
+            f"mel: {empty} of {spec.bins} filters are empty at n_fft={spec.n_fft}; raise n_fft or lower bins"
+        )
     return filters
 
 
@@ -89,7 +101,9 @@ class LogMel:
         """Raises ValueError for a clip shorter than one hop and for samples that are not finite."""
         spec = self.spec
         if waveform.dim() not in (1, 2):
-            raise ValueError(f"mel: a waveform (N,) or (B, N) is needed, not the shape {tuple(waveform.shape)}")
+            raise ValueError(
+                f"mel: a waveform (N,) or (B, N) is needed, not the shape {tuple(waveform.shape)}"
+            )
         frames = spec.num_frames(waveform.shape[-1])
         if frames == 0:
             raise ValueError(
@@ -101,7 +115,14 @@ class LogMel:
         clips = waveform.float().reshape(-1, waveform.shape[-1])
         window, filters = self.window.to(clips.device), self.filters.to(clips.device)
         spectrum = torch.stft(
-            clips, spec.n_fft, spec.hop, spec.win, window, center=True, pad_mode="constant", return_complex=True
+            clips,
+            spec.n_fft,
+            spec.hop,
+            spec.win,
+            window,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
         )[..., :frames]  # B F T
         mel = (spectrum.abs().transpose(1, 2) @ filters) * self.scale  # B T M
         if spec.log:

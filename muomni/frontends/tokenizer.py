@@ -31,7 +31,9 @@ class Tokenizer:
         expected = (UNK, BOS, EOS)
         found = (self._processor.unk_id(), self._processor.bos_id(), self._processor.eos_id())
         if found != expected:
-            raise ValueError(f"the tokenizer has unk, bos, eos at {found}, muomni needs {expected}: train one by Tokenizer.train")
+            raise ValueError(
+                f"the tokenizer has unk, bos, eos at {found}, muomni needs {expected}: train one by Tokenizer.train"
+            )
 
     @classmethod
     def train(
@@ -57,7 +59,9 @@ class Tokenizer:
             )  # fmt: skip
         except (RuntimeError, OSError) as error:
             reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
-            raise ValueError(f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}") from error
+            raise ValueError(
+                f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}"
+            ) from error
         tokenizer = cls(bytes(writer.content))
         tokenizer.save(path)
         return tokenizer

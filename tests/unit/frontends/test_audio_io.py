@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from muomni.frontends.audio_io import read_audio, write_wav
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "channels"), [("wav", 8000, 1), ("flac", 22050, 2), ("wav", 16000, 1)]
+)
+def test_reads_any_rate_as_mono_of_the_same_pitch(tmp_path, suffix, rate, channels):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.stack([tone(1.0, rate)] * channels, axis=1), rate)
+    waveform = read_audio(path, 16000)
+    assert waveform.dtype == torch.float32 and waveform.dim() == 1
+    assert abs(len(waveform) - 16000) <= 2
+    peak = int(torch.fft.rfft(waveform[:16000]).abs().argmax())
+    assert abs(peak - 440) <= 2
+
+
+def test_a_written_wav_reads_back_and_leaves_nothing_beside_it(tmp_path):
+    waveform = torch.from_numpy(tone(0.3, 16000))
+    write_wav(tmp_path / "deep" / "a.wav", waveform, 16000)
+    assert (read_audio(tmp_path / "deep" / "a.wav", 16000) - waveform).abs().max() < 1e-4
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["a.wav"]
+
+
+def test_bad_files_are_errors_that_name_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
+        read_audio(tmp_path / "gone.wav", 16000)
+    (tmp_path / "junk.wav").write_bytes(b"RIFF no sound at all")
+    with pytest.raises(ValueError, match=r"junk\.wav"):
+        read_audio(tmp_path / "junk.wav", 16000)
+    soundfile.write(tmp_path / "empty.wav", np.zeros((0, 1), np.float32), 16000)
+    with pytest.raises(ValueError, match=r"empty\.wav is empty"):
+        read_audio(tmp_path / "empty.wav", 16000)
+    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan], np.float32), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"nan\.wav holds NaN"):
+        read_audio(tmp_path / "nan.wav", 16000)
+
+
+def test_a_forged_length_is_refused_before_decoding(tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.zeros(31 * 60 * 10, np.int16), 10)
+    with pytest.raises(ValueError, match=r"long\.wav is too long"):
+        read_audio(tmp_path / "long.wav", 16000)
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(2, 5), torch.zeros(0), torch.tensor([0.0, float("nan")])])
+def test_a_bad_waveform_is_not_written(tmp_path, bad):
+    with pytest.raises(ValueError, match=r"out\.wav"):
+        write_wav(tmp_path / "out.wav", bad, 16000)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,34 @@
+import pytest
+
+from muomni.frontends.characters import (
+    NUM_LOGITS,
+    UNKNOWN,
+    collapse_ctc,
+    ctc_frames_needed,
+    decode_characters,
+    encode_characters,
+)
+
+
+def test_the_table_is_the_reference_one():
+    assert encode_characters(" ~\n\t") == [1, 95, 96, 97]
+    assert encode_characters("é") == [UNKNOWN] and NUM_LOGITS == 99
+    text = "".join(chr(code) for code in range(0x20, 0x7F)) + "\n\t"
+    assert decode_characters(encode_characters(text)) == text
+    assert sorted(encode_characters(text)) == list(range(1, 98))
+
+
+def test_collapse_merges_repeats_and_keeps_doubles_apart_by_a_blank():
+    assert collapse_ctc([0, 5, 5, 0, 5, 6, 6, 0]) == [5, 5, 6]
+    assert collapse_ctc([0, 0]) == []
+
+
+def test_decode_leaves_blanks_out_and_refuses_foreign_ids():
+    assert decode_characters([0, *encode_characters("hi"), 0]) == "hi"
+    with pytest.raises(ValueError, match="id 99"):
+        decode_characters([99])
+
+
+def test_frames_needed_count_doubles():
+    assert ctc_frames_needed(encode_characters("hello")) == 6
+    assert ctc_frames_needed([]) == 0

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
+
+SPEC = ImageSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def halves(width: int = 40, height: int = 20) -> Image.Image:
+    """Red on the left, blue on the right."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, : width // 2, 0] = 255
+    pixels[:, width // 2 :, 2] = 255
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("RGB", "png"), ("P", "png"), ("RGBA", "png"), ("CMYK", "jpg")])
+def test_any_mode_keeps_its_colours(tmp_path, mode, suffix):
+    path = tmp_path / f"a.{suffix}"
+    halves().convert(mode).save(path)
+    pixels = read_image(path)
+    assert pixels.dtype == torch.uint8 and pixels.shape == (3, 20, 40)
+    assert pixels[:, 10, 5].argmax() == 0 and pixels[:, 10, 35].argmax() == 2
+
+
+def test_grey_and_sixteen_bit_pictures_keep_their_brightness(tmp_path):
+    halves().convert("L").save(tmp_path / "l.png")
+    assert (read_image(tmp_path / "l.png")[0] == read_image(tmp_path / "l.png")[2]).all()
+    Image.fromarray(np.full((4, 4), 32896, np.uint16)).save(tmp_path / "i.png")
+    assert (read_image(tmp_path / "i.png") == 128).all()
+
+
+def test_transparency_shows_black_and_animations_give_their_first_frame(tmp_path):
+    clear = halves().convert("RGBA")
+    clear.putalpha(0)
+    clear.save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").max() == 0
+    halves().save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (40, 20), "white")])
+    assert read_image(tmp_path / "a.gif")[:, 10, 5].argmax() == 0
+
+
+def test_bad_files_are_errors_that_name_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        read_image(tmp_path / "gone.png")
+    (tmp_path / "junk.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"junk\.png"):
+        read_image(tmp_path / "junk.png")
+    halves(200, 200).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:120])
+    with pytest.raises(ValueError, match=r"cut\.png"):
+        read_image(tmp_path / "cut.png")
+    Image.new("1", (9000, 9000)).save(tmp_path / "bomb.png")
+    with pytest.raises(ValueError, match=r"bomb\.png is too large"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_a_square_picture_of_the_right_size_is_only_normalised():
+    pixels = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    assert torch.allclose(ImageFrontend(SPEC)(pixels), pixels.float() / 127.5 - 1, atol=1e-6)
+
+
+def test_crop_takes_the_centre_and_letterbox_keeps_all(tmp_path):
+    halves(60, 20).save(tmp_path / "a.png")
+    pixels = read_image(tmp_path / "a.png")
+    pixels[:, :, :15] = 255
+    pixels[:, :, 45:] = 255
+    crop = ImageFrontend(SPEC)(pixels)
+    assert crop.shape == (3, 32, 32) and crop[1].max() < 0
+    whole = ImageFrontend(ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std, fit="letterbox"))(pixels)
+    assert whole.shape == (3, 32, 32) and (whole[:, 0] == 0).all() and (whole[:, -1] == 0).all()
+    assert whole[1, 16, 1] > 0.9
+
+
+def test_a_batch_equals_its_pictures():
+    batch = torch.randint(0, 256, (4, 3, 50, 48), dtype=torch.uint8)
+    frontend = ImageFrontend(SPEC)
+    assert torch.allclose(frontend(batch)[2], frontend(batch[2]), atol=1e-5)
+
+
+def test_wrong_specs_and_tensors_are_refused():
+    with pytest.raises(ValueError, match="available: crop, letterbox"):
+        ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std, fit="stretch")
+    with pytest.raises(ValueError, match="uint8"):
+        ImageFrontend(SPEC)(torch.zeros(3, 8, 8))
