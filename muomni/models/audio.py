@@ -1,0 +1,115 @@
+"""The audio encoder: log-mel -> hidden states at 25 or 12.5 Hz, with a CTC head for characters.
+
+Two (or three) stride-2 convolutions, then pre-norm bidirectional transformer blocks, optionally with a depthwise
+convolution each (in the spirit of the Conformer, Gulati et al. 2020, arXiv:2005.08100); CTC: Graves et al. 2006.
+
+Legend: B batch, T frames, M mel bins, T' = ceil(T / downsample), D width, S symbols.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from muomni.models.outputs import AudioOutput
+from muomni.models.part import part
+from muomni.nn.attention import Attention
+from muomni.nn.conv import ConvBlock, ConvStem, TimeConv, frame_mask
+from muomni.nn.initialise import initialise
+from muomni.nn.mlp import GeluMLP
+from muomni.nn.norm import RMSNorm
+from muomni.nn.rope import Rope
+from muomni.nn.transformer import Block, Transformer
+
+
+class AudioEncoder(nn.Module):
+    """Stem, blocks and final norm; the options are those of `Audio`."""
+
+    def __init__(
+        self,
+        *,
+        n_mels: int,
+        channels: int,
+        downsample: int,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        ff_dim: int,
+        conv_kernel: int,
+        rope_theta: float | None,
+        norm_eps: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.stem = ConvStem(n_mels=n_mels, channels=channels, dim=dim, downsample=downsample)
+        self.rope = None if rope_theta is None else Rope(dim // num_heads, theta=rope_theta)
+
+        def block() -> Block:
+            attention = Attention(dim, heads=num_heads, kv_heads=num_heads, causal=False, bias=True)
+            mlp, norm = GeluMLP(dim, hidden=ff_dim), lambda: RMSNorm(dim, eps=norm_eps)
+            if conv_kernel:
+                conv = TimeConv(dim, kernel=conv_kernel)
+                return ConvBlock(conv=conv, attention=attention, mlp=mlp, norm=norm, dropout=dropout)
+            return Block(attention=attention, mlp=mlp, norm=norm, dropout=dropout)
+
+        self.transformer = Transformer([block() for _ in range(num_layers)], norm=RMSNorm(dim, eps=norm_eps))
+        initialise(self.transformer, num_layers=num_layers)
+
+    def forward(self, mel: Tensor, lengths: Tensor | None) -> Tensor:
+        """mel (B, T, M) -> hidden (B, T', D); lengths (B) of valid mel frames, None when all are."""
+        x = self.stem(mel, lengths)
+        keep = None if lengths is None else frame_mask(self.stem.out_lengths(lengths), x.shape[1])
+        rope = None if self.rope is None else self.rope(torch.arange(x.shape[1], device=x.device))
+        return self.transformer(x, rope=rope, keep=keep)
+
+
+@part("audio")
+class Audio(nn.Module):
+    """Encoder and CTC head.
+
+    Args:
+        n_mels: M. num_symbols: S, the blank included. channels: of the stem. downsample: 4 (25 Hz) or 8 (12.5 Hz).
+        dim, num_layers, num_heads, ff_dim: shape of the blocks. conv_kernel: of the depthwise convolutions, 0 is none.
+        rope_theta: base of the rotary positions, None for no positions at all (the published reference). dropout.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_mels: int,
+        num_symbols: int,
+        channels: int,
+        downsample: int,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        ff_dim: int,
+        conv_kernel: int,
+        rope_theta: float | None = 10000.0,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.n_mels, self.num_symbols, self.dim, self.downsample = n_mels, num_symbols, dim, downsample
+        self.encoder = AudioEncoder(
+            n_mels=n_mels,
+            channels=channels,
+            downsample=downsample,
+            dim=dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            ff_dim=ff_dim,
+            conv_kernel=conv_kernel,
+            rope_theta=rope_theta,
+            norm_eps=norm_eps,
+            dropout=dropout,
+        )
+        self.head = nn.Linear(dim, num_symbols)
+
+    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> AudioOutput:
+        """mel (B, T, M) log-mel at 100 Hz; lengths (B) of valid frames, default all -> AudioOutput at T'.
+
+        Frames behind a row's length hold anything; a valid frame never depends on them.
+        """
+        B, T, _ = mel.shape
+        hidden = self.encoder(mel, lengths)
+        valid = torch.full((B,), T, device=mel.device) if lengths is None else lengths
+        return AudioOutput(hidden=hidden, lengths=self.encoder.stem.out_lengths(valid), logits=self.head(hidden))

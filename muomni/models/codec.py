@@ -1,0 +1,119 @@
+"""The codec: log-mel -> codes at 12.5 Hz -> log-mel.
+
+The published reference maps one mel frame (hop 1280) to one row of codes by a linear layer each way; the other sizes
+fold `stride` frames of the 100 Hz mel into one and put ConvNeXt blocks on both sides of the quantiser.
+
+Legend: B batch, T frames, M mel bins, R stride, T' = ceil(T / R), W width, D width of a code vector, K codebooks.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from muomni.models.outputs import CodecOutput
+from muomni.models.part import part
+from muomni.nn.conv import ConvNeXtBlock, frame_mask, silence
+from muomni.nn.norm import RMSNorm
+from muomni.nn.rvq import ResidualQuantizer
+
+
+class ConvNeXtStack(nn.Module):
+    """Frames of `inputs` numbers -> width W, ConvNeXt blocks, norm, -> frames of `outputs` numbers."""
+
+    def __init__(self, *, inputs: int, outputs: int, width: int, num_layers: int, kernel: int, ff_dim: int) -> None:
+        super().__init__()
+        self.proj_in = nn.Linear(inputs, width)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(width, kernel=kernel, hidden=ff_dim, norm=lambda: RMSNorm(width, eps=1e-5))
+            for _ in range(num_layers)
+        )
+        self.norm = RMSNorm(width, eps=1e-5)
+        self.proj_out = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor, *, keep: Tensor | None) -> Tensor:
+        """x (B, T', inputs) -> (B, T', outputs); keep (B, T') bool, True for valid frames."""
+        x = self.proj_in(x)
+        for block in self.blocks:
+            x = block(x, keep=keep)
+        return self.proj_out(self.norm(x))
+
+
+class Frame(nn.Module):
+    """One linear layer, frame by frame: the reference's encoder and decoder."""
+
+    def __init__(self, *, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor, *, keep: Tensor | None) -> Tensor:
+        """x (B, T', inputs) -> (B, T', outputs); keep has no say."""
+        return self.proj(x)
+
+
+@part("codec")
+class Codec(nn.Module):
+    """Encoder, residual quantiser, decoder.
+
+    Args:
+        n_mels: M. stride: R, mel frames a row of codes. dim: D. num_codebooks: K. codebook_size: entries of each.
+        num_layers: ConvNeXt blocks on each side; 0 is one linear layer each. width: W. kernel, ff_dim: of the blocks.
+        decay, dropout, idle: see `ResidualQuantizer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_mels: int,
+        stride: int,
+        dim: int,
+        num_codebooks: int,
+        codebook_size: int,
+        num_layers: int,
+        width: int,
+        kernel: int,
+        ff_dim: int,
+        decay: float | None,
+        dropout: float,
+        idle: float,
+    ) -> None:
+        super().__init__()
+        self.n_mels, self.stride = n_mels, stride
+        self.num_codebooks, self.codebook_size = num_codebooks, codebook_size
+        folded = n_mels * stride
+        if num_layers:
+            shape = {"width": width, "num_layers": num_layers, "kernel": kernel, "ff_dim": ff_dim}
+            self.encoder: nn.Module = ConvNeXtStack(inputs=folded, outputs=dim, **shape)
+            self.decoder: nn.Module = ConvNeXtStack(inputs=dim, outputs=folded, **shape)
+        else:
+            self.encoder, self.decoder = Frame(inputs=folded, outputs=dim), Frame(inputs=dim, outputs=folded)
+        self.quantizer = ResidualQuantizer(
+            dim=dim, num_codebooks=num_codebooks, codebook_size=codebook_size, decay=decay, dropout=dropout, idle=idle
+        )
+
+    def code_lengths(self, lengths: Tensor) -> Tensor:
+        """Rows of codes of clips with so many mel frames: ceil(length / R)."""
+        return -(-lengths // self.stride)
+
+    def _latent(self, mel: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        B, T, M = mel.shape
+        mel = F.pad(silence(mel, None if lengths is None else frame_mask(lengths, T)), (0, 0, 0, -T % self.stride))
+        x = mel.reshape(B, -1, M * self.stride)
+        keep = None if lengths is None else frame_mask(self.code_lengths(lengths), x.shape[1])
+        return self.encoder(x, keep=keep), keep
+
+    def encode(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """mel (B, T, M); lengths (B) of valid frames -> codes (B, T', K)."""
+        return self.quantizer.encode(self._latent(mel, lengths)[0])
+
+    def decode(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """codes (B, T', n) of the first n <= K codebooks; lengths (B) of valid rows -> mel (B, T' R, M)."""
+        B, rows, _ = codes.shape
+        keep = None if lengths is None else frame_mask(lengths, rows)
+        return self.decoder(self.quantizer.decode(codes), keep=keep).reshape(B, rows * self.stride, self.n_mels)
+
+    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> CodecOutput:
+        """mel (B, T, M); lengths (B) of valid frames, default all -> the mel rebuilt, of the same shape."""
+        B, T, M = mel.shape
+        latent, keep = self._latent(mel, lengths)
+        quantized = self.quantizer(latent, keep=keep)
+        rebuilt = self.decoder(quantized.quantized, keep=keep).reshape(B, -1, M)[:, :T]
+        return CodecOutput(mel=rebuilt, codes=quantized.codes, commitment=quantized.commitment)

@@ -1,0 +1,167 @@
+"""The Talker: text -> codes of the codec, frame by frame.
+
+A decoder-only transformer over [characters of the text][start frame][frames spoken so far]. A character's rotary
+position is its index times the mean number of frames a character takes, so that text and speech run side by side and
+attention finds its place early. Codes of a frame are predicted together, one head a codebook; a further head says
+whether the frame is the last.
+
+Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from muomni.models.outputs import TalkerOutput
+from muomni.models.part import part
+from muomni.nn.attention import Attention
+from muomni.nn.cache import KVCache
+from muomni.nn.conv import ConvNeXtBlock, frame_mask
+from muomni.nn.initialise import initialise
+from muomni.nn.mlp import SwiGLU
+from muomni.nn.norm import RMSNorm
+from muomni.nn.rope import Rope
+from muomni.nn.transformer import Block, Transformer
+
+
+class TextConditioning(nn.Module):
+    """Character ids -> prefix embeddings: table, ConvNeXt blocks (a letter's sound depends on its neighbours), speaker.
+
+    Args:
+        num_symbols: of the character table, 0 is padding. num_speakers: 1 for a single voice. dim: D.
+        num_layers, kernel: of the ConvNeXt blocks.
+    """
+
+    def __init__(self, *, num_symbols: int, num_speakers: int, dim: int, num_layers: int, kernel: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_symbols, dim)
+        self.speaker = nn.Embedding(num_speakers, dim) if num_speakers > 1 else None
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(dim, kernel=kernel, hidden=2 * dim, norm=lambda: RMSNorm(dim, eps=1e-5))
+            for _ in range(num_layers)
+        )
+        self.norm = RMSNorm(dim, eps=1e-5)
+
+    def forward(self, text: Tensor, keep: Tensor, speakers: Tensor) -> Tensor:
+        """text (B, C) long, keep (B, C) bool, speakers (B) long -> (B, C, D)."""
+        x = self.embedding(text)
+        if self.speaker is not None:
+            x = x + self.speaker(speakers)[:, None]
+        for block in self.blocks:
+            x = block(x, keep=keep)
+        return self.norm(x)
+
+
+@part("talker")
+class Talker(nn.Module):
+    """Text-conditioned decoder of codes.
+
+    Args:
+        num_symbols, num_speakers, text_layers, text_kernel: see `TextConditioning`.
+        num_codebooks: K, at most the codec's. codebook_size: E.
+        dim, num_layers, num_heads, ff_dim: shape of the blocks.
+        max_frames: most frames it speaks. frames_per_character: mean over the training data.
+        shared_embedding: one table of codes for all codebooks (the published reference), else one each.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_symbols: int,
+        num_speakers: int,
+        text_layers: int,
+        text_kernel: int,
+        num_codebooks: int,
+        codebook_size: int,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        ff_dim: int,
+        max_frames: int,
+        frames_per_character: float,
+        shared_embedding: bool,
+        rope_theta: float = 10000.0,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
+        self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
+        self.max_frames, self.frames_per_character = max_frames, frames_per_character
+        self.text = TextConditioning(
+            num_symbols=num_symbols, num_speakers=num_speakers, dim=dim, num_layers=text_layers, kernel=text_kernel
+        )
+        self.start = nn.Parameter(torch.zeros(1, 1, dim))
+        tables = 1 if shared_embedding else num_codebooks
+        self.code_embedding = nn.Embedding(tables * codebook_size, dim)
+        self.register_buffer(
+            "code_offset", torch.arange(num_codebooks) % tables * codebook_size, persistent=False
+        )
+        self.rope = Rope(self.head_dim, theta=rope_theta)
+        blocks = [
+            Block(
+                attention=Attention(dim, heads=num_heads, kv_heads=num_heads, causal=True),
+                mlp=SwiGLU(dim, hidden=ff_dim),
+                norm=lambda: RMSNorm(dim, eps=norm_eps),
+                dropout=dropout,
+            )
+            for _ in range(num_layers)
+        ]
+        self.transformer = Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))
+        self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
+        self.stop = nn.Linear(dim, 1)
+        initialise(self, num_layers=num_layers)
+
+    def forward(self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor) -> TalkerOutput:
+        """Teacher forcing: text (B, C), codes (B, T, K), speakers (B) -> logits of every frame from the text and the
+        frames before it. Rows shorter than T are padded behind with any code."""
+        B, C = text.shape
+        prefix, keep = self._prefix(text, text_lengths, speakers)
+        frames = torch.cat([self.start.expand(B, 1, -1), self._embed_codes(codes[:, :-1])], dim=1)
+        T = frames.shape[1]
+        positions = torch.cat([self._text_positions(C, text.device), torch.arange(T, device=text.device)])
+        keep = torch.cat([keep, keep.new_ones(B, T)], dim=1)
+        hidden = self.transformer(torch.cat([prefix, frames], dim=1), rope=self.rope(positions), keep=keep)
+        return self._predict(hidden[:, C:])
+
+    def prefill(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, cache: KVCache) -> TalkerOutput:
+        """Read text (B, C) and the start frame into an empty cache -> the first frame's logits (B, 1, K, E)."""
+        B, C = text.shape
+        prefix, keep = self._prefix(text, text_lengths, speakers)
+        positions = torch.cat([self._text_positions(C, text.device), torch.zeros(1, device=text.device)])
+        x = torch.cat([prefix, self.start.expand(B, 1, -1)], dim=1)
+        cache.mask_padding(torch.cat([keep, keep.new_ones(B, 1)], dim=1))
+        hidden = self.transformer(x, rope=self.rope(positions), cache=cache)
+        return self._predict(hidden[:, C:])
+
+    def decode_step(self, codes: Tensor, *, frame: int, cache: KVCache) -> TalkerOutput:
+        """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E)."""
+        position = torch.tensor([float(frame)], device=codes.device)
+        return self._predict(self.transformer(self._embed_codes(codes), rope=self.rope(position), cache=cache))
+
+    def new_cache(self, batch_size: int, capacity: int) -> KVCache:
+        """An empty cache for `capacity` characters and frames."""
+        weight = self.start
+        return KVCache(
+            num_layers=self.num_layers,
+            batch_size=batch_size,
+            num_kv_heads=self.num_heads,
+            capacity=capacity,
+            head_dim=self.head_dim,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+
+    def _prefix(self, text: Tensor, text_lengths: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
+        keep = frame_mask(text_lengths, text.shape[1])
+        return self.text(text, keep, speakers), keep
+
+    def _text_positions(self, count: int, device: torch.device) -> Tensor:
+        return torch.arange(count, device=device) * self.frames_per_character
+
+    def _embed_codes(self, codes: Tensor) -> Tensor:
+        """codes (B, T, K) -> (B, T, D), the sum over codebooks."""
+        return self.code_embedding(codes + self.code_offset).sum(2)
+
+    def _predict(self, hidden: Tensor) -> TalkerOutput:
+        logits = torch.stack([head(hidden) for head in self.heads], dim=2)
+        return TalkerOutput(logits=logits, stop=self.stop(hidden)[..., 0])

@@ -1,0 +1,112 @@
+"""Convolutions over time in which padding never changes a valid frame: every input is zeroed beyond its length.
+
+Legend: B batch, T time, M mel bins, C channels, D width, R downsampling.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from muomni.nn.cache import KVCache
+from muomni.nn.mlp import GeluMLP
+from muomni.nn.transformer import Block
+
+
+def frame_mask(lengths: Tensor, total: int) -> Tensor:
+    """lengths (B) -> (B, total) bool, True for the first `length` frames of each row."""
+    return torch.arange(total, device=lengths.device)[None] < lengths[:, None]
+
+
+def silence(x: Tensor, keep: Tensor | None) -> Tensor:
+    """x (B, T, D) with the frames that are not kept set to zero; keep None keeps all."""
+    return x if keep is None else x * keep[..., None].to(x.dtype)
+
+
+class ConvStem(nn.Module):
+    """Stride-2 3x3 convolutions over (time, frequency) with GELU, flattened channel-major and projected.
+
+    Args:
+        n_mels: M. channels: C. dim: D of the output. downsample: R, a power of two (4 | 8): one convolution halves once.
+    """
+
+    def __init__(self, *, n_mels: int, channels: int, dim: int, downsample: int) -> None:
+        super().__init__()
+        halvings = downsample.bit_length() - 1
+        if downsample != 2**halvings or halvings < 1:
+            raise ValueError(f"downsample must be 2, 4 or 8, not {downsample}")
+        inputs = [1] + [channels] * (halvings - 1)
+        self.downsample = downsample
+        self.convs = nn.ModuleList(nn.Conv2d(count, channels, 3, stride=2, padding=1) for count in inputs)
+        self.proj = nn.Linear(channels * -(-n_mels // downsample), dim)
+
+    def out_lengths(self, lengths: Tensor) -> Tensor:
+        """Valid frames after the stem: ceil(length / R)."""
+        return -(-lengths // self.downsample)
+
+    def forward(self, mel: Tensor, lengths: Tensor | None) -> Tensor:
+        """mel (B, T, M) -> (B, ceil(T / R), D); lengths (B) of valid frames, None when all are."""
+        x = mel[:, None]  # B C T M
+        for conv in self.convs:
+            if lengths is not None:
+                x = x * frame_mask(lengths, x.shape[2])[:, None, :, None].to(x.dtype)
+                lengths = -(-lengths // 2)
+            x = F.gelu(conv(x))
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class TimeConv(nn.Module):
+    """Depthwise convolution over time, zero-padded to keep the length.
+
+    Args:
+        dim: D. kernel: frames that an output frame sees, odd.
+    """
+
+    def __init__(self, dim: int, *, kernel: int) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"the kernel must be odd, not {kernel}")
+        self.conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+
+    def forward(self, x: Tensor, *, keep: Tensor | None) -> Tensor:
+        """x (B, T, D) -> (B, T, D); keep (B, T) bool, True for valid frames."""
+        return self.conv(silence(x, keep).transpose(1, 2)).transpose(1, 2)
+
+
+class ConvBlock(Block):
+    """A transformer block with a depthwise convolution before it: x + conv(norm(x)), then attention, then the MLP."""
+
+    def __init__(
+        self, *, conv: TimeConv, attention: nn.Module, mlp: nn.Module, norm: Callable[[], nn.Module], dropout: float
+    ) -> None:
+        super().__init__(attention=attention, mlp=mlp, norm=norm, dropout=dropout)
+        self.conv_norm, self.conv = norm(), conv
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rope: tuple[Tensor, Tensor] | None = None,
+        keep: Tensor | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """x (B, T, D) -> (B, T, D). It looks ahead, so a cache is refused."""
+        assert cache is None, "a block with a centred convolution cannot be decoded token by token"
+        x = x + self.dropout(self.conv(self.conv_norm(x), keep=keep))
+        return super().forward(x, rope=rope, keep=keep, layer=layer)
+
+
+class ConvNeXtBlock(nn.Module):
+    """x + mlp(norm(depthwise(x))) (Liu et al. 2022, arXiv:2201.03545, in one dimension as in Vocos, arXiv:2306.00814)."""
+
+    def __init__(self, dim: int, *, kernel: int, hidden: int, norm: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.conv = TimeConv(dim, kernel=kernel)
+        self.norm = norm()
+        self.mlp = GeluMLP(dim, hidden=hidden)
+
+    def forward(self, x: Tensor, *, keep: Tensor | None) -> Tensor:
+        """x (B, T, D) -> (B, T, D); keep (B, T) bool, True for valid frames."""
+        return x + self.mlp(self.norm(self.conv(x, keep=keep)))
