@@ -87,6 +87,10 @@ class DataModule(LightningDataModule):
         """Training samples that stay together in a batch; None: each alone."""
         return None
 
+    def facts(self) -> dict[str, Any]:
+        """Keyword arguments that the stage's constructor takes from its data: tokenizer, frontends."""
+        return {}
+
     # --- what they share -----------------------------------------------------------------------------------------
 
     @property

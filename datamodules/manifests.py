@@ -1,6 +1,6 @@
 """Manifests: JSONL files, one object a line, media paths relative to the manifest's folder (or absolute).
 
-Shapes: text {"text"}, image_text {"image", "captions": [..] or "caption"}, speech {"audio", "text"}, sft {"messages"}.
+Shapes: text {"text"} or {"prompt", "answer"}, image_text {"image", "captions": [..] or "caption"}, speech {"audio", "text"}, sft {"messages"}.
 A plain `.txt` file is a text manifest with a sample a line. A row that cannot be used is skipped, counted and reported;
 more than 1 % of them is an error.
 """
@@ -101,7 +101,11 @@ def _text(row: Row, key: str = "text") -> None:
 
 
 def _check_text(row: Row, folder: Path) -> None:
-    _text(row)
+    if "prompt" in row:
+        _text(row, "prompt")
+        _text(row, "answer")
+    else:
+        _text(row)
 
 
 def _check_image_text(row: Row, folder: Path) -> None:

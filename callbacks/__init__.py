@@ -1,0 +1,1 @@
+"""Lightning callbacks: guards, resume, throughput, samples."""

@@ -1,0 +1,15 @@
+"""Tells the datamodule how many batches training has used, so that a resumed run goes on behind them."""
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+
+class DataPosition(Callback):
+    """Counts a batch when its training is over; must come before the callback that saves checkpoints."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """One batch more."""
+        trainer.datamodule.count_batch()  # type: ignore[attr-defined]

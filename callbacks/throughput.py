@@ -1,0 +1,46 @@
+"""How fast training goes, and how long it waits for data."""
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+
+class Throughput(Callback):
+    """`samples_per_second`, `tokens_per_second` (frames, for audio) and `data_wait_share` over a logging interval."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._ended = 0.0
+        self._samples = 0
+        self._tokens = 0
+        self._waited = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting."""
+        self._since = self._ended = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The time since the last batch ended was spent waiting for this one."""
+        self._waited += time.perf_counter() - self._ended
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch; log and begin again once an interval."""
+        self._samples += len(batch.sample_ids)
+        tokens = getattr(batch, "ids", None)
+        self._tokens += (batch.mel.shape[0] * batch.mel.shape[1]) if tokens is None else tokens.numel()
+        self._ended = time.perf_counter()
+        if trainer.global_step % trainer.log_every_n_steps or self._ended == self._since:
+            return
+        seconds = self._ended - self._since
+        prefix = f"{pl_module.name}/train"
+        pl_module.log_dict(
+            {
+                f"{prefix}/samples_per_second": self._samples / seconds,
+                f"{prefix}/tokens_per_second": self._tokens / seconds,
+                f"{prefix}/data_wait_share": self._waited / seconds,
+            }
+        )
+        self._since, self._samples, self._tokens, self._waited = self._ended, 0, 0, 0.0

@@ -1,0 +1,42 @@
+"""Where a stage's data comes from: the embedded world, or manifests that the user names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datamodules.world import build_world
+
+
+def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments `train`, `val`, `test`, `splits` of the stage's datamodule.
+
+    data: the `data` group; `spec` of kind "world" is a WorldSpec already. shape: of the manifests that the stage reads.
+    world: where the stage finds its splits inside a world. A world is built where it is not there yet.
+    Raises ValueError when the data's shape does not fit the stage.
+    """
+    kind = data["kind"]
+    if kind == "world":
+        root = build_world(data["spec"], Path(data["root"]), parts=world_parts(world))
+        return {
+            "train": str(root / world["train"]),
+            "val": str(root / world["val"]),
+            "test": {name: str(root / path) for name, path in world["test"].items()},
+        }
+    if kind != shape:
+        raise ValueError(f"data={kind} does not fit stage={stage}, which reads data={shape} (or data=world)")
+    test = data["test"]
+    named = {} if test is None else {"test": test} if isinstance(test, str) else dict(test)
+    return {
+        "train": data["train"],
+        "val": data["val"] if data["val"] is not None else data["train"],
+        "test": named,
+        "splits": {name: data[f"{name}_split"] for name in ("train", "val", "test")},
+    }
+
+
+def world_parts(world: Mapping[str, Any]) -> tuple[str, ...]:
+    """Parts of the world that these splits lie in; instructions need the media of the others."""
+    paths = [world["train"], world["val"], *world["test"].values()]
+    parts = {str(path).split("/")[0] for path in paths}
+    everything = ("text", "pictures", "speech", "instructions")
+    return everything if "instructions" in parts else tuple(part for part in everything if part in parts)

@@ -1,0 +1,139 @@
+"""Text for the Thinker: packed rows to train on, single documents and questions to measure with.
+
+Legend: B batch, T tokens of a row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.base import DataModule
+from datamodules.manifests import read_manifest
+from datamodules.tokenizers import tokenizer_for
+from muomni.batch import TextBatch
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.special_tokens import BOS, EOS, IGNORE, PAD
+
+
+@dataclass(slots=True)
+class TextSample:
+    """ids (T + 1): inputs and, shifted by one, targets; the first `prompt` of the targets are not predicted."""
+
+    ids: np.ndarray
+    prompt: int
+    kind: str
+    floor: float
+    sample_id: str
+
+
+class PackedRows:
+    """Documents `BOS text EOS` behind each other in a new order each epoch, cut into rows of `length` tokens.
+
+    The order of documents is a function of (seed, epoch), so that cuts fall elsewhere every epoch.
+    """
+
+    def __init__(self, documents: list[np.ndarray], *, length: int, seed: int) -> None:
+        self.documents, self.length, self.seed = documents, length, seed
+        self.total = sum(len(document) for document in documents)
+        self._epoch: int | None = None
+        self._stream = np.empty(0, dtype=np.int32)
+
+    def __len__(self) -> int:
+        return max(1, (self.total - 1) // self.length)
+
+    def _stream_of(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            order = np.random.default_rng([self.seed, max(epoch, 0), 1]).permutation(len(self.documents))
+            self._stream, self._epoch = np.concatenate([self.documents[i] for i in order]), epoch
+        return self._stream
+
+    def item(self, index: int, epoch: int) -> TextSample:
+        """Row `index` of an epoch; the only row of a text shorter than a row is all of it."""
+        stream = self._stream_of(epoch)
+        row = stream[index * self.length : (index + 1) * self.length + 1]
+        return TextSample(ids=row, prompt=0, kind="row", floor=float("nan"), sample_id=f"row{index}")
+
+
+class Documents:
+    """Single documents, or prompts with their answers, as the manifest has them."""
+
+    def __init__(self, rows: list[dict[str, Any]], tokenizer: Tokenizer, *, max_length: int) -> None:
+        self.samples = []
+        for row in rows:
+            prompt = [BOS, *tokenizer.encode(row["prompt"])] if "prompt" in row else [BOS]
+            ids = np.array([*prompt, *tokenizer.encode(row["answer"] if "prompt" in row else row["text"]), EOS])
+            if len(ids) > max_length + 1 and "prompt" in row:
+                raise ValueError(f"{row['id']}: Too many tokens: {len(ids) - 1} > {max_length}")
+            self.samples.append(
+                TextSample(
+                    ids=ids[: max_length + 1],
+                    prompt=len(prompt) - 1,
+                    kind=row.get("kind", "text"),
+                    floor=-float(row.get("logprob", "nan")),
+                    sample_id=str(row["id"]),
+                )
+            )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def item(self, index: int, epoch: int) -> TextSample:
+        """Document `index`; the same in every epoch."""
+        return self.samples[index]
+
+
+class TextData(DataModule):
+    """Text manifests (or `.txt` files, a sample a line).
+
+    Args:
+        length: tokens of a training row. max_length: most tokens of a single document that is measured.
+        tokenizer: path of a SentencePiece model; None: one of `vocab_size` pieces is trained on the training text
+            and kept under `tokenizer_root`.
+    """
+
+    def __init__(
+        self, *, length: int, max_length: int, tokenizer: str | None, vocab_size: int, tokenizer_root: str, **loaders: Any
+    ) -> None:
+        super().__init__(**loaders)
+        self.length, self.max_length = length, max_length
+        self.tokenizer_path = tokenizer_for(
+            tokenizer, text=self.train_path, vocab_size=vocab_size, root=Path(tokenizer_root)
+        )
+        self.tokenizer = Tokenizer.load(self.tokenizer_path)
+
+    def load(self, path: Path, split: str | None, *, train: bool) -> PackedRows | Documents:
+        """Packed rows for training, documents elsewhere."""
+        rows = read_manifest(path, shape="text", split=split)
+        if not train:
+            return Documents(rows, self.tokenizer, max_length=self.max_length)
+        documents = [
+            np.array([BOS, *self.tokenizer.encode(row["text"]), EOS], dtype=np.int32) for row in rows
+        ]
+        return PackedRows(documents, length=self.length, seed=self.seed)
+
+    def facts(self) -> dict[str, Any]:
+        """The tokenizer's file and fingerprint."""
+        return {"tokenizer": self.tokenizer_path, "tokenizer_fingerprint": self.tokenizer.fingerprint()}
+
+    def collate(self, samples: Sequence[TextSample]) -> TextBatch:
+        """Pad on the right to the longest."""
+        width = max(len(sample.ids) for sample in samples) - 1
+        ids = torch.full((len(samples), width), PAD)
+        targets = torch.full((len(samples), width), IGNORE)
+        for row, sample in enumerate(samples):
+            tokens = torch.from_numpy(sample.ids.astype(np.int64))
+            ids[row, : len(tokens) - 1] = tokens[:-1]
+            targets[row, sample.prompt : len(tokens) - 1] = tokens[1 + sample.prompt :]
+        return TextBatch(
+            ids=ids,
+            targets=targets,
+            lengths=torch.tensor([len(sample.ids) - 1 for sample in samples]),
+            kinds=[sample.kind for sample in samples],
+            floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
+            sample_ids=[sample.sample_id for sample in samples],
+        )
+

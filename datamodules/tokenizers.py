@@ -1,0 +1,29 @@
+"""A tokenizer for a text: given, found, or trained once and kept."""
+
+import hashlib
+from pathlib import Path
+
+from datamodules.manifests import read_manifest
+from muomni.frontends.tokenizer import Tokenizer
+
+
+def tokenizer_for(given: str | None, *, text: str | None, vocab_size: int, root: Path) -> Path:
+    """Path of a SentencePiece model.
+
+    given: a model's path wins. Else one of `vocab_size` pieces is trained on the manifest `text` and kept in `root` under
+    a name made of the text's bytes and the size, so that the same text finds it again.
+    """
+    if given is not None:
+        path = Path(given)
+        if not path.is_file():
+            raise FileNotFoundError(f"data.tokenizer={given}: no such file")
+        return path
+    if text is None:
+        raise ValueError("no tokenizer and no training text: give data.tokenizer=PATH or data.train=PATH")
+    content = hashlib.sha256(Path(text).read_bytes()).hexdigest()[:12]
+    path = root / f"bpe{vocab_size}-{content}" / "tokenizer.model"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = (row["text"] for row in read_manifest(text, shape="text") if "text" in row)
+        Tokenizer.train(texts, vocab_size, path)
+    return path

@@ -1,0 +1,94 @@
+"""Thinker pretraining: the next token of documents.
+
+Legend: B batch, T tokens, V vocabulary.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from muomni.batch import TextBatch
+from muomni.losses.cross_entropy import masked_cross_entropy, token_nats
+from muomni.models.thinker import Thinker
+from muomni.special_tokens import IGNORE
+from muomni.stages.base import Stage
+
+
+class ThinkerStage(Stage):
+    """Next-token prediction.
+
+    Metrics of a split of documents: `loss` (nats a token, end token included), and where the generator's entropy is
+    known `floor` and `loss_minus_floor`, over all and by kind. Of prompts with answers: exact match in percent by kind
+    (the answer and its end token are each the most likely one, which is greedy decoding).
+
+    Args:
+        model: the Thinker. tokenizer: its SentencePiece file. tokenizer_fingerprint: of that file.
+    """
+
+    name = "thinker"
+
+    def __init__(self, *, model: Thinker, tokenizer: Path, tokenizer_fingerprint: str, **how: Any) -> None:
+        super().__init__(**how)
+        self.model = model
+        self.tokenizer, self.tokenizer_fingerprint = Path(tokenizer), tokenizer_fingerprint
+
+    def compiled_modules(self) -> list[nn.Module]:
+        """The whole model: training rows have one shape."""
+        return [self.model]
+
+    def step(self, batch: TextBatch) -> dict[str, Tensor]:
+        """Cross-entropy of the next token."""
+        return {"next_token": masked_cross_entropy(self.model(batch.ids).logits, batch.targets)}
+
+    def begin_split(self, split: str) -> None:
+        """Sums by kind."""
+        self._nats: dict[str, float] = defaultdict(float)
+        self._tokens: dict[str, int] = defaultdict(int)
+        self._floor: dict[str, float] = defaultdict(float)
+        self._right: dict[str, int] = defaultdict(int)
+        self._asked: dict[str, int] = defaultdict(int)
+
+    def test_batch(self, batch: TextBatch, split: str) -> None:
+        """Sum nats, floors and right answers; the first target tells a question from a document."""
+        logits = self.model(batch.ids).logits
+        learnt = batch.targets != IGNORE
+        nats = (token_nats(logits, batch.targets) * learnt).double().sum(1).tolist()
+        right = ((logits.argmax(-1) == batch.targets) | ~learnt).all(1).tolist()
+        question = (~learnt[:, 0]).tolist()
+        tokens, floors = learnt.sum(1).tolist(), batch.floors.tolist()
+        for row, kind in enumerate(batch.kinds):
+            if question[row]:
+                self._asked[kind] += 1
+                self._right[kind] += right[row]
+            else:
+                self._nats[kind] += nats[row]
+                self._tokens[kind] += tokens[row]
+                self._floor[kind] += floors[row]
+
+    def finish_split(self, split: str) -> dict[str, float]:
+        """Losses, floors and accuracies."""
+        metrics = {kind: 100 * self._right[kind] / asked for kind, asked in self._asked.items()}
+        if not self._tokens:
+            return metrics
+        total = sum(self._tokens.values())
+        metrics["loss"] = sum(self._nats.values()) / total
+        floor = sum(self._floor.values()) / total
+        if floor == floor:
+            metrics |= {"floor": floor, "loss_minus_floor": metrics["loss"] - floor}
+            for kind, tokens in self._tokens.items():
+                metrics[f"loss_minus_floor_{kind}"] = (self._nats[kind] - self._floor[kind]) / tokens
+        return metrics
+
+    def export_parts(self) -> dict[str, nn.Module]:
+        """The language model."""
+        return {"thinker": self.model}
+
+    def export_facts(self) -> dict[str, Any]:
+        """The tokenizer it was trained with."""
+        return {"stage": self.name, "tokenizer": self.tokenizer_fingerprint}
+
+    def export_files(self) -> dict[str, Path]:
+        """The tokenizer itself."""
+        return {"tokenizer.model": self.tokenizer}

@@ -1,0 +1,140 @@
+"""Train and measure a stage:  python train.py stage=omni_sft     (`ls conf/*` is the vocabulary)."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.sources import resolve_sources
+from muomni import prerequisites, runs
+from muomni.checkpoints import is_export, load_export, load_strictly, read_description, save_export
+from muomni.command_line import run_main
+from muomni.hardware import best_precision
+
+log = logging.getLogger(__name__)
+
+#: What decides a run's result; paths and loggers do not.
+IDENTITY = ("stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed")
+TASKS = ("fit", "validate", "test")
+
+
+def validate(cfg: DictConfig) -> None:
+    """Rules across fields."""
+    for key, known in (("task", TASKS), ("when_done", ("train", "skip"))):
+        if cfg[key] not in known:
+            raise ValueError(f"{key}={cfg[key]}: available are {', '.join(known)}")
+    if cfg.ckpt is not None and not is_export(cfg.ckpt):
+        raise FileNotFoundError(f"ckpt={cfg.ckpt}: no export folder (model.yaml + model.safetensors) there")
+
+
+def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, float]:
+    """Do the task of a configuration in the run folder `output`; gives the metrics of the test splits."""
+    validate(cfg)
+    torch.set_float32_matmul_precision("high")
+    export = Path(cfg.paths.checkpoints) / cfg.stage.name
+    run_identity = runs.identity(OmegaConf.to_container(cfg, resolve=False), IDENTITY)
+    facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": run_identity}
+    if cfg.task == "fit" and cfg.when_done == "skip" and is_export(export):
+        if read_description(export)["facts"]["run"]["identity"] == run_identity:
+            log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
+            return {}
+    prerequisites.ensure(
+        cfg.stage.needs, stage=cfg.stage.name, checkpoints=Path(cfg.paths.checkpoints), size=cfg.size,
+        rank=cfg.budget.rank, overrides=overrides, mode=cfg.prerequisites,
+    )  # fmt: skip
+    lightning.seed_everything(cfg.seed, verbose=False)
+    data = instantiate(cfg.data, _convert_="all")
+    world = OmegaConf.to_container(cfg.stage.world)
+    sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
+    datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
+    stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
+    trainer = build_trainer(cfg, output)
+    if cfg.task == "fit":
+        runs.mark(output, run_identity)
+        checkpoint = resume_from(cfg, run_identity, output)
+        trainer.fit(stage, datamodule=datamodule, ckpt_path=checkpoint)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if trainer.is_global_zero:
+            save_export(
+                export, stage.export_parts(), facts=stage.export_facts() | {"run": facts}, files=stage.export_files()
+            )
+    else:
+        load_into(stage, Path(cfg.ckpt or export))
+    if cfg.task == "validate":
+        trainer.validate(stage, datamodule=datamodule)
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
+    else:
+        trainer.test(stage, datamodule=datamodule, verbose=False)
+        metrics = stage.results
+    if trainer.is_global_zero:
+        log.info("metrics: %s", runs.write_metrics(output, metrics))
+    return metrics
+
+
+def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
+    """Callbacks, loggers and trainer of a run; metrics.csv is always written."""
+    callbacks = [instantiate(callback, _convert_="all") for callback in cfg.callbacks.values() if callback]
+    loggers = {name: instantiate(logger, _convert_="all") for name, logger in (cfg.get("logger") or {}).items()}
+    if "csv" not in loggers:
+        loggers["csv"] = CSVLogger(str(output), name="", version="")
+    for logger in loggers.values():
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    precision = best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
+    make: Any = instantiate(cfg.trainer, _convert_="all")
+    return make(
+        callbacks=callbacks, logger=list(loggers.values()), precision=precision, default_root_dir=str(output),
+        use_distributed_sampler=False,
+    )  # fmt: skip
+
+
+def resume_from(cfg: DictConfig, run_identity: str, output: Path) -> str | None:
+    """The checkpoint that training goes on from."""
+    if cfg.resume == "never":
+        return None
+    if cfg.resume != "auto":
+        if not Path(cfg.resume).is_file():
+            raise FileNotFoundError(f"resume={cfg.resume}: no such file (or auto, never)")
+        return str(cfg.resume)
+    found = runs.find_unfinished(Path(cfg.paths.runs) / cfg.stage.name, run_identity, current=output)
+    if found is not None:
+        log.info("going on from %s", found)
+    return None if found is None else str(found)
+
+
+def load_into(stage: Any, folder: Path) -> None:
+    """Put an export's weights into a stage's parts, strictly."""
+    loaded = load_export(folder)
+    for name, part in stage.export_parts().items():
+        if name not in loaded.parts:
+            raise ValueError(f"{folder}: this export has no part {name!r}; it holds {', '.join(loaded.parts)}")
+        load_strictly(part, loaded.parts[name].state_dict(), where=f"{folder}, part {name!r}")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float | None:
+    """Entry point; gives the monitored metric to a sweeper."""
+    warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec|tensorboardX|Checkpoint directory).*")
+    state = HydraConfig.get()
+    metrics = run(cfg, output=Path(state.runtime.output_dir), overrides=list(state.overrides.task))
+    close_loggers()
+    return metrics.get(cfg.stage.monitor)
+
+
+def close_loggers() -> None:
+    """End the W&B run of this job, so that the next job of a multirun gets its own."""
+    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
+        sys.modules["wandb"].finish()
+
+
+if __name__ == "__main__":
+    run_main(main, config="train")
