@@ -1,0 +1,94 @@
+"""Log-mels of a manifest's clips, computed once and kept in a file: one float16 array of all frames, read by memory map.
+
+Legend: N frames of all clips together, M mel bins, T frames of one clip.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from datamodules.manifests import report_bad
+from muomni.frontends.audio_io import read_audio
+from muomni.frontends.mel import LogMel, MelSpec
+
+log = logging.getLogger(__name__)
+
+
+class MelStore:
+    """Mels by index.
+
+    Args:
+        frames: (N, M) float16. ends: (clips) the frame behind each clip's last; a clip without frames could not be read.
+    """
+
+    def __init__(self, *, frames: np.ndarray, ends: np.ndarray) -> None:
+        self.frames = frames
+        self.ends = ends
+        self.starts = np.concatenate([[0], ends[:-1]])
+        self.lengths = self.ends - self.starts
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """(T, M) float32."""
+        return np.asarray(self.frames[self.starts[index] : self.ends[index]], dtype=np.float32)
+
+
+def mel_store(rows: Sequence[dict[str, Any]], spec: MelSpec, *, cache: Path | None, what: str) -> MelStore:
+    """Mels of the rows' "audio" files, from the cache folder where it has them.
+
+    An unreadable file leaves a clip of no frames; these are counted and reported, over 1 % of them is a ValueError.
+    what: the name of the data in messages.
+    """
+    if cache is None:
+        frames, ends = _compute(rows, spec, what)
+        return MelStore(frames=frames, ends=ends)
+    folder = Path(cache) / _key(rows, spec)
+    if not (folder / "ends.npy").is_file():
+        frames, ends = _compute(rows, spec, what)
+        _write(folder, frames, ends)
+    return MelStore(frames=np.load(folder / "frames.npy", mmap_mode="r"), ends=np.load(folder / "ends.npy"))
+
+
+def _key(rows: Sequence[dict[str, Any]], spec: MelSpec) -> str:
+    """A name that changes with the spec and with any file's path, size or time of change."""
+    digest = hashlib.blake2b(json.dumps(spec.facts(), sort_keys=True).encode(), digest_size=12)
+    for row in rows:
+        state = os.stat(row["audio"])
+        digest.update(f"{row['audio']}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _compute(rows: Sequence[dict[str, Any]], spec: MelSpec, what: str) -> tuple[np.ndarray, np.ndarray]:
+    frontend = LogMel(spec)
+    mels: list[np.ndarray] = []
+    bad: list[str] = []
+    for row in tqdm(rows, desc=f"log-mels of {what}", unit="clip", file=sys.stderr, disable=len(rows) < 500, leave=False):
+        try:
+            mels.append(frontend(read_audio(row["audio"], spec.sample_rate)).numpy().astype(np.float16))
+        except ValueError as error:
+            bad.append(f"{row['id']}: {error}")
+            mels.append(np.empty((0, spec.bins), dtype=np.float16))
+    report_bad(bad, total=len(rows), what=what)
+    return np.concatenate(mels), np.cumsum([len(mel) for mel in mels])
+
+
+def _write(folder: Path, frames: np.ndarray, ends: np.ndarray) -> None:
+    """Write both arrays whole or not at all: `ends.npy` comes last, and says that the folder is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in (("frames.npy", frames), ("ends.npy", ends)):
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.save(file, array)
+            os.replace(temporary, folder / name)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise

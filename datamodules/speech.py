@@ -1,0 +1,175 @@
+"""Speech with its text: for the audio encoder, the codec and the Talker.
+
+Legend: B batch, T frames, M mel bins, C characters.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.augment import MelAugment
+from datamodules.base import DataModule
+from datamodules.manifests import read_manifest
+from datamodules.mels import MelStore, mel_store
+from muomni.batch import SpeechBatch
+from muomni.frontends.characters import encode_characters
+from muomni.frontends.mel import MelSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class SpeechSample:
+    """mel (T, M) float32; characters (C) int64; text as it was encoded; path of the recording."""
+
+    mel: np.ndarray
+    characters: np.ndarray
+    speaker: int
+    text: str
+    sample_id: str
+
+
+class SpeechSet:
+    """Clips of a manifest.
+
+    Args:
+        rows: the manifest's, with "audio" and "text". mels: theirs. speakers: name -> number.
+        augment: of the drawn items, None for none. seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        mels: MelStore,
+        *,
+        speakers: dict[str, int],
+        augment: MelAugment | None,
+        seed: int,
+    ) -> None:
+        self.rows, self.mels, self.speakers = rows, mels, speakers
+        self.augment, self.seed = augment, seed
+        self.index = np.flatnonzero(mels.lengths > 0)  # clips that could be read
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Mel frames of each clip."""
+        return self.mels.lengths[self.index]
+
+    def item(self, index: int, epoch: int) -> SpeechSample:
+        """Clip `index`, augmented as a function of (seed, epoch, index) unless the epoch is -1."""
+        place = int(self.index[index])
+        row, mel = self.rows[place], self.mels[place]
+        if self.augment is not None and epoch >= 0:
+            mel = self.augment(mel, np.random.default_rng([self.seed, epoch, index]))
+        return SpeechSample(
+            mel=mel,
+            characters=np.array(encode_characters(row["text"]), dtype=np.int64),
+            speaker=self.speakers.get(str(row.get("speaker", 0)), 0),
+            text=row["text"],
+            sample_id=str(row["id"]),
+        )
+
+
+class SpeechData(DataModule):
+    """Speech manifests.
+
+    Args:
+        mel: the spectrogram. cache: folder that keeps computed mels, None: in memory only.
+        augment: of training clips, None: none.
+        speakers: keep only clips of these (as the manifest names them), numbered in this order; None keeps all,
+            numbered in the order of their names (numbers by value) in the training manifest.
+        max_seconds: longer training clips are left out and counted.
+        lowercase: texts in lower case.
+    """
+
+    def __init__(
+        self,
+        *,
+        mel: MelSpec,
+        cache: str | None,
+        augment: MelAugment | None,
+        speakers: list[Any] | None,
+        max_seconds: float,
+        lowercase: bool,
+        **loaders: Any,
+    ) -> None:
+        super().__init__(**loaders)
+        self.mel, self.augment = mel, augment
+        self.cache = None if cache is None else Path(cache)
+        self.wanted = None if speakers is None else [str(speaker) for speaker in speakers]
+        self.max_seconds, self.lowercase = max_seconds, lowercase
+        self._speakers: dict[str, int] | None = None
+
+    def load(self, path: Path, split: str | None, *, train: bool) -> SpeechSet:
+        """Read a manifest and its mels."""
+        rows = read_manifest(path, shape="speech", split=split)
+        if self.wanted is not None:
+            rows = [row for row in rows if str(row.get("speaker", 0)) in self.wanted]
+            if not rows:
+                raise ValueError(f"{path}: no clip of the speakers {', '.join(self.wanted)}; set datamodule.speakers")
+        for row in rows:
+            row["text"] = row["text"].strip().lower() if self.lowercase else row["text"].strip()
+        mels = mel_store(rows, self.mel, cache=self.cache, what=str(path))
+        samples = SpeechSet(
+            rows, mels, speakers=self._number(rows), augment=self.augment if train else None, seed=self.seed
+        )
+        if train:
+            fits = samples.lengths <= self.max_seconds * self.mel.frame_rate
+            if not fits.all():
+                log.info("%s: %d clips longer than %g s are left out", path, int((~fits).sum()), self.max_seconds)
+            samples.index = samples.index[fits]
+        return samples
+
+    def _number(self, rows: list[dict[str, Any]]) -> dict[str, int]:
+        """Speaker name -> number, the same for all splits; one that training does not know is number 0."""
+        if self.wanted is not None:
+            return {name: number for number, name in enumerate(self.wanted)}
+        if self._speakers is None:
+            if self.train_path is not None:
+                rows = read_manifest(self.train_path, shape="speech", split=self.splits.get("train"))
+            names = {str(row.get("speaker", 0)) for row in rows}
+            order = sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+            self._speakers = {name: number for number, name in enumerate(order)}
+        return self._speakers
+
+    def lengths(self, samples: SpeechSet) -> np.ndarray:
+        """Frames, so that clips of similar length share a batch."""
+        return samples.lengths
+
+    def collate(self, samples: Sequence[SpeechSample]) -> SpeechBatch:
+        """Pad mels and characters by zeros."""
+        frames = [len(sample.mel) for sample in samples]
+        counts = [len(sample.characters) for sample in samples]
+        mel = torch.zeros(len(samples), max(frames), self.mel.bins)
+        characters = torch.zeros(len(samples), max(counts), dtype=torch.long)
+        for row, sample in enumerate(samples):
+            mel[row, : frames[row]] = torch.from_numpy(sample.mel)
+            characters[row, : counts[row]] = torch.from_numpy(sample.characters)
+        return SpeechBatch(
+            mel=mel,
+            mel_lengths=torch.tensor(frames),
+            characters=characters,
+            character_lengths=torch.tensor(counts),
+            speakers=torch.tensor([sample.speaker for sample in samples]),
+            texts=[sample.text for sample in samples],
+            sample_ids=[sample.sample_id for sample in samples],
+        )
+
+    def seconds_per_character(self) -> float:
+        """Mean over the training clips: all their frames by all their characters."""
+        samples = self.samples("train")
+        assert isinstance(samples, SpeechSet)
+        characters = sum(len(samples.rows[place]["text"]) for place in samples.index)
+        return float(samples.lengths.sum()) / self.mel.frame_rate / characters
+
+    def facts(self) -> dict[str, Any]:
+        """What the stage must know: the spectrogram."""
+        return {"mel": self.mel.facts()}

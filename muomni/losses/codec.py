@@ -1,0 +1,41 @@
+"""Losses of the codec and of the Talker that speaks its codes.
+
+Legend: B batch, T frames, M mel bins, K codebooks, E entries.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from muomni.models.outputs import TalkerOutput
+
+
+def masked_l1(rebuilt: Tensor, mel: Tensor, keep: Tensor) -> Tensor:
+    """Mean absolute difference over the valid frames; rebuilt, mel (B, T, M), keep (B, T) bool."""
+    difference = (rebuilt - mel).abs().mean(-1)
+    return (difference * keep).sum() / keep.sum().clamp_min(1)
+
+
+def masked_l2(rebuilt: Tensor, mel: Tensor, keep: Tensor) -> Tensor:
+    """Mean squared difference over the valid frames; rebuilt, mel (B, T, M), keep (B, T) bool."""
+    difference = (rebuilt - mel).square().mean(-1)
+    return (difference * keep).sum() / keep.sum().clamp_min(1)
+
+
+def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    """Cross-entropies in nats a frame, `codebook_<k>`, and the binary one of the stop, `stop`, times the mean length.
+
+    codes (B, T, K) the truth; lengths (B) in frames, at least 1. A clip's last frame is the one to stop at.
+    """
+    B, T, K = codes.shape
+    frames = torch.arange(T, device=codes.device)[None]
+    keep = frames < lengths[:, None]
+    count = keep.sum().clamp_min(1)
+    losses = {}
+    for k in range(K):
+        nats = F.cross_entropy(output.logits[:, :, k].flatten(0, 1).float(), codes[..., k].reshape(-1), reduction="none")
+        losses[f"codebook_{k}"] = (nats.view(B, T) * keep).sum() / count
+    last = (frames == lengths[:, None] - 1).float()
+    nats = F.binary_cross_entropy_with_logits(output.stop.float(), last, reduction="none")
+    losses["stop"] = (nats * keep).sum() / B
+    return losses

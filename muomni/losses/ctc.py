@@ -1,0 +1,41 @@
+"""CTC loss (Graves et al. 2006) that counts the clips which cannot carry their transcript instead of hiding them.
+
+Legend: B batch, T frames, S symbols with the blank at 0, C characters.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLANK = 0
+
+
+@dataclass(slots=True)
+class CTCLoss:
+    """loss: nats a character, scalar; too_short (B) bool: clips with fewer frames than their transcript needs."""
+
+    loss: Tensor
+    too_short: Tensor
+
+
+def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """(B): one frame a character and a blank between equal neighbours. targets (B, C), target_lengths (B)."""
+    inside = torch.arange(1, targets.shape[1], device=targets.device)[None] < target_lengths[:, None]
+    repeats = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(1)
+    return target_lengths + repeats
+
+
+def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> CTCLoss:
+    """logits (B, T, S), lengths (B) of valid frames; targets (B, C) in 1..S-1, target_lengths (B).
+
+    Clips that are too short are left out of the loss; with none left it is 0 with a gradient of 0.
+    """
+    too_short = lengths < frames_needed(targets, target_lengths)
+    log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # T B S
+    # A clip left out reads an empty target, so that nothing is infinite; its weight is 0.
+    asked = torch.where(too_short, torch.zeros_like(target_lengths), target_lengths)
+    nats = F.ctc_loss(log_probs, targets, lengths, asked, blank=BLANK, reduction="none")
+    total = (nats * (~too_short)).sum()
+    return CTCLoss(loss=total / asked.sum().clamp_min(1), too_short=too_short)
