@@ -1,4 +1,4 @@
-"""Sound files: the only file of the project that reads or writes audio (through soundfile; torchaudio >= 2.9 has no own I/O).
+"""Sound files: the only file of the project that reads or writes audio, through soundfile (torchaudio >= 2.9 has no own).
 
 Shapes: N samples.
 """
@@ -13,9 +13,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-MAX_SECONDS = (
-    30 * 60
-)  # a small compressed file can decode to gigabytes: the header is checked before decoding
+MAX_SECONDS = 30 * 60  # a small compressed file can decode to gigabytes: the header is checked before decoding
 MAX_SAMPLES = MAX_SECONDS * 48_000 * 2
 
 
@@ -65,9 +63,7 @@ def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     """
     path = Path(path)
     if waveform.dim() != 1 or waveform.numel() == 0:
-        raise ValueError(
-            f"cannot write {path}: a waveform (N,) is needed, not the shape {tuple(waveform.shape)}"
-        )
+        raise ValueError(f"cannot write {path}: a waveform (N,) is needed, not the shape {tuple(waveform.shape)}")
     if not bool(torch.isfinite(waveform).all()):
         raise ValueError(f"cannot write {path}: the waveform holds NaN or Inf")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,8 @@
     later turns   [image slots][audio slots] <user> question <assistant> answer EOS
 
 A media slot is the id IMAGE or AUDIO repeated once a media token; the model overwrites their embeddings in order. A
-message is {"role", "content"}, content a string or a list of parts: {"type": "text", "text"}, {"type": "image", "image"},
-{"type": "audio", "audio"}, and from the assistant {"type": "speech", "text"}, which is text that shall be spoken.
+message is {"role", "content"}, content a string or a list of parts: {"type": "text", "text"},
+{"type": "image", "image"}, {"type": "audio", "audio"}, and from the assistant {"type": "speech", "text"}, which is text that shall be spoken.
 
 Shapes: T tokens.
 """
@@ -35,7 +35,7 @@ class ChatSequence:
 
 
 def media_of(messages: Sequence[Message]) -> tuple[list[Any], list[Any]]:
-    """The images and the audios of a conversation, in the order of their slots: what has to be loaded before encoding."""
+    """The images and the audios of a conversation, in the order of their slots: to be loaded before encoding."""
     images = [part["image"] for message in messages for part in _parts(message) if part["type"] == "image"]
     audios = [part["audio"] for message in messages for part in _parts(message) if part["type"] == "audio"]
     return images, audios
@@ -78,9 +78,7 @@ def _encode(
 ) -> ChatSequence:
     images, audios = media_of(messages)
     if len(audios) != len(audio_tokens):
-        raise ValueError(
-            f"chat: {len(audios)} audios in the messages, but token counts of {len(audio_tokens)}"
-        )
+        raise ValueError(f"chat: {len(audios)} audios in the messages, but token counts of {len(audio_tokens)}")
     counts = iter(audio_tokens)
     ids: list[int] = []
     learnt: list[bool] = []  # whether the token at this place is predicted with a loss
@@ -129,9 +127,7 @@ def _parts(message: Message) -> list[Mapping[str, Any]]:
                 f"chat: a {role} message cannot hold a part of type {kind!r}; available: {', '.join(allowed)}"
             )
         if ("text" if kind == "speech" else kind) not in part:
-            raise ValueError(
-                f"chat: a part of type {kind!r} lacks its key {'text' if kind == 'speech' else kind!r}"
-            )
+            raise ValueError(f"chat: a part of type {kind!r} lacks its key {'text' if kind == 'speech' else kind!r}")
     return list(content)
 
 
@@ -146,6 +142,4 @@ def _check_order(turns: Sequence[Message], *, prompt: bool) -> None:
     expected = [("user", "assistant")[place % 2] for place in range(len(roles))]
     last = "user" if prompt else "assistant"
     if not roles or roles != expected or roles[-1] != last:
-        raise ValueError(
-            f"chat: the turns must alternate user, assistant and end with the {last}, not {roles}"
-        )
+        raise ValueError(f"chat: the turns must alternate user, assistant and end with the {last}, not {roles}")

@@ -1,7 +1,7 @@
 """Mel -> waveform without training: pseudo-inverse of the mel filters, then Griffin-Lim with momentum.
 
-Griffin and Lim 1984; the accelerated form of Perraudin, Balazs and Sondergaard 2013. The phase starts from a fixed seed:
-the same mel gives the same waveform.
+Griffin and Lim 1984; the accelerated form of Perraudin, Balazs and Sondergaard 2013. The phase starts from a fixed
+seed: the same mel gives the same waveform.
 
 Shapes: B clips, T frames, M mel bins, F frequencies, N = T x hop samples.
 """
@@ -14,9 +14,7 @@ from muomni.frontends.mel import MelSpec, denormalise_log, mel_filters
 MOMENTUM = 0.99
 PEAK = 0.95  # of the written waveform
 SMALLEST = 1e-8
-SHARPENING_STEPS = (
-    8  # multiplicative updates that fit the magnitudes to the mel, all of them staying above zero
-)
+SHARPENING_STEPS = 8  # multiplicative updates that fit the magnitudes to the mel, all of them staying above zero
 
 
 class GriffinLim:
@@ -35,9 +33,7 @@ class GriffinLim:
     def __call__(self, mel: Tensor) -> Tensor:
         """Peak-normalised to 0.95; silence stays silence. Raises ValueError for a mel that is empty or not finite."""
         if mel.dim() not in (2, 3) or mel.shape[-1] != self.spec.bins or mel.shape[-2] == 0:
-            raise ValueError(
-                f"griffin_lim: a mel (T, {self.spec.bins}) with T > 0 is needed, not {tuple(mel.shape)}"
-            )
+            raise ValueError(f"griffin_lim: a mel (T, {self.spec.bins}) with T > 0 is needed, not {tuple(mel.shape)}")
         if not bool(torch.isfinite(mel).all()):
             raise ValueError("griffin_lim: the mel holds NaN or Inf; it cannot be made audible")
         batch = mel.detach().float()

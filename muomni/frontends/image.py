@@ -31,9 +31,7 @@ class ImageSpec:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
         object.__setattr__(self, "std", tuple(float(value) for value in self.std))
         if self.size < 1 or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(
-                f"image: size >= 1 and three means and positive deviations are needed, not {self}"
-            )
+            raise ValueError(f"image: size >= 1 and three means and positive deviations are needed, not {self}")
         if self.fit not in FITS:
             raise ValueError(f"image: unknown fit {self.fit!r}; available: {', '.join(FITS)}")
 
@@ -115,7 +113,5 @@ class ImageFrontend:
         target = (max(1, round(height * size / longer)), max(1, round(width * size / longer)))
         if target == (height, width):
             return batch
-        resized = F.interpolate(
-            batch.float(), size=target, mode="bilinear", antialias=True, align_corners=False
-        )
+        resized = F.interpolate(batch.float(), size=target, mode="bilinear", antialias=True, align_corners=False)
         return resized.clamp(0, 255)

@@ -101,9 +101,7 @@ class LogMel:
         """Raises ValueError for a clip shorter than one hop and for samples that are not finite."""
         spec = self.spec
         if waveform.dim() not in (1, 2):
-            raise ValueError(
-                f"mel: a waveform (N,) or (B, N) is needed, not the shape {tuple(waveform.shape)}"
-            )
+            raise ValueError(f"mel: a waveform (N,) or (B, N) is needed, not the shape {tuple(waveform.shape)}")
         frames = spec.num_frames(waveform.shape[-1])
         if frames == 0:
             raise ValueError(

@@ -59,9 +59,7 @@ class Tokenizer:
             )  # fmt: skip
         except (RuntimeError, OSError) as error:
             reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
-            raise ValueError(
-                f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}"
-            ) from error
+            raise ValueError(f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}") from error
         tokenizer = cls(bytes(writer.content))
         tokenizer.save(path)
         return tokenizer

@@ -10,14 +10,13 @@ def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
     return 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "rate", "channels"), [("wav", 8000, 1), ("flac", 22050, 2), ("wav", 16000, 1)]
-)
+@pytest.mark.parametrize(("suffix", "rate", "channels"), [("wav", 8000, 1), ("flac", 22050, 2), ("wav", 16000, 1)])
 def test_reads_any_rate_as_mono_of_the_same_pitch(tmp_path, suffix, rate, channels):
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.stack([tone(1.0, rate)] * channels, axis=1), rate)
     waveform = read_audio(path, 16000)
-    assert waveform.dtype == torch.float32 and waveform.dim() == 1
+    assert waveform.dtype == torch.float32
+    assert waveform.dim() == 1
     assert abs(len(waveform) - 16000) <= 2
     peak = int(torch.fft.rfft(waveform[:16000]).abs().argmax())
     assert abs(peak - 440) <= 2

@@ -21,8 +21,10 @@ def test_any_mode_keeps_its_colours(tmp_path, mode, suffix):
     path = tmp_path / f"a.{suffix}"
     halves().convert(mode).save(path)
     pixels = read_image(path)
-    assert pixels.dtype == torch.uint8 and pixels.shape == (3, 20, 40)
-    assert pixels[:, 10, 5].argmax() == 0 and pixels[:, 10, 35].argmax() == 2
+    assert pixels.dtype == torch.uint8
+    assert pixels.shape == (3, 20, 40)
+    assert pixels[:, 10, 5].argmax() == 0
+    assert pixels[:, 10, 35].argmax() == 2
 
 
 def test_grey_and_sixteen_bit_pictures_keep_their_brightness(tmp_path):
@@ -67,9 +69,12 @@ def test_crop_takes_the_centre_and_letterbox_keeps_all(tmp_path):
     pixels[:, :, :15] = 255
     pixels[:, :, 45:] = 255
     crop = ImageFrontend(SPEC)(pixels)
-    assert crop.shape == (3, 32, 32) and crop[1].max() < 0
+    assert crop.shape == (3, 32, 32)
+    assert crop[1].max() < 0
     whole = ImageFrontend(ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std, fit="letterbox"))(pixels)
-    assert whole.shape == (3, 32, 32) and (whole[:, 0] == 0).all() and (whole[:, -1] == 0).all()
+    assert whole.shape == (3, 32, 32)
+    assert (whole[:, 0] == 0).all()
+    assert (whole[:, -1] == 0).all()
     assert whole[1, 16, 1] > 0.9
 
 

@@ -25,7 +25,9 @@ def test_special_tokens_have_their_ids(tokenizer):
 )
 def test_text_round_trips(tokenizer, text):
     ids = tokenizer.encode(text, bos=True, eos=True)
-    assert ids[0] == BOS and ids[-1] == EOS and UNK not in ids
+    assert ids[0] == BOS
+    assert ids[-1] == EOS
+    assert UNK not in ids
     assert tokenizer.decode(ids) == text
 
 
@@ -36,9 +38,7 @@ def test_written_special_tokens_stay_text(tokenizer):
 
 
 def test_segments_join_like_running_text(tokenizer):
-    assert tokenizer.encode("the big") + tokenizer.encode("red circle") == tokenizer.encode(
-        "the big red circle"
-    )
+    assert tokenizer.encode("the big") + tokenizer.encode("red circle") == tokenizer.encode("the big red circle")
 
 
 def test_digits_are_single_pieces(tokenizer):

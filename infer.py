@@ -1,0 +1,158 @@
+"""Answer, transcribe, speak or chat with an export: composition root of inference. The answer goes to standard output."""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from muomni.checkpoints import is_export, list_exports
+from muomni.frontends.audio_io import write_wav
+from muomni.frontends.video import read_video
+from muomni.inference.chat import Chat
+from muomni.inference.engine import Engine, load_model
+from muomni.inference.sampling import GenerationOptions
+
+CONFIG = Path(__file__).parent / "conf"
+STRINGS = ("ckpt", "talker", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out")
+
+
+def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Command line -> strings as the shell passed them, and what Hydra shall parse. Raises ValueError for unknown keys."""
+    known = [*OmegaConf.load(CONFIG / "infer.yaml"), "paths", "generation"]
+    raw: dict[str, str] = {}
+    rest: list[str] = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key in STRINGS:
+            raw[key] = value
+            continue
+        if equals and key.lstrip("+~").split(".")[0] not in known and not key.startswith("-"):
+            shown = ", ".join(key for key in known if key not in ("defaults", "hydra"))
+            raise ValueError(f"unknown option {key!r}; available: {shown}")
+        rest.append(argument)
+    return raw, rest
+
+
+def find_export(ckpt: str | None, checkpoints: Path) -> Path:
+    """The export folder. Raises ValueError listing the exports at hand where it is missing or wrong."""
+    if ckpt and (is_export(ckpt) or Path(ckpt).is_file()):
+        return Path(ckpt)
+    found = (
+        ", ".join(str(path) for path in list_exports(checkpoints)) or "none; python train.py stage=omni_sft makes one"
+    )
+    problem = f"ckpt={ckpt} is no export" if ckpt else "ckpt=EXPORT is missing"
+    raise ValueError(f"{problem}; exports under {checkpoints}: {found}")
+
+
+def run(cfg: dict[str, Any]) -> None:
+    """Do what a composed configuration asks."""
+    export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
+    engine = load_model(export, device=cfg["device"], format=cfg["format"], talker=cfg["talker"])
+    options = generation_options(cfg["generation"])
+    text = cfg["prompt"] or cfg["text"] or ""
+    if cfg["text"] is not None and not text.strip():
+        raise ValueError("text= is empty: write a question, or leave text= out to chat")
+    pictures: list[Any] = [] if cfg["image"] is None else [cfg["image"]]
+    if cfg["video"] is not None:
+        pictures += read_video(cfg["video"], cfg["video_frames"])
+    if not text and not pictures and cfg["audio_in"] is None:
+        chat(engine, options, cfg)
+        return
+    if "thinker" not in engine.parts and "talker" in engine.parts and text and cfg["audio_out"]:
+        answer = text  # a Talker alone reads out
+    elif cfg["transcribe"] or ("thinker" not in engine.parts and cfg["audio_in"] is not None):
+        if cfg["audio_in"] is None:
+            raise ValueError("transcribe=true needs audio_in=FILE")
+        answer = engine.transcribe(cfg["audio_in"])
+        print(answer)
+    else:
+        answer = respond(engine, options, cfg, text, pictures)
+    if cfg["audio_out"] is not None:
+        write_wav(cfg["audio_out"], engine.generate_speech(answer, voice=cfg["voice"]), engine.speech_rate)
+        notice(f"spoken: {cfg['audio_out']}")
+    if not cfg["quiet"]:
+        notice("\n".join(engine.timings.lines()))
+
+
+def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], text: str, pictures: list[Any]) -> str:
+    """Stream one answer to standard output; gives it whole, without an echoed prompt."""
+    if cfg["audio_out"] is not None:
+        engine.need_speaker()  # said before the answer is made
+    pieces = engine.generate_stream(
+        text,
+        image=pictures,
+        audio=cfg["audio_in"],
+        system_prompt=cfg["system_prompt"],
+        truncate=cfg["truncate"],
+        generation=options,
+    )
+    if cfg["echo"]:
+        print(text, end=" ")
+    written: list[str] = []
+    for piece in pieces:
+        print(piece, end="", flush=True)
+        written.append(piece)
+    print(flush=True)
+    if not cfg["quiet"] and cfg["audio_out"] is not None:
+        notice("\n".join(engine.timings.lines()))
+    return "".join(written)
+
+
+def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:
+    """The interactive chat."""
+    speak_to = Path(cfg["audio_out"] or "reply.wav")
+    Chat(
+        engine,
+        options=options,
+        history=cfg["history"],
+        system_prompt=cfg["system_prompt"],
+        speak=cfg["speak"] or cfg["audio_out"] is not None,
+        speak_to=speak_to,
+        quiet=cfg["quiet"],
+    ).run()
+
+
+def generation_options(given: dict[str, Any]) -> GenerationOptions:
+    """The configuration group `generation`, checked."""
+    known = [field.name for field in fields(GenerationOptions)]
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise ValueError(f"unknown option generation.{unknown[0]}; available: {', '.join(known)}")
+    return GenerationOptions(**given)
+
+
+def notice(text: str) -> None:
+    """To standard error, which holds everything but the answer."""
+    if text:
+        print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Command line -> configuration -> `run`. A user's mistake is one line and exit status 1."""
+    try:
+        raw, rest = split_arguments(sys.argv[1:])
+
+        @hydra.main(version_base="1.3", config_path=str(CONFIG), config_name="infer")
+        def composed(cfg: DictConfig) -> None:
+            plain = OmegaConf.to_container(cfg, resolve=True)
+            assert isinstance(plain, dict)
+            try:
+                run({str(key): value for key, value in plain.items()} | raw)
+            except (ValueError, FileNotFoundError) as error:
+                notice(f"error: {error}")
+                sys.exit(1)
+
+        sys.argv[1:] = rest
+        composed()
+    except ValueError as error:
+        notice(f"error: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What a prompt holds besides text: files or tensors -> what the encoders take, by the specs that the export names.
+
+Shapes: N images, A audios, S image side, T frames, M mel bins, H W pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from muomni.frontends.audio_io import read_audio
+from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
+from muomni.frontends.mel import LogMel, MelSpec
+
+Source = str | Path | Tensor
+Spec = TypeVar("Spec", ImageSpec, MelSpec)
+
+
+def spec_from_facts(kind: type[Spec], facts: Mapping[str, Any], name: str, *, where: str) -> Spec:
+    """Rebuild a frontend's spec from an export's facts. Raises ValueError naming the export and what is missing."""
+    stored = facts.get(name)
+    if not isinstance(stored, Mapping):
+        raise ValueError(f"{where}: the export's facts lack {name!r}; export it again")
+    known = {field.name for field in fields(kind)}
+    if set(stored) != known:
+        raise ValueError(f"{where}: the facts of {name!r} differ from {sorted(known)} by {sorted(known ^ set(stored))}")
+    return kind(**stored)
+
+
+class Media:
+    """Reads pictures and sound as the encoders were trained on them; a spec is None where there is no such encoder."""
+
+    def __init__(self, *, image: ImageSpec | None, mel: MelSpec | None) -> None:
+        self.image = None if image is None else ImageFrontend(image)
+        self.mel = None if mel is None else LogMel(mel)
+
+    def images(self, sources: Sequence[Source]) -> Tensor | None:
+        """Picture files, or uint8 tensors (3, H, W) -> (N, 3, S, S); None for none."""
+        if not sources:
+            return None
+        if self.image is None:
+            raise ValueError(
+                "this export has no vision encoder, it reads no images: train stage=omni_sft and use its export"
+            )
+        return torch.stack([self.image(as_pixels(source)) for source in sources])
+
+    def mels(self, sources: Sequence[Source]) -> tuple[Tensor | None, Tensor | None]:
+        """Sound files, or waveforms (N,) at the encoder's rate -> mel (A, T, M) padded by zeros and lengths (A)."""
+        if not sources:
+            return None, None
+        rows = [self.log_mel(source) for source in sources]
+        lengths = torch.tensor([len(row) for row in rows])
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
+
+    def log_mel(self, source: Source) -> Tensor:
+        """A sound file or waveform (N,) -> log-mel (T, M). Errors name the file."""
+        if self.mel is None:
+            raise ValueError(
+                "this export has no audio encoder, it hears nothing: train stage=omni_sft and use its export"
+            )
+        if isinstance(source, Tensor):
+            return self.mel(source)
+        waveform = read_audio(source, self.mel.spec.sample_rate)
+        try:
+            return self.mel(waveform)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
+
+
+def as_pixels(source: Source) -> Tensor:
+    """A picture file, or the uint8 tensor (3, H, W) that it already is."""
+    return source if isinstance(source, Tensor) else read_image(source)

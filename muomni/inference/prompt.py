@@ -1,0 +1,149 @@
+"""A request -> embeddings for the Thinker, within its budget of tokens.
+
+Shapes: B requests, T tokens, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from muomni.frontends.chat import encode_prompt, media_of
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.media import Media, Source
+from muomni.models.omni import MediaFeatures, Omni
+from muomni.models.thinker import Thinker
+
+FORMATS = ("chat", "plain")
+ABOUT_IMAGE = "describe the picture"
+ABOUT_AUDIO = "transcribe the audio"
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """What a user asks: text, pictures, sound. `messages` (the chat format's) replaces all of them."""
+
+    text: str = ""
+    images: list[Source] = field(default_factory=list)
+    audios: list[Source] = field(default_factory=list)
+    system_prompt: str = ""
+    messages: Sequence[Any] = ()
+
+    def as_messages(self) -> list[Any]:
+        """In the chat format. Raises ValueError for a request that holds nothing."""
+        if self.messages:
+            return list(self.messages)
+        text = self.text
+        if not text.strip() and not self.images and not self.audios:
+            raise ValueError("an empty request: give text, an image or audio")
+        if not text.strip() and not (self.images and self.audios):  # a picture with sound: the sound asks
+            text = ABOUT_IMAGE if self.images else ABOUT_AUDIO
+        content: list[Any] = [{"type": "image", "image": image} for image in self.images]
+        content += [{"type": "audio", "audio": audio} for audio in self.audios]
+        content += [{"type": "text", "text": text}] if text.strip() else []
+        opening = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        return [*opening, {"role": "user", "content": content}]
+
+
+@dataclass(slots=True)
+class Prompt:
+    """A request in tokens: ids (T) with media slots, and the features that fill them."""
+
+    ids: Tensor
+    features: MediaFeatures
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Prompter:
+    """Turns requests into prompts and prompts into embeddings.
+
+    Args:
+        format: "chat" (every export that was taught to answer) or "plain" (a language model: the text goes on).
+    """
+
+    def __init__(self, *, model: Omni, tokenizer: Tokenizer, media: Media, format: str) -> None:
+        if format not in FORMATS:
+            raise ValueError(f"unknown format {format!r}; available: {', '.join(FORMATS)}")
+        self.model, self.tokenizer, self.media, self.format = model, tokenizer, media, format
+        self.thinker = cast(Thinker, model.thinker)
+        self.device = self.thinker.embedding.weight.device
+
+    @property
+    def context(self) -> int:
+        """Most tokens that the Thinker reads and writes."""
+        return self.thinker.max_length
+
+    @torch.inference_mode()
+    def prompt(self, request: Request, *, first: bool = True) -> Prompt:
+        """Encode one request; `first=False` continues a conversation. Errors name the file or the limit."""
+        if self.format == "plain":
+            if request.images or request.audios or request.messages:
+                raise ValueError("a plain prompt is text alone: use format=chat for media and conversations")
+            return Prompt(torch.tensor(self.tokenizer.encode(request.text, bos=True)), MediaFeatures())
+        messages = request.as_messages()
+        images, audios = media_of(messages)
+        features = self._features(images, audios)
+        counts = [] if features.audio_lengths is None else features.audio_lengths.tolist()
+        for source, count in zip(audios, counts, strict=True):
+            self._check_audio(source, count)
+        sequence = encode_prompt(
+            self.tokenizer, messages, image_tokens=self.model.image_tokens, audio_tokens=counts, first=first
+        )
+        return Prompt(sequence.ids, features)
+
+    @torch.inference_mode()
+    def embed(self, ids: Tensor, features: Sequence[MediaFeatures]) -> Tensor:
+        """ids (B, T) and each row's features -> embeddings (B, T, D)."""
+        merged = features[0] if len(features) == 1 else merge_features(features)
+        return self.model.embed(ids.to(self.device), features=merged)
+
+    def check_budget(self, prompt_tokens: int, max_new_tokens: int | None) -> None:
+        """Raise ValueError where prompt, new tokens and one more do not fit the context."""
+        new = max_new_tokens or 1
+        total = prompt_tokens + new + 1
+        if total > self.context:
+            raise ValueError(
+                f"Too many tokens: {total} > {self.context} ({prompt_tokens} of the prompt, {new} new ones and 1): "
+                "shorten the prompt, lower max_new_tokens, or allow truncate=true"
+            )
+
+    def truncated(self, request: Request, max_new_tokens: int | None) -> Request:
+        """The request with as much of the end of its text as fits. Raises where it does not fit without text."""
+        pieces = self.tokenizer.encode(request.text)
+        surplus = len(self.prompt(request)) + (max_new_tokens or 1) + 1 - self.context
+        if surplus <= 0 or request.messages:
+            return request
+        if surplus >= len(pieces):
+            self.check_budget(len(self.prompt(request)), max_new_tokens)
+        return replace(request, text=self.tokenizer.decode(pieces[surplus:]))
+
+    def _features(self, images: list[Source], audios: list[Source]) -> MediaFeatures:
+        pictures = self.media.images(images)
+        mel, lengths = self.media.mels(audios)
+        return self.model.encode(
+            images=None if pictures is None else pictures.to(self.device),
+            mel=None if mel is None else mel.to(self.device),
+            mel_lengths=None if lengths is None else lengths.to(self.device),
+        )
+
+    def _check_audio(self, source: Source, count: int) -> None:
+        most = self.context // 4
+        if count > most:
+            name = "the audio" if isinstance(source, Tensor) else str(source)
+            raise ValueError(f"{name}: {count} audio tokens, at most {most} (a quarter of the context): cut it shorter")
+
+
+def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
+    """Features of several prompts as those of one batch, in order."""
+    images = [row.images for row in rows if row.images is not None]
+    audios = [row for row in rows if row.audios is not None]
+    merged = MediaFeatures(images=torch.cat(images) if images else None)
+    if audios:
+        clips = [clip for row in audios for clip in row.audios]  # type: ignore[union-attr]
+        merged.audios = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        merged.audio_lengths = torch.cat([row.audio_lengths for row in audios])  # type: ignore[misc]
+    return merged

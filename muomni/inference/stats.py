@@ -1,0 +1,87 @@
+"""What generation took and what the cache holds: numbers, and the lines that show them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+WARNING, CRITICAL = 0.75, 0.90
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds and counts of one answer. `head` is the part of `model` that the output head takes."""
+
+    prompt_tokens: int = 0
+    prefill: float = 0.0
+    new_tokens: int = 0
+    model: float = 0.0
+    head: float = 0.0
+    sampling: float = 0.0
+    frames: int = 0
+    speech: float = 0.0
+    first_audio: float = 0.0
+    audio_seconds: float = 0.0
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Add the time inside to the field `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, name, getattr(self, name) + time.perf_counter() - start)
+
+    @contextmanager
+    def watch_head(self, head: nn.Module) -> Iterator[None]:
+        """Time the calls of an output head while the context is open."""
+        start = 0.0
+
+        def before(*_: object) -> None:
+            nonlocal start
+            start = time.perf_counter()
+
+        def after(*_: object) -> None:
+            self.head += time.perf_counter() - start
+
+        handles = [head.register_forward_pre_hook(before), head.register_forward_hook(after)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def lines(self) -> list[str]:
+        """The statistics for a person."""
+        shown: list[str] = []
+        if self.prompt_tokens:
+            rate = self.prompt_tokens / max(self.prefill, 1e-9)
+            shown.append(f"prompt: {self.prompt_tokens} tokens, {1000 * self.prefill:.1f} ms, {rate:.1f} tokens/s")
+        if self.new_tokens:
+            total = self.model + self.sampling
+            shown.append(
+                f"generated: {self.new_tokens} tokens, model {1000 * self.model:.1f} ms "
+                f"({1000 * self.model / self.new_tokens:.2f} ms/token), lm-head {1000 * self.head:.1f} ms, "
+                f"sampling {1000 * self.sampling:.1f} ms, total {1000 * total:.1f} ms, "
+                f"{self.new_tokens / max(total, 1e-9):.1f} tokens/s"
+            )
+        if self.frames:
+            shown.append(
+                f"speech: {self.frames} frames, {self.audio_seconds:.2f} s of sound, "
+                f"real-time factor {self.speech / max(self.audio_seconds, 1e-9):.3f}, "
+                f"first audio after {1000 * self.first_audio:.1f} ms"
+            )
+        return shown
+
+
+def cache_lines(position: int, capacity: int) -> list[str]:
+    """How full a cache is: [OK] below 75 %, [WARNING] to 90 %, [CRITICAL] above."""
+    share = position / capacity
+    state = "OK" if share < WARNING else "WARNING" if share <= CRITICAL else "CRITICAL"
+    return [
+        "KV Cache usage:",
+        f"  Position: {position} / {capacity} ({100 * share:.1f}%) [{state}]",
+        f"  Remaining capacity: {capacity - position} tokens",
+    ]

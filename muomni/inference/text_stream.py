@@ -1,0 +1,57 @@
+"""Tokens -> text while they come: nothing is shown that a later token could still change.
+
+Held back are characters whose bytes are incomplete and what may become a stop string.
+"""
+
+from collections.abc import Sequence
+
+from muomni.frontends.tokenizer import Tokenizer
+
+INCOMPLETE = "\ufffd"
+
+
+def find_stop(text: str, stop: Sequence[str]) -> int | None:
+    """Where the earliest stop string begins, or None."""
+    places = [place for place in (text.find(word) for word in stop) if place >= 0]
+    return min(places) if places else None
+
+
+class TextStream:
+    """`push` each token, then `close`; the pieces joined equal the whole text, cut at the first stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, *, stop: Sequence[str]) -> None:
+        self.tokenizer, self.stop = tokenizer, tuple(stop)
+        self.ids: list[int] = []
+        self.shown = 0
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        """The text that is certain now and was not shown yet."""
+        self.ids.append(token)
+        text = self.tokenizer.decode(self.ids)
+        place = find_stop(text, self.stop)
+        if place is not None:
+            self.stopped = True
+            return self._show(text, place)
+        certain = len(text.rstrip(INCOMPLETE))
+        return self._show(text, certain - self._maybe_stop(text[:certain]))
+
+    def close(self) -> str:
+        """The rest, when no more tokens come."""
+        if self.stopped:
+            return ""
+        text = self.tokenizer.decode(self.ids)
+        return self._show(text, len(text))
+
+    def _maybe_stop(self, text: str) -> int:
+        """Length of the longest end of the text that begins a stop string."""
+        longest = max((len(word) for word in self.stop), default=1) - 1
+        for length in range(min(longest, len(text)), 0, -1):
+            if any(word.startswith(text[-length:]) for word in self.stop):
+                return length
+        return 0
+
+    def _show(self, text: str, end: int) -> str:
+        fresh = text[self.shown : end]
+        self.shown = max(self.shown, end)
+        return fresh
