@@ -1,0 +1,155 @@
+"""Keeps a few inputs, answers and truths of the held-out splits: as files in the run folder, and in the loggers that show them.
+
+    <run>/samples/samples.jsonl     one object a sample; `image` and `audio` name files beside it
+    <run>/samples/*.png, *.wav
+
+Legend: H height, W width, N audio samples.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from PIL import Image
+from torch import Tensor
+
+from muomni.frontends.audio_io import read_audio, write_wav
+from muomni.runs import write_atomically
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+#: What a sound without a rate of its own is played at, in Hz.
+SAMPLE_RATE = 16000
+#: Fields that hold files; the others are shown as text.
+MEDIA = ("image", "audio")
+
+
+class Samples(Callback):
+    """After a test: asks the stage for `samples()`, writes them, and hands pictures, sounds and transcripts to W&B and
+    TensorBoard where they listen.
+
+    Args:
+        limit: most samples that are kept; those beyond it are counted in a message.
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        self.limit = limit
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write and show; on the first process only."""
+        if not trainer.is_global_zero:
+            return
+        samples = pl_module.samples()
+        if not samples:
+            return
+        if len(samples) > self.limit:
+            log.info("%d samples, kept the first %d", len(samples), self.limit)
+        folder = Path(trainer.default_root_dir) / "samples"
+        rows = write_samples(folder, samples[: self.limit])
+        for logger in trainer.loggers:
+            show = SHOW.get(type(logger))
+            if show is not None:
+                show(logger, pl_module.name, folder, rows, trainer.global_step)
+
+
+def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Write samples and their media into `folder`; what an earlier test left there goes. Gives the rows as written.
+
+    A sample: `split`, `id` and any plain fields; `image` a path or a tensor (3, H, W) in [0, 1] or uint8; `audio` a path,
+    or `waveform` a tensor (N) with `sample_rate` in Hz.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rows = [_write_media(folder, number, sample) for number, sample in enumerate(samples)]
+    write_atomically(folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def _write_media(folder: Path, number: int, sample: Mapping[str, Any]) -> Row:
+    row = {key: _plain(value) for key, value in sample.items() if key not in (*MEDIA, "waveform")}
+    words = (str(number), *(str(sample[key]) for key in ("split", "kind") if sample.get(key)))
+    stem = "-".join(word.replace("/", "_") for word in words)
+    if sample.get("image") is not None:
+        row["image"] = f"{stem}.png"
+        _picture(sample["image"]).save(folder / row["image"])
+    if sample.get("waveform") is not None:
+        rate = int(sample.get("sample_rate", SAMPLE_RATE))
+        row |= {"audio": f"{stem}.wav", "sample_rate": rate}
+        write_wav(folder / row["audio"], sample["waveform"].detach().float().cpu(), rate)
+    elif sample.get("audio") is not None:
+        row |= {"audio": f"{stem}.wav", "sample_rate": SAMPLE_RATE}
+        write_wav(folder / row["audio"], read_audio(sample["audio"], SAMPLE_RATE), SAMPLE_RATE)
+    return row
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON holds: tensors become numbers or lists, paths become text."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    return str(value) if isinstance(value, Path) else value
+
+
+def _picture(image: Any) -> Image.Image:
+    """A path, or a tensor (3, H, W) float in [0, 1] or uint8, as an RGB picture."""
+    if not isinstance(image, Tensor):
+        with Image.open(image) as opened:
+            return opened.convert("RGB")
+    pixels = image.detach().cpu()
+    if pixels.is_floating_point():
+        pixels = (pixels.float().clamp(0, 1) * 255).round()
+    return Image.fromarray(pixels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+
+
+def caption(row: Mapping[str, Any]) -> str:
+    """The fields of a sample in one line, media left out."""
+    return " | ".join(f"{key}: {value}" for key, value in row.items() if key not in (*MEDIA, "sample_rate"))
+
+
+def _show_wandb(logger: Any, stage: str, folder: Path, rows: Sequence[Row], step: int) -> None:
+    """A table of all texts, a panel of pictures, a panel of sounds."""
+    columns = sorted({key for row in rows for key in row})
+    table = [[str(row.get(key, "")) for key in columns] for row in rows]
+    logger.log_text(key=f"{stage}/samples/texts", columns=columns, data=table)
+    pictures = [row for row in rows if "image" in row]
+    if pictures:
+        logger.log_image(
+            key=f"{stage}/samples/pictures",
+            images=[str(folder / row["image"]) for row in pictures],
+            caption=[caption(row) for row in pictures],
+        )
+    sounds = [row for row in rows if "audio" in row]
+    if sounds:
+        logger.log_audio(
+            key=f"{stage}/samples/sounds",
+            audios=[str(folder / row["audio"]) for row in sounds],
+            caption=[caption(row) for row in sounds],
+        )
+
+
+def _show_tensorboard(logger: Any, stage: str, folder: Path, rows: Sequence[Row], step: int) -> None:
+    """Texts, pictures and sounds, one tag a sample."""
+    for number, row in enumerate(rows):
+        tag = f"{stage}/samples/{number}"
+        logger.experiment.add_text(tag, caption(row), step)
+        if "image" in row:
+            with Image.open(folder / row["image"]) as picture:
+                logger.experiment.add_image(tag, np.asarray(picture), step, dataformats="HWC")
+        if "audio" in row:
+            rate = row["sample_rate"]
+            logger.experiment.add_audio(tag, read_audio(folder / row["audio"], rate)[None], step, sample_rate=rate)
+
+
+#: How each logger that can show samples does so.
+SHOW: dict[type, Callable[[Any, str, Path, Sequence[Row], int], None]] = {
+    WandbLogger: _show_wandb,
+    TensorBoardLogger: _show_tensorboard,
+}
