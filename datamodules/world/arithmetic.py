@@ -1,0 +1,75 @@
+"""Sums and differences in digits and in words; a fifth of the pairs is held out of training in every form.
+
+easy: numbers 0..30. hard: 0..99, and further questions beyond the trained range (100..199, kind arithmetic_far).
+"""
+
+from datamodules.world.lexicon import number_words
+from datamodules.world.rng import Choices, digest, item_rng
+
+LARGEST = {"easy": 30, "hard": 99}
+HELD_OUT_SHARE = 0.2
+VAL_SHARE_OF_HELD_OUT = 0.25
+SIGNS = {"plus": "+", "minus": "-"}
+
+Sum = tuple[str, int, int]  # (plus | minus, first, second); never a negative result
+
+
+class Arithmetic:
+    """The trained and the held-out pairs of the world `seed`. a + b and b + a are held out together."""
+
+    def __init__(self, *, seed: int, level: str):
+        self.seed = seed
+        largest = LARGEST[level]
+        self.trained: dict[str, list[Sum]] = {"plus": [], "minus": []}
+        self.held_out: dict[str, list[Sum]] = {"val": [], "test": []}
+        for sign in SIGNS:
+            for first in range(largest + 1):
+                for second in range(largest + 1 if sign == "plus" else first + 1):
+                    split = self._split(sign, first, second)
+                    (self.trained[sign] if split == "train" else self.held_out[split]).append((sign, first, second))
+
+    def _split(self, sign: str, first: int, second: int) -> str:
+        content = (sign, *(sorted((first, second)) if sign == "plus" else (first, second)))
+        share = digest(self.seed, "split", "sum", content) / 2**64
+        if share >= HELD_OUT_SHARE:
+            return "train"
+        return "val" if share < HELD_OUT_SHARE * VAL_SHARE_OF_HELD_OUT else "test"
+
+    def draw(self, choices: Choices) -> Sum:
+        """A trained pair."""
+        return choices.pick(self.trained[choices.pick(("plus", "minus"))])
+
+    def test_sums(self, split: str, *, kind: str, count: int) -> list[Sum]:
+        """Up to `count` sums: kind arithmetic (held out), arithmetic_seen (trained) or arithmetic_far (beyond)."""
+        rng = item_rng(self.seed, split, kind, 0)
+        if kind == "arithmetic":
+            pool = self.held_out[split]
+        elif kind == "arithmetic_seen":
+            pool = self.trained["plus"] + self.trained["minus"]
+        else:
+            pool = [("plus", first, second) for first in range(100, 200) for second in range(0, 100, 3)]
+        return rng.sample(pool, min(count, len(pool)))
+
+
+def result(numbers: Sum) -> int:
+    """The value of a sum or difference."""
+    sign, first, second = numbers
+    return first + second if sign == "plus" else first - second
+
+
+def expression(numbers: Sum, *, words: bool) -> str:
+    """ "12 + 7" or "twelve plus seven"."""
+    sign, first, second = numbers
+    if words:
+        return f"{number_words(first)} {sign} {number_words(second)}"
+    return f"{first} {SIGNS[sign]} {second}"
+
+
+def value_text(numbers: Sum, *, words: bool) -> str:
+    """The result in digits or words."""
+    return number_words(result(numbers)) if words else str(result(numbers))
+
+
+def equation(numbers: Sum, *, words: bool) -> str:
+    """ "12 + 7 = 19" or "twelve plus seven is nineteen"."""
+    return f"{expression(numbers, words=words)} {'is' if words else '='} {value_text(numbers, words=words)}"

@@ -1,0 +1,106 @@
+"""Captions of scenes, and the way back from a caption to its objects.
+
+Six templates train, two more are kept for test_para. Template 0 is the description: every object with its place
+("a big red circle at the top left and a small blue square at the centre"); it answers "describe the picture".
+Template 1 states a relation of the first two objects; the rest list the objects. Objects of a monochrome scene have
+no colour word. `parse_caption` reads any of them.
+"""
+
+import re
+from collections.abc import Sequence
+
+from datamodules.world.lexicon import COLOURS, PLACES, PLURALS, RELATIONS, SHAPES, SIZES, UNITS
+from datamodules.world.rng import Choices
+from datamodules.world.scene import Scene, Thing
+
+LIST_TEMPLATES = ("{things}", "there is {things}", "the picture shows {things}", "you can see {things}")
+HELD_OUT_TEMPLATES = ("here we have {things}", "look at {things}")
+NUM_TEMPLATES = 2 + len(LIST_TEMPLATES)  # description, relation, lists
+DIGIT_TEMPLATES = ("the digit {digit} in {colour}", "a {colour} {digit}", "the number {digit} written in {colour}")
+
+
+def noun(thing: Thing) -> str:
+    """ "big red circle"; "big circle" in a monochrome scene."""
+    colour = "" if thing.colour is None else COLOURS[thing.colour] + " "
+    return f"{SIZES[thing.size]} {colour}{SHAPES[thing.shape]}"
+
+
+def join(parts: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def describe(scene: Sequence[Thing]) -> str:
+    """The description: every object with its place, in the given order."""
+    return join([f"a {noun(thing)} at the {PLACES[thing.cell]}" for thing in scene])
+
+
+def relations(first: Thing, second: Thing) -> list[str]:
+    """The relations that hold between two things: by row and by column, where these differ."""
+    found = []
+    rows, columns = first.cell // 3 - second.cell // 3, first.cell % 3 - second.cell % 3
+    if rows:
+        found.append("above" if rows < 0 else "below")
+    if columns:
+        found.append("left of" if columns < 0 else "right of")
+    return found
+
+
+def relate(scene: Sequence[Thing], relation: str) -> str:
+    """The list of objects, the first two joined by a relation: "a .. above a .., a .. and a .."."""
+    parts = [f"a {noun(thing)}" for thing in scene]
+    return join([f"{parts[0]} {relation} {parts[1]}", *parts[2:]])
+
+
+def enumerate_things(scene: Sequence[Thing], template: str) -> str:
+    """The list of objects in a template."""
+    return template.format(things=join([f"a {noun(thing)}" for thing in scene]))
+
+
+def caption(choices: Choices, scene: Scene, *, template: int, shuffled: float) -> str:
+    """A caption by template 0..NUM_TEMPLATES - 1; objects in reading order, or with chance `shuffled` in any order."""
+    order = list(scene)
+    if choices.rng.random() < shuffled:
+        choices.rng.shuffle(order)
+    if template == 0:
+        return describe(order)
+    if template == 1 and len(order) > 1:
+        return relate(order, choices.pick(relations(order[0], order[1])))
+    return enumerate_things(order, LIST_TEMPLATES[max(0, template - 2)])
+
+
+def caption_digit(choices: Choices, digit: int, colour: int) -> str:
+    """A caption of a picture of one written digit."""
+    return choices.pick(DIGIT_TEMPLATES).format(digit=UNITS[digit], colour=COLOURS[colour])
+
+
+_THING = re.compile(
+    rf"({'|'.join(SIZES)})(?: ({'|'.join(COLOURS)}))? ({'|'.join(SHAPES)})(?: at the ({'|'.join(PLACES)}))?"
+)
+
+
+def parse_caption(text: str) -> list[dict[str, str | None]]:
+    """The objects a caption names, in its order: {"colour", "shape", "size", "place"}, None where it does not say."""
+    return [
+        {"colour": colour or None, "shape": shape, "size": size, "place": place or None}
+        for size, colour, shape, place in _THING.findall(text)
+    ]
+
+
+def object_records(scene: Scene) -> list[dict[str, object]]:
+    """The exact truth for a manifest: {"colour" (null in grey), "shape", "size", "cell" 0..8, "place"}."""
+    return [
+        {"colour": None if thing.colour is None else COLOURS[thing.colour], "shape": SHAPES[thing.shape],
+         "size": SIZES[thing.size], "cell": thing.cell, "place": PLACES[thing.cell]}
+        for thing in scene
+    ]  # fmt: skip
+
+
+def plural(shape: int) -> str:
+    """ "crosses" """
+    return PLURALS[SHAPES[shape]]
+
+
+def opposite(relation: str) -> str:
+    """ "above" <-> "below", "left of" <-> "right of"."""
+    return RELATIONS[RELATIONS.index(relation) ^ 1]

@@ -1,0 +1,91 @@
+"""The words of the world: colours, shapes, sizes, places, numbers, facts, stories, spelling.
+
+Everything is lower-case plain ASCII, so that a vocabulary of about a thousand pieces holds it. The lists are the
+same in every world; what a seed changes is who has which fact, and every drawn item.
+"""
+
+COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "white")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+PLURALS = {shape: shape + ("es" if shape == "cross" else "s") for shape in SHAPES}
+SIZES = ("small", "big")
+PLACES = (
+    "top left", "top centre", "top right",
+    "middle left", "centre", "middle right",
+    "bottom left", "bottom centre", "bottom right",
+)  # fmt: skip
+RELATIONS = ("above", "below", "left of", "right of")
+
+RELATION_VALUES = {
+    "home": ("paris", "rome", "oslo", "cairo", "lima", "delhi", "tokyo", "berlin", "madrid", "dublin", "athens",
+             "vienna", "boston", "sydney", "moscow", "havana"),
+    "job": ("baker", "farmer", "teacher", "doctor", "painter", "singer", "writer", "pilot", "sailor", "cook", "nurse",
+            "driver", "miner", "tailor", "judge", "guard"),
+    "food": ("bread", "rice", "soup", "cheese", "apples", "pears", "plums", "nuts", "beans", "corn", "fish", "honey",
+             "cake", "melon", "grapes", "eggs"),
+    "pet": ("cat", "dog", "horse", "goat", "sheep", "cow", "pig", "duck", "hen", "parrot", "rabbit", "mouse", "fox",
+            "crow", "frog", "turtle"),
+}  # fmt: skip
+STATEMENTS = {
+    "home": ("{name} lives in {value}", "the home of {name} is in {value}", "{name} has a house in {value}",
+             "you can find {name} in {value}"),
+    "job": ("{name} works as a {value}", "the job of {name} is to be a {value}", "{name} is a {value}",
+            "{name} earns money as a {value}"),
+    "food": ("{name} likes to eat {value}", "the best food for {name} is {value}", "{name} is fond of {value}",
+             "{name} often asks for {value}"),
+    "pet": ("{name} keeps a {value}", "the pet of {name} is a {value}", "{name} has a {value}",
+            "{name} takes care of a {value}"),
+}  # fmt: skip
+FACT_QUESTIONS = {
+    "home": ("where does {name} live?", "in which city is the home of {name}?"),
+    "job": ("what is the job of {name}?", "what does {name} work as?"),
+    "food": ("what does {name} like to eat?", "which food is best for {name}?"),
+    "pet": ("which pet does {name} keep?", "what is the pet of {name}?"),
+}
+
+NAME_STARTS = ("ba", "be", "bo", "da", "de", "do", "fa", "fe", "ga", "ka", "ke", "ko", "la", "le", "lo", "ma", "mo",
+               "na", "ne", "no", "pa", "pe", "ra", "re", "ro", "sa", "se", "ta", "to", "va", "vi", "za")  # fmt: skip
+NAME_ENDS = ("bin", "dan", "den", "dor", "fan", "gan", "kan", "len", "lin", "mer", "min", "nan", "nel", "nor", "rin",
+             "ron", "san", "ser", "tan", "tor", "van", "vin", "wen", "zan")  # fmt: skip
+
+ACTORS = ("ann", "bob", "carl", "dora", "emma", "fred", "gina", "hugo")
+THINGS = ("ball", "book", "key", "cup", "hat", "coin", "doll", "lamp")
+CONTAINERS = ("box", "bag", "drawer", "basket", "chest", "bucket", "case", "crate")
+
+UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+         "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")  # fmt: skip
+TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+WORDS = (
+    "able", "acid", "alarm", "amber", "angle", "apple", "april", "arch", "arrow", "axis", "bacon", "badge", "beach",
+    "bell", "bench", "bird", "blanket", "boat", "bottle", "branch", "brave", "bridge", "bright", "brush", "button",
+    "cabin", "camera", "candle", "castle", "chain", "chair", "chalk", "cherry", "child", "church", "circus", "clever",
+    "cliff", "clock", "cloud", "coffee", "copper", "cotton", "cousin", "dance", "danger", "desert", "dinner", "dragon",
+    "dream", "dust", "eagle", "early", "earth", "echo", "edge", "eight", "empty", "engine", "equal", "exact", "fabric",
+    "family", "feather", "fence", "fever", "finger", "flame", "flower", "forest", "garden", "gentle", "ghost", "giant",
+    "ginger", "glass", "glove", "gold", "grass", "guest", "hammer", "happy", "harbour", "hazel", "heavy", "hollow",
+    "honest", "hotel", "hunt", "iceberg", "idea", "inch", "iron", "island", "ivory", "jacket", "jazz", "jelly",
+    "jewel", "joke", "journey", "juice", "jungle", "kettle", "kick", "kind", "king", "kitchen", "kite", "knife",
+    "ladder", "laugh", "leather", "lemon", "letter", "light", "linen", "lion", "lucky", "magic", "marble", "market",
+    "meadow", "metal", "mirror", "monkey", "month", "morning", "mountain", "music", "napkin", "narrow", "needle",
+    "nest", "night", "noise", "north", "notice", "oak", "ocean", "offer", "olive", "onion", "open", "otter", "oven",
+    "oxygen", "paper", "pepper", "picnic", "pigeon", "pillow", "pocket", "puzzle", "quality", "quarter", "queen",
+    "question", "quick", "quiet", "quilt", "rain", "razor", "ribbon", "river", "rocket", "royal", "sailing", "salad",
+    "sand", "school", "shadow", "silver", "sister", "sleep", "smoke", "spoon", "spring", "stone", "storm", "summer",
+    "sweet", "table", "temple", "thunder", "tiger", "toast", "tower", "travel", "tunnel", "uncle", "under", "useful",
+    "valley", "vapour", "velvet", "village", "violin", "voice", "wagon", "walnut", "water", "weather", "whisper",
+    "window", "winter", "wizard", "wonder", "xylophone", "yard", "yellowish", "yesterday", "yogurt", "young", "zebra",
+    "zero", "zigzag", "zipper", "zone",
+)  # fmt: skip
+
+
+def number_words(number: int) -> str:
+    """`number` (0..999) in words: 42 -> "forty two", 107 -> "one hundred and seven"."""
+    if not 0 <= number < 1000:
+        raise ValueError(f"number_words: {number} is outside 0..999")
+    if number >= 100:
+        rest = number % 100
+        return UNITS[number // 100] + " hundred" + (f" and {number_words(rest)}" if rest else "")
+    if number < 20:
+        return UNITS[number]
+    return TENS[number // 10] + (f" {UNITS[number % 10]}" if number % 10 else "")

@@ -1,0 +1,156 @@
+"""Pictures with captions: the scenes of every split, their files and manifest rows.
+
+Items 2j and 2j + 1 make one pair: twins (the colours of two objects exchanged, same sizes, same layout) or two unrelated
+scenes. Half of the pairs of train, val and test_para are twins, and all of test_iid and test_comp, so that any fifty
+captions of them and their fifty twins are a retrieval test. test_comp shows a held-out pair, test_count five objects.
+"""
+
+import random
+from pathlib import Path
+from typing import Any
+
+from datamodules.world.captions import (
+    HELD_OUT_TEMPLATES,
+    NUM_TEMPLATES,
+    caption,
+    caption_digit,
+    enumerate_things,
+    object_records,
+)
+from datamodules.world.draw import draw_digit, draw_picture
+from datamodules.world.lexicon import COLOURS
+from datamodules.world.rng import Choices, digest, item_rng
+from datamodules.world.scene import (
+    COUNT_TEST_OBJECTS,
+    MOST_OBJECTS,
+    Pairs,
+    Scene,
+    draw_held_out,
+    draw_scene,
+    draw_twins,
+    scene_split,
+    swap_colours,
+    without_colours,
+)
+from datamodules.world.spec import WorldSpec
+
+SPLITS = ("train", "val", "test_iid", "test_comp", "test_count", "test_para")
+ALL_TWINS = ("test_iid", "test_comp")
+SHUFFLED = 0.5  # chance of a caption whose objects are not in reading order
+
+
+class PictureWorld:
+    """The scenes of one world's pictures."""
+
+    def __init__(self, spec: WorldSpec):
+        self.spec = spec
+        self.pairs = Pairs(rotation=spec.rotation, held_out=spec.held_out)
+
+    def digit(self, split: str, index: int) -> tuple[int, int] | None:
+        """(digit, colour) where picture `index` shows a written digit instead of a scene, else None."""
+        rng = item_rng(self.spec.seed, split, "digit", index // 2)
+        if split not in ("train", "val") or rng.random() >= self.spec.digits:
+            return None
+        bits = digest(self.spec.seed, split, "digit value", index)
+        return bits % 10, bits // 10 % len(COLOURS)
+
+    def scene(self, split: str, index: int) -> tuple[Scene, bool]:
+        """Scene `index` of a split, and whether its partner (index ^ 1) is its twin."""
+        rng = item_rng(self.spec.seed, split, "scene", index // 2)
+        if split == "test_count":
+            return self._accept(split, lambda: self._single(Choices(rng), COUNT_TEST_OBJECTS)), False
+        if split in ALL_TWINS or rng.random() < 0.5:
+            scenes = self._twins(split, rng)
+            return scenes[index % 2], True
+        grey = split == "train" and rng.random() < 2 * self.spec.monochrome  # half of the pairs are not twins
+        rng = item_rng(self.spec.seed, split, "single scene", index)
+        # With twins of 2..4 things in the other half, every number of things is equally frequent.
+        counts = tuple(range(1, MOST_OBJECTS + 1))
+
+        def single() -> Scene:
+            choices = Choices(rng)
+            return self._single(choices, choices.weighted(counts, (3, 1, 1, 1)))
+
+        scene = self._accept(split, single)
+        return (without_colours(scene) if grey else scene), False
+
+    def _single(self, choices: Choices, count: int) -> Scene:
+        return draw_scene(choices, self.pairs, count=count)
+
+    def _accept(self, split: str, draw: Any) -> Scene:
+        """The first scene whose content belongs to the split."""
+        wanted = split.split("_")[0]
+        while True:
+            scene = draw()
+            if scene_split(self.spec.seed, scene) == wanted:
+                return scene
+
+    def _twins(self, split: str, rng: random.Random) -> tuple[Scene, Scene]:
+        wanted = split.split("_")[0]
+        while True:
+            choices = Choices(rng)
+            count = choices.pick(range(2, MOST_OBJECTS + 1))
+            if split == "test_comp":
+                scenes = self._held_out_twins(choices, count)
+            else:
+                scenes = draw_twins(choices, self.pairs, count=count)
+            if scene_split(self.spec.seed, scenes[0]) == wanted:
+                return scenes
+
+    def _held_out_twins(self, choices: Choices, count: int) -> tuple[Scene, Scene]:
+        """Twins by exchanged colours; the first shows a held-out pair, which takes part in the exchange."""
+        while True:
+            scene, positions = draw_held_out(choices, self.pairs, count=count, held_out=1)
+            first = positions[0]
+            second = choices.pick([other for other in range(count) if other != first])
+            if scene[first].colour == scene[second].colour or scene[first].shape == scene[second].shape:
+                continue
+            things = list(scene)
+            things[second] = type(scene[0])(scene[second].colour, scene[second].shape, scene[first].size,
+                                            scene[second].cell)  # fmt: skip
+            return tuple(things), swap_colours(tuple(things), first, second)
+
+    def captions(self, split: str, index: int, scene: Scene) -> list[str]:
+        """Captions of a scene: the first by any template, in train also the description and one more; test_para by
+        held-out templates."""
+        choices = Choices(item_rng(self.spec.seed, split, "caption", index))
+        if split == "test_para":
+            return [enumerate_things(scene, template) for template in HELD_OUT_TEMPLATES]
+        templates = range(min(self.spec.templates, NUM_TEMPLATES))
+        drawn = [choices.pick(templates)] + ([0, choices.pick(templates)] if split == "train" else [])
+        found = [caption(choices, scene, template=template, shuffled=SHUFFLED) for template in drawn]
+        return list(dict.fromkeys(found))
+
+
+def picture_path(split: str, index: int) -> str:
+    """Where picture `index` lies, relative to the manifest's folder."""
+    return f"images/{split}/{index // 1000:03d}/{index:06d}.png"
+
+
+def picture_counts(spec: WorldSpec) -> dict[str, int]:
+    """How many pictures each split has; even, so that twins stay together."""
+    return {split: (spec.train_pictures if split == "train" else spec.eval_pictures + 1) // 2 * 2 for split in SPLITS}
+
+
+def write_pictures(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[dict[str, Any]]:
+    """Draw the pictures start..stop of a split under `folder` and return their manifest rows."""
+    world = PictureWorld(spec)
+    rows = []
+    for index in range(start, stop):
+        rng = item_rng(spec.seed, split, "picture", index)
+        path = picture_path(split, index)
+        row: dict[str, Any] = {"id": f"picture-{split}-{index}", "image": path, "split": split}
+        digit = world.digit(split, index)
+        if digit is not None:
+            picture = draw_digit(*digit, rng, size=spec.image_size)
+            row |= {"captions": [caption_digit(Choices(rng), *digit)], "objects": [], "twin": None,
+                    "digit": {"digit": digit[0], "colour": COLOURS[digit[1]]}}  # fmt: skip
+        else:
+            scene, twinned = world.scene(split, index)
+            picture = draw_picture(scene, rng, size=spec.image_size)
+            row |= {"captions": world.captions(split, index, scene), "objects": object_records(scene),
+                    "twin": f"picture-{split}-{index ^ 1}" if twinned else None}  # fmt: skip
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / path, compress_level=1)
+        rows.append(row)
+    return rows

@@ -1,0 +1,187 @@
+"""Questions about a picture, each with exactly one answer, and the balance of their answers.
+
+`candidates` lists every question of a type that the scene answers. `draw_question` draws one; a question whose answer
+is commoner than others for the same words is kept with a lower chance (`keep_share`), else a question by place is asked
+instead, whose answers are uniform by symmetry. So that given the type and the words no answer is the likelier one.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from datamodules.world.captions import opposite, plural, relations
+from datamodules.world.lexicon import COLOURS, PLACES, SHAPES, SIZES
+from datamodules.world.rng import Choices, item_rng
+from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_scene
+
+TYPES = ("colour", "shape", "count", "where", "relation")
+PHRASES = {
+    "colour": ("what colour is {a}?", "which colour does {a} have?"),
+    "shape": ("what shape is {a}?", "which shape does {a} have?"),
+    "count": ("how many {a} are there?", "how many {a} can you see?"),
+    "where": ("where is {a}?", "in which place is {a}?"),
+    "relation": ("is {a} {relation} {b}?", "is it true that {a} is {relation} {b}?"),
+}
+HELD_OUT_PHRASES = {
+    "colour": "name the colour of {a}",
+    "shape": "name the shape of {a}",
+    "count": "count the {a}",
+    "where": "tell me the place of {a}",
+    "relation": "do you see {a} {relation} {b}?",
+}
+DIGIT_PHRASES = ("which digit is this?", "what number do you see?")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question of a type with its answer. `reference`: place | size | attribute | pair | all, how the object is named;
+    `words`: what it is named by, without the phrase around it; `asked`: positions of the things in the scene."""
+
+    type: str
+    words: str
+    answer: str
+    reference: str
+    asked: tuple[int, ...]
+    relation: str = ""
+    other: str = ""
+
+    def text(self, phrase: str) -> str:
+        """The question in a phrase of PHRASES or HELD_OUT_PHRASES."""
+        return phrase.format(a=self.words, relation=self.relation, b=self.other)
+
+
+def _unique(scene: Scene, names: list[str]) -> Iterator[tuple[int, str]]:
+    """Positions and names of the things whose name fits no other."""
+    counts = Counter(names)
+    for position in range(len(scene)):
+        if counts[names[position]] == 1:
+            yield position, names[position]
+
+
+def _by_place(scene: Scene) -> Iterator[tuple[int, str, str]]:
+    for position, thing in enumerate(scene):
+        yield position, f"the object at the {PLACES[thing.cell]}", "place"
+
+
+def _names(scene: Scene, *, colour: bool, shape: bool) -> Iterator[tuple[int, str, str]]:
+    """Unique names by the wanted attributes, without and with the size ("the big red object")."""
+
+    def name(thing: Thing, size: bool) -> str:
+        words = [SIZES[thing.size]] if size else []
+        words += [COLOURS[thing.colour]] if colour and thing.colour is not None else []
+        words.append(SHAPES[thing.shape] if shape else "object")
+        return "the " + " ".join(words)
+
+    has_colour = colour and scene[0].colour is not None
+    reference = "pair" if has_colour and shape else "attribute" if has_colour or shape else "size"
+    if reference != "size":
+        yield from ((p, words, reference) for p, words in _unique(scene, [name(thing, False) for thing in scene]))
+    if reference != "pair":
+        yield from ((p, words, reference) for p, words in _unique(scene, [name(thing, True) for thing in scene]))
+
+
+def _colour(scene: Scene) -> Iterator[Question]:
+    for source in (_by_place(scene), _names(scene, colour=False, shape=True), _names(scene, colour=False, shape=False)):
+        for position, words, reference in source:
+            colour = scene[position].colour
+            if colour is not None:
+                yield Question("colour", words, COLOURS[colour], reference, (position,))
+
+
+def _shape(scene: Scene) -> Iterator[Question]:
+    sources = [_by_place(scene), _names(scene, colour=False, shape=False)]
+    if scene[0].colour is not None:
+        sources.append(_names(scene, colour=True, shape=False))
+    for source in sources:
+        for position, words, reference in source:
+            yield Question("shape", words, SHAPES[scene[position].shape], reference, (position,))
+
+
+def _where(scene: Scene) -> Iterator[Question]:
+    sources = [_names(scene, colour=False, shape=True)]
+    if scene[0].colour is not None:
+        sources += [_names(scene, colour=True, shape=True), _names(scene, colour=True, shape=False)]
+    for source in sources:
+        for position, words, reference in source:
+            yield Question("where", words, PLACES[scene[position].cell], reference, (position,))
+
+
+def _count(scene: Scene) -> Iterator[Question]:
+    everything = tuple(range(len(scene)))
+    yield Question("count", "objects", str(len(scene)), "all", everything)
+    for shape in sorted({thing.shape for thing in scene}):
+        asked = tuple(position for position in everything if scene[position].shape == shape)
+        yield Question("count", plural(shape), str(len(asked)), "attribute", asked)
+    for colour in sorted({thing.colour for thing in scene if thing.colour is not None}):
+        asked = tuple(position for position in everything if scene[position].colour == colour)
+        yield Question("count", f"{COLOURS[colour]} objects", str(len(asked)), "attribute", asked)
+
+
+def _relation(scene: Scene) -> Iterator[Question]:
+    names = [(p, words, ref) for p, words, ref in _names(scene, colour=True, shape=True)]
+    for first, a, reference in names:
+        for second, b, _ in names:
+            if first == second:
+                continue
+            for relation in relations(scene[first], scene[second]):
+                yield Question("relation", a, "yes", reference, (first, second), relation, b)
+                yield Question("relation", a, "no", reference, (first, second), opposite(relation), b)
+
+
+_CANDIDATES = {"colour": _colour, "shape": _shape, "count": _count, "where": _where, "relation": _relation}
+
+
+def candidates(scene: Scene, kind: str) -> list[Question]:
+    """Every question of a type that the scene answers, in a fixed order, no two alike."""
+    return list(dict.fromkeys(_CANDIDATES[kind](scene)))
+
+
+@lru_cache(maxsize=4)
+def keep_shares(rotation: int, held_out: int) -> dict[tuple[str, str], float]:
+    """The chance to keep a counted or attribute-referenced answer, by (class of words, answer).
+
+    For "how many circles" from 4000 scenes drawn with a fixed seed; for colours by shape from the number of pairs.
+    """
+    pairs = Pairs(rotation=rotation, held_out=held_out)
+    counts: Counter[tuple[str, str]] = Counter()
+    for index in range(4000):
+        choices = Choices(item_rng(0, "balance", "count", index))
+        scene = draw_scene(choices, pairs, count=1 + index % MOST_OBJECTS)
+        for question in candidates(scene, "count"):
+            if question.reference == "attribute":
+                counts[_word_class(question), question.answer] += 1
+    shares = {}
+    for words in {words for words, _ in counts}:
+        least = min(counts[words, str(answer)] for answer in range(1, MOST_OBJECTS + 1))
+        for answer in range(1, MOST_OBJECTS + 1):
+            shares[words, str(answer)] = least / counts[words, str(answer)]
+    most = max(len(shapes) for shapes in pairs.shapes_of)
+    for colour, shapes in zip(COLOURS, pairs.shapes_of, strict=True):
+        # given the shape, a colour comes with weight 1 / (number of its shapes)
+        shares["colour", colour] = len(shapes) / most
+    return shares
+
+
+def _word_class(question: Question) -> str:
+    if question.type == "colour":
+        return "colour"
+    return "count colours" if question.words.endswith("objects") else "count shapes"
+
+
+def draw_question(choices: Choices, scene: Scene, kind: str, shares: dict[tuple[str, str], float]) -> Question:
+    """A question of type `kind`, balanced (see the module's head); of another type where the scene answers none."""
+    found = candidates(scene, kind)
+    by_place = [question for question in found if question.reference in ("place", "all")]
+    named = [question for question in found if question.reference not in ("place", "all")]
+    if named and (not by_place or choices.rng.random() < 0.5):
+        question = choices.pick(named)
+        keep = 1.0
+        if question.reference == "attribute" and kind in ("colour", "count"):
+            keep = shares.get((_word_class(question), question.answer), 1.0)
+        if choices.rng.random() < keep:
+            return question
+    if by_place:
+        return choices.pick(by_place)
+    return choices.pick([question for question in candidates(scene, "shape") if question.reference == "place"])
+

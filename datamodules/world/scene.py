@@ -1,0 +1,139 @@
+"""Scenes: which objects stand where. Held-out pairs, twins, and the split of a scene.
+
+Conventions: a colour is an index into COLOURS (None in a monochrome scene), a shape an index into SHAPES, a size 0 small
+or 1 big, a cell 0..8 in reading order (row = cell // 3, column = cell % 3).
+"""
+
+from dataclasses import dataclass, replace
+
+from datamodules.world.lexicon import COLOURS, SHAPES
+from datamodules.world.rng import Choices, content_split
+
+HELD_OUT_STEP = 3  # coprime to the eight colours, so that no colour loses two shapes
+MOST_OBJECTS = 4
+COUNT_TEST_OBJECTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One object of a scene (indices, see the module's head)."""
+
+    colour: int | None
+    shape: int
+    size: int
+    cell: int
+
+
+Scene = tuple[Thing, ...]
+
+
+class Pairs:
+    """Which of the 48 colour-shape pairs training may show: colour == shape * step + rotation (mod 8) is held out."""
+
+    def __init__(self, *, rotation: int, held_out: int):
+        self.held_out = set()
+        for shape in range(len(SHAPES)):
+            first = (shape * HELD_OUT_STEP + rotation) % len(COLOURS)
+            self.held_out.add((first, shape))
+            if held_out == 12:
+                self.held_out.add(((first + 4) % len(COLOURS), shape))
+        self.shapes_of = [
+            [shape for shape in range(len(SHAPES)) if (colour, shape) not in self.held_out]
+            for colour in range(len(COLOURS))
+        ]
+        self.colours_of = [
+            [colour for colour in range(len(COLOURS)) if (colour, shape) not in self.held_out]
+            for shape in range(len(SHAPES))
+        ]
+        # Given the shape, a colour is drawn by 1 / (its number of shapes), so that all colours stay equally likely.
+        self.colour_weights = [[1 / len(self.shapes_of[colour]) for colour in colours] for colours in self.colours_of]
+
+    def allows(self, scene: Scene) -> bool:
+        """Whether training may show this scene."""
+        return all((thing.colour, thing.shape) not in self.held_out for thing in scene)
+
+
+def draw_pair(choices: Choices, pairs: Pairs) -> tuple[int, int]:
+    """A trained (colour, shape): the colour uniform, then one of its shapes (which leaves the shapes uniform too)."""
+    colour = choices.pick(range(len(COLOURS)))
+    return colour, choices.pick(pairs.shapes_of[colour])
+
+
+def draw_scene(choices: Choices, pairs: Pairs, *, count: int) -> Scene:
+    """`count` things in reading order. One scene in five has things of one shape, one in five of one colour."""
+    cells = sorted(choices.rng.sample(range(9), count))
+    theme = choices.weighted(("free", "shape", "colour"), (0.6, 0.2, 0.2))
+    colour, shape = draw_pair(choices, pairs)
+    things = []
+    for cell in cells:
+        if theme == "free" and things:
+            colour, shape = draw_pair(choices, pairs)
+        elif theme == "shape" and things:
+            colour = choices.weighted(pairs.colours_of[shape], pairs.colour_weights[shape])
+        elif theme == "colour" and things:
+            shape = choices.pick(pairs.shapes_of[colour])
+        things.append(Thing(colour, shape, choices.pick((0, 1)), cell))
+    return tuple(things)
+
+
+def swap_colours(scene: Scene, first: int, second: int) -> Scene:
+    """The twin: the same layout with the colours of two things exchanged."""
+    things = list(scene)
+    things[first] = replace(scene[first], colour=scene[second].colour)
+    things[second] = replace(scene[second], colour=scene[first].colour)
+    return tuple(things)
+
+
+def swap_places(scene: Scene, first: int, second: int) -> Scene:
+    """The twin of a held-out test: two things exchange their cells, so that every pair stays; in reading order."""
+    things = list(scene)
+    things[first] = replace(scene[first], cell=scene[second].cell)
+    things[second] = replace(scene[second], cell=scene[first].cell)
+    return tuple(sorted(things, key=lambda thing: thing.cell))
+
+
+def draw_twins(choices: Choices, pairs: Pairs, *, count: int) -> tuple[Scene, Scene]:
+    """Two trained scenes that differ in the colours of two things of the same size, different colour and shape."""
+    while True:
+        scene = list(draw_scene(choices, pairs, count=count))
+        first, second = sorted(choices.rng.sample(range(count), 2))
+        scene[second] = replace(scene[second], size=scene[first].size)
+        if scene[first].colour == scene[second].colour or scene[first].shape == scene[second].shape:
+            continue
+        twin = swap_colours(tuple(scene), first, second)
+        if pairs.allows(twin):
+            return tuple(scene), twin
+
+
+def held_out_pair(choices: Choices, pairs: Pairs) -> tuple[int, int]:
+    """One of the held-out (colour, shape) pairs."""
+    return choices.pick(sorted(pairs.held_out))
+
+
+def draw_held_out(choices: Choices, pairs: Pairs, *, count: int, held_out: int) -> tuple[Scene, list[int]]:
+    """A scene whose `held_out` things are of held-out pairs (different ones), and their positions in it.
+
+    With two of them, they have one size, different colours and different shapes.
+    """
+    while True:
+        scene = list(draw_scene(choices, pairs, count=count))
+        chosen = choices.rng.sample(range(count), held_out)
+        for position in chosen:
+            colour, shape = held_out_pair(choices, pairs)
+            scene[position] = replace(scene[position], colour=colour, shape=shape, size=scene[chosen[0]].size)
+        colours = {scene[position].colour for position in chosen}
+        shapes = {scene[position].shape for position in chosen}
+        if len(colours) == held_out == len(shapes):
+            return tuple(scene), chosen
+
+
+def without_colours(scene: Scene) -> Scene:
+    """The scene as a monochrome picture shows it."""
+    return tuple(replace(thing, colour=None) for thing in scene)
+
+
+def scene_split(seed: int, scene: Scene) -> str:
+    """The split of a scene. The content hashed is the layout and which attributes occur, so twins share it."""
+    layout = [(thing.cell, thing.size) for thing in sorted(scene, key=lambda thing: thing.cell)]
+    colours = sorted(-1 if thing.colour is None else thing.colour for thing in scene)
+    return content_split(seed, "scene", (layout, colours, sorted(thing.shape for thing in scene)))

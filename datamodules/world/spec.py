@@ -1,0 +1,113 @@
+"""What a world is made of: every number that a stranger would change, and the presets ci, small and base.
+
+`WorldSpec.of("small", seed=3, train_pictures=2000)` takes a preset and overrides any field. Sizes say how many items
+there are; the other fields say what the items are. Another seed is a wholly different world of the same difficulty.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+VERSION = 3  # of the generator: any change of what it writes raises it, and with it every fingerprint
+
+SIZES = {
+    "ci": dict(
+        image_size=32, people=32, text_bytes=200_000, text_eval_documents=60, text_questions=24, train_pictures=256,
+        eval_pictures=40, speech_utterances=64, narrator_utterances=32, speech_val=8, speech_test=16,
+        instructions=300, instruction_val=30, instruction_questions=10, instruction_tests=8,
+    ),
+    "small": dict(
+        image_size=64, people=256, text_bytes=6_000_000, text_eval_documents=1000, text_questions=300,
+        train_pictures=12_000, eval_pictures=200, speech_utterances=3000, narrator_utterances=2000, speech_val=100,
+        speech_test=200, instructions=80_000, instruction_val=600, instruction_questions=250, instruction_tests=150,
+    ),
+    "base": dict(
+        image_size=96, people=256, text_bytes=100_000_000, text_eval_documents=4000, text_questions=500,
+        train_pictures=100_000, eval_pictures=400, speech_utterances=50_000, narrator_utterances=10_000,
+        speech_val=300, speech_test=600, instructions=200_000, instruction_val=2000, instruction_questions=500,
+        instruction_tests=300,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSpec:
+    """One world. Build it with `WorldSpec.of(preset, **overrides)`.
+
+    level        easy | hard (names of several tokens, larger numbers and some beyond the trained range, longer stories)
+    rotation     0..7: which colour-shape pairs are held out; held_out 6 | 12 of the 48 pairs
+    templates    1..6: how many caption templates training uses (two more are always kept for test_para)
+    speakers     3..10 voices, the last two held out; speaker 0 is the narrator
+    monochrome   share of train pictures drawn in grey, whose captions and questions name no colour
+    digits       share of train pictures that hold one written digit instead of shapes
+    """
+
+    preset: str
+    seed: int
+    level: str
+    rotation: int
+    held_out: int
+    templates: int
+    speakers: int
+    monochrome: float
+    digits: float
+    image_size: int
+    people: int
+    text_bytes: int
+    text_eval_documents: int
+    text_questions: int
+    train_pictures: int
+    eval_pictures: int
+    speech_utterances: int
+    narrator_utterances: int
+    speech_val: int
+    speech_test: int
+    instructions: int
+    instruction_val: int
+    instruction_questions: int
+    instruction_tests: int
+
+    @classmethod
+    def of(cls, preset: str, **overrides: Any) -> "WorldSpec":
+        """The preset with fields overridden; an override of None keeps the preset's own value.
+
+        Raises ValueError for an unknown preset or field, or a value out of range.
+        """
+        if preset not in SIZES:
+            raise ValueError(f"world: unknown preset {preset!r}; presets are {', '.join(SIZES)}")
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in overrides:
+            if name not in names or name == "preset":
+                raise ValueError(f"world: unknown option {name!r}; options are {', '.join(names[1:])}")
+        values = dict(seed=0, level="easy", rotation=0, held_out=6, templates=6, speakers=10, monochrome=0.15,
+                      digits=0.05, **SIZES[preset])  # fmt: skip
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        return cls(preset=preset, **values)
+
+    def __post_init__(self) -> None:
+        def check(name: str, good: bool, wanted: str) -> None:
+            if not good:
+                raise ValueError(f"world: {name}={getattr(self, name)!r} must be {wanted}")
+
+        check("level", self.level in ("easy", "hard"), "easy or hard")
+        check("rotation", self.rotation in range(8), "0..7")
+        check("held_out", self.held_out in (6, 12), "6 or 12")
+        check("templates", self.templates in range(1, 7), "1..6")
+        check("speakers", self.speakers in range(3, 11), "3..10 (the last two are held out)")
+        check("monochrome", 0 <= self.monochrome <= 0.5, "0..0.5")
+        check("digits", 0 <= self.digits <= 0.5, "0..0.5")
+        check("image_size", self.image_size in range(24, 513), "24..512 pixels")
+        check("people", self.people in range(16, 769, 16), "a multiple of 16 up to 768")
+        for field in dataclasses.fields(self)[11:]:
+            check(field.name, getattr(self, field.name) >= 1, "at least 1")
+
+    def key(self) -> str:
+        """Eight hexadecimal digits that differ whenever the generated files differ."""
+        text = json.dumps({"version": VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+    def folder(self) -> str:
+        """The name of the world's folder: `<preset>-s<seed>-<hash8>`."""
+        return f"{self.preset}-s{self.seed}-{self.key()}"

@@ -1,0 +1,175 @@
+"""Text documents with their log-probability, and questions for the language model.
+
+A document is of one kind and ends right after its last answer or statement. Every choice of the generator shows in the
+text (no text arises in two ways), so `logprob` is exact: the entropy floor of a set of documents is -sum(logprob)
+divided by the number of predicted tokens, the end token of each document included.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from datamodules.world.arithmetic import Arithmetic, Sum, equation, expression, value_text
+from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
+from datamodules.world.facts import Facts
+from datamodules.world.lexicon import RELATIONS, WORDS
+from datamodules.world.questions import PHRASES, TYPES, candidates
+from datamodules.world.rng import Choices, content_split, digest, item_rng
+from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair
+from datamodules.world.spec import WorldSpec
+from datamodules.world.stories import draw_story
+
+KINDS = {"fact": 0.3, "arithmetic": 0.25, "story": 0.15, "caption": 0.2, "say": 0.05, "spell": 0.05}
+SUM_PHRASES = ("what is {sum}?", "how much is {sum}?")
+SAY_PHRASES = ("say {words}", "repeat {words}")
+SPELL_PHRASES = ("spell {word}", "how do you spell {word}?")
+
+
+def ask(question: str) -> str:
+    """The prompt of a question: the language model continues it with " answer"."""
+    return f"question: {question} answer:"
+
+
+def spelled(word: str) -> str:
+    """ "c a t" """
+    return " ".join(word)
+
+
+class TextWorld:
+    """The grammar of one world's documents."""
+
+    def __init__(self, spec: WorldSpec):
+        self.spec = spec
+        self.pairs = Pairs(rotation=spec.rotation, held_out=spec.held_out)
+        self.facts = Facts(seed=spec.seed, people=spec.people, level=spec.level)
+        self.arithmetic = Arithmetic(seed=spec.seed, level=spec.level)
+        self.writers = {
+            "fact": self.fact, "arithmetic": self.sums, "story": self.story, "caption": self.caption,
+            "say": self.say, "spell": self.spell,
+        }  # fmt: skip
+
+    def draw(self, choices: Choices) -> tuple[str, str]:
+        """(kind, text) of one document of any split; choices.logprob is then its log-probability."""
+        kind = choices.weighted(tuple(KINDS), tuple(KINDS.values()))
+        return kind, self.writers[kind](choices)
+
+    def fact(self, choices: Choices) -> str:
+        """One to three statements, or none to two of them and a question."""
+        asked = choices.pick((False, True))
+        count = choices.pick((0, 1, 2) if asked else (1, 2, 3))
+        lines = [self.facts.statement(choices) + "." for _ in range(count)]
+        if asked:
+            question, answer = self.facts.question(choices)
+            lines.append(f"{ask(question)} {answer}")
+        return " ".join(lines)
+
+    def sums(self, choices: Choices) -> str:
+        """One to three equations, or none to two of them and a question; in digits or in words."""
+        words = choices.pick((False, True))
+        asked = choices.pick((False, True))
+        count = choices.pick((0, 1, 2) if asked else (1, 2, 3))
+        lines = [equation(self.arithmetic.draw(choices), words=words) + "." for _ in range(count)]
+        if asked:
+            numbers = self.arithmetic.draw(choices)
+            phrase = choices.pick(SUM_PHRASES)
+            lines.append(sum_prompt(numbers, words=words, phrase=phrase) + " " + value_text(numbers, words=words))
+        return " ".join(lines)
+
+    def story(self, choices: Choices) -> str:
+        """A story, its question and answer."""
+        story, question, answer = draw_story(choices, level=self.spec.level)
+        return f"{story} {ask(question)} {answer}"
+
+    def caption(self, choices: Choices) -> str:
+        """A caption, or a description followed by a question about it in the words of the picture questions."""
+        asked = choices.pick((False, True))
+        count = choices.pick(range(1, MOST_OBJECTS + 1))
+        # template 1 relates two objects: with one object it would repeat template 2
+        templates = [t for t in range(self.spec.templates) if count > 1 or t != 1]
+        template = 0 if asked else choices.pick(templates)
+        scene = self.things(choices, count, placed=template == 0)
+        if asked:
+            questions = {kind: candidates(scene, kind) for kind in TYPES}
+            question = choices.pick(questions[choices.pick([kind for kind in TYPES if questions[kind]])])
+            text = question.text(choices.pick(PHRASES[question.type]))
+            return f"{describe(scene)}. {ask(text)} {question.answer}"
+        if template == 0:
+            return describe(scene)
+        if template == 1:
+            return relate(scene, choices.pick(RELATIONS))
+        return enumerate_things(scene, LIST_TEMPLATES[template - 2])
+
+    def things(self, choices: Choices, count: int, *, placed: bool) -> Scene:
+        """Things in any order, of trained pairs; with different cells where the caption will say them."""
+        things: list[Thing] = []
+        for _ in range(count):
+            size = choices.pick((0, 1))
+            colour, shape = draw_pair(choices, self.pairs)
+            taken = [thing.cell for thing in things]
+            cell = choices.pick([cell for cell in range(9) if cell not in taken]) if placed else 0
+            things.append(Thing(colour, shape, size, cell))
+        return tuple(things)
+
+    def say(self, choices: Choices) -> str:
+        """Words to repeat."""
+        words = " ".join(choices.pick(WORDS) for _ in range(choices.pick((1, 2, 3, 4))))
+        return f"{ask(choices.pick(SAY_PHRASES).format(words=words))} {words}"
+
+    def spell(self, choices: Choices) -> str:
+        """A word to spell."""
+        word = choices.pick(WORDS)
+        return f"{ask(choices.pick(SPELL_PHRASES).format(word=word))} {spelled(word)}"
+
+    def document(self, split: str, index: int) -> tuple[str, str, float]:
+        """(kind, text, logprob) of document `index`: drawn until the hash of its text falls in `split`."""
+        rng = item_rng(self.spec.seed, split, "document", index)
+        while True:
+            choices = Choices(rng)
+            kind, text = self.draw(choices)
+            if content_split(self.spec.seed, "document", text) == split:
+                return kind, text, choices.logprob
+
+    def story_question(self, split: str, index: int) -> tuple[str, str, str]:
+        """(story, question, answer) of `split`."""
+        rng = item_rng(self.spec.seed, split, "story", index)
+        while True:
+            story, question, answer = draw_story(Choices(rng), level=self.spec.level)
+            if content_split(self.spec.seed, "document", f"{story} {ask(question)} {answer}") == split:
+                return story, question, answer
+
+
+def sum_prompt(numbers: Sum, *, words: bool, phrase: str) -> str:
+    """The prompt that asks for a sum."""
+    return ask(phrase.format(sum=expression(numbers, words=words)))
+
+
+def documents(spec: WorldSpec, split: str) -> Iterator[dict[str, Any]]:
+    """The documents of a split: train until `text_bytes` are reached, val and test by number."""
+    world = TextWorld(spec)
+    size = index = 0
+    while size < spec.text_bytes if split == "train" else index < spec.text_eval_documents:
+        kind, text, logprob = world.document(split, index)
+        yield {"id": f"text-{split}-{index}", "split": split, "kind": kind, "text": text,
+               "logprob": round(logprob, 6)}  # fmt: skip
+        size += len(text) + 1
+        index += 1
+
+
+def text_questions(spec: WorldSpec, split: str) -> Iterator[dict[str, Any]]:
+    """Prompts and answers for the language model: {"id", "split", "kind", "prompt", "answer"}, each kind in turn."""
+    world = TextWorld(spec)
+    count = spec.text_questions
+    rows = []
+    for kind, asked in (("fact", True), ("fact_unasked", False)):
+        found = world.facts.test_questions(split, asked=asked, count=count)
+        rows += [(kind, ask(question), answer) for question, answer in found]
+    sums = ["arithmetic", "arithmetic_seen"] + (["arithmetic_far"] if spec.level == "hard" else [])
+    for kind in sums:
+        for numbers in world.arithmetic.test_sums(split, kind=kind, count=count):
+            bits = digest(spec.seed, split, kind, numbers)
+            words, phrase = bool(bits % 2), SUM_PHRASES[bits // 2 % 2]
+            rows.append((kind, sum_prompt(numbers, words=words, phrase=phrase), value_text(numbers, words=words)))
+    for index in range(count):
+        story, question, answer = world.story_question(split, index)
+        rows.append(("story", f"{story} {ask(question)}", answer))
+    for index, (kind, prompt, answer) in enumerate(rows):
+        yield {"id": f"qa-{split}-{index}", "split": split, "kind": kind, "prompt": prompt, "answer": answer}
