@@ -25,12 +25,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class SpeechSample:
-    """mel (T, M) float32; characters (C) int64; text as it was encoded; path of the recording."""
+    """mel (T, M) float32; characters (C) int64; text as it was encoded; audio: path of the recording."""
 
     mel: np.ndarray
     characters: np.ndarray
     speaker: int
     text: str
+    audio: str
     sample_id: str
 
 
@@ -74,6 +75,7 @@ class SpeechSet:
             characters=np.array(encode_characters(row["text"]), dtype=np.int64),
             speaker=self.speakers.get(str(row.get("speaker", 0)), 0),
             text=row["text"],
+            audio=row["audio"],
             sample_id=str(row["id"]),
         )
 
@@ -160,6 +162,7 @@ class SpeechData(DataModule):
             character_lengths=torch.tensor(counts),
             speakers=torch.tensor([sample.speaker for sample in samples]),
             texts=[sample.text for sample in samples],
+            audio=[sample.audio for sample in samples],
             sample_ids=[sample.sample_id for sample in samples],
         )
 

@@ -64,6 +64,8 @@ class SpeechBatch(_Movable):
     character_lengths: Tensor
     speakers: Tensor
     texts: list[str]
+    audio: list[str]
+    """Paths of the recordings."""
     sample_ids: list[str]
 
 

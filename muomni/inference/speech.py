@@ -71,6 +71,11 @@ class Speaker:
         timings.first_audio = timings.speech
         return rows, truncated
 
+    def say(self, texts: list[str], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
+        """`codes` with the bound of each text's number of words."""
+        limits = [frame_limit(len(text.split())) for text in texts]
+        return self.codes(texts, limits=limits, voices=voices, timings=Timings())
+
     def _decode(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
         talker, device = self.talker, self.talker.start.device
         characters = [torch.tensor(encode_characters(text)) for text in texts]

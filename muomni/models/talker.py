@@ -59,9 +59,14 @@ class Talker(nn.Module):
         num_symbols, num_speakers, text_layers, text_kernel: see `TextConditioning`.
         num_codebooks: K, at most the codec's. codebook_size: E.
         dim, num_layers, num_heads, ff_dim: shape of the blocks.
-        max_frames: most frames it speaks. frames_per_character: mean over the training data.
+        max_frames: most frames it speaks.
         shared_embedding: one table of codes for all codebooks (the published reference), else one each.
+
+    `pace`: mean number of frames a character takes; part of the state, set once from the training data.
     """
+
+    pace: Tensor
+    code_offset: Tensor
 
     def __init__(
         self,
@@ -77,7 +82,6 @@ class Talker(nn.Module):
         num_heads: int,
         ff_dim: int,
         max_frames: int,
-        frames_per_character: float,
         shared_embedding: bool,
         rope_theta: float = 10000.0,
         norm_eps: float = 1e-5,
@@ -86,7 +90,8 @@ class Talker(nn.Module):
         super().__init__()
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
-        self.max_frames, self.frames_per_character = max_frames, frames_per_character
+        self.max_frames = max_frames
+        self.register_buffer("pace", torch.ones(()))
         self.text = TextConditioning(
             num_symbols=num_symbols, num_speakers=num_speakers, dim=dim, num_layers=text_layers, kernel=text_kernel
         )
@@ -156,7 +161,7 @@ class Talker(nn.Module):
         return self.text(text, keep, speakers), keep
 
     def _text_positions(self, count: int, device: torch.device) -> Tensor:
-        return torch.arange(count, device=device) * self.frames_per_character
+        return torch.arange(count, device=device) * self.pace
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """codes (B, T, K) -> (B, T, D), the sum over codebooks."""

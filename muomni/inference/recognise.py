@@ -1,0 +1,66 @@
+"""Speech -> text with a trained audio encoder: greedy CTC.
+
+Legend: B clips, T mel frames, M mel bins, N samples.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from muomni.checkpoints import load_export
+from muomni.frontends.audio_io import read_audio
+from muomni.frontends.characters import collapse_ctc, decode_characters
+from muomni.frontends.mel import LogMel, MelSpec
+from muomni.models.audio import Audio
+from muomni.models.outputs import AudioOutput
+
+
+def greedy_texts(output: AudioOutput) -> list[str]:
+    """The most likely symbol of every valid frame, collapsed: one text a clip."""
+    paths = output.logits.argmax(-1).tolist()
+    return [
+        decode_characters(collapse_ctc(path[:length]))
+        for path, length in zip(paths, output.lengths.tolist(), strict=True)
+    ]
+
+
+class Recogniser:
+    """Transcribes waveforms and files.
+
+    Args:
+        audio: a trained encoder with its head. mel: the spectrogram it was trained on.
+        batch_size: clips at a time; clips of similar length share a batch.
+    """
+
+    def __init__(self, *, audio: Audio, mel: MelSpec, batch_size: int) -> None:
+        self.audio, self.mel, self.batch_size = audio.eval(), LogMel(mel), batch_size
+
+    @classmethod
+    def from_export(cls, folder: str | Path, *, batch_size: int) -> "Recogniser":
+        """From the export folder of stage=audio."""
+        export = load_export(folder, ["audio"])
+        audio = export.parts["audio"]
+        assert isinstance(audio, Audio)
+        return cls(audio=audio, mel=MelSpec(**export.facts["mel"]), batch_size=batch_size)
+
+    @torch.inference_mode()
+    def __call__(self, waveforms: Sequence[Tensor]) -> list[str]:
+        """waveforms (N) each, mono at the spectrogram's rate -> texts in the same order."""
+        device = next(self.audio.parameters()).device
+        mels = [self.mel(waveform.detach().cpu()) for waveform in waveforms]
+        order = sorted(range(len(mels)), key=lambda index: len(mels[index]))
+        texts = [""] * len(mels)
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            lengths = torch.tensor([len(mels[row]) for row in rows])
+            padded = torch.nn.utils.rnn.pad_sequence([mels[row] for row in rows], batch_first=True)
+            for row, text in zip(rows, greedy_texts(self.audio(padded.to(device), lengths.to(device))), strict=True):
+                texts[row] = text
+        return texts
+
+    def read(self, paths: Sequence[str | Path]) -> tuple[list[Tensor], list[str]]:
+        """Files -> waveforms (N) each and texts."""
+        waveforms = [read_audio(path, self.mel.spec.sample_rate) for path in paths]
+        return waveforms, self(waveforms)

@@ -1,0 +1,92 @@
+"""Audio encoder: speech -> characters by CTC.
+
+Legend: B batch, T mel frames, T' encoder frames.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muomni.batch import SpeechBatch
+from muomni.losses.ctc import ctc_loss, frames_needed
+from muomni.metrics.error_rates import error_rates, shuffled
+from muomni.models.audio import Audio
+from muomni.models.outputs import AudioOutput
+from muomni.stages.base import Stage
+
+SHOWN = 4  # transcripts of a split that `samples` gives
+
+
+class AudioStage(Stage):
+    """CTC.
+
+    Metrics of a split: `cer`, `wer` (percent, corpus level, greedy decoding), `cer_shuffled` (against other items'
+    texts: what knowing the language alone would give), `too_short` (percent of clips whose frames cannot carry their
+    transcript; they count in the error rates, and take no part in the loss).
+
+    Args:
+        model: the encoder with its head. read: its output -> texts. mel: facts of the spectrogram.
+    """
+
+    name = "audio"
+
+    def __init__(
+        self, *, model: Audio, read: Callable[[AudioOutput], list[str]], mel: Mapping[str, Any], **how: Any
+    ) -> None:
+        super().__init__(**how)
+        self.model, self.read, self.mel = model, read, dict(mel)
+        self._shown: list[dict[str, Any]] = []
+
+    def compiled_modules(self) -> list[nn.Module]:
+        """The blocks of the encoder."""
+        return list(self.model.encoder.transformer.blocks)
+
+    def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
+        """CTC, in nats a character."""
+        output: AudioOutput = self.model(batch.mel, batch.mel_lengths)
+        ctc = ctc_loss(output.logits, output.lengths, batch.characters, batch.character_lengths)
+        if self.training:
+            self.log("audio/train/too_short", 100 * ctc.too_short.float().mean(), batch_size=len(batch.sample_ids))
+        return {"ctc": ctc.loss}
+
+    def begin_split(self, split: str) -> None:
+        """Nothing heard yet."""
+        self._heard: list[str] = []
+        self._truth: list[str] = []
+        self._too_short = 0
+        self._shown = [sample for sample in self._shown if sample["split"] != split]
+
+    @torch.no_grad()
+    def test_batch(self, batch: SpeechBatch, split: str) -> None:
+        """Transcribe."""
+        output = self.model(batch.mel, batch.mel_lengths)
+        texts = self.read(output)
+        needed = frames_needed(batch.characters, batch.character_lengths)
+        self._too_short += int((output.lengths < needed).sum())
+        for row in range(min(SHOWN - len(self._heard), len(texts))):
+            shown = {"id": batch.sample_ids[row], "audio": batch.audio[row], "answer": texts[row], "truth": batch.texts[row]}
+            self._shown.append({"split": split, "question": "transcribe", **shown})
+        self._heard += texts
+        self._truth += batch.texts
+
+    def finish_split(self, split: str) -> dict[str, float]:
+        """Error rates."""
+        return {
+            **error_rates(self._heard, self._truth),
+            "cer_shuffled": error_rates(self._heard, shuffled(self._truth))["cer"],
+            "too_short": 100 * self._too_short / len(self._truth),
+        }
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Recordings with transcript and truth."""
+        return self._shown
+
+    def export_parts(self) -> dict[str, nn.Module]:
+        """The encoder with its head."""
+        return {"audio": self.model}
+
+    def export_facts(self) -> dict[str, Any]:
+        """The spectrogram it hears."""
+        return {"stage": self.name, "mel": self.mel}
