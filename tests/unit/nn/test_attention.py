@@ -1,0 +1,125 @@
+"""Attention: the cached path equals the whole one, padding changes nothing, GQA shares heads, a window forgets."""
+
+import pytest
+import torch
+
+from muomni.nn.attention import Attention, causal_mask
+from muomni.nn.cache import KVCache
+from muomni.nn.rope import Rope
+
+B, T, D, H, G = 3, 11, 32, 4, 2
+K = D // H
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def attention(*, heads=H, kv_heads=G, causal=True, **options):
+    return Attention(D, heads=heads, kv_heads=kv_heads, causal=causal, **options).eval()
+
+
+def new_cache(capacity=T, batch=B):
+    return KVCache(
+        num_layers=1, batch_size=batch, num_kv_heads=G, capacity=capacity, head_dim=K, dtype=torch.float32, device="cpu"
+    )
+
+
+def read_in_chunks(layer, x, sizes, *, rope=None):
+    cache, out, start = new_cache(), [], 0
+    for size in sizes:
+        turn = None if rope is None else rope(torch.arange(start, start + size))
+        out.append(layer(x[:, start : start + size], rope=turn, cache=cache))
+        cache.advance(size)
+        start += size
+    return torch.cat(out, dim=1)
+
+
+@pytest.mark.parametrize("sizes", [[T], [1] * T, [5, 1, 3, 2], [10, 1]])
+@pytest.mark.parametrize("options", [{}, {"qk_norm": True}, {"window": 3}])
+def test_cached_equals_uncached(sizes, options):
+    layer, rope, x = attention(**options), Rope(K, theta=10000.0), torch.randn(B, T, D)
+    whole = layer(x, rope=rope(torch.arange(T)))
+    torch.testing.assert_close(read_in_chunks(layer, x, sizes, rope=rope), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_single_head_by_hand():
+    """softmax(q k / sqrt(K)) v, written out."""
+    layer, x = attention(heads=1, kv_heads=1), torch.randn(1, 4, D)
+    query, key, value = layer.qkv(x)[0].split(D, dim=-1)
+    rows = []
+    for t in range(4):
+        scores = (key[: t + 1] @ query[t]) / D**0.5
+        rows.append(scores.softmax(0) @ value[: t + 1])
+    torch.testing.assert_close(layer(x)[0], layer.out(torch.stack(rows)))
+
+
+def test_grouped_heads_equal_repeated_ones():
+    """GQA is multi-head attention whose key and value heads are copies."""
+    grouped, full = attention(), attention(kv_heads=H)
+    weight = grouped.qkv.weight.detach().view(H + 2 * G, K, D)
+    query, key, value = weight.split((H, G, G))
+    repeated = [query, key.repeat_interleave(H // G, 0), value.repeat_interleave(H // G, 0)]
+    full.qkv.weight.data = torch.cat(repeated).reshape(-1, D)
+    full.out.load_state_dict(grouped.out.state_dict())
+    x = torch.randn(B, T, D)
+    torch.testing.assert_close(full(x), grouped(x))
+
+
+def test_the_future_changes_nothing():
+    layer, x = attention(), torch.randn(B, T, D)
+    before = layer(x)[:, :5]
+    x[:, 5:] = torch.randn(B, T - 5, D)
+    torch.testing.assert_close(layer(x)[:, :5], before)
+    assert not torch.allclose(attention(causal=False)(x)[:, :5], attention(causal=False)(torch.zeros_like(x))[:, :5])
+
+
+@pytest.mark.parametrize("window", [1, 3, 100])
+def test_a_window_sees_its_last_tokens_only(window):
+    layer, x = attention(window=window), torch.randn(1, T, D)
+    last = layer(x)[:, -1]
+    other = x.clone()
+    other[:, : max(0, T - window)] += 1.0
+    torch.testing.assert_close(layer(other)[:, -1], last)
+    if window < T:
+        other[:, T - window] += 1.0
+        assert not torch.allclose(layer(other)[:, -1], last)
+
+
+def test_mask_of_new_tokens_behind_old_ones():
+    mask = causal_mask(2, 4, window=2, device=torch.device("cpu"))
+    assert mask.tolist() == [[False, True, True, False], [False, False, True, True]]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_changes_no_real_token_and_gives_no_nan(causal):
+    layer, x = attention(causal=causal), torch.randn(B, T, D)
+    alone = layer(x[:1, 4:])
+    keep = torch.ones(B, T, dtype=torch.bool)
+    keep[0, :4] = False
+    out = layer(x, keep=keep)
+    torch.testing.assert_close(out[:1, 4:], alone)
+    assert torch.isfinite(out).all()
+
+
+def test_left_padded_cache_equals_single_rows():
+    """Two prompts of 3 and 5 tokens in one batch, then two more tokens each, against each alone."""
+    layer, rope, x = attention(), Rope(K, theta=10000.0), torch.randn(2, 7, D)
+    padding = torch.tensor([2, 0])
+    positions = (torch.arange(7)[None] - padding[:, None]).clamp_min(0)
+    cache = new_cache(capacity=7, batch=2)
+    cache.mask_padding(torch.arange(5)[None] >= padding[:, None])
+    first = layer(x[:, :5], rope=rope(positions[:, :5]), cache=cache)
+    cache.advance(5)
+    then = layer(x[:, 5:], rope=rope(positions[:, 5:]), cache=cache)
+    out = torch.cat((first, then), dim=1)
+    for row, pad in enumerate(padding.tolist()):
+        alone = layer(x[row : row + 1, pad:], rope=rope(torch.arange(7 - pad)))
+        torch.testing.assert_close(out[row : row + 1, pad:], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(3, 3), (4, 3)])
+def test_heads_that_do_not_divide_are_refused(heads, kv_heads):
+    with pytest.raises(ValueError, match="do not divide"):
+        attention(heads=heads, kv_heads=kv_heads)
