@@ -52,7 +52,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         rank=cfg.budget.rank, overrides=overrides, mode=cfg.prerequisites,
     )  # fmt: skip
     lightning.seed_everything(cfg.seed, verbose=False)
-    data = instantiate(cfg.data, _convert_="all")
+    data = OmegaConf.to_container(cfg.data, resolve=True)
     world = OmegaConf.to_container(cfg.stage.world)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
     datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)

@@ -4,19 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datamodules.world import build_world
+from datamodules.world import WorldSpec, build_world
 
 
 def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments `train`, `val`, `test`, `splits` of the stage's datamodule.
 
-    data: the `data` group; `spec` of kind "world" is a WorldSpec already. shape: of the manifests that the stage reads.
+    data: the `data` group; of kind "world" it holds the fields of a WorldSpec. shape: of the manifests that the stage reads.
     world: where the stage finds its splits inside a world. A world is built where it is not there yet.
     Raises ValueError when the data's shape does not fit the stage.
     """
     kind = data["kind"]
     if kind == "world":
-        root = build_world(data["spec"], Path(data["root"]), parts=world_parts(world))
+        spec = WorldSpec.of(**{key: value for key, value in data.items() if key not in ("kind", "root")})
+        root = build_world(spec, Path(data["root"]), parts=world_parts(world))
         return {
             "train": str(root / world["train"]),
             "val": str(root / world["val"]),

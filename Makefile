@@ -1,0 +1,44 @@
+# `make` lists the targets. Each does its own set-up in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python
+.DEFAULT_GOAL := help
+.PHONY: help setup demo train test test-all lint type bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.ready ## make .venv and install everything into it
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "muomni needs Python 3.11 or later: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[world,tensorboard,test,dev]'
+	touch .venv/.ready
+
+demo: setup ## train every stage small on the embedded world and write reports/demo (20 minutes on 2 cores)
+	$(RUN) train.py stage=omni_sft budget=demo when_done=skip
+	$(RUN) -m muomni.report budget=demo out=reports/demo
+
+train: setup ## the same, longer (90 minutes on 2 cores): reports/train
+	$(RUN) train.py stage=omni_sft budget=full when_done=skip
+	$(RUN) -m muomni.report budget=full out=reports/train
+
+test: setup ## unit, contract and integration tests (under 10 minutes)
+	$(RUN) -m pytest -m "not slow"
+
+test-all: setup ## and the slow ones
+	$(RUN) -m pytest
+
+lint: setup ## ruff: format and rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+type: setup ## mypy
+	$(BIN)/mypy
+
+bench: setup ## side-by-side timings of this machine
+	$(RUN) -m benchmarks.steps
+
+clean: ## remove .venv and caches; data, runs, checkpoints and reports stay
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info
