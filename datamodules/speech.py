@@ -166,6 +166,14 @@ class SpeechData(DataModule):
             sample_ids=[sample.sample_id for sample in samples],
         )
 
+    def facts(self) -> dict[str, Any]:
+        """What the stage must know: the spectrogram."""
+        return {"mel": self.mel.facts()}
+
+
+class TalkerData(SpeechData):
+    """The same, with the pace of the training voice among its facts."""
+
     def seconds_per_character(self) -> float:
         """Mean over the training clips: all their frames by all their characters."""
         samples = self.samples("train")
@@ -174,5 +182,6 @@ class SpeechData(DataModule):
         return float(samples.lengths.sum()) / self.mel.frame_rate / characters
 
     def facts(self) -> dict[str, Any]:
-        """What the stage must know: the spectrogram."""
-        return {"mel": self.mel.facts()}
+        """The spectrogram, and seconds a character takes (NaN without training data)."""
+        pace = float("nan") if self.train_path is None else self.seconds_per_character()
+        return super().facts() | {"seconds_per_character": pace}
