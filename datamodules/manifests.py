@@ -124,19 +124,23 @@ def _check_speech(row: Row, folder: Path) -> None:
 
 def _check_sft(row: Row, folder: Path) -> None:
     messages = row.get("messages")
-    if not isinstance(messages, list) or len(messages) < 2 or messages[-1].get("role") != "assistant":
-        raise BadRow("'messages' must hold turns and end with the assistant's")
+    if not isinstance(messages, list) or len(messages) < 2 or not all(isinstance(turn, dict) for turn in messages):
+        raise BadRow("'messages' must hold turns: at least a user's and an assistant's")
+    if messages[-1].get("role") != "assistant":
+        raise BadRow("'messages' must end with the assistant's turn")
     for message in messages:
         if message.get("role") not in ("user", "assistant", "system"):
             raise BadRow(f"unknown role {message.get('role')!r}")
         if isinstance(message.get("content"), str):
             message["content"] = [{"type": "text", "text": message["content"]}]
-        for item in message.get("content") or []:
+        if not isinstance(message.get("content"), list) or not message["content"]:
+            raise BadRow(f"empty or missing 'content' of the {message['role']}'s turn")
+        for item in message["content"]:
             _check_item(item, folder)
 
 
-def _check_item(item: Row, folder: Path) -> None:
-    kind = item.get("type")
+def _check_item(item: Any, folder: Path) -> None:
+    kind = item.get("type") if isinstance(item, dict) else None
     if kind in ("image", "audio"):
         _media(item, kind, folder)
     elif kind in ("text", "speech"):

@@ -80,7 +80,7 @@ class BatchOrder(Sampler[list[Draw]]):
         order = self.epoch_order(self.epoch)[: len(self) * span]
         epoch = self.epoch
         for start in range(self.consumed, len(order), span):
-            own = order[start : start + span][self.rank :: self.ranks]
+            own = order[start : start + span][self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
             yield [Draw(int(index), epoch) for index in own]
 
     def count_batch(self) -> None:

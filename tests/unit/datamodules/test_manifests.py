@@ -1,0 +1,136 @@
+"""Manifests: what each shape holds, and every mistake by file and line."""
+
+import json
+import logging
+
+import pytest
+
+from datamodules.manifests import read_manifest, report_bad
+
+GOOD = {
+    "text": {"text": "the cat sat"},
+    "image_text": {"image": "m/a.png", "captions": ["a red circle", "a circle"]},
+    "speech": {"audio": "m/a.flac", "text": "hello"},
+    "sft": {
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "image": "m/a.png"}, {"type": "text", "text": "what?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "a cat"}]},
+        ]
+    },
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "a.png").touch()
+    (tmp_path / "m" / "a.flac").touch()
+    return tmp_path
+
+
+def write(folder, rows, name="x.jsonl"):
+    path = folder / name
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("shape", GOOD)
+def test_good_rows_get_an_id(folder, shape):
+    (first, second) = read_manifest(write(folder, [GOOD[shape], "", GOOD[shape] | {"id": "mine"}]), shape=shape)
+    assert (first["id"], second["id"]) == ("x:1", "mine")
+
+
+def test_media_paths_are_made_absolute(folder):
+    absolute = str(folder / "m" / "a.flac")
+    rows = read_manifest(write(folder, [GOOD["speech"], {"audio": absolute, "text": "x"}]), shape="speech")
+    assert [row["audio"] for row in rows] == [absolute, absolute]
+    (sft,) = read_manifest(write(folder, [GOOD["sft"]]), shape="sft")
+    assert sft["messages"][0]["content"][0]["image"] == str(folder / "m" / "a.png")
+
+
+def test_short_forms(folder):
+    (row,) = read_manifest(write(folder, [{"image": "m/a.png", "caption": "a dog"}]), shape="image_text")
+    assert row["captions"] == ["a dog"]
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    (row,) = read_manifest(write(folder, [{"messages": turns}]), shape="sft")
+    assert row["messages"][1]["content"] == [{"type": "text", "text": "ho"}]
+    plain = write(folder, ["one line", "{not json, still text"], name="x.txt")
+    assert [row["text"] for row in read_manifest(plain, shape="text")] == ["one line", "{not json, still text"]
+    (row,) = read_manifest(write(folder, [{"prompt": "2 + 2 =", "answer": "4"}]), shape="text")
+    assert row["answer"] == "4"
+
+
+def test_a_split_is_selected(folder):
+    path = write(folder, [{"text": "a", "split": "train"}, {"text": "b", "split": "dev"}, {"text": "c"}])
+    assert [row["text"] for row in read_manifest(path, shape="text", split="dev")] == ["b"]
+    assert len(read_manifest(path, shape="text")) == 3
+    with pytest.raises(ValueError, match="no rows with split 'tset'"):
+        read_manifest(path, shape="text", split="tset")
+
+
+BAD = [
+    ("text", "{oops", "not JSON"),
+    ("text", "[1]", "not a JSON object"),
+    ("text", {"text": "  "}, "empty or missing 'text'"),
+    ("text", {"prompt": "2 + 2 ="}, "empty or missing 'answer'"),
+    ("image_text", {"image": "m/a.png", "captions": []}, "empty or missing 'captions'"),
+    ("image_text", {"image": "m/none.png", "captions": ["x"]}, "missing file .*none.png"),
+    ("image_text", {"captions": ["x"]}, "no 'image'"),
+    ("speech", {"audio": "m/a.flac", "text": ""}, "empty or missing 'text'"),
+    ("speech", {"text": "x"}, "no 'audio'"),
+    ("sft", {"messages": []}, "must hold turns"),
+    ("sft", {"messages": ["x", "y"]}, "must hold turns"),
+    ("sft", {"messages": GOOD["sft"]["messages"][:1] * 2}, "end with the assistant's turn"),
+    ("sft", {"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]}, "unknown role 'robot'"),
+    (
+        "sft",
+        {"messages": [{"role": "user", "content": [{"type": "smell"}]}, {"role": "assistant", "content": "y"}]},
+        "unknown content type 'smell'; known: text, image, audio, speech",
+    ),
+    (
+        "sft",
+        {"messages": [{"role": "user", "content": ["x"]}, {"role": "assistant", "content": "y"}]},
+        "unknown content type None",
+    ),
+    ("sft", {"messages": [{"role": "user"}, {"role": "assistant", "content": "y"}]}, "missing 'content' of the user's turn"),
+]
+
+
+@pytest.mark.parametrize(("shape", "row", "reason"), BAD)
+def test_a_bad_row_is_an_error_by_file_and_line(folder, shape, row, reason):
+    path = write(folder, [GOOD[shape], row])
+    with pytest.raises(ValueError, match=reason) as error:
+        read_manifest(path, shape=shape)
+    assert f"{path}:2: " in str(error.value)
+    assert "1 of 2 samples" in str(error.value)
+
+
+@pytest.mark.parametrize(("bad", "fine"), [(1, True), (2, True), (3, False)])
+def test_up_to_one_percent_is_skipped_and_reported(folder, caplog, bad, fine):
+    path = write(folder, ["{"] * bad + [GOOD["text"]] * (200 - bad))
+    if not fine:
+        with pytest.raises(ValueError, match="3 of 200 samples cannot be used"):
+            read_manifest(path, shape="text")
+        return
+    with caplog.at_level(logging.WARNING):
+        assert len(read_manifest(path, shape="text")) == 200 - bad
+    assert f"skipped {bad} of 200 samples" in caplog.text
+    assert f"{path}:1:" in caplog.text
+
+
+def test_missing_empty_and_wrong_files(folder):
+    with pytest.raises(FileNotFoundError, match=r"none\.jsonl: no such manifest"):
+        read_manifest(folder / "none.jsonl", shape="text")
+    with pytest.raises(ValueError, match="no rows"):
+        read_manifest(write(folder, []), shape="text")
+    with pytest.raises(ValueError, match=r"unknown manifest shape 'asr'; available: text, image_text, speech, sft"):
+        read_manifest(write(folder, []), shape="asr")
+    binary = folder / "b.jsonl"
+    binary.write_bytes(b'{"text": "a"}\n\xff\xfe\n')
+    with pytest.raises(ValueError, match=r"b\.jsonl:2: not UTF-8"):
+        read_manifest(binary, shape="text")
+
+
+def test_nothing_bad_says_nothing(caplog):
+    report_bad([], total=0, what="x")
+    assert caplog.text == ""
