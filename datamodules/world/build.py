@@ -18,13 +18,14 @@ from typing import Any
 from tqdm import tqdm
 
 from datamodules.world.pictures import picture_counts
-from datamodules.world.spec import VERSION, WorldSpec
+from datamodules.world.spec import VERSION, WorldSpec, speech_counts
 from datamodules.world.worker import Job, Row, Workers, write_rows
 
 PARTS = ("text", "pictures", "speech", "instructions")
 NEEDS = {"instructions": ("pictures", "speech")}
 NEEDS_SPEECH_ENGINE = ("speech", "instructions")
 PICTURES_A_JOB = 500
+UTTERANCES_A_JOB = 125
 INLINE_BELOW = 1000  # pictures: a smaller world is built without worker processes
 
 
@@ -107,8 +108,8 @@ def _build_parts(spec: WorldSpec, root: Path, parts: list[str], pool: Workers) -
             if found:
                 shard = rows.setdefault((job.folder, job.arguments["split"]), {})
                 shard[job.arguments["start"]] = found
-        for (folder, split), shards in rows.items():
-            write_rows(folder / f"{split}.jsonl", (row for start in sorted(shards) for row in shards[start]))
+        for folder in folders.values():
+            _write_manifests(folder, {split: shards for (where, split), shards in rows.items() if where == folder})
         for part, folder in folders.items():
             shutil.rmtree(root / part, ignore_errors=True)
             folder.rename(root / part)
@@ -116,6 +117,14 @@ def _build_parts(spec: WorldSpec, root: Path, parts: list[str], pool: Workers) -
     finally:
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_manifests(folder: Path, splits: dict[str, dict[int, list[Row]]]) -> None:
+    """One manifest a split, its shards in order; the narrator's stream follows train's."""
+    for split, shards in splits.items():
+        if split != "narrator":
+            streams = [shards, splits["narrator"]] if split == "train" and "narrator" in splits else [shards]
+            write_rows(folder / f"{split}.jsonl", (row for s in streams for start in sorted(s) for row in s[start]))
 
 
 def _text_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
@@ -126,7 +135,11 @@ def _picture_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
     return chunks("pictures", folder, picture_counts(spec), PICTURES_A_JOB)
 
 
-JOBS = {"text": _text_jobs, "pictures": _picture_jobs}
+def _speech_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
+    return chunks("speech", folder, speech_counts(spec), UTTERANCES_A_JOB)
+
+
+JOBS = {"text": _text_jobs, "pictures": _picture_jobs, "speech": _speech_jobs}
 
 
 def chunks(task: str, folder: Path, counts: dict[str, int], size: int) -> list[Job]:

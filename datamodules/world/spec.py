@@ -111,3 +111,9 @@ class WorldSpec:
     def folder(self) -> str:
         """The name of the world's folder: `<preset>-s<seed>-<hash8>`."""
         return f"{self.preset}-s{self.seed}-{self.key()}"
+
+
+def speech_counts(spec: WorldSpec) -> dict[str, int]:
+    """How many utterances each stream has."""
+    return {"train": spec.speech_utterances, "narrator": spec.narrator_utterances, "val": spec.speech_val,
+            "test": spec.speech_test, "test_voice": spec.speech_test * 3 // 4}  # fmt: skip

@@ -46,7 +46,13 @@ def _pictures(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) 
     return write_pictures(spec, folder, split, start, stop)
 
 
-TASKS: dict[str, Callable[..., list[Row]]] = {"text": _text, "pictures": _pictures}
+def _speech(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
+    from datamodules.world.speech import write_speech  # only here: the packages for sound are an extra
+
+    return write_speech(spec, folder, split, start, stop)
+
+
+TASKS: dict[str, Callable[..., list[Row]]] = {"text": _text, "pictures": _pictures, "speech": _speech}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

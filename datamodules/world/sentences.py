@@ -1,0 +1,93 @@
+"""What is spoken: sentences of the world's grammar, spelled words, strings of digits, and general words.
+
+A text is normalised: lower case, numbers in words, letters, spaces and apostrophes only. Its split is the hash of the
+text, so that no sentence of a test is spoken in training by any voice.
+"""
+
+import re
+
+from datamodules.world.arithmetic import equation
+from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
+from datamodules.world.lexicon import RELATIONS, UNITS, WORDS, number_words
+from datamodules.world.questions import PHRASES, TYPES, candidates
+from datamodules.world.rng import Choices, content_split, item_rng
+from datamodules.world.spec import WorldSpec
+from datamodules.world.stories import draw_story
+from datamodules.world.text import TextWorld, spelled
+
+KINDS = {"sentence": 0.72, "spelled": 0.08, "digits": 0.1, "words": 0.1}
+NARRATOR_KINDS = {"sentence": 0.9, "words": 0.1}
+SENTENCES = {"caption": 0.35, "question": 0.25, "fact": 0.2, "sum": 0.1, "story": 0.1}
+FEWEST_WORDS, MOST_WORDS = 3, 12
+
+
+def normalise(text: str) -> str:
+    """Lower case, numbers (below 1000) in words, only a-z, space and apostrophe: "12 + 7?" -> "twelve plus seven"."""
+    text = text.lower().replace("+", " plus ").replace("=", " is ").replace(" - ", " minus ")
+    text = re.sub(r"\d+", lambda found: number_words(int(found.group())), text)
+    return " ".join(re.sub(r"[^a-z' ]+", " ", text).split())
+
+
+def spoken_form(text: str, kind: str) -> str:
+    """What the engine is given: as the text, but the letter a of a spelled word as its name, not as the article."""
+    return " ".join("[[eI]]" if letter == "a" else letter for letter in text.split()) if kind == "spelled" else text
+
+
+class Sentences:
+    """The spoken texts of one world."""
+
+    def __init__(self, spec: WorldSpec):
+        self.spec = spec
+        self.world = TextWorld(spec)
+        self.writers = {"sentence": self.sentence, "spelled": self._spelled, "digits": self._digits,
+                        "words": self._words}  # fmt: skip
+
+    def draw(self, split: str, stream: str, index: int, kinds: dict[str, float]) -> tuple[str, str]:
+        """(kind, text) of item `index` of a stream; its text belongs to `split`."""
+        rng = item_rng(self.spec.seed, split, f"speech {stream}", index)
+        wanted = split.split("_")[0]
+        while True:
+            choices = Choices(rng)
+            kind = choices.weighted(tuple(kinds), tuple(kinds.values()))
+            text = self.writers[kind](choices)
+            if content_split(self.spec.seed, "speech", text) == wanted:
+                return kind, text
+
+    def sentence(self, choices: Choices) -> str:
+        """A normalised sentence of 3 to 12 words about trained pairs only."""
+        while True:
+            source = choices.weighted(tuple(SENTENCES), tuple(SENTENCES.values()))
+            text = normalise(self._source(choices, source))
+            if FEWEST_WORDS <= len(text.split()) <= MOST_WORDS:
+                return text
+
+    def _source(self, choices: Choices, source: str) -> str:
+        if source == "fact":
+            if choices.rng.random() < 0.5:
+                return self.world.facts.question(choices)[0]
+            return self.world.facts.statement(choices)
+        if source == "sum":
+            return equation(self.world.arithmetic.draw(choices), words=True)
+        if source == "story":
+            story, question, _ = draw_story(choices, level=self.spec.level)
+            return choices.pick(story.rstrip(".").split(". ") + [question])
+        scene = self.world.things(choices, choices.pick((1, 2, 2)), placed=True)
+        if source == "caption":
+            form = choices.pick(range(3))
+            if form == 0:
+                return describe(scene[:1])
+            if form == 1 and len(scene) > 1:
+                return relate(scene, choices.pick(RELATIONS))
+            return enumerate_things(scene, choices.pick(LIST_TEMPLATES))
+        questions = {kind: candidates(scene, kind) for kind in TYPES}
+        question = choices.pick(questions[choices.pick([kind for kind in TYPES if questions[kind]])])
+        return question.text(choices.pick(PHRASES[question.type]))
+
+    def _spelled(self, choices: Choices) -> str:
+        return spelled(choices.pick(WORDS))
+
+    def _digits(self, choices: Choices) -> str:
+        return " ".join(choices.pick(UNITS[:10]) for _ in range(choices.pick((3, 4, 5, 6))))
+
+    def _words(self, choices: Choices) -> str:
+        return " ".join(choices.pick(WORDS) for _ in range(choices.pick((3, 4, 5))))
