@@ -1,1 +1,5 @@
-"""Architectures: nn.Modules, tensors in, one dataclass out."""
+"""Architectures: nn.Modules, tensors in, one dataclass out. Importing the package registers every part (`part.PARTS`)."""
+
+from muomni.models import audio, codec, projector, talker, text_tower, thinker, vision
+
+__all__ = ["audio", "codec", "projector", "talker", "text_tower", "thinker", "vision"]
