@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
+from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from datamodules.sources import resolve_sources
 from muomni import prerequisites, runs
 from muomni.checkpoints import is_export, load_export, load_strictly, read_description, save_export
@@ -62,8 +63,6 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         runs.mark(output, run_identity)
         checkpoint = resume_from(cfg, run_identity, output)
         trainer.fit(stage, datamodule=datamodule, ckpt_path=checkpoint)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
         if trainer.is_global_zero:
             save_export(
                 export, stage.export_parts(), facts=stage.export_facts() | {"run": facts}, files=stage.export_files()
@@ -93,7 +92,7 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
     make: Any = instantiate(cfg.trainer, _convert_="all")
     return make(
         callbacks=callbacks, logger=list(loggers.values()), precision=precision, default_root_dir=str(output),
-        use_distributed_sampler=False,
+        use_distributed_sampler=False, plugins=[AtomicCheckpointIO()],
     )  # fmt: skip
 
 

@@ -1,0 +1,89 @@
+"""From an empty folder to a model: one command trains every stage, and each hands over to the next and to infer.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+from tests.conftest import run_script
+
+STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_leaves_an_export_and_a_run_folder(line: Path, stage: str) -> None:
+    export = line / "checkpoints" / stage
+    assert {"model.yaml", "model.safetensors"} <= {path.name for path in export.iterdir()}
+    (run,) = (line / "runs" / stage).iterdir()
+    assert (run / ".hydra" / "config.yaml").is_file()
+    assert (run / "metrics.csv").read_text().count("\n") >= 1
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics
+    assert all(name.startswith(f"{stage}/") and name.count("/") == 2 for name in metrics)
+    assert all(isinstance(value, float | int) for value in metrics.values())
+
+
+def test_a_second_call_trains_nothing_again(line: Path) -> None:
+    before = {path: path.stat().st_mtime for path in line.glob("checkpoints/*/model.safetensors")}
+    done = run_script(
+        "train.py", "stage=omni_sft", "budget=ci", "data.preset=ci", f"paths.root={line}", "when_done=skip"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "nothing to do" in done.stderr
+    assert before == {path: path.stat().st_mtime for path in line.glob("checkpoints/*/model.safetensors")}
+
+
+def test_prerequisites_error_names_the_command(tmp_path: Path) -> None:
+    done = run_script("train.py", "stage=vision", "prerequisites=error", "budget=ci", f"paths.root={tmp_path}")
+    assert done.returncode == 1
+    assert "train.py stage=thinker" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_export_of_another_size_is_refused(line: Path) -> None:
+    done = run_script(
+        "train.py", "stage=vision", "size=tiny", "budget=ci", "data.preset=ci", f"paths.root={line}"
+    )
+    assert done.returncode == 1
+    assert "size=nano" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("stage=foo", "thinker"), ("size=huge", "nano"), ("optim.lrr=1", "lr"), ("task=fly", "validate")],
+)
+def test_a_wrong_name_is_refused_with_what_there_is(override: str, named: str) -> None:
+    done = run_script("train.py", override)
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_text_answer_goes_to_standard_output(line: Path) -> None:
+    done = run_script("infer.py", f"ckpt={line}/checkpoints/omni_sft", "text=where does ann live?", "quiet=true")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_speech_out_writes_a_wav(line: Path, tmp_path: Path) -> None:
+    out = tmp_path / "said.wav"
+    done = run_script("infer.py", f"ckpt={line}/checkpoints/omni_sft", "text=hello", f"audio_out={out}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    info = soundfile.info(out)
+    assert info.samplerate == 16000
+    assert info.frames > 0
+
+
+def test_evaluates_an_export_on_a_manifest_of_real_recordings(line: Path, real_data: Path, tmp_path: Path) -> None:
+    rows = (real_data / "an4" / "manifest.jsonl").read_text().splitlines()[:8]
+    manifest = tmp_path / "few.jsonl"
+    lines = [json.loads(row) for row in rows]
+    for row in lines:
+        row["audio"] = str(real_data / "an4" / row["audio"])
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    done = run_script(
+        "train.py", "stage=audio", "task=test", f"ckpt={line}/checkpoints/audio", "data=speech",
+        f"data.test={manifest}", f"paths.root={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    (metrics,) = tmp_path.glob("runs/audio/*/metrics.json")
+    assert "audio/test/cer" in json.loads(metrics.read_text())
