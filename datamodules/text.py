@@ -73,7 +73,7 @@ class Documents:
                     ids=ids[: max_length + 1],
                     prompt=len(prompt) - 1,
                     kind=row.get("kind", "text"),
-                    floor=-float(row.get("logprob", "nan")),
+                    floor=-float(row.get("logprob", "nan")) if len(ids) <= max_length + 1 else float("nan"),
                     sample_id=str(row["id"]),
                 )
             )

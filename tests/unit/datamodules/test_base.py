@@ -1,0 +1,106 @@
+"""What every datamodule shares: named splits, refusals, resumable loaders with any number of workers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.base import DataModule
+
+
+class Squares:
+    """Sample i of epoch e is (i, e, a random number of both)."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def item(self, index, epoch):
+        return index, epoch, float(np.random.default_rng([abs(epoch), index]).random())
+
+
+@dataclass(slots=True)
+class Batch:
+    values: torch.Tensor
+    device: str = "cpu"
+
+    def to(self, device):
+        self.device = str(device)
+        return self
+
+
+class Toy(DataModule):
+    def load(self, path, split, *, train):
+        self.loaded = (str(path), split, train)
+        return Squares(int(path.name))
+
+    def collate(self, samples):
+        return Batch(torch.tensor(samples, dtype=torch.float64))
+
+
+def make(**how):
+    options = {
+        "train": "20", "val": "5", "test": {"a": "3", "b": "7"}, "splits": {"train": "tr", "val": None, "test": "te"},
+        "batch_size": 4, "eval_batch_size": 3, "num_workers": 0, "seed": 0,
+    }  # fmt: skip
+    return Toy(**(options | how))
+
+
+def test_splits_are_loaded_by_name_and_once():
+    data = make()
+    assert data.test_splits == ["a", "b"]
+    assert [len(loader.dataset) for loader in data.test_dataloader()] == [3, 7]
+    assert data.loaded == ("7", "te", False)
+    assert data.samples("test/b") is data.samples("test/b")
+    data.samples("train")
+    assert data.loaded == ("20", "tr", True)
+
+
+def test_held_out_items_are_never_augmented_and_all_of_them_come():
+    values = torch.cat([batch.values for batch in make().val_dataloader()])
+    assert values[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert set(values[:, 1].tolist()) == {-1}
+
+
+@pytest.mark.parametrize("kind", ["train", "val"])
+def test_missing_data_is_refused_by_option(kind):
+    with pytest.raises(ValueError, match=rf"no {kind} data: give data\.{kind}=PATH"):
+        make(**{kind: None}).samples(kind)
+
+
+def run(data, steps):
+    """Training's way through the loader: a new iterator an epoch, batches counted after use."""
+    seen = []
+    loader = data.train_dataloader()
+    while len(seen) < steps:
+        for batch in loader:
+            seen.append(batch.values.tolist())
+            data.count_batch()
+            if len(seen) == steps:
+                break
+    return seen
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_batches_and_augmentation_are_the_uninterrupted_ones(workers):
+    whole = run(make(), 8)
+    first = make(num_workers=workers)
+    begun = run(first, 3)
+    second = make(num_workers=workers)
+    second.load_state_dict(first.state_dict())
+    assert begun + run(second, 5) == whole
+
+
+def test_batches_go_to_the_device_as_themselves():
+    assert make().transfer_batch_to_device(Batch(torch.zeros(1)), "meta", 0).device == "meta"
+
+
+def test_a_subclass_must_say_what_it_reads():
+    class Nothing(DataModule):
+        pass
+
+    with pytest.raises(TypeError, match="Nothing does not define load"):
+        Nothing(train="x", val=None, test={}, batch_size=1, eval_batch_size=1, num_workers=0, seed=0).samples("train")

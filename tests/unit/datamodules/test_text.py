@@ -1,0 +1,109 @@
+"""Text data: packed rows cover the text, targets are shifted, prompts are not learnt, floors belong to whole documents."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.text import PackedRows, TextData
+from muomni.special_tokens import BOS, EOS, IGNORE, PAD
+
+WORDS = "the red circle is above a blue square and ann lives in paris".split()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(3, 12))) for _ in range(120)]
+    rows = [{"id": f"d{i}", "text": text, "kind": "story", "logprob": -float(i)} for i, text in enumerate(texts)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    questions = [{"id": "q", "kind": "fact", "prompt": "where is ann?", "answer": "paris"}]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    return tmp_path
+
+
+def make(folder, **how):
+    options = {
+        "train": str(folder / "train.jsonl"), "val": str(folder / "train.jsonl"), "test": {"qa": str(folder / "qa.jsonl")},
+        "length": 32, "max_length": 64, "tokenizer": None, "vocab_size": 300, "tokenizer_root": str(folder / "tokenizers"),
+        "batch_size": 4, "eval_batch_size": 8, "num_workers": 0, "seed": 0,
+    }  # fmt: skip
+    return TextData(**(options | how))
+
+
+def test_rows_of_an_epoch_cover_the_stream():
+    documents = [np.array([BOS, 10 + i, EOS]) for i in range(20)]
+    rows = PackedRows(documents, length=7, seed=0)
+    samples = [rows.item(i, 0) for i in range(len(rows))]
+    assert len(rows) == 8
+    assert all(len(sample.ids) == 8 for sample in samples)
+    for one, two in zip(samples, samples[1:], strict=False):
+        assert one.ids[-1] == two.ids[0], "the last target of a row is the first input of the next"
+    seen = np.concatenate([sample.ids[:-1] for sample in samples])
+    assert sorted(set(seen) - {BOS, EOS}) == sorted(set(range(10, 30)) & set(seen))
+    assert list(rows.item(2, 0).ids) == list(samples[2].ids)
+    assert list(rows.item(2, 1).ids) != list(samples[2].ids)
+
+
+def test_training_batch_is_full_and_shifted(folder):
+    data = make(folder)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.ids.shape == batch.targets.shape == (4, 32)
+    assert torch.equal(batch.ids[:, 1:], batch.targets[:, :-1])
+    assert not (batch.targets == IGNORE).any()
+
+
+def test_a_document_is_measured_whole_with_its_floor(folder):
+    data = make(folder)
+    batch = next(iter(data.val_dataloader()))
+    row = 3
+    length = int(batch.lengths[row])
+    assert data.tokenizer.decode(batch.targets[row, : length - 1].tolist()) == json.loads(
+        (folder / "train.jsonl").read_text().splitlines()[row]
+    )["text"]
+    assert (batch.ids[row, 0], batch.targets[row, length - 1]) == (BOS, EOS)
+    assert (batch.ids[row, length:] == PAD).all()
+    assert (batch.targets[row, length:] == IGNORE).all()
+    assert batch.floors[row] == 3.0
+    assert batch.kinds[row] == "story"
+
+
+def test_of_a_question_only_the_answer_is_learnt(folder):
+    data = make(folder)
+    batch = next(iter(data.test_dataloader()[0]))
+    learnt = batch.targets[0] != IGNORE
+    assert not learnt[0]
+    assert data.tokenizer.decode(batch.targets[0][learnt].tolist()) == "paris"
+    assert batch.targets[0][learnt][-1] == EOS
+    assert data.tokenizer.decode(batch.ids[0][: int((~learnt).sum()) + 1].tolist()) == "where is ann?"
+    assert math.isnan(batch.floors[0])
+
+
+def test_a_document_that_is_cut_has_no_floor(folder):
+    batch = next(iter(make(folder, max_length=4).val_dataloader()))
+    assert batch.ids.shape[1] == 4
+    cut = batch.targets[:, -1] != EOS
+    assert cut.any()
+    assert batch.floors[cut].isnan().all()
+    with pytest.raises(ValueError, match=r"q: Too many tokens: \d+ > 4"):
+        make(folder, max_length=4).samples("test/qa")
+
+
+def test_the_tokenizer_is_trained_once_for_the_same_text(folder):
+    first = make(folder)
+    again = make(folder)
+    assert again.tokenizer_path == first.tokenizer_path
+    assert first.facts() == {"tokenizer": first.tokenizer_path, "tokenizer_fingerprint": first.tokenizer.fingerprint()}
+    with (folder / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "more words than before"}) + "\n")
+    assert make(folder).tokenizer_path != first.tokenizer_path
+    assert make(folder, tokenizer=str(first.tokenizer_path)).tokenizer.fingerprint() == first.tokenizer.fingerprint()
+
+
+def test_no_tokenizer_and_no_text_are_errors(folder):
+    with pytest.raises(FileNotFoundError, match=r"data\.tokenizer=.*none: no such file"):
+        make(folder, tokenizer=str(folder / "none"))
+    with pytest.raises(ValueError, match=r"give data\.tokenizer=PATH or data\.train=PATH"):
+        make(folder, train=None)
