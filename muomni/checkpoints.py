@@ -119,6 +119,9 @@ def read_description(folder: Path | str) -> dict[str, Any]:
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"{path}: not an export of format {FORMAT}")
+    for key in ("facts", "parts"):
+        if not isinstance(document.get(key), dict):
+            raise ValueError(f"{path}: no {key!r} in it; the export is damaged, train it again")
     return document
 
 

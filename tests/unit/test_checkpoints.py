@@ -1,0 +1,173 @@
+"""Exports: what comes back is what went in, and every damage is an error that names it."""
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from muomni.checkpoints import (
+    check_same,
+    is_export,
+    list_exports,
+    load_export,
+    read_description,
+    save_export,
+    weights_fingerprint,
+)
+from muomni.models.thinker import Thinker
+
+
+def thinker(seed=0, **options):
+    torch.manual_seed(seed)
+    shape = {"vocab_size": 24, "dim": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "ff_dim": 24, "max_length": 16}
+    return Thinker(**(shape | options)).eval()
+
+
+@pytest.fixture
+def export(tmp_path):
+    (tmp_path / "vocabulary").write_bytes(b"pieces")
+    return save_export(
+        tmp_path / "checkpoints" / "omni",
+        {"thinker": thinker(), "second": thinker(1, qk_norm=True, tied=True)},
+        facts={"stage": "thinker", "mel": {"hop": 160}},
+        files={"tokenizer.model": tmp_path / "vocabulary"},
+    )
+
+
+def rewrite(export, change):
+    """Change the tensors of an export behind its back."""
+    path = export / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def test_what_comes_back_is_what_went_in(export):
+    loaded = load_export(export)
+    ids = torch.arange(8)[None]
+    for name, expected in (("thinker", thinker()), ("second", thinker(1, qk_norm=True, tied=True))):
+        part = loaded.parts[name]
+        assert not part.training
+        assert part.options == expected.options
+        assert torch.equal(part(ids).logits, expected(ids).logits)
+    assert loaded.facts == {"stage": "thinker", "mel": {"hop": 160}}
+    assert loaded.tokenizer_path.read_bytes() == b"pieces"
+
+
+def test_some_of_the_parts(export):
+    assert list(load_export(export, ["second"]).parts) == ["second"]
+    with pytest.raises(ValueError, match=r"omni: this export has no part 'talker'; it holds thinker, second"):
+        load_export(export, ["talker"])
+
+
+def test_tied_weights_are_tied_again(export):
+    part = load_export(export).parts["second"]
+    assert part.head.weight is part.embedding.weight
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("thinker.head.weight"), r"part 'thinker': missing keys \['head.weight'\]"),
+        (lambda t: t.update({"thinker.extra": torch.zeros(1)}), r"part 'thinker'.*unexpected keys \['extra'\]"),
+        (lambda t: t.update({"ghost.weight": torch.zeros(1)}), r"unexpected key 'ghost.weight'"),
+        (
+            lambda t: t.update({"thinker.head.weight": torch.zeros(24, 8)}),
+            r"head.weight has shape \(24, 8\), expected \(24, 16\)",
+        ),
+    ],
+)
+def test_keys_and_shapes_are_strict(export, change, message):
+    rewrite(export, change)
+    with pytest.raises(ValueError, match=message) as error:
+        load_export(export)
+    assert "model.safetensors" in str(error.value)
+
+
+@pytest.mark.parametrize("size", [0, 4, 100, 1000])
+def test_a_truncated_file_is_damaged(export, size):
+    path = export / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match="model.safetensors: cannot be read"):
+        load_export(export)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not readable as YAML"),
+        ("[1]", "not an export of format 1"),
+        ("{format: 2}", "not an export of format 1"),
+        ("{format: 1}", "model.yaml: no 'facts'"),
+        ("{format: 1, facts: {}, parts: [thinker]}", "model.yaml: no 'parts'"),
+    ],
+)
+def test_a_broken_description_is_named(export, text, message):
+    (export / "model.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_export(export)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"part": "os.system"}, "unknown kind of part 'os.system'; known: "),
+        ({"options": {"width": 3}}, "options do not fit thinker: .*vocab_size"),
+    ],
+)
+def test_only_known_parts_are_built(export, change, message):
+    document = yaml.safe_load((export / "model.yaml").read_text())
+    document["parts"]["thinker"] |= change
+    (export / "model.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(ValueError, match=message):
+        load_export(export)
+
+
+def test_a_missing_export(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no export here"):
+        read_description(tmp_path)
+    assert not is_export(tmp_path)
+    assert list_exports(tmp_path / "none") == []
+
+
+def test_nan_is_not_exported_and_the_old_export_stays(export):
+    broken = thinker()
+    broken.head.weight.data[3, 3] = float("nan")
+    with pytest.raises(ValueError, match=r"thinker\.head\.weight holds NaN or Inf"):
+        save_export(export, {"thinker": broken}, facts={}, files={})
+    assert list(load_export(export).parts) == ["thinker", "second"]
+
+
+def test_a_failed_write_leaves_nothing_behind(export, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        save_export(export, {"thinker": thinker()}, facts={}, files={"tokenizer.model": tmp_path / "none"})
+    assert [path.name for path in export.parent.iterdir()] == ["omni"]
+    assert "second" in load_export(export).parts
+
+
+def test_a_second_export_takes_the_place_of_the_first(export):
+    save_export(export, {"thinker": thinker(2)}, facts={"stage": "new"}, files={})
+    loaded = load_export(export)
+    assert list(loaded.parts) == ["thinker"]
+    assert loaded.facts == {"stage": "new"}
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer\.model"):
+        _ = loaded.tokenizer_path
+    assert list_exports(export.parent) == [export]
+
+
+def test_a_fingerprint_is_of_names_shapes_and_values():
+    first = weights_fingerprint(thinker())
+    assert first == weights_fingerprint(thinker())
+    other = thinker()
+    other.head.weight.data[0, 0] += 1e-6
+    assert first != weights_fingerprint(other)
+    assert first != weights_fingerprint(thinker().transformer)
+
+
+def test_facts_that_differ_are_named():
+    facts = {"tokenizer": "abc", "mel": {"hop": 160}}
+    check_same(facts, {"mel": {"hop": 160}}, where="x")
+    with pytest.raises(ValueError, match=r"checkpoints/audio: mel differs: it was trained with \{'hop': 160\}"):
+        check_same(facts, {"mel": {"hop": 320}}, where="checkpoints/audio")
+    with pytest.raises(ValueError, match="codec differs: it was trained with None"):
+        check_same(facts, {"codec": "f00"}, where="x")
