@@ -1,4 +1,4 @@
-"""Answer, transcribe, speak or chat with an export: composition root of inference. The answer goes to standard output."""
+"""Answer, transcribe, speak or chat with an export: composition root of inference. Answers go to standard output."""
 
 import sys
 from dataclasses import fields
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from muomni.checkpoints import is_export, list_exports
@@ -17,10 +18,11 @@ from muomni.inference.sampling import GenerationOptions
 
 CONFIG = Path(__file__).parent / "conf"
 STRINGS = ("ckpt", "talker", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out")
+GENERATION_OPTIONS = [field.name for field in fields(GenerationOptions)]
 
 
 def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Command line -> strings as the shell passed them, and what Hydra shall parse. Raises ValueError for unknown keys."""
+    """Command line -> strings as the shell passed them, and what Hydra shall parse. Unknown keys raise ValueError."""
     known = [*OmegaConf.load(CONFIG / "infer.yaml"), "paths", "generation"]
     raw: dict[str, str] = {}
     rest: list[str] = []
@@ -32,6 +34,9 @@ def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
         if equals and key.lstrip("+~").split(".")[0] not in known and not key.startswith("-"):
             shown = ", ".join(key for key in known if key not in ("defaults", "hydra"))
             raise ValueError(f"unknown option {key!r}; available: {shown}")
+        group, _, name = key.lstrip("+~").partition(".")
+        if group == "generation" and name and name not in GENERATION_OPTIONS:
+            raise ValueError(f"unknown option {key!r}; available in generation: {', '.join(GENERATION_OPTIONS)}")
         rest.append(argument)
     return raw, rest
 
@@ -49,6 +54,8 @@ def find_export(ckpt: str | None, checkpoints: Path) -> Path:
 
 def run(cfg: dict[str, Any]) -> None:
     """Do what a composed configuration asks."""
+    if cfg["threads"] is not None:
+        torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
     engine = load_model(export, device=cfg["device"], format=cfg["format"], talker=cfg["talker"])
     options = generation_options(cfg["generation"])
@@ -61,8 +68,10 @@ def run(cfg: dict[str, Any]) -> None:
     if not text and not pictures and cfg["audio_in"] is None:
         chat(engine, options, cfg)
         return
-    if "thinker" not in engine.parts and "talker" in engine.parts and text and cfg["audio_out"]:
-        answer = text  # a Talker alone reads out
+    if "thinker" not in engine.parts and "talker" in engine.parts and text:
+        if cfg["audio_out"] is None:
+            raise ValueError(f"{export}: this export only speaks: name the wav file by audio_out=FILE")
+        answer = text
     elif cfg["transcribe"] or ("thinker" not in engine.parts and cfg["audio_in"] is not None):
         if cfg["audio_in"] is None:
             raise ValueError("transcribe=true needs audio_in=FILE")
@@ -117,10 +126,6 @@ def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> Non
 
 def generation_options(given: dict[str, Any]) -> GenerationOptions:
     """The configuration group `generation`, checked."""
-    known = [field.name for field in fields(GenerationOptions)]
-    unknown = [key for key in given if key not in known]
-    if unknown:
-        raise ValueError(f"unknown option generation.{unknown[0]}; available: {', '.join(known)}")
     return GenerationOptions(**given)
 
 

@@ -1,4 +1,4 @@
-"""Sound files: the only file of the project that reads or writes audio, through soundfile (torchaudio >= 2.9 has no own).
+"""Sound files: the only file of the project that reads or writes audio (torchaudio >= 2.9 has no own I/O).
 
 Shapes: N samples.
 """

@@ -4,8 +4,8 @@
     later turns   [image slots][audio slots] <user> question <assistant> answer EOS
 
 A media slot is the id IMAGE or AUDIO repeated once a media token; the model overwrites their embeddings in order. A
-message is {"role", "content"}, content a string or a list of parts: {"type": "text", "text"},
-{"type": "image", "image"}, {"type": "audio", "audio"}, and from the assistant {"type": "speech", "text"}, which is text that shall be spoken.
+message is {"role", "content"}, content a string or a list of parts: {"type": "text", "text"}, {"type": "image",
+"image"}, {"type": "audio", "audio"}, and from the assistant {"type": "speech", "text"}, text that shall be spoken.
 
 Shapes: T tokens.
 """

@@ -15,6 +15,7 @@ from muomni.frontends.characters import collapse_ctc, decode_characters
 from muomni.frontends.griffin_lim import GriffinLim
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
+from muomni.frontends.spoken import LETTERS, spoken_form
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.conversation import Conversation
 from muomni.inference.generate import generate, left_pad, prefill
@@ -74,8 +75,8 @@ class Engine:
         """The answer (or, from a plain language model, the continuation). echo=True puts the prompt before it.
 
         options: image=, audio= (a file, a tensor, or a list), messages=, system_prompt=, truncate=, generation= (a
-        preset or a `GenerationOptions`), and any field of `GenerationOptions`. Raises ValueError for what cannot be read, for
-        `Too many tokens: N > context`, and for unknown options.
+        preset or a `GenerationOptions`), and any field of `GenerationOptions`. Raises ValueError for what cannot be
+        read, for `Too many tokens: N > context`, and for unknown options.
         """
         return "".join(self.generate_stream(text, echo=echo, **options))
 
@@ -151,12 +152,17 @@ class Engine:
         return self.speak([text], voices=[voice])[0].waveform
 
     def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
-        """Several texts at once, with their codes and whether one was cut off by its bound."""
+        """Several texts at once, with their codes and whether one was cut off by its bound.
+
+        A text is first brought into the characters that the Talker was taught (the fact `alphabet`): numbers and signs
+        become words. Raises ValueError for a text of which nothing remains, and for an unknown voice.
+        """
         speaker = self.need_speaker()
+        alphabet = self.facts.get("alphabet", LETTERS)
         tokens = [0 if self.tokenizer is None else len(self.tokenizer.encode(text)) for text in texts]
         self.timings = Timings()
         return speaker.speak(
-            list(texts),
+            [spoken_form(text, alphabet) for text in texts],
             limits=[frame_limit(count) for count in tokens],
             voices=list(voices or [0] * len(texts)),
             timings=self.timings,
@@ -287,4 +293,5 @@ def with_talker(export: Export, speech: Export) -> Export:
             raise ValueError(f"{speech.folder}: {LACKS[name]}")
     spoken = {name: speech.parts[name] for name in ("talker", "codec")}
     facts = dict(export.facts) | {"codec_mel": speech.facts.get("codec_mel", speech.facts.get("mel"))}
+    facts["alphabet"] = speech.facts.get("alphabet", LETTERS)
     return Export(parts=export.parts | spoken, facts=facts, folder=export.folder)

@@ -114,12 +114,16 @@ class Prompter:
     def truncated(self, request: Request, max_new_tokens: int | None) -> Request:
         """The request with as much of the end of its text as fits. Raises where it does not fit without text."""
         pieces = self.tokenizer.encode(request.text)
-        surplus = len(self.prompt(request)) + (max_new_tokens or 1) + 1 - self.context
-        if surplus <= 0 or request.messages:
-            return request
-        if surplus >= len(pieces):
-            self.check_budget(len(self.prompt(request)), max_new_tokens)
-        return replace(request, text=self.tokenizer.decode(pieces[surplus:]))
+        shorter = request
+        dropped = 0
+        while not request.messages and dropped < len(pieces):
+            surplus = len(self.prompt(shorter)) + (max_new_tokens or 1) + 1 - self.context
+            if surplus <= 0:
+                return shorter
+            dropped += surplus  # more than once: a word cut in two may take a piece more
+            shorter = replace(request, text=self.tokenizer.decode(pieces[dropped:]))
+        self.check_budget(len(self.prompt(request)), max_new_tokens)
+        return request
 
     def _features(self, images: list[Source], audios: list[Source]) -> MediaFeatures:
         pictures = self.media.images(images)

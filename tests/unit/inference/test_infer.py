@@ -1,0 +1,90 @@
+"""infer.py: the command line of inference."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import infer
+from muomni.inference.sampling import PRESETS
+
+ROOT = Path(infer.__file__).parent
+
+
+def config(*overrides: str) -> dict:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return OmegaConf.to_container(compose("infer", list(overrides)), resolve=True)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_the_configured_presets_are_those_of_the_code(name):
+    assert infer.generation_options(config(f"generation={name}")["generation"]) == PRESETS[name]
+
+
+@pytest.mark.parametrize("text", ['say "a, b={1}"', "[x]", "a=b", "line\nline", "漢字 🙂", "${paths.root}", "-x", ""])
+def test_strings_come_as_the_shell_passed_them(text):
+    raw, rest = infer.split_arguments([f"text={text}", "generation=chat", f"prompt={text}", "quiet=true"])
+    assert raw == {"text": text, "prompt": text}
+    assert rest == ["generation=chat", "quiet=true"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "listed"), [("txt=hi", "text, prompt"), ("generation.heat=1", "temperature, top_k")]
+)
+def test_unknown_options_list_the_known(argument, listed):
+    with pytest.raises(ValueError, match=f"unknown option .*{listed}"):
+        infer.split_arguments([argument])
+
+
+def test_a_missing_export_lists_those_at_hand(export):
+    for ckpt in (None, "nowhere"):
+        with pytest.raises(ValueError, match=r"exports under .*: .*omni_sft"):
+            infer.find_export(ckpt, export.parent)
+    with pytest.raises(ValueError, match=r"none; python train\.py"):
+        infer.find_export(None, export.parent / "empty")
+    assert infer.find_export(str(export), export.parent) == export
+
+
+def run(export, capsys, **changes):
+    generation = {"max_new_tokens": 6} | changes.pop("generation", {})
+    overrides = [f"generation.{key}={value}" for key, value in generation.items()]
+    infer.run(config(*overrides) | {"ckpt": str(export), "device": "cpu"} | changes)
+    return capsys.readouterr()
+
+
+def test_the_answer_alone_is_on_standard_output(export, engine, capsys):
+    out = run(export, capsys, text="what colour")
+    assert out.out == engine.generate("what colour", max_new_tokens=6) + "\n"
+    assert "tokens/s" in out.err
+    quiet = run(export, capsys, text="what colour", quiet=True)
+    assert (quiet.out, quiet.err) == (out.out, "")
+    assert run(export, capsys, text="what colour", echo=True).out == f"what colour {out.out}"
+
+
+def test_media_bring_their_default_question(export, engine, capsys, picture, sound):
+    answer = engine.generate("describe the picture", image=picture, max_new_tokens=6)
+    assert run(export, capsys, image=str(picture)).out == answer + "\n"
+    answer = engine.generate("transcribe the audio", audio=sound, max_new_tokens=6)
+    assert run(export, capsys, audio_in=str(sound)).out == answer + "\n"
+    answer = engine.generate("tell me", image=picture, max_new_tokens=6)
+    assert run(export, capsys, image=str(picture), prompt="tell me").out == answer + "\n"
+    assert run(export, capsys, audio_in=str(sound), transcribe=True).out == engine.transcribe(sound) + "\n"
+
+
+def test_the_spoken_answer_goes_to_a_file(export, capsys, tmp_path):
+    out = run(export, capsys, text="what colour", audio_out=str(tmp_path / "a.wav"), generation={"seed": 1})
+    assert (tmp_path / "a.wav").stat().st_size > 1000
+    assert "real-time factor" in out.err
+
+
+def test_the_program_says_what_is_wrong_in_one_line(tmp_path):
+    command = [sys.executable, str(ROOT / "infer.py"), f"paths.root={tmp_path}", "text=it's [1], {2}=3"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ckpt=EXPORT is missing; exports under")
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
