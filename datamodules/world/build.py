@@ -18,6 +18,8 @@ from typing import Any
 from tqdm import tqdm
 
 from datamodules.world.pictures import picture_counts
+from datamodules.world.prompts import task_counts, test_counts
+from datamodules.world.rng import digest
 from datamodules.world.spec import VERSION, WorldSpec, speech_counts
 from datamodules.world.worker import Job, Row, Workers, write_rows
 
@@ -26,6 +28,9 @@ NEEDS = {"instructions": ("pictures", "speech")}
 NEEDS_SPEECH_ENGINE = ("speech", "instructions")
 PICTURES_A_JOB = 500
 UTTERANCES_A_JOB = 125
+ITEMS_A_JOB, TESTS_A_JOB = 2000, 50
+SIZE_OF_SPLIT = {"train": "instructions", "val": "instruction_val"}
+Shards = dict[tuple[str, int], list[Row]]  # by task ("" where there is one) and first index
 INLINE_BELOW = 1000  # pictures: a smaller world is built without worker processes
 
 
@@ -103,11 +108,11 @@ def _build_parts(spec: WorldSpec, root: Path, parts: list[str], pool: Workers) -
             shutil.rmtree(folder, ignore_errors=True)  # left by a build that was killed
             folder.mkdir()
             jobs += JOBS[part](spec, folder)
-        rows: dict[tuple[Path, str], dict[int, list[Row]]] = {}
+        rows: dict[tuple[Path, str], Shards] = {}
         for job, found in tqdm(pool.run(jobs), total=len(jobs), desc=f"world {root.name}", unit="job", disable=not jobs):
             if found:
                 shard = rows.setdefault((job.folder, job.arguments["split"]), {})
-                shard[job.arguments["start"]] = found
+                shard[job.arguments.get("task", ""), job.arguments["start"]] = found
         for folder in folders.values():
             _write_manifests(folder, {split: shards for (where, split), shards in rows.items() if where == folder})
         for part, folder in folders.items():
@@ -119,12 +124,16 @@ def _build_parts(spec: WorldSpec, root: Path, parts: list[str], pool: Workers) -
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_manifests(folder: Path, splits: dict[str, dict[int, list[Row]]]) -> None:
-    """One manifest a split, its shards in order; the narrator's stream follows train's."""
+def _write_manifests(folder: Path, splits: dict[str, Shards]) -> None:
+    """One manifest a split, its shards in order; the narrator's stream follows train's; mixed where tasks are."""
     for split, shards in splits.items():
-        if split != "narrator":
-            streams = [shards, splits["narrator"]] if split == "train" and "narrator" in splits else [shards]
-            write_rows(folder / f"{split}.jsonl", (row for s in streams for start in sorted(s) for row in s[start]))
+        if split == "narrator":
+            continue
+        streams = [shards, splits["narrator"]] if split == "train" and "narrator" in splits else [shards]
+        rows = [row for stream in streams for key in sorted(stream) for row in stream[key]]
+        if split in ("train", "val") and any(task for task, _ in shards):
+            rows.sort(key=lambda row: digest("order", row["id"]))
+        write_rows(folder / f"{split}.jsonl", rows)
 
 
 def _text_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
@@ -139,7 +148,19 @@ def _speech_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
     return chunks("speech", folder, speech_counts(spec), UTTERANCES_A_JOB)
 
 
-JOBS = {"text": _text_jobs, "pictures": _picture_jobs, "speech": _speech_jobs}
+def _instruction_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
+    counts = {(split, task): count for split in ("train", "val")
+              for task, count in task_counts(getattr(spec, SIZE_OF_SPLIT[split])).items()}  # fmt: skip
+    return [
+        Job(task="instructions", folder=folder,
+            arguments={"split": split, "task": task, "start": start, "stop": min(start + size, count)})
+        for tasks, size in ((test_counts(spec), TESTS_A_JOB), (counts, ITEMS_A_JOB))
+        for (split, task), count in tasks.items() for start in range(0, count, size)
+    ]  # fmt: skip
+
+
+JOBS = {"text": _text_jobs, "pictures": _picture_jobs, "speech": _speech_jobs,
+        "instructions": _instruction_jobs}  # fmt: skip
 
 
 def chunks(task: str, folder: Path, counts: dict[str, int], size: int) -> list[Job]:

@@ -150,7 +150,7 @@ def keep_shares(rotation: int, held_out: int) -> dict[tuple[str, str], float]:
         scene = draw_scene(choices, pairs, count=1 + index % MOST_OBJECTS)
         for question in candidates(scene, "count"):
             if question.reference == "attribute":
-                counts[_word_class(question), question.answer] += 1
+                counts[word_class(question), question.answer] += 1
     shares = {}
     for words in {words for words, _ in counts}:
         least = min(counts[words, str(answer)] for answer in range(1, MOST_OBJECTS + 1))
@@ -163,14 +163,15 @@ def keep_shares(rotation: int, held_out: int) -> dict[tuple[str, str], float]:
     return shares
 
 
-def _word_class(question: Question) -> str:
+def word_class(question: Question) -> str:
+    """The class of words whose answers `keep_shares` balances together."""
     if question.type == "colour":
         return "colour"
     return "count colours" if question.words.endswith("objects") else "count shapes"
 
 
 def draw_question(choices: Choices, scene: Scene, kind: str, shares: dict[tuple[str, str], float]) -> Question:
-    """A question of type `kind`, balanced (see the module's head); of another type where the scene answers none."""
+    """A question of type `kind`, which the scene must answer, balanced (see the module's head)."""
     found = candidates(scene, kind)
     by_place = [question for question in found if question.reference in ("place", "all")]
     named = [question for question in found if question.reference not in ("place", "all")]
@@ -178,10 +179,8 @@ def draw_question(choices: Choices, scene: Scene, kind: str, shares: dict[tuple[
         question = choices.pick(named)
         keep = 1.0
         if question.reference == "attribute" and kind in ("colour", "count"):
-            keep = shares.get((_word_class(question), question.answer), 1.0)
+            keep = shares.get((word_class(question), question.answer), 1.0)
         if choices.rng.random() < keep:
             return question
-    if by_place:
-        return choices.pick(by_place)
-    return choices.pick([question for question in candidates(scene, "shape") if question.reference == "place"])
+    return choices.pick(by_place)
 

@@ -73,6 +73,11 @@ def say(text: str, kind: str, voice: Voice, path: Path) -> float:
     return round(len(waveform) / SAMPLE_RATE, 4)
 
 
+def speech_path(stream: str, index: int) -> str:
+    """Where utterance `index` of a stream lies, relative to the manifest's folder."""
+    return f"audio/{stream}/{index // 1000:03d}/{index:06d}.flac"
+
+
 class SpeechWorld:
     """The utterances of one world."""
 
@@ -101,7 +106,7 @@ def write_speech(spec: WorldSpec, folder: Path, split: str, start: int, stop: in
     rows = []
     for index in range(start, stop):
         kind, text, speaker = world.utterance(split, index)
-        path = f"audio/{split}/{index // 1000:03d}/{index:06d}.flac"
+        path = speech_path(split, index)
         voice = voice_of(speaker, item_rng(spec.seed, split, "jitter", index))
         seconds = say(text, kind, voice, folder / path)
         rows.append({"id": f"speech-{split}-{index}", "audio": path, "text": text, "speaker": speaker, "kind": kind,

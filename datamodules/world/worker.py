@@ -52,7 +52,15 @@ def _speech(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) ->
     return write_speech(spec, folder, split, start, stop)
 
 
-TASKS: dict[str, Callable[..., list[Row]]] = {"text": _text, "pictures": _pictures, "speech": _speech}
+def _instructions(spec: WorldSpec, folder: Path, split: str, task: str, start: int, stop: int) -> list[Row]:
+    from datamodules.world.instruction_tests import write_instruction_tests
+    from datamodules.world.instructions import write_instructions
+
+    write = write_instructions if split in ("train", "val") else write_instruction_tests
+    return write(spec, folder, split, task, start, stop)
+
+
+TASKS: dict[str, Callable[..., list[Row]]] = {"text": _text, "pictures": _pictures, "speech": _speech, "instructions": _instructions}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,39 @@
+"""The words of instructions around the world's own: what users ask for beside questions about pictures."""
+
+from datamodules.world.spec import WorldSpec
+
+CAPTION = ("describe the picture", "what does the picture show?")
+CAPTION_HELD_OUT = "tell me what is in the picture"
+TRANSCRIBE = ("write down what you hear", "what was said?")
+HEARD = {
+    "heard_colour": ("which colour did you hear?", "what colour was named?"),
+    "heard_shape": ("which shape did you hear?", "what shape was named?"),
+}
+SPEAK = "say {text}"
+
+# Task shares of training (they sum to one), and of the types of questions about a picture.
+TASK_SHARES = {"text_qa": 0.2, "image_qa": 0.25, "caption": 0.1, "asr": 0.15, "audio_qa": 0.1,
+               "spoken_image_qa": 0.1, "tts": 0.1}  # fmt: skip
+QUESTION_SHARES = {"colour": 0.2, "shape": 0.25, "count": 0.1, "where": 0.2, "relation": 0.25}
+SPOKEN_SHARES = {**QUESTION_SHARES, "count": 0.25, "relation": 0.1}  # few relations: nearly each is another recording
+TEXT_SHARES = {"fact": 0.4, "arithmetic": 0.35, "story": 0.25}
+
+
+def task_counts(total: int) -> dict[str, int]:
+    """How many items of each task make `total` by TASK_SHARES (rounded; at least one each)."""
+    return {task: max(1, round(total * share)) for task, share in TASK_SHARES.items()}
+
+
+def test_counts(spec: WorldSpec) -> dict[tuple[str, str], int]:
+    """{(split, task): items} of the test splits. For image_qa the number of *pairs* a type, for text_qa items a kind."""
+    pairs, tests = (spec.instruction_questions + 1) // 2, spec.instruction_tests
+    few = max(1, pairs // 4)
+    counts = {("test_iid", "image_qa"): pairs, ("test_comp", "image_qa"): pairs, ("test_count", "image_qa"): few,
+              ("test_para", "image_qa"): few, ("test_iid", "text_qa"): tests}  # fmt: skip
+    counts |= {(split, "caption"): min(tests, spec.eval_pictures) for split in ("test_iid", "test_comp", "test_para")}
+    for split in ("test_iid", "test_voice"):
+        counts[split, "asr"] = min(tests, spec.speech_test // 2)
+        counts[split, "audio_qa"] = tests
+        counts[split, "spoken_image_qa"] = min(-(-tests // len(QUESTION_SHARES)), 2 * pairs)
+    counts["test_iid", "tts"] = min(tests, spec.speech_test // 2)
+    return counts
