@@ -88,6 +88,7 @@ class SpeechData(DataModule):
         augment: of training clips, None: none.
         speakers: keep only clips of these (as the manifest names them), numbered in this order; None keeps all,
             numbered in the order of their names (numbers by value) in the training manifest.
+        test_kinds: of the test splits, keep only clips whose "kind" is one of these; None, and clips of no kind, are kept.
         max_seconds: longer training clips are left out and counted.
         lowercase: texts in lower case.
     """
@@ -99,6 +100,7 @@ class SpeechData(DataModule):
         cache: str | None,
         augment: MelAugment | None,
         speakers: list[Any] | None,
+        test_kinds: list[str] | None,
         max_seconds: float,
         lowercase: bool,
         **loaders: Any,
@@ -107,6 +109,7 @@ class SpeechData(DataModule):
         self.mel, self.augment = mel, augment
         self.cache = None if cache is None else Path(cache)
         self.wanted = None if speakers is None else [str(speaker) for speaker in speakers]
+        self.test_kinds = None if test_kinds is None else set(test_kinds)
         self.max_seconds, self.lowercase = max_seconds, lowercase
         self._speakers: dict[str, int] | None = None
 
@@ -117,6 +120,8 @@ class SpeechData(DataModule):
             rows = [row for row in rows if str(row.get("speaker", 0)) in self.wanted]
             if not rows:
                 raise ValueError(f"{path}: no clip of the speakers {', '.join(self.wanted)}; set datamodule.speakers")
+        if self.test_kinds is not None and str(path) in self.test_paths.values():
+            rows = [row for row in rows if row.get("kind") in (None, *self.test_kinds)]
         for row in rows:
             row["text"] = row["text"].strip().lower() if self.lowercase else row["text"].strip()
         mels = mel_store(rows, self.mel, cache=self.cache, what=str(path))

@@ -1,0 +1,72 @@
+"""Talker: the reference's size, teacher forcing, the cache, the text."""
+
+import torch
+
+from muomni.models.talker import Talker
+
+SMALL = {
+    "num_symbols": 99, "num_speakers": 2, "text_layers": 1, "text_kernel": 3, "num_codebooks": 2, "codebook_size": 10,
+    "dim": 32, "num_layers": 2, "num_heads": 2, "ff_dim": 48, "max_frames": 100, "shared_embedding": False,
+}  # fmt: skip
+
+
+def build(**options):
+    torch.manual_seed(0)
+    talker = Talker(**(SMALL | options)).eval()
+    torch.nn.init.normal_(talker.code_embedding.weight)
+    torch.nn.init.normal_(talker.text.embedding.weight)
+    talker.pace.fill_(0.7)
+    return talker
+
+
+def inputs():
+    text = torch.randint(1, 99, (2, 9))
+    return text, torch.tensor([9, 6]), torch.randint(10, (2, 7, 2)), torch.tensor([0, 1])
+
+
+def test_reference_parameters():
+    talker = Talker(
+        num_symbols=99, num_speakers=1, text_layers=0, text_kernel=3, num_codebooks=2, codebook_size=128, dim=192,
+        num_layers=4, num_heads=3, ff_dim=768, max_frames=1000, shared_embedding=True,
+    )  # fmt: skip
+    conditioning = [*talker.text.parameters(), *talker.stop.parameters()]
+    assert sum(p.numel() for p in talker.parameters()) - sum(p.numel() for p in conditioning) == 2_435_200
+    text = torch.ones(2, 5, dtype=torch.long)
+    output = talker(text, torch.tensor([5, 5]), torch.zeros(2, 50, 2, dtype=torch.long), speakers=torch.zeros(2).long())
+    assert output.logits.shape == (2, 50, 2, 128)
+    assert output.stop.shape == (2, 50)
+
+
+def test_a_frame_sees_only_earlier_frames():
+    talker, (text, lengths, codes, speakers) = build(), inputs()
+    before = talker(text, lengths, codes, speakers=speakers).logits
+    changed = codes.clone()
+    changed[:, 4] = (changed[:, 4] + 1) % 10
+    after = talker(text, lengths, changed, speakers=speakers).logits
+    torch.testing.assert_close(before[:, :5], after[:, :5])
+    assert not torch.allclose(before[:, 5], after[:, 5])
+
+
+def test_cached_equals_teacher_forced_with_ragged_texts():
+    talker, (text, lengths, codes, speakers) = build(), inputs()
+    text[1, 6:] = 0
+    whole = talker(text, lengths, codes, speakers=speakers)
+    cache = talker.new_cache(2, 40)
+    steps = [talker.prefill(text, lengths, speakers=speakers, cache=cache)]
+    steps += [talker.decode_step(codes[:, t - 1 : t], frame=t, cache=cache) for t in range(1, 7)]
+    torch.testing.assert_close(torch.cat([s.logits for s in steps], dim=1), whole.logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.cat([s.stop for s in steps], dim=1), whole.stop, atol=1e-5, rtol=1e-4)
+    alone = talker(text[1:, :6], lengths[1:], codes[1:], speakers=speakers[1:])
+    torch.testing.assert_close(alone.logits[0], whole.logits[1], atol=1e-5, rtol=1e-4)
+
+
+def test_text_speaker_and_pace_matter():
+    talker, (text, lengths, codes, speakers) = build(), inputs()
+    spoken = talker(text, lengths, codes, speakers=speakers).logits
+    other = text.clone()
+    other[:, 2] = other[:, 2] % 98 + 1
+    assert not torch.allclose(spoken, talker(other, lengths, codes, speakers=speakers).logits)
+    assert not torch.allclose(spoken, talker(text, lengths, codes, speakers=1 - speakers).logits)
+    talker.pace.fill_(1.5)
+    assert not torch.allclose(spoken, talker(text, lengths, codes, speakers=speakers).logits)
+    assert "pace" in talker.state_dict()

@@ -1,0 +1,97 @@
+"""Residual quantiser: nearest entries, averages, renewal, guards."""
+
+import pytest
+import torch
+
+from muomni.nn.rvq import ResidualQuantizer, nearest
+
+
+def build(**options):
+    torch.manual_seed(0)
+    shape = {"dim": 6, "num_codebooks": 3, "codebook_size": 8, "decay": 0.5, "dropout": 0.0, "idle": 0.0}
+    return ResidualQuantizer(**(shape | options))
+
+
+def test_nearest_is_the_euclidean_one():
+    vectors, entries = torch.randn(50, 6), torch.randn(8, 6)
+    assert torch.equal(nearest(vectors, entries), torch.cdist(vectors, entries).argmin(1))
+
+
+def test_each_codebook_takes_what_is_left():
+    quantizer = build().eval()
+    x = torch.randn(2, 5, 6)
+    codes = quantizer.encode(x)
+    residual = x.clone()
+    for k in range(3):
+        index = torch.cdist(residual.view(-1, 6), quantizer.codebooks[k]).argmin(1).view(2, 5)
+        assert torch.equal(codes[..., k], index)
+        residual = residual - quantizer.codebooks[k][index]
+    torch.testing.assert_close(quantizer.decode(codes), x - residual)
+    torch.testing.assert_close(quantizer(x, keep=None).quantized, x - residual)
+
+
+def test_batched_decode_equals_frame_by_frame_and_takes_fewer_codebooks():
+    quantizer = build().eval()
+    codes = torch.randint(8, (2, 5, 2))
+    frames = [quantizer.decode(codes[:, t : t + 1]) for t in range(5)]
+    torch.testing.assert_close(quantizer.decode(codes), torch.cat(frames, dim=1))
+    with pytest.raises(ValueError, match="4 codebooks"):
+        quantizer.decode(torch.zeros(1, 1, 4, dtype=torch.long))
+
+
+def test_averages_follow_the_data_and_padding_does_not_count():
+    quantizer = build(num_codebooks=1, codebook_size=2, decay=0.5).train()
+    quantizer.started.fill_(True)
+    centres = torch.tensor([[4.0] * 6, [-4.0] * 6])
+    quantizer.codebooks[0] = centres / 4
+    quantizer.sums[0] = centres / 4
+    x = centres[torch.randint(2, (1, 40))]
+    x[:, 30:] = 900.0
+    keep = torch.arange(40)[None] < 30
+    for _ in range(20):
+        output = quantizer(x, keep=keep)
+    torch.testing.assert_close(quantizer.codebooks[0], centres, atol=0.01, rtol=0)
+    assert output.commitment < 1e-3
+
+
+def test_idle_entries_are_drawn_anew():
+    quantizer = build(num_codebooks=1, idle=0.1).train()
+    quantizer.started.fill_(True)
+    quantizer.codebooks[0] = 100.0
+    quantizer.codebooks[0, 0] = 0.0
+    x = torch.randn(4, 100, 6)
+    for _ in range(30):
+        output = quantizer(x, keep=None)
+    assert output.codes.unique().numel() == 8
+
+
+def test_a_batch_that_is_not_finite_moves_no_codebook():
+    quantizer = build().train()
+    quantizer(torch.randn(2, 50, 6), keep=None)
+    before = quantizer.codebooks.detach().clone()
+    quantizer(torch.full((2, 50, 6), float("nan")), keep=None)
+    assert torch.equal(before, quantizer.codebooks)
+
+
+def test_dropout_uses_the_first_codebooks_only():
+    quantizer = build(dropout=1.0).train()
+    x = torch.randn(64, 1, 6)
+    quantizer(x, keep=None)
+    torch.manual_seed(1)
+    quantizer.decay = None  # hold the codebooks still for the comparison
+    quantized, codes = (output := quantizer(x, keep=None)).quantized, output.codes
+    used = [torch.allclose(quantizer.decode(codes[..., :n]), quantized) for n in (1, 2, 3)]
+    errors = torch.stack([(quantizer.decode(codes[..., :n]) - quantized).abs().amax(-1) for n in (1, 2, 3)])
+    assert not any(used)
+    assert errors[:2].amin(0).max() < 1e-5  # every row stopped at one or two codebooks
+
+
+def test_gradients():
+    x = torch.randn(2, 5, 6, requires_grad=True)
+    by_average, by_gradient = build(), build(decay=None)
+    output = by_average(x, keep=None)
+    output.quantized.sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))  # straight through
+    assert not by_average.codebooks.requires_grad
+    by_gradient(x, keep=None).commitment.backward()
+    assert by_gradient.codebooks.grad.abs().sum() > 0
