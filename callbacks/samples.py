@@ -1,4 +1,4 @@
-"""Keeps a few inputs, answers and truths of the held-out splits: as files in the run folder, and in the loggers that show them.
+"""Keeps a few inputs, answers and truths of the held-out splits: as files in the run folder, and in the loggers.
 
     <run>/samples/samples.jsonl     one object a sample; `image` and `audio` name files beside it
     <run>/samples/*.png, *.wav
@@ -64,8 +64,8 @@ class Samples(Callback):
 def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Write samples and their media into `folder`; what an earlier test left there goes. Gives the rows as written.
 
-    A sample: `split`, `id` and any plain fields; `image` a path or a tensor (3, H, W) in [0, 1] or uint8; `audio` a path,
-    or `waveform` a tensor (N) with `sample_rate` in Hz.
+    A sample: `split`, `id` and any plain fields; `image` a path or a tensor (3, H, W) in [0, 1] or uint8; `audio` a
+    path, or `waveform` a tensor (N) with `sample_rate` in Hz.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

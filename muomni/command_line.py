@@ -1,4 +1,4 @@
-"""One clear line instead of a traceback, for mistakes of the user; also the list of what a wrong name could have been."""
+"""One clear line instead of a traceback, for mistakes of the user; a wrong name gets the list of the right ones."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -34,10 +34,21 @@ def run_main(main: Callable[[], Any], *, config: str) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except USER_ERRORS as error:
-        if os.environ.get("MUOMNI_TRACEBACK"):
+    except (*USER_ERRORS, InstantiationException) as error:
+        mistake = _mistake(error)
+        if mistake is None or os.environ.get("MUOMNI_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {mistake}")
+
+
+def _mistake(error: Exception) -> str | None:
+    """What the user did wrong, in one line; None for a bug. Hydra wraps what the constructor of a `_target_` raises."""
+    if not isinstance(error, InstantiationException):
+        return str(error)
+    if not isinstance(error.__cause__, (*USER_ERRORS, TypeError)):
+        return None
+    where = [line.split(":", 1)[1].strip() for line in str(error).splitlines() if line.startswith("full_key:")]
+    return ": ".join([*where, str(error.__cause__)])
 
 
 def check_overrides(overrides: list[str], *, config: str) -> str | None:
@@ -53,18 +64,22 @@ def check_overrides(overrides: list[str], *, config: str) -> str | None:
 
 
 def _explain(error: Exception, overrides: list[str], config: str) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = "\n".join(str(link) for link in (error, error.__cause__) if link is not None)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     available = [line for line in lines if not line.startswith(("full_key", "object_type", "To append"))]
-    key = _unknown_key(str(error))
+    key = _unknown_key(message)
     if key is None:
         return "; ".join(available[:12])
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        node: Any = compose(config, overrides=[o for o in overrides if not o.startswith(key.split(".")[0] + ".")])
-    parent, _, name = key.rpartition(".")
-    for step in parent.split(".") if parent else []:
-        node = node.get(step) if isinstance(node, DictConfig) else None
-    known = ", ".join(sorted(map(str, node))) if isinstance(node, DictConfig) else "nothing"
-    return f"unknown option {name!r} in {parent or 'the top level'}; available: {known}"
+        node: Any = compose(config, overrides=[o for o in overrides if o.split("=", 1)[0] != key])
+    *parents, name = key.split(".")
+    for depth, step in enumerate(parents):
+        if not isinstance(node.get(step), DictConfig):
+            parents, name = parents[:depth], step
+            break
+        node = node[step]
+    where = ".".join(parents) or "the top level"
+    return f"unknown option {name!r} in {where}; available: {', '.join(sorted(map(str, node)))}"
 
 
 def _unknown_key(message: str) -> str | None:

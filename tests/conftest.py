@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
-def run_script(script: str, *arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_script(
+    script: str, *arguments: str, timeout: float = 600, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script of the checkout as a user would; one thread, CPU."""
     return subprocess.run(
         [sys.executable, str(ROOT / script), *arguments],

@@ -81,7 +81,11 @@ BAD = [
     ("sft", {"messages": []}, "must hold turns"),
     ("sft", {"messages": ["x", "y"]}, "must hold turns"),
     ("sft", {"messages": GOOD["sft"]["messages"][:1] * 2}, "end with the assistant's turn"),
-    ("sft", {"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]}, "unknown role 'robot'"),
+    (
+        "sft",
+        {"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]},
+        "unknown role 'robot'",
+    ),
     (
         "sft",
         {"messages": [{"role": "user", "content": [{"type": "smell"}]}, {"role": "assistant", "content": "y"}]},
@@ -92,7 +96,11 @@ BAD = [
         {"messages": [{"role": "user", "content": ["x"]}, {"role": "assistant", "content": "y"}]},
         "unknown content type None",
     ),
-    ("sft", {"messages": [{"role": "user"}, {"role": "assistant", "content": "y"}]}, "missing 'content' of the user's turn"),
+    (
+        "sft",
+        {"messages": [{"role": "user"}, {"role": "assistant", "content": "y"}]},
+        "missing 'content' of the user's turn",
+    ),
 ]
 
 

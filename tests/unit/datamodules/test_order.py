@@ -24,7 +24,9 @@ def make(size=23, batch_size=4, seed=3, **how):
     return BatchOrder(size, batch_size=batch_size, seed=seed, **how)
 
 
-@pytest.mark.parametrize("how", [{}, {"lengths": np.arange(23) % 7}, {"groups": [[2 * i, 2 * i + 1] for i in range(11)]}])
+@pytest.mark.parametrize(
+    "how", [{}, {"lengths": np.arange(23) % 7}, {"groups": [[2 * i, 2 * i + 1] for i in range(11)]}]
+)
 @pytest.mark.parametrize("stop", [1, 4, 5, 6, 12])
 def test_resumed_equals_uninterrupted(how, stop):
     whole = epochs(make(**how), 17)

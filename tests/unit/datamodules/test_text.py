@@ -1,5 +1,6 @@
-"""Text data: packed rows cover the text, targets are shifted, prompts are not learnt, floors belong to whole documents."""
+"""Text data: packed rows cover the text, targets are shifted, of questions the answer alone is learnt."""
 
+import itertools
 import json
 import math
 
@@ -10,7 +11,7 @@ import torch
 from datamodules.text import PackedRows, TextData
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD
 
-WORDS = "the red circle is above a blue square and ann lives in paris".split()
+WORDS = ["the", "red", "circle", "is", "above", "a", "blue", "square", "and", "ann", "lives", "in", "paris"]
 
 
 @pytest.fixture
@@ -26,8 +27,9 @@ def folder(tmp_path):
 
 def make(folder, **how):
     options = {
-        "train": str(folder / "train.jsonl"), "val": str(folder / "train.jsonl"), "test": {"qa": str(folder / "qa.jsonl")},
-        "length": 32, "max_length": 64, "tokenizer": None, "vocab_size": 300, "tokenizer_root": str(folder / "tokenizers"),
+        "train": str(folder / "train.jsonl"), "val": str(folder / "train.jsonl"),
+        "test": {"qa": str(folder / "qa.jsonl")}, "length": 32, "max_length": 64,
+        "tokenizer": None, "vocab_size": 300, "tokenizer_root": str(folder / "tokenizers"),
         "batch_size": 4, "eval_batch_size": 8, "num_workers": 0, "seed": 0,
     }  # fmt: skip
     return TextData(**(options | how))
@@ -39,7 +41,7 @@ def test_rows_of_an_epoch_cover_the_stream():
     samples = [rows.item(i, 0) for i in range(len(rows))]
     assert len(rows) == 8
     assert all(len(sample.ids) == 8 for sample in samples)
-    for one, two in zip(samples, samples[1:], strict=False):
+    for one, two in itertools.pairwise(samples):
         assert one.ids[-1] == two.ids[0], "the last target of a row is the first input of the next"
     seen = np.concatenate([sample.ids[:-1] for sample in samples])
     assert sorted(set(seen) - {BOS, EOS}) == sorted(set(range(10, 30)) & set(seen))
@@ -60,9 +62,10 @@ def test_a_document_is_measured_whole_with_its_floor(folder):
     batch = next(iter(data.val_dataloader()))
     row = 3
     length = int(batch.lengths[row])
-    assert data.tokenizer.decode(batch.targets[row, : length - 1].tolist()) == json.loads(
-        (folder / "train.jsonl").read_text().splitlines()[row]
-    )["text"]
+    assert (
+        data.tokenizer.decode(batch.targets[row, : length - 1].tolist())
+        == json.loads((folder / "train.jsonl").read_text().splitlines()[row])["text"]
+    )
     assert (batch.ids[row, 0], batch.targets[row, length - 1]) == (BOS, EOS)
     assert (batch.ids[row, length:] == PAD).all()
     assert (batch.targets[row, length:] == IGNORE).all()

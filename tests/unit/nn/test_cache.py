@@ -8,7 +8,13 @@ from muomni.nn.cache import KVCache
 
 def new(capacity=6, layers=2, batch=1, heads=3, width=4, dtype=torch.float32):
     return KVCache(
-        num_layers=layers, batch_size=batch, num_kv_heads=heads, capacity=capacity, head_dim=width, dtype=dtype, device="cpu"
+        num_layers=layers,
+        batch_size=batch,
+        num_kv_heads=heads,
+        capacity=capacity,
+        head_dim=width,
+        dtype=dtype,
+        device="cpu",
     )
 
 

@@ -46,9 +46,7 @@ def test_lengths_stay_and_position_zero_is_identity():
 
 def test_scaling_divides_positions():
     x = torch.randn(K)
-    torch.testing.assert_close(
-        turned(x, 12, Rope(K, theta=10000.0, scaling=4.0)), turned(x, 3, Rope(K, theta=10000.0))
-    )
+    torch.testing.assert_close(turned(x, 12, Rope(K, theta=10000.0, scaling=4.0)), turned(x, 3, Rope(K, theta=10000.0)))
 
 
 def test_batched_positions_equal_rows():
@@ -60,6 +58,7 @@ def test_batched_positions_equal_rows():
 
 
 def test_dtype_stays_and_odd_widths_are_refused():
-    assert rotate(torch.randn(1, 1, 2, K, dtype=torch.bfloat16), *Rope(K, theta=1e4)(torch.arange(2))).dtype == torch.bfloat16
+    x = torch.randn(1, 1, 2, K, dtype=torch.bfloat16)
+    assert rotate(x, *Rope(K, theta=10000.0)(torch.arange(2))).dtype == torch.bfloat16
     with pytest.raises(ValueError, match="even head width, got 7"):
         Rope(7, theta=10000.0)

@@ -9,7 +9,15 @@ from muomni.optim.groups import parameter_groups
 
 def thinker(**options):
     return Thinker(
-        vocab_size=32, dim=16, num_layers=2, num_heads=2, num_kv_heads=1, ff_dim=24, max_length=16, qk_norm=True, **options
+        vocab_size=32,
+        dim=16,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        ff_dim=24,
+        max_length=16,
+        qk_norm=True,
+        **options,
     )
 
 

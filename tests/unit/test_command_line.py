@@ -1,0 +1,93 @@
+"""Mistakes on the command line become one line that says what was possible."""
+
+import sys
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from muomni.command_line import check_overrides, run_main
+
+
+def test_a_right_command_line_is_silent():
+    assert check_overrides(["stage=thinker", "optim.lr=1e-3", "data=text"], config="train") is None
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stage=thinkr", ["thinkr", "thinker"]),
+        ("size=huge", ["huge", "nano"]),
+        ("data=nothing", ["nothing", "world", "image_text", "speech"]),
+        ("budget=week", ["week", "ci", "demo", "full"]),
+        ("optim=sgd", ["sgd", "adamw", "muon"]),
+        ("logger=print", ["print", "csv", "tensorboard", "wandb"]),
+        ("optim.learning_rate=1", ["'learning_rate' in optim", "betas", "lr"]),
+        ("seeed=1", ["'seeed' in the top level", "seed", "task"]),
+        ("data.sed=1", ["'sed' in data", "seed", "preset"]),
+        ("data.spec.sed=1", ["'spec' in data", "seed", "preset"]),
+        ("data.seed.sed=1", ["'seed' in data", "preset"]),
+        ("trainer.max_step=1", ["'max_step' in trainer", "max_steps"]),
+    ],
+)
+def test_a_wrong_name_lists_the_right_ones(override, words):
+    problem = check_overrides([override], config="train")
+    assert problem is not None
+    assert "\n" not in problem
+    for word in words:
+        assert word in problem, problem
+
+
+@pytest.mark.parametrize("override", ["stage=[", "optim.lr={"])
+def test_broken_syntax_is_one_line(override):
+    problem = check_overrides([override], config="train")
+    assert problem
+    assert "\n" not in problem
+
+
+def run(monkeypatch, arguments, main):
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run_main(main, config="train")
+    return ended.value.code
+
+
+def test_a_wrong_override_never_reaches_the_run(monkeypatch):
+    code = run(monkeypatch, ["stage=none"], lambda: pytest.fail("the run began"))
+    assert str(code).startswith("error: ")
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("bad line 3"), FileNotFoundError("x.jsonl: no such manifest")])
+def test_a_users_mistake_is_one_line(monkeypatch, error):
+    assert run(monkeypatch, [], lambda: fail(error)) == f"error: {error}"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"real": "x"}, ["module.part", "malformed"]),
+        ({"rael": 2.0}, ["module.part", "rael"]),
+    ],
+)
+def test_a_mistake_inside_a_constructor_names_the_option(monkeypatch, options, words):
+    config = OmegaConf.create({"module": {"part": {"_target_": "builtins.complex"} | options}})
+    code = run(monkeypatch, [], lambda: instantiate(config))
+    assert all(word in str(code) for word in ["error: ", *words]), code
+
+
+def test_a_bug_keeps_its_traceback_and_a_user_can_ask_for_one(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(KeyError):
+        run_main(lambda: fail(KeyError("bug")), config="train")
+    monkeypatch.setenv("MUOMNI_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="mine"):
+        run_main(lambda: fail(ValueError("mine")), config="train")
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+    assert run(monkeypatch, [], lambda: fail(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "interrupted\n"
