@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)  # the tensors of tests are tiny: more threads only wait for each other
+
 SHARED = ROOT.parent / "shared" / "data"
 
 
@@ -22,9 +25,16 @@ def run_script(
     )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on how the user has set these."""
+    monkeypatch.delenv("MUOMNI_TRACEBACK", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
 @pytest.fixture(scope="session")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root folder in which the whole line of stages was trained for two steps each on the ci world, by one command."""
+    """A root folder in which the whole line of stages was trained for two steps each on the ci world, by one go."""
     root = tmp_path_factory.mktemp("line")
     done = run_script("train.py", "stage=omni_sft", "budget=ci", "data.preset=ci", f"paths.root={root}")
     assert done.returncode == 0, done.stderr[-4000:]
