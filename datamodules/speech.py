@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from datamodules.augment import MelAugment
-from datamodules.base import DataModule
+from datamodules.base import DataModule, SampleSet
 from datamodules.manifests import read_manifest
 from datamodules.mels import MelStore, mel_store
 from muomni.batch import SpeechBatch
@@ -120,8 +120,6 @@ class SpeechData(DataModule):
             rows = [row for row in rows if str(row.get("speaker", 0)) in self.wanted]
             if not rows:
                 raise ValueError(f"{path}: no clip of the speakers {', '.join(self.wanted)}; set datamodule.speakers")
-        if self.test_kinds is not None and str(path) in self.test_paths.values():
-            rows = [row for row in rows if row.get("kind") in (None, *self.test_kinds)]
         for row in rows:
             row["text"] = row["text"].strip().lower() if self.lowercase else row["text"].strip()
         mels = mel_store(rows, self.mel, cache=self.cache, what=str(path))
@@ -132,6 +130,18 @@ class SpeechData(DataModule):
             fits = samples.lengths <= self.max_seconds * self.mel.frame_rate
             if not fits.all():
                 log.info("%s: %d clips longer than %g s are left out", path, int((~fits).sum()), self.max_seconds)
+            samples.index = samples.index[fits]
+        return samples
+
+    def samples(self, kind: str) -> SampleSet:
+        """As the base has it; test splits keep the asked kinds of clips only."""
+        known = kind in self._sets
+        samples = super().samples(kind)
+        if not known and kind.startswith("test/") and self.test_kinds is not None:
+            assert isinstance(samples, SpeechSet)
+            fits = [samples.rows[place].get("kind") in (None, *self.test_kinds) for place in samples.index]
+            if not any(fits):
+                raise ValueError(f"{kind}: no clip of the kinds {sorted(self.test_kinds)}; set datamodule.test_kinds=null")
             samples.index = samples.index[fits]
         return samples
 

@@ -1,0 +1,109 @@
+"""Speech data: mels and their cache, speakers, augmentation, batches."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.augment import MelAugment, stretch
+from datamodules.speech import SpeechData, TalkerData
+from muomni.frontends.audio_io import read_audio, write_wav
+from muomni.frontends.characters import encode_characters
+from muomni.frontends.mel import LogMel, MelSpec
+
+MEL = MelSpec(
+    sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5
+)
+AUGMENT = MelAugment(
+    speed=0.2, warp=0.1, gain=6.0, noise=0.3, time_masks=1, time_width=10, freq_masks=1, freq_width=8
+)  # fmt: skip
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    rows = []
+    for index in range(6):
+        samples = 3200 + 1600 * index
+        write_wav(tmp_path / f"{index}.wav", 0.3 * torch.sin(torch.arange(samples) * 0.05 * (index + 1)), 16000)
+        kind = "sentence" if index % 2 else "digits"
+        rows.append({"audio": f"{index}.wav", "text": f"Text {index}", "speaker": index % 3 + 8, "kind": kind})
+    path = tmp_path / "speech.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def build(manifest, make=SpeechData, **options):
+    how = {"mel": MEL, "cache": None, "augment": None, "speakers": None, "test_kinds": None, "max_seconds": 60.0}
+    how |= {"lowercase": True, "train": str(manifest), "val": str(manifest), "test": {"test": str(manifest)}}
+    how |= {"batch_size": 2, "eval_batch_size": 3, "num_workers": 0, "seed": 0}
+    return make(**(how | options))
+
+
+def test_a_batch_holds_the_clips(manifest):
+    data = build(manifest)
+    samples = data.samples("val")
+    batch = data.collate([samples.item(0, -1), samples.item(5, -1)])
+    assert batch.mel_lengths.tolist() == [20, 70]
+    assert batch.mel.shape == (2, 70, 40)
+    mel = LogMel(MEL)(read_audio(manifest.parent / "5.wav", 16000))
+    torch.testing.assert_close(batch.mel[1], mel, atol=2e-3, rtol=2e-3)
+    assert batch.mel[0, 20:].abs().sum() == 0
+    assert batch.texts == ["text 0", "text 5"]
+    assert batch.characters[1].tolist() == encode_characters("text 5")
+    assert batch.speakers.tolist() == [0, 2]
+    assert batch.audio[1].endswith("5.wav")
+
+
+def test_the_cache_gives_the_same_and_notices_a_changed_file(manifest, tmp_path):
+    cache = tmp_path / "mels"
+    first = build(manifest, cache=str(cache)).samples("val").item(3, -1).mel
+    assert len(list(cache.iterdir())) == 1
+    np.testing.assert_array_equal(first, build(manifest, cache=str(cache)).samples("val").item(3, -1).mel)
+    write_wav(manifest.parent / "3.wav", torch.zeros(4000), 16000)
+    assert build(manifest, cache=str(cache)).samples("val").item(3, -1).mel.shape == (25, 40)
+    assert not list(cache.rglob("*.part"))
+
+
+def test_speakers_kinds_and_length_are_filters(manifest):
+    data = build(manifest, speakers=[9], test_kinds=["sentence"], max_seconds=0.4)
+    assert [data.samples("val").item(i, -1).text for i in range(2)] == ["text 1", "text 4"]
+    assert len(data.samples("train")) == 1
+    assert len(build(manifest, test_kinds=["digits"]).samples("test/test")) == 3
+    with pytest.raises(ValueError, match="no clip of the speakers 77"):
+        build(manifest, speakers=[77]).samples("train")
+
+
+def test_an_unreadable_clip_is_an_error_that_names_it(manifest):
+    (manifest.parent / "2.wav").write_bytes(b"no sound")
+    with pytest.raises(ValueError, match=r"1 of 6 samples cannot be used.*2\.wav"):
+        build(manifest).samples("train")
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_index(manifest):
+    samples = build(manifest, augment=AUGMENT).samples("train")
+    first, again, later = samples.item(4, 0).mel, samples.item(4, 0).mel, samples.item(4, 1).mel
+    np.testing.assert_array_equal(first, again)
+    assert first.shape != later.shape or not np.allclose(first, later)
+    np.testing.assert_array_equal(samples.item(4, -1).mel, build(manifest).samples("train").item(4, 0).mel)
+
+
+def test_stretch_interpolates():
+    x = np.array([[0.0], [2.0], [4.0]], dtype=np.float32)
+    assert stretch(x, np.array([0.0, 0.5, 2.0])).ravel().tolist() == [0.0, 1.0, 4.0]
+
+
+def test_augmented_mels_stay_finite_and_keep_their_bins():
+    rng = np.random.default_rng(0)
+    for frames in (1, 2, 50):
+        mel = AUGMENT(rng.normal(size=(frames, 40)).astype(np.float32), rng)
+        assert mel.dtype == np.float32
+        assert mel.shape[1] == 40
+        assert np.isfinite(mel).all()
+
+
+def test_the_talkers_pace(manifest):
+    facts = build(manifest, make=TalkerData).facts()
+    assert facts["mel"] == MEL.facts()
+    assert facts["seconds_per_character"] == pytest.approx((0.2 + 0.3 + 0.4 + 0.5 + 0.6 + 0.7) / 36)
+    assert np.isnan(build(manifest, make=TalkerData, train=None).facts()["seconds_per_character"])

@@ -1,0 +1,31 @@
+"""Losses of codec and Talker: padding counts nowhere."""
+
+import math
+
+import torch
+
+from muomni.losses.codec import masked_l1, masked_l2, talker_losses
+from muomni.models.outputs import TalkerOutput
+
+
+def test_masked_distances():
+    mel, rebuilt = torch.zeros(2, 3, 4), torch.full((2, 3, 4), 2.0)
+    keep = torch.tensor([[True, True, False], [True, False, False]])
+    rebuilt[~keep] = 99.0
+    assert masked_l1(rebuilt, mel, keep) == 2.0
+    assert masked_l2(rebuilt, mel, keep) == 4.0
+
+
+def test_talker_losses_of_a_perfect_and_of_a_blind_talker():
+    codes, lengths = torch.randint(8, (2, 5, 2)), torch.tensor([5, 3])
+    frames = torch.arange(5)[None]
+    last = frames == lengths[:, None] - 1
+    logits = 50.0 * torch.nn.functional.one_hot(codes, 8).float()
+    perfect = TalkerOutput(logits=logits, stop=torch.where(last, 50.0, -50.0))
+    perfect.logits[1, 3:] = torch.randn(2, 2, 8)  # behind the end: counts nowhere
+    perfect.stop[1, 3:] = 50.0
+    assert all(loss < 1e-4 for loss in talker_losses(perfect, codes, lengths).values())
+    blind = talker_losses(TalkerOutput(logits=torch.zeros(2, 5, 2, 8), stop=torch.zeros(2, 5)), codes, lengths)
+    assert set(blind) == {"codebook_0", "codebook_1", "stop"}
+    assert math.isclose(blind["codebook_1"], math.log(8), rel_tol=1e-5)
+    assert math.isclose(blind["stop"], math.log(2) * 8 / 2, rel_tol=1e-5)

@@ -1,0 +1,42 @@
+"""CTC: value, clips that are too short."""
+
+import torch
+import torch.nn.functional as F
+
+from muomni.losses.ctc import ctc_loss, frames_needed
+
+TARGETS = torch.tensor([[1, 2, 2, 3], [4, 4, 0, 0]])
+LENGTHS = torch.tensor([4, 2])
+
+
+def test_frames_needed_counts_blanks_between_equal_neighbours():
+    assert frames_needed(TARGETS, LENGTHS).tolist() == [5, 3]
+
+
+def test_equals_torch_a_character():
+    logits = torch.randn(2, 9, 6)
+    ours = ctc_loss(logits, torch.tensor([9, 7]), TARGETS, LENGTHS)
+    theirs = F.ctc_loss(
+        logits.log_softmax(-1).transpose(0, 1), TARGETS, torch.tensor([9, 7]), LENGTHS, reduction="sum"
+    )
+    torch.testing.assert_close(ours.loss, theirs / 6)
+    assert not ours.too_short.any()
+
+
+def test_a_clip_that_is_too_short_is_named_and_left_out():
+    logits = torch.randn(2, 9, 6, requires_grad=True)
+    result = ctc_loss(logits, torch.tensor([9, 2]), TARGETS, LENGTHS)
+    assert result.too_short.tolist() == [False, True]
+    alone = ctc_loss(logits[:1], torch.tensor([9]), TARGETS[:1], LENGTHS[:1])
+    torch.testing.assert_close(result.loss, alone.loss)
+    result.loss.backward()
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[1].abs().sum() == 0
+
+
+def test_nothing_left_gives_zero():
+    logits = torch.randn(2, 2, 6, requires_grad=True)
+    result = ctc_loss(logits, torch.tensor([2, 2]), TARGETS, LENGTHS)
+    result.loss.backward()
+    assert result.loss == 0
+    assert logits.grad.abs().sum() == 0
