@@ -44,7 +44,8 @@ def build_world(
 ) -> Path:
     """The folder of the world, built where it (or one of `parts`) does not exist yet.
 
-    parts: some of text, pictures, speech, instructions (which needs pictures and speech). text and pictures need no extra.
+    parts: some of text, pictures, speech, instructions (which needs pictures and speech); text and pictures need no
+    extra.
     workers: processes; None takes one a core, at most eight, or none for a very small world.
     Raises ValueError for an unknown part, or when speech is wanted and the extra `world` is not installed.
     """
@@ -75,7 +76,7 @@ def missing_parts(root: Path, parts: Sequence[str]) -> list[str]:
 
 
 def read_fingerprint(root: Path) -> dict[str, Any]:
-    """fingerprint.json of a world: {"version", "spec", "parts": {part: {file or folder: sha256}}}; empty parts if none."""
+    """fingerprint.json of a world, {"version", "spec", "parts": {part: {file or folder: sha256}}}; no parts without it."""
     path = root / "fingerprint.json"
     if not path.is_file():
         return {"parts": {}}
@@ -109,7 +110,8 @@ def _build_parts(spec: WorldSpec, root: Path, parts: list[str], pool: Workers) -
             folder.mkdir()
             jobs += JOBS[part](spec, folder)
         rows: dict[tuple[Path, str], Shards] = {}
-        for job, found in tqdm(pool.run(jobs), total=len(jobs), desc=f"world {root.name}", unit="job", disable=not jobs):
+        title = f"world {root.name}"
+        for job, found in tqdm(pool.run(jobs), total=len(jobs), desc=title, unit="job", disable=not jobs):
             if found:
                 shard = rows.setdefault((job.folder, job.arguments["split"]), {})
                 shard[job.arguments.get("task", ""), job.arguments["start"]] = found

@@ -2,8 +2,9 @@
 
 A pair counts only when both are right, so that a model that looks at the words alone scores nothing on it. For colour,
 shape, where and relation the second picture is a twin of the first: two objects, one of them asked about, exchange
-their colours or their places. For count it is another picture. In test_comp every question is about an object of a held-out pair: the twin exchanges the
-places of two such objects; where no twin can change the answer (a colour asked by shape), a question stands alone.
+their colours or their places. For count it is another picture. In test_comp every question is about an object of a
+held-out pair: the twin exchanges the places of two such objects; where no twin can change the answer (a colour asked by
+shape), a question stands alone.
 """
 
 from dataclasses import dataclass, replace
@@ -78,7 +79,7 @@ class Complements:
             first, second = draw_twins(choices, self.pairs, count=choices.pick(range(2, MOST_OBJECTS + 1)))
             if not self._held(first):
                 continue
-            if kind in ("where", "relation") or kind == "shape" and by_place:  # colours alone would not change these
+            if kind in ("where", "relation") or (kind == "shape" and by_place):  # colours alone would not change these
                 changed = [n for n, thing in enumerate(first) if thing.colour != second[n].colour]
                 second = swap_places(first, *changed)
             asked = self._both(choices, first, second, kind, by_place)
@@ -99,7 +100,13 @@ class Complements:
                 return asked
 
     def _both(
-        self, choices: Choices, first: Scene, second: Scene, kind: str, by_place: bool, positions: set[int] | None = None
+        self,
+        choices: Choices,
+        first: Scene,
+        second: Scene,
+        kind: str,
+        by_place: bool,
+        positions: set[int] | None = None,
     ) -> tuple[Asked, Asked] | None:
         """One of the questions that both scenes answer, differently; `positions`: of all the things asked about."""
         others = {(q.words, q.relation, q.other): q for q in candidates(second, kind)}
@@ -133,7 +140,7 @@ class Complements:
                 return Asked(scene, choices.pick(named))
 
     def _counts(self, choices: Choices, *, held_out: bool) -> tuple[Asked, Asked]:
-        """The same count asked of two scenes: of all objects, of a shape or of a colour; answers 1..4, all equally likely."""
+        """The same count asked of two scenes: of all objects, of a shape or of a colour; answers uniform in 1..4."""
         subject = choices.pick(("all", "all", "shape", "colour"))
         value = choices.pick(range(len(SHAPES) if subject == "shape" else len(COLOURS)))
         first, second = choices.rng.sample(range(1, MOST_OBJECTS + 1), 2)

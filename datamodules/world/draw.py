@@ -1,7 +1,8 @@
 """Pictures of scenes, drawn with Pillow at twice the size and reduced.
 
-S image size in pixels. The picture is a grid of 3 x 3 cells of S / 3 pixels. A small thing is 0.23 S wide (15 px of 64),
-a big one 0.31 S (20 px); it is jittered inside its cell. Ground: one dark random colour. Brightness varies by +-10 %.
+S image size in pixels. The picture is a grid of 3 x 3 cells of S / 3 pixels. A small thing is 0.23 S wide (15 px of
+64), a big one 0.31 S (20 px); it is jittered inside its cell. Ground: one dark random colour. Brightness varies by
++-10 %.
 """
 
 import math
@@ -20,10 +21,6 @@ WIDTHS = (0.23, 0.31)
 OVERSAMPLING = 2
 
 
-def _polygon(points: list[tuple[float, float]], x: float, y: float, half: float) -> list[tuple[float, float]]:
-    return [(x + half * px, y + half * py) for px, py in points]
-
-
 _STAR = [
     (radius * math.sin(math.pi * corner / 5), 0.08 - radius * math.cos(math.pi * corner / 5))
     for corner, radius in enumerate((1.08, 0.42) * 5)
@@ -31,6 +28,7 @@ _STAR = [
 _CROSS = [(-0.33, -1), (0.33, -1), (0.33, -0.33), (1, -0.33), (1, 0.33), (0.33, 0.33), (0.33, 1), (-0.33, 1),
           (-0.33, 0.33), (-1, 0.33), (-1, -0.33), (-0.33, -0.33)]  # fmt: skip
 _TRIANGLE = [(0, -1), (1, 0.95), (-1, 0.95)]
+_POLYGONS: dict[str, list[tuple[float, float]]] = {"triangle": _TRIANGLE, "star": _STAR, "cross": _CROSS}
 
 
 def _draw_shape(canvas: ImageDraw.ImageDraw, shape: str, x: float, y: float, half: float, fill: tuple) -> None:
@@ -44,8 +42,7 @@ def _draw_shape(canvas: ImageDraw.ImageDraw, shape: str, x: float, y: float, hal
     elif shape == "ring":
         canvas.ellipse(box, outline=fill, width=max(2, round(0.36 * half)))
     else:
-        points = {"triangle": _TRIANGLE, "star": _STAR, "cross": _CROSS}[shape]
-        canvas.polygon(_polygon(points, x, y, half), fill=fill)
+        canvas.polygon([(x + half * px, y + half * py) for px, py in _POLYGONS[shape]], fill=fill)
 
 
 def _bright(colour: tuple[int, int, int], factor: float) -> tuple[int, int, int]:

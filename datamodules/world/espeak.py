@@ -28,7 +28,7 @@ INSTALL = "speech needs the package espeakng-loader: pip install 'muomni[world]'
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Voice:
-    """A voice: language (`en`, `en-us`, ..), variant (`m3`, `f2`, ..), pitch and range 0..99, rate in words a minute."""
+    """A voice: language (`en`, `en-us`), variant (`m3`, `f2`, ..), pitch and range 0..99, rate in words a minute."""
 
     language: str
     variant: str

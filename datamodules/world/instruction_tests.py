@@ -41,7 +41,8 @@ class InstructionTests(Instructions):
         question = one.question
         meta = {"question": kind, "reference": question.reference, "objects": object_records(one.scene),
                 "pair": f"{split}-{kind}-{index // 2}" if complementary else None}  # fmt: skip
-        return item("image_qa", split, f"{kind}-{index}", [image(path), text(question.text(phrase))], question.answer, meta)
+        parts = [image(path), text(question.text(phrase))]
+        return item("image_qa", split, f"{kind}-{index}", parts, question.answer, meta)
 
     def _phrase(self, split: str, kind: str, pair: int) -> str:
         if split == "test_para":
@@ -60,7 +61,8 @@ class InstructionTests(Instructions):
             for index in range(start, stop):
                 asked = self.complements.pair("test_iid", kind, index // 2)[0][index % 2]
                 words = asked.question.text(PHRASES[kind][0])
-                parts = [image(f"images/test_iid/{kind}/{index:05d}.png"), audio(self.ask_aloud(words, speakers, split))]
+                recording = self.ask_aloud(words, speakers, split)
+                parts = [image(f"images/test_iid/{kind}/{index:05d}.png"), audio(recording)]
                 meta = {"question": kind, "reference": asked.question.reference, "spoken": normalise(words),
                         "typed": f"image_qa-test_iid-{kind}-{index}"}  # fmt: skip
                 rows.append(item("spoken_image_qa", split, f"{kind}-{index}", parts, asked.question.answer, meta))

@@ -1,8 +1,9 @@
 """Instructions of training and validation: items of seven tasks over the pictures and utterances of their split.
 
-Item j of a task about pictures asks about picture j mod (number of pictures), in round j // (number of pictures), and likewise
-for speech: what is asked of a picture depends on its index and the round alone. Every row is
-{"id", "split", "task", "messages", "answer", "meta": {"question", ..}}; paths are relative to the folder of instructions.
+Item j of a task about pictures asks about picture j mod (number of pictures), in round j // (number of pictures), and
+likewise for speech: what is asked of a picture depends on its index and the round alone. Every row is
+{"id", "split", "task", "messages", "answer", "meta": {"question", ..}}; paths are relative to the folder of
+instructions.
 """
 
 import os
@@ -44,7 +45,9 @@ def audio(path: str) -> Part:
     return {"type": "audio", "audio": path}
 
 
-def item(task: str, split: str, index: object, user: list[Part], answer: str, meta: Row, spoken: Part | None = None) -> Row:
+def item(
+    task: str, split: str, index: object, user: list[Part], answer: str, meta: Row, spoken: Part | None = None
+) -> Row:
     """A row of one question and its answer (or of one sentence that shall be spoken)."""
     return {
         "id": f"{task}-{split}-{index}", "split": split, "task": task,

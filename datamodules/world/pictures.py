@@ -1,8 +1,9 @@
 """Pictures with captions: the scenes of every split, their files and manifest rows.
 
-Items 2j and 2j + 1 make one pair: twins (the colours of two objects exchanged, same sizes, same layout) or two unrelated
-scenes. Half of the pairs of train, val and test_para are twins, and all of test_iid and test_comp, so that any fifty
-captions of them and their fifty twins are a retrieval test. test_comp shows a held-out pair, test_count five objects.
+Items 2j and 2j + 1 make one pair: twins (the colours of two objects exchanged, same sizes, same layout) or two
+unrelated scenes. Half of the pairs of train, val and test_para are twins, and all of test_iid and test_comp, so that any
+fifty captions of them and their fifty twins are a retrieval test. test_comp shows a held-out pair, test_count five
+objects.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""The words of instructions around the world's own: what users ask for beside questions about pictures."""
+"""The words of instructions around the world's own, and how many there are of each kind."""
 
 from datamodules.world.spec import WorldSpec
 
@@ -15,7 +15,7 @@ SPEAK = "say {text}"
 TASK_SHARES = {"text_qa": 0.2, "image_qa": 0.25, "caption": 0.1, "asr": 0.15, "audio_qa": 0.1,
                "spoken_image_qa": 0.1, "tts": 0.1}  # fmt: skip
 QUESTION_SHARES = {"colour": 0.2, "shape": 0.25, "count": 0.1, "where": 0.2, "relation": 0.25}
-SPOKEN_SHARES = {**QUESTION_SHARES, "count": 0.25, "relation": 0.1}  # few relations: nearly each is another recording
+SPOKEN_SHARES = {**QUESTION_SHARES, "count": 0.25, "relation": 0.1}  # nearly each relation is another recording
 TEXT_SHARES = {"fact": 0.4, "arithmetic": 0.35, "story": 0.25}
 
 

@@ -35,8 +35,12 @@ DIGIT_PHRASES = ("which digit is this?", "what number do you see?")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question of a type with its answer. `reference`: place | size | attribute | pair | all, how the object is named;
-    `words`: what it is named by, without the phrase around it; `asked`: positions of the things in the scene."""
+    """A question of a type with its answer.
+
+    reference   how the object is named: place | size | attribute | pair | all
+    words       what it is named by, without the phrase around it; of a relation also `relation` and `other`
+    asked       positions of the things in the scene
+    """
 
     type: str
     words: str
@@ -183,4 +187,3 @@ def draw_question(choices: Choices, scene: Scene, kind: str, shares: dict[tuple[
         if choices.rng.random() < keep:
             return question
     return choices.pick(by_place)
-

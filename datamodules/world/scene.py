@@ -1,7 +1,7 @@
 """Scenes: which objects stand where. Held-out pairs, twins, and the split of a scene.
 
-Conventions: a colour is an index into COLOURS (None in a monochrome scene), a shape an index into SHAPES, a size 0 small
-or 1 big, a cell 0..8 in reading order (row = cell // 3, column = cell % 3).
+Conventions: a colour is an index into COLOURS (None in a monochrome scene), a shape an index into SHAPES, a size 0
+small or 1 big, a cell 0..8 in reading order (row = cell // 3, column = cell % 3).
 """
 
 from dataclasses import dataclass, replace
@@ -64,7 +64,7 @@ def draw_scene(choices: Choices, pairs: Pairs, *, count: int) -> Scene:
     cells = sorted(choices.rng.sample(range(9), count))
     theme = choices.weighted(("free", "shape", "colour"), (0.6, 0.2, 0.2))
     colour, shape = draw_pair(choices, pairs)
-    things = []
+    things: list[Thing] = []
     for cell in cells:
         if theme == "free" and things:
             colour, shape = draw_pair(choices, pairs)

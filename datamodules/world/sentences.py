@@ -70,7 +70,7 @@ class Sentences:
             return equation(self.world.arithmetic.draw(choices), words=True)
         if source == "story":
             story, question, _ = draw_story(choices, level=self.spec.level)
-            return choices.pick(story.rstrip(".").split(". ") + [question])
+            return choices.pick([*story.rstrip(".").split(". "), question])
         scene = self.world.things(choices, choices.pick((1, 2, 2)), placed=True)
         if source == "caption":
             form = choices.pick(range(3))

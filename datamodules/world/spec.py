@@ -12,24 +12,25 @@ from typing import Any
 
 VERSION = 3  # of the generator: any change of what it writes raises it, and with it every fingerprint
 
-SIZES = {
-    "ci": dict(
-        image_size=32, people=32, text_bytes=200_000, text_eval_documents=60, text_questions=24, train_pictures=256,
-        eval_pictures=40, speech_utterances=64, narrator_utterances=32, speech_val=8, speech_test=16,
-        instructions=300, instruction_val=30, instruction_questions=10, instruction_tests=8,
-    ),
-    "small": dict(
-        image_size=64, people=256, text_bytes=6_000_000, text_eval_documents=1000, text_questions=300,
-        train_pictures=12_000, eval_pictures=200, speech_utterances=3000, narrator_utterances=2000, speech_val=100,
-        speech_test=200, instructions=80_000, instruction_val=600, instruction_questions=250, instruction_tests=150,
-    ),
-    "base": dict(
-        image_size=96, people=256, text_bytes=100_000_000, text_eval_documents=4000, text_questions=500,
-        train_pictures=100_000, eval_pictures=400, speech_utterances=50_000, narrator_utterances=10_000,
-        speech_val=300, speech_test=600, instructions=200_000, instruction_val=2000, instruction_questions=500,
-        instruction_tests=300,
-    ),
-}  # fmt: skip
+# one column a preset
+PRESETS = ("ci", "small", "base")
+_SIZES = {
+    "image_size": (32, 64, 96),
+    "people": (32, 256, 256),
+    "text_bytes": (200_000, 6_000_000, 100_000_000),
+    "text_eval_documents": (60, 1_000, 4_000),
+    "text_questions": (24, 300, 500),
+    "train_pictures": (256, 12_000, 100_000),
+    "eval_pictures": (40, 200, 400),
+    "speech_utterances": (64, 3_000, 50_000),
+    "narrator_utterances": (32, 2_000, 10_000),
+    "speech_val": (8, 100, 300),
+    "speech_test": (16, 200, 600),
+    "instructions": (300, 80_000, 200_000),
+    "instruction_val": (30, 600, 2_000),
+    "instruction_questions": (10, 250, 500),
+    "instruction_tests": (8, 150, 300),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +76,15 @@ class WorldSpec:
 
         Raises ValueError for an unknown preset or field, or a value out of range.
         """
-        if preset not in SIZES:
-            raise ValueError(f"world: unknown preset {preset!r}; presets are {', '.join(SIZES)}")
+        if preset not in PRESETS:
+            raise ValueError(f"world: unknown preset {preset!r}; presets are {', '.join(PRESETS)}")
         names = [field.name for field in dataclasses.fields(cls)]
         for name in overrides:
             if name not in names or name == "preset":
                 raise ValueError(f"world: unknown option {name!r}; options are {', '.join(names[1:])}")
-        values = dict(seed=0, level="easy", rotation=0, held_out=6, templates=6, speakers=10, monochrome=0.15,
-                      digits=0.05, **SIZES[preset])  # fmt: skip
+        values: dict[str, Any] = {"seed": 0, "level": "easy", "rotation": 0, "held_out": 6, "templates": 6,
+                                  "speakers": 10, "monochrome": 0.15, "digits": 0.05}  # fmt: skip
+        values |= {name: sizes[PRESETS.index(preset)] for name, sizes in _SIZES.items()}
         values.update({name: value for name, value in overrides.items() if value is not None})
         return cls(preset=preset, **values)
 

@@ -1,7 +1,7 @@
 """Speech: who says what, and the files. Ten voices, the last two held out; voice 0 is the narrator.
 
-N samples at 16 kHz, int16. The narrator always speaks alike (one voice for the Talker to learn); the others vary a little in
-pitch and rate from utterance to utterance.
+N samples at 16 kHz, int16. The narrator always speaks alike (one voice for the Talker to learn); the others vary a
+little in pitch and rate from utterance to utterance.
 """
 
 import io
@@ -87,7 +87,7 @@ class SpeechWorld:
 
     def utterance(self, stream: str, index: int) -> tuple[str, str, int]:
         """(kind, text, speaker) of utterance `index`; half of val and test is the narrator saying sentences."""
-        narrator = stream == "narrator" or stream in ("val", "test") and index % 2 == 0
+        narrator = stream == "narrator" or (stream in ("val", "test") and index % 2 == 0)
         kinds = NARRATOR_KINDS if stream == "narrator" else {"sentence": 1.0} if narrator else KINDS
         split = "train" if stream == "narrator" else stream
         kind, text = self.sentences.draw(split, stream, index, kinds)

@@ -1,8 +1,8 @@
-"""Worker processes of the build: each reads jobs as JSON lines, writes files, and answers with rows as a JSON line.
+"""Worker processes of the build: each reads jobs as JSON lines, writes files, answers with rows as a JSON line.
 
 Own processes instead of multiprocessing's spawn, which would import the caller's main script (Lightning and all) again
-in each; and never forked, because the speech engine is one to a process. What a job makes depends on its arguments only,
-so the number of workers changes nothing but the time.
+in each; and never forked, because the speech engine is one to a process. What a job makes depends on its arguments
+only, so the number of workers changes nothing but the time.
 """
 
 import contextlib
@@ -60,7 +60,12 @@ def _instructions(spec: WorldSpec, folder: Path, split: str, task: str, start: i
     return write(spec, folder, split, task, start, stop)
 
 
-TASKS: dict[str, Callable[..., list[Row]]] = {"text": _text, "pictures": _pictures, "speech": _speech, "instructions": _instructions}
+TASKS: dict[str, Callable[..., list[Row]]] = {
+    "text": _text,
+    "pictures": _pictures,
+    "speech": _speech,
+    "instructions": _instructions,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,9 +149,8 @@ def main() -> None:
         try:
             spec = WorldSpec(**message["spec"])
             job = Job(task=message["task"], folder=Path(message["folder"]), arguments=message["arguments"])
-            answer = {"rows": job.run(spec)}
+            answer: dict[str, Any] = {"rows": job.run(spec)}
         except Exception as error:  # handed to the parent, which raises it
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-
