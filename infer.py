@@ -1,7 +1,6 @@
 """Answer, transcribe, speak or chat with an export: composition root of inference. Answers go to standard output."""
 
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,26 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from muomni.checkpoints import is_export, list_exports
+from muomni.command_line import CONF, run_main
 from muomni.frontends.audio_io import write_wav
 from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
 from muomni.inference.engine import Engine, load_model
 from muomni.inference.sampling import GenerationOptions
 
-CONFIG = Path(__file__).parent / "conf"
 STRINGS = ("ckpt", "talker", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out")
-GENERATION_OPTIONS = [field.name for field in fields(GenerationOptions)]
 
 
 def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Command line -> strings as the shell passed them, and what Hydra shall parse. Unknown keys raise ValueError."""
-    known = [*OmegaConf.load(CONFIG / "infer.yaml"), "paths", "generation"]
+    """Command line -> strings as the shell passed them, and what Hydra shall parse."""
     raw: dict[str, str] = {}
     rest: list[str] = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key in STRINGS:
             raw[key] = value
-            continue
-        if equals and key.lstrip("+~").split(".")[0] not in known and not key.startswith("-"):
-            shown = ", ".join(key for key in known if key not in ("defaults", "hydra"))
-            raise ValueError(f"unknown option {key!r}; available: {shown}")
-        group, _, name = key.lstrip("+~").partition(".")
-        if group == "generation" and name and name not in GENERATION_OPTIONS:
-            raise ValueError(f"unknown option {key!r}; available in generation: {', '.join(GENERATION_OPTIONS)}")
-        rest.append(argument)
+        else:
+            rest.append(argument)
     return raw, rest
 
 
@@ -58,7 +49,7 @@ def run(cfg: dict[str, Any]) -> None:
         torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
     engine = load_model(export, device=cfg["device"], format=cfg["format"], talker=cfg["talker"])
-    options = generation_options(cfg["generation"])
+    options = GenerationOptions(**cfg["generation"])
     text = cfg["prompt"] or cfg["text"] or ""
     if cfg["text"] is not None and not text.strip():
         raise ValueError("text= is empty: write a question, or leave text= out to chat")
@@ -124,11 +115,6 @@ def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> Non
     ).run()
 
 
-def generation_options(given: dict[str, Any]) -> GenerationOptions:
-    """The configuration group `generation`, checked."""
-    return GenerationOptions(**given)
-
-
 def notice(text: str) -> None:
     """To standard error, which holds everything but the answer."""
     if text:
@@ -137,26 +123,19 @@ def notice(text: str) -> None:
 
 def main() -> None:
     """Command line -> configuration -> `run`. A user's mistake is one line and exit status 1."""
-    try:
-        raw, rest = split_arguments(sys.argv[1:])
+    raw, rest = split_arguments(sys.argv[1:])
 
-        @hydra.main(version_base="1.3", config_path=str(CONFIG), config_name="infer")
-        def composed(cfg: DictConfig) -> None:
-            plain = OmegaConf.to_container(cfg, resolve=True)
-            assert isinstance(plain, dict)
-            try:
-                run({str(key): value for key, value in plain.items()} | raw)
-            except (ValueError, FileNotFoundError) as error:
-                notice(f"error: {error}")
-                sys.exit(1)
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="infer")
+    def composed(cfg: DictConfig) -> None:
+        plain = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(plain, dict)
+        try:
+            run({str(key): value for key, value in plain.items()} | raw)
+        except (ValueError, FileNotFoundError) as error:
+            sys.exit(f"error: {error}")  # here, before Hydra adds lines of its own
 
-        sys.argv[1:] = rest
-        composed()
-    except ValueError as error:
-        notice(f"error: {error}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.argv[1:] = rest
+    run_main(composed, config="infer")
 
 
 if __name__ == "__main__":

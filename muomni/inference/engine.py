@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from muomni.checkpoints import Export, is_export, load_export
-from muomni.frontends.characters import collapse_ctc, decode_characters
 from muomni.frontends.griffin_lim import GriffinLim
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
@@ -21,6 +20,7 @@ from muomni.inference.conversation import Conversation
 from muomni.inference.generate import generate, left_pad, prefill
 from muomni.inference.media import Media, Source, spec_from_facts
 from muomni.inference.prompt import Prompter, Request
+from muomni.inference.recognise import greedy_texts
 from muomni.inference.sampling import GenerationOptions, Sampler, preset
 from muomni.inference.speech import Speaker, Utterance, frame_limit
 from muomni.inference.stats import Timings
@@ -144,8 +144,7 @@ class Engine:
         """Speech -> text by the audio encoder's CTC head, greedily: a sound file, or a waveform (N,) at 16 kHz."""
         encoder = self.need("audio")
         mel = self.media.log_mel(audio)[None].to(self.device)
-        logits = encoder(mel).logits[0]
-        return decode_characters(collapse_ctc(logits.argmax(dim=-1).tolist()))
+        return greedy_texts(encoder(mel))[0]
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:
         """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised. The same text gives the same waveform."""

@@ -18,7 +18,7 @@ from muomni.models.thinker import Thinker
 
 FORMATS = ("chat", "plain")
 ABOUT_IMAGE = "describe the picture"
-ABOUT_AUDIO = "transcribe the audio"
+ABOUT_AUDIO = "write down what you hear"
 
 
 @dataclass(slots=True, kw_only=True)
