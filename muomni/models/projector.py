@@ -92,17 +92,18 @@ class ImageHead(nn.Module):
 
     Args:
         dim: D. embed_dim: O. pool: "cls" or "mean" of the patches, for the vector of the whole picture.
+        grid: k: the patches are averaged to k x k cells, which the words of a caption are compared with.
     """
 
-    def __init__(self, *, dim: int, embed_dim: int, pool: str) -> None:
+    def __init__(self, *, dim: int, embed_dim: int, pool: str, grid: int) -> None:
         super().__init__()
         if pool not in ("cls", "mean"):
             raise ValueError(f"image head: pool={pool!r}; available: cls, mean")
-        self.pool = pool
+        self.pool, self.grid = pool, grid
         self.pooled_head = nn.Linear(dim, embed_dim)
         self.token_head = nn.Linear(dim, embed_dim)
 
     def forward(self, features: VisionOutput) -> tuple[Tensor, Tensor]:
-        """(B, O) of the picture and (B, P, O) of its patches; not normalised."""
+        """(B, O) of the picture and (B, k * k, O) of its cells; not normalised."""
         whole = features.cls[:, 0] if self.pool == "cls" else features.grid.mean(dim=1)
-        return self.pooled_head(whole), self.token_head(features.grid)
+        return self.pooled_head(whole), self.token_head(gather_cells(features.grid, self.grid).mean(dim=2))

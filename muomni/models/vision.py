@@ -25,7 +25,8 @@ class VisionTransformer(nn.Module):
     Args:
         image_size: I, a multiple of `patch`. patch: pixels a side of a token.
         dim, num_layers, num_heads, ff_dim: shape of the blocks.
-        stem_channels: widths of the stem's stride-2 convolutions; empty is the plain linear patch embedding.
+        stem_channels: widths of the stem's convolutions; empty is the plain linear patch embedding.
+        stem_patch: pixels a side of the convolutional stem's first patch (no use without stem_channels).
         dropout: in the blocks.
     """
 
@@ -39,6 +40,7 @@ class VisionTransformer(nn.Module):
         num_heads: int,
         ff_dim: int,
         stem_channels: list[int] | tuple[int, ...] = (),
+        stem_patch: int = 2,
         dropout: float = 0.0,
         norm_eps: float = 1e-5,
     ) -> None:
@@ -61,7 +63,10 @@ class VisionTransformer(nn.Module):
         initialise(self, num_layers=num_layers)
         # After `initialise`: a stem keeps the scale of its fan-in.
         channels = list(stem_channels)
-        self.stem = ConvStem(dim, patch=patch, channels=channels) if channels else PatchStem(dim, patch=patch)
+        if channels:
+            self.stem: nn.Module = ConvStem(dim, patch=patch, first=stem_patch, channels=channels)
+        else:
+            self.stem = PatchStem(dim, patch=patch)
 
     def forward(self, images: Tensor) -> VisionOutput:
         """images (B, 3, I, I), normalised. Raises ValueError for another size."""

@@ -22,27 +22,33 @@ class PatchStem(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """3x3 convolutions of stride 2, then one linear map of what is left of a patch (Xiao et al. 2021, arXiv:2106.14881).
+    """A small linear patch, 3x3 convolutions of stride 2, then one linear map of what is left of a patch: overlapping
+    receptive fields at the cost of a few tokens (after Xiao et al. 2021, arXiv:2106.14881; the first map is a patch
+    rather than a convolution because full-resolution convolutions took half of a training step on a CPU).
 
     Args:
-        patch: pixels a side of the patch that one token stands for: 2 ** len(channels) times a whole number.
-        channels: of each stride-2 convolution.
+        patch: pixels a side of what one token stands for: first * 2 ** (len(channels) - 1) times a whole number.
+        first: pixels a side of the first linear patch. channels: of it and of each stride-2 convolution.
     """
 
-    def __init__(self, dim: int, *, patch: int, channels: Sequence[int]) -> None:
+    def __init__(self, dim: int, *, patch: int, first: int, channels: Sequence[int]) -> None:
         super().__init__()
-        rest, odd = divmod(patch, 2 ** len(channels))
+        rest, odd = divmod(patch, first * 2 ** (len(channels) - 1))
         if odd or not rest:
-            raise ValueError(f"conv stem: patch {patch} is no multiple of 2 ** {len(channels)} (stem_channels {channels})")
-        widths = [3, *channels]
+            raise ValueError(
+                f"conv stem: patch {patch} is no multiple of stem_patch {first} x 2 ** {len(channels) - 1} "
+                f"(stem_channels {list(channels)})"
+            )
+        self.first = nn.Conv2d(3, channels[0], kernel_size=first, stride=first)
         self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(before, after, 3, stride=2, padding=1)
+            for before, after in zip(channels, channels[1:], strict=False)
         )
-        self.project = nn.Conv2d(widths[-1], dim, kernel_size=rest, stride=rest)
+        self.project = nn.Conv2d(channels[-1], dim, kernel_size=rest, stride=rest)
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) -> (B, P, D)."""
-        x = images
+        x = F.gelu(self.first(images))
         for conv in self.convs:
             x = F.gelu(conv(x))
         return self.project(x).flatten(2).transpose(1, 2)
