@@ -1,5 +1,9 @@
 """What this machine's processor can do."""
 
+import os
+import platform
+from pathlib import Path
+
 import torch
 
 
@@ -16,3 +20,28 @@ def has_fast_bfloat16() -> bool:
 def best_precision() -> str:
     """Lightning's name of the precision that `trainer.precision=auto` stands for."""
     return "bf16-mixed" if has_fast_bfloat16() else "32-true"
+
+
+def describe_machine() -> dict[str, str | int]:
+    """What a measurement was made on: processor, cores this process may use, memory, accelerator, versions."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "gpu": gpu,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    """The processor's name as Linux gives it, elsewhere as Python does."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

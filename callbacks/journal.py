@@ -1,0 +1,67 @@
+"""run.json in the run folder: how long training and measuring took, of how many parameters, on what machine."""
+
+import datetime
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from muomni.hardware import describe_machine
+from muomni.runs import write_atomically
+
+
+class Journal(Callback):
+    """Times fit, validate and test in seconds; the time of a fit goes on where a resumed run's left off."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._earlier = 0.0
+        self._began = time.perf_counter()
+        self._started = datetime.datetime.now().isoformat(timespec="seconds")
+        self._parameters: dict[str, int] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A task begins."""
+        self._began = time.perf_counter()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count while it is known what is trained."""
+        parameters = list(pl_module.parameters())
+        self._parameters = {
+            "parameters": sum(p.numel() for p in parameters),
+            "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds of fit so far."""
+        return {"fit": self._earlier + time.perf_counter() - self._began}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Seconds that earlier runs of this configuration took up to the checkpoint."""
+        self._earlier = float(state_dict["fit"])
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A task ends, well or not: write what is known."""
+        seconds = time.perf_counter() - self._began
+        task = TrainerFn(stage).value
+        self.seconds[task] = seconds + (self._earlier if task == "fit" else 0.0)
+        if not trainer.is_global_zero:
+            return
+        document = {
+            "stage": pl_module.name,
+            "command": " ".join(["python", *sys.argv]),
+            "started": self._started,
+            "seconds": {task: round(value, 1) for task, value in self.seconds.items()},
+            "steps": trainer.global_step,
+            **self._parameters,
+            "precision": str(trainer.precision),
+            "processes": trainer.world_size,
+            "machine": describe_machine(),
+        }
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "run.json", json.dumps(document, indent=2) + "\n")

@@ -1,0 +1,94 @@
+"""A stage small enough to train in a moment, on batches made of nothing."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+from torch.utils.data import DataLoader
+
+from muomni.stages.base import Stage
+
+
+@dataclass(slots=True)
+class ToyBatch:
+    ids: torch.Tensor
+    sample_ids: list[str]
+
+    def to(self, device, non_blocking=True):
+        return self
+
+
+class ToyStage(Stage):
+    """y = w . x; batch number `poison` (from 0) has a loss that is not finite."""
+
+    name = "toy"
+
+    def __init__(self, *, poison=()):
+        super().__init__(
+            optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
+            schedule=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+            weight_decay=0.0, loss_weights={}, compile_model=False,
+        )  # fmt: skip
+        self.layer, self.poison = nn.Linear(4, 1), set(poison)
+        self.given = []
+
+    def step(self, batch):
+        loss = self.layer(batch.ids).square().mean()
+        number = int(batch.sample_ids[0].split("-")[0])
+        return {"square": loss * float("nan") if self.training and number in self.poison else loss}
+
+    def begin_split(self, split):
+        self.count = 0
+
+    def test_batch(self, batch, split):
+        self.count += 1
+
+    def finish_split(self, split):
+        return {"batches": self.count}
+
+    def samples(self):
+        return self.given
+
+
+class ToyData(LightningDataModule):
+    test_splits = ["test"]
+
+    def __init__(self, batches=6):
+        super().__init__()
+        self.batches, self.counted = batches, 0
+
+    def loader(self):
+        generator = torch.Generator().manual_seed(0)
+        batches = [
+            ToyBatch(torch.rand(2, 4, generator=generator), [f"{number}-a", f"{number}-b"])
+            for number in range(self.batches)
+        ]
+        return DataLoader(batches, batch_size=None)
+
+    train_dataloader = val_dataloader = test_dataloader = loader
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return batch
+
+    def count_batch(self):
+        self.counted += 1
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """Makes (stage, data, trainer) with the given callbacks, in a run folder of its own."""
+
+    def make(*callbacks, poison=(), batches=6, logger=None, **how):
+        torch.manual_seed(0)
+        trainer = Trainer(
+            max_epochs=1, callbacks=list(callbacks), default_root_dir=str(tmp_path), accelerator="cpu",
+            logger=logger if logger is not None else CSVLogger(str(tmp_path), name="", version=""),
+            log_every_n_steps=1, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+            num_sanity_val_steps=0, limit_val_batches=0, **how,
+        )  # fmt: skip
+        return ToyStage(poison=poison), ToyData(batches), trainer
+
+    return make
