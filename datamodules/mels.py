@@ -1,4 +1,5 @@
-"""Log-mels of a manifest's clips, computed once and kept in a file: one float16 array of all frames, read by memory map.
+"""Log-mels of a manifest's clips, computed once and kept in a file: one float16 array of all frames,
+read by memory map.
 
 Legend: N frames of all clips together, M mel bins, T frames of one clip.
 """
@@ -7,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,8 @@ class MelStore:
     """Mels by index.
 
     Args:
-        frames: (N, M) float16. ends: (clips) the frame behind each clip's last; a clip without frames could not be read.
+        frames: (N, M) float16. ends: (clips) the frame behind each clip's last; a clip of no frames could not be
+            read.
     """
 
     def __init__(self, *, frames: np.ndarray, ends: np.ndarray) -> None:
@@ -70,7 +71,8 @@ def _compute(rows: Sequence[dict[str, Any]], spec: MelSpec, what: str) -> tuple[
     frontend = LogMel(spec)
     mels: list[np.ndarray] = []
     bad: list[str] = []
-    for row in tqdm(rows, desc=f"log-mels of {what}", unit="clip", file=sys.stderr, disable=len(rows) < 500, leave=False):
+    quiet = len(rows) < 500
+    for row in tqdm(rows, desc=f"log-mels of {what}", unit="clip", mininterval=1.0, disable=quiet, leave=False):
         try:
             mels.append(frontend(read_audio(row["audio"], spec.sample_rate)).numpy().astype(np.float16))
         except ValueError as error:

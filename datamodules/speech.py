@@ -88,7 +88,7 @@ class SpeechData(DataModule):
         augment: of training clips, None: none.
         speakers: keep only clips of these (as the manifest names them), numbered in this order; None keeps all,
             numbered in the order of their names (numbers by value) in the training manifest.
-        test_kinds: of the test splits, keep only clips whose "kind" is one of these; None, and clips of no kind, are kept.
+        test_kinds: of the test splits, keep only clips whose "kind" is one of these, or that have none; null keeps all.
         max_seconds: longer training clips are left out and counted.
         lowercase: texts in lower case.
     """
@@ -141,7 +141,8 @@ class SpeechData(DataModule):
             assert isinstance(samples, SpeechSet)
             fits = [samples.rows[place].get("kind") in (None, *self.test_kinds) for place in samples.index]
             if not any(fits):
-                raise ValueError(f"{kind}: no clip of the kinds {sorted(self.test_kinds)}; set datamodule.test_kinds=null")
+                wanted = sorted(self.test_kinds)
+                raise ValueError(f"{kind}: no clip of the kinds {wanted}; set datamodule.test_kinds=null")
             samples.index = samples.index[fits]
         return samples
 

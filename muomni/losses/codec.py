@@ -23,7 +23,7 @@ def masked_l2(rebuilt: Tensor, mel: Tensor, keep: Tensor) -> Tensor:
 
 
 def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """Cross-entropies in nats a frame, `codebook_<k>`, and the binary one of the stop, `stop`, times the mean length.
+    """Cross-entropies in nats a frame, `codebook_<k>`, and the binary one of the stop, `stop`, in nats a clip.
 
     codes (B, T, K) the truth; lengths (B) in frames, at least 1. A clip's last frame is the one to stop at.
     """
@@ -33,7 +33,8 @@ def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[
     count = keep.sum().clamp_min(1)
     losses = {}
     for k in range(K):
-        nats = F.cross_entropy(output.logits[:, :, k].flatten(0, 1).float(), codes[..., k].reshape(-1), reduction="none")
+        logits = output.logits[:, :, k].flatten(0, 1).float()
+        nats = F.cross_entropy(logits, codes[..., k].reshape(-1), reduction="none")
         losses[f"codebook_{k}"] = (nats.view(B, T) * keep).sum() / count
     last = (frames == lengths[:, None] - 1).float()
     nats = F.binary_cross_entropy_with_logits(output.stop.float(), last, reduction="none")

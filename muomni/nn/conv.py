@@ -28,7 +28,7 @@ class ConvStem(nn.Module):
     """Stride-2 3x3 convolutions over (time, frequency) with GELU, flattened channel-major and projected.
 
     Args:
-        n_mels: M. channels: C. dim: D of the output. downsample: R, a power of two (4 | 8): one convolution halves once.
+        n_mels: M. channels: C. dim: D of the output. downsample: R, 2, 4 or 8: each convolution halves once.
     """
 
     def __init__(self, *, n_mels: int, channels: int, dim: int, downsample: int) -> None:
@@ -99,7 +99,7 @@ class ConvBlock(Block):
 
 
 class ConvNeXtBlock(nn.Module):
-    """x + mlp(norm(depthwise(x))) (Liu et al. 2022, arXiv:2201.03545, in one dimension as in Vocos, arXiv:2306.00814)."""
+    """x + mlp(norm(depthwise(x))) (Liu et al. 2022, arXiv:2201.03545; over time as in Vocos, arXiv:2306.00814)."""
 
     def __init__(self, dim: int, *, kernel: int, hidden: int, norm: Callable[[], nn.Module]) -> None:
         super().__init__()

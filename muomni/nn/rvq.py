@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 @dataclass(slots=True)
 class QuantizerOutput:
-    """quantized (B, T, D), straight-through; codes (B, T, K) long; commitment: scalar, with the codebook loss if any."""
+    """quantized (B, T, D), straight-through; codes (B, T, K) long; commitment: scalar, with any codebook loss."""
 
     quantized: Tensor
     codes: Tensor
@@ -77,7 +77,7 @@ class ResidualQuantizer(nn.Module):
         return torch.stack(codes, dim=-1).view(*x.shape[:-1], self.num_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """codes (B, T, n) of the first n <= K codebooks -> (B, T, D), their sum. In one call or frame by frame: the same."""
+        """codes (B, T, n) of the first n <= K codebooks -> (B, T, D), their sum; frame by frame gives the same."""
         n = codes.shape[-1]
         if not 1 <= n <= self.num_codebooks:
             raise ValueError(f"codes of {n} codebooks, but the codec has {self.num_codebooks}")
@@ -147,6 +147,7 @@ class ResidualQuantizer(nn.Module):
 
         A batch that is not finite moves nothing (the gradient guard sees it, but averages are no gradients).
         """
+        assert self.decay is not None
         E, D = self.codebook_size, vectors.shape[1]
         count = vectors.new_zeros(E).index_add_(0, index, weight)
         total = vectors.new_zeros(E, D).index_add_(0, index, vectors * weight[:, None])

@@ -66,8 +66,8 @@ class AudioStage(Stage):
         needed = frames_needed(batch.characters, batch.character_lengths)
         self._too_short += int((output.lengths < needed).sum())
         for row in range(min(SHOWN - len(self._heard), len(texts))):
-            shown = {"id": batch.sample_ids[row], "audio": batch.audio[row], "answer": texts[row], "truth": batch.texts[row]}
-            self._shown.append({"split": split, "question": "transcribe", **shown})
+            source = {"split": split, "id": batch.sample_ids[row], "audio": batch.audio[row], "question": "transcribe"}
+            self._shown.append({**source, "answer": texts[row], "truth": batch.texts[row]})
         self._heard += texts
         self._truth += batch.texts
 

@@ -23,7 +23,9 @@ SHOWN = 3  # recordings of a split that `samples` gives
 class Judge(Protocol):
     """A recogniser trained apart (muomni/inference/recognise.py)."""
 
-    def __call__(self, waveforms: list[Tensor]) -> list[str]: ...
+    def __call__(self, waveforms: list[Tensor]) -> list[str]:
+        """Waveforms (N) -> texts."""
+        ...
 
     def read(self, paths: list[str]) -> tuple[list[Tensor], list[str]]:
         """Files -> waveforms and texts."""
@@ -46,7 +48,13 @@ class CodecStage(Stage):
     name = "codec"
 
     def __init__(
-        self, *, model: Codec, judge: Judge | None, vocoder: Callable[[Tensor], Tensor], mel: Mapping[str, Any], **how: Any
+        self,
+        *,
+        model: Codec,
+        judge: Judge | None,
+        vocoder: Callable[[Tensor], Tensor],
+        mel: Mapping[str, Any],
+        **how: Any,
     ) -> None:
         super().__init__(**how)
         self.model, self.judge, self.vocoder, self.mel = model, judge, vocoder, dict(mel)
@@ -93,10 +101,11 @@ class CodecStage(Stage):
         recordings, recorded = self.judge.read(batch.audio)
         heard = self.judge(waveforms)
         for row in range(min(SHOWN - len(self._heard), len(heard))):
-            for kind, waveform, text in (("recorded", recordings[row], recorded[row]), ("codec", waveforms[row], heard[row])):
+            source = {"split": split, "id": batch.sample_ids[row], "question": "transcribe", "truth": batch.texts[row]}
+            versions = {"recorded": (recordings[row], recorded[row]), "codec": (waveforms[row], heard[row])}
+            for kind, (waveform, text) in versions.items():
                 rates = error_rates([text], [batch.texts[row]])
-                shown = {"kind": kind, "answer": text, "truth": batch.texts[row], "waveform": waveform, **rates}
-                self._shown.append({"split": split, "id": batch.sample_ids[row], "question": "transcribe", **shown})
+                self._shown.append({**source, "kind": kind, "answer": text, "waveform": waveform, **rates})
         self._truth += batch.texts
         self._recorded += recorded
         self._heard += heard

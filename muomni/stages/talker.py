@@ -146,15 +146,16 @@ class TalkerStage(Stage):
         """Codes (T', K) -> waveforms (N)."""
         return [self.vocoder(self.codec.decode(row[None])[0]).cpu() for row in rows]
 
-    def _show(self, batch: SpeechBatch, sounds: dict[str, list[Tensor]], heard: dict[str, list[str]], split: str) -> None:
+    def _show(
+        self, batch: SpeechBatch, sounds: dict[str, list[Tensor]], heard: dict[str, list[str]], split: str
+    ) -> None:
         for row in range(min(SHOWN - len(self._truth), len(batch.texts))):
             truth = batch.texts[row]
             for kind in ("recorded", "codec", "spoken"):
                 answer = heard[kind][row]
                 shown = {"kind": kind, "answer": answer, "truth": truth, "waveform": sounds[kind][row]}
-                self._shown.append(
-                    {"split": split, "id": batch.sample_ids[row], "question": truth, **shown, **error_rates([answer], [truth])}
-                )
+                source = {"split": split, "id": batch.sample_ids[row], "question": truth}
+                self._shown.append({**source, **shown, **error_rates([answer], [truth])})
 
     def finish_split(self, split: str) -> dict[str, float]:
         """Error rates, lengths and stops."""

@@ -1,0 +1,182 @@
+"""Audio, codec and Talker stages: they learn, and their metrics say what they should."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from muomni.batch import SpeechBatch
+from muomni.models.audio import Audio
+from muomni.models.codec import Codec
+from muomni.models.talker import Talker
+from muomni.optim.optimizers import adamw
+from muomni.stages.audio import AudioStage
+from muomni.stages.codec import CodecStage
+from muomni.stages.talker import TalkerStage, disturb
+
+MEL = {"sample_rate": 16000, "hop": 160, "bins": 16}
+TEXTS = ["abc", "bca", "cab", "acb"]
+
+
+def batch():
+    """Four clips in which a letter is a tone of 16 frames: character c raises the mel bins 4c.. by 2."""
+    mel = torch.zeros(4, 48, 16)
+    for row, text in enumerate(TEXTS):
+        for place, letter in enumerate(text):
+            low = 4 * (ord(letter) - ord("a"))
+            mel[row, 16 * place : 16 * (place + 1), low : low + 4] = 2.0
+    return SpeechBatch(
+        mel=mel, mel_lengths=torch.full((4,), 48), characters=torch.tensor([[ord(c) - 96 for c in t] for t in TEXTS]),
+        character_lengths=torch.full((4,), 3), speakers=torch.zeros(4, dtype=torch.long), texts=list(TEXTS),
+        audio=list(TEXTS), sample_ids=list(TEXTS),
+    )  # fmt: skip
+
+
+def how(**weights):
+    return {
+        "optimizer": lambda groups: adamw(groups, lr=5e-3, betas=(0.9, 0.98)),
+        "schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+        "weight_decay": 0.0, "loss_weights": weights, "compile_model": False, "mel": MEL,
+    }  # fmt: skip
+
+
+def learn(stage, steps):
+    stage.log = lambda *_, **__: None
+    optimizer = stage.configure_optimizers()["optimizer"]
+    stage.train()
+    for _ in range(steps):
+        total = stage.total_loss(stage.step(batch()))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    stage.eval()
+    return float(total.detach())
+
+
+def score(stage):
+    stage.begin_split("test")
+    stage.test_batch(batch(), "test")
+    return stage.finish_split("test")
+
+
+def read(output):
+    """Greedy CTC over the letters."""
+    texts = []
+    for path in output.logits.argmax(-1).tolist():
+        kept = [c for c, before in zip(path, [0, *path], strict=False) if c != before and c]
+        texts.append("".join(chr(96 + c) for c in kept))
+    return texts
+
+
+class ToneJudge:
+    """Hears the tones of `batch` in a mel that passes for a waveform."""
+
+    def __call__(self, waveforms):
+        return ["".join("abcd"[int(p.view(-1, 4, 4).sum((0, 2)).argmax())] for p in w.split(16)) for w in waveforms]
+
+    def read(self, paths):
+        clips = [batch().mel[TEXTS.index(path)] for path in paths]
+        return clips, self(clips)
+
+
+def build_audio():
+    return Audio(
+        n_mels=16, num_symbols=5, channels=4, downsample=4, dim=32, num_layers=1, num_heads=2, ff_dim=32, conv_kernel=3
+    )
+
+
+def build_codec(**options):
+    shape = {"n_mels": 16, "stride": 8, "dim": 8, "num_codebooks": 2, "codebook_size": 4, "num_layers": 1, "width": 32}
+    shape |= {"kernel": 3, "ff_dim": 32, "decay": 0.8, "dropout": 0.0, "idle": 0.1}
+    return Codec(**(shape | options))
+
+
+def test_audio_learns_and_reports_error_rates():
+    torch.manual_seed(0)
+    stage = AudioStage(model=build_audio(), read=read, **how())
+    before = score(stage)
+    learn(stage, 120)
+    after = score(stage)
+    assert set(after) == {"cer", "wer", "cer_shuffled", "too_short"}
+    assert after["cer"] == 0.0 < before["cer"]
+    assert after["cer_shuffled"] > 50
+    assert [sample["answer"] for sample in stage.samples()] == TEXTS
+    assert stage.export_facts()["mel"] == MEL
+
+
+def test_audio_counts_clips_that_are_too_short():
+    stage = AudioStage(model=build_audio(), read=read, **how())
+    clips = batch()
+    clips.mel_lengths[0] = 4  # one frame for three characters
+    stage.begin_split("test")
+    stage.test_batch(clips, "test")
+    assert stage.finish_split("test")["too_short"] == 25.0
+
+
+def test_codec_learns_and_is_judged():
+    torch.manual_seed(0)
+    stage = CodecStage(model=build_codec(), judge=ToneJudge(), vocoder=lambda mel: mel, **how(commitment=0.25))
+    learn(stage, 150)
+    metrics = score(stage)
+    assert metrics["mel_l1"] < 0.15
+    assert metrics["cer_recorded"] == metrics["cer_resynthesis"] == metrics["cer_gap"] == 0.0
+    assert metrics["cer_shuffled"] > 50
+    assert 0 < metrics["codes_used"] <= metrics["codes_used_mean"] <= 100
+    assert {sample["kind"] for sample in stage.samples()} == {"recorded", "codec"}
+
+
+class Echo:
+    """A voice that says the codes it was given by text."""
+
+    def __init__(self, by_text):
+        self.by_text = by_text
+
+    def say(self, texts, voices):
+        rows = [self.by_text(text) for text in texts]
+        return [row for row, _ in rows], [cut for _, cut in rows]
+
+
+def build_talker_stage(voice, **options):
+    talker = Talker(**({
+        "num_symbols": 99, "num_speakers": 1, "text_layers": 1, "text_kernel": 3, "num_codebooks": 2,
+        "codebook_size": 4, "dim": 32, "num_layers": 1, "num_heads": 2, "ff_dim": 32, "max_frames": 50,
+        "shared_embedding": False,
+    } | options))  # fmt: skip
+    export = SimpleNamespace(parts={"codec": build_codec().eval()}, facts={"mel": MEL}, folder="checkpoints/codec")
+    return TalkerStage(
+        model=talker, codec=export, voice=voice, vocoder=lambda mel: mel, judge=ToneJudge(), disturbance=0.2,
+        seconds_per_character=0.16, **how(codebook_0=2.0),
+    )  # fmt: skip
+
+
+def test_talker_learns_beside_a_frozen_codec():
+    torch.manual_seed(0)
+    stage = build_talker_stage(lambda talker, codec: None)
+    frozen = {name: value.clone() for name, value in stage.codec.state_dict().items()}
+    first = learn(stage, 1)
+    assert learn(stage, 80) < 0.5 * first
+    assert all(torch.equal(frozen[name], value) for name, value in stage.codec.state_dict().items())
+    assert float(stage.model.pace) == pytest.approx(0.16 * 12.5)
+    assert set(stage.export_parts()) == {"talker", "codec"}
+
+
+def test_talker_metrics_tell_cut_and_runaway_speech():
+    codes = torch.zeros(6, 2, dtype=torch.long)
+    said = {"abc": (codes, False), "bca": (codes[:3], False), "cab": (codes.repeat(3, 1), False), "acb": (codes, True)}
+    metrics = score(build_talker_stage(lambda talker, codec: Echo(said.__getitem__)))
+    assert metrics["truncated"] == 25.0
+    assert metrics["runaway"] == 25.0
+    assert metrics["duration_ratio"] == pytest.approx((1 + 0.5 + 3 + 1) / 4)
+    assert metrics["cer_recorded"] == 0.0 < metrics["cer"]
+
+
+def test_talker_refuses_a_codec_that_does_not_fit():
+    with pytest.raises(ValueError, match="the codec has 2 codebooks of 4, the Talker speaks 3 of 4"):
+        build_talker_stage(lambda talker, codec: None, num_codebooks=3)
+
+
+def test_disturbed_frames_change_whole():
+    codes = torch.full((40, 50, 2), 7)
+    changed = (disturb(codes, probability=0.3, size=7) != codes).float()
+    assert torch.equal(changed[..., 0], changed[..., 1])
+    assert 0.25 < changed.mean() < 0.35
