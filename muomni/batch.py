@@ -51,6 +51,10 @@ class ImageTextBatch(_Movable):
     images: Tensor
     ids: Tensor
     lengths: Tensor
+    captions: list[str]
+    paths: list[str]
+    objects: list[list[dict[str, Any]]]
+    """What each picture holds, where the manifest says so: colour, shape, size, cell (0-8); else empty."""
     sample_ids: list[str]
 
 

@@ -1,0 +1,137 @@
+"""Pictures with captions, for contrastive training.
+
+Legend: B batch, T tokens, S image side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.base import DataModule
+from datamodules.manifests import read_manifest
+from datamodules.pictures import PictureStore
+from muomni.batch import ImageTextBatch
+from muomni.frontends.image import ImageSpec
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.special_tokens import PAD
+
+
+@dataclass(slots=True)
+class ImageTextSample:
+    """image (3, S, S) float32; ids (T) of one of its captions."""
+
+    image: Tensor
+    ids: list[int]
+    caption: str
+    path: str
+    objects: list[dict[str, Any]]
+    sample_id: str
+
+
+class Captioned:
+    """Rows of a manifest; training draws one of a picture's captions as a function of (seed, epoch, index), everything
+    else reads the first."""
+
+    def __init__(
+        self, rows: list[dict[str, Any]], *, tokenizer: Tokenizer, image: ImageSpec, memory_mb: int, max_length: int, seed: int
+    ) -> None:
+        self.rows, self.seed = rows, seed
+        self.pictures = PictureStore([row["image"] for row in rows], image, memory_mb=memory_mb)
+        self.ids = [[tokenizer.encode(caption) for caption in row["captions"]] for row in rows]
+        longest = max((len(ids), row["id"]) for row, each in zip(rows, self.ids, strict=True) for ids in each)
+        if longest[0] > max_length:
+            raise ValueError(f"{longest[1]}: a caption of {longest[0]} tokens, at most {max_length} (raise max_length)")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def item(self, index: int, epoch: int) -> ImageTextSample:
+        """Picture `index` with one caption."""
+        row, captions = self.rows[index], self.ids[index]
+        which = 0 if epoch < 0 else int(np.random.default_rng([self.seed, epoch, index]).integers(len(captions)))
+        return ImageTextSample(
+            image=self.pictures[index],
+            ids=captions[which],
+            caption=row["captions"][which],
+            path=row["image"],
+            objects=row.get("objects") or [],
+            sample_id=str(row["id"]),
+        )
+
+    def twins(self) -> list[list[int]]:
+        """Pictures in groups: each with its twin (the row whose id its "twin" names), or alone."""
+        place = {row["id"]: index for index, row in enumerate(self.rows)}
+        groups = []
+        for index, row in enumerate(self.rows):
+            other = place.get(row.get("twin"))
+            if other is None or self.rows[other].get("twin") != row["id"]:
+                groups.append([index])
+            elif index < other:
+                groups.append([index, other])
+        return groups
+
+
+class ImageTextData(DataModule):
+    """Image-caption manifests.
+
+    Args:
+        image: what the encoder sees. tokenizer: path of a SentencePiece model (the Thinker's).
+        max_length: longest caption in tokens. memory_mb: for decoded pictures of a split.
+        probe_pictures: of a test split that reads the training manifest again (to fit the probes), use only so many.
+    """
+
+    def __init__(
+        self, *, image: ImageSpec, tokenizer: str, max_length: int, memory_mb: int, probe_pictures: int, **loaders: Any
+    ) -> None:
+        super().__init__(**loaders)
+        self.image, self.max_length, self.memory_mb = image, max_length, memory_mb
+        self.probe_pictures = probe_pictures
+        self.tokenizer_path = Path(tokenizer)
+        self.tokenizer = Tokenizer.load(self.tokenizer_path)
+
+    def load(self, path: Path, split: str | None, *, train: bool) -> Captioned:
+        """Read a manifest; pictures are decoded when they are drawn."""
+        rows = read_manifest(path, shape="image_text", split=split)
+        if not train and self.train_path is not None and path == Path(self.train_path):
+            rows = rows[: self.probe_pictures]
+        return Captioned(
+            rows,
+            tokenizer=self.tokenizer,
+            image=self.image,
+            memory_mb=self.memory_mb,
+            max_length=self.max_length,
+            seed=self.seed,
+        )
+
+    def groups(self, samples: Captioned) -> list[list[int]]:
+        """A picture and its twin come in the same batch: the hardest negatives."""
+        return samples.twins()
+
+    def facts(self) -> dict[str, Any]:
+        """The frontend's spec, and the tokenizer's file and fingerprint."""
+        return {
+            "image": self.image.facts(),
+            "tokenizer": self.tokenizer_path,
+            "tokenizer_fingerprint": self.tokenizer.fingerprint(),
+        }
+
+    def collate(self, samples: Sequence[ImageTextSample]) -> ImageTextBatch:
+        """Pad captions on the right."""
+        lengths = torch.tensor([len(sample.ids) for sample in samples])
+        ids = torch.full((len(samples), int(lengths.max())), PAD)
+        for row, sample in enumerate(samples):
+            ids[row, : len(sample.ids)] = torch.tensor(sample.ids)
+        return ImageTextBatch(
+            images=torch.stack([sample.image for sample in samples]),
+            ids=ids,
+            lengths=lengths,
+            captions=[sample.caption for sample in samples],
+            paths=[sample.path for sample in samples],
+            objects=[sample.objects for sample in samples],
+            sample_ids=[sample.sample_id for sample in samples],
+        )

@@ -1,0 +1,181 @@
+"""Contrastive pretraining of the picture encoder: picture <-> caption.
+
+Two symmetric InfoNCE losses: of whole pictures and whole captions (Radford et al. 2021, arXiv:2103.00020), and of their
+parts, every word with its best cell (after Yao et al. 2022, arXiv:2111.07783), which teaches what is where.
+
+Legend: B batch, D width of the encoder.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muomni.batch import ImageTextBatch
+from muomni.losses.contrastive import cosine, info_nce, late_interaction
+from muomni.metrics.linear_probe import LinearProbe
+from muomni.metrics.retrieval import recall_at_1
+from muomni.models.outputs import TextTowerOutput
+from muomni.models.projector import ImageHead
+from muomni.models.text_tower import TextTower
+from muomni.models.vision import VisionTransformer
+from muomni.nn.patch import gather_cells
+from muomni.stages.base import Stage
+
+SCORES = ("late", "global")
+PROBED = ("colour", "shape")
+CELLS = 3  # the world's pictures have 3 x 3 places
+SHOWN = 4  # pictures of a split that `samples` gives
+
+
+class VisionStage(Stage):
+    """Symmetric InfoNCE with learned, clamped temperatures.
+
+    Metrics of a split (percent): `r1_image_to_text`, `r1_text_to_image` among `candidates` neighbouring rows (pictures
+    and their twins); where the manifest names the objects, what a linear probe fitted on `probe_split` reads:
+    `probe_colour`, `probe_shape` of an object from the features of its cell, `probe_place` whether a cell is taken.
+
+    Args:
+        model, text_tower, image_head: the parts. score: "late" trains both losses and ranks by the parts' similarity;
+            "global" is plain CLIP.
+        temperature: at the start. min_temperature: the lowest. candidates: of a retrieval.
+        probe_split: name of the test split that the probes are fitted on; it must come first.
+        image, tokenizer, tokenizer_fingerprint: facts of the datamodule.
+    """
+
+    name = "vision"
+
+    def __init__(
+        self,
+        *,
+        model: VisionTransformer,
+        text_tower: TextTower,
+        image_head: ImageHead,
+        score: str,
+        temperature: float,
+        min_temperature: float,
+        candidates: int,
+        probe_split: str,
+        image: Mapping[str, Any],
+        tokenizer: Path,
+        tokenizer_fingerprint: str,
+        **how: Any,
+    ) -> None:
+        super().__init__(**how)
+        if score not in SCORES:
+            raise ValueError(f"score={score!r}; available: {', '.join(SCORES)}")
+        self.model, self.text_tower, self.image_head = model, text_tower, image_head
+        self.score, self.candidates, self.probe_split = score, candidates, probe_split
+        self.log_scales = nn.Parameter(torch.full((len(SCORES),), math.log(1 / temperature)))
+        self.max_log_scale = math.log(1 / min_temperature)
+        self.image, self.tokenizer, self.tokenizer_fingerprint = dict(image), Path(tokenizer), tokenizer_fingerprint
+        self._probes: dict[str, LinearProbe] = {}
+        self._shown: list[dict[str, Any]] = []
+
+    def compiled_modules(self) -> list[nn.Module]:
+        """The encoder; captions differ in length from batch to batch."""
+        return [self.model]
+
+    def step(self, batch: ImageTextBatch) -> dict[str, Tensor]:
+        """`global` and, unless score is "global", `late`."""
+        whole, cells = self.image_head(self.model(batch.images))
+        text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
+        scales = self.log_scales.clamp(max=self.max_log_scale).exp()
+        losses = {"global": info_nce(cosine(whole, text.pooled), scales[0])}
+        if self.score == "late":
+            losses["late"] = info_nce(late_interaction(cells, text.tokens, text.keep), scales[1])
+        return losses
+
+    # --- measuring -----------------------------------------------------------------------------------------------
+
+    def begin_split(self, split: str) -> None:
+        """Nothing gathered yet."""
+        self._objects: dict[str, tuple[list[Tensor], list[str]]] = {key: ([], []) for key in (*PROBED, "place")}
+        self._r1: list[tuple[float, float]] = []
+        self._shown = [sample for sample in self._shown if sample["split"] != split]
+
+    @torch.no_grad()
+    def test_batch(self, batch: ImageTextBatch, split: str) -> None:
+        """Rank the batch's pictures and captions in groups of `candidates` (the batch size is a multiple of it);
+        gather the probes' features."""
+        features = self.model(batch.images)
+        whole, cells = self.image_head(features)
+        if split != self.probe_split:
+            text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
+            for start in range(0, len(batch.captions), self.candidates):
+                group = slice(start, start + self.candidates)
+                if self.score == "late":
+                    similarity = late_interaction(cells[group], text.tokens[group], text.keep[group])
+                else:
+                    similarity = cosine(whole[group], text.pooled[group])
+                self._r1 += [recall_at_1(similarity)] * similarity.shape[0]
+                self._show(batch, similarity, start, split)
+        if self.model.side % CELLS == 0 and any(batch.objects):
+            self._gather(gather_cells(features.grid, CELLS).flatten(2), batch.objects)
+
+    def _gather(self, cells: Tensor, objects: list[list[dict[str, Any]]]) -> None:
+        """Features and labels of the probes: cells (B, 9, D)."""
+        for row, each in enumerate(objects):
+            for thing in each:
+                for key in PROBED:
+                    if thing.get(key) is not None:
+                        self._objects[key][0].append(cells[row, thing["cell"]])
+                        self._objects[key][1].append(thing[key])
+            taken = {thing["cell"] for thing in each}
+            for cell in range(CELLS * CELLS):
+                self._objects["place"][0].append(cells[row, cell])
+                self._objects["place"][1].append("taken" if cell in taken else "free")
+
+    def _show(self, batch: ImageTextBatch, similarity: Tensor, start: int, split: str) -> None:
+        if sum(sample["split"] == split for sample in self._shown):
+            return
+        best = similarity.argmax(dim=1).tolist()
+        for row in range(min(SHOWN, similarity.shape[0])):
+            self._shown.append(
+                {
+                    "split": split,
+                    "id": batch.sample_ids[start + row],
+                    "question": "which caption?",
+                    "image": batch.paths[start + row],
+                    "answer": batch.captions[start + best[row]],
+                    "truth": batch.captions[start + row],
+                }
+            )
+
+    def finish_split(self, split: str) -> dict[str, float]:
+        """Recalls and probes; the split that the probes are fitted on has no metrics."""
+        if split == self.probe_split:
+            for key, (features, labels) in self._objects.items():
+                if labels:
+                    self._probes[key] = LinearProbe(torch.stack(features), labels, ridge=10.0)
+            return {}
+        metrics = {
+            "r1_image_to_text": sum(pair[0] for pair in self._r1) / len(self._r1),
+            "r1_text_to_image": sum(pair[1] for pair in self._r1) / len(self._r1),
+        }
+        for key, probe in self._probes.items():
+            features, labels = self._objects[key]
+            if labels:
+                metrics[f"probe_{key}"] = probe.accuracy(torch.stack(features), labels)
+        return metrics
+
+    def samples(self) -> list[dict[str, Any]]:
+        """A few pictures with the caption that the model chose."""
+        return self._shown
+
+    # --- handing over --------------------------------------------------------------------------------------------
+
+    def export_parts(self) -> dict[str, nn.Module]:
+        """The encoder; the text side too, for retrieval."""
+        return {"vision": self.model, "text_tower": self.text_tower, "image_head": self.image_head}
+
+    def export_facts(self) -> dict[str, Any]:
+        """The pictures' frontend and the tokenizer."""
+        return {"stage": self.name, "image": self.image, "tokenizer": self.tokenizer_fingerprint}
+
+    def export_files(self) -> dict[str, Path]:
+        """The captions' tokenizer."""
+        return {"tokenizer.model": self.tokenizer}
