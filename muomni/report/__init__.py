@@ -1,0 +1,1 @@
+"""The report card: what the newest finished runs measured, beside the goals."""

@@ -1,0 +1,44 @@
+"""python -m muomni.report budget=demo out=reports/demo     the report card of the newest finished runs.
+
+root=.          where runs/ lies, as paths.root of the training
+page=FILE       the Markdown file, default OUT/report.md
+data=world      kind of data that the runs were trained on
+"""
+
+import sys
+from pathlib import Path
+
+from muomni.report.page import write_report
+
+DEFAULTS = {"budget": "demo", "out": "", "root": ".", "page": "", "data": "world"}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the report and say on standard error what it found. Missed goals are no failure; no run at all is one."""
+    options = dict(DEFAULTS)
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key not in options or not equals:
+            print(f"error: unknown option {argument!r}; available: {', '.join(options)}\n\n{__doc__}", file=sys.stderr)
+            return 2
+        options[key] = value
+    out = Path(options["out"] or f"reports/{options['budget']}")
+    page = Path(options["page"] or out / "report.md")
+    runs = Path(options["root"]) / "runs"
+    given = [f"{key}={value}" for key, value in options.items() if value and key != "root" and value != DEFAULTS[key]]
+    command = " ".join(["python -m muomni.report", *given])
+    try:
+        result = write_report(
+            runs=runs, out=out, page=page, budget=options["budget"], data=options["data"], command=command
+        )
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{page}: {result['reached']} of {result['asked']} goals reached", file=sys.stderr)
+    if result["missing"]:
+        print(f"missing, no finished run: {', '.join(result['missing'])}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,91 @@
+"""Finds the newest finished run of each stage and reads what it left behind."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+#: In the order in which they are trained.
+STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
+
+Row = dict[str, Any]
+Curve = tuple[list[int], list[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRun:
+    """A finished run.
+
+    metrics: "<stage>/<split>/<metric>" -> number. curves: column of metrics.csv -> (steps, values).
+    samples: rows of samples.jsonl, media in `folder`/samples. journal: run.json, empty where there is none.
+    """
+
+    stage: str
+    folder: Path
+    config: Row
+    metrics: dict[str, float]
+    curves: dict[str, Curve]
+    samples: list[Row]
+    journal: Row
+
+
+def newest_run(runs: Path, stage: str, *, budget: str, data: str) -> StageRun | None:
+    """The newest run that trained `stage` with this budget on this kind of data and ended; None where there is none."""
+    found = sorted((runs / stage).glob("**/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found:
+        config = read_config(path.parent)
+        kinds = (config.get("task"), config.get("budget", {}).get("name"), config.get("data", {}).get("kind"))
+        if kinds == ("fit", budget, data):
+            return read_run(path.parent, stage, config)
+    return None
+
+
+def read_config(folder: Path) -> Row:
+    """The composed configuration that Hydra kept, interpolations unresolved; empty where there is none."""
+    path = folder / ".hydra" / "config.yaml"
+    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+
+
+def read_run(folder: Path, stage: str, config: Row) -> StageRun:
+    """Read a run folder. Raises ValueError naming a file that is damaged."""
+    samples = folder / "samples" / "samples.jsonl"
+    journal = folder / "run.json"
+    return StageRun(
+        stage=stage,
+        folder=folder,
+        config=config,
+        metrics=_json(folder / "metrics.json"),
+        curves=read_curves(folder / "metrics.csv"),
+        samples=[json.loads(line) for line in samples.read_text().splitlines()] if samples.is_file() else [],
+        journal=_json(journal) if journal.is_file() else {},
+    )
+
+
+def _json(path: Path) -> Row:
+    try:
+        document = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    return document
+
+
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Columns of a metrics.csv as curves over the step; cells that are empty are left out."""
+    curves: dict[str, Curve] = {}
+    if not path.is_file():
+        return curves
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if not row.get("step"):
+                continue
+            for name, value in row.items():
+                if value and name not in ("step", "epoch"):
+                    steps, values = curves.setdefault(name, ([], []))
+                    steps.append(int(float(row["step"])))
+                    values.append(float(value))
+    return curves

@@ -1,0 +1,61 @@
+"""The goals of goals.yaml, and how far a set of metrics is from them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+#: How several metrics become the one value that a goal is about; "worst" depends on which way is better.
+TAKE: dict[str, Callable[[Sequence[float], bool], float]] = {
+    "itself": lambda values, lower: values[0],
+    "worst": lambda values, lower: max(values) if lower else min(values),
+    "sum": lambda values, lower: sum(values),
+    "difference": lambda values, lower: values[0] - values[1],
+}
+COLUMNS = ("demo", "full")
+GOALS = Path(__file__).with_name("goals.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What `take` makes of `metrics` shall be at least (lower: at most) `targets[budget]`."""
+
+    stage: str
+    what: str
+    metrics: tuple[str, ...]
+    take: str
+    lower: bool
+    targets: Mapping[str, float]
+
+    def value(self, metrics: Mapping[str, float]) -> float | None:
+        """The measured value; None where a metric is missing."""
+        if any(name not in metrics for name in self.metrics):
+            return None
+        return TAKE[self.take]([metrics[name] for name in self.metrics], self.lower)
+
+    def shortfall(self, value: float, column: str) -> float:
+        """How much is missing to the target, in the metric's unit; 0 where it is reached."""
+        target = self.targets[column]
+        return max(0.0, value - target if self.lower else target - value)
+
+
+def read_goals(path: Path = GOALS) -> list[Goal]:
+    """All goals. Raises ValueError naming the goal that makes no sense."""
+    goals = []
+    for entry in yaml.safe_load(path.read_text()):
+        take = entry.get("take", "itself")
+        targets = {column: float(entry[column]) for column in COLUMNS if column in entry}
+        if take not in TAKE or entry["better"] not in ("lower", "higher") or not targets:
+            raise ValueError(f"{path}: goal {entry['what']!r}: take, better, or {' and '.join(COLUMNS)} make no sense")
+        goals.append(
+            Goal(
+                stage=entry["stage"],
+                what=entry["what"],
+                metrics=tuple(entry["metrics"]),
+                take=take,
+                lower=entry["better"] == "lower",
+                targets=targets,
+            )
+        )
+    return goals

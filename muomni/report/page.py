@@ -1,0 +1,122 @@
+"""Composes the report: report.md, metrics.json, curves, pictures and sounds."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from muomni.report.collect import STAGES, Row, StageRun, newest_run
+from muomni.report.curves import draw_curves
+from muomni.report.goals import COLUMNS, read_goals
+from muomni.report.tables import goals_table, metrics_table, questions_table, sounds_table, times_table
+from muomni.runs import write_atomically
+
+#: Most rows of samples of a stage that are shown.
+SHOWN_QUESTIONS = 24
+SHOWN_SENTENCES = 6
+VERSIONS = ("recorded", "codec", "spoken")
+
+
+def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, command: str) -> dict[str, Any]:
+    """Write the report of the newest finished runs.
+
+    out: folder of metrics.json and media; those of an earlier report go. page: the Markdown file, with links into `out`.
+    Gives {"reached", "asked", "missing": stages without a finished run}. Raises FileNotFoundError when there is no run.
+    """
+    found = {stage: newest_run(runs, stage, budget=budget, data=data) for stage in STAGES}
+    have = [run for run in found.values() if run is not None]
+    missing = [stage for stage, run in found.items() if run is None]
+    if not have:
+        raise FileNotFoundError(f"no finished run with budget={budget} on data={data} under {runs}; see budget=, root=")
+    metrics = {name: value for run in have for name, value in run.metrics.items()}
+    shutil.rmtree(out / "samples", ignore_errors=True)
+    for stage in STAGES:
+        (out / f"{stage}.png").unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    column = budget if budget in COLUMNS else COLUMNS[0]
+    goals, reached, asked = goals_table(read_goals(), metrics, column)
+    parts = [
+        _head(have, missing, budget=budget, data=data, command=command),
+        f"## Goals\n\n{reached} of {asked} goals reached (column `{column}`).\n\n{goals}",
+    ]
+    parts += [_stage(run, out, page.parent) for run in have]
+    parts.append(f"## Times\n\n{_machine(have)}\n\n{times_table(have)}")
+    write_atomically(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
+    write_atomically(page, "\n".join(parts))
+    return {"reached": reached, "asked": asked, "missing": missing}
+
+
+def _head(have: Sequence[StageRun], missing: Sequence[str], *, budget: str, data: str, command: str) -> str:
+    lines = [
+        f"# Report card: budget={budget}\n",
+        "What the newest finished run of each stage measured on held-out splits. Every name is explained in "
+        "docs/metrics.md. Rates are in percent; a metric stands beside the same number where the model could not know: "
+        "`majority` always gives the commonest answer, `blind` gets no picture or sound, `shuffled` another item's.\n",
+        f"Made by `{command}`, after:\n",
+    ]
+    for run in have:
+        size, seed, config = run.config.get("size"), run.config.get("seed"), run.config.get("data", {})
+        world = f", world preset {config.get('preset')} seed {config.get('seed')}" if data == "world" else ""
+        started = run.journal.get("started", run.folder.name)
+        lines.append(f"- {run.stage}: size={size} seed={seed}{world}, run of {started}")
+    if missing:
+        lines.append(f"\n**Missing: {', '.join(missing)}** - no finished run with budget={budget} on data={data}.")
+    return "\n".join(lines) + "\n"
+
+
+def _machine(have: Sequence[StageRun]) -> str:
+    """The machines that the runs say they had."""
+    machines = {json.dumps(run.journal["machine"], sort_keys=True) for run in have if "machine" in run.journal}
+    described = []
+    for text in sorted(machines):
+        machine: Row = json.loads(text)
+        described.append(
+            f"{machine['processor']}, {machine['cores']} cores ({machine['threads']} threads used), "
+            f"{machine['memory_gib']} GiB, GPU {machine['gpu']}; Python {machine['python']}, torch {machine['torch']}"
+        )
+    return "; ".join(described) or "The runs left no note of their machine."
+
+
+def _stage(run: StageRun, out: Path, base: Path) -> str:
+    """A stage's section: metrics, curves, samples."""
+    parts = [f"## {run.stage}\n", metrics_table(run.metrics, run.stage)]
+    curves = out / f"{run.stage}.png"
+    if draw_curves(run, curves):
+        parts.append(f"![loss of {run.stage}]({_link(curves, base)})\n")
+    questions = choose(run.samples, kinds=False, limit=SHOWN_QUESTIONS)
+    if questions:
+        parts.append(f"### Samples\n\n{questions_table(questions, _copy(run, questions, out, base))}")
+    sounds = choose(run.samples, kinds=True, limit=SHOWN_SENTENCES * len(VERSIONS))
+    if sounds:
+        parts.append(f"### Sounds\n\n{sounds_table(sounds, _copy(run, sounds, out, base))}")
+    return "\n".join(parts)
+
+
+def choose(samples: Sequence[Row], *, kinds: bool, limit: int) -> list[Row]:
+    """Samples that are versions of a sentence (`kinds`) or the others, at most `limit`, an even share of each split."""
+    chosen = [sample for sample in samples if (sample.get("kind") in VERSIONS) == kinds]
+    splits = list(dict.fromkeys(sample["split"] for sample in chosen))
+    if not splits:
+        return []
+    share = max(1, limit // len(splits))
+    return [sample for split in splits for sample in [s for s in chosen if s["split"] == split][:share]]
+
+
+def _copy(run: StageRun, samples: Sequence[Row], out: Path, base: Path) -> dict[str, str]:
+    """Copy the media of samples into the report; name in the run -> link from the page."""
+    links = {}
+    for sample in samples:
+        for key in ("image", "audio"):
+            if key in sample:
+                target = out / "samples" / f"{run.stage}-{sample[key]}"
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(run.folder / "samples" / sample[key], target)
+                links[sample[key]] = _link(target, base)
+    return links
+
+
+def _link(path: Path, base: Path) -> str:
+    return Path(os.path.relpath(path, base)).as_posix()

@@ -1,0 +1,125 @@
+"""Markdown tables of metrics, goals, run times and samples."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from muomni.report.collect import Row, StageRun
+from muomni.report.goals import Goal
+
+#: What stands beside a metric as `<metric>_<suffix>`: the same on inputs that cannot help, or at another time.
+BESIDE = ("majority", "blind", "shuffled", "typed", "before")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; the first column is left-aligned text."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines) + "\n"
+
+
+def cell(value: Any) -> str:
+    """A value inside a table: nothing in it may end the cell or the row."""
+    if value is None:
+        return ""
+    text = number(value) if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def number(value: float) -> str:
+    """Two decimals, more for small ones, none for whole ones."""
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
+
+
+def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
+    """A stage's metrics by split, each beside what it has for comparison."""
+    prefix = f"{stage}/"
+    names = [name for name in sorted(metrics) if name.startswith(prefix)]
+    beside = {name: f"{name}_{suffix}" for name in names for suffix in BESIDE if f"{name}_{suffix}" in metrics}
+    comparisons = {f"{name}_{suffix}" for name in beside for suffix in BESIDE}
+    used = [suffix for suffix in BESIDE if any(f"{name}_{suffix}" in metrics for name in beside)]
+    rows = []
+    for name in names:
+        if name not in comparisons:
+            _, split, metric = name.split("/", 2)
+            rows.append([split, metric, metrics[name], *(metrics.get(f"{name}_{suffix}") for suffix in used)])
+    return table(["split", "metric", "value", *used], rows)
+
+
+def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str) -> tuple[str, int, int]:
+    """The goals beside what was measured; how many of how many were reached."""
+    rows, reached = [], 0
+    other = next(name for name in ("full", "demo") if name != column)
+    for goal in goals:
+        sign = "<=" if goal.lower else ">="
+        asked = [f"{sign} {number(goal.targets[c])}" if c in goal.targets else "-" for c in (column, other)]
+        value = goal.value(metrics)
+        if value is None:
+            verdict = "**not measured**"
+        elif column not in goal.targets:
+            verdict = "no goal"
+        else:
+            missing = goal.shortfall(value, column)
+            verdict = f"**missed by {number(missing)}**" if missing else "reached"
+            reached += not missing
+        rows.append([goal.stage, goal.what, value, *asked, verdict])
+    asked_of = sum(column in goal.targets for goal in goals)
+    header = ["stage", "goal", "measured", f"asked ({column})", f"asked ({other})", "verdict"]
+    return table(header, rows), reached, asked_of
+
+
+def times_table(runs: Sequence[StageRun]) -> str:
+    """Run times, steps and sizes."""
+    rows: list[list[Any]] = []
+    total = 0.0
+    for run in runs:
+        seconds = run.journal.get("seconds", {})
+        total += sum(seconds.values())
+        counts = [run.journal.get(key) for key in ("steps", "parameters", "parameters_trained")]
+        rows.append([run.stage, *counts, seconds.get("fit"), seconds.get("test"), run.journal.get("precision")])
+    rows.append(["all", None, None, None, None, None, None])
+    rows[-1][4] = f"{total / 60:.1f} minutes with tests"
+    return table(["stage", "steps", "parameters", "trained", "fit, s", "test, s", "precision"], rows)
+
+
+def questions_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
+    """Samples with question, answer and truth; pictures are shown, sounds are linked.
+
+    links: name of a media file in the run's samples -> link from the page.
+    """
+    rows = []
+    for sample in samples:
+        media = ""
+        if "image" in sample:
+            media = f"![{sample['id']}]({links[sample['image']]})"
+        elif "audio" in sample:
+            media = f"[sound]({links[sample['audio']]})"
+        question = sample.get("question", sample.get("text", ""))
+        answer, truth = str(sample.get("answer", "")), str(sample.get("truth", ""))
+        right = "yes" if answer.strip() == truth.strip() else "no"
+        rows.append([sample["split"], media, question, answer, truth, right if truth else ""])
+    return table(["split", "input", "question", "answer", "truth", "same"], rows)
+
+
+def sounds_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
+    """The versions of the same sentences side by side, each with what the judge heard and its error rates."""
+    kinds = [kind for kind in ("recorded", "codec", "spoken") if any(s.get("kind") == kind for s in samples)]
+    sentences: dict[tuple[str, str], dict[str, Row]] = {}
+    for sample in samples:
+        if sample.get("kind") in kinds and "audio" in sample:
+            sentences.setdefault((sample["split"], sample["id"]), {})[sample["kind"]] = sample
+    rows = []
+    for versions in sentences.values():
+        first = next(iter(versions.values()))
+        cells = [first.get("truth", first.get("text", ""))]
+        for kind in kinds:
+            version = versions.get(kind)
+            cells.append("" if version is None else _version(version, links))
+        rows.append(cells)
+    return table(["sentence", *kinds], rows)
+
+
+def _version(sample: Row, links: Mapping[str, str]) -> str:
+    rates = [f"{name.upper()} {number(sample[name])} %" for name in ("cer", "wer") if name in sample]
+    heard = f'heard "{sample["answer"]}"' if "answer" in sample else ""
+    return ", ".join(part for part in (f"[wav]({links[sample['audio']]})", heard, *rates) if part)
