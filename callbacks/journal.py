@@ -52,7 +52,7 @@ class Journal(Callback):
         if not trainer.is_global_zero:
             return
         document = {
-            "stage": pl_module.name,
+            "stage": str(pl_module.name),
             "command": " ".join(["python", *sys.argv]),
             "started": self._started,
             "seconds": {task: round(value, 1) for task, value in self.seconds.items()},

@@ -48,7 +48,8 @@ class Samples(Callback):
         """Write and show; on the first process only."""
         if not trainer.is_global_zero:
             return
-        samples = pl_module.samples()
+        stage: Any = pl_module
+        samples = stage.samples()
         if not samples:
             return
         if len(samples) > self.limit:
@@ -58,7 +59,7 @@ class Samples(Callback):
         for logger in trainer.loggers:
             show = SHOW.get(type(logger))
             if show is not None:
-                show(logger, pl_module.name, folder, rows, trainer.global_step)
+                show(logger, stage.name, folder, rows, trainer.global_step)
 
 
 def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -22,7 +22,7 @@ VERSIONS = ("recorded", "codec", "spoken")
 def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, command: str) -> dict[str, Any]:
     """Write the report of the newest finished runs.
 
-    out: folder of metrics.json and media; those of an earlier report go. page: the Markdown file, with links into `out`.
+    out: folder of metrics.json and media; those of an earlier go. page: the Markdown file, with links into `out`.
     Gives {"reached", "asked", "missing": stages without a finished run}. Raises FileNotFoundError when there is no run.
     """
     found = {stage: newest_run(runs, stage, budget=budget, data=data) for stage in STAGES}

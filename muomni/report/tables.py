@@ -54,10 +54,10 @@ def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str
         sign = "<=" if goal.lower else ">="
         asked = [f"{sign} {number(goal.targets[c])}" if c in goal.targets else "-" for c in (column, other)]
         value = goal.value(metrics)
-        if value is None:
-            verdict = "**not measured**"
-        elif column not in goal.targets:
+        if column not in goal.targets:
             verdict = "no goal"
+        elif value is None:
+            verdict = "**not measured**"
         else:
             missing = goal.shortfall(value, column)
             verdict = f"**missed by {number(missing)}**" if missing else "reached"
