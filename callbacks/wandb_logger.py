@@ -1,0 +1,19 @@
+"""Weights & Biases, offline where nobody is logged in."""
+
+import logging
+import os
+from typing import Any
+
+import wandb
+from lightning.pytorch.loggers import WandbLogger
+
+log = logging.getLogger(__name__)
+
+
+def wandb_logger(**options: Any) -> WandbLogger:
+    """Lightning's WandbLogger; without a login (and without WANDB_MODE) the run is kept offline, and that is said."""
+    offline = os.environ.get("WANDB_MODE") == "offline"
+    if "WANDB_MODE" not in os.environ and not wandb.login(prompt=False):
+        log.info("W&B: nobody is logged in, the run stays in %s/wandb; `wandb sync` sends it", options.get("save_dir"))
+        offline = True
+    return WandbLogger(offline=offline, **options)
