@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,18 @@ def _key(rows: Sequence[dict[str, Any]], spec: MelSpec) -> str:
 
 def _compute(rows: Sequence[dict[str, Any]], spec: MelSpec, what: str) -> tuple[np.ndarray, np.ndarray]:
     frontend = LogMel(spec)
-    mels: list[np.ndarray] = []
-    bad: list[str] = []
-    quiet = len(rows) < 500
-    for row in tqdm(rows, desc=f"log-mels of {what}", unit="clip", mininterval=1.0, disable=quiet, leave=False):
+
+    def compute(row: dict[str, Any]) -> tuple[np.ndarray, str | None]:
         try:
-            mels.append(frontend(read_audio(row["audio"], spec.sample_rate)).numpy().astype(np.float16))
+            return frontend(read_audio(row["audio"], spec.sample_rate)).numpy().astype(np.float16), None
         except ValueError as error:
-            bad.append(f"{row['id']}: {error}")
-            mels.append(np.empty((0, spec.bins), dtype=np.float16))
-    report_bad(bad, total=len(rows), what=what)
-    return np.concatenate(mels), np.cumsum([len(mel) for mel in mels])
+            return np.empty((0, spec.bins), dtype=np.float16), f"{row['id']}: {error}"
+
+    bar = {"desc": f"log-mels of {what}", "unit": "clip", "mininterval": 1.0, "disable": len(rows) < 500, "leave": False}
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:  # decoding and FFT leave the lock
+        done = list(tqdm(pool.map(compute, rows), total=len(rows), **bar))
+    report_bad([error for _, error in done if error is not None], total=len(rows), what=what)
+    return np.concatenate([mel for mel, _ in done]), np.cumsum([len(mel) for mel, _ in done])
 
 
 def _write(folder: Path, frames: np.ndarray, ends: np.ndarray) -> None:
