@@ -1,21 +1,27 @@
 """Weights & Biases, offline where nobody is logged in."""
 
 import logging
+import netrc
 import os
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
-import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger(__name__)
 
 
 def logged_in() -> bool:
-    """Whether W&B finds an API key, without asking for one."""
-    try:
-        return bool(wandb.login(prompt=False))
-    except wandb.errors.UsageError:
-        return False
+    """Whether W&B has an API key: in the environment or in the netrc file, where `wandb login` puts it.
+
+    wandb.login(prompt=False) would tell too, but leaves the process online for good.
+    """
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    file = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    return file.is_file() and netrc.netrc(str(file)).authenticators(host) is not None
 
 
 def wandb_logger(**options: Any) -> WandbLogger:
