@@ -76,7 +76,7 @@ def missing_parts(root: Path, parts: Sequence[str]) -> list[str]:
 
 
 def read_fingerprint(root: Path) -> dict[str, Any]:
-    """fingerprint.json of a world, {"version", "spec", "parts": {part: {file or folder: sha256}}}; no parts without it."""
+    """fingerprint.json of a world, {"version", "spec", "parts": {part: {file or folder: sha256}}}."""
     path = root / "fingerprint.json"
     if not path.is_file():
         return {"parts": {}}

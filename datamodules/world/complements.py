@@ -24,6 +24,7 @@ from datamodules.world.scene import (
     draw_twins,
     scene_split,
     swap_places,
+    twin_count,
 )
 from datamodules.world.spec import WorldSpec
 
@@ -76,7 +77,7 @@ class Complements:
         """The same question about twins by exchanged colours."""
         by_place = kind in ("colour", "shape") and choices.rng.random() < PLACE_SHARE
         while True:
-            first, second = draw_twins(choices, self.pairs, count=choices.pick(range(2, MOST_OBJECTS + 1)))
+            first, second = draw_twins(choices, self.pairs, count=twin_count(choices))
             if not self._held(first):
                 continue
             if kind in ("where", "relation") or (kind == "shape" and by_place):  # colours alone would not change these
@@ -89,7 +90,7 @@ class Complements:
     def _moved(self, choices: Choices, kind: str) -> tuple[Asked, Asked]:
         """The same question about two held-out things before and after they exchange their places."""
         while True:
-            count = choices.pick(range(2, MOST_OBJECTS + 1))
+            count = twin_count(choices)
             first, positions = draw_held_out(choices, self.pairs, count=count, held_out=2)
             if not self._held(first):
                 continue
@@ -117,7 +118,11 @@ class Complements:
                 continue
             if positions is None or positions.issuperset(question.asked):
                 found.append((Asked(first, question), Asked(second, other)))
-        return choices.pick(found) if found else None
+        references = sorted({asked.question.reference for asked, _ in found})
+        if not references:
+            return None
+        reference = choices.pick(references)
+        return choices.pick([both for both in found if both[0].question.reference == reference])
 
     def _kept(self, choices: Choices, asked: tuple[Asked, Asked]) -> bool:
         """Whether to keep a pair, by the balance of its answers."""
@@ -140,8 +145,8 @@ class Complements:
                 return Asked(scene, choices.pick(named))
 
     def _counts(self, choices: Choices, *, held_out: bool) -> tuple[Asked, Asked]:
-        """The same count asked of two scenes: of all objects, of a shape or of a colour; answers uniform in 1..4."""
-        subject = choices.pick(("all", "all", "shape", "colour"))
+        """The same count asked of two scenes: of all objects, of a shape or of a colour; uniform."""
+        subject = choices.weighted(("all", "shape", "colour"), (0.7, 0.15, 0.15))
         value = choices.pick(range(len(SHAPES) if subject == "shape" else len(COLOURS)))
         first, second = choices.rng.sample(range(1, MOST_OBJECTS + 1), 2)
         if held_out and subject == "colour":  # a colour that a held-out pair has
@@ -165,7 +170,7 @@ class Complements:
         return by_colour == (subject == "colour") and (thing.colour if by_colour else thing.shape) == value
 
     def _counted(self, choices: Choices, subject: str, value: int, number: int, held_out: bool) -> Scene:
-        """A scene with exactly `number` things of a shape or colour; with `held_out`, one of the counted is held out."""
+        """A scene with exactly `number` things of a shape or colour; with `held_out` one of them is held out."""
         total = number if subject == "all" else choices.pick(range(number, MOST_OBJECTS + 1))
         things = list(draw_scene(choices, self.pairs, count=total))
         counted = choices.rng.sample(range(total), number)

@@ -25,9 +25,9 @@ _STAR = [
     (radius * math.sin(math.pi * corner / 5), 0.08 - radius * math.cos(math.pi * corner / 5))
     for corner, radius in enumerate((1.08, 0.42) * 5)
 ]
-_CROSS = [(-0.33, -1), (0.33, -1), (0.33, -0.33), (1, -0.33), (1, 0.33), (0.33, 0.33), (0.33, 1), (-0.33, 1),
+_CROSS = [(-0.33, -1.0), (0.33, -1), (0.33, -0.33), (1, -0.33), (1, 0.33), (0.33, 0.33), (0.33, 1), (-0.33, 1),
           (-0.33, 0.33), (-1, 0.33), (-1, -0.33), (-0.33, -0.33)]  # fmt: skip
-_TRIANGLE = [(0, -1), (1, 0.95), (-1, 0.95)]
+_TRIANGLE = [(0.0, -1.0), (1.0, 0.95), (-1.0, 0.95)]
 _POLYGONS: dict[str, list[tuple[float, float]]] = {"triangle": _TRIANGLE, "star": _STAR, "cross": _CROSS}
 
 

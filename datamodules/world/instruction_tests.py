@@ -5,6 +5,7 @@ pairs; test_count: five objects; test_para: phrases that training lacks; test_vo
 repeat typed ones (meta.typed names the row), so that the two scores compare.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 from datamodules.world import prompts
@@ -12,7 +13,7 @@ from datamodules.world.arithmetic import expression, value_text
 from datamodules.world.captions import describe, object_records
 from datamodules.world.complements import Asked, Complements
 from datamodules.world.draw import draw_picture
-from datamodules.world.instructions import Instructions, Row, audio, heard, image, item, text
+from datamodules.world.instructions import VOICES_A_QUESTION, Instructions, Row, audio, heard, image, item, text
 from datamodules.world.pictures import picture_path
 from datamodules.world.questions import HELD_OUT_PHRASES, PHRASES, TYPES
 from datamodules.world.rng import Choices, content_split, item_rng
@@ -61,7 +62,7 @@ class InstructionTests(Instructions):
             for index in range(start, stop):
                 asked = self.complements.pair("test_iid", kind, index // 2)[0][index % 2]
                 words = asked.question.text(PHRASES[kind][0])
-                recording = self.ask_aloud(words, speakers, split)
+                recording = self.ask_aloud(words, speakers, split, VOICES_A_QUESTION)
                 parts = [image(f"images/test_iid/{kind}/{index:05d}.png"), audio(recording)]
                 meta = {"question": kind, "reference": asked.question.reference, "spoken": normalise(words),
                         "typed": f"image_qa-test_iid-{kind}-{index}"}  # fmt: skip
@@ -142,9 +143,14 @@ class InstructionTests(Instructions):
         return rows
 
 
+@lru_cache(maxsize=1)
+def _world(spec: WorldSpec, folder: Path) -> InstructionTests:
+    return InstructionTests(spec, folder)
+
+
 def write_instruction_tests(spec: WorldSpec, folder: Path, split: str, task: str, start: int, stop: int) -> list[Row]:
     """The items start..stop of a task of a test split, with the pictures and recordings that they need."""
-    world = InstructionTests(spec, folder)
+    world = _world(spec, folder)
     writers = {"image_qa": world.image_questions, "spoken_image_qa": world.spoken_questions, "text_qa": world.texts_of,
                "caption": world.captions_of, "asr": world.transcripts, "audio_qa": world.hearing,
                "tts": world.speaking}  # fmt: skip

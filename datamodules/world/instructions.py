@@ -8,7 +8,7 @@ instructions.
 
 import os
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from datamodules.world.text import SUM_PHRASES, TextWorld
 
 Row = dict[str, Any]
 Part = dict[str, str]
+VOICES_A_QUESTION = 3  # in training; a test takes another of the seen voices
 
 
 def text(words: str) -> Part:
@@ -112,9 +113,11 @@ class Instructions:
         return index % count, index // count
 
     def draw_question(self, choices: Choices, scene: Scene, shares: dict[str, float]) -> Question:
-        """A balanced question about a scene, its type by `shares` among those that the scene answers."""
-        shares = {kind: share for kind, share in shares.items() if candidates(scene, kind)}
-        return draw_question(choices, scene, choices.weighted(tuple(shares), tuple(shares.values())), self.shares)
+        """A balanced question about a scene, its type by `shares`; of shape or place where it answers none such."""
+        kind = choices.weighted(tuple(shares), tuple(shares.values()))
+        if not candidates(scene, kind):  # not any type: else scenes without relations would be counted more often
+            kind = choices.pick([other for other in ("shape", "where") if candidates(scene, other)])
+        return draw_question(choices, scene, kind, self.shares)
 
     def image_qa(self, split: str, index: int) -> Row:
         """A question about a picture."""
@@ -196,16 +199,17 @@ class Instructions:
             words = question.text(PHRASES[question.type][0])
             if content_split(self.spec.seed, "speech", normalise(words)) == "train":
                 break
-        path = self.ask_aloud(words, seen_speakers(self.spec), "train")
+        path = self.ask_aloud(words, seen_speakers(self.spec), "train", choices.index(VOICES_A_QUESTION))
         parts = [image(f"../pictures/{picture_path(split, number)}"), audio(path)]
         meta = {"question": question.type, "reference": question.reference, "spoken": normalise(words)}
         return item("spoken_image_qa", split, index, parts, question.answer, meta)
 
-    def ask_aloud(self, words: str, speakers: list[int], pool: str) -> str:
-        """The recording of a question by one of `speakers`, made where the pool does not hold it; its relative path."""
+    def ask_aloud(self, words: str, speakers: list[int], pool: str, turn: int) -> str:
+        """The recording of a question by one of `speakers` (another for each `turn`), made where the pool does not
+        hold it; its relative path."""
         sentence = normalise(words)
         bits = digest(self.spec.seed, "question voice", sentence)
-        speaker = speakers[bits % len(speakers)]
+        speaker = speakers[(bits + turn) % len(speakers)]
         path = f"audio/{pool}/{bits % 64:02d}/{bits:016x}-{speaker}.flac"
         if not (self.folder / path).is_file():
             temporary = self.folder / f"{path}.{os.getpid()}"
@@ -224,7 +228,13 @@ class Instructions:
         return item("tts", split, index, [text(prompts.SPEAK.format(text=sentence))], sentence, meta, spoken)
 
 
+@lru_cache(maxsize=1)
+def _world(spec: WorldSpec, folder: Path) -> Instructions:
+    """Kept from job to job of a process: it lists all recordings once."""
+    return Instructions(spec, folder)
+
+
 def write_instructions(spec: WorldSpec, folder: Path, split: str, task: str, start: int, stop: int) -> list[Row]:
     """The items start..stop of a task for train or val; spoken questions are recorded under `folder`."""
-    world = Instructions(spec, folder)
+    world = _world(spec, folder)
     return [world.tasks[task](split, index) for index in range(start, stop)]

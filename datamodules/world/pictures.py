@@ -1,8 +1,8 @@
 """Pictures with captions: the scenes of every split, their files and manifest rows.
 
 Items 2j and 2j + 1 make one pair: twins (the colours of two objects exchanged, same sizes, same layout) or two
-unrelated scenes. Half of the pairs of train, val and test_para are twins, and all of test_iid and test_comp, so that any
-fifty captions of them and their fifty twins are a retrieval test. test_comp shows a held-out pair, test_count five
+unrelated scenes. Half of the pairs of train, val and test_para are twins, and all of test_iid and test_comp, so that
+any fifty captions of them and their fifty twins are a retrieval test. test_comp shows a held-out pair, test_count five
 objects.
 """
 
@@ -23,14 +23,15 @@ from datamodules.world.lexicon import COLOURS
 from datamodules.world.rng import Choices, digest, item_rng
 from datamodules.world.scene import (
     COUNT_TEST_OBJECTS,
-    MOST_OBJECTS,
     Pairs,
     Scene,
     draw_held_out,
     draw_scene,
+    draw_single,
     draw_twins,
     scene_split,
     swap_colours,
+    twin_count,
     without_colours,
 )
 from datamodules.world.spec import WorldSpec
@@ -59,24 +60,14 @@ class PictureWorld:
         """Scene `index` of a split, and whether its partner (index ^ 1) is its twin."""
         rng = item_rng(self.spec.seed, split, "scene", index // 2)
         if split == "test_count":
-            return self._accept(split, lambda: self._single(Choices(rng), COUNT_TEST_OBJECTS)), False
+            return self._accept(split, lambda: draw_scene(Choices(rng), self.pairs, count=COUNT_TEST_OBJECTS)), False
         if split in ALL_TWINS or rng.random() < 0.5:
             scenes = self._twins(split, rng)
             return scenes[index % 2], True
         grey = split == "train" and rng.random() < 2 * self.spec.monochrome  # half of the pairs are not twins
         rng = item_rng(self.spec.seed, split, "single scene", index)
-        # With twins of 2..4 things in the other half, every number of things is equally frequent.
-        counts = tuple(range(1, MOST_OBJECTS + 1))
-
-        def single() -> Scene:
-            choices = Choices(rng)
-            return self._single(choices, choices.weighted(counts, (3, 1, 1, 1)))
-
-        scene = self._accept(split, single)
+        scene = self._accept(split, lambda: draw_single(Choices(rng), self.pairs))
         return (without_colours(scene) if grey else scene), False
-
-    def _single(self, choices: Choices, count: int) -> Scene:
-        return draw_scene(choices, self.pairs, count=count)
 
     def _accept(self, split: str, draw: Any) -> Scene:
         """The first scene whose content belongs to the split."""
@@ -90,7 +81,7 @@ class PictureWorld:
         wanted = split.split("_")[0]
         while True:
             choices = Choices(rng)
-            count = choices.pick(range(2, MOST_OBJECTS + 1))
+            count = twin_count(choices)
             if split == "test_comp":
                 scenes = self._held_out_twins(choices, count)
             else:

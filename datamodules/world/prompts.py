@@ -14,7 +14,7 @@ SPEAK = "say {text}"
 # Task shares of training (they sum to one), and of the types of questions about a picture.
 TASK_SHARES = {"text_qa": 0.2, "image_qa": 0.25, "caption": 0.1, "asr": 0.15, "audio_qa": 0.1,
                "spoken_image_qa": 0.1, "tts": 0.1}  # fmt: skip
-QUESTION_SHARES = {"colour": 0.2, "shape": 0.25, "count": 0.1, "where": 0.2, "relation": 0.25}
+QUESTION_SHARES = {"colour": 0.2, "shape": 0.25, "count": 0.15, "where": 0.2, "relation": 0.2}
 SPOKEN_SHARES = {**QUESTION_SHARES, "count": 0.25, "relation": 0.1}  # nearly each relation is another recording
 TEXT_SHARES = {"fact": 0.4, "arithmetic": 0.35, "story": 0.25}
 
@@ -25,7 +25,7 @@ def task_counts(total: int) -> dict[str, int]:
 
 
 def test_counts(spec: WorldSpec) -> dict[tuple[str, str], int]:
-    """{(split, task): items} of the test splits. For image_qa the number of *pairs* a type, for text_qa items a kind."""
+    """{(split, task): items} of the test splits. Of image_qa *pairs* a type, of text_qa items a kind."""
     pairs, tests = (spec.instruction_questions + 1) // 2, spec.instruction_tests
     few = max(1, pairs // 4)
     counts = {("test_iid", "image_qa"): pairs, ("test_comp", "image_qa"): pairs, ("test_count", "image_qa"): few,

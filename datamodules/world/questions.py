@@ -13,7 +13,7 @@ from functools import lru_cache
 from datamodules.world.captions import opposite, plural, relations
 from datamodules.world.lexicon import COLOURS, PLACES, SHAPES, SIZES
 from datamodules.world.rng import Choices, item_rng
-from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_scene
+from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_single, draw_twins, twin_count
 
 TYPES = ("colour", "shape", "count", "where", "relation")
 PHRASES = {
@@ -30,6 +30,8 @@ HELD_OUT_PHRASES = {
     "where": "tell me the place of {a}",
     "relation": "do you see {a} {relation} {b}?",
 }
+NAMED_SHARES = {"count": 0.8}  # chance to try a named reference; many counts are then not kept. Else one half
+RARITY = (0, 1, 4, 16, 64)  # weight of a named count, by its answer
 DIGIT_PHRASES = ("which digit is this?", "what number do you see?")
 
 
@@ -145,16 +147,17 @@ def candidates(scene: Scene, kind: str) -> list[Question]:
 def keep_shares(rotation: int, held_out: int) -> dict[tuple[str, str], float]:
     """The chance to keep a counted or attribute-referenced answer, by (class of words, answer).
 
-    For "how many circles" from 4000 scenes drawn with a fixed seed; for colours by shape from the number of pairs.
+    For "how many circles" from 4000 scenes as of training, drawn with a fixed seed; for colours by shape from the
+    number of pairs.
     """
     pairs = Pairs(rotation=rotation, held_out=held_out)
     counts: Counter[tuple[str, str]] = Counter()
     for index in range(4000):
         choices = Choices(item_rng(0, "balance", "count", index))
-        scene = draw_scene(choices, pairs, count=1 + index % MOST_OBJECTS)
-        for question in candidates(scene, "count"):
-            if question.reference == "attribute":
-                counts[word_class(question), question.answer] += 1
+        twins = index % 2 == 0
+        scene = draw_twins(choices, pairs, count=twin_count(choices))[0] if twins else draw_single(choices, pairs)
+        question = _pick_named(choices, [q for q in candidates(scene, "count") if q.reference == "attribute"])
+        counts[word_class(question), question.answer] += 1
     shares = {}
     for words in {words for words, _ in counts}:
         least = min(counts[words, str(answer)] for answer in range(1, MOST_OBJECTS + 1))
@@ -174,13 +177,23 @@ def word_class(question: Question) -> str:
     return "count colours" if question.words.endswith("objects") else "count shapes"
 
 
+def _pick_named(choices: Choices, named: list[Question]) -> Question:
+    """One of the questions: of counts one with a large answer where there is one (they are rare), else a kind of
+    reference first, as their numbers differ much."""
+    groups: dict[str, list[Question]] = {}
+    for question in named:
+        groups.setdefault(question.answer if question.type == "count" else question.reference, []).append(question)
+    weights = [RARITY[int(name)] if name.isdigit() else 1.0 for name in groups]
+    return choices.pick(groups[choices.weighted(tuple(groups), weights)])
+
+
 def draw_question(choices: Choices, scene: Scene, kind: str, shares: dict[tuple[str, str], float]) -> Question:
     """A question of type `kind`, which the scene must answer, balanced (see the module's head)."""
     found = candidates(scene, kind)
     by_place = [question for question in found if question.reference in ("place", "all")]
     named = [question for question in found if question.reference not in ("place", "all")]
-    if named and (not by_place or choices.rng.random() < 0.5):
-        question = choices.pick(named)
+    if named and (not by_place or choices.rng.random() < NAMED_SHARES.get(kind, 0.5)):
+        question = _pick_named(choices, named)
         keep = 1.0
         if question.reference == "attribute" and kind in ("colour", "count"):
             keep = shares.get((word_class(question), question.answer), 1.0)

@@ -12,6 +12,9 @@ from datamodules.world.rng import Choices, content_split
 HELD_OUT_STEP = 3  # coprime to the eight colours, so that no colour loses two shapes
 MOST_OBJECTS = 4
 COUNT_TEST_OBJECTS = 5
+Themes = tuple[float, float, float]  # weights of: free, all of one shape, all of one colour
+MIXED: Themes = (0.5, 0.25, 0.25)
+ALIKE: Themes = (0.1, 0.45, 0.45)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,14 @@ class Pairs:
         # Given the shape, a colour is drawn by 1 / (its number of shapes), so that all colours stay equally likely.
         self.colour_weights = [[1 / len(self.shapes_of[colour]) for colour in colours] for colours in self.colours_of]
 
+    def swap_keep(self, thing: Thing) -> float:
+        """The chance to keep twins that exchange this thing's colour.
+
+        A colour with fewer shapes survives an exchange less often: the others are kept by as much less.
+        """
+        fewest = min(len(shapes) for shapes in self.shapes_of)
+        return 1.0 if thing.colour is None else (fewest - 1) / (len(self.shapes_of[thing.colour]) - 1)
+
     def allows(self, scene: Scene) -> bool:
         """Whether training may show this scene."""
         return all((thing.colour, thing.shape) not in self.held_out for thing in scene)
@@ -59,10 +70,10 @@ def draw_pair(choices: Choices, pairs: Pairs) -> tuple[int, int]:
     return colour, choices.pick(pairs.shapes_of[colour])
 
 
-def draw_scene(choices: Choices, pairs: Pairs, *, count: int) -> Scene:
-    """`count` things in reading order. One scene in five has things of one shape, one in five of one colour."""
+def draw_scene(choices: Choices, pairs: Pairs, *, count: int, themes: Themes = MIXED) -> Scene:
+    """`count` things in reading order: free ones, all of one shape, or all of one colour, by the weights `themes`."""
     cells = sorted(choices.rng.sample(range(9), count))
-    theme = choices.weighted(("free", "shape", "colour"), (0.6, 0.2, 0.2))
+    theme = choices.weighted(("free", "shape", "colour"), themes)
     colour, shape = draw_pair(choices, pairs)
     things: list[Thing] = []
     for cell in cells:
@@ -74,6 +85,20 @@ def draw_scene(choices: Choices, pairs: Pairs, *, count: int) -> Scene:
             shape = choices.pick(pairs.shapes_of[colour])
         things.append(Thing(colour, shape, choices.pick((0, 1)), cell))
     return tuple(things)
+
+
+def draw_single(choices: Choices, pairs: Pairs) -> Scene:
+    """A scene that has no twin, mostly of things alike, so that each number of circles occurs.
+
+    With as many twins, of two to four things, every number of things is equally frequent.
+    """
+    counts = tuple(range(1, MOST_OBJECTS + 1))
+    return draw_scene(choices, pairs, count=choices.weighted(counts, (3, 1, 1, 1)), themes=ALIKE)
+
+
+def twin_count(choices: Choices) -> int:
+    """How many things a pair of twins has."""
+    return choices.pick(range(2, MOST_OBJECTS + 1))
 
 
 def swap_colours(scene: Scene, first: int, second: int) -> Scene:
@@ -93,7 +118,10 @@ def swap_places(scene: Scene, first: int, second: int) -> Scene:
 
 
 def draw_twins(choices: Choices, pairs: Pairs, *, count: int) -> tuple[Scene, Scene]:
-    """Two trained scenes that differ in the colours of two things of the same size, different colour and shape."""
+    """Two trained scenes that differ in the colours of two things of the same size, different colour and shape.
+
+    All colours are equally likely to be exchanged.
+    """
     while True:
         scene = list(draw_scene(choices, pairs, count=count))
         first, second = sorted(choices.rng.sample(range(count), 2))
@@ -101,7 +129,7 @@ def draw_twins(choices: Choices, pairs: Pairs, *, count: int) -> tuple[Scene, Sc
         if scene[first].colour == scene[second].colour or scene[first].shape == scene[second].shape:
             continue
         twin = swap_colours(tuple(scene), first, second)
-        if pairs.allows(twin):
+        if pairs.allows(twin) and choices.rng.random() < pairs.swap_keep(scene[first]) * pairs.swap_keep(scene[second]):
             return tuple(scene), twin
 
 

@@ -87,7 +87,7 @@ def _held_out(folder: Path, pairs: Pairs) -> list[str]:
 def _content(row: Row, key: str | None) -> object:
     if key is not None:
         return row[key]
-    if "objects" in row and row["objects"]:
+    if row.get("objects"):
         return tuple(sorted((t["cell"], str(t["colour"]), t["shape"], t["size"]) for t in row["objects"]))
     return None
 
