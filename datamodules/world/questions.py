@@ -31,7 +31,7 @@ HELD_OUT_PHRASES = {
     "relation": "do you see {a} {relation} {b}?",
 }
 NAMED_SHARES = {"count": 0.8}  # chance to try a named reference; many counts are then not kept. Else one half
-RARITY = (0, 1, 4, 16, 64)  # weight of a named count, by its answer
+RARITY = (0, 1, 4, 16, 64, 256)  # weight of a named count, by its answer
 DIGIT_PHRASES = ("which digit is this?", "what number do you see?")
 
 
