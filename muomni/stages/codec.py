@@ -105,7 +105,8 @@ class CodecStage(Stage):
             versions = {"recorded": (recordings[row], recorded[row]), "codec": (waveforms[row], heard[row])}
             for kind, (waveform, text) in versions.items():
                 rates = error_rates([text], [batch.texts[row]])
-                self._shown.append({**source, "kind": kind, "answer": text, "waveform": waveform, **rates})
+                sound = {"kind": kind, "waveform": waveform, "sample_rate": self.mel["sample_rate"]}
+                self._shown.append({**source, **sound, "answer": text, **rates})
         self._truth += batch.texts
         self._recorded += recorded
         self._heard += heard

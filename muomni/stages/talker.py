@@ -153,9 +153,9 @@ class TalkerStage(Stage):
             truth = batch.texts[row]
             for kind in ("recorded", "codec", "spoken"):
                 answer = heard[kind][row]
-                shown = {"kind": kind, "answer": answer, "truth": truth, "waveform": sounds[kind][row]}
-                source = {"split": split, "id": batch.sample_ids[row], "question": truth}
-                self._shown.append({**source, **shown, **error_rates([answer], [truth])})
+                source = {"split": split, "id": batch.sample_ids[row], "question": truth, "truth": truth}
+                sound = {"kind": kind, "waveform": sounds[kind][row], "sample_rate": self.mel["sample_rate"]}
+                self._shown.append({**source, **sound, "answer": answer, **error_rates([answer], [truth])})
 
     def finish_split(self, split: str) -> dict[str, float]:
         """Error rates, lengths and stops."""
