@@ -18,7 +18,7 @@ from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from datamodules.sources import resolve_sources
 from muomni import prerequisites, runs
 from muomni.checkpoints import is_export, load_export, load_strictly, read_description, save_export
-from muomni.command_line import run_main
+from muomni.command_line import CONF, run_main
 from muomni.hardware import best_precision
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,13 @@ log = logging.getLogger(__name__)
 #: What decides a run's result; paths and loggers do not.
 IDENTITY = ("stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed")
 TASKS = ("fit", "validate", "test")
+WHEN_DONE = ("train", "skip")
+PREREQUISITES = ("train", "error")
 
 
 def validate(cfg: DictConfig) -> None:
     """Rules across fields."""
-    for key, known in (("task", TASKS), ("when_done", ("train", "skip"))):
+    for key, known in (("task", TASKS), ("when_done", WHEN_DONE), ("prerequisites", PREREQUISITES)):
         if cfg[key] not in known:
             raise ValueError(f"{key}={cfg[key]}: available are {', '.join(known)}")
     if cfg.ckpt is not None and not is_export(cfg.ckpt):
@@ -48,14 +50,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         if read_description(export)["facts"]["run"]["identity"] == run_identity:
             log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
             return {}
-    prerequisites.ensure(
-        cfg.stage.needs, stage=cfg.stage.name, checkpoints=Path(cfg.paths.checkpoints), size=cfg.size,
-        rank=cfg.budget.rank, overrides=overrides, mode=cfg.prerequisites,
-    )  # fmt: skip
+    sources = prepare(cfg, overrides)
     lightning.seed_everything(cfg.seed, verbose=False)
-    data = OmegaConf.to_container(cfg.data, resolve=True)
-    world = OmegaConf.to_container(cfg.stage.world)
-    sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
     datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
     stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
     trainer = build_trainer(cfg, output)
@@ -78,6 +74,21 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     if trainer.is_global_zero:
         log.info("metrics: %s", runs.write_metrics(output, metrics))
     return metrics
+
+
+def prepare(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """See that data and prerequisites are there; gives the datamodule's sources."""
+    graph = prerequisites.read_needs(CONF)
+    wanted = prerequisites.Wanted(Path(cfg.paths.checkpoints), cfg.size, cfg.budget.rank)
+    lacking = prerequisites.missing(cfg.stage.needs, graph, wanted)
+    if lacking and cfg.prerequisites == "error":
+        first = prerequisites.shown(lacking[0], overrides)
+        raise FileNotFoundError(f"stage={cfg.stage.name} needs stage={lacking[0]} first: run  {first}")
+    data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    world: Any = OmegaConf.to_container(cfg.stage.world)
+    sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
+    prerequisites.train(lacking, graph, overrides=overrides, jobs=prerequisites.side_by_side())
+    return sources
 
 
 def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:

@@ -1,11 +1,21 @@
-"""The stages that a stage needs first: found among the exports, or trained by the same command line."""
+"""The stages that a stage needs first: found among the exports, or trained by the same command line.
+
+Stages that do not need each other train side by side, each in a process of its own with its share of the cores: at this
+project's smallest sizes one thread a process does more than all threads on one.
+"""
 
 import logging
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+import yaml
 
 from muomni.checkpoints import is_export, read_description
 
@@ -14,6 +24,15 @@ log = logging.getLogger(__name__)
 #: Overrides that hold for the whole line of stages; others are meant for the stage that was named.
 SHARED = ("size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer")
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an export must be to serve as a prerequisite: of this size, of at least this budget's rank."""
+
+    checkpoints: Path
+    size: str
+    rank: int
 
 
 def shared_overrides(overrides: Sequence[str]) -> list[str]:
@@ -43,23 +62,73 @@ def usable(folder: Path, *, size: str, rank: int) -> bool:
     return int(run.get("rank", 0)) >= rank
 
 
-def ensure(
-    needs: Sequence[str], *, stage: str, checkpoints: Path, size: str, rank: int, overrides: Sequence[str], mode: str
-) -> None:
-    """Train what `stage` needs and `checkpoints` lacks, in order, each in a process of its own.
+def read_needs(conf: Path) -> dict[str, list[str]]:
+    """stage -> the stages it needs, from conf/stage/*.yaml."""
+    return {path.stem: yaml.safe_load(path.read_text())["stage"]["needs"] for path in sorted((conf / "stage").glob("*.yaml"))}
 
-    mode: "train", or "error": refuse, naming the command. Raises RuntimeError when one of them fails.
-    """
-    if mode not in ("train", "error"):
-        raise ValueError(f"prerequisites={mode}: available are train, error")
+
+def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wanted) -> list[str]:
+    """What has to be trained, in an order in which each finds what it needs."""
+    ordered: list[str] = []
+
+    def visit(stage: str) -> None:
+        if stage in ordered or usable(wanted.checkpoints / stage, size=wanted.size, rank=wanted.rank):
+            return
+        for need in graph[stage]:
+            visit(need)
+        ordered.append(stage)
+
     for need in needs:
-        if usable(checkpoints / need, size=size, rank=rank):
-            continue
-        command = [sys.executable, sys.argv[0], f"stage={need}", *shared_overrides(overrides)]
-        shown = " ".join(["python", *command[1:]])
-        if mode == "error":
-            raise FileNotFoundError(f"stage={stage} needs {checkpoints / need}, which is not there: run  {shown}")
-        log.info("stage=%s needs stage=%s first:  %s", stage, need, shown)
-        done = subprocess.run(command, check=False)
-        if done.returncode:
-            raise RuntimeError(f"stage={need}, needed by stage={stage}, ended with exit code {done.returncode}")
+        visit(need)
+    return ordered
+
+
+def command(stage: str, overrides: Sequence[str]) -> list[str]:
+    """The command that trains a prerequisite."""
+    return [sys.executable, sys.argv[0], f"stage={stage}", *shared_overrides(overrides)]
+
+
+def shown(stage: str, overrides: Sequence[str]) -> str:
+    """That command as a person would type it."""
+    return " ".join(["python", *command(stage, overrides)[1:]])
+
+
+def side_by_side() -> int:
+    """How many stages train at once: two where two cores and no GPU are at hand."""
+    return 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < 2 else 2
+
+
+def train(
+    stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int
+) -> None:
+    """Train stages, each as soon as those it needs are done, at most `jobs` at once.
+
+    Raises RuntimeError when one fails; those that still run are then ended and can be resumed.
+    """
+    waiting, running, done = list(stages), dict[str, subprocess.Popen[bytes]](), set[str]()
+    free = list(range(jobs))
+    lanes: dict[str, int] = {}
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)} if jobs > 1 else None
+    try:
+        while waiting or running:
+            ready = [s for s in waiting if all(need in done or need not in stages for need in graph[s])]
+            for stage in ready[: len(free)]:
+                lanes[stage] = free.pop(0)
+                log.info("training stage=%s first:  %s", stage, shown(stage, overrides))
+                line = [*command(stage, overrides), f"callbacks.progress.process_position={lanes[stage]}"]
+                running[stage] = subprocess.Popen(line, env=environment)
+                waiting.remove(stage)
+            time.sleep(0.1)
+            for stage in [s for s, process in running.items() if process.poll() is not None]:
+                process = running.pop(stage)
+                free.append(lanes[stage])
+                if process.returncode:
+                    raise RuntimeError(f"stage={stage}, which is needed first, ended with exit code {process.returncode}")
+                done.add(stage)
+    except BaseException:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+        raise

@@ -1,7 +1,7 @@
 """What a stage needs first: found, refused by name, or trained by the right command."""
 
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,25 +17,39 @@ def export(root, stage, *, size="nano", rank=1):
     save_export(root / stage, {"thinker": model}, facts={"run": {"size": size, "rank": rank}}, files={})
 
 
+GRAPH = {"thinker": [], "audio": [], "codec": ["audio"], "talker": ["audio", "codec"], "vision": ["thinker"]}
+
+#: Stands for train.py: notes when its stage starts and ends; a stage named in FAIL ends with exit code 3.
+SCRIPT = """
+import os, sys, time
+stage = sys.argv[1].removeprefix("stage=")
+folder = os.path.dirname(sys.argv[0])
+with open(folder + "/journal", "a") as journal:
+    journal.write("start " + stage + " " + os.environ.get("OMP_NUM_THREADS", "-") + chr(10))
+time.sleep(0.3)
+if stage == os.environ.get("FAIL"):
+    sys.exit(3)
+with open(folder + "/journal", "a") as journal:
+    journal.write("end " + stage + chr(10))
+"""
+
+
 @pytest.fixture
-def started(monkeypatch):
-    """Commands that would have run, and the exit code they get."""
-    commands = []
-
-    def run(command, check):
-        commands.append(command[1:])
-        return subprocess.CompletedProcess(command, run.code)
-
-    run.code = 0
-    monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    return commands, run
+def journal(tmp_path, monkeypatch):
+    """A script in place of train.py; gives the file that it writes to."""
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return tmp_path / "journal"
 
 
-def ensure(root, needs=("thinker", "codec"), mode="train", overrides=("stage=talker", "size=nano"), rank=1):
-    prerequisites.ensure(
-        needs, stage="talker", checkpoints=root, size="nano", rank=rank, overrides=list(overrides), mode=mode
-    )
+def lines(journal: Path) -> list[list[str]]:
+    return [line.split() for line in journal.read_text().splitlines()]
+
+
+def wanted(root, *, rank=1):
+    return prerequisites.Wanted(root, "nano", rank)
 
 
 @pytest.mark.parametrize(
@@ -64,40 +78,65 @@ def test_what_a_prerequisite_takes_over(override, kept):
     assert prerequisites.shared_overrides([override]) == ([override] if kept else [])
 
 
-def test_trained_in_order_unless_there(tmp_path, started):
-    ensure(tmp_path, needs=("thinker", "audio", "codec"), overrides=("stage=talker", "size=nano", "optim.lr=1"))
+def test_missing_is_ordered_and_complete(tmp_path):
+    assert prerequisites.missing(["talker", "vision"], GRAPH, wanted(tmp_path)) == [
+        "audio", "codec", "talker", "thinker", "vision",
+    ]  # fmt: skip
     export(tmp_path, "audio")
-    ensure(tmp_path, needs=("thinker", "audio"))
-    assert [command[1] for command in started[0]] == ["stage=thinker", "stage=audio", "stage=codec", "stage=thinker"]
-    assert started[0][0] == ["train.py", "stage=thinker", "size=nano"]
+    assert prerequisites.missing(["codec"], GRAPH, wanted(tmp_path)) == ["codec"]
+    export(tmp_path, "codec")
+    assert prerequisites.missing(["codec"], GRAPH, wanted(tmp_path)) == []
 
 
-def test_an_export_of_a_smaller_budget_is_trained_again(tmp_path, started):
+def test_an_export_of_a_smaller_budget_is_trained_again(tmp_path):
     export(tmp_path, "thinker", rank=0)
-    ensure(tmp_path, needs=("thinker",))
-    assert len(started[0]) == 1
+    assert prerequisites.missing(["thinker"], GRAPH, wanted(tmp_path)) == ["thinker"]
     export(tmp_path, "thinker", rank=2)
-    ensure(tmp_path, needs=("thinker",))
-    assert len(started[0]) == 1
+    assert prerequisites.missing(["thinker"], GRAPH, wanted(tmp_path)) == []
 
 
-def test_an_export_of_another_size_is_an_error(tmp_path, started):
+def test_an_export_of_another_size_is_an_error(tmp_path):
     export(tmp_path, "thinker", size="tiny")
     with pytest.raises(ValueError, match=r"size=tiny, this run has size=nano: .*paths\.root=DIR"):
-        ensure(tmp_path)
-    assert started[0] == []
+        prerequisites.missing(["thinker"], GRAPH, wanted(tmp_path))
 
 
-def test_refusal_names_the_command(tmp_path, started):
-    with pytest.raises(FileNotFoundError, match=r"stage=talker needs .*codec.*python train\.py stage=codec size=nano"):
-        ensure(tmp_path, needs=("codec",), mode="error")
-    assert started[0] == []
-    with pytest.raises(ValueError, match="prerequisites=perhaps: available are train, error"):
-        ensure(tmp_path, mode="perhaps")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_each_starts_after_what_it_needs(journal, jobs):
+    prerequisites.train(["audio", "thinker", "vision", "codec", "talker"], GRAPH, overrides=[], jobs=jobs)
+    seen, running, most = set(), 0, 0
+    for kind, stage, *_ in lines(journal):
+        if kind == "start":
+            assert set(GRAPH[stage]) <= seen
+            running += 1
+        else:
+            seen.add(stage)
+            running -= 1
+        most = max(most, running)
+    assert seen == set(GRAPH)
+    assert most == jobs
 
 
-def test_a_failure_stops_the_line(tmp_path, started):
-    started[1].code = 3
-    with pytest.raises(RuntimeError, match="stage=thinker, needed by stage=talker, ended with exit code 3"):
-        ensure(tmp_path)
-    assert len(started[0]) == 1
+def test_stages_side_by_side_share_the_cores(journal, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    prerequisites.train(["audio"], GRAPH, overrides=[], jobs=2)
+    assert lines(journal)[0] == ["start", "audio", "4"]
+
+
+def test_a_failure_ends_the_line(journal, monkeypatch):
+    monkeypatch.setenv("FAIL", "audio")
+    with pytest.raises(RuntimeError, match="stage=audio, which is needed first, ended with exit code 3"):
+        prerequisites.train(["audio", "codec"], GRAPH, overrides=[], jobs=1)
+    assert [line[:2] for line in lines(journal)] == [["start", "audio"]]
+
+
+def test_the_command_a_person_would_type(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    said = prerequisites.shown("codec", ["stage=talker", "size=nano", "optim.lr=1"])
+    assert said == "python train.py stage=codec size=nano"
+
+
+def test_reads_the_needs_of_every_stage():
+    graph = prerequisites.read_needs(Path(prerequisites.__file__).parent.parent / "conf")
+    assert graph["thinker"] == []
+    assert graph["talker"] == ["audio", "codec"]
