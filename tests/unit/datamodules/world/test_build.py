@@ -1,0 +1,211 @@
+"""Building: found again, same by any number of workers, added to, verified; what is wrong is named."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from datamodules.world import TASK_SHARES, WorldSpec, build_world, verify_world, world_root
+from datamodules.world.__main__ import main
+from datamodules.world.build import read_fingerprint, shard_hashes
+from datamodules.world.instructions import heard
+from datamodules.world.prompts import task_counts
+from datamodules.world.worker import Job, Workers
+from tests.unit.datamodules.world.conftest import SMALLEST
+
+TINY = {"text_bytes": 4000, "text_eval_documents": 4, "text_questions": 4, "train_pictures": 8, "eval_pictures": 4}
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_world_verifies_and_is_found_again(root: Path, spec: WorldSpec) -> None:
+    assert verify_world(root) == []
+    before = (root / "fingerprint.json").stat().st_mtime_ns
+    assert build_world(spec, root.parent.parent) == root
+    assert (root / "fingerprint.json").stat().st_mtime_ns == before
+    assert not list(root.glob(".*partial"))
+
+
+def test_worker_processes_make_the_same_files(tmp_path: Path) -> None:
+    spec = WorldSpec.of("ci", **TINY)
+    alone = build_world(spec, tmp_path / "a", parts=("text", "pictures"), workers=0)
+    together = build_world(spec, tmp_path / "b", parts=("text", "pictures"), workers=2)
+    assert read_fingerprint(alone) == read_fingerprint(together)
+    assert set(read_fingerprint(alone)["parts"]) == {"text", "pictures"}
+
+
+def test_items_do_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    few = build_world(WorldSpec.of("ci", **TINY), tmp_path, parts=("pictures",))
+    more = build_world(WorldSpec.of("ci", **TINY | {"train_pictures": 12}), tmp_path, parts=("pictures",))
+    assert few != more
+    assert read(more / "pictures/train.jsonl")[:8] == read(few / "pictures/train.jsonl")
+    for row in read(few / "pictures/train.jsonl"):
+        assert (few / "pictures" / row["image"]).read_bytes() == (more / "pictures" / row["image"]).read_bytes()
+
+
+def test_instructions_have_their_shares_media_and_answers(root: Path) -> None:
+    train = read(root / "instructions/train.jsonl")
+    assert Counter(row["task"] for row in train) == task_counts(SMALLEST["instructions"])
+    assert sum(TASK_SHARES.values()) == pytest.approx(1)
+    utterances = {row["audio"]: row["text"] for row in read(root / "speech/train.jsonl")}
+    captions = {row["image"]: row for row in read(root / "pictures/train.jsonl")}
+    for row in train:
+        user, assistant = (message["content"] for message in row["messages"])
+        assert assistant[0]["text"] == row["answer"]
+        if row["task"] in ("asr", "audio_qa"):
+            spoken = utterances[user[0]["audio"].removeprefix("../speech/")]
+            assert row["answer"] == (spoken if row["task"] == "asr" else heard(spoken)[row["meta"]["question"]])
+        if row["task"] == "caption":
+            assert row["meta"]["objects"] == captions[user[0]["image"].removeprefix("../pictures/")]["objects"]
+        if row["task"] == "tts":
+            assert assistant[0]["type"] == "speech"
+            assert utterances[assistant[0]["audio"].removeprefix("../speech/")] == row["answer"]
+
+
+def test_every_test_split_has_its_tasks(root: Path) -> None:
+    tasks = {split: {row["task"] for row in read(root / f"instructions/test_{split}.jsonl")}
+             for split in ("iid", "comp", "count", "voice", "para")}  # fmt: skip
+    assert tasks["iid"] == set(TASK_SHARES)
+    assert tasks["comp"] == {"image_qa", "caption"} == tasks["para"]
+    assert tasks["count"] == {"image_qa"}
+    assert tasks["voice"] == {"asr", "audio_qa", "spoken_image_qa"}
+    typed = {row["id"]: row for row in read(root / "instructions/test_iid.jsonl")}
+    for row in typed.values():
+        if row["task"] == "spoken_image_qa":
+            twin = typed[row["meta"]["typed"]]
+            assert (twin["answer"], twin["messages"][0]["content"][0]) == (
+                row["answer"],
+                row["messages"][0]["content"][0],
+            )
+
+
+def is_about_colour(row: dict) -> bool:
+    return row["task"] == "image_qa" and row["meta"]["question"] == "colour"
+
+
+def edited(root: Path, tmp_path: Path, manifest: str, change) -> list[str]:
+    """What verify says of a copy of the world in which `change` was applied to a manifest's rows (hashes renewed)."""
+    copy = tmp_path / root.name
+    shutil.copytree(root, copy)
+    rows = read(copy / manifest)
+    change(rows)
+    (copy / manifest).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fingerprint = read_fingerprint(copy)
+    part = manifest.split("/")[0]
+    fingerprint["parts"][part] = shard_hashes(copy / part)
+    (copy / "fingerprint.json").write_text(json.dumps(fingerprint))
+    return verify_world(copy)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "change", "message"),
+    [
+        ("text/train.jsonl", lambda rows: rows[0].update(text="a big red circle"), "red circle is held out"),
+        ("speech/train.jsonl", lambda rows: rows[0].update(text="many red circles"), "red circle is held out"),
+        ("text/test.jsonl", lambda rows: rows[0].update(text="same"), None),
+        ("pictures/test_iid.jsonl", lambda rows: rows[0].update(image="images/none.png"), "no file images/none.png"),
+        ("instructions/test_iid.jsonl", lambda rows: [row.update(answer="red") for row in rows], "not a complementary"),
+        (
+            "instructions/train.jsonl",
+            lambda rows: rows.extend([row | {"answer": "red"} for row in rows if is_about_colour(row)] * 200),
+            "is answered 'red'",
+        ),
+    ],
+)
+def test_verify_names_what_is_wrong(root: Path, tmp_path: Path, manifest: str, change, message: str | None) -> None:
+    problems = edited(root, tmp_path, manifest, change)
+    if message is None:
+        assert problems == []
+    else:
+        assert any(message in problem for problem in problems), problems
+
+
+def test_verify_sees_a_changed_file_and_a_document_in_two_splits(root: Path, tmp_path: Path) -> None:
+    def copy_train(rows: list[dict]) -> None:
+        rows[0]["text"] = read(root / "text/train.jsonl")[0]["text"]
+
+    assert any(
+        "occurs in train too" in problem for problem in edited(root, tmp_path / "a", "text/val.jsonl", copy_train)
+    )
+    copy = tmp_path / root.name
+    shutil.copytree(root, copy)
+    with (copy / "text/train.jsonl").open("a") as file:
+        file.write("{}\n")
+    assert any("text/train.jsonl: differs" in p for p in verify_files(copy))
+    with pytest.raises(FileNotFoundError, match="no finished world"):
+        verify_world(tmp_path)
+
+
+def verify_files(root: Path) -> list[str]:
+    from datamodules.world.verify import _files
+
+    return _files(root / "text", "text", read_fingerprint(root)["parts"]["text"])
+
+
+def test_a_missing_extra_is_named_and_text_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = __import__("importlib").util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "espeakng_loader" else real(name))
+    spec = WorldSpec.of("ci", **TINY)
+    with pytest.raises(ValueError, match=r"pip install 'muomni\[world\]'"):
+        build_world(spec, tmp_path)
+    assert build_world(spec, tmp_path, parts=("text",)) == world_root(spec, tmp_path)
+
+
+def test_a_failed_build_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Job, spec: WorldSpec) -> list:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Job, "run", fail)
+    spec = WorldSpec.of("ci", **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        build_world(spec, tmp_path, parts=("pictures",), workers=0)
+    assert list(world_root(spec, tmp_path).iterdir()) == []
+
+
+def test_a_worker_s_error_reaches_the_caller(tmp_path: Path) -> None:
+    job = Job(task="pictures", folder=tmp_path, arguments={"split": "nowhere", "start": 0, "stop": "x"})
+    with (
+        Workers(WorldSpec.of("ci"), count=1) as pool,
+        pytest.raises(RuntimeError, match=r"world: pictures .*TypeError"),
+    ):
+        list(pool.run([job]))
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "message"),
+    [
+        ("tiny", {}, "unknown preset 'tiny'; presets are ci, small, base"),
+        ("ci", {"sed": 1}, "unknown option 'sed'; options are seed"),
+        ("ci", {"held_out": 7}, "held_out=7 must be 6 or 12"),
+        ("ci", {"speakers": 2}, "speakers=2 must be 3..10"),
+        ("ci", {"train_pictures": 0}, "train_pictures=0 must be at least 1"),
+    ],
+)
+def test_bad_options_are_refused(preset: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WorldSpec.of(preset, **options)
+
+
+def test_every_option_changes_the_folder_and_null_keeps_the_preset() -> None:
+    assert WorldSpec.of("ci", seed=None) == WorldSpec.of("ci")
+    options = {"seed": 1, "level": "hard", "rotation": 1, "held_out": 12, "templates": 5, "speakers": 9,
+               "monochrome": 0.1, "digits": 0.1, "image_size": 48, "people": 64, **SMALLEST}  # fmt: skip
+    names = {WorldSpec.of("ci").folder()} | {
+        WorldSpec.of("ci", **{name: value}).folder() for name, value in options.items()
+    }
+    assert len(names) == 1 + len({name for name in options if getattr(WorldSpec.of("ci"), name) != options[name]})
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = [f"{name}={value}" for name, value in TINY.items()]
+    assert main(["build", "--root", str(tmp_path), "--preset", "ci", "--parts", "text", *fields]) == 0
+    root = capsys.readouterr().out.splitlines()[0]
+    assert main(["verify", root]) == 0
+    assert "verified" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path)]) == 2
+    assert main(["build", "--preset", "ci", "seed=x"]) == 2
+    assert "seed='x' must be of type int" in capsys.readouterr().err

@@ -1,0 +1,110 @@
+"""Speech: bit-exact whatever was spoken before, normalised, resampled right, held-out voices and sentences apart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from datamodules.world import WorldSpec
+from datamodules.world.rng import content_split
+from datamodules.world.sentences import Sentences, normalise, spoken_form
+from datamodules.world.speech import DOWN, ENGINE_RATE, HELD_OUT, UP, resample, voice_of
+
+espeak = pytest.importorskip("datamodules.world.espeak")
+pytest.importorskip("espeakng_loader", reason="speech of the world needs the extra `world`")
+
+
+def read(root: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (root / name).read_text().splitlines()]
+
+
+def test_the_same_text_gives_the_same_samples_whatever_was_spoken_before() -> None:
+    first, rate = espeak.speak("a big red circle", voice_of(0))
+    other, _ = espeak.speak("seven green stars", voice_of(1))
+    again, _ = espeak.speak("a big red circle", voice_of(0))
+    assert rate == ENGINE_RATE
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, espeak.speak("a big red circle", voice_of(8))[0])
+    assert np.abs(other).max() > 1000
+
+
+@pytest.mark.parametrize(("language", "variant"), [("en-gb", "m1"), ("xx", "m1"), ("en", "nobody")])
+def test_a_voice_that_the_engine_lacks_is_refused(language: str, variant: str) -> None:
+    voice = espeak.Voice(language=language, variant=variant, pitch=50, range=50, rate=160)
+    with pytest.raises(ValueError, match="voice"):
+        espeak.speak("hello", voice)
+
+
+def test_a_long_data_path_is_linked_to_a_short_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = espeak.data_path()
+    long = tmp_path / ("x" * 100) / ("y" * 100)
+    long.parent.mkdir()
+    long.symlink_to(real)
+
+    class Loader:
+        @staticmethod
+        def get_data_path() -> str:
+            return str(long)
+
+    monkeypatch.setattr(espeak, "loader", lambda: Loader)
+    short = espeak.data_path.__wrapped__()
+    assert len(short) <= espeak.LONGEST_DATA_PATH
+    assert (Path(short) / "voices").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12 + 7 = 19?", "twelve plus seven is nineteen"),
+        ("What's at the TOP-left, then?", "what's at the top left then"),
+        ("107 - 20", "one hundred and seven minus twenty"),
+    ],
+)
+def test_normalise(text: str, expected: str) -> None:
+    assert normalise(text) == expected
+
+
+def test_the_letter_a_is_spoken_by_its_name_in_spelled_words_only() -> None:
+    assert spoken_form("c a t", "spelled") == "c [[eI]] t"
+    assert spoken_form("a cat", "sentence") == "a cat"
+
+
+def test_resampling_keeps_a_tone_and_removes_what_16_khz_cannot_hold() -> None:
+    time = np.arange(ENGINE_RATE) / ENGINE_RATE
+    window = np.hanning(ENGINE_RATE)
+    low = resample((10_000 * window * np.sin(2 * np.pi * 440 * time)).astype(np.int16))
+    high = resample((10_000 * window * np.sin(2 * np.pi * 9000 * time)).astype(np.int16))
+    assert len(low) == ENGINE_RATE * UP // DOWN == 16_000
+    expected = 10_000 * np.hanning(16_000) * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert np.abs(low - expected).max() < 20
+    assert np.abs(high).max() < 20
+
+
+def test_sentences_have_3_to_12_words_and_their_split(spec: WorldSpec) -> None:
+    sentences = Sentences(spec)
+    for index in range(80):
+        kind, text = sentences.draw("test", "test", index, {"sentence": 1.0})
+        assert kind == "sentence"
+        assert 3 <= len(text.split()) <= 12
+        assert normalise(text) == text
+        assert content_split(spec.seed, "speech", text) == "test"
+
+
+def test_manifests_of_speech(root: Path) -> None:
+    speakers = {}
+    for split in ("train", "val", "test", "test_voice"):
+        rows = read(root, f"speech/{split}.jsonl")
+        speakers[split] = {row["speaker"] for row in rows}
+        for row in rows:
+            data, rate = soundfile.read(root / "speech" / row["audio"])
+            assert rate == row["sample_rate"] == 16_000
+            assert len(data) / rate == pytest.approx(row["seconds"], abs=1e-3)
+            assert np.abs(data).max() > 0.05
+    assert speakers["test_voice"] <= set(HELD_OUT)
+    assert not (speakers["train"] | speakers["val"] | speakers["test"]) & set(HELD_OUT)
+    train = read(root, "speech/train.jsonl")
+    assert len(train) == 16
+    assert all(row["speaker"] == 0 for row in train[10:])  # the narrator's stream
+    assert [row["speaker"] for row in read(root, "speech/test.jsonl")][::2] == [0] * 4
