@@ -8,10 +8,15 @@ from torch.optim import AdamW, Optimizer
 from muomni.optim.muon import MuonAdamW
 
 
-def adamw(groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float = 1e-8) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), fused: one kernel for all parameters."""
+def adamw(
+    groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], adam_ratio: float, eps: float = 1e-8
+) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), fused: one kernel for all parameters.
+
+    adam_ratio: rate of vectors and embeddings as a share of lr, as in `muon`, so that the two can be exchanged.
+    """
     for group in groups:
-        group["lr"] = lr * group["lr_scale"]
+        group["lr"] = lr * group["lr_scale"] * (1.0 if group["matrices"] else adam_ratio)
     return AdamW(groups, lr=lr, betas=tuple(betas), eps=eps, fused=torch.get_default_dtype() == torch.float32)
 
 

@@ -66,5 +66,7 @@ def _draw_loss(axis: plt.Axes, run: StageRun, train: Curve | None, val: Curve | 
         shown.append(floor)
     if min(shown) > 0 and max(shown) > 10 * min(shown):
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
     axis.set_title(f"{run.stage}: loss")
     axis.legend()

@@ -1,0 +1,152 @@
+"""Every option of every group composes with every stage, and every `_target_` binds its constructor."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+STAGES = sorted(path.stem for path in (CONF / "stage").glob("*.yaml"))
+GROUPS = {
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+    for folder in CONF.iterdir()
+    if folder.is_dir() and folder.name not in ("stage", "hydra", "backbone", "generation", "mel", "experiment")
+}
+SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
+BACKBONES = sorted(path.name for path in (CONF / "backbone").iterdir())
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _conf():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides, config="train"):
+    return OmegaConf.to_container(compose(config, overrides=list(overrides)), resolve=False)
+
+
+def targets(node, where=""):
+    """Every node with a `_target_`, and where it stands."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield where, node
+        for key, value in node.items():
+            yield from targets(value, f"{where}.{key}".lstrip("."))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from targets(value, f"{where}[{index}]")
+
+
+def parameters(target):
+    """Keyword parameters by name, and whether any other is taken: a class that hands `**options` on takes its bases'."""
+    taken, open_ended = {}, False
+    functions = [c.__init__ for c in target.__mro__ if "__init__" in vars(c)] if inspect.isclass(target) else [target]
+    for function in functions:
+        signature = inspect.signature(function)
+        open_ended = False
+        for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                open_ended = True
+            elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name != "self":
+                taken.setdefault(parameter.name, parameter)
+        if not open_ended:
+            break
+    return taken, open_ended
+
+
+def check(node, where):
+    target = get_object(node["_target_"])
+    given = set(node) - HYDRA_KEYS
+    taken, open_ended = parameters(target)
+    assert open_ended or given <= set(taken), (
+        f"{where}: {node['_target_']} takes no {sorted(given - set(taken))}; it takes {sorted(taken)}"
+    )
+    if not node.get("_partial_") and not node.get("_args_"):
+        own = inspect.signature(target).parameters.values()
+        needed = {p.name for p in own if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        assert needed <= given, f"{where}: {node['_target_']} also needs {sorted(needed - given)}"
+
+
+def check_all(config):
+    found = list(targets(config))
+    assert found
+    for where, node in found:
+        check(node, where)
+
+
+def rounds():
+    """All options of all groups in as few compositions as the largest group has options."""
+    for number in range(max(len(options) for options in GROUPS.values())):
+        chosen = {group: options[number % len(options)] for group, options in GROUPS.items()}
+        yield [f"{group}=[{option}]" if group == "logger" else f"{group}={option}" for group, option in chosen.items()]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_option_composes_with_every_stage(stage):
+    for overrides in rounds():
+        check_all(composed(f"stage={stage}", *overrides))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_with_the_stage_that_it_is_for(experiment):
+    check_all(composed(f"experiment={experiment}"))
+
+
+@pytest.mark.parametrize("mel", sorted(path.stem for path in (CONF / "mel").glob("*.yaml")))
+def test_every_spectrogram_is_one_that_the_frontend_takes(mel):
+    config = OmegaConf.to_container(OmegaConf.load(CONF / "mel" / f"{mel}.yaml"))
+    check({"_target_": "muomni.frontends.mel.MelSpec"} | config, f"mel={mel}")
+
+
+def test_loggers_combine():
+    config = composed("logger=[csv,tensorboard,wandb]")
+    assert set(config["logger"]) == {"csv", "tensorboard", "wandb"}
+    check_all(config)
+
+
+@pytest.mark.parametrize("generation", sorted(path.stem for path in (CONF / "generation").glob("*.yaml")))
+def test_every_preset_of_generation_composes(generation):
+    assert composed(f"generation={generation}", config="infer")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_says_what_train_py_asks_for(stage):
+    config = composed(f"stage={stage}")
+    assert config["stage"]["name"] == stage
+    assert set(config["stage"]) >= {"name", "needs", "shape", "monitor", "world"}
+    assert set(config["stage"]["needs"]) <= set(STAGES) - {stage}
+    assert config["stage"]["shape"] in GROUPS["data"]
+    assert config["stage"]["monitor"].startswith(f"{stage}/")
+    assert set(config["stage"]["world"]) == {"train", "val", "test"}
+    assert config["module"]["_partial_"] is config["datamodule"]["_partial_"] is True
+
+
+@pytest.mark.parametrize("budget", GROUPS["budget"])
+def test_every_budget_knows_every_stage(budget):
+    config = composed(f"budget={budget}")["budget"]
+    assert {stage for stage in STAGES if config[stage]["max_steps"] > 0} == set(STAGES)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_brings_all_backbones(size):
+    assert sorted(composed(f"size={size}")["backbone"]) == BACKBONES
+
+
+def test_all_stages_and_sizes_are_there():
+    assert set(STAGES) == {"thinker", "vision", "audio", "codec", "talker", "omni_sft"}
+    assert set(SIZES) == {"nano", "tiny", "small", "base"}
+    for backbone in BACKBONES:
+        assert sorted(path.stem for path in (CONF / "backbone" / backbone).glob("*.yaml")) == SIZES, backbone
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())
+def test_every_option_is_reached(path):
+    """An option that lies in no group of these tests is one that nobody composes."""
+    group = path.relative_to(CONF).parts
+    assert len(group) == 1 or group[0] in (*GROUPS, "stage", "hydra", "backbone", "generation", "mel", "experiment")

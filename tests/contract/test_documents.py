@@ -1,0 +1,84 @@
+"""What the documents say is so: the tree, the commands, the names of metrics."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from tests.contract.tree import BEGIN, END, ROOT, tracked, tree
+
+README = ROOT / "README.md"
+
+
+def test_the_tree_is_that_of_the_files():
+    shown = README.read_text().split(BEGIN)[1].split(END)[0].strip()
+    assert shown == f"```text\n{tree()}\n```", "files have changed: run  python -m tests.contract.tree"
+
+
+def test_the_tree_names_every_folder_and_file_of_the_top_level():
+    shown = tree()
+    for name in tracked():
+        top = name.split("/")[0]
+        assert re.search(rf"^{re.escape(top)}", shown, flags=re.MULTILINE), name
+
+
+def test_readme_opens_with_demo_and_test():
+    commands = re.findall(r"^    (\S.*)$", README.read_text(), flags=re.MULTILINE)
+    assert [command.split("#")[0].strip() for command in commands[:3]] == [
+        "make demo", "make test", "python train.py stage=omni_sft"
+    ]  # fmt: skip
+
+
+def test_make_targets_exist_and_explain_themselves():
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*## \S", text, flags=re.MULTILINE))
+    assert targets >= {"setup", "demo", "train", "test", "test-all", "lint", "type", "bench"}
+
+
+@pytest.mark.parametrize(
+    "path", [README, *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name
+)
+def test_links_and_named_files_exist(path):
+    text = path.read_text()
+    for link in re.findall(r"\]\(([^)#\s]+)\)", text):
+        assert link.startswith("http") or (path.parent / link).exists(), link
+    for name in re.findall(r"`((?:muomni|datamodules|callbacks|conf|tests|docs|benchmarks)/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def patterns():
+    """The names of docs/metrics.md: first cells of its tables, <x> standing for any word."""
+    names = re.findall(r"^\| `([^`]+)`", (ROOT / "docs" / "metrics.md").read_text(), flags=re.MULTILINE)
+    assert len(names) > 30
+    return {
+        name: re.compile(re.sub(r"<\w+>", r"[a-z0-9_]+", re.escape(name).replace(r"\<", "<").replace(r"\>", ">")))
+        for name in names
+    }
+
+
+def explained(name):
+    base = re.sub(r"_(majority|blind|shuffled|typed|before)$", "", name)
+    return any(pattern.fullmatch(variant) for pattern in patterns().values() for variant in (name, base))
+
+
+def test_every_metric_that_a_goal_is_about_is_explained():
+    goals = yaml.safe_load((ROOT / "muomni" / "report" / "goals.yaml").read_text())
+    assert [name for goal in goals for name in goal["metrics"] if not explained(name)] == []
+
+
+@pytest.mark.parametrize("stage", ["thinker", "vision", "audio", "codec", "talker", "omni_sft"])
+def test_every_metric_of_a_run_is_explained_and_every_goal_is_measured(line, stage):
+    (path,) = (line / "runs" / stage).glob("*/metrics.json")
+    metrics = json.loads(path.read_text())
+    assert [name for name in metrics if not explained(name)] == []
+    goals = yaml.safe_load((ROOT / "muomni" / "report" / "goals.yaml").read_text())
+    asked = [name for goal in goals if goal["stage"] == stage for name in goal["metrics"]]
+    assert [name for name in asked if name not in metrics] == []
+
+
+@pytest.mark.parametrize("stage", ["thinker", "vision", "audio", "codec", "talker", "omni_sft"])
+def test_every_column_of_a_training_is_explained(line, stage):
+    (path,) = (line / "runs" / stage).glob("*/metrics.csv")
+    columns = path.read_text().splitlines()[0].split(",")
+    assert [name for name in columns if name not in ("epoch", "step") and not explained(name)] == []

@@ -1,0 +1,124 @@
+"""Who may import whom: the table in docs/architecture.md against every import statement."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMEWORKS = ("lightning", "hydra", "omegaconf")
+OURS = ("muomni", "datamodules", "callbacks")
+#: Rooms of pure maths: torch, the standard library, and these.
+PURE = {
+    "muomni.nn": {"torch"},
+    "muomni.models": {"torch", "einops"},
+    "muomni.losses": {"torch"},
+    "muomni.optim": {"torch"},
+}
+
+
+def read_table():
+    """Room -> what it may import, as the document says."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text.split("## Who may import whom")[1].split("\n## ")[0]
+    table = {}
+    for line in re.findall(r"^    (\S.*)$", section, flags=re.MULTILINE):
+        room, rest = line.split(maxsplit=1)
+        ours, _, frameworks = rest.partition("[")
+        allowed = {f"muomni.{name.strip()}" for name in ours.split(",") if name.strip() not in ("", "-")}
+        table[room] = allowed | {name.strip() for name in frameworks.rstrip("]").split(",") if name.strip()}
+    return table
+
+
+TABLE = read_table()
+
+
+def sources(room):
+    path = ROOT / room.replace(".", "/")
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def imports(path):
+    """Every module that a file imports, with the names of `from` imports appended."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def within(name, room):
+    return name == room or name.startswith(room + ".")
+
+
+@pytest.mark.parametrize("room", TABLE)
+def test_a_room_imports_what_the_document_says(room):
+    wrong = []
+    for path in sources(room):
+        for name, line in imports(path):
+            watched = name.split(".")[0] in (*OURS, *FRAMEWORKS)
+            if watched and not within(name, room) and not any(within(name, allowed) for allowed in TABLE[room]):
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {name}")
+    assert not wrong, f"{room} may import {sorted(TABLE[room])}:\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("room", TABLE)
+def test_the_document_allows_nothing_that_is_not_there(room):
+    for allowed in TABLE[room]:
+        if allowed.split(".")[0] in OURS:
+            path = ROOT / allowed.replace(".", "/")
+            assert path.is_dir() or path.with_suffix(".py").is_file(), allowed
+
+
+def test_every_file_belongs_to_a_room():
+    rooms = {path for room in TABLE for path in sources(room)}
+    everything = {path for package in OURS for path in (ROOT / package).rglob("*.py")}
+    assert everything - rooms == {ROOT / "muomni" / "__init__.py"}
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_pure_rooms_need_torch_alone(room):
+    for path in sources(room):
+        for name, line in imports(path):
+            top = name.split(".")[0]
+            assert top in PURE[room] | {"muomni"} | sys.stdlib_module_names, f"{path}:{line}: {name}"
+
+
+def test_audio_files_are_opened_in_one_place():
+    """The world writes its recordings itself: its workers start without torch."""
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for room in TABLE
+        for path in sources(room)
+        if any(within(name, "soundfile") for name, _ in imports(path))
+    ]
+    assert found == ["muomni/frontends/audio_io.py", "datamodules/world/speech.py"]
+
+
+def test_inference_loads_neither_lightning_nor_hydra():
+    code = (
+        "import pkgutil, importlib, sys, muomni, muomni.inference as package\n"
+        "[importlib.import_module(f'muomni.inference.{m.name}') for m in pkgutil.iter_modules(package.__path__)]\n"
+        "muomni.load_model\n"
+        f"print(sorted(set({[*FRAMEWORKS, 'datamodules', 'callbacks']}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_has_no_side_effects():
+    """No seeding, thread counts, or output when a module is imported."""
+    code = (
+        "import torch, random\n"
+        "state = lambda: (torch.get_rng_state().sum(), random.getstate(), torch.get_num_threads())\n"
+        "torch.manual_seed(5); random.seed(5); before = state()\n"
+        "import muomni.stages.thinker, muomni.inference, muomni.report.tables, datamodules.text, callbacks.samples\n"
+        "assert before == state()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,119 @@
+"""The tree of README.md, made from the files themselves; `python -m tests.contract.tree` writes it anew.
+
+A line a file: its name and the first sentence of its docstring or of its first comment. A folder of options is one line.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN, END = "<!-- tree: python -m tests.contract.tree -->", "<!-- end of the tree -->"
+#: What is listed file by file, in this order; of tests and docs the folders and files of the first level.
+FIRST = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "Makefile",
+    "pyproject.toml",
+    "constraints.txt",
+    "train.py",
+    "infer.py",
+)
+PACKAGES = ("muomni", "datamodules", "callbacks", "benchmarks")
+PLAIN = {
+    "README.md": "this page",
+    "CONTRIBUTING.md": "how to change something",
+    "LICENSE": "MIT",
+    "Makefile": "`make` lists the targets",
+    "pyproject.toml": "package, dependencies, tools",
+    "constraints.txt": "exact versions that were tested",
+    "tests/unit": "mirrors the source",
+    "tests/contract": "imports, configuration, documents: what must stay true",
+    "tests/integration": "all stages by one command, resume, inference",
+    ".ci/run": "what CI runs",
+    ".pre-commit-config.yaml": "local hooks: ruff and mypy",
+    ".gitignore": "what a run leaves behind",
+}
+WIDTH = 36
+
+
+def tracked() -> list[str]:
+    """Paths of the repository's files; new ones that git does not ignore are among them."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return sorted(line for line in done.stdout.splitlines() if (ROOT / line).is_file())
+
+
+def sentence(path: Path) -> str:
+    """What a file says of itself first."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+    elif path.suffix == ".md":
+        text = text.lstrip("# ")
+    else:
+        comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
+        text = next((line for line in comments if not line.startswith("@package")), "")
+    first = " ".join(text.split("\n\n")[0].split())
+    for mark in (". ", ": ", " ("):
+        if len(first) > 90 and mark in first:
+            first = first.split(mark)[0]
+    return first.split(".  ")[0].rstrip(".:")
+
+
+def line(depth: int, name: str, text: str) -> str:
+    """One line of the tree."""
+    return f"{'  ' * depth}{name}".ljust(WIDTH) + f" {text}".rstrip()
+
+
+def folder(path: str, files: list[str], depth: int) -> list[str]:
+    """A package: its own line, its files, its folders."""
+    init = ROOT / path / "__init__.py"
+    lines = [line(depth, f"{path.split('/')[-1]}/", sentence(init) if init.is_file() else "")]
+    inside = [name.removeprefix(f"{path}/") for name in files if name.startswith(f"{path}/")]
+    lines += [line(depth + 1, n, sentence(ROOT / path / n)) for n in inside if "/" not in n and n != "__init__.py"]
+    for sub in sorted({name.split("/")[0] for name in inside if "/" in name}):
+        lines += folder(f"{path}/{sub}", files, depth + 1)
+    return lines
+
+
+def conf(files: list[str]) -> list[str]:
+    """A line for each file on top of conf/ and for each group with its options."""
+    inside = [name.removeprefix("conf/") for name in files if name.startswith("conf/")]
+    lines = [line(0, "conf/", "every choice of a run, by name")]
+    lines += [line(1, name, sentence(ROOT / "conf" / name)) for name in inside if "/" not in name]
+    for group in sorted({name.rsplit("/", 1)[0] for name in inside if "/" in name}):
+        options = [Path(name).stem for name in inside if name.rsplit("/", 1)[0] == group]
+        lines.append(line(1, f"{group}/", " | ".join(options)))
+    return lines
+
+
+def tree() -> str:
+    """The whole tree."""
+    files = tracked()
+    lines = [line(0, name, PLAIN.get(name) or sentence(ROOT / name)) for name in FIRST if name in files]
+    lines += conf(files)
+    for package in PACKAGES:
+        lines += folder(package, files, 0)
+    lines.append(line(0, "tests/", ""))
+    for name in ("unit", "contract", "integration"):
+        lines.append(line(1, f"{name}/", PLAIN[f"tests/{name}"]))
+    lines.append(line(0, "docs/", ""))
+    documents = [name for name in files if name.startswith("docs/") and name.endswith(".md")]
+    lines += [line(1, name.removeprefix("docs/"), sentence(ROOT / name)) for name in documents]
+    lines += [line(0, name, PLAIN[name]) for name in (".ci/run", ".pre-commit-config.yaml", ".gitignore")]
+    return "\n".join(lines)
+
+
+def rewrite() -> None:
+    """Put the tree between its marks in README.md."""
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n```text\n{tree()}\n```\n{END}{after}")
+
+
+if __name__ == "__main__":
+    sys.exit(rewrite())
