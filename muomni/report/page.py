@@ -10,7 +10,14 @@ from typing import Any
 from muomni.report.collect import STAGES, Row, StageRun, newest_run
 from muomni.report.curves import draw_curves
 from muomni.report.goals import COLUMNS, read_goals
-from muomni.report.tables import goals_table, metrics_table, questions_table, sounds_table, times_table
+from muomni.report.tables import (
+    goals_table,
+    metrics_table,
+    minutes_of_training,
+    questions_table,
+    sounds_table,
+    times_table,
+)
 from muomni.runs import write_atomically
 
 #: Most rows of samples of a stage that are shown.
@@ -43,7 +50,7 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
         f"## Goals\n\n{reached} of {asked} goals reached (column `{column}`).\n\n{goals}",
     ]
     parts += [_stage(run, out, page.parent) for run in have]
-    parts.append(f"## Times\n\n{_machine(have)}\n\n{times_table(have)}")
+    parts.append(f"## Times\n\n{_machine(have)}\n\n{times_table(have)}\n{_total(have)}")
     write_atomically(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
     write_atomically(page, "\n".join(parts))
     return {"reached": reached, "asked": asked, "missing": missing}
@@ -78,6 +85,17 @@ def _machine(have: Sequence[StageRun]) -> str:
             f"{machine['memory_gib']} GiB, GPU {machine['gpu']}; Python {machine['python']}, torch {machine['torch']}"
         )
     return "; ".join(described) or "The runs left no note of their machine."
+
+
+def _total(have: Sequence[StageRun]) -> str:
+    """One sentence on the whole time."""
+    minutes = minutes_of_training(have)
+    if minutes is None:
+        return ""
+    return (
+        f"Training and testing: {minutes:.1f} minutes, stages that ran side by side counted once; "
+        "making and reading data and installing come on top.\n"
+    )
 
 
 def _stage(run: StageRun, out: Path, base: Path) -> str:

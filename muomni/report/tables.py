@@ -1,5 +1,6 @@
 """Markdown tables of metrics, goals, run times and samples."""
 
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,9 @@ from muomni.report.collect import Row, StageRun
 from muomni.report.goals import Goal
 
 #: What stands beside a metric as `<metric>_<suffix>`: the same on inputs that cannot help, or at another time.
-BESIDE = ("majority", "blind", "shuffled", "typed", "before")
+BESIDE = ("majority", "blind", "shuffled", "typed", "before", "pairs")
+#: Ends of the interval that holds the true value with 95 %.
+INTERVAL = ("low", "high")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -35,15 +38,19 @@ def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
     """A stage's metrics by split, each beside what it has for comparison."""
     prefix = f"{stage}/"
     names = [name for name in sorted(metrics) if name.startswith(prefix)]
-    beside = {name: f"{name}_{suffix}" for name in names for suffix in BESIDE if f"{name}_{suffix}" in metrics}
-    comparisons = {f"{name}_{suffix}" for name in beside for suffix in BESIDE}
-    used = [suffix for suffix in BESIDE if any(f"{name}_{suffix}" in metrics for name in beside)]
-    rows = []
+    beside = {f"{name}_{suffix}": suffix for name in names for suffix in BESIDE + INTERVAL}
+    beside = {name: suffix for name, suffix in beside.items() if name in metrics}
+    used = [suffix for suffix in BESIDE if suffix in beside.values()]
+    spread = all(suffix in beside.values() for suffix in INTERVAL)
+    rows: list[list[Any]] = []
     for name in names:
-        if name not in comparisons:
+        if name not in beside:
             _, split, metric = name.split("/", 2)
             rows.append([split, metric, metrics[name], *(metrics.get(f"{name}_{suffix}") for suffix in used)])
-    return table(["split", "metric", "value", *used], rows)
+            ends = [metrics.get(f"{name}_{end}") for end in INTERVAL]
+            if spread:
+                rows[-1].insert(3, " to ".join(number(end) for end in ends if end is not None))
+    return table(["split", "metric", "value", *["95 %"] * spread, *used], rows)
 
 
 def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str) -> tuple[str, int, int]:
@@ -71,15 +78,29 @@ def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str
 def times_table(runs: Sequence[StageRun]) -> str:
     """Run times, steps and sizes."""
     rows: list[list[Any]] = []
-    total = 0.0
     for run in runs:
         seconds = run.journal.get("seconds", {})
-        total += sum(seconds.values())
         counts = [run.journal.get(key) for key in ("steps", "parameters", "parameters_trained")]
         rows.append([run.stage, *counts, seconds.get("fit"), seconds.get("test"), run.journal.get("precision")])
-    rows.append(["all", None, None, None, None, None, None])
-    rows[-1][4] = f"{total / 60:.1f} minutes with tests"
     return table(["stage", "steps", "parameters", "trained", "fit, s", "test, s", "precision"], rows)
+
+
+def minutes_of_training(runs: Sequence[StageRun]) -> float | None:
+    """Minutes in which at least one stage was trained or tested: stages that ran side by side count once.
+
+    None where a run has no note of it.
+    """
+    spans = []
+    for run in runs:
+        if "started" not in run.journal or "seconds" not in run.journal:
+            return None
+        start = datetime.datetime.fromisoformat(run.journal["started"]).timestamp()
+        spans.append((start, start + sum(run.journal["seconds"].values())))
+    total, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total / 60
 
 
 def questions_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """The report card says what was measured, what was not, and hides nothing."""
 
+import dataclasses
 import json
 import re
 
@@ -10,7 +11,7 @@ from muomni.report.collect import newest_run, read_curves
 from muomni.report.curves import draw_curves, smooth
 from muomni.report.goals import Goal, read_goals
 from muomni.report.page import choose, write_report
-from muomni.report.tables import cell, goals_table, metrics_table, number
+from muomni.report.tables import cell, goals_table, metrics_table, minutes_of_training, number
 
 from .conftest import make_run
 
@@ -80,15 +81,16 @@ def test_reached_missed_unmeasured_and_unasked_are_told_apart():
 
 
 def test_comparisons_stand_beside_their_metric():
-    metrics = {
-        "s/iid/qa": 90.0, "s/iid/qa_blind": 30.0, "s/iid/qa_majority": 25.0, "s/comp/qa": 50.0, "s/comp/cer_shuffled": 80.0,
-        "t/iid/qa": 1.0,
-    }  # fmt: skip
+    iid = {"qa": 90.0, "qa_low": 85.0, "qa_high": 94.5, "qa_blind": 30.0, "qa_majority": 25.0}
+    metrics = {f"s/iid/{name}": value for name, value in iid.items()}
+    metrics |= {"s/comp/qa": 50.0, "s/comp/cer_shuffled": 80.0, "t/iid/qa": 1.0}
     lines = metrics_table(metrics, "s").splitlines()
-    assert lines[0] == "| split | metric | value | majority | blind |"
+    assert lines[0] == "| split | metric | value | 95 % | majority | blind |"
     assert set(lines[2:]) == {
-        "| iid | qa | 90 | 25 | 30 |", "| comp | qa | 50 |  |  |", "| comp | cer_shuffled | 80 |  |  |"
-    }  # fmt: skip
+        "| iid | qa | 90 | 85 to 94.50 | 25 | 30 |",
+        "| comp | qa | 50 |  |  |  |",
+        "| comp | cer_shuffled | 80 |  |  |  |",
+    }
 
 
 def test_cells_cannot_break_the_table():
@@ -132,6 +134,16 @@ def test_curves_are_drawn(runs, tmp_path):
     assert not draw_curves(run, tmp_path / "y.png")
 
 
+def test_time_is_counted_once_where_stages_ran_side_by_side(runs):
+    def run(start, seconds):
+        journal = {"started": f"2026-01-01T{start}", "seconds": {"fit": seconds - 30.0, "test": 30.0}}
+        return dataclasses.replace(newest_run(runs, "thinker", budget="demo", data="world"), journal=journal)
+
+    spans = [run("10:00:00", 120), run("10:01:00", 300), run("10:02:00", 60), run("11:00:00", 60)]
+    assert minutes_of_training(spans) == 7.0
+    assert minutes_of_training([*spans, dataclasses.replace(spans[0], journal={})]) is None
+
+
 def test_every_split_gets_its_share_of_samples():
     rows = [{"split": s, "n": n} for s in ("a", "b") for n in range(9)] + [{"split": "a", "kind": "spoken"}]
     chosen = choose(rows, kinds=False, limit=4)
@@ -150,7 +162,7 @@ def test_the_report_names_what_is_missing_and_links_to_files_that_exist(runs, tm
     assert "| test_iid | image_count | 96 | 33.30 | 40 |" in text
     assert 'heard "heard \\| spoken", CER 12.50 %, WER 50 %' in text
     assert "Some CPU, 2 cores" in text
-    assert "6.0 minutes with tests" in text
+    assert "Training and testing: 2.0 minutes" in text, "three runs of two minutes at the same time"
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert len(links) == 3 + 6 + 3
     assert all((page.parent / link).is_file() for link in links)
