@@ -1,6 +1,7 @@
 """Markdown tables of metrics, goals, run times and samples."""
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,11 @@ def cell(value: Any) -> str:
         return ""
     text = number(value) if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def quoted(text: Any) -> str:
+    """What a model or a person wrote, with nothing in it read as Markdown or HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>#~])", r"\\\1", str(text))
 
 
 def number(value: float) -> str:
@@ -118,7 +124,8 @@ def questions_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
         question = sample.get("question", sample.get("text", ""))
         answer, truth = str(sample.get("answer", "")), str(sample.get("truth", ""))
         right = "yes" if answer.strip() == truth.strip() else "no"
-        rows.append([sample["split"], media, question, answer, truth, right if truth else ""])
+        texts = [quoted(text) for text in (question, answer, truth)]
+        rows.append([sample["split"], media, *texts, right if truth else ""])
     return table(["split", "input", "question", "answer", "truth", "same"], rows)
 
 
@@ -132,7 +139,7 @@ def sounds_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
     rows = []
     for versions in sentences.values():
         first = next(iter(versions.values()))
-        cells = [first.get("truth", first.get("text", ""))]
+        cells = [quoted(first.get("truth", first.get("text", "")))]
         for kind in kinds:
             version = versions.get(kind)
             cells.append("" if version is None else _version(version, links))
@@ -142,5 +149,5 @@ def sounds_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
 
 def _version(sample: Row, links: Mapping[str, str]) -> str:
     rates = [f"{name.upper()} {number(sample[name])} %" for name in ("cer", "wer") if name in sample]
-    heard = f'heard "{sample["answer"]}"' if "answer" in sample else ""
+    heard = f'heard "{quoted(sample["answer"])}"' if "answer" in sample else ""
     return ", ".join(part for part in (f"[wav]({links[sample['audio']]})", heard, *rates) if part)

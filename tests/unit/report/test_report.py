@@ -11,7 +11,7 @@ from muomni.report.collect import newest_run, read_curves
 from muomni.report.curves import draw_curves, smooth
 from muomni.report.goals import Goal, read_goals
 from muomni.report.page import choose, write_report
-from muomni.report.tables import cell, goals_table, metrics_table, minutes_of_training, number
+from muomni.report.tables import cell, goals_table, metrics_table, minutes_of_training, number, quoted
 
 from .conftest import make_run
 
@@ -96,6 +96,10 @@ def test_comparisons_stand_beside_their_metric():
 def test_cells_cannot_break_the_table():
     assert cell("a|b\nc") == "a\\|b c"
     assert [number(v) for v in (3.0, 0.01234, 12.345, 1234567)] == ["3", "0.0123", "12.35", "1,234,567"]
+
+
+def test_what_a_model_wrote_is_no_markup():
+    assert quoted("<b>_x_ [y](z) `") == "\\<b\\>\\_x\\_ \\[y\\](z) \\`"
 
 
 def test_smoothing_is_the_mean_of_what_came_before():
