@@ -44,7 +44,7 @@ def targets(node, where=""):
 
 
 def parameters(target):
-    """Keyword parameters by name, and whether any other is taken: a class that hands `**options` on takes its bases'."""
+    """Keyword parameters by name, and whether any other is taken: `**options` stand for those of the bases."""
     taken, open_ended = {}, False
     functions = [c.__init__ for c in target.__mro__ if "__init__" in vars(c)] if inspect.isclass(target) else [target]
     for function in functions:

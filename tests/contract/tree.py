@@ -1,9 +1,10 @@
 """The tree of README.md, made from the files themselves; `python -m tests.contract.tree` writes it anew.
 
-A line a file: its name and the first sentence of its docstring or of its first comment. A folder of options is one line.
+A line a file: its name and the first sentence of its docstring or first comment. A folder of options is one line.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ PLAIN = {
     ".gitignore": "what a run leaves behind",
 }
 WIDTH = 36
+LONGEST = 115
 
 
 def tracked() -> list[str]:
@@ -57,10 +59,13 @@ def sentence(path: Path) -> str:
         comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
         text = next((line for line in comments if not line.startswith("@package")), "")
     first = " ".join(text.split("\n\n")[0].split())
-    for mark in (". ", ": ", " ("):
-        if len(first) > 90 and mark in first:
-            first = first.split(mark)[0]
-    return first.split(".  ")[0].rstrip(".:")
+    first = re.split(r"(?<!et al)\.(?:\s|$)", first)[0]
+    if len(first) > LONGEST:
+        first = re.sub(r" \([^)]*\)", "", first)
+    for mark in ("; ", ", ", ": "):
+        while len(first) > LONGEST and mark in first:
+            first = first.rpartition(mark)[0]
+    return first.rstrip(".:")
 
 
 def line(depth: int, name: str, text: str) -> str:
