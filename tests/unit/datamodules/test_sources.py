@@ -1,0 +1,52 @@
+"""Where a stage's data comes from."""
+
+import pytest
+
+from datamodules import sources
+from datamodules.sources import resolve_sources, world_parts
+
+WORLD = {"train": "text/train.jsonl", "val": "text/val.jsonl", "test": {"test": "text/test.jsonl"}}
+OWN = {
+    "kind": "text", "train": "a", "val": None, "test": None, "train_split": "train", "val_split": "dev",
+    "test_split": None,
+}  # fmt: skip
+
+
+def resolve(**data):
+    return resolve_sources({**OWN, **data}, stage="thinker", shape="text", world=WORLD)
+
+
+def test_a_manifest_of_your_own():
+    assert resolve(val="b", test="c") == {
+        "train": "a", "val": "b", "test": {"test": "c"}, "splits": {"train": "train", "val": "dev", "test": None}
+    }  # fmt: skip
+    assert resolve(test={"x": "1", "y": "2"})["test"] == {"x": "1", "y": "2"}
+    assert resolve()["val"] == "a", "without held-out data the training data is validated on"
+    assert resolve()["test"] == {}
+
+
+def test_a_shape_that_does_not_fit_is_refused():
+    with pytest.raises(
+        ValueError, match=r"data=speech does not fit stage=thinker, which reads data=text \(or data=world\)"
+    ):
+        resolve(kind="speech")
+
+
+def test_of_the_world_only_the_needed_parts_are_built(monkeypatch, tmp_path):
+    asked = {}
+
+    def build(spec, root, parts):
+        asked.update(seed=spec.seed, root=root, parts=parts)
+        return tmp_path / "w"
+
+    monkeypatch.setattr(sources, "build_world", build)
+    data = {"kind": "world", "root": str(tmp_path), "preset": "ci", "seed": 4}
+    found = resolve_sources(data, stage="thinker", shape="text", world=WORLD)
+    assert asked == {"seed": 4, "root": tmp_path, "parts": ("text",)}
+    assert found["test"] == {"test": str(tmp_path / "w" / "text" / "test.jsonl")}
+
+
+def test_instructions_need_all_media():
+    assert world_parts(WORLD) == ("text",)
+    instructions = {"train": "instructions/train.jsonl", "val": "instructions/val.jsonl", "test": {}}
+    assert world_parts(instructions) == ("text", "pictures", "speech", "instructions")

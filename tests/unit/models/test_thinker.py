@@ -1,0 +1,92 @@
+"""The Thinker: the reference numbers, and one answer whichever way it reads."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from muomni.command_line import CONF
+from muomni.models.thinker import Thinker
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def small(**options):
+    shape = {"dim": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "ff_dim": 48, "max_length": 24}
+    return Thinker(vocab_size=40, **(shape | options)).eval()
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_reference_has_the_published_numbers():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=["experiment=reference"])
+    model = instantiate(cfg.backbone.thinker, _convert_="all", vocab_size=5000).eval()
+    ids = torch.randint(0, 5000, (1, 6))
+    output = model(ids)
+    assert count(model) == 6_756_608
+    assert model.embedding(ids).shape == output.hidden.shape == (1, 6, 256)
+    assert output.logits.shape == (1, 6, 5000)
+    assert model.max_length == 512
+    assert model.transformer.norm.eps == 1e-5
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"qk_norm": True}, {"window": 4}, {"num_kv_heads": 1}, {"rope_scaling": 2.0}, {"tied": True}]
+)
+def test_read_in_pieces_equals_read_at_once(options):
+    model, ids = small(**options), torch.randint(0, 40, (2, 17))
+    whole, cache = model(ids), model.new_cache(2)
+    pieces = [model(ids[:, start : start + 8], cache=cache).logits for start in range(0, 17, 8)]
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole.logits, atol=1e-5, rtol=1e-5)
+    assert cache.position == 17
+
+
+def test_every_option_changes_the_model():
+    ids = torch.randint(0, 40, (1, 12))
+    plain = small(num_kv_heads=4)
+    for options in ({"qk_norm": True}, {"window": 4}, {"rope_scaling": 2.0}, {"rope_theta": 100.0}):
+        other = small(num_kv_heads=4, **options)
+        other.load_state_dict(plain.state_dict(), strict=False)
+        assert not torch.allclose(other(ids).logits, plain(ids).logits, atol=1e-6), options
+    assert count(plain) - count(small(num_kv_heads=4, tied=True)) == 40 * 32
+
+
+def test_embeddings_in_place_of_ids():
+    model, ids = small(), torch.randint(0, 40, (2, 5))
+    torch.testing.assert_close(model(embeddings=model.embedding(ids)).logits, model(ids).logits)
+    for wrong in ({}, {"ids": ids, "embeddings": model.embedding(ids)}):
+        with pytest.raises(ValueError, match="ids or embeddings"):
+            model(**wrong)
+
+
+def test_last_only_gives_the_last():
+    model, ids = small(), torch.randint(0, 40, (2, 5))
+    torch.testing.assert_close(model(ids, last_only=True).logits, model(ids).logits[:, -1:])
+
+
+def test_left_padding_changes_no_answer():
+    model, ids = small(), torch.randint(0, 40, (2, 9))
+    padding = torch.tensor([4, 0])
+    keep = torch.arange(9)[None] >= padding[:, None]
+    positions = (torch.arange(9)[None] - padding[:, None]).clamp_min(0)
+    both = model(ids, keep=keep, positions=positions).logits
+    torch.testing.assert_close(both[0, 4:], model(ids[:1, 4:]).logits[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_full_cache_is_refused():
+    model = small()
+    cache = model.new_cache(1, 4)
+    with pytest.raises(ValueError, match="Too many tokens: 5 > 4"):
+        model(torch.zeros(1, 5, dtype=torch.long), cache=cache)
+
+
+def test_a_fresh_model_is_as_unsure_as_its_vocabulary():
+    logits = small()(torch.randint(0, 40, (4, 20))).logits
+    entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
+    assert entropy.item() == pytest.approx(torch.tensor(40.0).log().item(), abs=0.01)

@@ -1,0 +1,102 @@
+"""What every stage shares: weighted losses, splits that open and close, one optimizer."""
+
+import pytest
+import torch
+from torch import nn
+
+from muomni.stages.base import Stage
+
+
+class Toy(Stage):
+    name = "toy"
+
+    def __init__(self, **how):
+        options = {
+            "optimizer": lambda groups: torch.optim.SGD([{**g, "lr": 0.1 * g["lr_scale"]} for g in groups], lr=0.1),
+            "schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+            "weight_decay": 0.1, "loss_weights": {}, "compile_model": False,
+        }  # fmt: skip
+        super().__init__(**(options | how))
+        self.layer = nn.Linear(2, 2)
+        self.events = []
+
+    def begin_split(self, split):
+        self.events.append(f"begin {split}")
+
+    def test_batch(self, batch, split):
+        self.events.append(f"{split} {batch}")
+
+    def finish_split(self, split):
+        self.events.append(f"finish {split}")
+        return {"count": len(self.events)}
+
+    def compiled_modules(self):
+        return [self.layer]
+
+
+class Surroundings:
+    """As much of a trainer as a test step looks at."""
+
+    class datamodule:
+        test_splits = ["a", "b"]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    stage = Toy()
+    monkeypatch.setattr(Toy, "trainer", Surroundings)
+    monkeypatch.setattr(Toy, "log_dict", lambda self, *arguments, **how: None)
+    return stage
+
+
+def test_losses_are_summed_with_their_weights():
+    losses = {"one": torch.tensor(2.0), "two": torch.tensor(3.0)}
+    assert Toy(loss_weights={"two": 0.5}).total_loss(losses) == 3.5
+    assert Toy().total_loss(losses) == 5.0
+
+
+def test_splits_open_and_close_in_order_and_results_are_named(toy):
+    toy.on_test_start()
+    for index, batch, loader in ((0, "x", 0), (1, "y", 0), (0, "z", 1)):
+        toy.test_step(batch, index, loader)
+    toy.on_test_epoch_end()
+    assert toy.events == ["begin a", "a x", "a y", "finish a", "begin b", "b z", "finish b"]
+    assert toy.results == {"toy/a/count": 4.0, "toy/b/count": 7.0}
+
+
+def test_a_second_test_forgets_the_first(toy):
+    toy.on_test_start()
+    toy.test_step("x", 0, 1)
+    toy.on_test_epoch_end()
+    toy.on_test_start()
+    assert toy.results == {}
+
+
+def test_one_optimizer_over_what_is_trained():
+    stage = Toy()
+    stage.layer.bias.requires_grad_(False)
+    made = stage.configure_optimizers()
+    groups = made["optimizer"].param_groups
+    assert [(group["name"], group["weight_decay"]) for group in groups] == [("toy/decay", 0.1)]
+    assert made["lr_scheduler"]["interval"] == "step"
+
+
+def test_parts_are_compiled_for_training_only(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: compiled.append(self))
+    stage = Toy(compile_model=True)
+    stage.setup("test")
+    assert compiled == []
+    stage.setup("fit")
+    assert compiled == [stage.layer]
+    Toy().setup("fit")
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("method", ["step", "begin_split", "finish_split"])
+def test_a_stage_must_say_what_it_does(method):
+    class Nothing(Toy):
+        begin_split, finish_split = Stage.begin_split, Stage.finish_split
+
+    with pytest.raises(TypeError, match=f"Nothing does not define {method}"):
+        getattr(Nothing(), method)("x")

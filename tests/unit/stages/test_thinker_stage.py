@@ -1,0 +1,81 @@
+"""The thinker stage counts nats, floors and answers as its documents have them."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from muomni.batch import TextBatch
+from muomni.models.outputs import ThinkerOutput
+from muomni.special_tokens import IGNORE
+from muomni.stages.thinker import ThinkerStage
+
+V = 8
+
+
+class Certain(nn.Module):
+    """Says with probability `p` that the token after t is t + 1, the rest evenly."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
+    def forward(self, ids):
+        chances = torch.full((*ids.shape, V), (1 - self.p) / (V - 1))
+        chances.scatter_(-1, ((ids + 1) % V)[..., None], self.p)
+        return ThinkerOutput(logits=chances.log(), hidden=chances)
+
+
+def stage(p):
+    return ThinkerStage(
+        model=Certain(p), tokenizer=Path("x"), tokenizer_fingerprint="f", optimizer=None, schedule=None,
+        weight_decay=0.0, loss_weights={}, compile_model=False,
+    )  # fmt: skip
+
+
+def batch(rows, kinds, floors):
+    """rows of (ids, targets)."""
+    ids, targets = (torch.tensor([row[k] for row in rows]) for k in (0, 1))
+    return TextBatch(
+        ids=ids, targets=targets, lengths=torch.full((len(rows),), ids.shape[1]), kinds=kinds,
+        floors=torch.tensor(floors, dtype=torch.float64), sample_ids=[str(i) for i in range(len(rows))],
+    )  # fmt: skip
+
+
+def measure(made, *batches):
+    made.begin_split("test")
+    for one in batches:
+        made.test_batch(one, "test")
+    return made.finish_split("test")
+
+
+def test_loss_and_floor_are_of_tokens_not_of_documents():
+    """A document of three tokens in one batch, one of a single token in the next; all follow the rule."""
+    long = batch([([1, 2, 3], [2, 3, 4])], ["story"], [0.3])
+    short = batch([([5, 0, 0], [6, IGNORE, IGNORE])], ["fact"], [0.5])
+    metrics = measure(stage(0.5), long, short)
+    assert metrics["loss"] == pytest.approx(math.log(2), rel=1e-5)
+    assert metrics["floor"] == pytest.approx(0.8 / 4)
+    assert metrics["loss_minus_floor"] == pytest.approx(math.log(2) - 0.2, rel=1e-5)
+    assert metrics["loss_minus_floor_story"] == pytest.approx(math.log(2) - 0.1, rel=1e-5)
+    assert metrics["loss_minus_floor_fact"] == pytest.approx(math.log(2) - 0.5, rel=1e-5)
+
+
+def test_answers_count_only_when_every_token_is_right():
+    questions = batch(
+        [([1, 2, 3], [IGNORE, 3, 4]), ([1, 2, 3], [IGNORE, 3, 5]), ([1, 2, 3], [IGNORE, IGNORE, 4])],
+        ["fact", "fact", "story"], [float("nan")] * 3,
+    )  # fmt: skip
+    assert measure(stage(0.9), questions) == {"fact": 50.0, "story": 100.0}
+
+
+def test_documents_without_a_known_floor_have_a_loss_alone():
+    metrics = measure(stage(0.5), batch([([1, 2], [2, 3])], ["text"], [float("nan")]))
+    assert set(metrics) == {"loss"}
+
+
+def test_the_training_loss_is_the_mean_over_targets():
+    losses = stage(0.25).step(batch([([1, 2], [2, IGNORE])], ["row"], [float("nan")]))
+    assert losses["next_token"].item() == pytest.approx(math.log(4), rel=1e-5)
