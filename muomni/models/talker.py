@@ -1,9 +1,10 @@
 """The Talker: text -> codes of the codec, frame by frame.
 
-A decoder-only transformer over [characters of the text][start frame][frames spoken so far]. A character's rotary
-position is its index times the mean number of frames a character takes, so that text and speech run side by side and
-attention finds its place early. Codes of a frame are predicted together, one head a codebook; a further head says
-whether the frame is the last.
+A decoder-only transformer over [characters of the text][start frame][frames spoken so far]. Every symbol has a pace,
+the frames that it takes on average; their running sum says about where in the speech a character is spoken. It is the
+character's rotary position, and a frame hears, added to its input, the text of its own place: so text and speech run
+side by side from the first step of training, and attention only has to correct. Codes of a frame are predicted
+together, one head a codebook; a further head says whether the frame is the last.
 
 Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
 """
@@ -23,6 +24,25 @@ from muomni.nn.rope import Rope
 from muomni.nn.transformer import Block, Transformer
 
 INPUT_STD = 0.5  # of the embeddings of codes at the start
+
+
+class TalkerCache(KVCache):
+    """Keys and values, and `text` (B, frames, D): what each frame to come hears of the text."""
+
+    text: Tensor
+
+
+def text_of_frames(prefix: Tensor, places: Tensor, lengths: Tensor, *, count: int) -> Tensor:
+    """prefix (B, C, D) at the places (B, C), rising, of which the first `lengths` are real -> (B, count, D): for the
+    middle of each frame the prefix interpolated between its neighbours; the last character's behind its place."""
+    frames = (torch.arange(count, device=prefix.device) + 0.5).expand(len(prefix), -1).contiguous()
+    last = (lengths - 1)[:, None]
+    high = torch.searchsorted(places.contiguous(), frames).clamp_max(last)
+    low = (high - 1).clamp_min(0)
+    start, end = places.gather(1, low), places.gather(1, high)
+    share = ((frames - start) / (end - start).clamp_min(1e-6)).clamp(0, 1)[..., None]
+    rows = torch.arange(len(prefix), device=prefix.device)[:, None]
+    return prefix[rows, low] * (1 - share) + prefix[rows, high] * share
 
 
 class TextConditioning(nn.Module):
@@ -64,7 +84,7 @@ class Talker(nn.Module):
         max_frames: most frames it speaks.
         shared_embedding: one table of codes for all codebooks (the published reference), else one each.
 
-    `pace`: mean number of frames a character takes; part of the state, set once from the training data.
+    `pace` (symbols): frames that each symbol takes on average; part of the state, set once from the training data.
     """
 
     pace: Tensor
@@ -93,7 +113,7 @@ class Talker(nn.Module):
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
         self.max_frames = max_frames
-        self.register_buffer("pace", torch.ones(()))
+        self.register_buffer("pace", torch.ones(num_symbols))
         self.text = TextConditioning(
             num_symbols=num_symbols, num_speakers=num_speakers, dim=dim, num_layers=text_layers, kernel=text_kernel
         )
@@ -125,34 +145,36 @@ class Talker(nn.Module):
     def forward(self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor) -> TalkerOutput:
         """Teacher forcing: text (B, C), codes (B, T, K), speakers (B) -> logits of every frame from the text and the
         frames before it. Rows shorter than T are padded behind with any code."""
-        B, C = text.shape
-        prefix, keep = self._prefix(text, text_lengths, speakers)
+        (B, C), T = text.shape, codes.shape[1]
+        prefix, places, keep = self._prefix(text, text_lengths, speakers)
         frames = torch.cat([self.start.expand(B, 1, -1), self._embed_codes(codes[:, :-1])], dim=1)
-        T = frames.shape[1]
-        positions = torch.cat([self._text_positions(C, text.device), torch.arange(T, device=text.device)])
+        frames = frames + text_of_frames(prefix, places, text_lengths, count=T)
+        positions = torch.cat([places, torch.arange(T, device=text.device).expand(B, T)], dim=1)
         keep = torch.cat([keep, keep.new_ones(B, T)], dim=1)
         hidden = self.transformer(torch.cat([prefix, frames], dim=1), rope=self.rope(positions), keep=keep)
         return self._predict(hidden[:, C:])
 
-    def prefill(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, cache: KVCache) -> TalkerOutput:
+    def prefill(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, cache: "TalkerCache") -> TalkerOutput:
         """Read text (B, C) and the start frame into an empty cache -> the first frame's logits (B, 1, K, E)."""
         B, C = text.shape
-        prefix, keep = self._prefix(text, text_lengths, speakers)
-        positions = torch.cat([self._text_positions(C, text.device), torch.zeros(1, device=text.device)])
-        x = torch.cat([prefix, self.start.expand(B, 1, -1)], dim=1)
+        prefix, places, keep = self._prefix(text, text_lengths, speakers)
+        cache.text = text_of_frames(prefix, places, text_lengths, count=cache.capacity - C)
+        positions = torch.cat([places, places.new_zeros(B, 1)], dim=1)
+        x = torch.cat([prefix, self.start + cache.text[:, :1]], dim=1)
         cache.mask_padding(torch.cat([keep, keep.new_ones(B, 1)], dim=1))
         hidden = self.transformer(x, rope=self.rope(positions), cache=cache)
         return self._predict(hidden[:, C:])
 
-    def decode_step(self, codes: Tensor, *, frame: int, cache: KVCache) -> TalkerOutput:
+    def decode_step(self, codes: Tensor, *, frame: int, cache: "TalkerCache") -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E)."""
         position = torch.tensor([float(frame)], device=codes.device)
-        return self._predict(self.transformer(self._embed_codes(codes), rope=self.rope(position), cache=cache))
+        x = self._embed_codes(codes) + cache.text[:, frame : frame + 1]
+        return self._predict(self.transformer(x, rope=self.rope(position), cache=cache))
 
-    def new_cache(self, batch_size: int, capacity: int) -> KVCache:
+    def new_cache(self, batch_size: int, capacity: int) -> "TalkerCache":
         """An empty cache for `capacity` characters and frames."""
         weight = self.start
-        return KVCache(
+        return TalkerCache(
             num_layers=self.num_layers,
             batch_size=batch_size,
             num_kv_heads=self.num_heads,
@@ -162,12 +184,11 @@ class Talker(nn.Module):
             device=weight.device,
         )
 
-    def _prefix(self, text: Tensor, text_lengths: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
+    def _prefix(self, text: Tensor, text_lengths: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings (B, C, D), places (B, C) in frames (the middle of each character), keep (B, C)."""
         keep = frame_mask(text_lengths, text.shape[1])
-        return self.text(text, keep, speakers), keep
-
-    def _text_positions(self, count: int, device: torch.device) -> Tensor:
-        return torch.arange(count, device=device) * self.pace
+        pace = self.pace[text]
+        return self.text(text, keep, speakers), pace.cumsum(1) - pace / 2, keep
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """codes (B, T, K) -> (B, T, D), the sum over codebooks."""

@@ -7,7 +7,7 @@ arXiv:1506.03099, without its cost).
 Legend: B batch, T mel frames, M mel bins, T' code frames, K codebooks, E entries, N samples.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -51,7 +51,7 @@ class TalkerStage(Stage):
         model: the Talker. codec: the export of stage=codec (`parts["codec"]`, `facts`, `folder`).
         voice: Talker and codec -> `Voice`. vocoder: mel (T, M) -> waveform (N). judge: a recogniser.
         disturbance: probability that a previous frame is replaced.
-        seconds_per_character: mean of the training data (NaN where there is none: the Talker keeps its own).
+        seconds_per_symbol: of the training voice (None where there is no training data: the Talker keeps its own).
         mel: facts of the spectrogram, which must be the codec's.
     """
 
@@ -66,7 +66,7 @@ class TalkerStage(Stage):
         vocoder: Callable[[Tensor], Tensor],
         judge: Judge,
         disturbance: float,
-        seconds_per_character: float,
+        seconds_per_symbol: Sequence[float] | None,
         mel: Mapping[str, Any],
         **how: Any,
     ) -> None:
@@ -78,8 +78,8 @@ class TalkerStage(Stage):
         self.voice = voice(self.model, self.codec)
         self.vocoder, self.judge, self.disturbance = vocoder, judge, disturbance
         frame_rate = self.mel["sample_rate"] / self.mel["hop"] / self.codec.stride
-        if seconds_per_character == seconds_per_character:
-            self.model.pace.fill_(seconds_per_character * frame_rate)
+        if seconds_per_symbol is not None:
+            self.model.pace.copy_(torch.tensor(seconds_per_symbol) * frame_rate)
         self._shown: list[dict[str, Any]] = []
 
     def _check_codec(self, folder: str) -> None:

@@ -105,5 +105,9 @@ def test_augmented_mels_stay_finite_and_keep_their_bins():
 def test_the_talkers_pace(manifest):
     facts = build(manifest, make=TalkerData).facts()
     assert facts["mel"] == MEL.facts()
-    assert facts["seconds_per_character"] == pytest.approx((0.2 + 0.3 + 0.4 + 0.5 + 0.6 + 0.7) / 36)
-    assert np.isnan(build(manifest, make=TalkerData, train=None).facts()["seconds_per_character"])
+    pace = facts["seconds_per_symbol"]
+    long, short = encode_characters("5")[0], encode_characters("0")[0]
+    assert len(pace) == 99
+    assert pace[short] < np.mean(pace) < pace[long]  # clips differ in their digit, "text 5" lasts longest
+    assert pace[encode_characters("q")[0]] == pytest.approx((0.2 + 0.3 + 0.4 + 0.5 + 0.6 + 0.7) / 36)
+    assert build(manifest, make=TalkerData, train=None).facts()["seconds_per_symbol"] is None

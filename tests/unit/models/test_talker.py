@@ -2,7 +2,7 @@
 
 import torch
 
-from muomni.models.talker import Talker
+from muomni.models.talker import Talker, text_of_frames
 
 SMALL = {
     "num_symbols": 99, "num_speakers": 2, "text_layers": 1, "text_kernel": 3, "num_codebooks": 2, "codebook_size": 10,
@@ -60,6 +60,13 @@ def test_cached_equals_teacher_forced_with_ragged_texts():
     torch.testing.assert_close(alone.logits[0], whole.logits[1], atol=1e-5, rtol=1e-4)
 
 
+def test_a_frame_hears_the_text_of_its_place():
+    prefix = torch.tensor([[[1.0], [2.0], [4.0], [9.0]]])
+    places = torch.tensor([[0.5, 1.5, 3.5, 5.5]])
+    heard = text_of_frames(prefix, places, torch.tensor([3]), count=6)
+    assert heard.flatten().tolist() == [1.0, 2.0, 3.0, 4.0, 4.0, 4.0]
+
+
 def test_text_speaker_and_pace_matter():
     talker, (text, lengths, codes, speakers) = build(), inputs()
     spoken = talker(text, lengths, codes, speakers=speakers).logits
@@ -67,6 +74,6 @@ def test_text_speaker_and_pace_matter():
     other[:, 2] = other[:, 2] % 98 + 1
     assert not torch.allclose(spoken, talker(other, lengths, codes, speakers=speakers).logits)
     assert not torch.allclose(spoken, talker(text, lengths, codes, speakers=1 - speakers).logits)
-    talker.pace.fill_(1.5)
+    talker.pace[40:] = 1.5
     assert not torch.allclose(spoken, talker(text, lengths, codes, speakers=speakers).logits)
     assert "pace" in talker.state_dict()

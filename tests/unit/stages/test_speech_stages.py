@@ -34,7 +34,7 @@ def batch():
 
 def how(**weights):
     return {
-        "optimizer": lambda groups: adamw(groups, lr=5e-3, betas=(0.9, 0.98)),
+        "optimizer": lambda groups: adamw(groups, lr=5e-3, betas=(0.9, 0.98), adam_ratio=1.0),
         "schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
         "weight_decay": 0.0, "loss_weights": weights, "compile_model": False, "mel": MEL,
     }  # fmt: skip
@@ -145,7 +145,7 @@ def build_talker_stage(voice, **options):
     export = SimpleNamespace(parts={"codec": build_codec().eval()}, facts={"mel": MEL}, folder="checkpoints/codec")
     return TalkerStage(
         model=talker, codec=export, voice=voice, vocoder=lambda mel: mel, judge=ToneJudge(), disturbance=0.2,
-        seconds_per_character=0.16, **how(codebook_0=2.0),
+        seconds_per_symbol=[0.16] * 99, **how(codebook_0=2.0),
     )  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def test_talker_learns_beside_a_frozen_codec():
     first = learn(stage, 1)
     assert learn(stage, 80) < 0.5 * first
     assert all(torch.equal(frozen[name], value) for name, value in stage.codec.state_dict().items())
-    assert float(stage.model.pace) == pytest.approx(0.16 * 12.5)
+    assert stage.model.pace.tolist() == pytest.approx([0.16 * 12.5] * 99)
     assert set(stage.export_parts()) == {"talker", "codec"}
 
 
