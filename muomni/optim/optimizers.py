@@ -9,7 +9,7 @@ from muomni.optim.muon import MuonAdamW
 
 
 def adamw(
-    groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], adam_ratio: float, eps: float = 1e-8
+    groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], adam_ratio: float = 1.0, eps: float = 1e-8
 ) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), fused: one kernel for all parameters.
 
