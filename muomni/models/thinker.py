@@ -66,7 +66,8 @@ class Thinker(nn.Module):
         ]
         self.transformer = Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))
         self.head = nn.Linear(dim, vocab_size, bias=False)
-        initialise(self, num_layers=num_layers)
+        # A tied embedding is the head too, and must start small for even logits.
+        initialise(self, num_layers=num_layers, gain=1.0, embedding_std=None if tied else 0.5)
         if tied:
             self.head.weight = self.embedding.weight
 
@@ -88,13 +89,20 @@ class Thinker(nn.Module):
         if (ids is None) == (embeddings is None):
             raise ValueError("Thinker.forward takes ids or embeddings, one of the two")
         x = self.embedding(ids) if embeddings is None else embeddings
-        if positions is None:
-            start = 0 if cache is None else cache.position
-            positions = torch.arange(start, start + x.shape[1], device=x.device)
-        hidden = self.transformer(x, rope=self.rope(positions), keep=keep, cache=cache)
+        hidden = self.read(x, positions=positions, keep=keep, cache=cache)
         if last_only:
             hidden = hidden[:, -1:]
         return ThinkerOutput(logits=self.head(hidden), hidden=hidden)
+
+    def read(
+        self, x: Tensor, *, positions: Tensor | None = None, keep: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Embeddings (B, T, D) -> hidden states (B, T, D) after the final norm: `forward` without its head, for losses
+        that fall on few tokens."""
+        if positions is None:
+            start = 0 if cache is None else cache.position
+            positions = torch.arange(start, start + x.shape[1], device=x.device)
+        return self.transformer(x, rope=self.rope(positions), keep=keep, cache=cache)
 
     def new_cache(self, batch_size: int, capacity: int | None = None, *, dtype: torch.dtype | None = None) -> KVCache:
         """An empty cache that fits this model, on its device; capacity defaults to `max_length`."""

@@ -1,4 +1,7 @@
-"""Parameter groups: matrices decay, vectors and embeddings do not; every trained parameter exactly once."""
+"""Parameter groups: matrices decay, vectors and embeddings do not; every trained parameter exactly once.
+
+`matrices` are what Muon may take: hidden 2-D weights, not embeddings and not heads (Jordan et al. 2024).
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,29 +12,29 @@ from torch import nn
 def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_decay: float) -> list[dict[str, Any]]:
     """Groups of parameters that require a gradient.
 
-    modules: (name, module, learning-rate factor). A group carries `params`, `weight_decay`, `lr_scale`, `name` and
-    `matrices` (True: 2-D weights of linear layers, which Muon may take). Shared parameters count once.
+    modules: (name, module, learning-rate factor). A group carries `params`, `weight_decay`, `lr_scale`, `name`
+    (`<module>/matrices|heads|vectors`) and `matrices`. Shared parameters count once.
     """
     seen: set[int] = set()
     groups = []
     for name, module, scale in modules:
         embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-        matrices, rest = [], []
-        for parameter in module.parameters():
+        kinds: dict[str, list[nn.Parameter]] = {"matrices": [], "heads": [], "vectors": []}
+        for key, parameter in module.named_parameters():
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            decays = parameter.dim() >= 2 and id(parameter) not in embeddings
-            (matrices if decays else rest).append((parameter, decays))
-        for members, decay in ((matrices, weight_decay), (rest, 0.0)):
+            hidden = parameter.dim() >= 2 and id(parameter) not in embeddings
+            kinds["vectors" if not hidden else "heads" if key.endswith("head.weight") else "matrices"].append(parameter)
+        for kind, members in kinds.items():
             if members:
                 groups.append(
                     {
-                        "params": [parameter for parameter, _ in members],
-                        "weight_decay": decay,
+                        "params": members,
+                        "weight_decay": 0.0 if kind == "vectors" else weight_decay,
                         "lr_scale": scale,
-                        "name": f"{name}/{'decay' if decay or members is matrices else 'no_decay'}",
-                        "matrices": members is matrices,
+                        "name": f"{name}/{kind}",
+                        "matrices": kind == "matrices",
                     }
                 )
     if not groups:

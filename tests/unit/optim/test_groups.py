@@ -45,7 +45,7 @@ def test_a_parameter_shared_by_two_parts_belongs_to_the_first():
     shared, second = nn.Linear(3, 3, bias=False), nn.Module()
     second.inner, second.own = shared, nn.Linear(3, 2, bias=False)
     groups = parameter_groups([("a", shared, 1.0), ("b", second, 0.1)], weight_decay=0.1)
-    assert [(g["name"], g["lr_scale"], len(g["params"])) for g in groups] == [("a/decay", 1.0, 1), ("b/decay", 0.1, 1)]
+    assert [(g["name"], g["lr_scale"], len(g["params"])) for g in groups] == [("a/matrices", 1.0, 1), ("b/matrices", 0.1, 1)]
     assert groups[1]["params"][0] is second.own.weight
 
 
@@ -57,3 +57,12 @@ def test_frozen_parameters_are_left_out_and_nothing_to_train_is_an_error():
     layer.bias.requires_grad_(False)
     with pytest.raises(ValueError, match="every parameter is frozen"):
         parameter_groups([("a", layer, 1.0)], weight_decay=0.1)
+
+
+def test_muon_takes_hidden_matrices_but_no_head():
+    model = thinker()
+    groups = parameter_groups([("thinker", model, 1.0)], weight_decay=0.1)
+    matrices = {id(p) for group in groups if group["matrices"] for p in group["params"]}
+    assert id(model.head.weight) not in matrices
+    assert id(model.embedding.weight) not in matrices
+    assert id(model.transformer.blocks[0].mlp.down.weight) in matrices

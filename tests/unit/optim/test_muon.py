@@ -122,7 +122,7 @@ def test_a_schedule_reaches_the_inner_adamw():
     optimizer = make(net)
     schedule_of(optimizer)
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-    assert rates == pytest.approx({"net/decay": 0.005, "net/no_decay": 0.0025})
+    assert rates == pytest.approx({"net/matrices": 0.005, "net/vectors": 0.0025})
     before = net[0].weight.detach().clone()
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -135,4 +135,4 @@ def test_the_optimizers_rates_follow_the_groups_scale():
     groups = parameter_groups([("slow", slow, 0.1), ("fast", fast, 1.0)], weight_decay=0.1)
     optimizer = adamw(groups, lr=1.0, betas=(0.9, 0.98), adam_ratio=0.5)
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-    assert rates == pytest.approx({"slow/decay": 0.1, "slow/no_decay": 0.05, "fast/decay": 1.0, "fast/no_decay": 0.5})
+    assert rates == pytest.approx({"slow/matrices": 0.1, "slow/vectors": 0.05, "fast/matrices": 1.0, "fast/vectors": 0.5})
