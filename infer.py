@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from muomni.checkpoints import is_export, list_exports
-from muomni.command_line import CONF, run_main
+from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.frontends.audio_io import write_wav
 from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
@@ -126,13 +126,11 @@ def main() -> None:
     raw, rest = split_arguments(sys.argv[1:])
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="infer")
+    @one_line_errors()
     def composed(cfg: DictConfig) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
-        try:
-            run({str(key): value for key, value in plain.items()} | raw)
-        except (ValueError, FileNotFoundError) as error:
-            sys.exit(f"error: {error}")  # here, before Hydra adds lines of its own
+        run({str(key): value for key, value in plain.items()} | raw)
 
     sys.argv[1:] = rest
     run_main(composed, config="infer")

@@ -18,7 +18,7 @@ from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from datamodules.sources import resolve_sources
 from muomni import prerequisites, runs
 from muomni.checkpoints import is_export, load_export, load_strictly, read_description, save_export
-from muomni.command_line import CONF, run_main
+from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.hardware import best_precision
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,7 @@ def load_into(stage: Any, folder: Path) -> None:
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@one_line_errors()
 def main(cfg: DictConfig) -> float | None:
     """Entry point; gives the monitored metric to a sweeper."""
     warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec|tensorboardX|Checkpoint directory).*")

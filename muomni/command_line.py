@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,25 @@ USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
 
 
 def run_main(main: Callable[[], Any], *, config: str) -> None:
-    """Check the overrides, run `main`, and turn a user's mistake into one line and exit code 1 (Ctrl-C: 130).
-
-    MUOMNI_TRACEBACK=1 shows the traceback instead.
-    """
+    """Check the overrides and run `main`, a user's mistakes as one line."""
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
     multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
     problem = None if multirun else check_overrides(overrides, config=config)
     if problem:
         sys.exit(f"error: {problem}")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    try:
+    with one_line_errors():
         main()
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a user's mistake into one line and exit code 1, Ctrl-C into 130. MUOMNI_TRACEBACK=1 shows the traceback.
+
+    Also a decorator, below `hydra.main`: Hydra adds lines of its own to an exception that reaches it.
+    """
+    try:
+        yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -38,7 +46,8 @@ def run_main(main: Callable[[], Any], *, config: str) -> None:
         mistake = _mistake(error)
         if mistake is None or os.environ.get("MUOMNI_TRACEBACK"):
             raise
-        sys.exit(f"error: {mistake}")
+        hint = " (MUOMNI_TRACEBACK=1 shows where)" if isinstance(error, RuntimeError) else ""
+        sys.exit(f"error: {mistake}{hint}")
 
 
 def _mistake(error: Exception) -> str | None:

@@ -2,11 +2,12 @@
 
 import sys
 
+import hydra
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from muomni.command_line import check_overrides, run_main
+from muomni.command_line import CONF, check_overrides, one_line_errors, run_main
 
 
 def test_a_right_command_line_is_silent():
@@ -55,6 +56,19 @@ def run(monkeypatch, arguments, main):
 def test_a_wrong_override_never_reaches_the_run(monkeypatch):
     code = run(monkeypatch, ["stage=none"], lambda: pytest.fail("the run began"))
     assert str(code).startswith("error: ")
+
+
+def test_hydra_adds_no_line_of_its_own(monkeypatch, tmp_path, capsys):
+    """Through a real `hydra.main`, as train.py does it."""
+    monkeypatch.chdir(tmp_path)
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="infer")
+    @one_line_errors()
+    def main(cfg):
+        raise ValueError("line 3 is bad")
+
+    assert run(monkeypatch, [], main) == "error: line 3 is bad"
+    assert capsys.readouterr().err == ""
 
 
 def fail(error):
