@@ -83,5 +83,15 @@ class OmniBatch(_Movable):
     images: Tensor | None
     mel: Tensor | None
     mel_lengths: Tensor | None
+    image_rows: list[int]
+    """Row of each image."""
+    audio_rows: list[int]
+    """Row of each audio."""
+    image_keys: list[str]
+    """What tells an image from others, for caches: its path."""
+    audio_keys: list[str]
+    questions: list[str]
+    answers: list[str]
     tasks: list[str]
+    meta: list[dict[str, Any]]
     sample_ids: list[str]

@@ -29,10 +29,20 @@ class ImageProjector(nn.Module):
         dim: D. out_dim: O. hidden: width between two layers, None for a single linear map.
         image_tokens: "cls", one token; "grid", grid x grid tokens, each of the patches of its cell, side by side.
         grid: k, tokens a side (with "grid"). cell: patches of a cell, (patches a side / k) ** 2 (1 with "cls").
+        positions: initial standard deviation of a learned embedding of each token's place; 0 is none. Contrastive
+            features say little of where they are from: without it "where" questions stayed at chance for long.
     """
 
     def __init__(
-        self, *, dim: int, out_dim: int, image_tokens: str, grid: int = 1, cell: int = 1, hidden: int | None = None
+        self,
+        *,
+        dim: int,
+        out_dim: int,
+        image_tokens: str,
+        grid: int = 1,
+        cell: int = 1,
+        hidden: int | None = None,
+        positions: float = 0.0,
     ) -> None:
         super().__init__()
         if image_tokens not in IMAGE_TOKENS:
@@ -40,6 +50,7 @@ class ImageProjector(nn.Module):
         self.image_tokens, self.grid = image_tokens, grid
         self.num_tokens = 1 if image_tokens == "cls" else grid * grid
         self.layers = _layers(dim * cell, hidden, out_dim)
+        self.positions = nn.Parameter(torch.randn(self.num_tokens, out_dim) * positions) if positions else None
 
     def pool(self, features: VisionOutput) -> Tensor:
         """The features of each token, before any weight of this module: (B, N, cell * D). They may be cached."""
@@ -49,7 +60,8 @@ class ImageProjector(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """pooled (B, N, cell * D) -> (B, N, O)."""
-        return self.layers(pooled)
+        tokens = self.layers(pooled)
+        return tokens if self.positions is None else tokens + self.positions
 
 
 @part("audio_projector")

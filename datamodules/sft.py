@@ -1,0 +1,270 @@
+"""Conversations over text, pictures and sound, for instruction tuning.
+
+Legend: B batch, T tokens, F mel frames, M mel bins, S image side.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from datamodules.base import DataModule
+from datamodules.manifests import read_manifest
+from datamodules.mels import MelStore, mel_store
+from datamodules.pictures import PictureStore
+from muomni.batch import OmniBatch
+from muomni.frontends.chat import encode_messages, media_of, text_of
+from muomni.frontends.image import ImageSpec
+from muomni.frontends.mel import MelSpec
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.special_tokens import BOS, EOS, IGNORE, PAD
+
+
+@dataclass(slots=True)
+class OmniSample:
+    """ids, targets (T); images (3, S, S) and mels (F, M) in the order of their slots; row: of the manifest."""
+
+    ids: Tensor
+    targets: Tensor
+    images: list[Tensor]
+    mels: list[Tensor]
+    image_keys: list[str]
+    audio_keys: list[str]
+    question: str
+    row: dict[str, Any]
+
+
+class Conversations:
+    """Rows of a manifest as token sequences; media are read when they are drawn.
+
+    Args:
+        sequences: (ids, targets) of each row. images, audios: (row's paths) as the messages have them.
+        pictures, mels: stores of all media, by `image_place`, `audio_place`: path -> index.
+    """
+
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        sequences: list[tuple[Tensor, Tensor]],
+        media: list[tuple[list[str], list[str]]],
+        *,
+        pictures: PictureStore,
+        mels: MelStore | None,
+        audio_place: Mapping[str, int],
+    ) -> None:
+        self.rows, self.sequences, self.media = rows, sequences, media
+        self.pictures, self.mels, self.audio_place = pictures, mels, audio_place
+        self.image_place = {path: index for index, path in enumerate(pictures.paths)}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, media slots included."""
+        return np.array([len(ids) for ids, _ in self.sequences])
+
+    def item(self, index: int, epoch: int) -> OmniSample:
+        """Row `index`; the same in every epoch."""
+        (ids, targets), (images, audios) = self.sequences[index], self.media[index]
+        row = self.rows[index]
+        assert self.mels is not None or not audios
+        return OmniSample(
+            ids=ids,
+            targets=targets,
+            images=[self.pictures[self.image_place[path]] for path in images],
+            mels=[torch.from_numpy(self.mels[self.audio_place[path]]) for path in audios],  # type: ignore[index]
+            image_keys=images,
+            audio_keys=audios,
+            question=text_of(row["messages"][-2]) if "messages" in row else row["prompt"],
+            row=row,
+        )
+
+
+class SftData(DataModule):
+    """SFT manifests (see datamodules/manifests.py), and plain text questions `{"prompt", "answer"}` among the tests.
+
+    Args:
+        tokenizer: path of the Thinker's. image, mel: what the encoders take. cache: folder that keeps computed mels.
+        image_tokens: "cls" or "grid", image_grid: tokens a side of a picture: the image projector's options.
+        frames_per_token: mel frames that one audio token stands for.
+        max_length: longest training row in tokens; longer ones are left out and counted.
+        max_audio_tokens: most tokens of one audio.
+        shares: task -> fraction of its training rows to use, evenly spread; a missing task is used wholly.
+        turns: training questions about one picture become one conversation of at most so many turns, in which the picture
+            stands once; descriptions come last. 1 leaves every row alone.
+        memory_mb: for decoded pictures of a split.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: str,
+        image: ImageSpec,
+        mel: MelSpec,
+        cache: str | None,
+        image_tokens: str,
+        image_grid: int,
+        frames_per_token: int,
+        max_length: int,
+        max_audio_tokens: int,
+        shares: Mapping[str, float],
+        turns: int,
+        memory_mb: int,
+        **loaders: Any,
+    ) -> None:
+        super().__init__(**loaders)
+        self.tokenizer_path = Path(tokenizer)
+        self.tokenizer = Tokenizer.load(self.tokenizer_path)
+        self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
+        self.image_tokens = 1 if image_tokens == "cls" else image_grid**2
+        self.frames_per_token = frames_per_token
+        self.max_length, self.max_audio_tokens = max_length, max_audio_tokens
+        self.shares, self.turns, self.memory_mb = dict(shares), turns, memory_mb
+
+    def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
+        """Read a manifest and tokenise it."""
+        if not train and _asks_plainly(path):
+            return self._plain(read_manifest(path, shape="text", split=split))
+        rows = read_manifest(path, shape="sft", split=split)
+        if train:
+            rows = join_turns(thin_out(rows, self.shares), turns=self.turns)
+        media = [media_of(row["messages"]) for row in rows]
+        clips = list(dict.fromkeys(clip for _, audios in media for clip in audios))
+        mels = None
+        if clips:
+            mels = mel_store([{"id": clip, "audio": clip} for clip in clips], self.mel, cache=self.cache, what=str(path))
+        place = {clip: index for index, clip in enumerate(clips)}
+        kept, sequences = [], []
+        for index, (row, (_, audios)) in enumerate(zip(rows, media, strict=True)):
+            counts = [-(-int(mels.lengths[place[clip]]) // self.frames_per_token) for clip in audios] if mels else []
+            sequence = encode_messages(
+                self.tokenizer, row["messages"], image_tokens=self.image_tokens, audio_tokens=counts
+            )
+            fits = len(sequence.ids) <= self.max_length and all(0 < count <= self.max_audio_tokens for count in counts)
+            if fits:
+                kept.append(index)
+                sequences.append((sequence.ids, sequence.targets))
+            elif not train:
+                raise ValueError(
+                    f"{path}: {row['id']}: Too many tokens: {len(sequence.ids)} > {self.max_length} "
+                    f"(audio: {counts}, at most {self.max_audio_tokens}); shorten it"
+                )
+        if len(kept) < 0.99 * len(rows):
+            raise ValueError(f"{path}: {len(rows) - len(kept)} of {len(rows)} rows do not fit {self.max_length} tokens")
+        rows, media = [rows[index] for index in kept], [media[index] for index in kept]
+        pictures = list(dict.fromkeys(picture for images, _ in media for picture in images))
+        return Conversations(
+            rows,
+            sequences,
+            media,
+            pictures=PictureStore(pictures, self.image, memory_mb=self.memory_mb),
+            mels=mels,
+            audio_place=place,
+        )
+
+    def _plain(self, rows: list[dict[str, Any]]) -> Conversations:
+        """Questions in the form that the Thinker was pretrained on: the text goes on with the answer."""
+        sequences = []
+        for row in rows:
+            prompt, answer = [BOS, *self.tokenizer.encode(row["prompt"])], [*self.tokenizer.encode(row["answer"]), EOS]
+            ids = torch.tensor(prompt + answer)
+            targets = torch.full_like(ids, IGNORE)
+            targets[len(prompt) - 1 : -1] = ids[len(prompt) :]
+            sequences.append((ids, targets))
+            row["task"] = "plain"
+            row["meta"] = {"question": row.get("kind", "text")}
+        nothing = PictureStore([], self.image, memory_mb=0)
+        return Conversations(rows, sequences, [([], [])] * len(rows), pictures=nothing, mels=None, audio_place={})
+
+    def lengths(self, samples: Conversations) -> np.ndarray:
+        """Tokens, so that rows of similar length share a batch."""
+        return samples.lengths
+
+    def facts(self) -> dict[str, Any]:
+        """The frontends' specs, the tokenizer, and how ids become text."""
+        return {
+            "image": self.image.facts(),
+            "mel": self.mel.facts(),
+            "tokenizer": self.tokenizer_path,
+            "tokenizer_fingerprint": self.tokenizer.fingerprint(),
+            "decode": self.tokenizer.decode,
+        }
+
+    def collate(self, samples: Sequence[OmniSample]) -> OmniBatch:
+        """Pad rows on the right, mels by zeros."""
+        images = [image for sample in samples for image in sample.images]
+        mels = [mel for sample in samples for mel in sample.mels]
+        return OmniBatch(
+            ids=pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD),
+            targets=pad_sequence([sample.targets for sample in samples], batch_first=True, padding_value=IGNORE),
+            lengths=torch.tensor([len(sample.ids) for sample in samples]),
+            images=torch.stack(images) if images else None,
+            mel=pad_sequence(mels, batch_first=True) if mels else None,
+            mel_lengths=torch.tensor([len(mel) for mel in mels]) if mels else None,
+            image_rows=[row for row, sample in enumerate(samples) for _ in sample.images],
+            audio_rows=[row for row, sample in enumerate(samples) for _ in sample.mels],
+            image_keys=[key for sample in samples for key in sample.image_keys],
+            audio_keys=[key for sample in samples for key in sample.audio_keys],
+            questions=[sample.question for sample in samples],
+            answers=[answer_of(sample.row) for sample in samples],
+            tasks=[sample.row.get("task", "chat") for sample in samples],
+            meta=[sample.row.get("meta") or {} for sample in samples],
+            sample_ids=[str(sample.row["id"]) for sample in samples],
+        )
+
+
+def answer_of(row: Mapping[str, Any]) -> str:
+    """What the assistant's last turn says."""
+    return row["answer"] if "messages" not in row else text_of(row["messages"][-1])
+
+
+def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Keep a fraction of each task's rows, evenly spread over the manifest."""
+    seen: dict[str, float] = {}
+    kept = []
+    for row in rows:
+        task = row.get("task", "chat")
+        before = seen.get(task, 0.0)
+        seen[task] = before + shares.get(task, 1.0)
+        if int(seen[task]) > int(before):
+            kept.append(row)
+    return kept
+
+
+def join_turns(rows: list[dict[str, Any]], *, turns: int) -> list[dict[str, Any]]:
+    """Typed questions about the same single picture as conversations of at most `turns` turns; other rows as they are."""
+    by_picture: dict[str, list[dict[str, Any]]] = {}
+    joined = []
+    for row in rows:
+        images, audios = media_of(row["messages"])
+        if turns > 1 and len(images) == 1 and not audios and len(row["messages"]) == 2:
+            by_picture.setdefault(images[0], []).append(row)
+        else:
+            joined.append(row)
+    for members in by_picture.values():
+        # Short answers first: a description would give them away.
+        members.sort(key=lambda row: row.get("task") == "caption")
+        parts = -(-len(members) // turns)
+        for part in range(parts):
+            first, *others = members[part::parts]
+            later = [_without_image(message) for row in others for message in row["messages"]]
+            joined.append({**first, "messages": [*first["messages"], *later]})
+    return joined
+
+
+def _without_image(message: dict[str, Any]) -> dict[str, Any]:
+    return {**message, "content": [item for item in message["content"] if item["type"] != "image"]}
+
+
+def _asks_plainly(path: Path) -> bool:
+    """Whether a manifest's first line is a text question rather than a conversation."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8") as file:
+        return '"prompt"' in file.readline()

@@ -1,0 +1,83 @@
+"""Features of frozen encoders, kept by key so that each picture and clip is encoded once.
+
+Legend: N images, A audios, K tokens, W width.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from muomni.batch import OmniBatch
+from muomni.models.omni import MediaFeatures, Omni
+
+
+class MediaCache:
+    """`encode` as the model's own, without gradients, from memory where a key is known.
+
+    Args:
+        megabytes: most memory of the features; beyond it, media are encoded each time.
+    """
+
+    def __init__(self, *, megabytes: int) -> None:
+        self.room = megabytes * 2**20
+        self._known: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def images(self, model: Omni, batch: OmniBatch) -> Tensor | None:
+        """(N, K, W)."""
+        if batch.images is None:
+            return None
+        missing = [place for place, key in enumerate(batch.image_keys) if key not in self._known]
+        fresh: dict[str, Tensor] = {}
+        if missing:
+            encoded = model.encode(images=batch.images[missing]).images
+            assert encoded is not None
+            fresh = {batch.image_keys[place]: encoded[row] for row, place in enumerate(missing)}
+        features = [fresh[key] if key in fresh else self._known[key] for key in batch.image_keys]
+        self._keep(fresh)
+        return torch.stack(features)
+
+    @torch.no_grad()
+    def audios(self, model: Omni, batch: OmniBatch) -> tuple[Tensor | None, Tensor | None]:
+        """(A, K, W) padded, and lengths (A)."""
+        if batch.mel is None or batch.mel_lengths is None:
+            return None, None
+        missing = [place for place, key in enumerate(batch.audio_keys) if key not in self._known]
+        fresh: dict[str, Tensor] = {}
+        if missing:
+            lengths = batch.mel_lengths[missing]
+            encoded = model.encode(mel=batch.mel[missing][:, : int(lengths.max())], mel_lengths=lengths)
+            assert encoded.audios is not None and encoded.audio_lengths is not None
+            for row, (place, length) in enumerate(zip(missing, encoded.audio_lengths.tolist(), strict=True)):
+                fresh[batch.audio_keys[place]] = encoded.audios[row, :length].clone()
+        features = [fresh[key] if key in fresh else self._known[key] for key in batch.audio_keys]
+        self._keep(fresh)
+        lengths = torch.tensor([len(each) for each in features], device=batch.ids.device)
+        return pad_sequence(features, batch_first=True), lengths
+
+    def _keep(self, fresh: dict[str, Tensor]) -> None:
+        for key, value in fresh.items():
+            if value.nbytes <= self.room:
+                self.room -= value.nbytes
+                self._known[key] = value
+
+
+def features_of(model: Omni, batch: OmniBatch, cache: MediaCache | None) -> MediaFeatures:
+    """Features of a batch's media; without a cache, with gradients as they come."""
+    if cache is None:
+        return model.encode(images=batch.images, mel=batch.mel, mel_lengths=batch.mel_lengths)
+    audios, lengths = cache.audios(model, batch)
+    return MediaFeatures(images=cache.images(model, batch), audios=audios, audio_lengths=lengths)
+
+
+def features_of_row(features: MediaFeatures, batch: OmniBatch, row: int) -> MediaFeatures:
+    """One row's own media."""
+    images = [place for place, owner in enumerate(batch.image_rows) if owner == row]
+    audios = [place for place, owner in enumerate(batch.audio_rows) if owner == row]
+    own = MediaFeatures()
+    if images and features.images is not None:
+        own.images = features.images[images]
+    if audios and features.audios is not None and features.audio_lengths is not None:
+        own.audio_lengths = features.audio_lengths[audios]
+        own.audios = features.audios[audios][:, : int(own.audio_lengths.max())]
+    return own

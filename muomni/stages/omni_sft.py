@@ -1,0 +1,247 @@
+"""Instruction tuning of the omni model: conversations over text, pictures and sound.
+
+The Thinker and the projectors learn; the encoders are frozen, or learn at a rate of their own.
+
+Legend: B batch, T tokens, V vocabulary.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muomni.batch import OmniBatch
+from muomni.losses.cross_entropy import masked_cross_entropy
+from muomni.models.omni import MediaFeatures, Omni
+from muomni.models.projector import AudioProjector, ImageProjector
+from muomni.special_tokens import IGNORE
+from muomni.stages.base import Stage
+from muomni.stages.media_cache import MediaCache, features_of, features_of_row
+from muomni.stages.omni_scores import OmniScores
+
+GENERATED = ("caption", "asr")  # long answers: generated, then compared; short ones are judged by exact match
+SHOWN = 2  # of each task of a split that `samples` gives
+Answers = Callable[..., list[list[int]]]
+
+
+class OmniSftStage(Stage):
+    """Cross-entropy of the assistant's tokens.
+
+    Metrics of a split, in percent, by task and kind of question: `image_<kind>`, `text_<kind>`, `audio_qa`,
+    `spoken_image_qa` (and `spoken_image_qa_typed`, the same questions typed): exact match under greedy decoding, with
+    `_low` and `_high` (95 %), `_majority`, `_pairs` (both of a complementary pair), and for pictures `_blind` (features
+    zeroed) and `_shuffled` (another item's picture); `image_mean`; `caption_f1`; `asr_cer`, `asr_wer`. Questions in
+    the plain form of pretraining also get `_before`: the Thinker as it came.
+
+    Args:
+        thinker, vision, audio: exports; vision and audio may be None. image_projector, audio_projector: new.
+        answers: greedy generation (muomni/inference/greedy.py). max_new_tokens: of a generated answer.
+        rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
+        cache_mb: for features of frozen encoders.
+        image, mel, tokenizer, tokenizer_fingerprint, decode: facts of the datamodule.
+    """
+
+    name = "omni_sft"
+
+    def __init__(
+        self,
+        *,
+        thinker: Any,
+        vision: Any,
+        audio: Any,
+        image_projector: ImageProjector,
+        audio_projector: AudioProjector,
+        answers: Answers,
+        max_new_tokens: int,
+        rates: Mapping[str, float],
+        cache_mb: int,
+        image: Mapping[str, Any],
+        mel: Mapping[str, Any],
+        tokenizer: Path,
+        tokenizer_fingerprint: str,
+        decode: Callable[[list[int]], str],
+        **how: Any,
+    ) -> None:
+        super().__init__(**how)
+        self.facts = {"tokenizer": tokenizer_fingerprint}
+        self._check(thinker, "tokenizer", tokenizer_fingerprint)
+        for export, fact, value in ((vision, "image", dict(image)), (audio, "mel", dict(mel))):
+            if export is not None:
+                self._check(export, fact, value)
+                self.facts[fact] = value
+        self.model = Omni(
+            thinker=thinker.parts["thinker"],
+            vision=None if vision is None else vision.parts["vision"],
+            image_projector=None if vision is None else image_projector,
+            audio=None if audio is None else audio.parts["audio"],
+            audio_projector=None if audio is None else audio_projector,
+        )
+        # In a list, so that it is neither trained nor saved: what the Thinker knew beforehand.
+        self._before = [copy.deepcopy(self.model.thinker).requires_grad_(False).eval()]
+        self.rates, self.answers, self.max_new_tokens = dict(rates), answers, max_new_tokens
+        self.decode, self.tokenizer = decode, Path(tokenizer)
+        self.frozen = [
+            part for name in ("vision", "audio") if (part := getattr(self.model, name)) is not None and not rates[name]
+        ]
+        for part in self.frozen:
+            part.requires_grad_(False)
+        encoders = sum(getattr(self.model, name) is not None for name in ("vision", "audio"))
+        self.cache = MediaCache(megabytes=cache_mb) if len(self.frozen) == encoders else None
+        self._shown: list[dict[str, Any]] = []
+
+    def _check(self, export: Any, fact: str, expected: Any) -> None:
+        found = export.facts.get(fact)
+        if found != expected:
+            raise ValueError(
+                f"{export.folder}: {fact} differs: it was trained with {found!r}, this run has {expected!r}; "
+                "train both with the same settings, or remove the export to train it again"
+            )
+
+    def train(self, mode: bool = True) -> "OmniSftStage":
+        """Frozen encoders stay in evaluation mode."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
+    def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
+        """Thinker, projectors and the encoders that learn, each at its own rate."""
+        parts = {
+            "thinker": (self.model.thinker, self.rates["thinker"]),
+            "image_projector": (self.model.image_projector, self.rates["projectors"]),
+            "audio_projector": (self.model.audio_projector, self.rates["projectors"]),
+            "vision": (self.model.vision, self.rates["vision"]),
+            "audio": (self.model.audio, self.rates["audio"]),
+        }
+        return [(name, part, rate) for name, (part, rate) in parts.items() if part is not None and rate]
+
+    def compiled_modules(self) -> list[nn.Module]:
+        """The Thinker's blocks: rows differ in length."""
+        return list(self.model.thinker.transformer.blocks)
+
+    def step(self, batch: OmniBatch) -> dict[str, Tensor]:
+        """Cross-entropy of what the assistant says."""
+        features = features_of(self.model, batch, self.cache)
+        thinker = self.model.thinker
+        hidden = thinker.read(self.model.embed(batch.ids, features=features))
+        learnt = batch.targets != IGNORE  # the head reads these alone: a fifth of a row
+        return {"answer": masked_cross_entropy(thinker.head(hidden[learnt]), batch.targets[learnt])}
+
+    # --- measuring -----------------------------------------------------------------------------------------------
+
+    def begin_split(self, split: str) -> None:
+        """Nothing counted yet."""
+        self._scores = OmniScores()
+        self._shown = [sample for sample in self._shown if sample["split"] != split]
+
+    @torch.no_grad()
+    def test_batch(self, batch: OmniBatch, split: str) -> None:
+        """Short answers by one teacher-forced pass, which is greedy decoding when every token is the likeliest; long
+        answers are generated."""
+        features = features_of(self.model, batch, self.cache)
+        rows = [row for row, task in enumerate(batch.tasks) if task not in GENERATED]
+        if rows:
+            right, said = self._judge(batch, features)
+            for row in rows:
+                self._scores.answered(
+                    task=batch.tasks[row], meta=batch.meta[row], answer=batch.answers[row],
+                    sample_id=batch.sample_ids[row], right=right[row],
+                )  # fmt: skip
+                self._show(batch, row, said[row], split)
+            self._controls(batch, features)
+        for row, said in self._generate(batch, features):
+            if batch.tasks[row] == "asr":
+                self._scores.transcribed(said, batch.answers[row])
+            else:
+                self._scores.described(said, batch.meta[row].get("objects") or [])
+            self._show(batch, row, said, split)
+
+    def _judge(
+        self, batch: OmniBatch, features: MediaFeatures, thinker: nn.Module | None = None
+    ) -> tuple[list[bool], list[str]]:
+        """Whether each row's answer would come out, and what comes out when the true answer is fed."""
+        embeddings = self.model.embed(batch.ids, features=features)
+        likeliest = (thinker or self.model.thinker)(embeddings=embeddings).logits.argmax(dim=-1)
+        learnt = batch.targets != IGNORE
+        right = ((likeliest == batch.targets) | ~learnt).all(dim=1).tolist()
+        said = [self.decode(row[keep].tolist()) for row, keep in zip(likeliest, learnt, strict=True)]
+        return right, said
+
+    def _controls(self, batch: OmniBatch, features: MediaFeatures) -> None:
+        """Pictures zeroed, pictures of other items, and the Thinker as it came."""
+        runs: dict[str, tuple[str, list[bool]]] = {}
+        if "plain" in batch.tasks:
+            embeddings = self._before[0].embedding(batch.ids)
+            likeliest = self._before[0](embeddings=embeddings).logits.argmax(dim=-1)
+            runs["before"] = ("plain", ((likeliest == batch.targets) | (batch.targets == IGNORE)).all(dim=1).tolist())
+        if "image_qa" in batch.tasks and features.images is not None:
+            blind = replace(features, images=torch.zeros_like(features.images))
+            # Half a batch away: neighbours are complementary pairs.
+            other = replace(features, images=features.images.roll(max(1, len(features.images) // 2), dims=0))
+            runs["blind"] = ("image_qa", self._judge(batch, blind)[0])
+            runs["shuffled"] = ("image_qa", self._judge(batch, other)[0])
+        for control, (task, right) in runs.items():
+            for row, good in enumerate(right):
+                if batch.tasks[row] == task:
+                    self._scores.control(task=task, meta=batch.meta[row], control=control, right=good)
+
+    def _generate(self, batch: OmniBatch, features: MediaFeatures) -> list[tuple[int, str]]:
+        """(row, answer) of the tasks with long answers."""
+        rows = [row for row, task in enumerate(batch.tasks) if task in GENERATED]
+        if not rows:
+            return []
+        first = (batch.targets != IGNORE).int().argmax(dim=1).tolist()
+        answers = self.answers(
+            self.model,
+            [batch.ids[row, : first[row] + 1] for row in rows],
+            [features_of_row(features, batch, row) for row in rows],
+            max_new_tokens=self.max_new_tokens,
+        )
+        return [(row, self.decode(answer)) for row, answer in zip(rows, answers, strict=True)]
+
+    def _show(self, batch: OmniBatch, row: int, said: str, split: str) -> None:
+        kind = (split, batch.tasks[row], batch.meta[row].get("question"))
+        if sum((s["split"], s["task"], s["kind"]) == kind for s in self._shown) >= SHOWN:
+            return
+        shown = {
+            "split": split,
+            "id": batch.sample_ids[row],
+            "task": batch.tasks[row],
+            "kind": kind[2],
+            "question": batch.questions[row] or batch.meta[row].get("spoken", ""),
+            "answer": said,
+            "truth": batch.answers[row],
+        }
+        for name, rows, keys in (
+            ("image", batch.image_rows, batch.image_keys),
+            ("audio", batch.audio_rows, batch.audio_keys),
+        ):
+            if row in rows:
+                shown[name] = keys[rows.index(row)]
+        self._shown.append(shown)
+
+    def finish_split(self, split: str) -> dict[str, float]:
+        """All metrics."""
+        return self._scores.metrics()
+
+    def samples(self) -> list[dict[str, Any]]:
+        """A few questions of each kind with answer and truth."""
+        return self._shown
+
+    # --- handing over --------------------------------------------------------------------------------------------
+
+    def export_parts(self) -> dict[str, nn.Module]:
+        """Everything that the omni model is made of."""
+        return {name: part for name, part in self.model.named_children() if part is not None}
+
+    def export_facts(self) -> dict[str, Any]:
+        """Frontends and tokenizer."""
+        return {"stage": self.name, **self.facts}
+
+    def export_files(self) -> dict[str, Path]:
+        """The tokenizer."""
+        return {"tokenizer.model": self.tokenizer}
