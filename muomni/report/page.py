@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from muomni.report.collect import STAGES, Row, StageRun, newest_run
 from muomni.report.curves import draw_curves
 from muomni.report.goals import COLUMNS, read_goals
@@ -23,6 +25,8 @@ from muomni.runs import write_atomically
 #: Most rows of samples of a stage that are shown.
 SHOWN_QUESTIONS = 24
 SHOWN_SENTENCES = 6
+#: Small pictures are shown at least about this large, in pixels.
+SHOWN_PIXELS = 160
 VERSIONS = ("recorded", "codec", "spoken")
 
 
@@ -131,9 +135,17 @@ def _copy(run: StageRun, samples: Sequence[Row], out: Path, base: Path) -> dict[
             if key in sample:
                 target = out / "samples" / f"{run.stage}-{sample[key]}"
                 target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(run.folder / "samples" / sample[key], target)
+                copy = _copy_picture if key == "image" else shutil.copyfile
+                copy(run.folder / "samples" / sample[key], target)
                 links[sample[key]] = _link(target, base)
     return links
+
+
+def _copy_picture(source: Path, target: Path) -> None:
+    """A small picture is enlarged by a whole factor, so that a person can see it."""
+    with Image.open(source) as picture:
+        factor = max(1, SHOWN_PIXELS // max(picture.size))
+        picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(target)
 
 
 def _link(path: Path, base: Path) -> str:

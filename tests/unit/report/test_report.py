@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from PIL import Image
 
 from muomni.report.__main__ import main
 from muomni.report.collect import newest_run, read_curves
@@ -171,6 +172,9 @@ def test_the_report_names_what_is_missing_and_links_to_files_that_exist(runs, tm
     assert len(links) == 3 + 6 + 3
     assert all((page.parent / link).is_file() for link in links)
     assert json.loads((out / "metrics.json").read_text())["talker/test/cer"] == 13.0
+    with Image.open(out / "samples" / "omni_sft-0.png") as shown:
+        assert shown.size == (128, 128), "64 pixels, enlarged"
+        assert shown.getpixel((127, 127)) == (200, 30, 30)
 
 
 def test_an_old_report_leaves_no_media_behind_and_nothing_else_goes(runs, tmp_path):
