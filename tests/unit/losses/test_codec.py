@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from muomni.losses.codec import masked_l1, masked_l2, talker_losses
+from muomni.losses.codec import masked_l1, masked_l2, place_loss, talker_losses
 from muomni.models.outputs import TalkerOutput
 
 
@@ -29,3 +29,9 @@ def test_talker_losses_of_a_perfect_and_of_a_blind_talker():
     assert set(blind) == {"codebook_0", "codebook_1", "stop"}
     assert math.isclose(blind["codebook_1"], math.log(8), rel_tol=1e-5)
     assert math.isclose(blind["stop"], math.log(2) * 8 / 2, rel_tol=1e-5)
+
+
+def test_place_loss_compares_steps_and_leaves_padding_out():
+    places = torch.tensor([[1.0, 3.0, 4.0], [2.0, 2.5, 99.0]])
+    steps = torch.tensor([[1.0, 2.0, 2.0], [2.0, 1.0, 0.0]])
+    assert place_loss(steps, places, torch.tensor([3, 2])).item() == (1.0 + 0.5) / 5

@@ -1,0 +1,38 @@
+"""Masked cross-entropy."""
+
+import math
+
+import pytest
+import torch
+
+from muomni.losses.cross_entropy import IGNORE, masked_cross_entropy, token_nats
+
+
+def test_mean_over_what_is_kept():
+    logits = torch.zeros(1, 3, 4)
+    logits[0, 0, 2] = 100.0
+    targets = torch.tensor([[2, 1, IGNORE]])
+    assert masked_cross_entropy(logits, targets).item() == pytest.approx(math.log(4) / 2)
+
+
+def test_nothing_to_predict_is_zero_with_a_gradient():
+    logits = torch.randn(2, 3, 5, requires_grad=True)
+    loss = masked_cross_entropy(logits, torch.full((2, 3), IGNORE))
+    loss.backward()
+    assert loss.item() == 0 and torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_z_loss_charges_large_partitions_of_kept_tokens_only():
+    logits = torch.zeros(1, 2, 4)
+    targets = torch.tensor([[0, IGNORE]])
+    plain = masked_cross_entropy(logits, targets)
+    charged = masked_cross_entropy(logits, targets, z_loss=0.1)
+    assert (charged - plain).item() == pytest.approx(0.1 * math.log(4) ** 2, rel=1e-5)
+
+
+def test_token_nats_sum_to_the_mean():
+    logits, targets = torch.randn(2, 4, 7), torch.randint(0, 7, (2, 4))
+    targets[0, 1] = IGNORE
+    nats = token_nats(logits, targets)
+    assert nats[0, 1] == 0
+    assert torch.allclose(nats.sum() / 7, masked_cross_entropy(logits, targets))
