@@ -259,7 +259,10 @@ def join_turns(rows: list[dict[str, Any]], *, turns: int) -> list[dict[str, Any]
 
 
 def _without_image(message: dict[str, Any]) -> dict[str, Any]:
-    return {**message, "content": [item for item in message["content"] if item["type"] != "image"]}
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    return {**message, "content": [item for item in content if item["type"] != "image"]}
 
 
 def _asks_plainly(path: Path) -> bool:

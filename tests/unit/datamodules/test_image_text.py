@@ -1,0 +1,69 @@
+"""Pictures with captions: twins, captions by epoch, limits."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.image_text import ImageTextData
+from datamodules.pictures import PictureStore
+from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.special_tokens import PAD
+
+SPEC = ImageSpec(size=8, mean=(0.3, 0.3, 0.3), std=(0.3, 0.3, 0.3))
+TWINS = {0: 1, 1: 0, 2: 4, 3: None, 4: 2, 5: 9}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Tokenizer.train(["a red dot and a blue dot at the top"] * 20, 300, tmp_path / "tokenizer.model")
+    rows = []
+    for index in range(6):
+        Image.new("RGB", (16, 16), (40 * index, 10, 200)).save(tmp_path / f"{index}.png")
+        captions = [f"a red dot {index}", f"a blue dot {index} at the top"]
+        twin = None if TWINS[index] is None else f"p{TWINS[index]}"
+        rows.append({"id": f"p{index}", "image": f"{index}.png", "captions": captions, "twin": twin})
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path
+
+
+def make(folder, **changes):
+    options = {
+        "image": SPEC, "tokenizer": str(folder / "tokenizer.model"), "max_length": 40, "memory_mb": 1, "probe_pictures": 4,
+        "train": str(folder / "train.jsonl"), "val": None, "test": {"probe": str(folder / "train.jsonl")},
+        "batch_size": 2, "eval_batch_size": 3, "num_workers": 0, "seed": 0,
+    }  # fmt: skip
+    return ImageTextData(**(options | changes))
+
+
+def test_batches_are_padded_and_keep_twins_together(folder):
+    data = make(folder)
+    assert data.groups(data.samples("train")) == [[0, 1], [2, 4], [3], [5]]  # p5 names a row that is not there
+    batch = data.collate([data.samples("train").item(index, -1) for index in (0, 1)])
+    assert batch.images.shape == (2, 3, 8, 8) and batch.captions == ["a red dot 0", "a red dot 1"]
+    assert batch.lengths.tolist() == (batch.ids != PAD).sum(1).tolist()
+
+
+def test_captions_change_with_the_epoch_and_repeat_with_the_seed(folder):
+    drawn = [[make(folder).samples("train").item(i, e).caption for i in range(6)] for e in (0, 1, 0)]
+    assert drawn[0] == drawn[2] and drawn[0] != drawn[1]
+
+
+def test_the_probe_reads_a_part_of_the_training_pictures(folder):
+    assert len(make(folder).samples("test/probe")) == 4
+
+
+def test_stored_pictures_are_the_frontends_own(folder):
+    paths = [str(folder / f"{index}.png") for index in range(3)]
+    expected = ImageFrontend(SPEC)(read_image(paths[2]))
+    for memory in (0, 1):
+        store = PictureStore(paths, SPEC, memory_mb=memory)
+        for _ in range(2):  # decoded, then from memory
+            assert torch.allclose(store[2], expected, atol=2e-3)
+
+
+def test_a_long_caption_names_its_row(folder):
+    with pytest.raises(ValueError, match="p[0-5]: a caption of .* at most 3"):
+        make(folder, max_length=3).samples("train")

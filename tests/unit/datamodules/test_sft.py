@@ -1,0 +1,111 @@
+"""Conversations: slots, joined turns, shares, limits, plain questions."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.sft import SftData, join_turns, thin_out
+from muomni.frontends.audio_io import write_wav
+from muomni.frontends.image import ImageSpec
+from muomni.frontends.mel import MelSpec
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.special_tokens import AUDIO, EOS, IGNORE, IMAGE
+
+MEL = MelSpec(
+    sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5
+)
+
+
+def row(name, task, question, answer, **media):
+    content = [{"type": kind, kind: path} for kind, path in media.items()]
+    content += [{"type": "text", "text": question}] if question else []
+    says = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+    return {"id": name, "task": task, "messages": says, "meta": {"question": task}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Tokenizer.train(["what colour is the dot? red blue describe the picture"] * 20, 300, tmp_path / "tokenizer.model")
+    Image.new("RGB", (16, 16), (200, 10, 20)).save(tmp_path / "a.png")
+    write_wav(tmp_path / "a.wav", 0.3 * torch.sin(torch.arange(4000) * 0.05), 16000)  # 25 mel frames
+    rows = [
+        row("caption", "caption", "describe the picture", "a red dot", image="a.png"),
+        row("colour", "image_qa", "what colour is the dot?", "red", image="a.png"),
+        row("heard", "asr", "what was said?", "a dot", audio="a.wav"),
+        row("both", "spoken_image_qa", "", "red", image="a.png", audio="a.wav"),
+        row("text", "text_qa", "what is red?", "a dot"),
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    plain = {"id": "q", "kind": "fact", "text": "x", "prompt": "question: dot? answer:", "answer": "red"}
+    (tmp_path / "plain.jsonl").write_text(json.dumps(plain))
+    return tmp_path
+
+
+def make(folder, **changes):
+    options = {
+        "tokenizer": str(folder / "tokenizer.model"), "image": ImageSpec(size=8, mean=(0.3,) * 3, std=(0.3,) * 3),
+        "mel": MEL, "cache": None, "image_tokens": "grid", "image_grid": 2, "frames_per_token": 8, "max_length": 64,
+        "max_audio_tokens": 16, "shares": {}, "turns": 1, "memory_mb": 1, "train": str(folder / "train.jsonl"),
+        "val": None, "test": {"same": str(folder / "train.jsonl"), "plain": str(folder / "plain.jsonl")},
+        "batch_size": 2, "eval_batch_size": 5, "num_workers": 0, "seed": 0,
+    }  # fmt: skip
+    return SftData(**(options | changes))
+
+
+def test_a_batch_has_its_slots_and_media_in_order(folder):
+    batch = next(iter(make(folder).test_dataloader()[0]))
+    assert (batch.ids == IMAGE).sum(1).tolist() == [4, 4, 0, 4, 0]
+    assert (batch.ids == AUDIO).sum(1).tolist() == [0, 0, 4, 4, 0]  # ceil(25 / 8)
+    assert batch.image_rows == [0, 1, 3] and batch.audio_rows == [2, 3]
+    assert batch.images.shape == (3, 3, 8, 8) and batch.mel_lengths.tolist() == [25, 25]
+    assert batch.tasks[3] == "spoken_image_qa" and batch.answers[0] == "a red dot"
+
+
+def test_the_loss_falls_on_the_answer_and_its_end(folder):
+    data = make(folder)
+    batch = next(iter(data.test_dataloader()[0]))
+    learnt = batch.targets[1][batch.targets[1] != IGNORE].tolist()
+    assert learnt == [*data.tokenizer.encode("red"), EOS]
+
+
+def test_questions_about_a_picture_become_turns(folder):
+    samples = make(folder, turns=4).samples("train")
+    joined = samples.item([r["id"] for r in samples.rows].index("colour"), 0)
+    assert (joined.ids == IMAGE).sum() == 4 and len(joined.images) == 1
+    assert (joined.targets == EOS).sum() == 2 and len(samples) == 4
+    assert [m["role"] for m in joined.row["messages"]] == ["user", "assistant"] * 2
+    assert joined.row["messages"][-2]["content"][-1]["text"] == "describe the picture"  # last
+
+
+def test_no_more_turns_than_asked_for():
+    rows = [row(str(index), "image_qa", f"q{index}", "a", image="x.png") for index in range(5)]
+    joined = join_turns(rows, turns=2)
+    assert sorted(len(each["messages"]) for each in joined) == [2, 4, 4]
+    assert {m["content"][-1]["text"] for each in joined for m in each["messages"][::2]} == {f"q{i}" for i in range(5)}
+    assert join_turns(rows, turns=1) == rows
+
+
+def test_shares_thin_out_evenly():
+    rows = [{"id": index, "task": "tts" if index % 2 else "asr"} for index in range(40)]
+    kept = thin_out(rows, {"tts": 0.25})
+    assert sum(r["task"] == "asr" for r in kept) == 20
+    places = [r["id"] for r in kept if r["task"] == "tts"]
+    assert len(places) == 5 and max(b - a for a, b in zip(places, places[1:], strict=False)) == 8
+
+
+def test_plain_questions_are_read_among_the_tests(folder):
+    data = make(folder)
+    sample = data.samples("test/plain").item(0, -1)
+    assert sample.row["task"] == "plain" and sample.row["meta"] == {"question": "fact"}
+    assert data.tokenizer.decode(sample.targets[sample.targets != IGNORE].tolist()).strip() == "red"
+
+
+def test_what_is_too_long_is_refused_or_counted(folder):
+    with pytest.raises(ValueError, match=r"caption: Too many tokens: \d+ > 20"):
+        make(folder, max_length=20, test={"same": str(folder / "train.jsonl")}).samples("test/same")
+    with pytest.raises(ValueError, match="of 5 rows do not fit"):
+        make(folder, max_length=20).samples("train")
+    with pytest.raises(ValueError, match="at most 2"):
+        make(folder, max_audio_tokens=2).samples("test/same")

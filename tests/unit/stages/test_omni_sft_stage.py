@@ -1,0 +1,161 @@
+"""Instruction tuning on tiny parts: what learns, what is measured, what is handed over."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from muomni.batch import OmniBatch
+from muomni.inference.greedy import greedy_answers
+from muomni.models.audio import Audio
+from muomni.models.projector import AudioProjector, ImageProjector
+from muomni.models.thinker import Thinker
+from muomni.models.vision import VisionTransformer
+from muomni.optim.optimizers import adamw
+from muomni.optim.schedule import warmup_stable_decay
+from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, USER
+from muomni.stages.omni_sft import OmniSftStage
+from muomni.stages.omni_scores import OmniScores
+
+WORDS = {20: "red", 21: "blue", 22: "yes", 23: "no"}
+
+
+def export(stage, facts, **parts):
+    return SimpleNamespace(parts=parts, facts={"stage": stage, **facts}, folder=f"checkpoints/{stage}")
+
+
+def make(rates=None, **changes):
+    torch.manual_seed(0)
+    thinker = Thinker(
+        vocab_size=40, dim=16, num_layers=2, num_heads=2, num_kv_heads=2, ff_dim=32, max_length=40
+    )
+    vision = VisionTransformer(image_size=8, patch=4, dim=8, num_layers=1, num_heads=2, ff_dim=16)
+    audio = Audio(
+        n_mels=8, num_symbols=6, channels=2, downsample=4, dim=8, num_layers=1, num_heads=2, ff_dim=16, conv_kernel=0
+    )
+    options = {
+        "thinker": export("thinker", {"tokenizer": "f00"}, thinker=thinker),
+        "vision": export("vision", {"image": {"size": 8}}, vision=vision),
+        "audio": export("audio", {"mel": {"bins": 8}}, audio=audio),
+        "image_projector": ImageProjector(dim=8, out_dim=16, image_tokens="grid", grid=2, cell=1, positions=0.1),
+        "audio_projector": AudioProjector(dim=8, out_dim=16, stack=2, characters=6),
+        "answers": greedy_answers, "max_new_tokens": 4, "cache_mb": 1,
+        "rates": {"thinker": 1.0, "projectors": 1.0, "vision": 0.0, "audio": 0.0} | (rates or {}),
+        "image": {"size": 8}, "mel": {"bins": 8}, "tokenizer": "tokenizer.model", "tokenizer_fingerprint": "f00",
+        "decode": lambda ids: " ".join(WORDS.get(index, str(index)) for index in ids if index != EOS),
+        "optimizer": partial(adamw, lr=1e-2, betas=(0.9, 0.98), adam_ratio=1.0),
+        "schedule": partial(warmup_stable_decay, max_steps=80, warmup_steps=2, decay_fraction=0.4, final=0.1),
+        "weight_decay": 0.0, "loss_weights": {}, "compile_model": False,
+    }  # fmt: skip
+    return OmniSftStage(**(options | changes))
+
+
+def batch():
+    """Two pictures with one question and two answers, and a clip to write down."""
+    torch.manual_seed(1)
+    picture = [IMAGE] * 4 + [BOS, USER, 10, ASSISTANT]
+    rows = [picture + [20, EOS], picture + [21, EOS], [AUDIO, AUDIO, BOS, USER, 11, ASSISTANT, 22, 23, EOS, 3]]
+    ids = torch.tensor(rows)
+    targets = torch.full_like(ids, IGNORE)
+    targets[:2, 7:9] = ids[:2, 8:10]
+    targets[2, 5:8] = ids[2, 6:9]
+    return OmniBatch(
+        ids=ids, targets=targets, lengths=torch.tensor([10, 10, 9]), images=torch.randn(2, 3, 8, 8),
+        mel=torch.randn(1, 16, 8), mel_lengths=torch.tensor([16]), image_rows=[0, 1], audio_rows=[2],
+        image_keys=["a.png", "b.png"], audio_keys=["a.wav"], questions=["what colour?"] * 2 + ["what was said?"],
+        answers=["red", "blue", "yes no"], tasks=["image_qa", "image_qa", "asr"],
+        meta=[{"question": "colour", "pair": "p"}] * 2 + [{"question": "asr"}], sample_ids=["i", "j", "k"],
+    )  # fmt: skip
+
+
+def test_it_learns_from_pictures_and_sound_and_the_controls_say_so():
+    stage, data = make(), batch()
+    frozen = [parameter.clone() for parameter in stage.model.vision.parameters()]
+    optimizer = stage.configure_optimizers()["optimizer"]
+    stage.train()
+    for _ in range(80):
+        optimizer.zero_grad()
+        stage.total_loss(stage.step(data)).backward()
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(frozen, stage.model.vision.parameters(), strict=True))
+    stage.eval()
+    stage.begin_split("test_iid")
+    stage.test_batch(data, "test_iid")
+    metrics = stage.finish_split("test_iid")
+    assert metrics["image_colour"] == metrics["image_colour_pairs"] == 100
+    assert metrics["image_colour_shuffled"] == 0 and metrics["image_colour_blind"] <= 50
+    assert metrics["image_colour_majority"] == 50 and metrics["asr_cer"] == 0
+    answers = {(shown["id"], shown["answer"]) for shown in stage.samples()}
+    assert answers == {("i", "red"), ("j", "blue"), ("k", "yes no")}
+
+
+def test_cached_features_are_the_encoders_own():
+    stage, data = make().eval(), batch()
+    fresh = stage.model.encode(images=data.images, mel=data.mel, mel_lengths=data.mel_lengths)
+    first, again = stage.step(data)["answer"], stage.step(data)["answer"]
+    assert first == again
+    assert torch.allclose(stage.cache.images(stage.model, data), fresh.images, atol=1e-6)
+    data.images = torch.zeros_like(data.images)  # known keys are not encoded again
+    assert torch.allclose(stage.cache.images(stage.model, data), fresh.images, atol=1e-6)
+
+
+def test_a_full_cache_encodes_each_time():
+    stage, data = make(cache_mb=0), batch()
+    stage.eval()
+    before = stage.cache.images(stage.model, data)
+    data.images = torch.zeros_like(data.images)
+    assert not torch.allclose(stage.cache.images(stage.model, data), before)
+
+
+def test_rates_say_what_learns():
+    assert [name for name, _, _ in make().trained_modules()] == ["thinker", "image_projector", "audio_projector"]
+    stage = make(rates={"vision": 0.1})
+    assert ("vision", 0.1) in [(name, rate) for name, _, rate in stage.trained_modules()]
+    stage.train()
+    stage.step(batch())["answer"].backward()
+    assert stage.model.vision.stem.project.weight.grad is not None and stage.cache is None
+    assert not any(parameter.requires_grad for parameter in stage.model.audio.parameters())
+    assert not stage.model.audio.training and stage.model.vision.training
+
+
+def test_plain_questions_are_also_put_to_the_thinker_as_it_came():
+    stage, data = make().eval(), batch()
+    data.tasks = ["plain", "plain", "asr"]
+    data.meta = [{"question": "fact"}] * 2 + [{"question": "asr"}]
+    data.ids[data.ids == IMAGE] = 12
+    data.images, data.image_rows, data.image_keys = None, [], []
+    for parameter in stage.model.thinker.parameters():
+        parameter.data.zero_()
+    stage.begin_split("plain")
+    stage.test_batch(data, "plain")
+    assert {"text_fact", "text_fact_before"} < set(stage.finish_split("plain"))
+    assert any(parameter.abs().sum() > 0 for parameter in stage._before[0].parameters())
+
+
+def test_exports_of_other_settings_are_refused():
+    with pytest.raises(ValueError, match="checkpoints/vision: image differs.*'size': 8.*'size': 9"):
+        make(image={"size": 9})
+    with pytest.raises(ValueError, match="tokenizer differs"):
+        make(tokenizer_fingerprint="bad")
+
+
+def test_without_an_encoder_the_rest_works():
+    stage, data = make(audio=None).eval(), batch()
+    assert list(stage.export_parts()) == ["thinker", "vision", "image_projector"]
+    assert set(stage.export_facts()) == {"stage", "tokenizer", "image"}
+    with pytest.raises(ValueError, match="no audio encoder"):
+        stage.step(data)
+
+
+def test_scores_compare_spoken_with_the_same_typed_questions():
+    scores = OmniScores()
+    for name, right in (("a", True), ("b", False)):
+        scores.answered(task="image_qa", meta={"question": "count"}, answer="2", sample_id=name, right=right)
+    for typed, right in (("a", True), ("elsewhere", False)):
+        scores.answered(
+            task="spoken_image_qa", meta={"question": "count", "typed": typed}, answer="2", sample_id="s", right=right
+        )
+    metrics = scores.metrics()
+    assert metrics["spoken_image_qa"] == 50 and metrics["spoken_image_qa_typed"] == 100
+    assert metrics["image_mean"] == metrics["image_count"] == 50
