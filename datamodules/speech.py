@@ -17,12 +17,10 @@ from datamodules.base import DataModule, SampleSet
 from datamodules.manifests import read_manifest
 from datamodules.mels import MelStore, mel_store
 from muomni.batch import SpeechBatch
-from muomni.frontends.characters import NUM_LOGITS, encode_characters
+from muomni.frontends.characters import encode_characters
 from muomni.frontends.mel import MelSpec
 
 log = logging.getLogger(__name__)
-
-PACE_RIDGE = 10.0  # occurrences of its mean that each symbol starts with
 
 
 @dataclass(slots=True)
@@ -187,25 +185,3 @@ class SpeechData(DataModule):
     def facts(self) -> dict[str, Any]:
         """What the stage must know: the spectrogram."""
         return {"mel": self.mel.facts()}
-
-
-class TalkerData(SpeechData):
-    """The same, with the pace of the training voice among its facts."""
-
-    def seconds_per_symbol(self) -> list[float]:
-        """How long each symbol of the character table takes: least squares of the clips' durations on their counts of
-        symbols, drawn towards the mean (ridge), at least a tenth of it."""
-        samples = self.samples("train")
-        assert isinstance(samples, SpeechSet)
-        counts = np.zeros((len(samples), NUM_LOGITS))
-        for row, place in enumerate(samples.index):
-            np.add.at(counts[row], encode_characters(samples.rows[place]["text"]), 1)
-        seconds = samples.lengths / self.mel.frame_rate
-        mean = seconds.sum() / counts.sum()
-        normal = counts.T @ counts + PACE_RIDGE * np.eye(NUM_LOGITS)
-        pace = np.linalg.solve(normal, counts.T @ seconds + PACE_RIDGE * mean)
-        return np.maximum(pace, 0.1 * mean).tolist()
-
-    def facts(self) -> dict[str, Any]:
-        """The spectrogram, and the seconds of each symbol (None without training data)."""
-        return super().facts() | {"seconds_per_symbol": None if self.train_path is None else self.seconds_per_symbol()}

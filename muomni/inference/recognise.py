@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torchaudio
 from torch import Tensor
 
 from muomni.checkpoints import load_export
 from muomni.frontends.audio_io import read_audio
-from muomni.frontends.characters import collapse_ctc, decode_characters
+from muomni.frontends.characters import BLANK, collapse_ctc, ctc_frames_needed, decode_characters, encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
@@ -24,6 +25,22 @@ def greedy_texts(output: AudioOutput) -> list[str]:
         decode_characters(collapse_ctc(path[:length]))
         for path, length in zip(paths, output.lengths.tolist(), strict=True)
     ]
+
+
+def align_characters(log_probs: Tensor, ids: list[int]) -> Tensor:
+    """log_probs (T, S), ids of C characters -> (C) frame of each, fractional: the middle of its frames on the best path
+    through CTC's lattice; evenly spread where T frames cannot carry them."""
+    if len(log_probs) < ctc_frames_needed(ids):
+        return torch.linspace(0, len(log_probs) - 1, len(ids) + 2)[1:-1]
+    path, _ = torchaudio.functional.forced_align(log_probs[None], torch.tensor([ids], dtype=torch.int32), blank=BLANK)
+    path = path[0]
+    before = torch.cat([path.new_full((1,), BLANK), path[:-1]])
+    runs = ((path != before) & (path != BLANK)).cumsum(0)  # number of the character that a frame belongs to, from 1
+    spoken = path != BLANK
+    frames = torch.arange(len(path), dtype=torch.float32)[spoken]
+    index = runs[spoken] - 1
+    total = torch.zeros(len(ids)).index_add_(0, index, frames)
+    return total / torch.bincount(index, minlength=len(ids))
 
 
 class Recogniser:
@@ -59,6 +76,24 @@ class Recogniser:
             for row, text in zip(rows, greedy_texts(self.audio(padded.to(device), lengths.to(device))), strict=True):
                 texts[row] = text
         return texts
+
+    @torch.inference_mode()
+    def align(self, paths: Sequence[str | Path], texts: Sequence[str]) -> list[Tensor]:
+        """Files and what is said in them -> the time of each character (C), in seconds, rising: the middle of its
+        frames on the best CTC path. A clip too short for its text gets its characters spread evenly."""
+        device = next(self.audio.parameters()).device
+        waveforms = [read_audio(path, self.mel.spec.sample_rate) for path in paths]
+        mels = [self.mel(waveform) for waveform in waveforms]
+        lengths = torch.tensor([len(mel) for mel in mels])
+        padded = torch.nn.utils.rnn.pad_sequence(mels, batch_first=True)
+        output = self.audio(padded.to(device), lengths.to(device))
+        seconds = self.audio.downsample / self.mel.spec.frame_rate
+        times = []
+        rows = output.logits.log_softmax(-1).cpu()
+        for log_probs, length, text in zip(rows, output.lengths.tolist(), texts, strict=True):
+            frames = align_characters(log_probs[:length], encode_characters(text))
+            times.append((frames + 0.5) * seconds)
+        return times
 
     def read(self, paths: Sequence[str | Path]) -> tuple[list[Tensor], list[str]]:
         """Files -> waveforms (N) each and texts."""

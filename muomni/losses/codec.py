@@ -22,6 +22,13 @@ def masked_l2(rebuilt: Tensor, mel: Tensor, keep: Tensor) -> Tensor:
     return (difference * keep).sum() / keep.sum().clamp_min(1)
 
 
+def place_loss(steps: Tensor, places: Tensor, lengths: Tensor) -> Tensor:
+    """Mean absolute difference, in frames, of predicted steps from the true ones; steps, places (B, C), lengths (B)."""
+    true = torch.diff(places, dim=1, prepend=torch.zeros_like(places[:, :1]))
+    keep = torch.arange(steps.shape[1], device=steps.device)[None] < lengths[:, None]
+    return ((steps - true).abs() * keep).sum() / keep.sum().clamp_min(1)
+
+
 def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[str, Tensor]:
     """Cross-entropies in nats a frame, `codebook_<k>`, and the binary one of the stop, `stop`, in nats a clip.
 

@@ -53,7 +53,9 @@ class CodecOutput:
 
 @dataclass(slots=True)
 class TalkerOutput:
-    """logits (B, T, K, E) of each frame's codes; stop (B, T): logit that the utterance ends with this frame."""
+    """logits (B, T, K, E) of each frame's codes; stop (B, T): logit that the utterance ends with this frame;
+    steps (B, C): predicted distance of each character from the one before, in frames (None in `decode_step`)."""
 
     logits: Tensor
     stop: Tensor
+    steps: Tensor | None = None

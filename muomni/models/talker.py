@@ -1,15 +1,17 @@
 """The Talker: text -> codes of the codec, frame by frame.
 
-A decoder-only transformer over [characters of the text][start frame][frames spoken so far]. Every symbol has a pace,
-the frames that it takes on average; their running sum says about where in the speech a character is spoken. It is the
-character's rotary position, and a frame hears, added to its input, the text of its own place: so text and speech run
-side by side from the first step of training, and attention only has to correct. Codes of a frame are predicted
-together, one head a codebook; a further head says whether the frame is the last.
+A decoder-only transformer over [characters of the text][start frame][frames spoken so far]. Every character has a
+place: the frame in which it is spoken. The text side predicts the steps from place to place (learned from the places
+that a recogniser's alignment finds, as in FastSpeech, Ren et al. 2019, arXiv:1905.09263). The place is the character's
+rotary position, and a frame hears, added to its input, the text of its own place: so text and speech run side by side
+from the first step of training, and attention only has to correct. Codes of a frame are predicted together, one head a
+codebook; a further head says whether the frame is the last.
 
 Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.models.outputs import TalkerOutput
@@ -62,15 +64,17 @@ class TextConditioning(nn.Module):
             for _ in range(num_layers)
         )
         self.norm = RMSNorm(dim, eps=1e-5)
+        self.step = nn.Linear(dim, 1)
 
-    def forward(self, text: Tensor, keep: Tensor, speakers: Tensor) -> Tensor:
-        """text (B, C) long, keep (B, C) bool, speakers (B) long -> (B, C, D)."""
+    def forward(self, text: Tensor, keep: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
+        """text (B, C) long, keep (B, C) bool, speakers (B) long -> embeddings (B, C, D) and steps (B, C) > 0."""
         x = self.embedding(text)
         if self.speaker is not None:
             x = x + self.speaker(speakers)[:, None]
         for block in self.blocks:
             x = block(x, keep=keep)
-        return self.norm(x)
+        x = self.norm(x)
+        return x, F.softplus(self.step(x)[..., 0])
 
 
 @part("talker")
@@ -83,11 +87,8 @@ class Talker(nn.Module):
         dim, num_layers, num_heads, ff_dim: shape of the blocks.
         max_frames: most frames it speaks.
         shared_embedding: one table of codes for all codebooks (the published reference), else one each.
-
-    `pace` (symbols): frames that each symbol takes on average; part of the state, set once from the training data.
     """
 
-    pace: Tensor
     code_offset: Tensor
 
     def __init__(
@@ -113,7 +114,6 @@ class Talker(nn.Module):
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
         self.max_frames = max_frames
-        self.register_buffer("pace", torch.ones(num_symbols))
         self.text = TextConditioning(
             num_symbols=num_symbols, num_speakers=num_speakers, dim=dim, num_layers=text_layers, kernel=text_kernel
         )
@@ -142,28 +142,35 @@ class Talker(nn.Module):
         nn.init.normal_(self.code_embedding.weight, std=INPUT_STD)
         nn.init.normal_(self.start, std=INPUT_STD)
 
-    def forward(self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor) -> TalkerOutput:
+    def forward(
+        self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor, places: Tensor | None = None
+    ) -> TalkerOutput:
         """Teacher forcing: text (B, C), codes (B, T, K), speakers (B) -> logits of every frame from the text and the
-        frames before it. Rows shorter than T are padded behind with any code."""
+        frames before it. Rows shorter than T are padded behind with any code.
+
+        places: (B, C) in frames, not falling; default: the predicted ones.
+        """
         (B, C), T = text.shape, codes.shape[1]
-        prefix, places, keep = self._prefix(text, text_lengths, speakers)
+        prefix, steps, keep = self._prefix(text, text_lengths, speakers)
+        places = steps.cumsum(1) if places is None else places
         frames = torch.cat([self.start.expand(B, 1, -1), self._embed_codes(codes[:, :-1])], dim=1)
         frames = frames + text_of_frames(prefix, places, text_lengths, count=T)
         positions = torch.cat([places, torch.arange(T, device=text.device).expand(B, T)], dim=1)
         keep = torch.cat([keep, keep.new_ones(B, T)], dim=1)
         hidden = self.transformer(torch.cat([prefix, frames], dim=1), rope=self.rope(positions), keep=keep)
-        return self._predict(hidden[:, C:])
+        return self._predict(hidden[:, C:], steps)
 
     def prefill(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, cache: "TalkerCache") -> TalkerOutput:
         """Read text (B, C) and the start frame into an empty cache -> the first frame's logits (B, 1, K, E)."""
         B, C = text.shape
-        prefix, places, keep = self._prefix(text, text_lengths, speakers)
+        prefix, steps, keep = self._prefix(text, text_lengths, speakers)
+        places = steps.cumsum(1)
         cache.text = text_of_frames(prefix, places, text_lengths, count=cache.capacity - C)
         positions = torch.cat([places, places.new_zeros(B, 1)], dim=1)
         x = torch.cat([prefix, self.start + cache.text[:, :1]], dim=1)
         cache.mask_padding(torch.cat([keep, keep.new_ones(B, 1)], dim=1))
         hidden = self.transformer(x, rope=self.rope(positions), cache=cache)
-        return self._predict(hidden[:, C:])
+        return self._predict(hidden[:, C:], steps)
 
     def decode_step(self, codes: Tensor, *, frame: int, cache: "TalkerCache") -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E)."""
@@ -185,15 +192,14 @@ class Talker(nn.Module):
         )
 
     def _prefix(self, text: Tensor, text_lengths: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings (B, C, D), places (B, C) in frames (the middle of each character), keep (B, C)."""
+        """Embeddings (B, C, D), steps (B, C), keep (B, C)."""
         keep = frame_mask(text_lengths, text.shape[1])
-        pace = self.pace[text]
-        return self.text(text, keep, speakers), pace.cumsum(1) - pace / 2, keep
+        return *self.text(text, keep, speakers), keep
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """codes (B, T, K) -> (B, T, D), the sum over codebooks."""
         return self.code_embedding(codes + self.code_offset).sum(2)
 
-    def _predict(self, hidden: Tensor) -> TalkerOutput:
+    def _predict(self, hidden: Tensor, steps: Tensor | None = None) -> TalkerOutput:
         logits = torch.stack([head(hidden) for head in self.heads], dim=2)
-        return TalkerOutput(logits=logits, stop=self.stop(hidden)[..., 0])
+        return TalkerOutput(logits=logits, stop=self.stop(hidden)[..., 0], steps=steps)

@@ -1,5 +1,7 @@
 """Talker: text -> codes of the frozen codec, judged by what a recogniser hears.
 
+Where in the recording each character lies, a recogniser's alignment says; the Talker learns to predict it.
+
 Teacher forcing with disturbed history: the codes of a previous frame are replaced by random ones with a probability, so
 that the Talker leans on the text and recovers from its own errors (scheduled sampling's aim, Bengio et al. 2015,
 arXiv:1506.03099, without its cost).
@@ -7,14 +9,14 @@ arXiv:1506.03099, without its cost).
 Legend: B batch, T mel frames, M mel bins, T' code frames, K codebooks, E entries, N samples.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from muomni.batch import SpeechBatch
-from muomni.losses.codec import talker_losses
+from muomni.losses.codec import place_loss, talker_losses
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
@@ -30,6 +32,14 @@ class Voice(Protocol):
 
     def say(self, texts: list[str], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
         """Codes (T', K) of each text, truncated or not."""
+        ...
+
+
+class Aligner(Judge, Protocol):
+    """A judge that also finds the characters of a text in a recording."""
+
+    def align(self, paths: list[str], texts: list[str]) -> list[Tensor]:
+        """Files and texts -> the time of each character (C) in seconds, rising."""
         ...
 
 
@@ -50,8 +60,8 @@ class TalkerStage(Stage):
     Args:
         model: the Talker. codec: the export of stage=codec (`parts["codec"]`, `facts`, `folder`).
         voice: Talker and codec -> `Voice`. vocoder: mel (T, M) -> waveform (N). judge: a recogniser.
-        disturbance: probability that a previous frame is replaced.
-        seconds_per_symbol: of the training voice (None where there is no training data: the Talker keeps its own).
+        disturbance: probability that a previous frame is replaced. jitter: standard deviation, in frames, of a clip's
+            shift of all places while training, since predicted places are not exact.
         mel: facts of the spectrogram, which must be the codec's.
     """
 
@@ -64,9 +74,9 @@ class TalkerStage(Stage):
         codec: Any,
         voice: Callable[[Talker, Codec], Voice],
         vocoder: Callable[[Tensor], Tensor],
-        judge: Judge,
+        judge: Aligner,
         disturbance: float,
-        seconds_per_symbol: Sequence[float] | None,
+        jitter: float,
         mel: Mapping[str, Any],
         **how: Any,
     ) -> None:
@@ -77,9 +87,9 @@ class TalkerStage(Stage):
         self._check_codec(str(codec.folder))
         self.voice = voice(self.model, self.codec)
         self.vocoder, self.judge, self.disturbance = vocoder, judge, disturbance
-        frame_rate = self.mel["sample_rate"] / self.mel["hop"] / self.codec.stride
-        if seconds_per_symbol is not None:
-            self.model.pace.copy_(torch.tensor(seconds_per_symbol) * frame_rate)
+        self.jitter = jitter
+        self.frame_rate = self.mel["sample_rate"] / self.mel["hop"] / self.codec.stride
+        self._aligned: dict[str, Tensor] = {}
         self._shown: list[dict[str, Any]] = []
 
     def _check_codec(self, folder: str) -> None:
@@ -108,14 +118,31 @@ class TalkerStage(Stage):
             codes = self.codec.encode(batch.mel, batch.mel_lengths)[..., : self.model.num_codebooks]
         return codes, self.codec.code_lengths(batch.mel_lengths)
 
+    def _places(self, batch: SpeechBatch) -> Tensor:
+        """(B, C) in code frames; each clip is aligned once, and remembered. Padding goes on rising."""
+        new = [row for row, name in enumerate(batch.sample_ids) if name not in self._aligned]
+        times = self.judge.align([batch.audio[row] for row in new], [batch.texts[row] for row in new]) if new else []
+        for row, found in zip(new, times, strict=True):
+            self._aligned[batch.sample_ids[row]] = found * self.frame_rate
+        B, C = batch.characters.shape
+        places = torch.zeros(B, C)
+        for row, name in enumerate(batch.sample_ids):
+            known = self._aligned[name]
+            places[row, : len(known)] = known
+            places[row, len(known) :] = known[-1] + torch.arange(1, C - len(known) + 1)
+        return places.to(self.device)
+
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
-        """Losses by codebook, and of the stop."""
+        """Losses by codebook, of the stop, and of the places."""
         codes, lengths = self._codes(batch)
         history = codes
         if self.training and self.disturbance:
             history = disturb(codes, probability=self.disturbance, size=self.model.codebook_size)
-        output = self.model(batch.characters, batch.character_lengths, history, speakers=batch.speakers)
-        return talker_losses(output, codes, lengths)
+        places = self._places(batch)
+        used = places + self.jitter * torch.randn(len(places), 1, device=self.device) if self.training else places
+        output = self.model(batch.characters, batch.character_lengths, history, speakers=batch.speakers, places=used)
+        place = place_loss(output.steps, places, batch.character_lengths)
+        return {**talker_losses(output, codes, lengths), "place": place}
 
     def begin_split(self, split: str) -> None:
         """Nothing said yet."""

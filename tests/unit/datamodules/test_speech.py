@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datamodules.augment import MelAugment, stretch
-from datamodules.speech import SpeechData, TalkerData
+from datamodules.speech import SpeechData
 from muomni.frontends.audio_io import read_audio, write_wav
 from muomni.frontends.characters import encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
@@ -33,11 +33,11 @@ def manifest(tmp_path):
     return path
 
 
-def build(manifest, make=SpeechData, **options):
+def build(manifest, **options):
     how = {"mel": MEL, "cache": None, "augment": None, "speakers": None, "test_kinds": None, "max_seconds": 60.0}
     how |= {"lowercase": True, "train": str(manifest), "val": str(manifest), "test": {"test": str(manifest)}}
     how |= {"batch_size": 2, "eval_batch_size": 3, "num_workers": 0, "seed": 0}
-    return make(**(how | options))
+    return SpeechData(**(how | options))
 
 
 def test_a_batch_holds_the_clips(manifest):
@@ -100,14 +100,3 @@ def test_augmented_mels_stay_finite_and_keep_their_bins():
         assert mel.dtype == np.float32
         assert mel.shape[1] == 40
         assert np.isfinite(mel).all()
-
-
-def test_the_talkers_pace(manifest):
-    facts = build(manifest, make=TalkerData).facts()
-    assert facts["mel"] == MEL.facts()
-    pace = facts["seconds_per_symbol"]
-    long, short = encode_characters("5")[0], encode_characters("0")[0]
-    assert len(pace) == 99
-    assert pace[short] < np.mean(pace) < pace[long]  # clips differ in their digit, "text 5" lasts longest
-    assert pace[encode_characters("q")[0]] == pytest.approx((0.2 + 0.3 + 0.4 + 0.5 + 0.6 + 0.7) / 36)
-    assert build(manifest, make=TalkerData, train=None).facts()["seconds_per_symbol"] is None

@@ -15,7 +15,7 @@ def build(**options):
     talker = Talker(**(SMALL | options)).eval()
     torch.nn.init.normal_(talker.code_embedding.weight)
     torch.nn.init.normal_(talker.text.embedding.weight)
-    talker.pace.fill_(0.7)
+    torch.nn.init.normal_(talker.text.step.weight)
     return talker
 
 
@@ -29,7 +29,7 @@ def test_reference_parameters():
         num_symbols=99, num_speakers=1, text_layers=0, text_kernel=3, num_codebooks=2, codebook_size=128, dim=192,
         num_layers=4, num_heads=3, ff_dim=768, max_frames=1000, shared_embedding=True,
     )  # fmt: skip
-    conditioning = [*talker.text.parameters(), *talker.stop.parameters()]
+    conditioning = [*talker.text.parameters(), *talker.stop.parameters()]  # and the stop
     assert sum(p.numel() for p in talker.parameters()) - sum(p.numel() for p in conditioning) == 2_435_200
     text = torch.ones(2, 5, dtype=torch.long)
     output = talker(text, torch.tensor([5, 5]), torch.zeros(2, 50, 2, dtype=torch.long), speakers=torch.zeros(2).long())
@@ -67,13 +67,16 @@ def test_a_frame_hears_the_text_of_its_place():
     assert heard.flatten().tolist() == [1.0, 2.0, 3.0, 4.0, 4.0, 4.0]
 
 
-def test_text_speaker_and_pace_matter():
+def test_text_speaker_and_places_matter():
     talker, (text, lengths, codes, speakers) = build(), inputs()
     spoken = talker(text, lengths, codes, speakers=speakers).logits
     other = text.clone()
     other[:, 2] = other[:, 2] % 98 + 1
     assert not torch.allclose(spoken, talker(other, lengths, codes, speakers=speakers).logits)
     assert not torch.allclose(spoken, talker(text, lengths, codes, speakers=1 - speakers).logits)
-    talker.pace[40:] = 1.5
-    assert not torch.allclose(spoken, talker(text, lengths, codes, speakers=speakers).logits)
-    assert "pace" in talker.state_dict()
+    output = talker(text, lengths, codes, speakers=speakers)
+    same = talker(text, lengths, codes, speakers=speakers, places=output.steps.cumsum(1))
+    torch.testing.assert_close(same.logits, spoken)
+    later = talker(text, lengths, codes, speakers=speakers, places=output.steps.cumsum(1) + 2)
+    assert not torch.allclose(later.logits, spoken)
+    assert (output.steps > 0).all()

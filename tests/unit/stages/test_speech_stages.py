@@ -74,6 +74,9 @@ class ToneJudge:
     def __call__(self, waveforms):
         return ["".join("abcd"[int(p.view(-1, 4, 4).sum((0, 2)).argmax())] for p in w.split(16)) for w in waveforms]
 
+    def align(self, paths, texts):
+        return [torch.tensor([0.08, 0.24, 0.40]) for _ in texts]
+
     def read(self, paths):
         clips = [batch().mel[TEXTS.index(path)] for path in paths]
         return clips, self(clips)
@@ -145,7 +148,7 @@ def build_talker_stage(voice, **options):
     export = SimpleNamespace(parts={"codec": build_codec().eval()}, facts={"mel": MEL}, folder="checkpoints/codec")
     return TalkerStage(
         model=talker, codec=export, voice=voice, vocoder=lambda mel: mel, judge=ToneJudge(), disturbance=0.2,
-        seconds_per_symbol=[0.16] * 99, **how(codebook_0=2.0),
+        jitter=0.1, **how(codebook_0=2.0),
     )  # fmt: skip
 
 
@@ -154,9 +157,12 @@ def test_talker_learns_beside_a_frozen_codec():
     stage = build_talker_stage(lambda talker, codec: None)
     frozen = {name: value.clone() for name, value in stage.codec.state_dict().items()}
     first = learn(stage, 1)
-    assert learn(stage, 80) < 0.5 * first
+    assert learn(stage, 100) < 0.5 * first
     assert all(torch.equal(frozen[name], value) for name, value in stage.codec.state_dict().items())
-    assert stage.model.pace.tolist() == pytest.approx([0.16 * 12.5] * 99)
+    clips = batch()
+    codes, _ = stage._codes(clips)
+    steps = stage.model(clips.characters, clips.character_lengths, codes, speakers=clips.speakers).steps
+    assert (steps - torch.tensor([1.0, 2.0, 2.0])).abs().mean() < 0.4
     assert set(stage.export_parts()) == {"talker", "codec"}
 
 
