@@ -44,12 +44,12 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     validate(cfg)
     torch.set_float32_matmul_precision("high")
     export = Path(cfg.paths.checkpoints) / cfg.stage.name
-    run_identity = runs.identity(OmegaConf.to_container(cfg, resolve=False), IDENTITY)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    run_identity = runs.identity(plain, IDENTITY)
     facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": run_identity}
-    if cfg.task == "fit" and cfg.when_done == "skip" and is_export(export):
-        if read_description(export)["facts"]["run"]["identity"] == run_identity:
-            log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
-            return {}
+    if cfg.task == "fit" and cfg.when_done == "skip" and made_by(export, run_identity):
+        log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
+        return {}
     sources = prepare(cfg, overrides)
     lightning.seed_everything(cfg.seed, verbose=False)
     datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
@@ -74,6 +74,11 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     if trainer.is_global_zero:
         log.info("metrics: %s", runs.write_metrics(output, metrics))
     return metrics
+
+
+def made_by(export: Path, run_identity: str) -> bool:
+    """Whether an export is there that a run of this configuration made."""
+    return is_export(export) and read_description(export)["facts"].get("run", {}).get("identity") == run_identity
 
 
 def prepare(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
@@ -134,7 +139,9 @@ def load_into(stage: Any, folder: Path) -> None:
 @one_line_errors()
 def main(cfg: DictConfig) -> float | None:
     """Entry point; gives the monitored metric to a sweeper."""
-    warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec|tensorboardX|Checkpoint directory).*")
+    warnings.filterwarnings(
+        "ignore", message=".*(does not have many workers|LeafSpec|tensorboardX|Checkpoint directory).*"
+    )
     state = HydraConfig.get()
     metrics = run(cfg, output=Path(state.runtime.output_dir), overrides=list(state.overrides.task))
     close_loggers()

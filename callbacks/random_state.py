@@ -16,7 +16,7 @@ class RandomState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """States of all generators now."""
-        kind, keys, position, has_gauss, gauss = np.random.get_state()
+        kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  (libraries draw from the global generator)
         return {
             "python": list(random.getstate()[1]),
             "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
@@ -35,7 +35,7 @@ class RandomState(Callback):
             return
         random.setstate((3, tuple(state["python"]), None))
         kind, keys, position, has_gauss, gauss = state["numpy"]
-        np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
         torch.set_rng_state(state["torch"])
         if state["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,8 +1,8 @@
 """Manifests: JSONL files, one object a line, media paths relative to the manifest's folder (or absolute).
 
-Shapes: text {"text"} or {"prompt", "answer"}, image_text {"image", "captions": [..] or "caption"}, speech {"audio", "text"}, sft {"messages"}.
-A plain `.txt` file is a text manifest with a sample a line. A row that cannot be used is skipped, counted and reported;
-more than 1 % of them is an error.
+Shapes: text {"text"} or {"prompt", "answer"}, image_text {"image", "captions": [..] or "caption"}, speech {"audio", "text"},
+sft {"messages"}. A plain `.txt` file is a text manifest with a sample a line. A row that cannot be used is skipped,
+counted and reported; more than 1 % of them is an error.
 """
 
 import json

@@ -96,7 +96,14 @@ class TextData(DataModule):
     """
 
     def __init__(
-        self, *, length: int, max_length: int, tokenizer: str | None, vocab_size: int, tokenizer_root: str, **loaders: Any
+        self,
+        *,
+        length: int,
+        max_length: int,
+        tokenizer: str | None,
+        vocab_size: int,
+        tokenizer_root: str,
+        **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
         self.length, self.max_length = length, max_length
@@ -110,14 +117,16 @@ class TextData(DataModule):
         rows = read_manifest(path, shape="text", split=split)
         if not train:
             return Documents(rows, self.tokenizer, max_length=self.max_length)
-        documents = [
-            np.array([BOS, *self.tokenizer.encode(row["text"]), EOS], dtype=np.int32) for row in rows
-        ]
+        documents = [np.array([BOS, *self.tokenizer.encode(row["text"]), EOS], dtype=np.int32) for row in rows]
         return PackedRows(documents, length=self.length, seed=self.seed)
 
     def facts(self) -> dict[str, Any]:
-        """The tokenizer's file and fingerprint."""
-        return {"tokenizer": self.tokenizer_path, "tokenizer_fingerprint": self.tokenizer.fingerprint()}
+        """The tokenizer: file, fingerprint and decoding."""
+        return {
+            "tokenizer": self.tokenizer_path,
+            "tokenizer_fingerprint": self.tokenizer.fingerprint(),
+            "decode": self.tokenizer.decode,
+        }
 
     def collate(self, samples: Sequence[TextSample]) -> TextBatch:
         """Pad on the right to the longest."""
@@ -136,4 +145,3 @@ class TextData(DataModule):
             floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
             sample_ids=[sample.sample_id for sample in samples],
         )
-

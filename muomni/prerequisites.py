@@ -64,7 +64,10 @@ def usable(folder: Path, *, size: str, rank: int) -> bool:
 
 def read_needs(conf: Path) -> dict[str, list[str]]:
     """stage -> the stages it needs, from conf/stage/*.yaml."""
-    return {path.stem: yaml.safe_load(path.read_text())["stage"]["needs"] for path in sorted((conf / "stage").glob("*.yaml"))}
+    return {
+        path.stem: yaml.safe_load(path.read_text())["stage"]["needs"]
+        for path in sorted((conf / "stage").glob("*.yaml"))
+    }
 
 
 def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wanted) -> list[str]:
@@ -98,9 +101,7 @@ def side_by_side() -> int:
     return 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < 2 else 2
 
 
-def train(
-    stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int
-) -> None:
+def train(stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int) -> None:
     """Train stages, each as soon as those it needs are done, at most `jobs` at once.
 
     Raises RuntimeError when one fails; those that still run are then ended and can be resumed.
@@ -124,7 +125,9 @@ def train(
                 process = running.pop(stage)
                 free.append(lanes[stage])
                 if process.returncode:
-                    raise RuntimeError(f"stage={stage}, which is needed first, ended with exit code {process.returncode}")
+                    raise RuntimeError(
+                        f"stage={stage}, which is needed first, ended with exit code {process.returncode}"
+                    )
                 done.add(stage)
     except BaseException:
         for process in running.values():

@@ -1,6 +1,6 @@
 """Run folders: which configuration a run had, whether it ended, and what it measured.
 
-    runs/<stage>/<time>/   .hydra/  metrics.csv  metrics.json  identity.txt  checkpoints/
+runs/<stage>/<time>/   .hydra/  metrics.csv  metrics.json  identity.txt  checkpoints/
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 Legend: B batch, T time, D width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Blocks in a row and a final norm."""
 
-    def __init__(self, blocks: list[nn.Module], *, norm: nn.Module) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], *, norm: nn.Module) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm

@@ -150,7 +150,7 @@ class Stage(LightningModule):
                 self.results[f"{self.name}/{self._split}/{metric}"] = float(value)
             self._split = None
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """One optimizer over all groups, one schedule by step."""
         groups = parameter_groups(self.trained_modules(), weight_decay=self.weight_decay)
         optimizer = self.optimizer_factory(groups)

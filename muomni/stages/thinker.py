@@ -4,6 +4,7 @@ Legend: B batch, T tokens, V vocabulary.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE
 from muomni.stages.base import Stage
 
+SHOWN = 2  # questions of each kind that `samples` gives
+
 
 class ThinkerStage(Stage):
     """Next-token prediction.
@@ -24,15 +27,25 @@ class ThinkerStage(Stage):
     (the answer and its end token are each the most likely one, which is greedy decoding).
 
     Args:
-        model: the Thinker. tokenizer: its SentencePiece file. tokenizer_fingerprint: of that file.
+        model: the Thinker. tokenizer: its SentencePiece file. tokenizer_fingerprint: of that file. decode: ids -> text.
     """
 
     name = "thinker"
 
-    def __init__(self, *, model: Thinker, tokenizer: Path, tokenizer_fingerprint: str, **how: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model: Thinker,
+        tokenizer: Path,
+        tokenizer_fingerprint: str,
+        decode: Callable[[list[int]], str],
+        **how: Any,
+    ) -> None:
         super().__init__(**how)
         self.model = model
         self.tokenizer, self.tokenizer_fingerprint = Path(tokenizer), tokenizer_fingerprint
+        self.decode = decode
+        self._shown: list[dict[str, Any]] = []
 
     def compiled_modules(self) -> list[nn.Module]:
         """The whole model: training rows have one shape."""
@@ -49,6 +62,7 @@ class ThinkerStage(Stage):
         self._floor: dict[str, float] = defaultdict(float)
         self._right: dict[str, int] = defaultdict(int)
         self._asked: dict[str, int] = defaultdict(int)
+        self._shown = [sample for sample in self._shown if sample["split"] != split]
 
     def test_batch(self, batch: TextBatch, split: str) -> None:
         """Sum nats, floors and right answers; the first target tells a question from a document."""
@@ -60,6 +74,8 @@ class ThinkerStage(Stage):
         tokens, floors = learnt.sum(1).tolist(), batch.floors.tolist()
         for row, kind in enumerate(batch.kinds):
             if question[row]:
+                if self._asked[kind] < SHOWN:
+                    self._show(batch, row, logits[row].argmax(-1), split)
                 self._asked[kind] += 1
                 self._right[kind] += right[row]
             else:
@@ -80,6 +96,24 @@ class ThinkerStage(Stage):
             for kind, tokens in self._tokens.items():
                 metrics[f"loss_minus_floor_{kind}"] = (self._nats[kind] - self._floor[kind]) / tokens
         return metrics
+
+    def _show(self, batch: TextBatch, row: int, likeliest: Tensor, split: str) -> None:
+        learnt = batch.targets[row] != IGNORE
+        first = int(learnt.int().argmax())
+        self._shown.append(
+            {
+                "split": split,
+                "id": batch.sample_ids[row],
+                "kind": batch.kinds[row],
+                "question": self.decode(batch.ids[row, : first + 1].tolist()),
+                "answer": self.decode(likeliest[learnt].tolist()),
+                "truth": self.decode(batch.targets[row][learnt].tolist()),
+            }
+        )
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Questions with the likeliest answer and the true one."""
+        return self._shown
 
     def export_parts(self) -> dict[str, nn.Module]:
         """The language model."""

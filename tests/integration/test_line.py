@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+
 from tests.conftest import run_script
 
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
@@ -41,9 +42,7 @@ def test_prerequisites_error_names_the_command(tmp_path: Path) -> None:
 
 
 def test_an_export_of_another_size_is_refused(line: Path) -> None:
-    done = run_script(
-        "train.py", "stage=vision", "size=tiny", "budget=ci", "data.preset=ci", f"paths.root={line}"
-    )
+    done = run_script("train.py", "stage=vision", "size=tiny", "budget=ci", "data.preset=ci", f"paths.root={line}")
     assert done.returncode == 1
     assert "size=nano" in done.stderr
 

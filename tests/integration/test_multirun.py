@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import yaml
+
 from tests.conftest import run_script
 
 

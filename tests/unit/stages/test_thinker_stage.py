@@ -30,6 +30,7 @@ class Certain(nn.Module):
 
 def stage(p):
     return ThinkerStage(
+        decode=lambda ids: " ".join(map(str, ids)),
         model=Certain(p), tokenizer=Path("x"), tokenizer_fingerprint="f", optimizer=None, schedule=None,
         weight_decay=0.0, loss_weights={}, compile_model=False,
     )  # fmt: skip
