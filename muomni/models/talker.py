@@ -25,7 +25,7 @@ from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import Block, Transformer
 
-INPUT_STD = 0.5  # of the embeddings of codes at the start
+INPUT_STD = 0.5  # of the embeddings of characters and codes at the start
 
 
 class TalkerCache(KVCache):
@@ -137,10 +137,12 @@ class Talker(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
         self.stop = nn.Linear(dim, 1)
         initialise(self, num_layers=num_layers)
-        # The text enters with unit variance. Codes that entered with the usual 0.02 would hardly be heard beside it:
-        # learning then takes four times the steps.
+        # The text is normalised before it enters. Codes that entered with the usual 0.02 would hardly be heard beside
+        # it (learning then takes four times the steps), and characters of 0.02 would have gradients fifty times as large.
+        nn.init.normal_(self.text.embedding.weight, std=INPUT_STD)
         nn.init.normal_(self.code_embedding.weight, std=INPUT_STD)
         nn.init.normal_(self.start, std=INPUT_STD)
+        nn.init.constant_(self.stop.bias, -3.0)  # one frame in twenty is the last
 
     def forward(
         self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor, places: Tensor | None = None
