@@ -24,6 +24,7 @@ class OmniScores:
         self._typed: dict[str, bool] = {}
         self._captions = ObjectSetF1()
         self._heard: tuple[list[str], list[str]] = ([], [])
+        self._said: tuple[list[str], list[str]] = ([], [])
 
     def answered(self, *, task: str, meta: dict[str, Any], answer: str, sample_id: str, right: bool) -> None:
         """One question of exact match."""
@@ -50,6 +51,15 @@ class OmniScores:
         self._heard[0].append(heard)
         self._heard[1].append(truth)
 
+    def written(self, texts: list[str], truth: list[str]) -> None:
+        """Texts that shall be spoken, and what they should be."""
+        self._right["tts"] += [text == true for text, true in zip(texts, truth, strict=True)]
+
+    def spoken(self, heard: list[str], truth: list[str]) -> None:
+        """What a recogniser hears of answers that were spoken, and what it should."""
+        self._said[0].extend(heard)
+        self._said[1].extend(truth)
+
     def metrics(self) -> dict[str, float]:
         """Everything, in percent."""
         values = {kind: percent(right) for kind, right in self._right.items()}
@@ -68,6 +78,7 @@ class OmniScores:
             values["spoken_image_qa_typed"] = percent([typed for _, typed in same])
         if self._captions.captions:
             values["caption_f1"] = self._captions.value()
-        if self._heard[0]:
-            values |= {f"asr_{name}": value for name, value in error_rates(*self._heard).items()}
+        for task, texts in (("asr", self._heard), ("tts", self._said)):
+            if texts[0]:
+                values |= {f"{task}_{name}": value for name, value in error_rates(*texts).items()}
         return values

@@ -22,8 +22,9 @@ from muomni.special_tokens import IGNORE
 from muomni.stages.base import Stage
 from muomni.stages.media_cache import MediaCache, features_of, features_of_row
 from muomni.stages.omni_scores import OmniScores
+from muomni.stages.spoken_answers import SpokenAnswers
 
-GENERATED = ("caption", "asr")  # long answers: generated, then compared; short ones are judged by exact match
+GENERATED = ("caption", "asr", "tts")  # long answers: generated, then compared; short ones are judged by exact match
 SHOWN = 2  # of each task of a split that `samples` gives
 Answers = Callable[..., list[list[int]]]
 
@@ -34,11 +35,13 @@ class OmniSftStage(Stage):
     Metrics of a split, in percent, by task and kind of question: `image_<kind>`, `text_<kind>`, `audio_qa`,
     `spoken_image_qa` (and `spoken_image_qa_typed`, the same questions typed): exact match under greedy decoding, with
     `_low` and `_high` (95 %), `_majority`, `_pairs` (both of a complementary pair), and for pictures `_blind` (features
-    zeroed) and `_shuffled` (another item's picture); `image_mean`; `caption_f1`; `asr_cer`, `asr_wer`. Questions in
+    zeroed) and `_shuffled` (another item's picture); `image_mean`; `caption_f1`; `asr_cer`, `asr_wer`; `tts` (text to be
+    spoken, exact) and `tts_cer`, `tts_wer` of what the judge hears. Questions in
     the plain form of pretraining also get `_before`: the Thinker as it came.
 
     Args:
         thinker, vision, audio: exports; vision and audio may be None. image_projector, audio_projector: new.
+        speech: the frozen Talker that speaks answers, and its judge; None: the model only writes.
         answers: greedy generation (muomni/inference/greedy.py). max_new_tokens: of a generated answer.
         rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
         cache_mb: for features of frozen encoders.
@@ -55,6 +58,7 @@ class OmniSftStage(Stage):
         audio: Any,
         image_projector: ImageProjector,
         audio_projector: AudioProjector,
+        speech: SpokenAnswers | None,
         answers: Answers,
         max_new_tokens: int,
         rates: Mapping[str, float],
@@ -67,7 +71,7 @@ class OmniSftStage(Stage):
         **how: Any,
     ) -> None:
         super().__init__(**how)
-        self.facts = {"tokenizer": tokenizer_fingerprint}
+        self.facts: dict[str, Any] = {"tokenizer": tokenizer_fingerprint}
         self._check(thinker, "tokenizer", tokenizer_fingerprint)
         for export, fact, value in ((vision, "image", dict(image)), (audio, "mel", dict(mel))):
             if export is not None:
@@ -80,6 +84,7 @@ class OmniSftStage(Stage):
             audio=None if audio is None else audio.parts["audio"],
             audio_projector=None if audio is None else audio_projector,
         )
+        self.speech = speech
         # In a list, so that it is neither trained nor saved: what the Thinker knew beforehand.
         self._before = [copy.deepcopy(self.model.thinker).requires_grad_(False).eval()]
         self.rates, self.answers, self.max_new_tokens = dict(rates), answers, max_new_tokens
@@ -136,6 +141,7 @@ class OmniSftStage(Stage):
     def begin_split(self, split: str) -> None:
         """Nothing counted yet."""
         self._scores = OmniScores()
+        self._to_speak: list[tuple[str, str]] = []
         self._shown = [sample for sample in self._shown if sample["split"] != split]
 
     @torch.no_grad()
@@ -156,8 +162,10 @@ class OmniSftStage(Stage):
         for row, said in self._generate(batch, features):
             if batch.tasks[row] == "asr":
                 self._scores.transcribed(said, batch.answers[row])
-            else:
+            elif batch.tasks[row] == "caption":
                 self._scores.described(said, batch.meta[row].get("objects") or [])
+            else:
+                self._to_speak.append((said, batch.answers[row]))
             self._show(batch, row, said, split)
 
     def _judge(
@@ -225,8 +233,22 @@ class OmniSftStage(Stage):
         self._shown.append(shown)
 
     def finish_split(self, split: str) -> dict[str, float]:
-        """All metrics."""
+        """All metrics; what shall be spoken is spoken now, in one batch."""
+        if self._to_speak:
+            said, truth = map(list, zip(*self._to_speak, strict=True))
+            self._scores.written(said, truth)
+            if self.speech is not None:
+                heard, sounds = self.speech.heard(said)
+                self._scores.spoken(heard, truth)
+                self._show_sounds(split, heard, truth, sounds)
         return self._scores.metrics()
+
+    def _show_sounds(self, split: str, heard: list[str], truth: list[str], sounds: list[Tensor | None]) -> None:
+        for place in range(min(SHOWN, len(truth))):
+            if sounds[place] is not None:
+                shown = {"split": split, "id": f"tts-{place}", "task": "tts", "kind": "spoken"}
+                shown |= {"question": truth[place], "answer": heard[place], "truth": truth[place]}
+                self._shown.append(shown | {"waveform": sounds[place], "sample_rate": self.facts["mel"]["sample_rate"]})
 
     def samples(self) -> list[dict[str, Any]]:
         """A few questions of each kind with answer and truth."""
@@ -236,11 +258,12 @@ class OmniSftStage(Stage):
 
     def export_parts(self) -> dict[str, nn.Module]:
         """Everything that the omni model is made of."""
-        return {name: part for name, part in self.model.named_children() if part is not None}
+        own = {name: part for name, part in self.model.named_children() if part is not None}
+        return own if self.speech is None else own | self.speech.parts()
 
     def export_facts(self) -> dict[str, Any]:
         """Frontends and tokenizer."""
-        return {"stage": self.name, **self.facts}
+        return {"stage": self.name, **({} if self.speech is None else self.speech.facts()), **self.facts}
 
     def export_files(self) -> dict[str, Path]:
         """The tokenizer."""

@@ -27,9 +27,7 @@ def export(stage, facts, **parts):
 
 def make(rates=None, **changes):
     torch.manual_seed(0)
-    thinker = Thinker(
-        vocab_size=40, dim=16, num_layers=2, num_heads=2, num_kv_heads=2, ff_dim=32, max_length=40
-    )
+    thinker = Thinker(vocab_size=40, dim=16, num_layers=2, num_heads=2, num_kv_heads=2, ff_dim=32, max_length=40)
     vision = VisionTransformer(image_size=8, patch=4, dim=8, num_layers=1, num_heads=2, ff_dim=16)
     audio = Audio(
         n_mels=8, num_symbols=6, channels=2, downsample=4, dim=8, num_layers=1, num_heads=2, ff_dim=16, conv_kernel=0
@@ -48,7 +46,7 @@ def make(rates=None, **changes):
         "schedule": partial(warmup_stable_decay, max_steps=80, warmup_steps=2, decay_fraction=0.4, final=0.1),
         "weight_decay": 0.0, "loss_weights": {}, "compile_model": False,
     }  # fmt: skip
-    return OmniSftStage(**(options | changes))
+    return OmniSftStage(speech=None, **(options | changes))
 
 
 def batch():

@@ -1,0 +1,55 @@
+"""What a listener hears when the frozen Talker speaks the Thinker's answers.
+
+Legend: M mel bins, N samples.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from muomni.stages.codec import Judge
+from muomni.stages.talker import Voice
+
+
+class SpokenAnswers:
+    """Talker, codec, vocoder and judge, all frozen; not a module, so that a stage neither trains nor saves them.
+
+    Args:
+        talker: the export of stage=talker. voice: Talker, codec -> `Voice`. vocoder: mel (T, M) -> waveform (N).
+        judge: a recogniser.
+    """
+
+    def __init__(
+        self,
+        *,
+        talker: Any,
+        voice: Callable[[nn.Module, nn.Module], Voice],
+        vocoder: Callable[[Tensor], Tensor],
+        judge: Judge,
+    ) -> None:
+        self.export, self.vocoder, self.judge = talker, vocoder, judge
+        self.voice = voice(talker.parts["talker"], talker.parts["codec"])
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What an omni model needs to speak."""
+        return {"talker": self.export.parts["talker"], "codec": self.export.parts["codec"]}
+
+    def facts(self) -> dict[str, Any]:
+        """The Talker's own facts, its stage's name left out."""
+        return {key: value for key, value in self.export.facts.items() if key not in ("stage", "run")}
+
+    def heard(self, texts: list[str]) -> tuple[list[str], list[Tensor | None]]:
+        """What the judge hears of each text spoken by the narrator, and the sounds; an empty text is silence."""
+        spoken = [text for text in texts if text.strip()]
+        sounds: list[Tensor] = []
+        if spoken:
+            codes, _ = self.voice.say(spoken, [0] * len(spoken))
+            codec = self.export.parts["codec"]
+            sounds = [self.vocoder(codec.decode(row[None])[0]).cpu() for row in codes]
+        texts_heard = iter(self.judge(sounds) if sounds else [])
+        each = iter(sounds)
+        return (
+            [next(texts_heard) if text.strip() else "" for text in texts],
+            [next(each) if text.strip() else None for text in texts],
+        )
