@@ -1,12 +1,12 @@
 """Sums and differences in digits and in words; a fifth of the pairs is held out of training in every form.
 
-easy: numbers 0..30. hard: 0..99, and further questions beyond the trained range (100..199, kind arithmetic_far).
+easy: numbers 0..20. hard: 0..99, and further questions beyond the trained range (100..199, kind arithmetic_far).
 """
 
 from datamodules.world.lexicon import number_words
 from datamodules.world.rng import Choices, digest, item_rng
 
-LARGEST = {"easy": 30, "hard": 99}
+LARGEST = {"easy": 20, "hard": 99}
 HELD_OUT_SHARE = 0.2
 VAL_SHARE_OF_HELD_OUT = 0.25
 SIGNS = {"plus": "+", "minus": "-"}

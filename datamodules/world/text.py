@@ -18,7 +18,7 @@ from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_story
 
-KINDS = {"fact": 0.3, "arithmetic": 0.25, "story": 0.15, "caption": 0.2, "say": 0.05, "spell": 0.05}
+KINDS = {"fact": 0.2, "arithmetic": 0.32, "story": 0.2, "caption": 0.18, "say": 0.05, "spell": 0.05}
 SUM_PHRASES = ("what is {sum}?", "how much is {sum}?")
 SAY_PHRASES = ("say {words}", "repeat {words}")
 SPELL_PHRASES = ("spell {word}", "how do you spell {word}?")
