@@ -90,7 +90,9 @@ class TextData(DataModule):
     """Text manifests (or `.txt` files, a sample a line).
 
     Args:
-        length: tokens of a training row. max_length: most tokens of a single document that is measured.
+        length: tokens of a packed training row, for long texts; None: a document a row, cut at max_length, in batches of
+            similar lengths: short documents that do not distract each other.
+        max_length: most tokens of a single document.
         tokenizer: path of a SentencePiece model; None: one of `vocab_size` pieces is trained on the training text
             and kept under `tokenizer_root`.
     """
@@ -98,7 +100,7 @@ class TextData(DataModule):
     def __init__(
         self,
         *,
-        length: int,
+        length: int | None,
         max_length: int,
         tokenizer: str | None,
         vocab_size: int,
@@ -113,12 +115,18 @@ class TextData(DataModule):
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
     def load(self, path: Path, split: str | None, *, train: bool) -> PackedRows | Documents:
-        """Packed rows for training, documents elsewhere."""
+        """Packed rows for training where a length is set, documents elsewhere."""
         rows = read_manifest(path, shape="text", split=split)
-        if not train:
+        if not train or self.length is None:
             return Documents(rows, self.tokenizer, max_length=self.max_length)
         documents = [np.array([BOS, *self.tokenizer.encode(row["text"]), EOS], dtype=np.int32) for row in rows]
         return PackedRows(documents, length=self.length, seed=self.seed)
+
+    def lengths(self, samples: PackedRows | Documents) -> np.ndarray | None:
+        """Tokens of each document; packed rows are all of one length."""
+        if isinstance(samples, PackedRows):
+            return None
+        return np.array([len(sample.ids) for sample in samples.samples])
 
     def facts(self) -> dict[str, Any]:
         """The tokenizer: file, fingerprint and decoding."""

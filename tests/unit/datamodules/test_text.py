@@ -57,6 +57,17 @@ def test_training_batch_is_full_and_shifted(folder):
     assert not (batch.targets == IGNORE).any()
 
 
+def test_without_a_length_documents_of_similar_lengths_share_a_batch(folder):
+    data = make(folder, length=None)
+    samples = data.samples("train")
+    batches = list(data.train_dataloader())
+    seen = [name for batch in batches for name in batch.sample_ids]
+    assert len(seen) == len(set(seen)) == len(samples) // 4 * 4
+    assert all((batch.ids[:, 0] == BOS).all() for batch in batches)
+    widths = [batch.lengths.max() - batch.lengths.min() for batch in batches]
+    assert max(widths) <= 3 < max(len(s.ids) for s in samples.samples) - min(len(s.ids) for s in samples.samples)
+
+
 def test_a_document_is_measured_whole_with_its_floor(folder):
     data = make(folder)
     batch = next(iter(data.val_dataloader()))
