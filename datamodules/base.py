@@ -91,6 +91,10 @@ class DataModule(LightningDataModule):
         """Keyword arguments that the stage's constructor takes from its data: tokenizer, frontends."""
         return {}
 
+    def first(self, samples: Any) -> np.ndarray | None:
+        """Training samples that open the first epoch (True), a curriculum; None: no such."""
+        return None
+
     # --- what they share -----------------------------------------------------------------------------------------
 
     @property
@@ -120,6 +124,7 @@ class DataModule(LightningDataModule):
                 seed=self.seed,
                 lengths=self.lengths(samples),
                 groups=self.groups(samples),
+                first=self.first(samples),
                 rank=trainer.global_rank if trainer else 0,
                 ranks=trainer.world_size if trainer else 1,
             )

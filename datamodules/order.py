@@ -27,6 +27,7 @@ class BatchOrder(Sampler[list[Draw]]):
         lengths: samples of similar length share a batch: each `bucket` batches' worth of shuffled samples is sorted by
             length, cut, and the batches are shuffled again. None: no bucketing.
         groups: lists of samples that stay together in a batch (pictures and their twins). None: each alone.
+        first: True for samples that open the first epoch, in their own shuffled order: a curriculum. None: no such.
         rank, ranks: this process and how many there are. The last incomplete round of batches is dropped.
     """
 
@@ -38,6 +39,7 @@ class BatchOrder(Sampler[list[Draw]]):
         seed: int,
         lengths: np.ndarray | None = None,
         groups: list[list[int]] | None = None,
+        first: np.ndarray | None = None,
         rank: int = 0,
         ranks: int = 1,
         bucket: int = 50,
@@ -49,6 +51,7 @@ class BatchOrder(Sampler[list[Draw]]):
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.lengths, self.groups, self.bucket = lengths, groups, bucket
+        self.first = first
         self.rank, self.ranks = rank, ranks
         self.epoch = 0
         self.consumed = 0
@@ -64,15 +67,20 @@ class BatchOrder(Sampler[list[Draw]]):
             order = np.array([i for g in rng.permutation(len(self.groups)) for i in self.groups[g]])
         else:
             order = rng.permutation(self.size)
+        span = self.batch_size * self.ranks
+        opening = 0
+        if epoch == 0 and self.first is not None:
+            order = np.concatenate([order[self.first[order]], order[~self.first[order]]])
+            opening = int(self.first.sum()) // span * span
         if self.lengths is None:
             return order
-        span = self.batch_size * self.ranks
         order = order[: len(self) * span]
         pieces = []
-        for start in range(0, len(order), span * self.bucket):
-            piece = order[start : start + span * self.bucket]
-            piece = piece[np.argsort(self.lengths[piece], kind="stable")].reshape(-1, span)
-            pieces.append(piece[rng.permutation(len(piece))])
+        for part in (order[:opening], order[opening:]):
+            for start in range(0, len(part), span * self.bucket):
+                piece = part[start : start + span * self.bucket]
+                piece = piece[np.argsort(self.lengths[piece], kind="stable")].reshape(-1, span)
+                pieces.append(piece[rng.permutation(len(piece))])
         return np.concatenate(pieces).reshape(-1)
 
     def __iter__(self) -> Iterator[list[Draw]]:

@@ -96,8 +96,10 @@ class SftData(DataModule):
         max_length: longest training row in tokens; longer ones are left out and counted.
         max_audio_tokens: most tokens of one audio.
         shares: task -> fraction of its training rows to use, evenly spread; a missing task is used wholly.
-        turns: training questions about one picture become one conversation of at most so many turns, in which the picture
-            stands once; descriptions come last. 1 leaves every row alone.
+        turns: training questions of a task about one picture become one conversation of at most so many turns, in which
+            the picture stands once. 1 leaves every row alone.
+        opening: task -> fraction of its training rows that open the first epoch. Descriptions of pictures ground the
+            image tokens many times faster than short answers do.
         memory_mb: for decoded pictures of a split.
     """
 
@@ -115,6 +117,7 @@ class SftData(DataModule):
         max_audio_tokens: int,
         shares: Mapping[str, float],
         turns: int,
+        opening: Mapping[str, float],
         memory_mb: int,
         **loaders: Any,
     ) -> None:
@@ -125,7 +128,7 @@ class SftData(DataModule):
         self.image_tokens = 1 if image_tokens == "cls" else image_grid**2
         self.frames_per_token = frames_per_token
         self.max_length, self.max_audio_tokens = max_length, max_audio_tokens
-        self.shares, self.turns, self.memory_mb = dict(shares), turns, memory_mb
+        self.shares, self.turns, self.opening, self.memory_mb = dict(shares), turns, dict(opening), memory_mb
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
         """Read a manifest and tokenise it."""
@@ -186,6 +189,13 @@ class SftData(DataModule):
         """Tokens, so that rows of similar length share a batch."""
         return samples.lengths
 
+    def first(self, samples: Conversations) -> np.ndarray | None:
+        """Rows that open the first epoch."""
+        if not self.opening:
+            return None
+        chosen = {id(row) for row in thin_out(samples.rows, self.opening, default=0.0)}
+        return np.array([id(row) in chosen for row in samples.rows])
+
     def facts(self) -> dict[str, Any]:
         """The frontends' specs, the tokenizer, and how ids become text."""
         return {
@@ -224,32 +234,32 @@ def answer_of(row: Mapping[str, Any]) -> str:
     return row["answer"] if "messages" not in row else text_of(row["messages"][-1])
 
 
-def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Keep a fraction of each task's rows, evenly spread over the manifest."""
+def thin_out(
+    rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0
+) -> list[dict[str, Any]]:
+    """Keep a fraction of each task's rows (`default` of those not named), evenly spread over the manifest."""
     seen: dict[str, float] = {}
     kept = []
     for row in rows:
         task = row.get("task", "chat")
         before = seen.get(task, 0.0)
-        seen[task] = before + shares.get(task, 1.0)
+        seen[task] = before + shares.get(task, default)
         if int(seen[task]) > int(before):
             kept.append(row)
     return kept
 
 
 def join_turns(rows: list[dict[str, Any]], *, turns: int) -> list[dict[str, Any]]:
-    """Typed questions about the same single picture as conversations of at most `turns` turns; other rows as they are."""
-    by_picture: dict[str, list[dict[str, Any]]] = {}
+    """Typed questions of a task about one single picture as conversations of at most `turns` turns; other rows as they are."""
+    together: dict[tuple[str, str], list[dict[str, Any]]] = {}
     joined = []
     for row in rows:
         images, audios = media_of(row["messages"])
         if turns > 1 and len(images) == 1 and not audios and len(row["messages"]) == 2:
-            by_picture.setdefault(images[0], []).append(row)
+            together.setdefault((row.get("task", "chat"), images[0]), []).append(row)
         else:
             joined.append(row)
-    for members in by_picture.values():
-        # Short answers first: a description would give them away.
-        members.sort(key=lambda row: row.get("task") == "caption")
+    for members in together.values():
         parts = -(-len(members) // turns)
         for part in range(parts):
             first, *others = members[part::parts]

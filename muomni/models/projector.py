@@ -14,11 +14,13 @@ from muomni.nn.patch import gather_cells
 IMAGE_TOKENS = ("cls", "grid")
 
 
-def _layers(width: int, hidden: int | None, out: int) -> nn.Module:
-    """One linear map, or two with a GELU between (Liu et al. 2023, arXiv:2310.03744)."""
-    if hidden is None:
-        return nn.Linear(width, out)
-    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out))
+def _layers(width: int, hidden: int | None, out: int, *, scale: float) -> nn.Module:
+    """One linear map, or two with a GELU between (Liu et al. 2023, arXiv:2310.03744); the last one's initial weights
+    times `scale`."""
+    last = nn.Linear(width if hidden is None else hidden, out)
+    with torch.no_grad():
+        last.weight.mul_(scale)
+    return last if hidden is None else nn.Sequential(nn.Linear(width, hidden), nn.GELU(), last)
 
 
 @part("image_projector")
@@ -29,8 +31,9 @@ class ImageProjector(nn.Module):
         dim: D. out_dim: O. hidden: width between two layers, None for a single linear map.
         image_tokens: "cls", one token; "grid", grid x grid tokens, each of the patches of its cell, side by side.
         grid: k, tokens a side (with "grid"). cell: patches of a cell, (patches a side / k) ** 2 (1 with "cls").
+        scale: of the last layer's initial weights, so that image tokens are as loud as the Thinker's embeddings.
         positions: initial standard deviation of a learned embedding of each token's place; 0 is none. Contrastive
-            features say little of where they are from: without it "where" questions stayed at chance for long.
+            features say little of where they are from.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class ImageProjector(nn.Module):
         grid: int = 1,
         cell: int = 1,
         hidden: int | None = None,
+        scale: float = 1.0,
         positions: float = 0.0,
     ) -> None:
         super().__init__()
@@ -49,7 +53,7 @@ class ImageProjector(nn.Module):
             raise ValueError(f"image_tokens={image_tokens!r}; available: {', '.join(IMAGE_TOKENS)}")
         self.image_tokens, self.grid = image_tokens, grid
         self.num_tokens = 1 if image_tokens == "cls" else grid * grid
-        self.layers = _layers(dim * cell, hidden, out_dim)
+        self.layers = _layers(dim * cell, hidden, out_dim, scale=scale)
         self.positions = nn.Parameter(torch.randn(self.num_tokens, out_dim) * positions) if positions else None
 
     def pool(self, features: VisionOutput) -> Tensor:
@@ -69,14 +73,23 @@ class AudioProjector(nn.Module):
     """Audio frames -> the Thinker's audio tokens: K neighbouring frames become one.
 
     Args:
-        dim: D. out_dim: O. stack: K. hidden: as in `ImageProjector`.
+        dim: D. out_dim: O. stack: K. hidden, scale: as in `ImageProjector`.
         characters: number of CTC classes whose log-probabilities join each frame; 0 leaves them out.
     """
 
-    def __init__(self, *, dim: int, out_dim: int, stack: int, characters: int = 0, hidden: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        dim: int,
+        out_dim: int,
+        stack: int,
+        characters: int = 0,
+        hidden: int | None = None,
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.stack, self.characters = stack, characters
-        self.layers = _layers((dim + characters) * stack, hidden, out_dim)
+        self.layers = _layers((dim + characters) * stack, hidden, out_dim, scale=scale)
 
     def num_tokens(self, frames: Tensor) -> Tensor:
         """Tokens of an audio of so many encoder frames: ceil(frames / K)."""

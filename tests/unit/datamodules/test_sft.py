@@ -47,7 +47,7 @@ def make(folder, **changes):
     options = {
         "tokenizer": str(folder / "tokenizer.model"), "image": ImageSpec(size=8, mean=(0.3,) * 3, std=(0.3,) * 3),
         "mel": MEL, "cache": None, "image_tokens": "grid", "image_grid": 2, "frames_per_token": 8, "max_length": 64,
-        "max_audio_tokens": 16, "shares": {}, "turns": 1, "memory_mb": 1, "train": str(folder / "train.jsonl"),
+        "max_audio_tokens": 16, "shares": {}, "turns": 1, "opening": {}, "memory_mb": 1, "train": str(folder / "train.jsonl"),
         "val": None, "test": {"same": str(folder / "train.jsonl"), "plain": str(folder / "plain.jsonl")},
         "batch_size": 2, "eval_batch_size": 5, "num_workers": 0, "seed": 0,
     }  # fmt: skip
@@ -70,13 +70,15 @@ def test_the_loss_falls_on_the_answer_and_its_end(folder):
     assert learnt == [*data.tokenizer.encode("red"), EOS]
 
 
-def test_questions_about_a_picture_become_turns(folder):
+def test_questions_of_a_task_about_a_picture_become_turns(folder):
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    rows.insert(2, row("shape", "image_qa", "what is it?", "a dot", image="a.png"))
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     samples = make(folder, turns=4).samples("train")
     joined = samples.item([r["id"] for r in samples.rows].index("colour"), 0)
     assert (joined.ids == IMAGE).sum() == 4 and len(joined.images) == 1
-    assert (joined.targets == EOS).sum() == 2 and len(samples) == 4
+    assert (joined.targets == EOS).sum() == 2 and len(samples) == 5  # the description stays alone
     assert [m["role"] for m in joined.row["messages"]] == ["user", "assistant"] * 2
-    assert joined.row["messages"][-2]["content"][-1]["text"] == "describe the picture"  # last
 
 
 def test_no_more_turns_than_asked_for():
@@ -109,3 +111,12 @@ def test_what_is_too_long_is_refused_or_counted(folder):
         make(folder, max_length=20).samples("train")
     with pytest.raises(ValueError, match="at most 2"):
         make(folder, max_audio_tokens=2).samples("test/same")
+
+
+def test_what_opens_the_first_epoch(folder):
+    data = make(folder, opening={"asr": 1.0, "text_qa": 1.0})
+    samples = data.samples("train")
+    data.train_dataloader()
+    drawn = [[samples.rows[place]["task"] for place in data.order.epoch_order(epoch)] for epoch in range(8)]
+    assert set(drawn[0][:2]) == {"asr", "text_qa"}
+    assert any(set(order[:2]) != {"asr", "text_qa"} for order in drawn[1:])
