@@ -88,10 +88,11 @@ def test_answers_of_a_batch_equal_single_runs():
     together = greedy_answers(model, prompts, features, max_new_tokens=6)
     for prompt, feature, answer in zip(prompts, features, together, strict=True):
         assert greedy_answers(model, [prompt], [feature], max_new_tokens=6) == [answer]
-        ids = prompt.tolist()
+        x, said = model.embed(prompt[None], features=feature), []
         for _ in range(6):  # without a cache
-            following = int(model(torch.tensor([ids]), features=feature).logits[0, -1].argmax())
+            following = int(model.thinker(embeddings=x).logits[0, -1].argmax())
             if following == EOS:
                 break
-            ids.append(following)
-        assert ids[len(prompt) :] == answer
+            said.append(following)
+            x = torch.cat((x, model.thinker.embedding(torch.tensor([[following]]))), dim=1)
+        assert said == answer
