@@ -38,7 +38,14 @@ class Captioned:
     else reads the first."""
 
     def __init__(
-        self, rows: list[dict[str, Any]], *, tokenizer: Tokenizer, image: ImageSpec, memory_mb: int, max_length: int, seed: int
+        self,
+        rows: list[dict[str, Any]],
+        *,
+        tokenizer: Tokenizer,
+        image: ImageSpec,
+        memory_mb: int,
+        max_length: int,
+        seed: int,
     ) -> None:
         self.rows, self.seed = rows, seed
         self.pictures = PictureStore([row["image"] for row in rows], image, memory_mb=memory_mb)

@@ -141,7 +141,9 @@ class SftData(DataModule):
         clips = list(dict.fromkeys(clip for _, audios in media for clip in audios))
         mels = None
         if clips:
-            mels = mel_store([{"id": clip, "audio": clip} for clip in clips], self.mel, cache=self.cache, what=str(path))
+            mels = mel_store(
+                [{"id": clip, "audio": clip} for clip in clips], self.mel, cache=self.cache, what=str(path)
+            )
         place = {clip: index for index, clip in enumerate(clips)}
         kept, sequences = [], []
         for index, (row, (_, audios)) in enumerate(zip(rows, media, strict=True)):
@@ -234,9 +236,7 @@ def answer_of(row: Mapping[str, Any]) -> str:
     return row["answer"] if "messages" not in row else text_of(row["messages"][-1])
 
 
-def thin_out(
-    rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0
-) -> list[dict[str, Any]]:
+def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0) -> list[dict[str, Any]]:
     """Keep a fraction of each task's rows (`default` of those not named), evenly spread over the manifest."""
     seen: dict[str, float] = {}
     kept = []

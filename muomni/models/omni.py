@@ -10,7 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput, ThinkerOutput, VisionOutput
+from muomni.models.projector import AudioProjector, ImageProjector
+from muomni.models.thinker import Thinker
+from muomni.models.vision import VisionTransformer
 from muomni.nn.cache import KVCache
 from muomni.special_tokens import AUDIO, IMAGE
 
@@ -33,11 +37,11 @@ class Omni(nn.Module):
     def __init__(
         self,
         *,
-        thinker: nn.Module,
-        vision: nn.Module | None = None,
-        image_projector: nn.Module | None = None,
-        audio: nn.Module | None = None,
-        audio_projector: nn.Module | None = None,
+        thinker: Thinker,
+        vision: VisionTransformer | None = None,
+        image_projector: ImageProjector | None = None,
+        audio: Audio | None = None,
+        audio_projector: AudioProjector | None = None,
     ) -> None:
         super().__init__()
         self.thinker = thinker
@@ -56,12 +60,16 @@ class Omni(nn.Module):
         features = MediaFeatures()
         if images is not None:
             if self.vision is None or self.image_projector is None:
-                raise ValueError("this model reads no images: it has no vision encoder (train stage=vision, then omni_sft)")
+                raise ValueError(
+                    "this model reads no images: it has no vision encoder (train stage=vision, then omni_sft)"
+                )
             seen: VisionOutput = self.vision(images)
             features.images = self.image_projector.pool(seen)
         if mel is not None:
             if self.audio is None or self.audio_projector is None:
-                raise ValueError("this model hears no audio: it has no audio encoder (train stage=audio, then omni_sft)")
+                raise ValueError(
+                    "this model hears no audio: it has no audio encoder (train stage=audio, then omni_sft)"
+                )
             heard: AudioOutput = self.audio(mel, mel_lengths)
             features.audios, features.audio_lengths = self.audio_projector.pool(heard)
         return features
@@ -73,7 +81,8 @@ class Omni(nn.Module):
             assert self.image_projector is not None
             images = self.image_projector(features.images).flatten(0, 1)
         if features.audios is not None:
-            assert self.audio_projector is not None and features.audio_lengths is not None
+            assert self.audio_projector is not None
+            assert features.audio_lengths is not None
             steps = torch.arange(features.audios.shape[1], device=features.audios.device)
             audios = self.audio_projector(features.audios)[steps < features.audio_lengths[:, None]]
         return images, audios
@@ -119,6 +128,4 @@ class Omni(nn.Module):
     ) -> ThinkerOutput:
         """Read a sequence of image, audio and text tokens; options as in `Thinker.forward` and `embed`."""
         x = self.embed(ids, images=images, mel=mel, mel_lengths=mel_lengths, features=features)
-        return self.thinker(
-            embeddings=x, positions=positions, keep=keep, cache=cache, last_only=last_only
-        )
+        return self.thinker(embeddings=x, positions=positions, keep=keep, cache=cache, last_only=last_only)

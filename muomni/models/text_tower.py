@@ -59,7 +59,7 @@ class TextTower(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor) -> TextTowerOutput:
         """ids (B, T) padded, lengths (B). The pooled vector is the mean of the real tokens."""
         T = ids.shape[1]
-        if T > self.max_length:
+        if self.max_length < T:
             raise ValueError(f"text tower: a caption of {T} tokens, at most {self.max_length} (raise max_length)")
         positions = torch.arange(T, device=ids.device)
         keep = positions < lengths[:, None]

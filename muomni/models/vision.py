@@ -71,7 +71,7 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Tensor) -> VisionOutput:
         """images (B, 3, I, I), normalised. Raises ValueError for another size."""
         B, _, H, W = images.shape
-        if H != self.image_size or W != self.image_size:
+        if self.image_size != H or self.image_size != W:
             raise ValueError(f"vision: pictures of {H} x {W}, the encoder was made for {self.image_size}")
         x = torch.cat((self.cls.expand(B, -1, -1), self.stem(images)), dim=1) + self.positions
         x = self.transformer(x)

@@ -3,6 +3,7 @@
 Legend: B batch, H W pixels, S patches a side, P = S x S patches in reading order, D width, k tokens a side.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -41,8 +42,7 @@ class ConvStem(nn.Module):
             )
         self.first = nn.Conv2d(3, channels[0], kernel_size=first, stride=first)
         self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1)
-            for before, after in zip(channels, channels[1:], strict=False)
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in itertools.pairwise(channels)
         )
         self.project = nn.Conv2d(channels[-1], dim, kernel_size=rest, stride=rest)
 

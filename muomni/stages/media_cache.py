@@ -47,7 +47,8 @@ class MediaCache:
         if missing:
             lengths = batch.mel_lengths[missing]
             encoded = model.encode(mel=batch.mel[missing][:, : int(lengths.max())], mel_lengths=lengths)
-            assert encoded.audios is not None and encoded.audio_lengths is not None
+            assert encoded.audios is not None
+            assert encoded.audio_lengths is not None
             for row, (place, length) in enumerate(zip(missing, encoded.audio_lengths.tolist(), strict=True)):
                 fresh[batch.audio_keys[place]] = encoded.audios[row, :length].clone()
         features = [fresh[key] if key in fresh else self._known[key] for key in batch.audio_keys]

@@ -159,14 +159,14 @@ class OmniSftStage(Stage):
                 )  # fmt: skip
                 self._show(batch, row, said[row], split)
             self._controls(batch, features)
-        for row, said in self._generate(batch, features):
+        for row, answer in self._generate(batch, features):
             if batch.tasks[row] == "asr":
-                self._scores.transcribed(said, batch.answers[row])
+                self._scores.transcribed(answer, batch.answers[row])
             elif batch.tasks[row] == "caption":
-                self._scores.described(said, batch.meta[row].get("objects") or [])
+                self._scores.described(answer, batch.meta[row].get("objects") or [])
             else:
-                self._to_speak.append((said, batch.answers[row]))
-            self._show(batch, row, said, split)
+                self._to_speak.append((answer, batch.answers[row]))
+            self._show(batch, row, answer, split)
 
     def _judge(
         self, batch: OmniBatch, features: MediaFeatures, thinker: nn.Module | None = None

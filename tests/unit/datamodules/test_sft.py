@@ -13,9 +13,7 @@ from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import AUDIO, EOS, IGNORE, IMAGE
 
-MEL = MelSpec(
-    sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5
-)
+MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
 
 
 def row(name, task, question, answer, **media):

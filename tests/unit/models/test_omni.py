@@ -14,9 +14,7 @@ from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IMAGE, USER
 
 def thinker():
     torch.manual_seed(0)
-    return Thinker(
-        vocab_size=40, dim=16, num_layers=2, num_heads=2, num_kv_heads=2, ff_dim=32, max_length=40
-    ).eval()
+    return Thinker(vocab_size=40, dim=16, num_layers=2, num_heads=2, num_kv_heads=2, ff_dim=32, max_length=40).eval()
 
 
 def seeing():

@@ -37,9 +37,7 @@ def test_another_size_is_refused():
 
 
 def test_padding_of_a_caption_changes_nothing():
-    tower = TextTower(
-        vocab_size=30, dim=16, num_layers=2, num_heads=2, ff_dim=32, embed_dim=8, max_length=12
-    ).eval()
+    tower = TextTower(vocab_size=30, dim=16, num_layers=2, num_heads=2, ff_dim=32, embed_dim=8, max_length=12).eval()
     ids = torch.randint(9, 30, (1, 5))
     alone = tower(ids, torch.tensor([5]))
     padded = tower(torch.cat((ids, torch.full((1, 3), 3)), dim=1), torch.tensor([5]))

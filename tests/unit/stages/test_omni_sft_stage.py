@@ -15,8 +15,8 @@ from muomni.models.vision import VisionTransformer
 from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, USER
-from muomni.stages.omni_sft import OmniSftStage
 from muomni.stages.omni_scores import OmniScores
+from muomni.stages.omni_sft import OmniSftStage
 
 WORDS = {20: "red", 21: "blue", 22: "yes", 23: "no"}
 
@@ -53,7 +53,7 @@ def batch():
     """Two pictures with one question and two answers, and a clip to write down."""
     torch.manual_seed(1)
     picture = [IMAGE] * 4 + [BOS, USER, 10, ASSISTANT]
-    rows = [picture + [20, EOS], picture + [21, EOS], [AUDIO, AUDIO, BOS, USER, 11, ASSISTANT, 22, 23, EOS, 3]]
+    rows = [[*picture, 20, EOS], [*picture, 21, EOS], [AUDIO, AUDIO, BOS, USER, 11, ASSISTANT, 22, 23, EOS, 3]]
     ids = torch.tensor(rows)
     targets = torch.full_like(ids, IGNORE)
     targets[:2, 7:9] = ids[:2, 8:10]
