@@ -92,7 +92,8 @@ class SftData(DataModule):
     Args:
         tokenizer: path of the Thinker's. image, mel: what the encoders take. cache: folder that keeps computed mels.
         image_tokens: "cls" or "grid", image_grid: tokens a side of a picture: the image projector's options.
-        frames_per_token: mel frames that one audio token stands for.
+        audio_downsample: of the audio encoder, audio_stack: of its projector: mel frames an audio token stands for are
+            their product.
         max_length: longest training row in tokens; longer ones are left out and counted.
         max_audio_tokens: most tokens of one audio.
         shares: task -> fraction of its training rows to use, evenly spread; a missing task is used wholly.
@@ -112,7 +113,8 @@ class SftData(DataModule):
         cache: str | None,
         image_tokens: str,
         image_grid: int,
-        frames_per_token: int,
+        audio_downsample: int,
+        audio_stack: int,
         max_length: int,
         max_audio_tokens: int,
         shares: Mapping[str, float],
@@ -126,7 +128,7 @@ class SftData(DataModule):
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
         self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
         self.image_tokens = 1 if image_tokens == "cls" else image_grid**2
-        self.frames_per_token = frames_per_token
+        self.frames_per_token = audio_downsample * audio_stack
         self.max_length, self.max_audio_tokens = max_length, max_audio_tokens
         self.shares, self.turns, self.opening, self.memory_mb = dict(shares), turns, dict(opening), memory_mb
 
