@@ -77,7 +77,7 @@ def test_one_optimizer_over_what_is_trained():
     stage.layer.bias.requires_grad_(False)
     made = stage.configure_optimizers()
     groups = made["optimizer"].param_groups
-    assert [(group["name"], group["weight_decay"]) for group in groups] == [("toy/decay", 0.1)]
+    assert [(group["name"], group["weight_decay"]) for group in groups] == [("toy/matrices", 0.1)]
     assert made["lr_scheduler"]["interval"] == "step"
 
 
