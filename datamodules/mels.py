@@ -80,7 +80,9 @@ def _compute(rows: Sequence[dict[str, Any]], spec: MelSpec, what: str) -> tuple[
     quiet = len(rows) < 500
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:  # decoding and FFT leave the lock
         results = pool.map(compute, rows)
-        done = list(tqdm(results, f"log-mels of {what}", len(rows), leave=False, unit="clip", mininterval=1, disable=quiet))
+        done = list(
+            tqdm(results, f"log-mels of {what}", len(rows), leave=False, unit="clip", mininterval=1, disable=quiet)
+        )
     report_bad([error for _, error in done if error is not None], total=len(rows), what=what)
     return np.concatenate([mel for mel, _ in done]), np.cumsum([len(mel) for mel, _ in done])
 

@@ -29,8 +29,8 @@ def part(name: str) -> Callable[[T], T]:
             arguments = dict(bound.arguments)
             arguments.pop("self")
             build(self, *args, **options)
-            self.options = {key: list(v) if isinstance(v, tuple) else v for key, v in arguments.items()}
-            self.part_name = name
+            plain = {key: list(v) if isinstance(v, tuple) else v for key, v in arguments.items()}
+            vars(self).update(options=plain, part_name=name)
 
         cls.__init__ = remember  # type: ignore[method-assign]
         PARTS[name] = cls

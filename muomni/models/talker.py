@@ -120,9 +120,7 @@ class Talker(nn.Module):
         self.start = nn.Parameter(torch.zeros(1, 1, dim))
         tables = 1 if shared_embedding else num_codebooks
         self.code_embedding = nn.Embedding(tables * codebook_size, dim)
-        self.register_buffer(
-            "code_offset", torch.arange(num_codebooks) % tables * codebook_size, persistent=False
-        )
+        self.register_buffer("code_offset", torch.arange(num_codebooks) % tables * codebook_size, persistent=False)
         self.rope = Rope(self.head_dim, theta=rope_theta)
         blocks = [
             Block(

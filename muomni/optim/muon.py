@@ -62,11 +62,12 @@ class MuonAdamW(Optimizer):
         for (rows, columns), parameters in by_shape.items():
             updates = []
             for parameter in parameters:
-                state = self.state[parameter]
+                state, gradient = self.state[parameter], parameter.grad
+                assert gradient is not None
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
-                buffer = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                updates.append(parameter.grad.lerp(buffer, group["momentum"]).view(rows, columns))
+                buffer = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+                updates.append(gradient.lerp(buffer, group["momentum"]).view(rows, columns))
             scale = 0.2 * max(rows, columns) ** 0.5
             for parameter, update in zip(parameters, orthogonalise(torch.stack(updates)), strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])

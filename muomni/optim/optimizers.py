@@ -17,7 +17,7 @@ def adamw(
     """
     for group in groups:
         group["lr"] = lr * group["lr_scale"] * (1.0 if group["matrices"] else adam_ratio)
-    return AdamW(groups, lr=lr, betas=tuple(betas), eps=eps, fused=torch.get_default_dtype() == torch.float32)
+    return AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=torch.get_default_dtype() == torch.float32)
 
 
 def muon(
@@ -27,4 +27,4 @@ def muon(
     for group in groups:
         group["muon"] = group["matrices"]
         group["lr"] = lr * group["lr_scale"] * (1.0 if group["matrices"] else adam_ratio)
-    return MuonAdamW(groups, lr=lr, betas=tuple(betas), momentum=momentum)
+    return MuonAdamW(groups, lr=lr, betas=(betas[0], betas[1]), momentum=momentum)

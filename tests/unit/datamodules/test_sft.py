@@ -44,7 +44,8 @@ def folder(tmp_path):
 def make(folder, **changes):
     options = {
         "tokenizer": str(folder / "tokenizer.model"), "image": ImageSpec(size=8, mean=(0.3,) * 3, std=(0.3,) * 3),
-        "mel": MEL, "cache": None, "image_tokens": "grid", "image_grid": 2, "audio_downsample": 4, "audio_stack": 2, "max_length": 64,
+        "mel": MEL, "cache": None, "image_tokens": "grid", "image_grid": 2, "audio_downsample": 4, "audio_stack": 2,
+        "max_length": 64,
         "max_audio_tokens": 16, "shares": {}, "turns": 1, "opening": {}, "memory_mb": 1, "train": str(folder / "train.jsonl"),
         "val": None, "test": {"same": str(folder / "train.jsonl"), "plain": str(folder / "plain.jsonl")},
         "batch_size": 2, "eval_batch_size": 5, "num_workers": 0, "seed": 0,

@@ -12,9 +12,7 @@ from muomni.frontends.audio_io import read_audio, write_wav
 from muomni.frontends.characters import encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
 
-MEL = MelSpec(
-    sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5
-)
+MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
 AUGMENT = MelAugment(
     speed=0.2, warp=0.1, gain=6.0, noise=0.3, time_masks=1, time_width=10, freq_masks=1, freq_width=8
 )  # fmt: skip

@@ -9,9 +9,7 @@ from muomni.inference.recognise import Recogniser, align_characters, greedy_text
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
 
-MEL = MelSpec(
-    sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5
-)
+MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
 
 
 def build(batch_size):

@@ -16,9 +16,7 @@ def test_frames_needed_counts_blanks_between_equal_neighbours():
 def test_equals_torch_a_character():
     logits = torch.randn(2, 9, 6)
     ours = ctc_loss(logits, torch.tensor([9, 7]), TARGETS, LENGTHS)
-    theirs = F.ctc_loss(
-        logits.log_softmax(-1).transpose(0, 1), TARGETS, torch.tensor([9, 7]), LENGTHS, reduction="sum"
-    )
+    theirs = F.ctc_loss(logits.log_softmax(-1).transpose(0, 1), TARGETS, torch.tensor([9, 7]), LENGTHS, reduction="sum")
     torch.testing.assert_close(ours.loss, theirs / 6)
     assert not ours.too_short.any()
 

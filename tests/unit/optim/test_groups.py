@@ -45,7 +45,10 @@ def test_a_parameter_shared_by_two_parts_belongs_to_the_first():
     shared, second = nn.Linear(3, 3, bias=False), nn.Module()
     second.inner, second.own = shared, nn.Linear(3, 2, bias=False)
     groups = parameter_groups([("a", shared, 1.0), ("b", second, 0.1)], weight_decay=0.1)
-    assert [(g["name"], g["lr_scale"], len(g["params"])) for g in groups] == [("a/matrices", 1.0, 1), ("b/matrices", 0.1, 1)]
+    assert [(g["name"], g["lr_scale"], len(g["params"])) for g in groups] == [
+        ("a/matrices", 1.0, 1),
+        ("b/matrices", 0.1, 1),
+    ]
     assert groups[1]["params"][0] is second.own.weight
 
 

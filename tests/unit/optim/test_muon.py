@@ -135,4 +135,6 @@ def test_the_optimizers_rates_follow_the_groups_scale():
     groups = parameter_groups([("slow", slow, 0.1), ("fast", fast, 1.0)], weight_decay=0.1)
     optimizer = adamw(groups, lr=1.0, betas=(0.9, 0.98), adam_ratio=0.5)
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-    assert rates == pytest.approx({"slow/matrices": 0.1, "slow/vectors": 0.05, "fast/matrices": 1.0, "fast/vectors": 0.5})
+    assert rates == pytest.approx(
+        {"slow/matrices": 0.1, "slow/vectors": 0.05, "fast/matrices": 1.0, "fast/vectors": 0.5}
+    )
