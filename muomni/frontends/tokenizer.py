@@ -7,7 +7,7 @@ tokens ("<user>") are plain text; only this project's own code can place their i
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
@@ -94,10 +94,6 @@ class Tokenizer:
         """Text -> ids, on demand between BOS and EOS."""
         ids: list[int] = self._processor.EncodeAsIds(text)
         return [BOS] * bos + ids + [EOS] * eos
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Several texts at once."""
-        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids -> text; special tokens are left out. Bytes that are no UTF-8 become U+FFFD."""

@@ -55,11 +55,3 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.advance(x.shape[1])
         return self.norm(x)
-
-
-def compile_blocks(model: nn.Module) -> None:
-    """Compile every `Block` of a model in place (state-dict keys stay): small graphs, shared by all layers, dynamic
-    in batch and time, cheap to build beside a whole-graph compile."""
-    for module in model.modules():
-        if isinstance(module, Block):
-            module.compile(dynamic=None)

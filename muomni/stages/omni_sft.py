@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.batch import OmniBatch
+from muomni.checkpoints import check_same
 from muomni.losses.cross_entropy import masked_cross_entropy
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
@@ -72,10 +73,10 @@ class OmniSftStage(Stage):
     ) -> None:
         super().__init__(**how)
         self.facts: dict[str, Any] = {"tokenizer": tokenizer_fingerprint}
-        self._check(thinker, "tokenizer", tokenizer_fingerprint)
+        check_same(thinker.facts, self.facts, where=str(thinker.folder))
         for export, fact, value in ((vision, "image", dict(image)), (audio, "mel", dict(mel))):
             if export is not None:
-                self._check(export, fact, value)
+                check_same(export.facts, {fact: value}, where=str(export.folder))
                 self.facts[fact] = value
         self.model = Omni(
             thinker=thinker.parts["thinker"],
@@ -84,6 +85,8 @@ class OmniSftStage(Stage):
             audio=None if audio is None else audio.parts["audio"],
             audio_projector=None if audio is None else audio_projector,
         )
+        if speech is not None:
+            check_same(speech.facts(), {"codec_mel": dict(mel)}, where=str(speech.export.folder))
         self.speech = speech
         # In a list, so that it is neither trained nor saved: what the Thinker knew beforehand.
         self._before = [copy.deepcopy(self.model.thinker).requires_grad_(False).eval()]
@@ -97,14 +100,6 @@ class OmniSftStage(Stage):
         encoders = sum(getattr(self.model, name) is not None for name in ("vision", "audio"))
         self.cache = MediaCache(megabytes=cache_mb) if len(self.frozen) == encoders else None
         self._shown: list[dict[str, Any]] = []
-
-    def _check(self, export: Any, fact: str, expected: Any) -> None:
-        found = export.facts.get(fact)
-        if found != expected:
-            raise ValueError(
-                f"{export.folder}: {fact} differs: it was trained with {found!r}, this run has {expected!r}; "
-                "train both with the same settings, or remove the export to train it again"
-            )
 
     def train(self, mode: bool = True) -> "OmniSftStage":
         """Frozen encoders stay in evaluation mode."""

@@ -8,7 +8,7 @@ from muomni.nn.attention import Attention
 from muomni.nn.initialise import initialise
 from muomni.nn.mlp import GeluMLP, SwiGLU
 from muomni.nn.norm import RMSNorm
-from muomni.nn.transformer import Block, Transformer, compile_blocks
+from muomni.nn.transformer import Block, Transformer
 
 
 @pytest.fixture(autouse=True)
@@ -75,11 +75,3 @@ def test_initialise_scales_what_writes_to_the_residual_stream():
     read = torch.cat([b.mlp.gate_up.weight.flatten() for b in stack.blocks])
     assert read.std().item() == pytest.approx(0.02, rel=0.05)
     assert written.std().item() == pytest.approx(0.02 / 4, rel=0.05)
-
-
-def test_each_block_is_compiled_in_place_once(monkeypatch):
-    compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: compiled.append(self))
-    stack = make_stack()
-    compile_blocks(stack)
-    assert compiled == list(stack.blocks)
