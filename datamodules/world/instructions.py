@@ -103,7 +103,7 @@ class Instructions:
 
     def _story(self, choices: Choices, split: str) -> tuple[str, str]:
         while True:
-            story, question, answer = draw_story(choices, level=self.spec.level)
+            story, [(question, answer)] = draw_story(choices, level=self.spec.level)
             if content_split(self.spec.seed, "instruction story", story + question) == split:
                 return f"{story} {question}", answer
 

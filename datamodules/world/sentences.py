@@ -13,7 +13,7 @@ from datamodules.world.questions import PHRASES, TYPES, candidates
 from datamodules.world.rng import Choices, content_split, item_rng
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_story
-from datamodules.world.text import TextWorld, spelled
+from datamodules.world.text import TextWorld
 
 KINDS = {"sentence": 0.72, "spelled": 0.08, "digits": 0.1, "words": 0.1}
 NARRATOR_KINDS = {"sentence": 0.9, "words": 0.1}
@@ -69,7 +69,7 @@ class Sentences:
         if source == "sum":
             return equation(self.world.arithmetic.draw(choices), words=True)
         if source == "story":
-            story, question, _ = draw_story(choices, level=self.spec.level)
+            story, [(question, _)] = draw_story(choices, level=self.spec.level)
             return choices.pick([*story.rstrip(".").split(". "), question])
         scene = self.world.things(choices, choices.pick((1, 2, 2)), placed=True)
         if source == "caption":
@@ -84,7 +84,7 @@ class Sentences:
         return question.text(choices.pick(PHRASES[question.type]))
 
     def _spelled(self, choices: Choices) -> str:
-        return spelled(choices.pick(WORDS))
+        return " ".join(choices.pick(WORDS))
 
     def _digits(self, choices: Choices) -> str:
         return " ".join(choices.pick(UNITS[:10]) for _ in range(choices.pick((3, 4, 5, 6))))

@@ -1,4 +1,4 @@
-"""Stories that move things about and end in a question about where one of them is now.
+"""Stories that move things about and end in questions about where they are now.
 
 easy: two things, one or two moves. hard: three things, three to five moves.
 """
@@ -12,8 +12,11 @@ MOVES = ("{actor} moves the {thing} to the {place}.", "then {actor} takes the {t
 QUESTIONS = ("where is the {thing}?", "where is the {thing} now?")
 
 
-def draw_story(choices: Choices, *, level: str) -> tuple[str, str, str]:
-    """(story, question, answer). The text shows every choice: things differ, a move goes to another place."""
+def draw_story(choices: Choices, *, level: str, questions: int = 1) -> tuple[str, list[tuple[str, str]]]:
+    """(story, [(question, answer), ...]), the questions about different things (at most two, as every story has two).
+
+    The text shows every choice: things differ, a move goes to another place.
+    """
     count, moves = SHAPES_OF_STORY[level]
     places: dict[str, str] = {}
     lines = []
@@ -25,6 +28,8 @@ def draw_story(choices: Choices, *, level: str) -> tuple[str, str, str]:
         thing = choices.pick(tuple(places))
         places[thing] = choices.pick([place for place in CONTAINERS if place != places[thing]])
         lines.append(choices.pick(MOVES).format(actor=choices.pick(ACTORS), thing=thing, place=places[thing]))
-    asked = choices.pick(tuple(places))
-    question = choices.pick(QUESTIONS).format(thing=asked)
-    return " ".join(lines), question, places[asked]
+    asked: dict[str, str] = {}
+    for _ in range(questions):
+        thing = choices.pick([thing for thing in places if thing not in asked])
+        asked[thing] = choices.pick(QUESTIONS).format(thing=thing)
+    return " ".join(lines), [(question, places[thing]) for thing, question in asked.items()]

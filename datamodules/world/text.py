@@ -5,7 +5,7 @@ text (no text arises in two ways), so `logprob` is exact: the entropy floor of a
 divided by the number of predicted tokens, the end token of each document included.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from datamodules.world.arithmetic import Arithmetic, Sum, equation, expression, value_text
@@ -18,10 +18,9 @@ from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_story
 
-KINDS = {"fact": 0.2, "arithmetic": 0.32, "story": 0.2, "caption": 0.18, "say": 0.05, "spell": 0.05}
+KINDS = {"fact": 0.22, "arithmetic": 0.33, "story": 0.22, "caption": 0.18, "say": 0.05}
 SUM_PHRASES = ("what is {sum}?", "how much is {sum}?")
 SAY_PHRASES = ("say {words}", "repeat {words}")
-SPELL_PHRASES = ("spell {word}", "how do you spell {word}?")
 
 
 def ask(question: str) -> str:
@@ -29,9 +28,9 @@ def ask(question: str) -> str:
     return f"question: {question} answer:"
 
 
-def spelled(word: str) -> str:
-    """ "c a t" """
-    return " ".join(word)
+def with_answers(text: str, questions: Iterable[tuple[str, str]]) -> str:
+    """A text, then its questions with their answers."""
+    return " ".join([text, *(f"{ask(question)} {answer}" for question, answer in questions)])
 
 
 class TextWorld:
@@ -43,8 +42,7 @@ class TextWorld:
         self.facts = Facts(seed=spec.seed, people=spec.people, level=spec.level)
         self.arithmetic = Arithmetic(seed=spec.seed, level=spec.level)
         self.writers = {
-            "fact": self.fact, "arithmetic": self.sums, "story": self.story, "caption": self.caption,
-            "say": self.say, "spell": self.spell,
+            "fact": self.fact, "arithmetic": self.sums, "story": self.story, "caption": self.caption, "say": self.say,
         }  # fmt: skip
 
     def draw(self, choices: Choices) -> tuple[str, str]:
@@ -75,12 +73,12 @@ class TextWorld:
         return " ".join(lines)
 
     def story(self, choices: Choices) -> str:
-        """A story, its question and answer."""
-        story, question, answer = draw_story(choices, level=self.spec.level)
-        return f"{story} {ask(question)} {answer}"
+        """A story, a question or two and their answers."""
+        story, questions = draw_story(choices, level=self.spec.level, questions=choices.pick((1, 2)))
+        return with_answers(story, questions)
 
     def caption(self, choices: Choices) -> str:
-        """A caption, or a description followed by a question about it in the words of the picture questions."""
+        """A caption, or a description and one to three questions about it in the words of the picture questions."""
         asked = choices.pick((False, True))
         count = choices.pick(range(1, MOST_OBJECTS + 1))
         # template 1 relates two objects: with one object it would repeat template 2
@@ -88,10 +86,14 @@ class TextWorld:
         template = 0 if asked else choices.pick(templates)
         scene = self.things(choices, count, placed=template == 0)
         if asked:
-            questions = {kind: candidates(scene, kind) for kind in TYPES}
-            question = choices.pick(questions[choices.pick([kind for kind in TYPES if questions[kind]])])
-            text = question.text(choices.pick(PHRASES[question.type]))
-            return f"{describe(scene)}. {ask(text)} {question.answer}"
+            open_questions = {kind: candidates(scene, kind) for kind in TYPES}
+            asked = []
+            for _ in range(choices.pick((1, 2, 3))):
+                kind = choices.pick([kind for kind in TYPES if open_questions[kind]])
+                question = choices.pick(open_questions[kind])
+                open_questions[kind].remove(question)
+                asked.append((question.text(choices.pick(PHRASES[kind])), question.answer))
+            return with_answers(f"{describe(scene)}.", asked)
         if template == 0:
             return describe(scene)
         if template == 1:
@@ -114,27 +116,27 @@ class TextWorld:
         words = " ".join(choices.pick(WORDS) for _ in range(choices.pick((1, 2, 3, 4))))
         return f"{ask(choices.pick(SAY_PHRASES).format(words=words))} {words}"
 
-    def spell(self, choices: Choices) -> str:
-        """A word to spell."""
-        word = choices.pick(WORDS)
-        return f"{ask(choices.pick(SPELL_PHRASES).format(word=word))} {spelled(word)}"
-
     def document(self, split: str, index: int) -> tuple[str, str, float]:
         """(kind, text, logprob) of document `index`: drawn until the hash of its text falls in `split`."""
         rng = item_rng(self.spec.seed, split, "document", index)
         while True:
             choices = Choices(rng)
             kind, text = self.draw(choices)
-            if content_split(self.spec.seed, "document", text) == split:
+            if content_split(self.spec.seed, "document", told(kind, text)) == split:
                 return kind, text, choices.logprob
 
     def story_question(self, split: str, index: int) -> tuple[str, str, str]:
         """(story, question, answer) of `split`."""
         rng = item_rng(self.spec.seed, split, "story", index)
         while True:
-            story, question, answer = draw_story(Choices(rng), level=self.spec.level)
-            if content_split(self.spec.seed, "document", f"{story} {ask(question)} {answer}") == split:
+            story, [(question, answer)] = draw_story(Choices(rng), level=self.spec.level)
+            if content_split(self.spec.seed, "document", story) == split:
                 return story, question, answer
+
+
+def told(kind: str, text: str) -> str:
+    """The part of a document that decides its split: of a story what it tells, whatever is asked of it then."""
+    return text.split(" question:")[0] if kind == "story" else text
 
 
 def sum_prompt(numbers: Sum, *, words: bool, phrase: str) -> str:

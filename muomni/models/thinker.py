@@ -27,7 +27,7 @@ class Thinker(nn.Module):
     Args:
         vocab_size: V. dim: D. num_layers, num_heads, num_kv_heads, ff_dim: shape of the blocks.
         max_length: longest sequence it is made for, in tokens.
-        rope_theta, rope_scaling, norm_eps, qk_norm, window, tied, dropout: see the layers.
+        rope_theta, rope_scaling, norm_eps, qk_norm, window, short_conv, tied, dropout: see the layers.
     """
 
     def __init__(
@@ -45,18 +45,26 @@ class Thinker(nn.Module):
         norm_eps: float = 1e-5,
         qk_norm: bool = False,
         window: int | None = None,
+        short_conv: int = 0,
         tied: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.vocab_size, self.dim, self.max_length = vocab_size, dim, max_length
         self.num_layers, self.num_kv_heads, self.head_dim = num_layers, num_kv_heads, dim // num_heads
+        self.short_conv = short_conv
         self.embedding = nn.Embedding(vocab_size, dim)
         self.rope = Rope(self.head_dim, theta=rope_theta, scaling=rope_scaling)
         blocks = [
             Block(
                 attention=Attention(
-                    dim, heads=num_heads, kv_heads=num_kv_heads, causal=True, qk_norm=qk_norm, window=window
+                    dim,
+                    heads=num_heads,
+                    kv_heads=num_kv_heads,
+                    causal=True,
+                    qk_norm=qk_norm,
+                    window=window,
+                    short_conv=short_conv,
                 ),
                 mlp=SwiGLU(dim, hidden=ff_dim),
                 norm=lambda: RMSNorm(dim, eps=norm_eps),
@@ -115,4 +123,5 @@ class Thinker(nn.Module):
             head_dim=self.head_dim,
             dtype=dtype or weight.dtype,
             device=weight.device,
+            conv_dim=self.dim if self.short_conv else 0,
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from muomni.nn.cache import KVCache
 from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import rotate
+from muomni.nn.short_conv import ShortConv
 
 
 def causal_mask(length: int, total: int, *, window: int | None, device: torch.device) -> Tensor:
@@ -30,6 +31,7 @@ class Attention(nn.Module):
         bias: biases on both projections.
         qk_norm: RMSNorm on every query and key head (Dehghani et al. 2023, arXiv:2302.05442).
         window: a causal token sees at most this many tokens, itself included; None is all.
+        short_conv: tokens that a causal convolution mixes before the projections; 0 is none.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Attention(nn.Module):
         bias: bool = False,
         qk_norm: bool = False,
         window: int | None = None,
+        short_conv: int = 0,
     ) -> None:
         super().__init__()
         if dim % heads or heads % kv_heads:
             raise ValueError(f"attention: width {dim} / heads {heads} / kv_heads {kv_heads} do not divide each other")
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
         self.causal, self.window = causal, window
+        self.short_conv = ShortConv(dim, kernel=short_conv) if short_conv else None
         self.qkv = nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=bias)
         self.out = nn.Linear(dim, dim, bias=bias)
         self.query_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity()
@@ -69,6 +73,8 @@ class Attention(nn.Module):
         """
         B, T, _ = x.shape
         H, G, K = self.heads, self.kv_heads, self.head_dim
+        if self.short_conv is not None:
+            x = self.short_conv(x, keep=keep, cache=cache, layer=layer)
         query, key, value = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2).split((H, G, G), dim=1)
         query, key = self.query_norm(query), self.key_norm(key)
         if rope is not None:

@@ -12,7 +12,8 @@ class KVCache:
 
     A model calls `append(layer, key, value)` in every layer and `advance(T)` once at the end of its forward.
     `keep` (B, S) says which slots hold a real token (False: left padding of a ragged batch).
-    Bytes: 2 x layers x batch x capacity x kv_heads x head_dim x bytes of the dtype.
+    With short convolutions also `behind(layer, x)`, which keeps the inputs of every token, so that rolling back is exact.
+    Bytes: layers x batch x capacity x (2 x kv_heads x head_dim + conv_dim) x bytes of the dtype.
     """
 
     def __init__(
@@ -25,10 +26,12 @@ class KVCache:
         head_dim: int,
         dtype: torch.dtype,
         device: torch.device | str,
+        conv_dim: int = 0,
     ) -> None:
         shape = (num_layers, batch_size, num_kv_heads, capacity, head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.inputs = torch.zeros(num_layers, batch_size, capacity, conv_dim, dtype=dtype, device=device)
         self.keep = torch.ones(batch_size, capacity, dtype=torch.bool, device=device)
         self.ragged = False
         self.position = 0
@@ -45,8 +48,8 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        """Memory of keys and values in bytes."""
-        return self.keys.nbytes + self.values.nbytes
+        """Memory of keys, values and inputs in bytes."""
+        return self.keys.nbytes + self.values.nbytes + self.inputs.nbytes
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (B, G, T, K) behind the position; give all up to and with them, (B, G, position + T, K)."""
@@ -56,6 +59,15 @@ class KVCache:
         self.keys[layer, :, :, self.position : end] = key
         self.values[layer, :, :, self.position : end] = value
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def behind(self, layer: int, x: Tensor, *, count: int) -> Tensor:
+        """Keep inputs x (B, T, D) of a short convolution; give them with the `count` before them, (B, count + T, D):
+        zeros for padding and for what stands before the first token."""
+        if self.ragged:
+            x = x * self.keep[:, self.position : self.position + x.shape[1], None]
+        self.inputs[layer, :, self.position : self.position + x.shape[1]] = x
+        before = self.inputs[layer, :, max(0, self.position - count) : self.position].to(x.dtype)
+        return torch.cat((x.new_zeros(x.shape[0], count - before.shape[1], x.shape[2]), before, x), dim=1)
 
     def mask_padding(self, keep: Tensor) -> None:
         """Mark the slots from the position on: keep (B, T) bool, True where a real token will stand."""

@@ -1,6 +1,6 @@
 """Parameter groups: matrices decay, vectors and embeddings do not; every trained parameter exactly once.
 
-`matrices` are what Muon may take: hidden 2-D weights, not embeddings and not heads (Jordan et al. 2024).
+`matrices` are what Muon may take: hidden 2-D weights, not embeddings, heads or short convolutions (Jordan et al. 2024).
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            hidden = parameter.dim() >= 2 and id(parameter) not in embeddings
+            hidden = parameter.dim() >= 2 and id(parameter) not in embeddings and not key.endswith("short_conv.weight")
             kinds["vectors" if not hidden else "heads" if key.endswith("head.weight") else "matrices"].append(parameter)
         for kind, members in kinds.items():
             if members:

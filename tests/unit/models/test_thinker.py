@@ -16,7 +16,11 @@ def _seed():
 
 def small(**options):
     shape = {"dim": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "ff_dim": 48, "max_length": 24}
-    return Thinker(vocab_size=40, **(shape | options)).eval()
+    model = Thinker(vocab_size=40, **(shape | options)).eval()
+    for block in model.transformer.blocks:
+        if block.attention.short_conv is not None:
+            torch.nn.init.normal_(block.attention.short_conv.weight)
+    return model
 
 
 def count(model):
@@ -37,7 +41,7 @@ def test_the_reference_has_the_published_numbers():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"qk_norm": True}, {"window": 4}, {"num_kv_heads": 1}, {"rope_scaling": 2.0}, {"tied": True}]
+    "options", [{}, {"qk_norm": True}, {"window": 4}, {"num_kv_heads": 1}, {"rope_scaling": 2.0}, {"tied": True}, {"short_conv": 4}]
 )
 def test_read_in_pieces_equals_read_at_once(options):
     model, ids = small(**options), torch.randint(0, 40, (2, 17))
@@ -50,7 +54,8 @@ def test_read_in_pieces_equals_read_at_once(options):
 def test_every_option_changes_the_model():
     ids = torch.randint(0, 40, (1, 12))
     plain = small(num_kv_heads=4)
-    for options in ({"qk_norm": True}, {"window": 4}, {"rope_scaling": 2.0}, {"rope_theta": 100.0}):
+    changes = ({"qk_norm": True}, {"window": 4}, {"rope_scaling": 2.0}, {"rope_theta": 100.0}, {"short_conv": 3})
+    for options in changes:
         other = small(num_kv_heads=4, **options)
         other.load_state_dict(plain.state_dict(), strict=False)
         assert not torch.allclose(other(ids).logits, plain(ids).logits, atol=1e-6), options
@@ -70,13 +75,23 @@ def test_last_only_gives_the_last():
     torch.testing.assert_close(model(ids, last_only=True).logits, model(ids).logits[:, -1:])
 
 
-def test_left_padding_changes_no_answer():
-    model, ids = small(), torch.randint(0, 40, (2, 9))
+@pytest.mark.parametrize("short_conv", [0, 4])
+def test_left_padding_changes_no_answer(short_conv):
+    model, ids = small(short_conv=short_conv), torch.randint(0, 40, (2, 9))
     padding = torch.tensor([4, 0])
     keep = torch.arange(9)[None] >= padding[:, None]
     positions = (torch.arange(9)[None] - padding[:, None]).clamp_min(0)
     both = model(ids, keep=keep, positions=positions).logits
     torch.testing.assert_close(both[0, 4:], model(ids[:1, 4:]).logits[0], atol=1e-5, rtol=1e-5)
+
+
+def test_rolled_back_it_goes_on_as_if_nothing_had_been_read():
+    model, ids = small(short_conv=4), torch.randint(0, 40, (2, 12))
+    cache = model.new_cache(2)
+    model(ids[:, :6], cache=cache)
+    model(torch.randint(0, 40, (2, 5)), cache=cache)
+    cache.roll_back(6)
+    torch.testing.assert_close(model(ids[:, 6:], cache=cache).logits, model(ids).logits[:, 6:], atol=1e-5, rtol=1e-5)
 
 
 def test_a_full_cache_is_refused():

@@ -17,12 +17,22 @@ def _seed():
 
 
 def attention(*, heads=H, kv_heads=G, causal=True, **options):
-    return Attention(D, heads=heads, kv_heads=kv_heads, causal=causal, **options).eval()
+    layer = Attention(D, heads=heads, kv_heads=kv_heads, causal=causal, **options).eval()
+    if layer.short_conv is not None:
+        torch.nn.init.normal_(layer.short_conv.weight)
+    return layer
 
 
 def new_cache(capacity=T, batch=B):
     return KVCache(
-        num_layers=1, batch_size=batch, num_kv_heads=G, capacity=capacity, head_dim=K, dtype=torch.float32, device="cpu"
+        num_layers=1,
+        batch_size=batch,
+        num_kv_heads=G,
+        capacity=capacity,
+        head_dim=K,
+        dtype=torch.float32,
+        device="cpu",
+        conv_dim=D,
     )
 
 
@@ -37,7 +47,7 @@ def read_in_chunks(layer, x, sizes, *, rope=None):
 
 
 @pytest.mark.parametrize("sizes", [[T], [1] * T, [5, 1, 3, 2], [10, 1]])
-@pytest.mark.parametrize("options", [{}, {"qk_norm": True}, {"window": 3}])
+@pytest.mark.parametrize("options", [{}, {"qk_norm": True}, {"window": 3}, {"short_conv": 4}])
 def test_cached_equals_uncached(sizes, options):
     layer, rope, x = attention(**options), Rope(K, theta=10000.0), torch.randn(B, T, D)
     whole = layer(x, rope=rope(torch.arange(T)))
@@ -103,9 +113,10 @@ def test_padding_changes_no_real_token_and_gives_no_nan(causal):
     assert torch.isfinite(out).all()
 
 
-def test_left_padded_cache_equals_single_rows():
+@pytest.mark.parametrize("short_conv", [0, 3])
+def test_left_padded_cache_equals_single_rows(short_conv):
     """Two prompts of 3 and 5 tokens in one batch, then two more tokens each, against each alone."""
-    layer, rope, x = attention(), Rope(K, theta=10000.0), torch.randn(2, 7, D)
+    layer, rope, x = attention(short_conv=short_conv), Rope(K, theta=10000.0), torch.randn(2, 7, D)
     padding = torch.tensor([2, 0])
     positions = (torch.arange(7)[None] - padding[:, None]).clamp_min(0)
     cache = new_cache(capacity=7, batch=2)

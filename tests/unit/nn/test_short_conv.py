@@ -1,0 +1,32 @@
+"""The short convolution: by hand, at first the identity, never the future, padding as zeros."""
+
+import pytest
+import torch
+
+from muomni.nn.short_conv import ShortConv
+
+
+def test_by_hand():
+    conv = ShortConv(1, kernel=3)
+    conv.weight.data = torch.tensor([[1.0], [10.0], [100.0]])
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1)
+    assert conv(x).flatten().tolist() == [1, 12, 123, 234]
+
+
+def test_at_first_it_changes_nothing():
+    x = torch.randn(2, 7, 5)
+    torch.testing.assert_close(ShortConv(5, kernel=4)(x), x)
+
+
+def test_padding_counts_as_zeros():
+    conv = ShortConv(1, kernel=3)
+    conv.weight.data = torch.tensor([[1.0], [10.0], [100.0]])
+    x = torch.tensor([9.0, 9.0, 3.0, 4.0]).view(1, 4, 1)
+    keep = torch.tensor([[False, False, True, True]])
+    assert conv(x, keep=keep).flatten().tolist()[2:] == [3, 34]
+
+
+@pytest.mark.parametrize("kernel", [-1, 0, 1])
+def test_a_kernel_that_mixes_nothing_is_refused(kernel):
+    with pytest.raises(ValueError, match="at least 2"):
+        ShortConv(4, kernel=kernel)
