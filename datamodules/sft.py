@@ -17,6 +17,7 @@ from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
 from datamodules.mels import MelStore, mel_store
 from datamodules.pictures import PictureStore
+from datamodules.replay import replayed
 from muomni.batch import OmniBatch
 from muomni.frontends.chat import encode_messages, media_of, text_of
 from muomni.frontends.image import ImageSpec
@@ -101,6 +102,8 @@ class SftData(DataModule):
             the picture stands once. 1 leaves every row alone.
         opening: task -> fraction of its training rows that open the first epoch. Descriptions of pictures ground the
             image tokens many times faster than short answers do.
+        replay: text manifest whose documents are learnt along, whole, as in pretraining; None: none. replay_share: of all
+            training rows. replay_length: tokens of such a row.
         memory_mb: for decoded pictures of a split.
     """
 
@@ -121,9 +124,16 @@ class SftData(DataModule):
         turns: int,
         opening: Mapping[str, float],
         memory_mb: int,
+        replay: str | None = None,
+        replay_share: float = 0.0,
+        replay_length: int = 96,
         **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
+        if not 0 <= replay_share < 1:
+            raise ValueError(f"datamodule.replay_share={replay_share}: a share of all rows, at least 0 and below 1")
+        self.replay_path = None if replay is None or not replay_share else Path(replay)
+        self.replay_share, self.replay_length = replay_share, replay_length
         self.tokenizer_path = Path(tokenizer)
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
         self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
@@ -165,6 +175,12 @@ class SftData(DataModule):
         if len(kept) < 0.99 * len(rows):
             raise ValueError(f"{path}: {len(rows) - len(kept)} of {len(rows)} rows do not fit {self.max_length} tokens")
         rows, media = [rows[index] for index in kept], [media[index] for index in kept]
+        if train and self.replay_path is not None:
+            count = round(len(rows) * self.replay_share / (1 - self.replay_share))
+            old, read = replayed(
+                self.replay_path, self.tokenizer, count=count, length=self.replay_length, seed=self.seed
+            )
+            rows, sequences, media = rows + old, sequences + read, media + [([], [])] * len(old)
         pictures = list(dict.fromkeys(picture for images, _ in media for picture in images))
         return Conversations(
             rows,

@@ -8,7 +8,7 @@ from datamodules.world import WorldSpec, build_world
 
 
 def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments `train`, `val`, `test`, `splits` of the stage's datamodule.
+    """Keyword arguments `train`, `val`, `test`, `splits` of the stage's datamodule, and `replay` where it takes one.
 
     data: the `data` group; of kind "world" it holds the fields of a WorldSpec. shape: of the manifests that the stage reads.
     world: where the stage finds its splits inside a world. A world is built where it is not there yet.
@@ -18,16 +18,15 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
     if kind == "world":
         spec = WorldSpec.of(**{key: value for key, value in data.items() if key not in ("kind", "root")})
         root = build_world(spec, Path(data["root"]), parts=world_parts(world))
-        return {
-            "train": str(root / world["train"]),
-            "val": str(root / world["val"]),
-            "test": {name: str(root / path) for name, path in world["test"].items()},
-        }
+        found = {name: str(root / path) for name, path in world.items() if name != "test"}
+        return {**found, "test": {name: str(root / path) for name, path in world["test"].items()}}
     if kind != shape:
         raise ValueError(f"data={kind} does not fit stage={stage}, which reads data={shape} (or data=world)")
     test = data["test"]
     named = {} if test is None else {"test": test} if isinstance(test, str) else dict(test)
+    further = {name: data.get(name) for name in world if name not in ("train", "val", "test")}
     return {
+        **further,
         "train": data["train"],
         "val": data["val"] if data["val"] is not None else data["train"],
         "test": named,
@@ -37,7 +36,7 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
 
 def world_parts(world: Mapping[str, Any]) -> tuple[str, ...]:
     """Parts of the world that these splits lie in; instructions need the media of the others."""
-    paths = [world["train"], world["val"], *world["test"].values()]
+    paths = [path for name, path in world.items() if name != "test"] + [*world["test"].values()]
     parts = {str(path).split("/")[0] for path in paths}
     everything = ("text", "pictures", "speech", "instructions")
     return everything if "instructions" in parts else tuple(part for part in everything if part in parts)

@@ -119,3 +119,18 @@ def test_what_opens_the_first_epoch(folder):
     drawn = [[samples.rows[place]["task"] for place in data.order.epoch_order(epoch)] for epoch in range(8)]
     assert set(drawn[0][:2]) == {"asr", "text_qa"}
     assert any(set(order[:2]) != {"asr", "text_qa"} for order in drawn[1:])
+
+
+def test_replayed_documents_are_learnt_whole(folder):
+    documents = [{"id": str(i), "text": "what colour is the dot? red"} for i in range(40)]
+    (folder / "text.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    data = make(folder, replay=str(folder / "text.jsonl"), replay_share=0.5, replay_length=12)
+    samples = data.samples("train")
+    replay = [samples.item(i, 0) for i in range(len(samples)) if samples.rows[i]["task"] == "replay"]
+    assert len(replay) == len(samples) / 2 == 5
+    for sample in replay:
+        assert sample.targets[:-1].tolist() == sample.ids[1:].tolist() and sample.targets[-1] == IGNORE
+    assert "replay" in data.collate(replay[:2]).tasks
+    assert all(row["task"] != "replay" for row in make(folder, replay=None, replay_share=0.5).samples("train").rows)
+    with pytest.raises(ValueError, match=r"replay_share=1\.0"):
+        make(folder, replay=str(folder / "text.jsonl"), replay_share=1.0)

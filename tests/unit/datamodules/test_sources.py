@@ -46,6 +46,16 @@ def test_of_the_world_only_the_needed_parts_are_built(monkeypatch, tmp_path):
     assert found["test"] == {"test": str(tmp_path / "w" / "text" / "test.jsonl")}
 
 
+def test_what_is_learnt_along_comes_from_the_world_or_the_user(monkeypatch, tmp_path):
+    monkeypatch.setattr(sources, "build_world", lambda spec, root, parts: tmp_path / "w")
+    along = {**WORLD, "replay": "text/old.jsonl"}
+    world = {"kind": "world", "root": str(tmp_path), "preset": "ci"}
+    found = resolve_sources(world, stage="omni_sft", shape="sft", world=along)
+    assert found["replay"] == str(tmp_path / "w" / "text" / "old.jsonl")
+    own = {**OWN, "replay": "mine.jsonl"}
+    assert resolve_sources(own, stage="omni_sft", shape="text", world=along)["replay"] == "mine.jsonl"
+
+
 def test_instructions_need_all_media():
     assert world_parts(WORLD) == ("text",)
     instructions = {"train": "instructions/train.jsonl", "val": "instructions/val.jsonl", "test": {}}

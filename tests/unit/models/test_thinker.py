@@ -41,7 +41,16 @@ def test_the_reference_has_the_published_numbers():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"qk_norm": True}, {"window": 4}, {"num_kv_heads": 1}, {"rope_scaling": 2.0}, {"tied": True}, {"short_conv": 4}]
+    "options",
+    [
+        {},
+        {"qk_norm": True},
+        {"window": 4},
+        {"num_kv_heads": 1},
+        {"rope_scaling": 2.0},
+        {"tied": True},
+        {"short_conv": 4},
+    ],
 )
 def test_read_in_pieces_equals_read_at_once(options):
     model, ids = small(**options), torch.randint(0, 40, (2, 17))

@@ -93,7 +93,9 @@ def test_documents_belong_to_their_split_and_do_not_depend_on_the_size(spec: Wor
     assert longer[: len(shorter)] == shorter
     assert len(longer) > len(shorter)
     for split in ("train", "val"):
-        assert all(content_split(0, "document", told(row["kind"], row["text"])) == split for row in documents(spec, split))
+        assert all(
+            content_split(0, "document", told(row["kind"], row["text"])) == split for row in documents(spec, split)
+        )
     assert list(documents(WorldSpec.of("ci", seed=1, text_bytes=3000), "train")) != shorter
 
 
