@@ -22,6 +22,7 @@ class Interrupts(Callback):
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self._signal: int | None = None
+        self._stepped = False
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -35,11 +36,19 @@ class Interrupts(Callback):
         self._signal = number
         log.warning("\nending after this step; once more to end at once")
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """No step yet."""
+        self._stepped = False
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """The batch completes a step."""
+        self._stepped = True
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and leave when a signal came."""
-        if self._signal is None:
+        """Save and leave when a signal came: after a whole step, as a checkpoint keeps no accumulated gradients."""
+        if self._signal is None or not self._stepped:
             return
         trainer.save_checkpoint(self.path)
         log.warning("saved %s at step %d; the same command goes on from there", self.path, trainer.global_step)

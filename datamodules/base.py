@@ -79,6 +79,10 @@ class DataModule(LightningDataModule):
         """Samples -> one batch."""
         raise TypeError(f"{type(self).__name__} does not define collate")
 
+    def collate_train(self, samples: Sequence[Any]) -> Any:
+        """Samples -> one batch to train on; as any other unless a subclass packs them."""
+        return self.collate(samples)
+
     def lengths(self, samples: Any) -> np.ndarray | None:
         """Length of each training sample, for batches of similar lengths; None: no bucketing."""
         return None
@@ -130,20 +134,20 @@ class DataModule(LightningDataModule):
             )
             if self._restored is not None:
                 self.order.load_state_dict(self._restored)
-        return self._loader(samples, batch_sampler=self.order)
+        return self._loader(samples, self.collate_train, batch_sampler=self.order)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out data while training."""
-        return self._loader(self.samples("val"), batch_size=self.eval_batch_size)
+        return self._loader(self.samples("val"), self.collate, batch_size=self.eval_batch_size)
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """One loader a split."""
         return [
-            self._loader(self.samples(f"test/{name}"), batch_size=self.eval_batch_size) for name in self.test_splits
+            self._loader(self.samples(f"test/{name}"), self.collate, batch_size=self.eval_batch_size)
+            for name in self.test_splits
         ]
 
-    def _loader(self, samples: SampleSet, **how: Any) -> DataLoader[Any]:
-        collate: Callable[[Sequence[Any]], Any] = self.collate
+    def _loader(self, samples: SampleSet, collate: Callable[[Sequence[Any]], Any], **how: Any) -> DataLoader[Any]:
         return DataLoader(
             _Drawn(samples),
             collate_fn=collate,

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
 from datamodules.mels import MelStore, mel_store
+from datamodules.packing import fill_rows, pack
 from datamodules.pictures import PictureStore
 from datamodules.replay import replayed
 from muomni.batch import OmniBatch
@@ -104,6 +105,8 @@ class SftData(DataModule):
             image tokens many times faster than short answers do.
         replay: text manifest whose documents are learnt along, whole, as in pretraining; None: none. replay_share: of all
             training rows. replay_length: tokens of such a row.
+        pack: tokens of a row into which several conversations of a batch are packed, each seeing itself alone, so that
+            every step sees all tasks; None: one a row, in batches of similar lengths.
         memory_mb: for decoded pictures of a split.
     """
 
@@ -124,6 +127,7 @@ class SftData(DataModule):
         turns: int,
         opening: Mapping[str, float],
         memory_mb: int,
+        pack: int | None = None,
         replay: str | None = None,
         replay_share: float = 0.0,
         replay_length: int = 96,
@@ -140,6 +144,7 @@ class SftData(DataModule):
         self.image_tokens = 1 if image_tokens == "cls" else image_grid**2
         self.frames_per_token = audio_downsample * audio_stack
         self.max_length, self.max_audio_tokens = max_length, max_audio_tokens
+        self.pack = pack
         self.shares, self.turns, self.opening, self.memory_mb = dict(shares), turns, dict(opening), memory_mb
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
@@ -205,9 +210,9 @@ class SftData(DataModule):
         nothing = PictureStore([], self.image, memory_mb=0)
         return Conversations(rows, sequences, [([], [])] * len(rows), pictures=nothing, mels=None, audio_place={})
 
-    def lengths(self, samples: Conversations) -> np.ndarray:
-        """Tokens, so that rows of similar length share a batch."""
-        return samples.lengths
+    def lengths(self, samples: Conversations) -> np.ndarray | None:
+        """Tokens, where conversations of similar length shall share a batch."""
+        return samples.lengths if self.pack is None else None
 
     def first(self, samples: Conversations) -> np.ndarray | None:
         """Rows that open the first epoch."""
@@ -225,6 +230,16 @@ class SftData(DataModule):
             "tokenizer_fingerprint": self.tokenizer.fingerprint(),
             "decode": self.tokenizer.decode,
         }
+
+    def collate_train(self, samples: Sequence[OmniSample]) -> OmniBatch:
+        """Conversations packed into rows, where `pack` says so; media in the order of their slots."""
+        if self.pack is None:
+            return self.collate(samples)
+        rows = fill_rows([len(sample.ids) for sample in samples], width=self.pack)
+        ids, targets, segments = pack([(sample.ids, sample.targets) for sample in samples], rows)
+        batch = self.collate([samples[index] for row in rows for index in row])
+        batch.ids, batch.targets, batch.segments = ids, targets, segments
+        return batch
 
     def collate(self, samples: Sequence[OmniSample]) -> OmniBatch:
         """Pad rows on the right, mels by zeros."""

@@ -13,6 +13,7 @@ import torch
 
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
+from datamodules.packing import fill_rows, pack
 from datamodules.tokenizers import tokenizer_for
 from muomni.batch import TextBatch
 from muomni.frontends.tokenizer import Tokenizer
@@ -90,8 +91,9 @@ class TextData(DataModule):
     """Text manifests (or `.txt` files, a sample a line).
 
     Args:
-        length: tokens of a packed training row, for long texts; None: a document a row, cut at max_length, in batches of
-            similar lengths: short documents that do not distract each other.
+        length: tokens of a training row cut from the stream of all documents, for long texts; None: whole documents.
+        pack: with whole documents, tokens of a row into which several of a batch are packed, each seeing itself alone, so
+            that every step sees documents of all lengths; None: a document a row, in batches of similar lengths.
         max_length: most tokens of a single document.
         tokenizer: path of a SentencePiece model; None: one of `vocab_size` pieces is trained on the training text
             and kept under `tokenizer_root`.
@@ -101,6 +103,7 @@ class TextData(DataModule):
         self,
         *,
         length: int | None,
+        pack: int | None = None,
         max_length: int,
         tokenizer: str | None,
         vocab_size: int,
@@ -108,7 +111,7 @@ class TextData(DataModule):
         **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
-        self.length, self.max_length = length, max_length
+        self.length, self.pack, self.max_length = length, pack, max_length
         self.tokenizer_path = tokenizer_for(
             tokenizer, text=self.train_path, vocab_size=vocab_size, root=Path(tokenizer_root)
         )
@@ -123,8 +126,8 @@ class TextData(DataModule):
         return PackedRows(documents, length=self.length, seed=self.seed)
 
     def lengths(self, samples: PackedRows | Documents) -> np.ndarray | None:
-        """Tokens of each document; packed rows are all of one length."""
-        if isinstance(samples, PackedRows):
+        """Tokens of each document, where those of similar length shall share a batch."""
+        if isinstance(samples, PackedRows) or self.pack is not None:
             return None
         return np.array([len(sample.ids) for sample in samples.samples])
 
@@ -135,6 +138,28 @@ class TextData(DataModule):
             "tokenizer_fingerprint": self.tokenizer.fingerprint(),
             "decode": self.tokenizer.decode,
         }
+
+    def collate_train(self, samples: Sequence[TextSample]) -> TextBatch:
+        """Documents packed into rows, where `pack` says so."""
+        if self.pack is None or self.length is not None:
+            return self.collate(samples)
+        sequences = []
+        for sample in samples:
+            tokens = torch.from_numpy(sample.ids.astype(np.int64))
+            targets = tokens[1:].clone()
+            targets[: sample.prompt] = IGNORE
+            sequences.append((tokens[:-1], targets))
+        rows = fill_rows([len(ids) for ids, _ in sequences], width=self.pack)
+        ids, targets, segments = pack(sequences, rows)
+        return TextBatch(
+            ids=ids,
+            targets=targets,
+            lengths=(segments > 0).sum(dim=1),
+            kinds=[sample.kind for sample in samples],
+            floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
+            sample_ids=[sample.sample_id for sample in samples],
+            segments=segments,
+        )
 
     def collate(self, samples: Sequence[TextSample]) -> TextBatch:
         """Pad on the right to the longest."""

@@ -42,6 +42,8 @@ class TextBatch(_Movable):
     floors: Tensor
     """(B) double: minus the log-probability of the document under the generator, in nats; NaN where unknown."""
     sample_ids: list[str]
+    segments: Tensor | None = None
+    """(B, T) long where rows hold several documents: 1, 2, ... in each, 0 for padding. The lists are then by document."""
 
 
 @dataclass(slots=True)
@@ -95,3 +97,6 @@ class OmniBatch(_Movable):
     tasks: list[str]
     meta: list[dict[str, Any]]
     sample_ids: list[str]
+    segments: Tensor | None = None
+    """(B, T) long where rows hold several conversations: 1, 2, ... in each, 0 for padding. The lists are then by
+    conversation."""

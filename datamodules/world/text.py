@@ -73,8 +73,9 @@ class TextWorld:
         return " ".join(lines)
 
     def story(self, choices: Choices) -> str:
-        """A story, a question or two and their answers."""
-        story, questions = draw_story(choices, level=self.spec.level, questions=choices.pick((1, 2)))
+        """A story, a question (of two stories in three) or two, and their answers."""
+        asked = choices.weighted((1, 2), (2, 1))  # so that an answer most likely ends its document
+        story, questions = draw_story(choices, level=self.spec.level, questions=asked)
         return with_answers(story, questions)
 
     def caption(self, choices: Choices) -> str:
@@ -88,7 +89,7 @@ class TextWorld:
         if asked:
             open_questions = {kind: candidates(scene, kind) for kind in TYPES}
             asked = []
-            for _ in range(choices.pick((1, 2, 3))):
+            for _ in range(choices.weighted((1, 2, 3), (6, 2, 1))):  # an answer most likely ends its document
                 kind = choices.pick([kind for kind in TYPES if open_questions[kind]])
                 question = choices.pick(open_questions[kind])
                 open_questions[kind].remove(question)

@@ -91,7 +91,8 @@ class Thinker(nn.Module):
     ) -> ThinkerOutput:
         """Read ids (B, T) or embeddings (B, T, D).
 
-        positions: (T) or (B, T); default: from the cache's position on. keep: (B, T) bool, False for padding.
+        positions: (T) or (B, T); default: from the cache's position on. keep: (B, T) bool, False for padding, or the
+        numbers of samples packed into a row (datamodules/packing.py).
         cache: read behind what it holds; its position moves on. last_only: logits of the last token alone.
         """
         if (ids is None) == (embeddings is None):

@@ -69,7 +69,8 @@ class Attention(nn.Module):
         """x (B, T, D) -> (B, T, D).
 
         rope: cos and sin of the new tokens. keep: (B, T) bool, True for real tokens (without a cache; a cache brings its
-        own). A masked-out query row may hold anything, never NaN.
+        own); causal attention also takes integers: a token sees those of its own number alone, for samples packed into a
+        row. A masked-out query row may hold anything, never NaN.
         """
         B, T, _ = x.shape
         H, G, K = self.heads, self.kv_heads, self.head_dim
@@ -99,7 +100,6 @@ class Attention(nn.Module):
                 return None, True
         mask = causal_mask(T, S, window=self.window, device=device)[None, None]
         if keep is not None:
-            # The diagonal stays open, so that a padded query row is not a softmax over nothing (NaN).
-            own = torch.eye(S, dtype=torch.bool, device=device)[S - T :]
-            mask = (mask & keep[:, None, None]) | own
+            # Padding sees padding, itself at least: a softmax over nothing would be NaN.
+            mask = mask & (keep[:, None, S - T :, None] == keep[:, None, None])
         return mask, False

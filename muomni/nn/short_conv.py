@@ -4,6 +4,7 @@ Legend: B batch, T time, D width, W kernel.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.nn.cache import KVCache
@@ -28,13 +29,14 @@ class ShortConv(nn.Module):
             self.weight[0] = 1.0
 
     def forward(self, x: Tensor, *, keep: Tensor | None = None, cache: KVCache | None = None, layer: int = 0) -> Tensor:
-        """x (B, T, D) -> (B, T, D). keep: (B, T) bool, False for padding, which counts as zeros (a cache has its own)."""
+        """x (B, T, D) -> (B, T, D). keep: (B, T) bool or integers as in `Attention`: tokens of another number, padding
+        among them, count as zeros (a cache has its own)."""
         before, T = len(self.weight) - 1, x.shape[1]
-        if cache is not None:
-            x = cache.behind(layer, x, count=before)
-        else:
-            x = nn.functional.pad(x if keep is None else x * keep[..., None], (0, 0, before, 0))
-        y = x[:, before:] * self.weight[0]
+        y = x * self.weight[0]
+        x = cache.behind(layer, x, count=before) if cache is not None else F.pad(x, (0, 0, before, 0))
         for i, weight in enumerate(self.weight[1:], start=1):
-            y = torch.addcmul(y, x[:, before - i : before - i + T], weight)
+            earlier = x[:, before - i : before - i + T]
+            if keep is not None and cache is None:
+                earlier = earlier * F.pad(keep[:, i:] == keep[:, :-i], (i, 0))[..., None]
+            y = torch.addcmul(y, earlier, weight)
         return y

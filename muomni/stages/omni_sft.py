@@ -127,7 +127,7 @@ class OmniSftStage(Stage):
         """Cross-entropy of what the assistant says."""
         features = features_of(self.model, batch, self.cache)
         thinker = self.model.thinker
-        hidden = thinker.read(self.model.embed(batch.ids, features=features))
+        hidden = thinker.read(self.model.embed(batch.ids, features=features), keep=batch.segments)
         learnt = batch.targets != IGNORE  # the head reads these alone: a fifth of a row
         return {"answer": masked_cross_entropy(thinker.head(hidden[learnt]), batch.targets[learnt])}
 

@@ -53,7 +53,7 @@ class ThinkerStage(Stage):
 
     def step(self, batch: TextBatch) -> dict[str, Tensor]:
         """Cross-entropy of the next token."""
-        return {"next_token": masked_cross_entropy(self.model(batch.ids).logits, batch.targets)}
+        return {"next_token": masked_cross_entropy(self.model(batch.ids, keep=batch.segments).logits, batch.targets)}
 
     def begin_split(self, split: str) -> None:
         """Sums by kind."""

@@ -134,3 +134,21 @@ def test_replayed_documents_are_learnt_whole(folder):
     assert all(row["task"] != "replay" for row in make(folder, replay=None, replay_share=0.5).samples("train").rows)
     with pytest.raises(ValueError, match=r"replay_share=1\.0"):
         make(folder, replay=str(folder / "text.jsonl"), replay_share=1.0)
+
+
+def test_a_packed_batch_holds_the_same_conversations_with_media_in_the_order_of_their_slots(folder):
+    data = make(folder, pack=40, batch_size=5)
+    samples = data.samples("train")
+    batch = data.collate_train([samples.item(i, 0) for i in range(5)])
+    found = [
+        batch.ids[row][batch.segments[row] == number].tolist()
+        for row in range(len(batch.ids)) for number in range(1, int(batch.segments[row].max()) + 1)
+    ]  # fmt: skip
+    assert found == [samples.item(samples_of(samples, name), 0).ids.tolist() for name in batch.sample_ids]
+    assert len(batch.ids) < 5 and sorted(batch.sample_ids) == sorted(row["id"] for row in samples.rows)
+    assert int((batch.ids == IMAGE).sum()) == 4 * len(batch.image_keys) == 4 * len(batch.images)
+    assert data.lengths(samples) is None
+
+
+def samples_of(samples, name):
+    return [row["id"] for row in samples.rows].index(name)

@@ -124,3 +124,17 @@ def test_no_tokenizer_and_no_text_are_errors(folder):
         make(folder, tokenizer=str(folder / "none"))
     with pytest.raises(ValueError, match=r"give data\.tokenizer=PATH or data\.train=PATH"):
         make(folder, train=None)
+
+
+def test_packed_documents_are_those_of_the_batch(folder):
+    data = make(folder, length=None, pack=40, batch_size=12)
+    batch = next(iter(data.train_dataloader()))
+    samples = {sample.sample_id: sample.ids.tolist() for sample in data.samples("train").samples}
+    found = []
+    for ids, targets, segments in zip(batch.ids, batch.targets, batch.segments, strict=True):
+        for number in range(1, int(segments.max()) + 1):
+            here = segments == number
+            assert ids[here][1:].tolist() == targets[here][:-1].tolist()
+            found.append([*ids[here].tolist(), int(targets[here][-1])])
+    assert sorted(found) == sorted(samples[name] for name in batch.sample_ids)
+    assert batch.ids.shape[1] <= 40 and int(batch.lengths.sum()) == sum(len(ids) - 1 for ids in found)

@@ -114,6 +114,16 @@ def test_padding_changes_no_real_token_and_gives_no_nan(causal):
 
 
 @pytest.mark.parametrize("short_conv", [0, 3])
+def test_packed_samples_see_themselves_alone(short_conv):
+    layer, rope, x = attention(short_conv=short_conv), Rope(K, theta=10000.0), torch.randn(1, 9, D)
+    out = layer(x, rope=rope(torch.arange(9)), keep=torch.tensor([[1, 1, 1, 1, 2, 2, 2, 0, 0]]))
+    for part in (slice(0, 4), slice(4, 7)):
+        alone = layer(x[:, part], rope=rope(torch.arange(part.stop - part.start)))
+        torch.testing.assert_close(out[:, part], alone, atol=1e-5, rtol=1e-5)
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("short_conv", [0, 3])
 def test_left_padded_cache_equals_single_rows(short_conv):
     """Two prompts of 3 and 5 tokens in one batch, then two more tokens each, against each alone."""
     layer, rope, x = attention(short_conv=short_conv), Rope(K, theta=10000.0), torch.randn(2, 7, D)

@@ -74,11 +74,12 @@ class OneThing:
     def __init__(self, choices: Choices):
         self.choices = choices
 
+    def weighted(self, options, weights):
+        return self.choices.weighted(options[:2], weights[:2])
+
     def pick(self, options):
         if options in (range(1, 5), list(range(9)), (0, 1)):
             return options[0]
-        if options == (1, 2, 3):
-            return self.choices.pick(options[:2])
         return self.choices.pick(options)
 
 
