@@ -126,7 +126,8 @@ def read_description(folder: Path | str) -> dict[str, Any]:
 
 
 def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Export:
-    """Rebuild the parts of an export (all, or the named ones), in eval mode, on the CPU."""
+    """Rebuild the parts of an export (all, or the named ones), in eval mode, on the CPU. A Talker's codec must be the one
+    that it was trained with."""
     folder = Path(folder)
     document = read_description(folder)
     described: dict[str, Any] = document["parts"]
@@ -148,7 +149,10 @@ def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Expor
         built[name] = build_part(described[name], where=f"{folder}/model.yaml, part {name!r}")
         load_strictly(built[name], state, where=f"{weights}, part {name!r}")
         built[name].eval()
-    return Export(parts=built, facts=document["facts"], folder=folder)
+    facts = document["facts"]
+    if "codec" in built and "codec" in facts:
+        check_same(facts, {"codec": weights_fingerprint(built["codec"])}, where=str(folder))
+    return Export(parts=built, facts=facts, folder=folder)
 
 
 def build_part(description: Mapping[str, Any], *, where: str) -> nn.Module:

@@ -19,10 +19,10 @@ from muomni.models.outputs import AudioOutput
 
 
 def greedy_texts(output: AudioOutput) -> list[str]:
-    """The most likely symbol of every valid frame, collapsed: one text a clip."""
+    """The most likely symbol of every valid frame, collapsed: one text a clip, without spaces at its ends."""
     paths = output.logits.argmax(-1).tolist()
     return [
-        decode_characters(collapse_ctc(path[:length]))
+        decode_characters(collapse_ctc(path[:length])).strip()
         for path, length in zip(paths, output.lengths.tolist(), strict=True)
     ]
 

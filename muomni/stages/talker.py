@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.batch import SpeechBatch
+from muomni.checkpoints import weights_fingerprint
 from muomni.losses.codec import place_loss, talker_losses
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.codec import Codec
@@ -206,5 +207,5 @@ class TalkerStage(Stage):
         return {"talker": self.model, "codec": self.codec}
 
     def export_facts(self) -> dict[str, Any]:
-        """The codec's spectrogram."""
-        return {"stage": self.name, "codec_mel": self.mel}
+        """The codec's spectrogram and fingerprint: other codes would be noise."""
+        return {"stage": self.name, "codec_mel": self.mel, "codec": weights_fingerprint(self.codec)}

@@ -171,3 +171,12 @@ def test_facts_that_differ_are_named():
         check_same(facts, {"mel": {"hop": 320}}, where="checkpoints/audio")
     with pytest.raises(ValueError, match="codec differs: it was trained with None"):
         check_same(facts, {"codec": "f00"}, where="x")
+
+
+def test_a_codec_that_the_talker_was_not_trained_with_is_refused(tmp_path):
+    codec = thinker()
+    folder = save_export(tmp_path / "talker", {"codec": codec}, facts={"codec": weights_fingerprint(codec)}, files={})
+    assert list(load_export(folder).parts) == ["codec"]
+    rewrite(folder, lambda tensors: tensors["codec.head.weight"].add_(1))
+    with pytest.raises(ValueError, match=r"talker: codec differs: it was trained with '\w{16}', this run has '\w{16}'"):
+        load_export(folder)
