@@ -12,8 +12,8 @@ HEARD = {
 SPEAK = "say {text}"
 
 # Task shares of training (they sum to one), and of the types of questions about a picture.
-TASK_SHARES = {"text_qa": 0.2, "image_qa": 0.25, "caption": 0.1, "asr": 0.15, "audio_qa": 0.1,
-               "spoken_image_qa": 0.1, "tts": 0.1}  # fmt: skip
+TASK_SHARES = {"text_qa": 0.08, "image_qa": 0.45, "caption": 0.1, "asr": 0.15, "audio_qa": 0.04,
+               "spoken_image_qa": 0.1, "tts": 0.08}  # fmt: skip
 QUESTION_SHARES = {"colour": 0.2, "shape": 0.25, "count": 0.15, "where": 0.2, "relation": 0.2}
 SPOKEN_SHARES = {**QUESTION_SHARES, "count": 0.25, "relation": 0.1}  # nearly each relation is another recording
 TEXT_SHARES = {"fact": 0.4, "arithmetic": 0.35, "story": 0.25}

@@ -56,8 +56,9 @@ class Conversation:
         thinker = self.prompter.thinker
         sampler = Sampler(options, device=self.prompter.device)
         with torch.inference_mode(), self.timings.span("prefill"):
+            ids = ids.to(self.prompter.device)
             embeddings = self.prompter.embed(ids[None], [prompt.features])
-            logits = prefill(thinker, embeddings, self.cache)
+            logits = prefill(thinker, embeddings, self.cache, ids=ids[None])
         self.timings.prompt_tokens = len(ids)
         sampler.note(ids[None].to(self.prompter.device), thinker.vocab_size)
         yield from self._answer(logits, sampler, options)

@@ -116,7 +116,8 @@ class Engine:
         cache = thinker.new_cache(len(prompts), longest + new)
         sampler, self.timings = Sampler(chosen, device=self.device), Timings()
         with self.timings.span("prefill"):
-            logits = prefill(thinker, prompter.embed(ids, [p.features for p in prompts]), cache, padding=padding)
+            embeddings = prompter.embed(ids, [p.features for p in prompts])
+            logits = prefill(thinker, embeddings, cache, ids=ids, padding=padding)
         self.timings.prompt_tokens = sum(len(prompt) for prompt in prompts)
         sampler.note(ids, thinker.vocab_size)
         rows = generate(

@@ -32,13 +32,14 @@ def prefill(
     embeddings: Tensor,
     cache: KVCache,
     *,
+    ids: Tensor | None = None,
     padding: Tensor | None = None,
     chunk: int | None = None,
 ) -> Tensor:
     """Read embeddings (B, T, D) behind what the cache holds -> logits (B, V) of what follows.
 
-    padding: (B) tokens of left padding of each row (only into an empty cache). chunk: read so many tokens at a time,
-    None for all at once; the result is the same.
+    ids: (B, T), where some of the tokens may be a picture's. padding: (B) tokens of left padding of each row (only into an
+    empty cache). chunk: read so many tokens at a time, None for all at once; the result is the same.
     """
     T = embeddings.shape[1]
     start = cache.position
@@ -51,7 +52,13 @@ def prefill(
     logits = None
     for begin in range(0, T, step):
         part = slice(begin, min(begin + step, T))
-        out = thinker(embeddings=embeddings[:, part], positions=positions[..., part], cache=cache, last_only=True)
+        out = thinker(
+            None if ids is None else ids[:, part],
+            embeddings=embeddings[:, part],
+            positions=positions[..., part],
+            cache=cache,
+            last_only=True,
+        )
         logits = out.logits[:, -1]
     assert logits is not None, "an empty prompt"
     return logits

@@ -128,4 +128,4 @@ class Omni(nn.Module):
     ) -> ThinkerOutput:
         """Read a sequence of image, audio and text tokens; options as in `Thinker.forward` and `embed`."""
         x = self.embed(ids, images=images, mel=mel, mel_lengths=mel_lengths, features=features)
-        return self.thinker(embeddings=x, positions=positions, keep=keep, cache=cache, last_only=last_only)
+        return self.thinker(ids, embeddings=x, positions=positions, keep=keep, cache=cache, last_only=last_only)

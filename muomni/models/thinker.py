@@ -18,6 +18,7 @@ from muomni.nn.mlp import SwiGLU
 from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import Block, Transformer
+from muomni.special_tokens import IMAGE
 
 
 @part("thinker")
@@ -89,29 +90,38 @@ class Thinker(nn.Module):
         cache: KVCache | None = None,
         last_only: bool = False,
     ) -> ThinkerOutput:
-        """Read ids (B, T) or embeddings (B, T, D).
+        """Read ids (B, T), or embeddings (B, T, D) in their place; with both, the ids say which tokens are a picture's.
 
         positions: (T) or (B, T); default: from the cache's position on. keep: (B, T) bool, False for padding, or the
         numbers of samples packed into a row (datamodules/packing.py).
         cache: read behind what it holds; its position moves on. last_only: logits of the last token alone.
         """
-        if (ids is None) == (embeddings is None):
-            raise ValueError("Thinker.forward takes ids or embeddings, one of the two")
-        x = self.embedding(ids) if embeddings is None else embeddings
-        hidden = self.read(x, positions=positions, keep=keep, cache=cache)
+        if embeddings is None:
+            if ids is None:
+                raise ValueError("Thinker.forward takes ids or embeddings")
+            hidden = self.read(self.embedding(ids), positions=positions, keep=keep, cache=cache)
+        else:
+            hidden = self.read(embeddings, ids=ids, positions=positions, keep=keep, cache=cache)
         if last_only:
             hidden = hidden[:, -1:]
         return ThinkerOutput(logits=self.head(hidden), hidden=hidden)
 
     def read(
-        self, x: Tensor, *, positions: Tensor | None = None, keep: Tensor | None = None, cache: KVCache | None = None
+        self,
+        x: Tensor,
+        *,
+        ids: Tensor | None = None,
+        positions: Tensor | None = None,
+        keep: Tensor | None = None,
+        cache: KVCache | None = None,
     ) -> Tensor:
         """Embeddings (B, T, D) -> hidden states (B, T, D) after the final norm: `forward` without its head, for losses
-        that fall on few tokens."""
+        that fall on few tokens. ids: (B, T), where some may be a picture's."""
         if positions is None:
             start = 0 if cache is None else cache.position
             positions = torch.arange(start, start + x.shape[1], device=x.device)
-        return self.transformer(x, rope=self.rope(positions), keep=keep, cache=cache)
+        apart = None if ids is None or not self.short_conv else ids == IMAGE
+        return self.transformer(x, rope=self.rope(positions), keep=keep, apart=apart, cache=cache)
 
     def new_cache(self, batch_size: int, capacity: int | None = None, *, dtype: torch.dtype | None = None) -> KVCache:
         """An empty cache that fits this model, on its device; capacity defaults to `max_length`."""

@@ -63,6 +63,7 @@ class Attention(nn.Module):
         *,
         rope: tuple[Tensor, Tensor] | None = None,
         keep: Tensor | None = None,
+        apart: Tensor | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Tensor:
@@ -70,12 +71,12 @@ class Attention(nn.Module):
 
         rope: cos and sin of the new tokens. keep: (B, T) bool, True for real tokens (without a cache; a cache brings its
         own); causal attention also takes integers: a token sees those of its own number alone, for samples packed into a
-        row. A masked-out query row may hold anything, never NaN.
+        row. A masked-out query row may hold anything, never NaN. apart: see `ShortConv`.
         """
         B, T, _ = x.shape
         H, G, K = self.heads, self.kv_heads, self.head_dim
         if self.short_conv is not None:
-            x = self.short_conv(x, keep=keep, cache=cache, layer=layer)
+            x = self.short_conv(x, keep=keep, apart=apart, cache=cache, layer=layer)
         query, key, value = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2).split((H, G, G), dim=1)
         query, key = self.query_norm(query), self.key_norm(key)
         if rope is not None:

@@ -28,15 +28,28 @@ class ShortConv(nn.Module):
         with torch.no_grad():
             self.weight[0] = 1.0
 
-    def forward(self, x: Tensor, *, keep: Tensor | None = None, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        keep: Tensor | None = None,
+        apart: Tensor | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
         """x (B, T, D) -> (B, T, D). keep: (B, T) bool or integers as in `Attention`: tokens of another number, padding
-        among them, count as zeros (a cache has its own)."""
+        among them, count as zeros (a cache has its own). apart: (B, T) bool, True for tokens that neither mix nor are mixed:
+        those of a picture, whose neighbours in the row are not their neighbours."""
         before, T = len(self.weight) - 1, x.shape[1]
         y = x * self.weight[0]
+        if apart is not None:
+            x = x * ~apart[..., None]
         x = cache.behind(layer, x, count=before) if cache is not None else F.pad(x, (0, 0, before, 0))
         for i, weight in enumerate(self.weight[1:], start=1):
             earlier = x[:, before - i : before - i + T]
             if keep is not None and cache is None:
                 earlier = earlier * F.pad(keep[:, i:] == keep[:, :-i], (i, 0))[..., None]
+            if apart is not None:
+                earlier = earlier * ~apart[..., None]
             y = torch.addcmul(y, earlier, weight)
         return y

@@ -25,11 +25,13 @@ class Block(nn.Module):
         *,
         rope: tuple[Tensor, Tensor] | None = None,
         keep: Tensor | None = None,
+        apart: Tensor | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D); the options go to the attention."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rope=rope, keep=keep, cache=cache, layer=layer))
+        mixed = self.attention(self.attention_norm(x), rope=rope, keep=keep, apart=apart, cache=cache, layer=layer)
+        x = x + self.dropout(mixed)
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
@@ -47,11 +49,12 @@ class Transformer(nn.Module):
         *,
         rope: tuple[Tensor, Tensor] | None = None,
         keep: Tensor | None = None,
+        apart: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D). With a cache, its position moves on by T."""
         for layer, block in enumerate(self.blocks):
-            x = block(x, rope=rope, keep=keep, cache=cache, layer=layer)
+            x = block(x, rope=rope, keep=keep, apart=apart, cache=cache, layer=layer)
         if cache is not None:
             cache.advance(x.shape[1])
         return self.norm(x)

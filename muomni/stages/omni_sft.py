@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from muomni.batch import OmniBatch
 from muomni.checkpoints import check_same
+from muomni.frontends.tokenizer import Tokenizer
 from muomni.losses.cross_entropy import masked_cross_entropy
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
@@ -30,6 +31,14 @@ SHOWN = 2  # of each task of a split that `samples` gives
 Answers = Callable[..., list[list[int]]]
 
 
+def place_names(grid: int) -> list[str]:
+    """What the cells of a grid x grid picture are called, in reading order, by thirds: "top left", ..., "centre"."""
+    rows, columns = ("top", "middle", "bottom"), ("left", "centre", "right")
+    third = [(6 * cell + 3) // (2 * grid) for cell in range(grid)]  # where the middle of a cell lies
+    names = [f"{rows[third[y]]} {columns[third[x]]}" for y in range(grid) for x in range(grid)]
+    return [name.replace("middle centre", "centre") for name in names]
+
+
 class OmniSftStage(Stage):
     """Cross-entropy of the assistant's tokens.
 
@@ -41,6 +50,8 @@ class OmniSftStage(Stage):
     the plain form of pretraining also get `_before`: the Thinker as it came.
 
     Args:
+        place_words: the learned places of a picture's tokens start as the Thinker's own words for them ("top left"), so
+            that it finds a place that is named.
         thinker, vision, audio: exports; vision and audio may be None. image_projector, audio_projector: new.
         speech: the frozen Talker that speaks answers, and its judge; None: the model only writes.
         answers: greedy generation (muomni/inference/greedy.py). max_new_tokens: of a generated answer.
@@ -63,6 +74,7 @@ class OmniSftStage(Stage):
         answers: Answers,
         max_new_tokens: int,
         rates: Mapping[str, float],
+        place_words: bool,
         cache_mb: int,
         image: Mapping[str, Any],
         mel: Mapping[str, Any],
@@ -85,6 +97,8 @@ class OmniSftStage(Stage):
             audio=None if audio is None else audio.parts["audio"],
             audio_projector=None if audio is None else audio_projector,
         )
+        if place_words and self.model.image_projector is not None:
+            self._name_places(self.model.image_projector, Path(tokenizer))
         if speech is not None:
             check_same(speech.facts(), {"codec_mel": dict(mel)}, where=str(speech.export.folder))
         self.speech = speech
@@ -100,6 +114,15 @@ class OmniSftStage(Stage):
         encoders = sum(getattr(self.model, name) is not None for name in ("vision", "audio"))
         self.cache = MediaCache(megabytes=cache_mb) if len(self.frozen) == encoders else None
         self._shown: list[dict[str, Any]] = []
+
+    @torch.no_grad()
+    def _name_places(self, projector: ImageProjector, tokenizer: Path) -> None:
+        """Set the projector's places to the sums of the Thinker's embeddings of their words."""
+        if projector.positions is None or projector.num_tokens == 1:
+            return
+        encode = Tokenizer.load(tokenizer).encode
+        words = self.model.thinker.embedding.weight
+        projector.positions.copy_(torch.stack([words[encode(name)].sum(0) for name in place_names(projector.grid)]))
 
     def train(self, mode: bool = True) -> "OmniSftStage":
         """Frozen encoders stay in evaluation mode."""
@@ -127,7 +150,7 @@ class OmniSftStage(Stage):
         """Cross-entropy of what the assistant says."""
         features = features_of(self.model, batch, self.cache)
         thinker = self.model.thinker
-        hidden = thinker.read(self.model.embed(batch.ids, features=features), keep=batch.segments)
+        hidden = thinker.read(self.model.embed(batch.ids, features=features), ids=batch.ids, keep=batch.segments)
         learnt = batch.targets != IGNORE  # the head reads these alone: a fifth of a row
         return {"answer": masked_cross_entropy(thinker.head(hidden[learnt]), batch.targets[learnt])}
 
@@ -168,7 +191,7 @@ class OmniSftStage(Stage):
     ) -> tuple[list[bool], list[str]]:
         """Whether each row's answer would come out, and what comes out when the true answer is fed."""
         embeddings = self.model.embed(batch.ids, features=features)
-        likeliest = (thinker or self.model.thinker)(embeddings=embeddings).logits.argmax(dim=-1)
+        likeliest = (thinker or self.model.thinker)(batch.ids, embeddings=embeddings).logits.argmax(dim=-1)
         learnt = batch.targets != IGNORE
         right = ((likeliest == batch.targets) | ~learnt).all(dim=1).tolist()
         said = [self.decode(row[keep].tolist()) for row, keep in zip(likeliest, learnt, strict=True)]

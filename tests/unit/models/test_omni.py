@@ -14,7 +14,11 @@ from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IMAGE, USER
 
 def thinker():
     torch.manual_seed(0)
-    return Thinker(vocab_size=40, dim=16, num_layers=2, num_heads=2, num_kv_heads=2, ff_dim=32, max_length=40).eval()
+    shape = {"dim": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2, "ff_dim": 32, "max_length": 40}
+    model = Thinker(vocab_size=40, short_conv=3, **shape).eval()
+    for block in model.transformer.blocks:
+        torch.nn.init.normal_(block.attention.short_conv.weight)
+    return model
 
 
 def seeing():
@@ -86,11 +90,12 @@ def test_answers_of_a_batch_equal_single_runs():
     together = greedy_answers(model, prompts, features, max_new_tokens=6)
     for prompt, feature, answer in zip(prompts, features, together, strict=True):
         assert greedy_answers(model, [prompt], [feature], max_new_tokens=6) == [answer]
-        x, said = model.embed(prompt[None], features=feature), []
+        x, apart, said = model.embed(prompt[None], features=feature), prompt[None], []
         for _ in range(6):  # without a cache
-            following = int(model.thinker(embeddings=x).logits[0, -1].argmax())
+            following = int(model.thinker(apart, embeddings=x).logits[0, -1].argmax())
             if following == EOS:
                 break
             said.append(following)
             x = torch.cat((x, model.thinker.embedding(torch.tensor([[following]]))), dim=1)
+            apart = torch.cat((apart, torch.tensor([[following]])), dim=1)
         assert said == answer

@@ -30,3 +30,11 @@ def test_padding_counts_as_zeros():
 def test_a_kernel_that_mixes_nothing_is_refused(kernel):
     with pytest.raises(ValueError, match="at least 2"):
         ShortConv(4, kernel=kernel)
+
+
+def test_tokens_apart_neither_mix_nor_are_mixed():
+    conv = ShortConv(1, kernel=3)
+    conv.weight.data = torch.tensor([[1.0], [10.0], [100.0]])
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]).view(1, 5, 1)
+    apart = torch.tensor([[False, True, True, False, False]])
+    assert conv(x, apart=apart).flatten().tolist() == [1, 2, 3, 4, 45]

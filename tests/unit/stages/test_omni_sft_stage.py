@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from muomni.batch import OmniBatch
+from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.greedy import greedy_answers
 from muomni.models.audio import Audio
 from muomni.models.projector import AudioProjector, ImageProjector
@@ -16,7 +17,7 @@ from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, USER
 from muomni.stages.omni_scores import OmniScores
-from muomni.stages.omni_sft import OmniSftStage
+from muomni.stages.omni_sft import OmniSftStage, place_names
 
 WORDS = {20: "red", 21: "blue", 22: "yes", 23: "no"}
 
@@ -38,7 +39,7 @@ def make(rates=None, **changes):
         "audio": export("audio", {"mel": {"bins": 8}}, audio=audio),
         "image_projector": ImageProjector(dim=8, out_dim=16, image_tokens="grid", grid=2, cell=1, positions=0.1),
         "audio_projector": AudioProjector(dim=8, out_dim=16, stack=2, characters=6),
-        "answers": greedy_answers, "max_new_tokens": 4, "cache_mb": 1,
+        "answers": greedy_answers, "max_new_tokens": 4, "cache_mb": 1, "place_words": False,
         "rates": {"thinker": 1.0, "projectors": 1.0, "vision": 0.0, "audio": 0.0} | (rates or {}),
         "image": {"size": 8}, "mel": {"bins": 8}, "tokenizer": "tokenizer.model", "tokenizer_fingerprint": "f00",
         "decode": lambda ids: " ".join(WORDS.get(index, str(index)) for index in ids if index != EOS),
@@ -157,3 +158,23 @@ def test_scores_compare_spoken_with_the_same_typed_questions():
     metrics = scores.metrics()
     assert metrics["spoken_image_qa"] == 50 and metrics["spoken_image_qa_typed"] == 100
     assert metrics["image_mean"] == metrics["image_count"] == 50
+
+
+def test_places_start_as_the_words_for_them(tmp_path):
+    tokenizer = Tokenizer.train(["top left right bottom middle centre"] * 20, 300, tmp_path / "tokenizer.model")
+    wide = Thinker(vocab_size=300, dim=16, num_layers=1, num_heads=2, num_kv_heads=2, ff_dim=32, max_length=40)
+    stage = make(
+        place_words=True,
+        tokenizer=str(tmp_path / "tokenizer.model"),
+        thinker=export("thinker", {"tokenizer": "f00"}, thinker=wide),
+    )
+    words = stage.model.thinker.embedding.weight
+    expected = [words[tokenizer.encode(name)].sum(0) for name in place_names(2)]
+    torch.testing.assert_close(stage.model.image_projector.positions.data, torch.stack(expected))
+
+
+def test_names_of_places():
+    assert place_names(1) == ["centre"]
+    assert place_names(2) == ["top left", "top right", "bottom left", "bottom right"]
+    assert place_names(3)[3:6] == ["middle left", "centre", "middle right"]
+    assert len(set(place_names(6))) == 9 and place_names(6)[-1] == "bottom right"
