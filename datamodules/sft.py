@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
 from datamodules.mels import MelStore, mel_store
+from datamodules.mixture import join_turns, thin_out
 from datamodules.packing import fill_rows, pack
 from datamodules.pictures import PictureStore
 from datamodules.replay import replayed
@@ -222,12 +223,13 @@ class SftData(DataModule):
         return np.array([id(row) in chosen for row in samples.rows])
 
     def facts(self) -> dict[str, Any]:
-        """The frontends' specs, the tokenizer, and how ids become text."""
+        """The frontends' specs, the tokenizer, and how text becomes ids and back."""
         return {
             "image": self.image.facts(),
             "mel": self.mel.facts(),
             "tokenizer": self.tokenizer_path,
             "tokenizer_fingerprint": self.tokenizer.fingerprint(),
+            "encode": self.tokenizer.encode,
             "decode": self.tokenizer.decode,
         }
 
@@ -267,45 +269,6 @@ class SftData(DataModule):
 def answer_of(row: Mapping[str, Any]) -> str:
     """What the assistant's last turn says."""
     return row["answer"] if "messages" not in row else text_of(row["messages"][-1])
-
-
-def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0) -> list[dict[str, Any]]:
-    """Keep a fraction of each task's rows (`default` of those not named), evenly spread over the manifest."""
-    seen: dict[str, float] = {}
-    kept = []
-    for row in rows:
-        task = row.get("task", "chat")
-        before = seen.get(task, 0.0)
-        seen[task] = before + shares.get(task, default)
-        if int(seen[task]) > int(before):
-            kept.append(row)
-    return kept
-
-
-def join_turns(rows: list[dict[str, Any]], *, turns: int) -> list[dict[str, Any]]:
-    """Typed questions of a task about one single picture as conversations of at most `turns` turns; other rows as they are."""
-    together: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    joined = []
-    for row in rows:
-        images, audios = media_of(row["messages"])
-        if turns > 1 and len(images) == 1 and not audios and len(row["messages"]) == 2:
-            together.setdefault((row.get("task", "chat"), images[0]), []).append(row)
-        else:
-            joined.append(row)
-    for members in together.values():
-        parts = -(-len(members) // turns)
-        for part in range(parts):
-            first, *others = members[part::parts]
-            later = [_without_image(message) for row in others for message in row["messages"]]
-            joined.append({**first, "messages": [*first["messages"], *later]})
-    return joined
-
-
-def _without_image(message: dict[str, Any]) -> dict[str, Any]:
-    content = message["content"]
-    if isinstance(content, str):
-        return message
-    return {**message, "content": [item for item in content if item["type"] != "image"]}
 
 
 def _asks_plainly(path: Path) -> bool:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from muomni.batch import OmniBatch
 from muomni.checkpoints import check_same
-from muomni.frontends.tokenizer import Tokenizer
 from muomni.losses.cross_entropy import masked_cross_entropy
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
@@ -57,7 +56,7 @@ class OmniSftStage(Stage):
         answers: greedy generation (muomni/inference/greedy.py). max_new_tokens: of a generated answer.
         rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
         cache_mb: for features of frozen encoders.
-        image, mel, tokenizer, tokenizer_fingerprint, decode: facts of the datamodule.
+        image, mel, tokenizer, tokenizer_fingerprint, encode, decode: facts of the datamodule.
     """
 
     name = "omni_sft"
@@ -80,6 +79,7 @@ class OmniSftStage(Stage):
         mel: Mapping[str, Any],
         tokenizer: Path,
         tokenizer_fingerprint: str,
+        encode: Callable[[str], list[int]],
         decode: Callable[[list[int]], str],
         **how: Any,
     ) -> None:
@@ -98,7 +98,7 @@ class OmniSftStage(Stage):
             audio_projector=None if audio is None else audio_projector,
         )
         if place_words and self.model.image_projector is not None:
-            self._name_places(self.model.image_projector, Path(tokenizer))
+            self._name_places(self.model.image_projector, encode)
         if speech is not None:
             check_same(speech.facts(), {"codec_mel": dict(mel)}, where=str(speech.export.folder))
         self.speech = speech
@@ -116,11 +116,10 @@ class OmniSftStage(Stage):
         self._shown: list[dict[str, Any]] = []
 
     @torch.no_grad()
-    def _name_places(self, projector: ImageProjector, tokenizer: Path) -> None:
+    def _name_places(self, projector: ImageProjector, encode: Callable[[str], list[int]]) -> None:
         """Set the projector's places to the sums of the Thinker's embeddings of their words."""
         if projector.positions is None or projector.num_tokens == 1:
             return
-        encode = Tokenizer.load(tokenizer).encode
         words = self.model.thinker.embedding.weight
         projector.positions.copy_(torch.stack([words[encode(name)].sum(0) for name in place_names(projector.grid)]))
 

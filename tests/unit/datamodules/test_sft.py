@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.sft import SftData, join_turns, thin_out
+from datamodules.mixture import join_turns, thin_out
+from datamodules.sft import SftData
 from muomni.frontends.audio_io import write_wav
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec

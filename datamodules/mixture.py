@@ -1,0 +1,45 @@
+"""Which rows of an instruction manifest training sees, and which of them share a conversation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muomni.frontends.chat import media_of
+
+
+def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0) -> list[dict[str, Any]]:
+    """Keep a fraction of each task's rows (`default` of those not named), evenly spread over the manifest."""
+    seen: dict[str, float] = {}
+    kept = []
+    for row in rows:
+        task = row.get("task", "chat")
+        before = seen.get(task, 0.0)
+        seen[task] = before + shares.get(task, default)
+        if int(seen[task]) > int(before):
+            kept.append(row)
+    return kept
+
+
+def join_turns(rows: list[dict[str, Any]], *, turns: int) -> list[dict[str, Any]]:
+    """Typed questions of a task about one single picture as conversations of at most `turns` turns; other rows as they are."""
+    together: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    joined = []
+    for row in rows:
+        images, audios = media_of(row["messages"])
+        if turns > 1 and len(images) == 1 and not audios and len(row["messages"]) == 2:
+            together.setdefault((row.get("task", "chat"), images[0]), []).append(row)
+        else:
+            joined.append(row)
+    for members in together.values():
+        parts = -(-len(members) // turns)
+        for part in range(parts):
+            first, *others = members[part::parts]
+            later = [_without_image(message) for row in others for message in row["messages"]]
+            joined.append({**first, "messages": [*first["messages"], *later]})
+    return joined
+
+
+def _without_image(message: dict[str, Any]) -> dict[str, Any]:
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    return {**message, "content": [item for item in content if item["type"] != "image"]}
