@@ -13,6 +13,8 @@ from datamodules.text import PackedRows
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import BOS, EOS, IGNORE
 
+REPLAY = "replay"  # the task of such a row
+
 
 def replayed(
     path: Path, tokenizer: Tokenizer, *, count: int, length: int, seed: int
@@ -28,6 +30,6 @@ def replayed(
     for index in range(min(count, len(packed))):
         ids = torch.from_numpy(packed.item(index, 0).ids.astype(np.int64))
         targets = torch.cat((ids[1:], torch.tensor([IGNORE])))
-        rows.append({"id": f"replay-{index}", "task": "replay", "prompt": "", "answer": "", "meta": {}})
+        rows.append({"id": f"replay-{index}", "task": REPLAY, "prompt": "", "answer": "", "meta": {}})
         sequences.append((ids, targets))
     return rows, sequences

@@ -19,7 +19,7 @@ from datamodules.mels import MelStore, mel_store
 from datamodules.mixture import join_turns, thin_out
 from datamodules.packing import fill_rows, pack
 from datamodules.pictures import PictureStore
-from datamodules.replay import replayed
+from datamodules.replay import REPLAY, replayed
 from muomni.batch import OmniBatch
 from muomni.frontends.chat import encode_messages, media_of, text_of
 from muomni.frontends.image import ImageSpec
@@ -241,14 +241,23 @@ class SftData(DataModule):
         ids, targets, segments = pack([(sample.ids, sample.targets) for sample in samples], rows)
         batch = self.collate([samples[index] for row in rows for index in row])
         batch.ids, batch.targets, batch.segments = ids, targets, segments
+        if batch.replayed is not None:
+            batch.replayed = torch.zeros_like(segments, dtype=torch.bool)
+            for place, row in enumerate(rows):
+                for number, index in enumerate(row, start=1):
+                    if samples[index].row.get("task") == REPLAY:
+                        batch.replayed[place] |= segments[place] == number
         return batch
 
     def collate(self, samples: Sequence[OmniSample]) -> OmniBatch:
         """Pad rows on the right, mels by zeros."""
         images = [image for sample in samples for image in sample.images]
         mels = [mel for sample in samples for mel in sample.mels]
+        ids = pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD)
+        tasks = [sample.row.get("task", "chat") for sample in samples]
+        old = torch.tensor([task == REPLAY for task in tasks])
         return OmniBatch(
-            ids=pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD),
+            ids=ids,
             targets=pad_sequence([sample.targets for sample in samples], batch_first=True, padding_value=IGNORE),
             lengths=torch.tensor([len(sample.ids) for sample in samples]),
             images=torch.stack(images) if images else None,
@@ -260,9 +269,10 @@ class SftData(DataModule):
             audio_keys=[key for sample in samples for key in sample.audio_keys],
             questions=[sample.question for sample in samples],
             answers=[answer_of(sample.row) for sample in samples],
-            tasks=[sample.row.get("task", "chat") for sample in samples],
+            tasks=tasks,
             meta=[sample.row.get("meta") or {} for sample in samples],
             sample_ids=[str(sample.row["id"]) for sample in samples],
+            replayed=old[:, None].expand_as(ids) if bool(old.any()) else None,
         )
 
 

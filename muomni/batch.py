@@ -100,3 +100,5 @@ class OmniBatch(_Movable):
     segments: Tensor | None = None
     """(B, T) long where rows hold several conversations: 1, 2, ... in each, 0 for padding. The lists are then by
     conversation."""
+    replayed: Tensor | None = None
+    """(B, T) bool, True for the tokens of replayed documents, where there are any."""

@@ -146,12 +146,20 @@ class OmniSftStage(Stage):
         return list(self.model.thinker.transformer.blocks)
 
     def step(self, batch: OmniBatch) -> dict[str, Tensor]:
-        """Cross-entropy of what the assistant says."""
+        """Cross-entropy of what the assistant says, and apart from it that of replayed documents: a document has many
+        times the targets of an answer."""
         features = features_of(self.model, batch, self.cache)
         thinker = self.model.thinker
         hidden = thinker.read(self.model.embed(batch.ids, features=features), ids=batch.ids, keep=batch.segments)
         learnt = batch.targets != IGNORE  # the head reads these alone: a fifth of a row
-        return {"answer": masked_cross_entropy(thinker.head(hidden[learnt]), batch.targets[learnt])}
+        logits, targets = thinker.head(hidden[learnt]), batch.targets[learnt]
+        if batch.replayed is None:
+            return {"answer": masked_cross_entropy(logits, targets)}
+        old = batch.replayed[learnt]
+        return {
+            "answer": masked_cross_entropy(logits, targets.masked_fill(old, IGNORE)),
+            "replay": masked_cross_entropy(logits, targets.masked_fill(~old, IGNORE)),
+        }
 
     # --- measuring -----------------------------------------------------------------------------------------------
 

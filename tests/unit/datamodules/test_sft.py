@@ -131,7 +131,15 @@ def test_replayed_documents_are_learnt_whole(folder):
     assert len(replay) == len(samples) / 2 == 5
     for sample in replay:
         assert sample.targets[:-1].tolist() == sample.ids[1:].tolist() and sample.targets[-1] == IGNORE
-    assert "replay" in data.collate(replay[:2]).tasks
+    talk = next(samples.item(i, 0) for i in range(len(samples)) if samples.rows[i]["task"] != "replay")
+    assert data.collate([replay[0], talk]).replayed[:, 0].tolist() == [True, False]
+    assert data.collate([talk]).replayed is None
+    packed = make(folder, pack=60).collate_train([replay[0], talk, replay[1]])
+    for row, (segments, old) in enumerate(zip(packed.segments, packed.replayed, strict=True)):
+        for number in range(1, int(segments.max()) + 1):
+            whole = packed.ids[row][segments == number].tolist() in [sample.ids.tolist() for sample in replay[:2]]
+            assert old[segments == number].tolist() == [whole] * int((segments == number).sum())
+    assert int(packed.replayed.sum()) == sum(len(sample.ids) for sample in replay[:2])
     assert all(row["task"] != "replay" for row in make(folder, replay=None, replay_share=0.5).samples("train").rows)
     with pytest.raises(ValueError, match=r"replay_share=1\.0"):
         make(folder, replay=str(folder / "text.jsonl"), replay_share=1.0)

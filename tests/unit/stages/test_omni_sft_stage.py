@@ -172,3 +172,14 @@ def test_names_of_places():
     assert place_names(2) == ["top left", "top right", "bottom left", "bottom right"]
     assert place_names(3)[3:6] == ["middle left", "centre", "middle right"]
     assert len(set(place_names(6))) == 9 and place_names(6)[-1] == "bottom right"
+
+
+def test_replayed_documents_are_a_loss_of_their_own():
+    stage = make()
+    whole = stage.step(batch())["answer"]
+    given = batch()
+    given.replayed = torch.tensor([False, False, True])[:, None].expand_as(given.ids)
+    losses = stage.step(given)
+    answers, replayed = (given.targets[:2] != IGNORE).sum(), (given.targets[2] != IGNORE).sum()
+    total = answers * losses["answer"] + replayed * losses["replay"]
+    torch.testing.assert_close(total / (answers + replayed), whole)
