@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from datamodules.manifests import read_manifest
-from datamodules.text import PackedRows
+from datamodules.text import PackedRows, encode_document
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.special_tokens import BOS, EOS, IGNORE
+from muomni.special_tokens import IGNORE
 
 REPLAY = "replay"  # the task of such a row
 
@@ -21,10 +21,7 @@ def replayed(
 ) -> tuple[list[dict[str, Any]], list[tuple[Tensor, Tensor]]]:
     """At most `count` rows of `length` tokens from the documents of a text manifest, behind each other in shuffled order:
     (rows, [(ids, targets)]). Every token is learnt, as in pretraining."""
-    documents = [
-        np.array([BOS, *tokenizer.encode(row["text"]), EOS], dtype=np.int32)
-        for row in read_manifest(path, shape="text", split=None)
-    ]
+    documents = [encode_document(tokenizer, row["text"]) for row in read_manifest(path, shape="text", split=None)]
     packed = PackedRows(documents, length=length, seed=seed)
     rows, sequences = [], []
     for index in range(min(count, len(packed))):

@@ -31,6 +31,11 @@ class TextSample:
     sample_id: str
 
 
+def encode_document(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """`BOS text EOS` as int32."""
+    return np.array([BOS, *tokenizer.encode(text), EOS], dtype=np.int32)
+
+
 class PackedRows:
     """Documents `BOS text EOS` behind each other in a new order each epoch, cut into rows of `length` tokens.
 
@@ -122,7 +127,7 @@ class TextData(DataModule):
         rows = read_manifest(path, shape="text", split=split)
         if not train or self.length is None:
             return Documents(rows, self.tokenizer, max_length=self.max_length)
-        documents = [np.array([BOS, *self.tokenizer.encode(row["text"]), EOS], dtype=np.int32) for row in rows]
+        documents = [encode_document(self.tokenizer, row["text"]) for row in rows]
         return PackedRows(documents, length=self.length, seed=self.seed)
 
     def lengths(self, samples: PackedRows | Documents) -> np.ndarray | None:

@@ -19,7 +19,7 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
     """(N, rows, columns) -> the nearest semi-orthogonal matrices, singular values in about [0.7, 1.2].
 
     The steps act on the Gram matrix alone: every factor is a polynomial of it, so all of them commute, and the long side
-    enters two products instead of two a step. A 768 x 128 matrix costs a third, a square one the same.
+    enters two products instead of two a step: of a 768 x 128 matrix 29 products of 128 x 128 are left of 65.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]

@@ -193,12 +193,10 @@ class OmniSftStage(Stage):
                 self._to_speak.append((answer, batch.answers[row]))
             self._show(batch, row, answer, split)
 
-    def _judge(
-        self, batch: OmniBatch, features: MediaFeatures, thinker: nn.Module | None = None
-    ) -> tuple[list[bool], list[str]]:
+    def _judge(self, batch: OmniBatch, features: MediaFeatures) -> tuple[list[bool], list[str]]:
         """Whether each row's answer would come out, and what comes out when the true answer is fed."""
         embeddings = self.model.embed(batch.ids, features=features)
-        likeliest = (thinker or self.model.thinker)(batch.ids, embeddings=embeddings).logits.argmax(dim=-1)
+        likeliest = self.model.thinker(batch.ids, embeddings=embeddings).logits.argmax(dim=-1)
         learnt = batch.targets != IGNORE
         right = ((likeliest == batch.targets) | ~learnt).all(dim=1).tolist()
         said = [self.decode(row[keep].tolist()) for row, keep in zip(likeliest, learnt, strict=True)]

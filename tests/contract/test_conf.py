@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -101,7 +101,7 @@ def test_every_experiment_composes_with_the_stage_that_it_is_for(experiment):
 @pytest.mark.parametrize("mel", sorted(path.stem for path in (CONF / "mel").glob("*.yaml")))
 def test_every_spectrogram_is_one_that_the_frontend_takes(mel):
     config = OmegaConf.to_container(OmegaConf.load(CONF / "mel" / f"{mel}.yaml"))
-    check({"_target_": "muomni.frontends.mel.MelSpec"} | config, f"mel={mel}")
+    assert instantiate(config).bins == config["bins"]
 
 
 def test_loggers_combine():

@@ -141,6 +141,16 @@ def test_a_signal_ends_training_after_the_step_with_a_checkpoint(toy, tmp_path, 
     assert signal.getsignal(number) == before, "it listens no more"
 
 
+def test_a_signal_within_an_accumulated_step_waits_for_its_end(toy, tmp_path):
+    path = tmp_path / "checkpoints" / "resume.ckpt"
+    callbacks = DataPosition(), Send(signal.SIGTERM), Interrupts(str(path))
+    stage, data, trainer = toy(*callbacks, accumulate_grad_batches=2)
+    with pytest.raises(SystemExit):
+        trainer.fit(stage, datamodule=data)
+    assert torch.load(path, weights_only=True)["global_step"] == 2
+    assert data.counted == 4, "the signal came with the third batch, the first of two"
+
+
 def test_the_journal_says_how_long_and_on_what(toy, tmp_path):
     journal = Journal()
     stage, data, trainer = toy(journal)
