@@ -18,7 +18,7 @@ from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_story
 
-KINDS = {"fact": 0.22, "arithmetic": 0.33, "story": 0.22, "caption": 0.18, "say": 0.05}
+KINDS = {"fact": 0.17, "arithmetic": 0.31, "story": 0.19, "caption": 0.3, "say": 0.03}
 SUM_PHRASES = ("what is {sum}?", "how much is {sum}?")
 SAY_PHRASES = ("say {words}", "repeat {words}")
 
@@ -80,7 +80,7 @@ class TextWorld:
 
     def caption(self, choices: Choices) -> str:
         """A caption, or a description and one to three questions about it in the words of the picture questions."""
-        asked = choices.pick((False, True))
+        asked = choices.weighted((False, True), (1, 4))
         count = choices.pick(range(1, MOST_OBJECTS + 1))
         # template 1 relates two objects: with one object it would repeat template 2
         templates = [t for t in range(self.spec.templates) if count > 1 or t != 1]
@@ -89,7 +89,7 @@ class TextWorld:
         if asked:
             open_questions = {kind: candidates(scene, kind) for kind in TYPES}
             asked = []
-            for _ in range(choices.weighted((1, 2, 3), (6, 2, 1))):  # an answer most likely ends its document
+            for _ in range(choices.pick((1, 2, 3))):
                 kind = choices.pick([kind for kind in TYPES if open_questions[kind]])
                 question = choices.pick(open_questions[kind])
                 open_questions[kind].remove(question)

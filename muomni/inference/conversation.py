@@ -58,7 +58,7 @@ class Conversation:
         with torch.inference_mode(), self.timings.span("prefill"):
             ids = ids.to(self.prompter.device)
             embeddings = self.prompter.embed(ids[None], [prompt.features])
-            logits = prefill(thinker, embeddings, self.cache, ids=ids[None])
+            logits = prefill(thinker, ids[None], self.cache, embeddings=embeddings)
         self.timings.prompt_tokens = len(ids)
         sampler.note(ids[None].to(self.prompter.device), thinker.vocab_size)
         yield from self._answer(logits, sampler, options)

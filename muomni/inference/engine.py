@@ -117,7 +117,7 @@ class Engine:
         sampler, self.timings = Sampler(chosen, device=self.device), Timings()
         with self.timings.span("prefill"):
             embeddings = prompter.embed(ids, [p.features for p in prompts])
-            logits = prefill(thinker, embeddings, cache, ids=ids, padding=padding)
+            logits = prefill(thinker, ids, cache, embeddings=embeddings, padding=padding)
         self.timings.prompt_tokens = sum(len(prompt) for prompt in prompts)
         sampler.note(ids, thinker.vocab_size)
         rows = generate(

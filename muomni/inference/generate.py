@@ -29,21 +29,22 @@ def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 def prefill(
     thinker: Thinker,
-    embeddings: Tensor,
+    ids: Tensor,
     cache: KVCache,
     *,
-    ids: Tensor | None = None,
+    embeddings: Tensor | None = None,
     padding: Tensor | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """Read embeddings (B, T, D) behind what the cache holds -> logits (B, V) of what follows.
+    """Read ids (B, T) behind what the cache holds -> logits (B, V) of what follows.
 
-    ids: (B, T), where some of the tokens may be a picture's. padding: (B) tokens of left padding of each row (only into an
-    empty cache). chunk: read so many tokens at a time, None for all at once; the result is the same.
+    embeddings: (B, T, D) of a prompt with media, in whose slots the projected features stand; None: the ids' own.
+    padding: (B) tokens of left padding of each row (only into an empty cache). chunk: read so many tokens at a time, None
+    for all at once; the result is the same.
     """
-    T = embeddings.shape[1]
+    T = ids.shape[1]
     start = cache.position
-    positions = torch.arange(start, start + T, device=embeddings.device)
+    positions = torch.arange(start, start + T, device=ids.device)
     if padding is not None and bool(padding.any()):
         assert start == 0, "left padding needs an empty cache"
         cache.mask_padding(positions >= padding[:, None])
@@ -53,8 +54,8 @@ def prefill(
     for begin in range(0, T, step):
         part = slice(begin, min(begin + step, T))
         out = thinker(
-            None if ids is None else ids[:, part],
-            embeddings=embeddings[:, part],
+            ids[:, part],
+            embeddings=None if embeddings is None else embeddings[:, part],
             positions=positions[..., part],
             cache=cache,
             last_only=True,

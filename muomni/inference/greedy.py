@@ -25,7 +25,7 @@ def greedy_answers(
     room = min(ids.shape[1] + max_new_tokens, model.thinker.max_length)
     cache = model.thinker.new_cache(len(prompts), room)
     embeddings = model.embed(ids, features=merge_features(features))
-    logits = prefill(model.thinker, embeddings, cache, ids=ids, padding=padding)
+    logits = prefill(model.thinker, ids, cache, embeddings=embeddings, padding=padding)
     rows: list[Tensor] = []
     done = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     while True:

@@ -3,6 +3,7 @@
 Legend: B batch, T time, V vocabulary.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -30,3 +31,26 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, *, z_loss: float = 0.0
 def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
     """Nats of each target by itself, zeros where it is IGNORE: logits (B, T, V), targets (B, T) -> (B, T) float32."""
     return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none").view(targets.shape)
+
+
+def answer_weights(targets: Tensor, *, power: float) -> Tensor:
+    """A weight for each target (B, T): the length of its answer, a run of targets without IGNORE, to the power -`power`;
+    0 where IGNORE stands. float32.
+
+    0 counts tokens alike, so that one description outweighs ten one-word answers; 1 counts answers alike; 0.5 lies
+    between (square averaging, Chen et al. 2024, InternVL 2.5, arXiv:2412.05271, 3.4).
+    """
+    learnt = targets != IGNORE
+    starts = learnt & ~F.pad(learnt[:, :-1], (1, 0))
+    number = starts.flatten().cumsum(0) * learnt.flatten()
+    lengths = torch.zeros(targets.numel() + 1, device=targets.device).scatter_add_(
+        0, number, torch.ones_like(number, dtype=torch.float32)
+    )
+    return (lengths[number] ** -power * learnt.flatten()).view(targets.shape)
+
+
+def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Mean nats weighted by `weights` (...), of logits (..., V) and targets (...) without IGNORE; 0 where all weights are."""
+    nats = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
+    weights = weights.flatten()
+    return (nats * weights).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)

@@ -12,6 +12,8 @@ from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import rotate
 from muomni.nn.short_conv import ShortConv
 
+CPU_HAS_AMX = torch.cpu._is_amx_tile_supported()
+
 
 def causal_mask(length: int, total: int, *, window: int | None, device: torch.device) -> Tensor:
     """(length, total) bool, True where the i-th of the last `length` of `total` tokens may look (window: itself and
@@ -20,6 +22,21 @@ def causal_mask(length: int, total: int, *, window: int | None, device: torch.de
     key = torch.arange(total, device=device)[None]
     seen = key <= query
     return seen if window is None else seen & (key > query - window)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, is_causal: bool) -> Tensor:
+    """torch's fused attention of query (B, H, T, K) to key and value (B, G, S, K); mask: (B, 1, T, S) bool or None.
+
+    On a CPU without AMX in float32, whatever the inputs' type: the kernel takes 2 to 20 times as long in bfloat16 there.
+    """
+    dtype, device = query.dtype, query.device.type
+    if device == "cpu" and not CPU_HAS_AMX:
+        query, key, value = query.float(), key.float(), value.float()
+    with torch.autocast(device, enabled=False):  # which would cast them back
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=is_causal, enable_gqa=query.shape[1] != key.shape[1]
+        )
+    return mixed.to(dtype)
 
 
 class Attention(nn.Module):
@@ -85,9 +102,7 @@ class Attention(nn.Module):
             key, value = cache.append(layer, key, value)
             keep = cache.keep[:, : key.shape[2]] if cache.ragged else None
         mask, is_causal = self._mask(T, key.shape[2], keep, x.device)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value.to(query.dtype), attn_mask=mask, is_causal=is_causal, enable_gqa=H != G
-        )
+        mixed = attend(query, key, value.to(query.dtype), mask=mask, is_causal=is_causal)
         return self.out(mixed.transpose(1, 2).reshape(B, T, H * K))
 
     def _mask(self, T: int, S: int, keep: Tensor | None, device: torch.device) -> tuple[Tensor | None, bool]:

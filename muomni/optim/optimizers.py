@@ -17,7 +17,12 @@ def adamw(
     """
     for group in groups:
         group["lr"] = lr * group["lr_scale"] * (1.0 if group["matrices"] else adam_ratio)
-    return AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=torch.get_default_dtype() == torch.float32)
+    fused = torch.get_default_dtype() == torch.float32
+    optimizer = AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
+    # A fused AdamW offers to undo float16's loss scale itself, and Lightning then refuses to clip under any mixed
+    # precision. Without the offer the scaler undoes it before the clipping.
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    return optimizer
 
 
 def muon(

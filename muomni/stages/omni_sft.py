@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from muomni.batch import OmniBatch
 from muomni.checkpoints import check_same
-from muomni.losses.cross_entropy import masked_cross_entropy
+from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.special_tokens import IGNORE
@@ -55,6 +55,7 @@ class OmniSftStage(Stage):
         speech: the frozen Talker that speaks answers, and its judge; None: the model only writes.
         answers: greedy generation (muomni/inference/greedy.py). max_new_tokens: of a generated answer.
         rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
+        answer_power: how much less a token of a long answer counts than one of a short answer (`answer_weights`).
         cache_mb: for features of frozen encoders.
         image, mel, tokenizer, tokenizer_fingerprint, encode, decode: facts of the datamodule.
     """
@@ -74,6 +75,7 @@ class OmniSftStage(Stage):
         max_new_tokens: int,
         rates: Mapping[str, float],
         place_words: bool,
+        answer_power: float,
         cache_mb: int,
         image: Mapping[str, Any],
         mel: Mapping[str, Any],
@@ -105,6 +107,7 @@ class OmniSftStage(Stage):
         # In a list, so that it is neither trained nor saved: what the Thinker knew beforehand.
         self._before = [copy.deepcopy(self.model.thinker).requires_grad_(False).eval()]
         self.rates, self.answers, self.max_new_tokens = dict(rates), answers, max_new_tokens
+        self.answer_power = answer_power
         self.decode, self.tokenizer = decode, Path(tokenizer)
         self.frozen = [
             part for name in ("vision", "audio") if (part := getattr(self.model, name)) is not None and not rates[name]
@@ -153,12 +156,13 @@ class OmniSftStage(Stage):
         hidden = thinker.read(self.model.embed(batch.ids, features=features), ids=batch.ids, keep=batch.segments)
         learnt = batch.targets != IGNORE  # the head reads these alone: a fifth of a row
         logits, targets = thinker.head(hidden[learnt]), batch.targets[learnt]
+        weights = answer_weights(batch.targets, power=self.answer_power)[learnt]
         if batch.replayed is None:
-            return {"answer": masked_cross_entropy(logits, targets)}
+            return {"answer": weighted_cross_entropy(logits, targets, weights)}
         old = batch.replayed[learnt]
         return {
-            "answer": masked_cross_entropy(logits, targets.masked_fill(old, IGNORE)),
-            "replay": masked_cross_entropy(logits, targets.masked_fill(~old, IGNORE)),
+            "answer": weighted_cross_entropy(logits, targets, weights * ~old),
+            "replay": weighted_cross_entropy(logits, targets, old.float()),
         }
 
     # --- measuring -----------------------------------------------------------------------------------------------

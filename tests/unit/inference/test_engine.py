@@ -67,7 +67,7 @@ def test_the_cache_of_a_conversation_equals_reading_it_all(engine, picture):
         features.append(prompt.features)
         cache = thinker.new_cache(1)
         everything = torch.tensor([ids])
-        logits = prefill(thinker, prompter.embed(everything, features), cache, ids=everything)
+        logits = prefill(thinker, everything, cache, embeddings=prompter.embed(everything, features))
         sampler = Sampler(preset("greedy"), device="cpu")
         row = generate(thinker, logits, cache, sampler=sampler, max_new_tokens=8, timings=Timings())[0]
         answers.append(engine.tokenizer.decode(row))

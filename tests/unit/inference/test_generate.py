@@ -20,7 +20,7 @@ def test_cached_equals_uncached_in_any_chunks(changes, chunk):
     ids = some_ids(104)
     whole = thinker(ids[None]).logits[0]
     cache = thinker.new_cache(1)
-    logits = prefill(thinker, thinker.embedding(ids[None, :100]), cache, chunk=chunk)
+    logits = prefill(thinker, ids[None, :100], cache, chunk=chunk)
     assert torch.allclose(logits[0], whole[99], atol=1e-4)
     for place in range(100, 104):
         logits = decode_step(thinker, ids[place : place + 1], cache)
@@ -36,14 +36,14 @@ def test_ragged_rows_equal_their_single_runs():
     assert ids[0, :14].tolist() == [PAD] * 14
     for chunk in (None, 4):
         cache = thinker.new_cache(3)
-        logits = prefill(thinker, thinker.embedding(ids), cache, padding=padding, chunk=chunk)
+        logits = prefill(thinker, ids, cache, padding=padding, chunk=chunk)
         together = generate(
             thinker, logits, cache, sampler=Sampler(preset("greedy"), device="cpu"), max_new_tokens=12,
             padding=padding, timings=Timings(),
         )  # fmt: skip
         for row, batched in zip(rows, together, strict=True):
             own = thinker.new_cache(1)
-            first = prefill(thinker, thinker.embedding(row[None]), own)
+            first = prefill(thinker, row[None], own)
             sampler = Sampler(preset("greedy"), device="cpu")
             alone = generate(thinker, first, own, sampler=sampler, max_new_tokens=12, timings=Timings())
             assert batched == alone[0]
@@ -53,7 +53,7 @@ def test_ragged_rows_equal_their_single_runs():
 def test_decoding_ends_at_eos_at_the_limit_or_with_the_cache():
     thinker = tiny_thinker()
     cache = thinker.new_cache(1, capacity=10)
-    logits = prefill(thinker, thinker.embedding(some_ids(6)[None]), cache)
+    logits = prefill(thinker, some_ids(6)[None], cache)
     options = preset("greedy")
     sampler = Sampler(options, device="cpu")
     steps = list(decode(thinker, logits, cache, sampler=sampler, max_new_tokens=None, timings=Timings()))
