@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muomni.frontends.chat import media_of
+from muomni.frontends.chat import media_of, text_of
 
 
 def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0) -> list[dict[str, Any]]:
@@ -20,16 +20,19 @@ def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float], *, default
 
 
 def join_turns(rows: list[dict[str, Any]], *, turns: int) -> list[dict[str, Any]]:
-    """Typed questions of a task about one single picture as conversations of at most `turns` turns; other rows as they are."""
-    together: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """Typed questions of a task about one single picture as conversations of at most `turns` turns, each question once;
+    other rows as they are."""
+    together: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     joined = []
     for row in rows:
         images, audios = media_of(row["messages"])
         if turns > 1 and len(images) == 1 and not audios and len(row["messages"]) == 2:
-            together.setdefault((row.get("task", "chat"), images[0]), []).append(row)
+            asked = together.setdefault((row.get("task", "chat"), images[0]), {})
+            asked.setdefault(text_of(row["messages"][0]), row)
         else:
             joined.append(row)
-    for members in together.values():
+    for asked in together.values():
+        members = list(asked.values())
         parts = -(-len(members) // turns)
         for part in range(parts):
             first, *others = members[part::parts]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
@@ -92,6 +93,24 @@ class Documents:
         return self.samples[index]
 
 
+def begins(ids: Tensor, words: Sequence[int]) -> Tensor:
+    """ids (B, T) -> (B, T) bool, True where the tokens `words` begin."""
+    found = torch.zeros_like(ids, dtype=torch.bool)
+    last = ids.shape[1] - len(words) + 1
+    if last > 0:
+        found[:, :last] = torch.stack([ids[:, i : last + i] == word for i, word in enumerate(words)]).all(dim=0)
+    return found
+
+
+def within_answers(ids: Tensor, *, question: Sequence[int], answer: Sequence[int]) -> Tensor:
+    """ids (B, T) of texts "question: .. answer: .." -> (B, T) bool, True where the next token is one of an answer or the
+    one that ends it. question, answer: the tokens of "question:" and "answer:"."""
+    place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    opened = torch.where(begins(ids, answer), place + len(answer) - 1, -1).cummax(dim=1).values
+    ended = torch.where(begins(ids, question) | (ids == BOS) | (ids == EOS), place, -1).cummax(dim=1).values
+    return (opened > ended) & (opened <= place)
+
+
 class TextData(DataModule):
     """Text manifests (or `.txt` files, a sample a line).
 
@@ -100,6 +119,8 @@ class TextData(DataModule):
         pack: with whole documents, tokens of a row into which several of a batch are packed, each seeing itself alone, so
             that every step sees documents of all lengths; None: a document a row, in batches of similar lengths.
         max_length: most tokens of a single document.
+        answer_weight: how many times a target counts in training that belongs to the answer of a "question: .. answer: ..".
+            What is looked up stands there, among many tokens that nobody can foresee.
         tokenizer: path of a SentencePiece model; None: one of `vocab_size` pieces is trained on the training text
             and kept under `tokenizer_root`.
     """
@@ -110,13 +131,16 @@ class TextData(DataModule):
         length: int | None,
         pack: int | None = None,
         max_length: int,
+        answer_weight: float = 1.0,
         tokenizer: str | None,
         vocab_size: int,
         tokenizer_root: str,
         **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
-        self.length, self.pack, self.max_length = length, pack, max_length
+        if answer_weight <= 0:
+            raise ValueError(f"datamodule.answer_weight={answer_weight}: must be above 0")
+        self.length, self.pack, self.max_length, self.answer_weight = length, pack, max_length, answer_weight
         self.tokenizer_path = tokenizer_for(
             tokenizer, text=self.train_path, vocab_size=vocab_size, root=Path(tokenizer_root)
         )
@@ -145,26 +169,16 @@ class TextData(DataModule):
         }
 
     def collate_train(self, samples: Sequence[TextSample]) -> TextBatch:
-        """Documents packed into rows, where `pack` says so."""
+        """Documents packed into rows, where `pack` says so; answers weighted."""
         if self.pack is None or self.length is not None:
-            return self.collate(samples)
-        sequences = []
-        for sample in samples:
-            tokens = torch.from_numpy(sample.ids.astype(np.int64))
-            targets = tokens[1:].clone()
-            targets[: sample.prompt] = IGNORE
-            sequences.append((tokens[:-1], targets))
-        rows = fill_rows([len(ids) for ids, _ in sequences], width=self.pack)
-        ids, targets, segments = pack(sequences, rows)
-        return TextBatch(
-            ids=ids,
-            targets=targets,
-            lengths=(segments > 0).sum(dim=1),
-            kinds=[sample.kind for sample in samples],
-            floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
-            sample_ids=[sample.sample_id for sample in samples],
-            segments=segments,
-        )
+            batch = self.collate(samples)
+        else:
+            batch = _packed(samples, width=self.pack)
+        if self.answer_weight != 1:
+            question, answer = self.tokenizer.encode("question:"), self.tokenizer.encode("answer:")
+            inside = within_answers(batch.ids, question=question, answer=answer)
+            batch.weights = torch.where(inside, self.answer_weight, 1.0)
+        return batch
 
     def collate(self, samples: Sequence[TextSample]) -> TextBatch:
         """Pad on the right to the longest."""
@@ -183,3 +197,23 @@ class TextData(DataModule):
             floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
             sample_ids=[sample.sample_id for sample in samples],
         )
+
+
+def _packed(samples: Sequence[TextSample], *, width: int) -> TextBatch:
+    sequences = []
+    for sample in samples:
+        tokens = torch.from_numpy(sample.ids.astype(np.int64))
+        targets = tokens[1:].clone()
+        targets[: sample.prompt] = IGNORE
+        sequences.append((tokens[:-1], targets))
+    rows = fill_rows([len(ids) for ids, _ in sequences], width=width)
+    ids, targets, segments = pack(sequences, rows)
+    return TextBatch(
+        ids=ids,
+        targets=targets,
+        lengths=(segments > 0).sum(dim=1),
+        kinds=[sample.kind for sample in samples],
+        floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
+        sample_ids=[sample.sample_id for sample in samples],
+        segments=segments,
+    )

@@ -44,6 +44,8 @@ class TextBatch(_Movable):
     sample_ids: list[str]
     segments: Tensor | None = None
     """(B, T) long where rows hold several documents: 1, 2, ... in each, 0 for padding. The lists are then by document."""
+    weights: Tensor | None = None
+    """(B, T) float: how much each target counts in training; None: all alike."""
 
 
 @dataclass(slots=True)

@@ -80,7 +80,8 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
     if key is None:
         return "; ".join(available[:12])
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        node: Any = compose(config, overrides=[o for o in overrides if o.split("=", 1)[0] != key])
+        others = [o for o in overrides if not f"{key}.".startswith(f"{o.split('=', 1)[0]}.")]
+        node: Any = compose(config, overrides=others)
     *parents, name = key.split(".")
     for depth, step in enumerate(parents):
         if not isinstance(node.get(step), DictConfig):
@@ -95,9 +96,6 @@ def _unknown_key(message: str) -> str | None:
     """The full key of an override that names nothing, from Hydra's own message."""
     if "not in struct" not in message:
         return None
-    for line in message.splitlines():
-        if "Could not override '" in line:
-            return line.split("'")[1]
-        if line.strip().startswith("full_key:"):
-            return line.split(":", 1)[1].strip()
-    return None
+    found = [line.split("'")[1] for line in message.splitlines() if "Could not override '" in line]
+    found += [line.split(":", 1)[1].strip() for line in message.splitlines() if line.strip().startswith("full_key:")]
+    return max(found, key=len, default=None)  # a mapping as a value: the key inside it that is unknown

@@ -113,10 +113,15 @@ class Instructions:
         return index % count, index // count
 
     def draw_question(self, choices: Choices, scene: Scene, shares: dict[str, float]) -> Question:
-        """A balanced question about a scene, its type by `shares`; of shape or place where it answers none such."""
+        """A balanced question about a scene, its type by `shares`; of colour, shape or place where it answers none such,
+        and mostly where it would ask for the number of all objects, which is learnt at once."""
         kind = choices.weighted(tuple(shares), tuple(shares.values()))
-        if not candidates(scene, kind):  # not any type: else scenes without relations would be counted more often
-            kind = choices.pick([other for other in ("shape", "where") if candidates(scene, other)])
+        if candidates(scene, kind):
+            question = draw_question(choices, scene, kind, self.shares)
+            if question.reference != "all" or choices.rng.random() < prompts.COUNT_ALL_KEPT:
+                return question
+        # not any type: else scenes without relations would be counted more often
+        kind = choices.pick([other for other in ("colour", "shape", "where") if candidates(scene, other)])
         return draw_question(choices, scene, kind, self.shares)
 
     def image_qa(self, split: str, index: int) -> Row:

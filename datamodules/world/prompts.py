@@ -12,10 +12,13 @@ HEARD = {
 SPEAK = "say {text}"
 
 # Task shares of training (they sum to one), and of the types of questions about a picture.
-TASK_SHARES = {"text_qa": 0.08, "image_qa": 0.45, "caption": 0.1, "asr": 0.15, "audio_qa": 0.04,
-               "spoken_image_qa": 0.1, "tts": 0.08}  # fmt: skip
-QUESTION_SHARES = {"colour": 0.2, "shape": 0.25, "count": 0.15, "where": 0.2, "relation": 0.2}
-SPOKEN_SHARES = {**QUESTION_SHARES, "count": 0.25, "relation": 0.1}  # nearly each relation is another recording
+TASK_SHARES = {"text_qa": 0.04, "image_qa": 0.72, "caption": 0.05, "asr": 0.08, "audio_qa": 0.02,
+               "spoken_image_qa": 0.05, "tts": 0.04}  # fmt: skip
+# Most counts come out as questions of another type, see `Instructions.draw_question`.
+QUESTION_SHARES = {"colour": 0.11, "shape": 0.07, "count": 0.59, "where": 0.11, "relation": 0.12}
+# Nearly each spoken relation is another recording.
+SPOKEN_SHARES = {"colour": 0.2, "shape": 0.25, "count": 0.25, "where": 0.2, "relation": 0.1}
+COUNT_ALL_KEPT = 0.1  # of the questions for the number of all objects
 TEXT_SHARES = {"fact": 0.4, "arithmetic": 0.35, "story": 0.25}
 
 

@@ -50,7 +50,8 @@ def answer_weights(targets: Tensor, *, power: float) -> Tensor:
 
 
 def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean nats weighted by `weights` (...), of logits (..., V) and targets (...) without IGNORE; 0 where all weights are."""
-    nats = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
-    weights = weights.flatten()
-    return (nats * weights).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    """Mean nats of the targets that are not IGNORE, weighted by `weights` of their shape; 0 where all weights are. Shapes
+    as in `masked_cross_entropy`."""
+    weights = weights * (targets != IGNORE)
+    nats = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")
+    return (nats * weights.flatten()).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)

@@ -7,7 +7,6 @@ Legend: B batch, T tokens, N images, A audios, M mel bins, D width of the Thinke
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from muomni.models.audio import Audio
@@ -16,6 +15,7 @@ from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
 from muomni.nn.cache import KVCache
+from muomni.nn.conv import frame_mask
 from muomni.special_tokens import AUDIO, IMAGE
 
 
@@ -83,8 +83,8 @@ class Omni(nn.Module):
         if features.audios is not None:
             assert self.audio_projector is not None
             assert features.audio_lengths is not None
-            steps = torch.arange(features.audios.shape[1], device=features.audios.device)
-            audios = self.audio_projector(features.audios)[steps < features.audio_lengths[:, None]]
+            lengths = features.audio_lengths
+            audios = self.audio_projector(features.audios)[frame_mask(lengths, features.audios.shape[1])]
         return images, audios
 
     def embed(

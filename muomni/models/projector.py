@@ -74,7 +74,7 @@ class AudioProjector(nn.Module):
 
     Args:
         dim: D. out_dim: O. stack: K. hidden, scale: as in `ImageProjector`.
-        characters: number of CTC classes whose log-probabilities join each frame; 0 leaves them out.
+        characters: number of CTC classes whose probabilities join each frame; 0 leaves them out.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from muomni.batch import TextBatch
-from muomni.losses.cross_entropy import masked_cross_entropy, token_nats
+from muomni.losses.cross_entropy import masked_cross_entropy, token_nats, weighted_cross_entropy
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE
 from muomni.stages.base import Stage
@@ -52,8 +52,11 @@ class ThinkerStage(Stage):
         return [self.model]
 
     def step(self, batch: TextBatch) -> dict[str, Tensor]:
-        """Cross-entropy of the next token."""
-        return {"next_token": masked_cross_entropy(self.model(batch.ids, keep=batch.segments).logits, batch.targets)}
+        """Cross-entropy of the next token, weighted where the batch says so (training)."""
+        logits = self.model(batch.ids, keep=batch.segments).logits
+        if batch.weights is None:
+            return {"next_token": masked_cross_entropy(logits, batch.targets)}
+        return {"next_token": weighted_cross_entropy(logits, batch.targets, batch.weights)}
 
     def begin_split(self, split: str) -> None:
         """Sums by kind."""

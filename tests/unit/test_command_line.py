@@ -29,6 +29,7 @@ def test_a_right_command_line_is_silent():
         ("data.spec.sed=1", ["'spec' in data", "seed", "preset"]),
         ("data.seed.sed=1", ["'seed' in data", "preset"]),
         ("trainer.max_step=1", ["'max_step' in trainer", "max_steps"]),
+        ("trainer={max_step: 1}", ["'max_step' in trainer", "max_steps"]),
     ],
 )
 def test_a_wrong_name_lists_the_right_ones(override, words):

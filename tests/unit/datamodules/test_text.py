@@ -138,3 +138,26 @@ def test_packed_documents_are_those_of_the_batch(folder):
             found.append([*ids[here].tolist(), int(targets[here][-1])])
     assert sorted(found) == sorted(samples[name] for name in batch.sample_ids)
     assert batch.ids.shape[1] <= 40 and int(batch.lengths.sum()) == sum(len(ids) - 1 for ids in found)
+
+
+@pytest.mark.parametrize("layout", [{"length": None, "pack": 60}, {"length": None, "pack": None}, {"length": 40}])
+def test_answers_count_more_in_training_alone(folder, layout):
+    text = "ann met bob. question: where is ann? answer: in paris question: where is bob? answer: rome"
+    (folder / "train.jsonl").write_text("".join(json.dumps({"id": f"d{i}", "text": text}) + "\n" for i in range(8)))
+    data = make(folder, **layout, answer_weight=3.0, vocab_size=300)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.weights.shape == batch.targets.shape
+    heavy = batch.targets[batch.weights == 3].tolist()
+    answers = [data.tokenizer.encode("in paris"), data.tokenizer.encode("rome")]
+    ends = [data.tokenizer.encode("question:")[0], EOS]
+    expected = [*answers[0], ends[0], *answers[1], ends[1]]
+    if layout["length"] is None:  # else rows begin and end anywhere
+        assert sorted(heavy) == sorted(expected * 4)
+    assert set(heavy) <= set(expected) | {IGNORE}
+    assert next(iter(data.val_dataloader())).weights is None
+    assert next(iter(make(folder, **layout, vocab_size=300).train_dataloader())).weights is None
+
+
+def test_without_questions_all_targets_count_alike(folder):
+    batch = next(iter(make(folder, answer_weight=3.0).train_dataloader()))
+    assert bool((batch.weights == 1).all())

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from muomni.losses.cross_entropy import IGNORE, masked_cross_entropy, token_nats
+from muomni.losses.cross_entropy import (
+    IGNORE,
+    answer_weights,
+    masked_cross_entropy,
+    token_nats,
+    weighted_cross_entropy,
+)
 
 
 def test_mean_over_what_is_kept():
@@ -36,3 +42,25 @@ def test_token_nats_sum_to_the_mean():
     nats = token_nats(logits, targets)
     assert nats[0, 1] == 0
     assert torch.allclose(nats.sum() / 7, masked_cross_entropy(logits, targets))
+
+
+def test_answers_weigh_by_their_lengths():
+    targets = torch.tensor([[IGNORE, 5, 5, 5, 5, IGNORE, 7, IGNORE], [3, IGNORE, IGNORE, IGNORE, IGNORE, IGNORE, 2, 2]])
+    half = 0.5**0.5
+    assert torch.allclose(
+        answer_weights(targets, power=0.5),
+        torch.tensor([[0, 0.5, 0.5, 0.5, 0.5, 0, 1, 0], [1, 0, 0, 0, 0, 0, half, half]]),
+    )
+    assert torch.equal(answer_weights(targets, power=0), (targets != IGNORE).float())
+    assert answer_weights(targets, power=1).sum() == 4, "each answer once"
+
+
+def test_weighted_mean_by_hand():
+    logits = torch.zeros(1, 3, 4)
+    logits[0, 0, 2] = 100.0
+    targets = torch.tensor([[2, 1, IGNORE]])
+    loss = weighted_cross_entropy(logits, targets, torch.tensor([[3.0, 1.0, 9.0]]))
+    assert loss.item() == pytest.approx(math.log(4) / 4)
+    same = weighted_cross_entropy(logits, targets, torch.full((1, 3), 2.0))
+    assert same.item() == pytest.approx(masked_cross_entropy(logits, targets).item())
+    assert weighted_cross_entropy(logits, torch.full((1, 3), IGNORE), torch.ones(1, 3)).item() == 0
