@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from datamodules.sources import resolve_sources
 from muomni import prerequisites, runs
-from muomni.checkpoints import is_export, load_export, load_strictly, read_description, save_export
+from muomni.checkpoints import check_same, is_export, load_export, load_strictly, read_description, save_export
 from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.hardware import best_precision
 
@@ -51,6 +51,9 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
         return {}
     sources = prepare(cfg, overrides)
+    trained = Path(cfg.ckpt or export)
+    if cfg.task != "fit" and "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
+        cfg.datamodule.tokenizer = str(trained / "tokenizer.model")  # the one that it was trained with
     lightning.seed_everything(cfg.seed, verbose=False)
     datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
     stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
@@ -64,7 +67,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
                 export, stage.export_parts(), facts=stage.export_facts() | {"run": facts}, files=stage.export_files()
             )
     else:
-        load_into(stage, Path(cfg.ckpt or export))
+        load_into(stage, trained)
     if cfg.task == "validate":
         trainer.validate(stage, datamodule=datamodule)
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
@@ -127,8 +130,9 @@ def resume_from(cfg: DictConfig, run_identity: str, output: Path) -> str | None:
 
 
 def load_into(stage: Any, folder: Path) -> None:
-    """Put an export's weights into a stage's parts, strictly."""
+    """Put an export's weights into a stage's parts, strictly; its facts (tokenizer, mel, ...) must be the stage's."""
     loaded = load_export(folder)
+    check_same(loaded.facts, stage.export_facts(), where=str(folder))
     for name, part in stage.export_parts().items():
         if name not in loaded.parts:
             raise ValueError(f"{folder}: this export has no part {name!r}; it holds {', '.join(loaded.parts)}")

@@ -3,6 +3,7 @@
 Legend: B batch, T tokens, S image side.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from torch import Tensor
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
 from datamodules.pictures import PictureStore
+from datamodules.tokenizers import tokenizer_for
 from muomni.batch import ImageTextBatch
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import PAD
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -31,6 +35,13 @@ class ImageTextSample:
     path: str
     objects: list[dict[str, Any]]
     sample_id: str
+
+
+def placed(objects: Any) -> list[dict[str, Any]]:
+    """A row's objects where it says in which cell of the picture each lies, as the world does; else none (others count
+    them, for instance)."""
+    found = objects if isinstance(objects, list) else []
+    return [thing for thing in found if isinstance(thing, dict) and "cell" in thing]
 
 
 class Captioned:
@@ -49,10 +60,11 @@ class Captioned:
     ) -> None:
         self.rows, self.seed = rows, seed
         self.pictures = PictureStore([row["image"] for row in rows], image, memory_mb=memory_mb)
-        self.ids = [[tokenizer.encode(caption) for caption in row["captions"]] for row in rows]
-        longest = max((len(ids), row["id"]) for row, each in zip(rows, self.ids, strict=True) for ids in each)
-        if longest[0] > max_length:
-            raise ValueError(f"{longest[1]}: a caption of {longest[0]} tokens, at most {max_length} (raise max_length)")
+        whole = [[tokenizer.encode(caption) for caption in row["captions"]] for row in rows]
+        self.ids = [[ids[:max_length] for ids in each] for each in whole]
+        cut = sum(len(ids) > max_length for each in whole for ids in each)
+        if cut:
+            log.warning("%d of %d captions are longer than %d tokens: cut", cut, sum(map(len, whole)), max_length)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,7 +78,7 @@ class Captioned:
             ids=captions[which],
             caption=row["captions"][which],
             path=row["image"],
-            objects=row.get("objects") or [],
+            objects=placed(row.get("objects")),
             sample_id=str(row["id"]),
         )
 
@@ -87,18 +99,38 @@ class ImageTextData(DataModule):
     """Image-caption manifests.
 
     Args:
-        image: what the encoder sees. tokenizer: path of a SentencePiece model (the Thinker's).
-        max_length: longest caption in tokens. memory_mb: for decoded pictures of a split.
+        image: what the encoder sees.
+        tokenizer: path of a SentencePiece model; None: one of `vocab_size` pieces at most is trained on the manifest `text`
+            (the captions, where that is None) and kept under `tokenizer_root`.
+        max_length: longest caption in tokens; of longer ones the rest is cut off, and said.
+        memory_mb: for decoded pictures of a split.
         probe_pictures: of a test split that reads the training manifest again (to fit the probes), use only so many.
     """
 
     def __init__(
-        self, *, image: ImageSpec, tokenizer: str, max_length: int, memory_mb: int, probe_pictures: int, **loaders: Any
+        self,
+        *,
+        image: ImageSpec,
+        tokenizer: str | None,
+        vocab_size: int,
+        tokenizer_root: str,
+        max_length: int,
+        memory_mb: int,
+        probe_pictures: int,
+        text: str | None = None,
+        **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
         self.image, self.max_length, self.memory_mb = image, max_length, memory_mb
         self.probe_pictures = probe_pictures
-        self.tokenizer_path = Path(tokenizer)
+        self.tokenizer_path = tokenizer_for(
+            tokenizer,
+            text=text or self.train_path,
+            vocab_size=vocab_size,
+            root=Path(tokenizer_root),
+            shape="image_text" if text is None else "text",
+            exact=False,
+        )
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Captioned:

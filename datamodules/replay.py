@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 
 from datamodules.manifests import read_manifest
-from datamodules.text import PackedRows, encode_document
+from datamodules.text import encode_document
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.special_tokens import IGNORE
 
 REPLAY = "replay"  # the task of such a row
 
 
 def replayed(
-    path: Path, tokenizer: Tokenizer, *, count: int, length: int, seed: int
+    path: Path, tokenizer: Tokenizer, *, count: int, max_length: int, seed: int
 ) -> tuple[list[dict[str, Any]], list[tuple[Tensor, Tensor]]]:
-    """At most `count` rows of `length` tokens from the documents of a text manifest, behind each other in shuffled order:
-    (rows, [(ids, targets)]). Every token is learnt, as in pretraining."""
-    documents = [encode_document(tokenizer, row["text"]) for row in read_manifest(path, shape="text", split=None)]
-    packed = PackedRows(documents, length=length, seed=seed)
+    """`count` documents of a text manifest (all, where it has fewer), drawn without replacement: (rows, [(ids, targets)]).
+
+    Each stands alone and every token is learnt, as in pretraining; what exceeds `max_length` tokens is cut off.
+    """
+    documents = read_manifest(path, shape="text", split=None)
     rows, sequences = [], []
-    for index in range(min(count, len(packed))):
-        ids = torch.from_numpy(packed.item(index, 0).ids.astype(np.int64))
-        targets = torch.cat((ids[1:], torch.tensor([IGNORE])))
-        rows.append({"id": f"replay-{index}", "task": REPLAY, "prompt": "", "answer": "", "meta": {}})
-        sequences.append((ids, targets))
+    for index in np.random.default_rng(seed).permutation(len(documents))[:count]:
+        document = documents[index]
+        ids = torch.from_numpy(encode_document(tokenizer, document["text"])[: max_length + 1].astype(np.int64))
+        rows.append({"id": f"replay-{document['id']}", "task": REPLAY, "prompt": "", "answer": "", "meta": {}})
+        sequences.append((ids[:-1], ids[1:]))
     return rows, sequences

@@ -105,7 +105,7 @@ class SftData(DataModule):
         opening: task -> fraction of its training rows that open the first epoch. Descriptions of pictures ground the
             image tokens many times faster than short answers do.
         replay: text manifest whose documents are learnt along, whole, as in pretraining; None: none. replay_share: of all
-            training rows. replay_length: tokens of such a row.
+            training rows.
         pack: tokens of a row into which several conversations of a batch are packed, each seeing itself alone, so that
             every step sees all tasks; None: one a row, in batches of similar lengths.
         memory_mb: for decoded pictures of a split.
@@ -131,14 +131,13 @@ class SftData(DataModule):
         pack: int | None = None,
         replay: str | None = None,
         replay_share: float = 0.0,
-        replay_length: int = 96,
         **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
         if not 0 <= replay_share < 1:
             raise ValueError(f"datamodule.replay_share={replay_share}: a share of all rows, at least 0 and below 1")
         self.replay_path = None if replay is None or not replay_share else Path(replay)
-        self.replay_share, self.replay_length = replay_share, replay_length
+        self.replay_share = replay_share
         self.tokenizer_path = Path(tokenizer)
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
         self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
@@ -184,7 +183,7 @@ class SftData(DataModule):
         if train and self.replay_path is not None:
             count = round(len(rows) * self.replay_share / (1 - self.replay_share))
             old, read = replayed(
-                self.replay_path, self.tokenizer, count=count, length=self.replay_length, seed=self.seed
+                self.replay_path, self.tokenizer, count=count, max_length=self.max_length, seed=self.seed
             )
             rows, sequences, media = rows + old, sequences + read, media + [([], [])] * len(old)
         pictures = list(dict.fromkeys(picture for images, _ in media for picture in images))

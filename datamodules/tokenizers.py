@@ -7,23 +7,27 @@ from datamodules.manifests import read_manifest
 from muomni.frontends.tokenizer import Tokenizer
 
 
-def tokenizer_for(given: str | None, *, text: str | None, vocab_size: int, root: Path) -> Path:
+def tokenizer_for(
+    given: str | None, *, text: str | None, vocab_size: int, root: Path, shape: str = "text", exact: bool = True
+) -> Path:
     """Path of a SentencePiece model.
 
     given: a model's path wins. Else one of `vocab_size` pieces is trained on the manifest `text` and kept in `root` under
-    a name made of the text's bytes and the size, so that the same text finds it again.
+    a name made of the text's bytes and the size, so that the same text finds it again. shape: of the manifest, "text" or
+    "image_text", whose captions are its text. exact: False allows fewer pieces where the text has no more.
     """
     if given is not None:
         path = Path(given)
         if not path.is_file():
-            raise FileNotFoundError(f"data.tokenizer={given}: no such file")
+            raise FileNotFoundError(f"datamodule.tokenizer={given}: no such file")
         return path
     if text is None:
-        raise ValueError("no tokenizer and no training text: give data.tokenizer=PATH or data.train=PATH")
+        raise ValueError("no tokenizer and no training text: give datamodule.tokenizer=PATH or data.train=PATH")
     content = hashlib.sha256(Path(text).read_bytes()).hexdigest()[:12]
     path = root / f"bpe{vocab_size}-{content}" / "tokenizer.model"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        texts = (row["text"] for row in read_manifest(text, shape="text") if "text" in row)
-        Tokenizer.train(texts, vocab_size, path)
+        rows = read_manifest(text, shape=shape)
+        texts = (line for row in rows for line in row.get("captions") or [row.get("text")] if line)
+        Tokenizer.train(texts, vocab_size, path, exact=exact)
     return path

@@ -37,11 +37,18 @@ class Tokenizer:
 
     @classmethod
     def train(
-        cls, lines: Iterable[str], vocab_size: int, path: str | Path, *, byte_fallback: bool = True
+        cls,
+        lines: Iterable[str],
+        vocab_size: int,
+        path: str | Path,
+        *,
+        byte_fallback: bool = True,
+        exact: bool = True,
     ) -> "Tokenizer":
-        """Learn a BPE vocabulary of exactly `vocab_size` pieces from lines of text and save it at `path` (atomically).
+        """Learn a BPE vocabulary of `vocab_size` pieces from lines of text and save it at `path` (atomically).
 
-        Digits are always single pieces. Raises ValueError where the text is empty or the vocabulary does not fit it.
+        exact: False takes fewer pieces where the text has no more. Digits are always single pieces. Raises ValueError
+        where the text is empty or the vocabulary does not fit it.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +56,7 @@ class Tokenizer:
         try:
             sentencepiece.SentencePieceTrainer.Train(
                 sentence_iterator=iter(lines), model_writer=writer, vocab_size=vocab_size, model_type="bpe",
+                hard_vocab_limit=exact,
                 byte_fallback=byte_fallback, character_coverage=1.0 if not byte_fallback else 0.9995,
                 normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
                 unk_id=UNK, bos_id=BOS, eos_id=EOS, pad_id=PAD,

@@ -32,7 +32,9 @@ def align_characters(log_probs: Tensor, ids: list[int]) -> Tensor:
     through CTC's lattice; evenly spread where T frames cannot carry them."""
     if len(log_probs) < ctc_frames_needed(ids):
         return torch.linspace(0, len(log_probs) - 1, len(ids) + 2)[1:-1]
-    path, _ = torchaudio.functional.forced_align(log_probs[None].float(), torch.tensor([ids], dtype=torch.int32), blank=BLANK)
+    path, _ = torchaudio.functional.forced_align(
+        log_probs[None].float(), torch.tensor([ids], dtype=torch.int32), blank=BLANK
+    )
     path = path[0]
     before = torch.cat([path.new_full((1,), BLANK), path[:-1]])
     runs = ((path != before) & (path != BLANK)).cumsum(0)  # number of the character that a frame belongs to, from 1

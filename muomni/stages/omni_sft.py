@@ -156,13 +156,13 @@ class OmniSftStage(Stage):
         hidden = thinker.read(self.model.embed(batch.ids, features=features), ids=batch.ids, keep=batch.segments)
         learnt = batch.targets != IGNORE  # the head reads these alone: a fifth of a row
         logits, targets = thinker.head(hidden[learnt]), batch.targets[learnt]
-        weights = answer_weights(batch.targets, power=self.answer_power)[learnt]
         if batch.replayed is None:
+            weights = answer_weights(batch.targets, power=self.answer_power)[learnt]
             return {"answer": weighted_cross_entropy(logits, targets, weights)}
-        old = batch.replayed[learnt]
+        answers = answer_weights(batch.targets.masked_fill(batch.replayed, IGNORE), power=self.answer_power)[learnt]
         return {
-            "answer": weighted_cross_entropy(logits, targets, weights * ~old),
-            "replay": weighted_cross_entropy(logits, targets, old.float()),
+            "answer": weighted_cross_entropy(logits, targets, answers),
+            "replay": weighted_cross_entropy(logits, targets, batch.replayed[learnt].float()),
         }
 
     # --- measuring -----------------------------------------------------------------------------------------------

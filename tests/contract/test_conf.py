@@ -123,7 +123,7 @@ def test_a_stage_says_what_train_py_asks_for(stage):
     assert set(config["stage"]["needs"]) <= set(STAGES) - {stage}
     assert config["stage"]["shape"] in GROUPS["data"]
     assert config["stage"]["monitor"].startswith(f"{stage}/")
-    assert set(config["stage"]["world"]) - {"replay"} == {"train", "val", "test"}
+    assert set(config["stage"]["world"]) - {"replay", "text"} == {"train", "val", "test"}
     assert config["module"]["_partial_"] is config["datamodule"]["_partial_"] is True
 
 

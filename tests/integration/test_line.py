@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from muomni.frontends.tokenizer import Tokenizer
 from tests.conftest import run_script
 
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
@@ -35,14 +36,14 @@ def test_a_second_call_trains_nothing_again(line: Path) -> None:
 
 
 def test_prerequisites_error_names_the_command(tmp_path: Path) -> None:
-    done = run_script("train.py", "stage=vision", "prerequisites=error", "budget=ci", f"paths.root={tmp_path}")
+    done = run_script("train.py", "stage=codec", "prerequisites=error", "budget=ci", f"paths.root={tmp_path}")
     assert done.returncode == 1
-    assert "train.py stage=thinker" in done.stderr
+    assert "train.py stage=audio" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_an_export_of_another_size_is_refused(line: Path) -> None:
-    done = run_script("train.py", "stage=vision", "size=tiny", "budget=ci", "data.preset=ci", f"paths.root={line}")
+    done = run_script("train.py", "stage=codec", "size=tiny", "budget=ci", "data.preset=ci", f"paths.root={line}")
     assert done.returncode == 1
     assert "size=nano" in done.stderr
 
@@ -72,17 +73,40 @@ def test_speech_out_writes_a_wav(line: Path, tmp_path: Path) -> None:
     assert info.frames > 0
 
 
-def test_evaluates_an_export_on_a_manifest_of_real_recordings(line: Path, real_data: Path, tmp_path: Path) -> None:
-    rows = (real_data / "an4" / "manifest.jsonl").read_text().splitlines()[:8]
-    manifest = tmp_path / "few.jsonl"
-    lines = [json.loads(row) for row in rows]
-    for row in lines:
-        row["audio"] = str(real_data / "an4" / row["audio"])
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in lines))
+@pytest.mark.parametrize(
+    ("stage", "data", "manifest", "metric"),
+    [
+        ("audio", "speech", "an4/manifest.jsonl", "cer"),
+        ("vision", "image_text", "coco_mini/manifest.jsonl", "r1_image_to_text"),
+        ("thinker", "text", "text/oz.txt", "loss"),
+    ],
+)
+def test_evaluates_an_export_on_real_data(
+    line: Path, real_data: Path, tmp_path: Path, stage: str, data: str, manifest: str, metric: str
+) -> None:
+    """With nothing but the export and the manifest: the tokenizer is the export's own."""
+    source = real_data / manifest
+    lines = source.read_text().splitlines()[:8]
+    if source.suffix == ".jsonl":
+        lines = [line.replace('"audio/', f'"{source.parent}/audio/') for line in lines]
+        lines = [line.replace('"images/', f'"{source.parent}/images/') for line in lines]
+    few = tmp_path / f"few{source.suffix}"
+    few.write_text("\n".join(lines) + "\n")
     done = run_script(
-        "train.py", "stage=audio", "task=test", f"ckpt={line}/checkpoints/audio", "data=speech",
-        f"data.test={manifest}", f"paths.root={tmp_path}",
+        "train.py", f"stage={stage}", "task=test", f"ckpt={line}/checkpoints/{stage}", f"data={data}",
+        f"data.test={few}", f"paths.root={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    (metrics,) = tmp_path.glob("runs/audio/*/metrics.json")
-    assert "audio/test/cer" in json.loads(metrics.read_text())
+    (metrics,) = tmp_path.glob(f"runs/{stage}/*/metrics.json")
+    assert f"{stage}/test/{metric}" in json.loads(metrics.read_text())
+
+
+def test_an_export_is_not_measured_with_another_tokenizer(line: Path, real_data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.model"
+    Tokenizer.train(["another text of a few words"] * 9, 1200, other, exact=False)
+    done = run_script(
+        "train.py", "stage=thinker", "task=test", f"ckpt={line}/checkpoints/thinker", "data=text",
+        f"data.test={real_data}/text/oz.txt", f"datamodule.tokenizer={other}", f"paths.root={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "tokenizer differs" in done.stderr

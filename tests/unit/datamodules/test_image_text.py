@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.image_text import ImageTextData
+from datamodules.image_text import ImageTextData, placed
 from datamodules.pictures import PictureStore
 from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
 from muomni.frontends.tokenizer import Tokenizer
@@ -31,7 +31,8 @@ def folder(tmp_path):
 
 def make(folder, **changes):
     options = {
-        "image": SPEC, "tokenizer": str(folder / "tokenizer.model"), "max_length": 40, "memory_mb": 1, "probe_pictures": 4,
+        "image": SPEC, "tokenizer": str(folder / "tokenizer.model"),
+        "vocab_size": 400, "tokenizer_root": str(folder / "tokenizers"), "max_length": 40, "memory_mb": 1, "probe_pictures": 4,
         "train": str(folder / "train.jsonl"), "val": None, "test": {"probe": str(folder / "train.jsonl")},
         "batch_size": 2, "eval_batch_size": 3, "num_workers": 0, "seed": 0,
     }  # fmt: skip
@@ -64,6 +65,22 @@ def test_stored_pictures_are_the_frontends_own(folder):
             assert torch.allclose(store[2], expected, atol=2e-3)
 
 
-def test_a_long_caption_names_its_row(folder):
-    with pytest.raises(ValueError, match="p[0-5]: a caption of .* at most 3"):
-        make(folder, max_length=3).samples("train")
+def test_long_captions_are_cut_and_counted(folder, caplog):
+    samples = make(folder, max_length=3).samples("train")
+    assert all(len(samples.item(index, -1).ids) == 3 for index in range(6))
+    assert "12 of 12 captions are longer than 3 tokens" in caplog.text
+
+
+def test_objects_without_a_place_are_none():
+    here = {"colour": "red", "shape": "dot", "cell": 4}
+    assert placed([here, {"name": "dog"}]) == [here]
+    assert placed({"dog": 2}) == placed(None) == placed("dog") == []
+
+
+def test_without_a_tokenizer_one_is_trained_on_the_captions_or_on_a_text(folder):
+    of_captions = make(folder, tokenizer=None)
+    assert of_captions.tokenizer_path.parent.parent == folder / "tokenizers"
+    assert of_captions.tokenizer.vocab_size < 400, "captions of a few words have no 400 pieces"
+    (folder / "text.jsonl").write_text('{"id": "0", "text": "seven purple boats"}\n')
+    of_text = make(folder, tokenizer=None, text=str(folder / "text.jsonl"))
+    assert of_text.tokenizer.fingerprint() != of_captions.tokenizer.fingerprint()

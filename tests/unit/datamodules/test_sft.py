@@ -12,7 +12,7 @@ from muomni.frontends.audio_io import write_wav
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.special_tokens import AUDIO, EOS, IGNORE, IMAGE
+from muomni.special_tokens import AUDIO, BOS, EOS, IGNORE, IMAGE
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
 
@@ -125,12 +125,14 @@ def test_what_opens_the_first_epoch(folder):
 def test_replayed_documents_are_learnt_whole(folder):
     documents = [{"id": str(i), "text": "what colour is the dot? red"} for i in range(40)]
     (folder / "text.jsonl").write_text("\n".join(map(json.dumps, documents)))
-    data = make(folder, replay=str(folder / "text.jsonl"), replay_share=0.5, replay_length=12)
+    data = make(folder, replay=str(folder / "text.jsonl"), replay_share=0.5)
     samples = data.samples("train")
     replay = [samples.item(i, 0) for i in range(len(samples)) if samples.rows[i]["task"] == "replay"]
     assert len(replay) == len(samples) / 2 == 5
+    document = [BOS, *data.tokenizer.encode(documents[0]["text"]), EOS]
+    assert len({sample.row["id"] for sample in replay}) == 5, "each once"
     for sample in replay:
-        assert sample.targets[:-1].tolist() == sample.ids[1:].tolist() and sample.targets[-1] == IGNORE
+        assert (sample.ids.tolist(), sample.targets.tolist()) == (document[:-1], document[1:])
     talk = next(samples.item(i, 0) for i in range(len(samples)) if samples.rows[i]["task"] != "replay")
     assert data.collate([replay[0], talk]).replayed[:, 0].tolist() == [True, False]
     assert data.collate([talk]).replayed is None

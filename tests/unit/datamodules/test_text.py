@@ -120,9 +120,9 @@ def test_the_tokenizer_is_trained_once_for_the_same_text(folder):
 
 
 def test_no_tokenizer_and_no_text_are_errors(folder):
-    with pytest.raises(FileNotFoundError, match=r"data\.tokenizer=.*none: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"datamodule\.tokenizer=.*none: no such file"):
         make(folder, tokenizer=str(folder / "none"))
-    with pytest.raises(ValueError, match=r"give data\.tokenizer=PATH or data\.train=PATH"):
+    with pytest.raises(ValueError, match=r"give datamodule\.tokenizer=PATH or data\.train=PATH"):
         make(folder, train=None)
 
 
