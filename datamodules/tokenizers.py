@@ -23,6 +23,8 @@ def tokenizer_for(
         return path
     if text is None:
         raise ValueError("no tokenizer and no training text: give datamodule.tokenizer=PATH or data.train=PATH")
+    if not Path(text).is_file():
+        raise FileNotFoundError(f"{text}: no such file to train a tokenizer on")
     content = hashlib.sha256(Path(text).read_bytes()).hexdigest()[:12]
     path = root / f"bpe{vocab_size}-{content}" / "tokenizer.model"
     if not path.is_file():
