@@ -38,14 +38,13 @@ def answer_weights(targets: Tensor, *, power: float) -> Tensor:
     0 where IGNORE stands. float32.
 
     0 counts tokens alike, so that one description outweighs ten one-word answers; 1 counts answers alike; 0.5 lies
-    between (square averaging, Chen et al. 2024, InternVL 2.5, arXiv:2412.05271, 3.4).
+    between (square averaging, Chen et al. 2024, InternVL 2.5, arXiv:2412.05271).
     """
     learnt = targets != IGNORE
     starts = learnt & ~F.pad(learnt[:, :-1], (1, 0))
     number = starts.flatten().cumsum(0) * learnt.flatten()
-    lengths = torch.zeros(targets.numel() + 1, device=targets.device).scatter_add_(
-        0, number, torch.ones_like(number, dtype=torch.float32)
-    )
+    lengths = torch.zeros(targets.numel() + 1, device=targets.device)
+    lengths.scatter_add_(0, number, torch.ones(targets.numel(), device=targets.device))
     return (lengths[number] ** -power * learnt.flatten()).view(targets.shape)
 
 

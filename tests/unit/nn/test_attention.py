@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from muomni.nn.attention import Attention, causal_mask
+from muomni.nn.attention import Attention, attend, causal_mask
 from muomni.nn.cache import KVCache
 from muomni.nn.rope import Rope
 
@@ -144,3 +144,18 @@ def test_left_padded_cache_equals_single_rows(short_conv):
 def test_heads_that_do_not_divide_are_refused(heads, kv_heads):
     with pytest.raises(ValueError, match="do not divide"):
         attention(heads=heads, kv_heads=kv_heads)
+
+
+@pytest.mark.parametrize("amx", [False, True])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_without_amx_is_float32_inside(monkeypatch, amx, autocast):
+    monkeypatch.setattr("muomni.nn.attention.CPU_HAS_AMX", amx)
+    query, key, value = (torch.randn(2, heads, 5, 8, dtype=torch.bfloat16) for heads in (4, 2, 2))
+    exact = attend(query.double(), key.double(), value.double(), mask=None, is_causal=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        mixed = attend(query, key, value, mask=None, is_causal=True)
+    assert mixed.dtype == torch.bfloat16 and exact.dtype == torch.float64
+    if amx:
+        assert torch.allclose(mixed.double(), exact, atol=0.05)
+    else:
+        assert torch.equal(mixed, exact.to(torch.bfloat16))
