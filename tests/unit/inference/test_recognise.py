@@ -47,6 +47,12 @@ def test_alignment_is_the_middle_of_each_run():
     assert align_characters(log_probs, [a, b, b]).tolist() == [2.0, 5.0, 7.5]
 
 
+def test_alignment_under_bfloat16_is_the_same():
+    """torchaudio's aligner refuses bfloat16, which is what autocast gives on some processors."""
+    log_probs = torch.randn(12, 6).log_softmax(-1).bfloat16()
+    assert torch.equal(align_characters(log_probs, [1, 2, 2]), align_characters(log_probs.float(), [1, 2, 2]))
+
+
 def test_a_clip_too_short_for_its_text_is_spread_evenly():
     a, b = encode_characters("ab")
     assert align_characters(path_logits([0, a, b])[0].log_softmax(-1), [a, a, b]).tolist() == [0.5, 1.0, 1.5]
