@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from muomni.report.collect import Curve, StageRun
 
@@ -66,7 +67,8 @@ def _draw_loss(axis: plt.Axes, run: StageRun, train: Curve | None, val: Curve | 
         shown.append(floor)
     if min(shown) > 0 and max(shown) > 10 * min(shown):
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # the minor ones' labels would overlap
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_title(f"{run.stage}: loss")
     axis.legend()
