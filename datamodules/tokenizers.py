@@ -13,7 +13,8 @@ def tokenizer_for(
     """Path of a SentencePiece model.
 
     given: a model's path wins. Else one of `vocab_size` pieces is trained on the manifest `text` and kept in `root` under
-    a name made of the text's bytes and the size, so that the same text finds it again. shape: of the manifest, "text" or
+    a name made of the text's bytes and the size, so that the same text finds it again. Stages that start at once may each
+    train it: they write the same bytes. shape: of the manifest, "text" or
     "image_text", whose captions are its text. exact: False allows fewer pieces where the text has no more.
     """
     if given is not None:
@@ -32,4 +33,6 @@ def tokenizer_for(
         rows = read_manifest(text, shape=shape)
         texts = (line for row in rows for line in row.get("captions") or [row.get("text")] if line)
         Tokenizer.train(texts, vocab_size, path, exact=exact)
+    elif exact:
+        Tokenizer.load(path).expect_size(vocab_size)
     return path

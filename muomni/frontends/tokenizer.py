@@ -56,7 +56,7 @@ class Tokenizer:
         try:
             sentencepiece.SentencePieceTrainer.Train(
                 sentence_iterator=iter(lines), model_writer=writer, vocab_size=vocab_size, model_type="bpe",
-                hard_vocab_limit=exact,
+                hard_vocab_limit=False,  # part of the bytes: one value for both, so that equal text gives equal bytes
                 byte_fallback=byte_fallback, character_coverage=1.0 if not byte_fallback else 0.9995,
                 normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
                 unk_id=UNK, bos_id=BOS, eos_id=EOS, pad_id=PAD,
@@ -69,8 +69,18 @@ class Tokenizer:
             reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
             raise ValueError(f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}") from error
         tokenizer = cls(bytes(writer.content))
+        if exact:
+            tokenizer.expect_size(vocab_size)
         tokenizer.save(path)
         return tokenizer
+
+    def expect_size(self, vocab_size: int) -> None:
+        """Raise ValueError unless there are `vocab_size` pieces."""
+        if self.vocab_size != vocab_size:
+            raise ValueError(
+                f"vocab_size={vocab_size}: the tokenizer's text has pieces for {self.vocab_size} only; "
+                f"give vocab_size={self.vocab_size} or less, or more text"
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
