@@ -19,11 +19,13 @@ def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float], *, default
     return kept
 
 
-def join_turns(rows: list[dict[str, Any]], *, turns: int) -> list[dict[str, Any]]:
-    """Typed questions of a task about one single picture as conversations of at most `turns` turns, each question once;
-    other rows as they are."""
+def join_turns(rows: list[dict[str, Any]], *, turns: int, apart: float = 0.0) -> list[dict[str, Any]]:
+    """Typed questions of a task about one single picture as one row of at most `turns` questions, each question once;
+    other rows as they are. apart: the share of such rows, evenly spread, in which the questions do not follow each other
+    as turns (`messages`) but stand beside the first one's conversation (`others`: messages of each)."""
     together: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     joined = []
+    due = 0.0
     for row in rows:
         images, audios = media_of(row["messages"])
         if turns > 1 and len(images) == 1 and not audios and len(row["messages"]) == 2:
@@ -36,8 +38,12 @@ def join_turns(rows: list[dict[str, Any]], *, turns: int) -> list[dict[str, Any]
         parts = -(-len(members) // turns)
         for part in range(parts):
             first, *others = members[part::parts]
-            later = [_without_image(message) for row in others for message in row["messages"]]
-            joined.append({**first, "messages": [*first["messages"], *later]})
+            before, due = due, due + apart
+            if int(due) > int(before):
+                joined.append({**first, "others": [row["messages"] for row in others]})
+            else:
+                later = [_without_image(message) for row in others for message in row["messages"]]
+                joined.append({**first, "messages": [*first["messages"], *later]})
     return joined
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from muomni.special_tokens import IGNORE, PAD
 
@@ -34,15 +35,13 @@ def pack(sequences: Sequence[tuple[Tensor, Tensor]], rows: Sequence[Sequence[int
     segments: 1, 2, ... for the samples of a row, 0 for padding: what `keep` of the Thinker takes, so that a token sees
     its own sample alone.
     """
-    width = max(sum(len(sequences[index][0]) for index in row) for row in rows)
-    ids = torch.full((len(rows), width), PAD)
-    targets = torch.full((len(rows), width), IGNORE)
-    segments = torch.zeros(len(rows), width, dtype=torch.long)
-    for place, row in enumerate(rows):
-        start = 0
-        for number, index in enumerate(row, start=1):
-            end = start + len(sequences[index][0])
-            ids[place, start:end], targets[place, start:end] = sequences[index]
-            segments[place, start:end] = number
-            start = end
-    return ids, targets, segments
+    numbers = {index: number for row in rows for number, index in enumerate(row, start=1)}
+    ids = lay_out([ids for ids, _ in sequences], rows, fill=PAD)
+    targets = lay_out([targets for _, targets in sequences], rows, fill=IGNORE)
+    segments = [torch.full_like(ids, numbers[index]) for index, (ids, _) in enumerate(sequences)]
+    return ids, targets, lay_out(segments, rows, fill=0)
+
+
+def lay_out(values: Sequence[Tensor], rows: Sequence[Sequence[int]], *, fill: int) -> Tensor:
+    """values, (T_i) each -> (B, T) as `pack` lays them out, `fill` behind them."""
+    return pad_sequence([torch.cat([values[index] for index in row]) for row in rows], True, fill)

@@ -1,92 +1,30 @@
 """Conversations over text, pictures and sound, for instruction tuning.
 
-Legend: B batch, T tokens, F mel frames, M mel bins, S image side.
+Legend: T tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
+from datamodules.conversations import Conversations, OmniSample, positions_of
 from datamodules.manifests import read_manifest
-from datamodules.mels import MelStore, mel_store
+from datamodules.mels import mel_store
 from datamodules.mixture import join_turns, thin_out
-from datamodules.packing import fill_rows, pack
+from datamodules.packing import fill_rows, lay_out, pack
 from datamodules.pictures import PictureStore
 from datamodules.replay import REPLAY, replayed
 from muomni.batch import OmniBatch
-from muomni.frontends.chat import encode_messages, media_of, text_of
+from muomni.frontends.chat import ChatSequence, encode_apart, encode_messages, media_of, text_of
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD
-
-
-@dataclass(slots=True)
-class OmniSample:
-    """ids, targets (T); images (3, S, S) and mels (F, M) in the order of their slots; row: of the manifest."""
-
-    ids: Tensor
-    targets: Tensor
-    images: list[Tensor]
-    mels: list[Tensor]
-    image_keys: list[str]
-    audio_keys: list[str]
-    question: str
-    row: dict[str, Any]
-
-
-class Conversations:
-    """Rows of a manifest as token sequences; media are read when they are drawn.
-
-    Args:
-        sequences: (ids, targets) of each row. images, audios: (row's paths) as the messages have them.
-        pictures, mels: stores of all media, by `image_place`, `audio_place`: path -> index.
-    """
-
-    def __init__(
-        self,
-        rows: list[dict[str, Any]],
-        sequences: list[tuple[Tensor, Tensor]],
-        media: list[tuple[list[str], list[str]]],
-        *,
-        pictures: PictureStore,
-        mels: MelStore | None,
-        audio_place: Mapping[str, int],
-    ) -> None:
-        self.rows, self.sequences, self.media = rows, sequences, media
-        self.pictures, self.mels, self.audio_place = pictures, mels, audio_place
-        self.image_place = {path: index for index, path in enumerate(pictures.paths)}
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each row, media slots included."""
-        return np.array([len(ids) for ids, _ in self.sequences])
-
-    def item(self, index: int, epoch: int) -> OmniSample:
-        """Row `index`; the same in every epoch."""
-        (ids, targets), (images, audios) = self.sequences[index], self.media[index]
-        row = self.rows[index]
-        assert self.mels is not None or not audios
-        return OmniSample(
-            ids=ids,
-            targets=targets,
-            images=[self.pictures[self.image_place[path]] for path in images],
-            mels=[torch.from_numpy(self.mels[self.audio_place[path]]) for path in audios],  # type: ignore[index]
-            image_keys=images,
-            audio_keys=audios,
-            question=text_of(row["messages"][-2]) if "messages" in row else row["prompt"],
-            row=row,
-        )
 
 
 class SftData(DataModule):
@@ -100,8 +38,9 @@ class SftData(DataModule):
         max_length: longest training row in tokens; longer ones are left out and counted.
         max_audio_tokens: most tokens of one audio.
         shares: task -> fraction of its training rows to use, evenly spread; a missing task is used wholly.
-        turns: training questions of a task about one picture become one conversation of at most so many turns, in which
-            the picture stands once. 1 leaves every row alone.
+        turns: training questions of a task about one picture become one row of at most so many, in which the picture
+            stands once. 1 leaves every row alone. apart: the share of these rows whose questions each see the picture and
+            themselves alone, as when asked singly (needs `pack`); in the others they are turns of a conversation.
         opening: task -> fraction of its training rows that open the first epoch. Descriptions of pictures ground the
             image tokens many times faster than short answers do.
         replay: text manifest whose documents are learnt along, whole, as in pretraining; None: none. replay_share: of all
@@ -126,6 +65,7 @@ class SftData(DataModule):
         max_audio_tokens: int,
         shares: Mapping[str, float],
         turns: int,
+        apart: float,
         opening: Mapping[str, float],
         memory_mb: int,
         pack: int | None = None,
@@ -145,7 +85,12 @@ class SftData(DataModule):
         self.frames_per_token = audio_downsample * audio_stack
         self.max_length, self.max_audio_tokens = max_length, max_audio_tokens
         self.pack = pack
-        self.shares, self.turns, self.opening, self.memory_mb = dict(shares), turns, dict(opening), memory_mb
+        if apart and pack is None:
+            raise ValueError(
+                f"datamodule.apart={apart}: questions stand apart in packed rows only; give datamodule.pack"
+            )
+        self.shares, self.turns, self.apart = dict(shares), turns, apart
+        self.opening, self.memory_mb = dict(opening), memory_mb
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
         """Read a manifest and tokenise it."""
@@ -153,7 +98,7 @@ class SftData(DataModule):
             return self._plain(read_manifest(path, shape="text", split=split))
         rows = read_manifest(path, shape="sft", split=split)
         if train:
-            rows = join_turns(thin_out(rows, self.shares), turns=self.turns)
+            rows = join_turns(thin_out(rows, self.shares), turns=self.turns, apart=self.apart)
         media = [media_of(row["messages"]) for row in rows]
         clips = list(dict.fromkeys(clip for _, audios in media for clip in audios))
         mels = None
@@ -162,14 +107,14 @@ class SftData(DataModule):
                 [{"id": clip, "audio": clip} for clip in clips], self.mel, cache=self.cache, what=str(path)
             )
         place = {clip: index for index, clip in enumerate(clips)}
-        kept, sequences = [], []
+        kept, sequences, parts = [], [], {}
         for index, (row, (_, audios)) in enumerate(zip(rows, media, strict=True)):
             counts = [-(-int(mels.lengths[place[clip]]) // self.frames_per_token) for clip in audios] if mels else []
-            sequence = encode_messages(
-                self.tokenizer, row["messages"], image_tokens=self.image_tokens, audio_tokens=counts
-            )
+            sequence = self._encode(row, counts)
             fits = len(sequence.ids) <= self.max_length and all(0 < count <= self.max_audio_tokens for count in counts)
             if fits:
+                if sequence.parts is not None:
+                    parts[len(kept)] = sequence.parts
                 kept.append(index)
                 sequences.append((sequence.ids, sequence.targets))
             elif not train:
@@ -191,9 +136,17 @@ class SftData(DataModule):
             rows,
             sequences,
             media,
+            parts=parts,
             pictures=PictureStore(pictures, self.image, memory_mb=self.memory_mb),
             mels=mels,
             audio_place=place,
+        )
+
+    def _encode(self, row: Mapping[str, Any], audio_tokens: list[int]) -> ChatSequence:
+        if "others" in row:
+            return encode_apart(self.tokenizer, [row["messages"], *row["others"]], image_tokens=self.image_tokens)
+        return encode_messages(
+            self.tokenizer, row["messages"], image_tokens=self.image_tokens, audio_tokens=audio_tokens
         )
 
     def _plain(self, rows: list[dict[str, Any]]) -> Conversations:
@@ -208,7 +161,9 @@ class SftData(DataModule):
             row["task"] = "plain"
             row["meta"] = {"question": row.get("kind", "text")}
         nothing = PictureStore([], self.image, memory_mb=0)
-        return Conversations(rows, sequences, [([], [])] * len(rows), pictures=nothing, mels=None, audio_place={})
+        return Conversations(
+            rows, sequences, [([], [])] * len(rows), parts={}, pictures=nothing, mels=None, audio_place={}
+        )
 
     def lengths(self, samples: Conversations) -> np.ndarray | None:
         """Tokens, where conversations of similar length shall share a batch."""
@@ -240,6 +195,10 @@ class SftData(DataModule):
         ids, targets, segments = pack([(sample.ids, sample.targets) for sample in samples], rows)
         batch = self.collate([samples[index] for row in rows for index in row])
         batch.ids, batch.targets, batch.segments = ids, targets, segments
+        if any(sample.parts is not None for sample in samples):
+            parts = [torch.zeros_like(s.ids) if s.parts is None else s.parts for s in samples]
+            batch.parts = lay_out(parts, rows, fill=0)
+            batch.positions = lay_out([positions_of(each) for each in parts], rows, fill=0)
         if batch.replayed is not None:
             batch.replayed = torch.zeros_like(segments, dtype=torch.bool)
             for place, row in enumerate(rows):

@@ -102,5 +102,9 @@ class OmniBatch(_Movable):
     segments: Tensor | None = None
     """(B, T) long where rows hold several conversations: 1, 2, ... in each, 0 for padding. The lists are then by
     conversation."""
+    parts: Tensor | None = None
+    """(B, T) long where questions of a conversation's place stand apart: 0 is seen by all parts of its segment."""
+    positions: Tensor | None = None
+    """(B, T) long, with `parts`: of each token as if its part stood alone."""
     replayed: Tensor | None = None
     """(B, T) bool, True for the tokens of replayed documents, where there are any."""

@@ -53,7 +53,7 @@ class Thinker(nn.Module):
         super().__init__()
         self.vocab_size, self.dim, self.max_length = vocab_size, dim, max_length
         self.num_layers, self.num_kv_heads, self.head_dim = num_layers, num_kv_heads, dim // num_heads
-        self.short_conv = short_conv
+        self.window, self.short_conv = window, short_conv
         self.embedding = nn.Embedding(vocab_size, dim)
         self.rope = Rope(self.head_dim, theta=rope_theta, scaling=rope_scaling)
         blocks = [
@@ -93,7 +93,7 @@ class Thinker(nn.Module):
         """Read ids (B, T), or embeddings (B, T, D) in their place; with both, the ids say which tokens are a picture's.
 
         positions: (T) or (B, T); default: from the cache's position on. keep: (B, T) bool, False for padding, or the
-        numbers of samples packed into a row (datamodules/packing.py).
+        numbers of samples packed into a row (datamodules/packing.py), or (B, T, T) bool (`visible`).
         cache: read behind what it holds; its position moves on. last_only: logits of the last token alone.
         """
         if embeddings is None:
@@ -120,6 +120,11 @@ class Thinker(nn.Module):
         if positions is None:
             start = 0 if cache is None else cache.position
             positions = torch.arange(start, start + x.shape[1], device=x.device)
+        if self.window is not None and keep is not None and keep.dim() == 3:
+            raise ValueError(
+                f"window={self.window} counts tokens of the row, also those of other questions about a picture: "
+                "give datamodule.apart=0, or no window"
+            )
         apart = None if ids is None or not self.short_conv else ids == IMAGE
         return self.transformer(x, rope=self.rope(positions), keep=keep, apart=apart, cache=cache)
 

@@ -24,6 +24,13 @@ def causal_mask(length: int, total: int, *, window: int | None, device: torch.de
     return seen if window is None else seen & (key > query - window)
 
 
+def visible(segments: Tensor, parts: Tensor) -> Tensor:
+    """Who may see whom in packed rows, (B, T, T) bool: a token sees those of its own segment (B, T) that are of its own
+    part (B, T) or of part 0, which all parts of a segment share: questions about one picture, each as if it stood alone."""
+    same = segments[:, :, None] == segments[:, None]
+    return same & ((parts[:, :, None] == parts[:, None]) | (parts[:, None] == 0))
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, is_causal: bool) -> Tensor:
     """torch's fused attention of query (B, H, T, K) to key and value (B, G, S, K); mask: (B, 1, T, S) bool or None.
 
@@ -86,7 +93,7 @@ class Attention(nn.Module):
 
         rope: cos and sin of the new tokens. keep: (B, T) bool, True for real tokens (without a cache; a cache brings its
         own); causal attention also takes integers: a token sees those of its own number alone, for samples packed into a
-        row. A masked-out query row may hold anything, never NaN. apart: see `ShortConv`.
+        row; or (B, T, T) bool (`visible`). A masked-out query row may hold anything, never NaN. apart: see `ShortConv`.
         """
         B, T, _ = x.shape
         H, G, K = self.heads, self.kv_heads, self.head_dim
@@ -113,7 +120,9 @@ class Attention(nn.Module):
             if T == S:
                 return None, True
         mask = causal_mask(T, S, window=self.window, device=device)[None, None]
-        if keep is not None:
+        if keep is not None and keep.dim() == 3:
+            mask = mask & keep[:, None]
+        elif keep is not None:
             # Padding sees padding, itself at least: a softmax over nothing would be NaN.
             mask = mask & (keep[:, None, S - T :, None] == keep[:, None, None])
         return mask, False

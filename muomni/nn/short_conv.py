@@ -37,8 +37,8 @@ class ShortConv(nn.Module):
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). keep: (B, T) bool or integers as in `Attention`: tokens of another number, padding
-        among them, count as zeros (a cache has its own). apart: (B, T) bool, True for tokens that neither mix nor are mixed:
+        """x (B, T, D) -> (B, T, D). keep: as in `Attention`: tokens of another number, padding among them, or that may
+        not be seen count as zeros (a cache has its own). apart: (B, T) bool, True for tokens that neither mix nor are mixed:
         those of a picture, whose neighbours in the row are not their neighbours."""
         before, T = len(self.weight) - 1, x.shape[1]
         y = x * self.weight[0]
@@ -48,7 +48,8 @@ class ShortConv(nn.Module):
         for i, weight in enumerate(self.weight[1:], start=1):
             earlier = x[:, before - i : before - i + T]
             if keep is not None and cache is None:
-                earlier = earlier * F.pad(keep[:, i:] == keep[:, :-i], (i, 0))[..., None]
+                seen = keep[:, i:] == keep[:, :-i] if keep.dim() == 2 else keep.diagonal(-i, dim1=1, dim2=2)
+                earlier = earlier * F.pad(seen, (i, 0))[..., None]
             if apart is not None:
                 earlier = earlier * ~apart[..., None]
             y = torch.addcmul(y, earlier, weight)

@@ -19,6 +19,7 @@ from muomni.checkpoints import check_same
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
+from muomni.nn.attention import visible
 from muomni.special_tokens import IGNORE
 from muomni.stages.base import Stage
 from muomni.stages.media_cache import MediaCache, features_of, features_of_row
@@ -153,7 +154,12 @@ class OmniSftStage(Stage):
         times the targets of an answer."""
         features = features_of(self.model, batch, self.cache)
         thinker = self.model.thinker
-        hidden = thinker.read(self.model.embed(batch.ids, features=features), ids=batch.ids, keep=batch.segments)
+        keep = batch.segments
+        if batch.parts is not None:
+            assert keep is not None
+            keep = visible(keep, batch.parts)
+        x = self.model.embed(batch.ids, features=features)
+        hidden = thinker.read(x, ids=batch.ids, positions=batch.positions, keep=keep)
         learnt = batch.targets != IGNORE  # the head reads these alone: a fifth of a row
         logits, targets = thinker.head(hidden[learnt]), batch.targets[learnt]
         if batch.replayed is None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.conversations import positions_of
 from datamodules.mixture import join_turns, thin_out
 from datamodules.sft import SftData
 from muomni.frontends.audio_io import write_wav
@@ -47,7 +48,8 @@ def make(folder, **changes):
         "tokenizer": str(folder / "tokenizer.model"), "image": ImageSpec(size=8, mean=(0.3,) * 3, std=(0.3,) * 3),
         "mel": MEL, "cache": None, "image_tokens": "grid", "image_grid": 2, "audio_downsample": 4, "audio_stack": 2,
         "max_length": 64,
-        "max_audio_tokens": 16, "shares": {}, "turns": 1, "opening": {}, "memory_mb": 1, "train": str(folder / "train.jsonl"),
+        "max_audio_tokens": 16, "shares": {}, "turns": 1, "apart": 0.0, "opening": {}, "memory_mb": 1,
+        "train": str(folder / "train.jsonl"),
         "val": None, "test": {"same": str(folder / "train.jsonl"), "plain": str(folder / "plain.jsonl")},
         "batch_size": 2, "eval_batch_size": 5, "num_workers": 0, "seed": 0,
     }  # fmt: skip
@@ -87,6 +89,40 @@ def test_no_more_turns_than_asked_for():
     assert sorted(len(each["messages"]) for each in joined) == [2, 4, 4]
     assert {m["content"][-1]["text"] for each in joined for m in each["messages"][::2]} == {f"q{i}" for i in range(5)}
     assert join_turns(rows, turns=1) == rows
+
+
+def test_a_share_of_the_pictures_has_its_questions_apart():
+    rows = [
+        row(f"{picture}{n}", "image_qa", f"q{n}", "a", image=f"{picture}.png") for picture in "abcd" for n in range(3)
+    ]
+    joined = join_turns(rows, turns=9, apart=0.5)
+    assert [len(each.get("others", [])) for each in joined] == [0, 2, 0, 2]
+    assert [len(each["messages"]) for each in joined] == [6, 2, 6, 2]
+    assert all(messages[0]["content"][0]["image"] == "b.png" for messages in joined[1]["others"])
+
+
+def test_questions_apart_share_the_picture_and_nothing_else(folder):
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    rows.insert(2, row("shape", "image_qa", "what is it?", "a dot", image="a.png"))
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    alone = {r["id"]: make(folder).samples("train") for r in rows}
+    data = make(folder, turns=4, apart=1.0, pack=60)
+    samples = data.samples("train")
+    place = [r["id"] for r in samples.rows].index("colour")
+    sample = samples.item(place, 0)
+    assert len(sample.images) == 1 and sample.parts.tolist()[:4] == [0] * 4
+    for number, name in enumerate(("colour", "shape"), start=1):
+        single = alone[name].item([r["id"] for r in alone[name].rows].index(name), 0)
+        seen = (sample.parts == 0) | (sample.parts == number)
+        assert sample.ids[seen].tolist() == single.ids.tolist()
+        assert sample.targets[seen].tolist() == single.targets.tolist()
+        assert positions_of(sample.parts)[seen].tolist() == list(range(len(single.ids)))
+    other = (place + 1) % len(samples)
+    batch = data.collate_train([sample, samples.item(other, 0)])
+    assert int(batch.parts.max()) == 2 and batch.parts.shape == batch.positions.shape == batch.ids.shape
+    assert data.collate_train([samples.item(other, 0)]).parts is None
+    with pytest.raises(ValueError, match=r"datamodule\.apart=1\.0"):
+        make(folder, apart=1.0)
 
 
 def test_shares_thin_out_evenly():

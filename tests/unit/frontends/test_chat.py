@@ -1,6 +1,6 @@
 import pytest
 
-from muomni.frontends.chat import encode_messages, encode_prompt, media_of
+from muomni.frontends.chat import encode_apart, encode_messages, encode_prompt, media_of
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, SYSTEM, USER
 
 QUESTION = {
@@ -83,3 +83,18 @@ def test_bad_conversations_say_why(tokenizer, messages, reason):
 def test_a_missing_audio_count_is_an_error(tokenizer):
     with pytest.raises(ValueError, match="1 audios"):
         encode_messages(tokenizer, [QUESTION, ANSWER], image_tokens=1, audio_tokens=[])
+
+
+def test_conversations_apart_hold_the_picture_once(tokenizer):
+    def ask(text, image="a.png"):
+        question = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}
+        return [question, ANSWER]
+
+    both = encode_apart(tokenizer, [ask("what colour"), ask("what is it")], image_tokens=3)
+    assert both.images == ["a.png"] and both.parts.tolist()[:4] == [0, 0, 0, 1]
+    for number, text in enumerate(("what colour", "what is it"), start=1):
+        alone = encode_messages(tokenizer, ask(text), image_tokens=3, audio_tokens=[])
+        seen = (both.parts == 0) | (both.parts == number)
+        assert both.ids[seen].tolist() == alone.ids.tolist() and both.targets[seen].tolist() == alone.targets.tolist()
+    with pytest.raises(ValueError, match="this one picture"):
+        encode_apart(tokenizer, [ask("what colour"), ask("what is it", "b.png")], image_tokens=3)

@@ -1,0 +1,90 @@
+"""Conversations as token sequences with their media: what a training of instructions draws.
+
+Legend: T tokens, F mel frames, M mel bins, S image side.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.mels import MelStore
+from datamodules.pictures import PictureStore
+from muomni.frontends.chat import text_of
+
+
+@dataclass(slots=True)
+class OmniSample:
+    """ids, targets (T); parts (T) or None (`encode_apart`); images (3, S, S) and mels (F, M) in the order of their slots;
+    row: of the manifest."""
+
+    ids: Tensor
+    targets: Tensor
+    parts: Tensor | None
+    images: list[Tensor]
+    mels: list[Tensor]
+    image_keys: list[str]
+    audio_keys: list[str]
+    question: str
+    row: dict[str, Any]
+
+
+class Conversations:
+    """Rows of a manifest as token sequences; media are read when they are drawn.
+
+    Args:
+        sequences: (ids, targets) of each row. parts: row -> parts, where it has some. media: (images, audios), a row's
+            paths, as the messages have them.
+        pictures, mels: stores of all media, by `image_place`, `audio_place`: path -> index.
+    """
+
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        sequences: list[tuple[Tensor, Tensor]],
+        media: list[tuple[list[str], list[str]]],
+        *,
+        parts: Mapping[int, Tensor],
+        pictures: PictureStore,
+        mels: MelStore | None,
+        audio_place: Mapping[str, int],
+    ) -> None:
+        self.parts = parts
+        self.rows, self.sequences, self.media = rows, sequences, media
+        self.pictures, self.mels, self.audio_place = pictures, mels, audio_place
+        self.image_place = {path: index for index, path in enumerate(pictures.paths)}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, media slots included."""
+        return np.array([len(ids) for ids, _ in self.sequences])
+
+    def item(self, index: int, epoch: int) -> OmniSample:
+        """Row `index`; the same in every epoch."""
+        (ids, targets), (images, audios) = self.sequences[index], self.media[index]
+        row = self.rows[index]
+        assert self.mels is not None or not audios
+        return OmniSample(
+            ids=ids,
+            targets=targets,
+            parts=self.parts.get(index),
+            images=[self.pictures[self.image_place[path]] for path in images],
+            mels=[torch.from_numpy(self.mels[self.audio_place[path]]) for path in audios],  # type: ignore[index]
+            image_keys=images,
+            audio_keys=audios,
+            question=text_of(row["messages"][-2]) if "messages" in row else row["prompt"],
+            row=row,
+        )
+
+
+def positions_of(parts: Tensor) -> Tensor:
+    """parts (T) of a sample -> positions (T): each part goes on behind part 0."""
+    shared = int((parts == 0).sum())
+    counts = torch.bincount(parts)[1:].tolist()
+    return torch.cat([torch.arange(shared), *(shared + torch.arange(count) for count in counts)])
