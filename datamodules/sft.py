@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
@@ -107,7 +108,9 @@ class SftData(DataModule):
                 [{"id": clip, "audio": clip} for clip in clips], self.mel, cache=self.cache, what=str(path)
             )
         place = {clip: index for index, clip in enumerate(clips)}
-        kept, sequences, parts = [], [], {}
+        kept: list[int] = []
+        sequences: list[tuple[Tensor, Tensor]] = []
+        parts: dict[int, Tensor] = {}
         for index, (row, (_, audios)) in enumerate(zip(rows, media, strict=True)):
             counts = [-(-int(mels.lengths[place[clip]]) // self.frames_per_token) for clip in audios] if mels else []
             sequence = self._encode(row, counts)
