@@ -45,6 +45,7 @@ class DataModule(LightningDataModule):
     Args:
         train, val: manifests (None: that task is refused). test: split name -> manifest.
         splits: {"train": .., "val": .., "test": ..}: keep only rows with that "split" field; None keeps all.
+        root: folder of the manifests' media paths; None: each manifest's own.
         batch_size, eval_batch_size, num_workers, seed: of the loaders.
     """
 
@@ -55,6 +56,7 @@ class DataModule(LightningDataModule):
         val: str | None,
         test: Mapping[str, str],
         splits: Mapping[str, str | None] | None = None,
+        root: str | None = None,
         batch_size: int,
         eval_batch_size: int,
         num_workers: int,
@@ -62,7 +64,7 @@ class DataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.train_path, self.val_path, self.test_paths = train, val, dict(test)
-        self.splits = dict(splits or {})
+        self.splits, self.root = dict(splits or {}), root
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed
         self.order: BatchOrder | None = None

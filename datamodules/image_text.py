@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
-from datamodules.pictures import PictureStore
+from datamodules.pictures import PictureStore, without_broken_pictures
 from datamodules.tokenizers import tokenizer_for
 from muomni.batch import ImageTextBatch
 from muomni.frontends.image import ImageSpec
@@ -129,15 +129,17 @@ class ImageTextData(DataModule):
             vocab_size=vocab_size,
             root=Path(tokenizer_root),
             shape="image_text" if text is None else "text",
+            media_root=self.root,
             exact=False,
         )
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Captioned:
-        """Read a manifest; pictures are decoded when they are drawn."""
-        rows = read_manifest(path, shape="image_text", split=split)
+        """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
+        rows = read_manifest(path, shape="image_text", split=split, root=self.root)
         if not train and self.train_path is not None and path == Path(self.train_path):
             rows = rows[: self.probe_pictures]
+        rows = without_broken_pictures(rows, what=str(path))
         return Captioned(
             rows,
             tokenizer=self.tokenizer,

@@ -3,12 +3,17 @@
 Legend: S image side.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
+from datamodules.manifests import report_bad
+from muomni.frontends.image import ImageFrontend, ImageSpec, check_image, read_image
 
 
 class PictureStore:
@@ -35,3 +40,27 @@ class PictureStore:
             self._pixels[index] = self.frontend(read_image(self.paths[index]))
             self._ready[index] = True
         return self._pixels[index].float()
+
+
+def without_broken_pictures(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
+    """The rows whose "image" can be decoded; the others are counted and reported, over 1 % of them is a ValueError.
+
+    Every picture is looked at, since a broken one would end the training at the step that draws it. what: the name of the
+    data in messages.
+    """
+
+    def fault(row: dict[str, Any]) -> str | None:
+        try:
+            check_image(row["image"])
+        except ValueError as error:
+            return f"{row['id']}: {error}"
+        return None
+
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:  # decoding leaves the lock
+        results = pool.map(fault, rows)
+        faults = list(
+            tqdm(results, f"pictures of {what}", len(rows), leave=False, unit="picture", mininterval=1,
+                 disable=len(rows) < 2000)
+        )  # fmt: skip
+    report_bad([found for found in faults if found is not None], total=len(rows), what=what)
+    return [row for row, found in zip(rows, faults, strict=True) if found is None]

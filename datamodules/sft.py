@@ -96,8 +96,8 @@ class SftData(DataModule):
     def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
         """Read a manifest and tokenise it."""
         if not train and _asks_plainly(path):
-            return self._plain(read_manifest(path, shape="text", split=split))
-        rows = read_manifest(path, shape="sft", split=split)
+            return self._plain(read_manifest(path, shape="text", split=split, root=self.root))
+        rows = read_manifest(path, shape="sft", split=split, root=self.root)
         if train:
             rows = join_turns(thin_out(rows, self.shares), turns=self.turns, apart=self.apart)
         media = [media_of(row["messages"]) for row in rows]

@@ -8,7 +8,8 @@ from datamodules.world import WorldSpec, build_world
 
 
 def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments `train`, `val`, `test`, `splits` of the stage's datamodule, and `text` or `replay` where it takes one.
+    """Keyword arguments `train`, `val`, `test`, `splits`, `root` of the stage's datamodule, and `text` or `replay` where it
+    takes one.
 
     data: the `data` group; of kind "world" it holds the fields of a WorldSpec. shape: of the manifests that the stage reads.
     world: where the stage finds its splits inside a world. A world is built where it is not there yet.
@@ -31,6 +32,7 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
         "val": data["val"] if data["val"] is not None else data["train"],
         "test": named,
         "splits": {name: data[f"{name}_split"] for name in ("train", "val", "test")},
+        "root": data.get("root"),  # text has no media
     }
 
 

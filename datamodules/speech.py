@@ -115,7 +115,7 @@ class SpeechData(DataModule):
 
     def load(self, path: Path, split: str | None, *, train: bool) -> SpeechSet:
         """Read a manifest and its mels."""
-        rows = read_manifest(path, shape="speech", split=split)
+        rows = read_manifest(path, shape="speech", split=split, root=self.root)
         if self.wanted is not None:
             rows = [row for row in rows if str(row.get("speaker", 0)) in self.wanted]
             if not rows:
@@ -152,7 +152,8 @@ class SpeechData(DataModule):
             return {name: number for number, name in enumerate(self.wanted)}
         if self._speakers is None:
             if self.train_path is not None:
-                rows = read_manifest(self.train_path, shape="speech", split=self.splits.get("train"))
+                split = self.splits.get("train")
+                rows = read_manifest(self.train_path, shape="speech", split=split, root=self.root)
             names = {str(row.get("speaker", 0)) for row in rows}
             order = sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
             self._speakers = {name: number for number, name in enumerate(order)}

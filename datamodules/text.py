@@ -112,7 +112,7 @@ def within_answers(ids: Tensor, *, question: Sequence[int], answer: Sequence[int
 
 
 class TextData(DataModule):
-    """Text manifests (or `.txt` files, a sample a line).
+    """Text manifests, or plain text, a sample a line.
 
     Args:
         length: tokens of a training row cut from the stream of all documents, for long texts; None: whole documents.
@@ -148,7 +148,7 @@ class TextData(DataModule):
 
     def load(self, path: Path, split: str | None, *, train: bool) -> PackedRows | Documents:
         """Packed rows for training where a length is set, documents elsewhere."""
-        rows = read_manifest(path, shape="text", split=split)
+        rows = read_manifest(path, shape="text", split=split, root=self.root)
         if not train or self.length is None:
             return Documents(rows, self.tokenizer, max_length=self.max_length)
         documents = [encode_document(self.tokenizer, row["text"]) for row in rows]

@@ -8,14 +8,22 @@ from muomni.frontends.tokenizer import Tokenizer
 
 
 def tokenizer_for(
-    given: str | None, *, text: str | None, vocab_size: int, root: Path, shape: str = "text", exact: bool = True
+    given: str | None,
+    *,
+    text: str | None,
+    vocab_size: int,
+    root: Path,
+    shape: str = "text",
+    media_root: str | None = None,
+    exact: bool = True,
 ) -> Path:
     """Path of a SentencePiece model.
 
     given: a model's path wins. Else one of `vocab_size` pieces is trained on the manifest `text` and kept in `root` under
     a name made of the text's bytes and the size, so that the same text finds it again. Stages that start at once may each
     train it: they write the same bytes. shape: of the manifest, "text" or
-    "image_text", whose captions are its text. exact: False allows fewer pieces where the text has no more.
+    "image_text", whose captions are its text; media_root: of its pictures, None: its own folder. exact: False allows fewer
+    pieces where the text has no more.
     """
     if given is not None:
         path = Path(given)
@@ -30,7 +38,7 @@ def tokenizer_for(
     path = root / f"bpe{vocab_size}-{content}" / "tokenizer.model"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = read_manifest(text, shape=shape)
+        rows = read_manifest(text, shape=shape, root=media_root)
         texts = (line for row in rows for line in row.get("captions") or [row.get("text")] if line)
         Tokenizer.train(texts, vocab_size, path, exact=exact)
     elif exact:

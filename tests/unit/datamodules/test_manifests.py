@@ -11,6 +11,7 @@ GOOD = {
     "text": {"text": "the cat sat"},
     "image_text": {"image": "m/a.png", "captions": ["a red circle", "a circle"]},
     "speech": {"audio": "m/a.flac", "text": "hello"},
+    "ocr": {"image": "m/a.png", "text": "hello"},
     "sft": {
         "messages": [
             {"role": "user", "content": [{"type": "image", "image": "m/a.png"}, {"type": "text", "text": "what?"}]},
@@ -48,9 +49,38 @@ def test_media_paths_are_made_absolute(folder):
     assert sft["messages"][0]["content"][0]["image"] == str(folder / "m" / "a.png")
 
 
+def test_media_are_looked_up_in_four_places_in_order(tmp_path, monkeypatch):
+    """micro-omni's rule: root/p, root/images/p, parent of root/p, p."""
+    root, here = tmp_path / "up" / "root", tmp_path / "here"
+    places = [root / "a.png", root / "images" / "a.png", tmp_path / "up" / "a.png", here / "a.png"]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    monkeypatch.chdir(here)
+    path = write(tmp_path, [{"image": "a.png", "text": "x"}])
+    for place in places:
+        for given in (root, "../up/root", f"{root}/"):
+            (row,) = read_manifest(path, shape="ocr", root=given)
+            assert row["image"] == str(place)
+        place.unlink()
+    with pytest.raises(ValueError, match="missing file a.png"):
+        read_manifest(path, shape="ocr", root=root)
+
+
+def test_without_a_root_it_is_the_manifests_own_folder(folder, monkeypatch):
+    write(folder / "m", [{"image": "a.png", "text": "x"}])
+    monkeypatch.chdir(folder)
+    (row,) = read_manifest("m/x.jsonl", shape="ocr")
+    assert row["image"] == str(folder / "m" / "a.png")
+    with pytest.raises(FileNotFoundError, match="data.root=none: no such folder"):
+        read_manifest("m/x.jsonl", shape="ocr", root="none")
+
+
 def test_short_forms(folder):
     (row,) = read_manifest(write(folder, [{"image": "m/a.png", "caption": "a dog"}]), shape="image_text")
     assert row["captions"] == ["a dog"]
+    (row,) = read_manifest(write(folder, [{"wav": "m/a.flac", "text": "x"}]), shape="speech")
+    assert row == {"audio": str(folder / "m" / "a.flac"), "text": "x", "id": "x:1"}
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     (row,) = read_manifest(write(folder, [{"messages": turns}]), shape="sft")
     assert row["messages"][1]["content"] == [{"type": "text", "text": "ho"}]
@@ -78,6 +108,15 @@ BAD = [
     ("image_text", {"captions": ["x"]}, "no 'image'"),
     ("speech", {"audio": "m/a.flac", "text": ""}, "empty or missing 'text'"),
     ("speech", {"text": "x"}, "no 'audio'"),
+    (
+        "speech",
+        {"wav": "m/none.wav", "text": "x"},
+        r"missing file m/none.wav: not in .*, its images/, .*; set data.root",
+    ),
+    ("speech", {"audio": "/none.wav", "text": "x"}, r"missing file /none.wav$"),
+    ("speech", {"audio": "a text in the wrong place " * 20, "text": "m/a.flac"}, "missing file a text"),
+    ("ocr", {"image": "m/a.png"}, "empty or missing 'text'"),
+    ("ocr", {"text": "x"}, "no 'image'"),
     ("sft", {"messages": []}, "must hold turns"),
     ("sft", {"messages": ["x", "y"]}, "must hold turns"),
     ("sft", {"messages": GOOD["sft"]["messages"][:1] * 2}, "end with the assistant's turn"),
@@ -126,12 +165,22 @@ def test_up_to_one_percent_is_skipped_and_reported(folder, caplog, bad, fine):
     assert f"{path}:1:" in caplog.text
 
 
+def test_one_percent_is_one_of_the_split(folder):
+    dev = [GOOD["speech"] | {"split": "dev"}, {"audio": "none.flac", "text": "x", "split": "dev"}]
+    path = write(folder, [GOOD["speech"] | {"split": "train"}] * 200 + dev)
+    assert len(read_manifest(path, shape="speech", split="train")) == 200
+    with pytest.raises(ValueError, match="1 of 2 samples cannot be used"):
+        read_manifest(path, shape="speech", split="dev")
+
+
 def test_missing_empty_and_wrong_files(folder):
     with pytest.raises(FileNotFoundError, match=r"none\.jsonl: no such manifest"):
         read_manifest(folder / "none.jsonl", shape="text")
     with pytest.raises(ValueError, match="no rows"):
         read_manifest(write(folder, []), shape="text")
-    with pytest.raises(ValueError, match=r"unknown manifest shape 'asr'; available: text, image_text, speech, sft"):
+    with pytest.raises(
+        ValueError, match=r"unknown manifest shape 'asr'; available: text, image_text, speech, ocr, sft"
+    ):
         read_manifest(write(folder, []), shape="asr")
     binary = folder / "b.jsonl"
     binary.write_bytes(b'{"text": "a"}\n\xff\xfe\n')

@@ -18,8 +18,10 @@ def resolve(**data):
 
 def test_a_manifest_of_your_own():
     assert resolve(val="b", test="c") == {
-        "train": "a", "val": "b", "test": {"test": "c"}, "splits": {"train": "train", "val": "dev", "test": None}
+        "train": "a", "val": "b", "test": {"test": "c"}, "splits": {"train": "train", "val": "dev", "test": None},
+        "root": None,
     }  # fmt: skip
+    assert resolve(root="media")["root"] == "media"
     assert resolve(test={"x": "1", "y": "2"})["test"] == {"x": "1", "y": "2"}
     assert resolve()["val"] == "a", "without held-out data the training data is validated on"
     assert resolve()["test"] == {}

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
+from muomni.frontends.image import ImageFrontend, ImageSpec, check_image, read_image
 
 SPEC = ImageSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -41,6 +41,20 @@ def test_transparency_shows_black_and_animations_give_their_first_frame(tmp_path
     assert read_image(tmp_path / "a.png").max() == 0
     halves().save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (40, 20), "white")])
     assert read_image(tmp_path / "a.gif")[:, 10, 5].argmax() == 0
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp"])
+def test_a_check_finds_what_reading_would(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise).save(path)
+    check_image(path)
+    path.write_bytes(path.read_bytes()[:-300])
+    for read in (read_image, check_image):
+        with pytest.raises(ValueError, match=f"cannot read .*a.{suffix} as an image"):
+            read(path)
+    with pytest.raises(FileNotFoundError, match="gone"):
+        check_image(tmp_path / "gone.png")
 
 
 def test_bad_files_are_errors_that_name_them(tmp_path):

@@ -1,0 +1,30 @@
+"""Broken pictures are left out, counted, and an error where they are many."""
+
+import logging
+
+import pytest
+from PIL import Image
+
+from datamodules.pictures import without_broken_pictures
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """200 rows of one good picture, the fourth broken."""
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "good.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "good.jpg").read_bytes()[:-100])
+    rows = [{"id": f"x:{number}", "image": str(tmp_path / "good.jpg")} for number in range(200)]
+    rows[3]["image"] = str(tmp_path / "cut.jpg")
+    return rows
+
+
+def test_a_broken_picture_is_skipped_and_said(rows, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert without_broken_pictures(rows, what="x.json") == rows[:3] + rows[4:]
+    assert "x.json: skipped 1 of 200 samples; the first: x:3: cannot read" in caplog.text
+    assert "cut.jpg" in caplog.text
+
+
+def test_over_one_percent_is_an_error(rows):
+    with pytest.raises(ValueError, match=r"x\.json: 1 of 99 samples cannot be used .* x:3: cannot read .*cut\.jpg"):
+        without_broken_pictures(rows[:99], what="x.json")
