@@ -89,7 +89,7 @@ def prepare(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
     graph = prerequisites.read_needs(CONF)
     wanted = prerequisites.Wanted(Path(cfg.paths.checkpoints), cfg.size, cfg.budget.rank)
     lacking = prerequisites.missing(cfg.stage.needs, graph, wanted)
-    if lacking and cfg.prerequisites == "error":
+    if lacking and (cfg.prerequisites == "error" or cfg.task != "fit"):  # to measure is not to train
         first = prerequisites.shown(lacking[0], overrides)
         raise FileNotFoundError(f"stage={cfg.stage.name} needs stage={lacking[0]} first: run  {first}")
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)

@@ -38,7 +38,8 @@ class SftData(DataModule):
             their product.
         max_length: longest training row in tokens; longer ones are left out and counted.
         max_audio_tokens: most tokens of one audio.
-        shares: task -> fraction of its training rows to use, evenly spread; a missing task is used wholly.
+        shares: task -> fraction of its training rows (pictures with their questions, where `turns` joins them) to use,
+            evenly spread; a missing task is used wholly.
         turns: training questions of a task about one picture become one row of at most so many, in which the picture
             stands once. 1 leaves every row alone. apart: the share of these rows whose questions each see the picture and
             themselves alone, as when asked singly (needs `pack`); in the others they are turns of a conversation.
@@ -99,7 +100,7 @@ class SftData(DataModule):
             return self._plain(read_manifest(path, shape="text", split=split, root=self.root))
         rows = read_manifest(path, shape="sft", split=split, root=self.root)
         if train:
-            rows = join_turns(thin_out(rows, self.shares), turns=self.turns, apart=self.apart)
+            rows = thin_out(join_turns(rows, turns=self.turns, apart=self.apart), self.shares)
         media = [media_of(row["messages"]) for row in rows]
         clips = list(dict.fromkeys(clip for _, audios in media for clip in audios))
         mels = None

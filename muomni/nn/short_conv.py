@@ -47,10 +47,12 @@ class ShortConv(nn.Module):
         x = cache.behind(layer, x, count=before) if cache is not None else F.pad(x, (0, 0, before, 0))
         for i, weight in enumerate(self.weight[1:], start=1):
             earlier = x[:, before - i : before - i + T]
+            mixes = None if apart is None else ~apart
             if keep is not None and cache is None:
                 seen = keep[:, i:] == keep[:, :-i] if keep.dim() == 2 else keep.diagonal(-i, dim1=1, dim2=2)
-                earlier = earlier * F.pad(seen, (i, 0))[..., None]
-            if apart is not None:
-                earlier = earlier * ~apart[..., None]
+                seen = F.pad(seen, (i, 0))
+                mixes = seen if mixes is None else mixes & seen
+            if mixes is not None:
+                earlier = earlier * mixes[..., None]
             y = torch.addcmul(y, earlier, weight)
         return y

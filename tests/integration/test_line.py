@@ -35,8 +35,9 @@ def test_a_second_call_trains_nothing_again(line: Path) -> None:
     assert before == {path: path.stat().st_mtime for path in line.glob("checkpoints/*/model.safetensors")}
 
 
-def test_prerequisites_error_names_the_command(tmp_path: Path) -> None:
-    done = run_script("train.py", "stage=codec", "prerequisites=error", "budget=ci", f"paths.root={tmp_path}")
+@pytest.mark.parametrize("override", ["prerequisites=error", "task=test"])
+def test_what_is_missing_and_not_trained_along_is_named_by_its_command(override: str, tmp_path: Path) -> None:
+    done = run_script("train.py", "stage=codec", override, "budget=ci", f"paths.root={tmp_path}")
     assert done.returncode == 1
     assert "train.py stage=audio" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
