@@ -28,7 +28,7 @@ from datamodules.world.text import SUM_PHRASES, TextWorld
 
 Row = dict[str, Any]
 Part = dict[str, str]
-VOICES_A_QUESTION = 3  # in training; a test takes another of the seen voices
+VOICES_A_QUESTION = 7  # in training; a test takes another of the seen voices
 
 
 def text(words: str) -> Part:

@@ -12,8 +12,8 @@ HEARD = {
 SPEAK = "say {text}"
 
 # Task shares of training (they sum to one), and of the types of questions about a picture.
-TASK_SHARES = {"text_qa": 0.04, "image_qa": 0.72, "caption": 0.05, "asr": 0.08, "audio_qa": 0.02,
-               "spoken_image_qa": 0.05, "tts": 0.04}  # fmt: skip
+TASK_SHARES = {"text_qa": 0.04, "image_qa": 0.69, "caption": 0.05, "asr": 0.08, "audio_qa": 0.02,
+               "spoken_image_qa": 0.08, "tts": 0.04}  # fmt: skip
 # Most counts come out as questions of another type, see `Instructions.draw_question`.
 QUESTION_SHARES = {"colour": 0.11, "shape": 0.07, "count": 0.59, "where": 0.11, "relation": 0.12}
 # Nearly each spoken relation is another recording.
