@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
 from datamodules.mels import MelStore, mel_store
-from datamodules.mixture import join_turns, thin_out
+from datamodules.mixture import join_turns, thin_out, without_pictures
 from datamodules.packing import fill_rows, pack
 from datamodules.pictures import PictureStore
 from datamodules.replay import REPLAY, replayed
@@ -94,7 +94,8 @@ class SftData(DataModule):
 
     Args:
         tokenizer: path of the Thinker's. image, mel: what the encoders take. cache: folder that keeps computed mels.
-        image_tokens: "cls" or "grid", image_grid: tokens a side of a picture: the image projector's options.
+        image_tokens: "cls", "grid" or "none", image_grid: tokens a side of a picture: the image projector's options. With
+            "none" rows with pictures are left out of every split, and said how many.
         audio_downsample: of the audio encoder, audio_stack: of its projector: mel frames an audio token stands for are
             their product.
         max_length: longest training row in tokens; longer ones are left out and counted.
@@ -141,7 +142,10 @@ class SftData(DataModule):
         self.tokenizer_path = Path(tokenizer)
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
         self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
-        self.image_tokens = 1 if image_tokens == "cls" else image_grid**2
+        counts = {"cls": 1, "grid": image_grid**2, "none": 0}
+        if image_tokens not in counts:
+            raise ValueError(f"datamodule.image_tokens={image_tokens!r}; available: {', '.join(counts)}")
+        self.image_tokens = counts[image_tokens]
         self.frames_per_token = audio_downsample * audio_stack
         self.max_length, self.max_audio_tokens = max_length, max_audio_tokens
         self.pack = pack
@@ -154,6 +158,12 @@ class SftData(DataModule):
         rows = read_manifest(path, shape="sft", split=split)
         if train:
             rows = join_turns(thin_out(rows, self.shares), turns=self.turns)
+        if not self.image_tokens:
+            rows = without_pictures(rows, what=str(path))
+        if train and not rows:
+            raise ValueError(
+                f"{path}: every row holds a picture, and image_tokens=none leaves them out: give text or sound"
+            )
         media = [media_of(row["messages"]) for row in rows]
         clips = list(dict.fromkeys(clip for _, audios in media for clip in audios))
         mels = None
