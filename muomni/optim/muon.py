@@ -40,7 +40,8 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
 
 class MuonAdamW(Optimizer):
     """Groups with `muon=True` hold matrices (with `stacked=True` several in a parameter, along its first side) and take
-    Muon's step, scaled by 0.2 x sqrt(max side) as in Moonlight (Liu et al. 2025, arXiv:2502.16982), so that AdamW's learning rates fit; the others take AdamW's."""
+    Muon's step, scaled by 0.2 x sqrt(max side) as in Moonlight (Liu et al. 2025, arXiv:2502.16982), so that AdamW's
+    learning rates fit; the others take AdamW's."""
 
     def __init__(self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], momentum: float) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": 0.0, "muon": False})

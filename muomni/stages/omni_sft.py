@@ -97,8 +97,6 @@ class OmniSftStage(Stage):
         )
         if place_words and self.model.image_projector is not None:
             name_places(self.model.image_projector, self.model.thinker.embedding.weight, encode)
-        if speech is not None:
-            check_same(speech.facts(), {"codec_mel": dict(mel)}, where=str(speech.export.folder))
         self.speech = speech
         # In a list, so that it is neither trained nor saved: what the Thinker knew beforehand.
         self._before = [copy.deepcopy(self.model.thinker).requires_grad_(False).eval()]
@@ -263,11 +261,12 @@ class OmniSftStage(Stage):
         return self._scores.metrics()
 
     def _show_sounds(self, split: str, heard: list[str], truth: list[str], sounds: list[Tensor | None]) -> None:
+        assert self.speech is not None
         for place in range(min(SHOWN, len(truth))):
             if sounds[place] is not None:
                 shown = {"split": split, "id": f"tts-{place}", "task": "tts", "kind": "spoken"}
                 shown |= {"question": truth[place], "answer": heard[place], "truth": truth[place]}
-                self._shown.append(shown | {"waveform": sounds[place], "sample_rate": self.facts["mel"]["sample_rate"]})
+                self._shown.append(shown | {"waveform": sounds[place], "sample_rate": self.speech.sample_rate})
 
     def samples(self) -> list[dict[str, Any]]:
         """A few questions of each kind with answer and truth."""
