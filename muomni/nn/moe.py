@@ -31,6 +31,7 @@ class Experts(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(num_experts, 2 * hidden, dim))
         self.down = nn.Parameter(torch.empty(num_experts, dim, hidden))
 
+    @torch.compiler.disable  # torch 2.11 runs the grouped kernel in float32, but refuses to trace it
     def forward(self, x: Tensor, ends: Tensor) -> Tensor:
         """x (N, D) sorted by expert; ends (E) int32: where each expert's tokens end -> (N, D)."""
         device = x.device.type

@@ -66,6 +66,15 @@ def test_under_autocast_the_experts_are_half_precision_and_the_router_is_not():
     torch.testing.assert_close(out.float(), layer(x), atol=0.1, rtol=0.1)
 
 
+def test_compiled_it_is_the_same():
+    """module.compile_model=true compiles the block around it."""
+    layer, x, plain, routing = make(), torch.randn(1, 6, D), [], []
+    expected = layer(x, routing=plain)
+    layer.compile(backend="eager")
+    torch.testing.assert_close(layer(x, routing=routing), expected)
+    torch.testing.assert_close(routing, plain)
+
+
 def test_initial_weights_are_those_of_a_plain_mlp_and_routing_starts_near_even():
     torch.manual_seed(0)
     layer = MoE(64, hidden=256, num_experts=8, per_token=2)
