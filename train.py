@@ -24,7 +24,10 @@ from muomni.hardware import best_precision
 log = logging.getLogger(__name__)
 
 #: What decides a run's result; paths and loggers do not.
-IDENTITY = ("stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed")
+IDENTITY = (
+    "stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed", "backbone", "mel",
+    "codec_mel", "vocab_size",
+)  # fmt: skip
 TASKS = ("fit", "validate", "test")
 WHEN_DONE = ("train", "skip")
 PREREQUISITES = ("train", "error")
@@ -43,7 +46,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     """Do the task of a configuration in the run folder `output`; gives the metrics of the test splits."""
     validate(cfg)
     torch.set_float32_matmul_precision("high")
-    export = Path(cfg.paths.checkpoints) / cfg.stage.name
+    export = Path(cfg.paths.exports[cfg.stage.name])
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     run_identity = runs.identity(plain, IDENTITY)
     facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": run_identity}
@@ -87,7 +90,8 @@ def made_by(export: Path, run_identity: str) -> bool:
 def prepare(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
     """See that data and prerequisites are there; gives the datamodule's sources."""
     graph = prerequisites.read_needs(CONF)
-    wanted = prerequisites.Wanted(Path(cfg.paths.checkpoints), cfg.size, cfg.budget.rank)
+    exports = {stage: Path(folder) for stage, folder in cfg.paths.exports.items()}
+    wanted = prerequisites.Wanted(exports, cfg.size, cfg.budget.rank)
     lacking = prerequisites.missing(cfg.stage.needs, graph, wanted)
     if lacking and (cfg.prerequisites == "error" or cfg.task != "fit"):  # to measure is not to train
         first = prerequisites.shown(lacking[0], overrides)

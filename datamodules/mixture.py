@@ -1,9 +1,21 @@
-"""Which rows of an instruction manifest training sees, and which of them share a conversation."""
+"""Which rows of an instruction manifest are used, and which of them share a conversation."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from muomni.frontends.chat import media_of, text_of
+
+log = logging.getLogger(__name__)
+
+
+def without_pictures(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
+    """The rows that hold no picture; how many do is said in the log, under the name `what`."""
+    kept = [row for row in rows if not media_of(row["messages"])[0]]
+    if len(kept) < len(rows):
+        count = len(rows) - len(kept)
+        log.warning("%s: %d of %d rows hold pictures and are left out (image_tokens=none)", what, count, len(rows))
+    return kept
 
 
 def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0) -> list[dict[str, Any]]:

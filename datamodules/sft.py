@@ -16,7 +16,7 @@ from datamodules.base import DataModule
 from datamodules.conversations import Conversations, OmniSample, positions_of
 from datamodules.manifests import read_manifest
 from datamodules.mels import mel_store
-from datamodules.mixture import join_turns, thin_out
+from datamodules.mixture import join_turns, thin_out, without_pictures
 from datamodules.packing import fill_rows, lay_out, pack
 from datamodules.pictures import PictureStore
 from datamodules.replay import REPLAY, replayed
@@ -33,13 +33,15 @@ class SftData(DataModule):
 
     Args:
         tokenizer: path of the Thinker's. image, mel: what the encoders take. cache: folder that keeps computed mels.
-        image_tokens: "cls" or "grid", image_grid: tokens a side of a picture: the image projector's options.
+        image_tokens: "cls", "grid" or "none", image_grid: tokens a side of a picture: the image projector's options. With
+            "none" rows with pictures are left out of every split, and said how many.
         audio_downsample: of the audio encoder, audio_stack: of its projector: mel frames an audio token stands for are
             their product.
         max_length: longest training row in tokens; longer ones are left out and counted.
         max_audio_tokens: most tokens of one audio.
         shares: task -> fraction of its training rows (pictures with their questions, where `turns` joins them) to use,
             evenly spread; a missing task is used wholly.
+        task_weights: task -> how much its targets count in training, beside 1 of those not named.
         turns: training questions of a task about one picture become one row of at most so many, in which the picture
             stands once. 1 leaves every row alone. apart: the share of these rows whose questions each see the picture and
             themselves alone, as when asked singly (needs `pack`); in the others they are turns of a conversation.
@@ -66,6 +68,7 @@ class SftData(DataModule):
         max_length: int,
         max_audio_tokens: int,
         shares: Mapping[str, float],
+        task_weights: Mapping[str, float],
         turns: int,
         apart: float,
         opening: Mapping[str, float],
@@ -83,7 +86,10 @@ class SftData(DataModule):
         self.tokenizer_path = Path(tokenizer)
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
         self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
-        self.image_tokens = 1 if image_tokens == "cls" else image_grid**2
+        counts = {"cls": 1, "grid": image_grid**2, "none": 0}
+        if image_tokens not in counts:
+            raise ValueError(f"datamodule.image_tokens={image_tokens!r}; available: {', '.join(counts)}")
+        self.image_tokens = counts[image_tokens]
         self.frames_per_token = audio_downsample * audio_stack
         self.max_length, self.max_audio_tokens = max_length, max_audio_tokens
         self.pack = pack
@@ -92,6 +98,7 @@ class SftData(DataModule):
                 f"datamodule.apart={apart}: questions stand apart in packed rows only; give datamodule.pack"
             )
         self.shares, self.turns, self.apart = dict(shares), turns, apart
+        self.task_weights = dict(task_weights)
         self.opening, self.memory_mb = dict(opening), memory_mb
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
@@ -101,6 +108,12 @@ class SftData(DataModule):
         rows = read_manifest(path, shape="sft", split=split, root=self.root)
         if train:
             rows = thin_out(join_turns(rows, turns=self.turns, apart=self.apart), self.shares)
+        if not self.image_tokens:
+            rows = without_pictures(rows, what=str(path))
+        if train and not rows:
+            raise ValueError(
+                f"{path}: every row holds a picture, and image_tokens=none leaves them out: give text or sound"
+            )
         media = [media_of(row["messages"]) for row in rows]
         clips = list(dict.fromkeys(clip for _, audios in media for clip in audios))
         mels = None
@@ -203,12 +216,11 @@ class SftData(DataModule):
             parts = [torch.zeros_like(s.ids) if s.parts is None else s.parts for s in samples]
             batch.parts = lay_out(parts, rows, fill=0)
             batch.positions = lay_out([positions_of(each) for each in parts], rows, fill=0)
+        tasks = [(sample.row.get("task", "chat"), len(sample.ids)) for sample in samples]
+        weights = [torch.full((length,), self.task_weights.get(task, 1.0)) for task, length in tasks]
+        batch.weights = lay_out(weights, rows, fill=0)
         if batch.replayed is not None:
-            batch.replayed = torch.zeros_like(segments, dtype=torch.bool)
-            for place, row in enumerate(rows):
-                for number, index in enumerate(row, start=1):
-                    if samples[index].row.get("task") == REPLAY:
-                        batch.replayed[place] |= segments[place] == number
+            batch.replayed = lay_out([torch.full((length,), task == REPLAY) for task, length in tasks], rows, fill=0)
         return batch
 
     def collate(self, samples: Sequence[OmniSample]) -> OmniBatch:
@@ -218,6 +230,7 @@ class SftData(DataModule):
         ids = pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD)
         tasks = [sample.row.get("task", "chat") for sample in samples]
         old = torch.tensor([task == REPLAY for task in tasks])
+        weights = torch.tensor([self.task_weights.get(task, 1.0) for task in tasks])
         return OmniBatch(
             ids=ids,
             targets=pad_sequence([sample.targets for sample in samples], batch_first=True, padding_value=IGNORE),
@@ -234,6 +247,7 @@ class SftData(DataModule):
             tasks=tasks,
             meta=[sample.row.get("meta") or {} for sample in samples],
             sample_ids=[str(sample.row["id"]) for sample in samples],
+            weights=weights[:, None].expand_as(ids),
             replayed=old[:, None].expand_as(ids) if bool(old.any()) else None,
         )
 

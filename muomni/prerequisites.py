@@ -22,15 +22,19 @@ from muomni.checkpoints import is_export, read_description
 log = logging.getLogger(__name__)
 
 #: Overrides that hold for the whole line of stages; others are meant for the stage that was named.
-SHARED = ("size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer")
+SHARED = (
+    "size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer", "experiment",
+    "ablation", "codec_mel", "mel@codec_mel",
+)  # fmt: skip
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an export must be to serve as a prerequisite: of this size, of at least this budget's rank."""
+    """What an export must be to serve as a prerequisite: in its stage's folder, of this size, of at least this budget's
+    rank."""
 
-    checkpoints: Path
+    exports: Mapping[str, Path]
     size: str
     rank: int
 
@@ -75,7 +79,7 @@ def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wa
     ordered: list[str] = []
 
     def visit(stage: str) -> None:
-        if stage in ordered or usable(wanted.checkpoints / stage, size=wanted.size, rank=wanted.rank):
+        if stage in ordered or usable(wanted.exports[stage], size=wanted.size, rank=wanted.rank):
             return
         for need in graph[stage]:
             visit(need)

@@ -3,17 +3,19 @@
 Legend: B batch, T time, V vocabulary, D width, P patches, M mel bins, K codebooks, E entries of a codebook.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 
 @dataclass(slots=True)
 class ThinkerOutput:
-    """logits (B, T, V); hidden (B, T, D), after the final norm."""
+    """logits (B, T, V); hidden (B, T, D), after the final norm; routing: with a mixture of experts the router's logits
+    (B, T, experts) of each layer, else empty."""
 
     logits: Tensor
     hidden: Tensor
+    routing: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from muomni.models.outputs import AudioOutput, VisionOutput
 from muomni.models.part import part
 from muomni.nn.patch import gather_cells
 
-IMAGE_TOKENS = ("cls", "grid")
+IMAGE_TOKENS = ("cls", "grid", "none")
 
 
 def _layers(width: int, hidden: int | None, out: int, *, scale: float) -> nn.Module:
@@ -29,8 +29,9 @@ class ImageProjector(nn.Module):
 
     Args:
         dim: D. out_dim: O. hidden: width between two layers, None for a single linear map.
-        image_tokens: "cls", one token; "grid", grid x grid tokens, each of the patches of its cell, side by side.
-        grid: k, tokens a side (with "grid"). cell: patches of a cell, (patches a side / k) ** 2 (1 with "cls").
+        image_tokens: "cls", one token; "grid", grid x grid tokens, each of the patches of its cell, side by side; "none",
+            no token: the blind model of an ablation.
+        grid: k, tokens a side, and cell: patches of a cell, (patches a side / k) ** 2; both with "grid" alone.
         scale: of the last layer's initial weights, so that image tokens are as loud as the Thinker's embeddings.
         positions: initial standard deviation of a learned embedding of each token's place; 0 is none. Contrastive
             features say little of where they are from.
@@ -52,14 +53,16 @@ class ImageProjector(nn.Module):
         if image_tokens not in IMAGE_TOKENS:
             raise ValueError(f"image_tokens={image_tokens!r}; available: {', '.join(IMAGE_TOKENS)}")
         self.image_tokens, self.grid = image_tokens, grid
-        self.num_tokens = 1 if image_tokens == "cls" else grid * grid
-        self.layers = _layers(dim * cell, hidden, out_dim, scale=scale)
+        self.num_tokens = {"cls": 1, "grid": grid * grid, "none": 0}[image_tokens]
+        self.layers = _layers(dim * cell if image_tokens == "grid" else dim, hidden, out_dim, scale=scale)
         self.positions = nn.Parameter(torch.randn(self.num_tokens, out_dim) * positions) if positions else None
 
     def pool(self, features: VisionOutput) -> Tensor:
         """The features of each token, before any weight of this module: (B, N, cell * D). They may be cached."""
         if self.image_tokens == "cls":
             return features.cls
+        if self.image_tokens == "none":
+            return features.grid[:, :0]
         return gather_cells(features.grid, self.grid).flatten(2)
 
     def forward(self, pooled: Tensor) -> Tensor:

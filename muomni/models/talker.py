@@ -25,7 +25,7 @@ from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import Block, Transformer
 
-INPUT_STD = 0.5  # of the embeddings of characters and codes at the start
+INPUT_STD = 0.5  # of the embeddings of characters and codes before training
 
 
 class TalkerCache(KVCache):
@@ -87,6 +87,7 @@ class Talker(nn.Module):
         dim, num_layers, num_heads, ff_dim: shape of the blocks.
         max_frames: most frames it speaks.
         shared_embedding: one table of codes for all codebooks (the published reference), else one each.
+        start_std: standard deviation of the start frame before training; 0 are zeros (the published reference).
     """
 
     code_offset: Tensor
@@ -106,6 +107,7 @@ class Talker(nn.Module):
         ff_dim: int,
         max_frames: int,
         shared_embedding: bool,
+        start_std: float = INPUT_STD,
         rope_theta: float = 10000.0,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
@@ -139,7 +141,7 @@ class Talker(nn.Module):
         # it (learning then takes four times the steps), and characters of 0.02 would have gradients fifty times as large.
         nn.init.normal_(self.text.embedding.weight, std=INPUT_STD)
         nn.init.normal_(self.code_embedding.weight, std=INPUT_STD)
-        nn.init.normal_(self.start, std=INPUT_STD)
+        nn.init.normal_(self.start, std=start_std)
         nn.init.constant_(self.stop.bias, -3.0)  # one frame in twenty is the last
 
     def forward(

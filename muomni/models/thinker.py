@@ -15,6 +15,7 @@ from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.initialise import initialise
 from muomni.nn.mlp import SwiGLU
+from muomni.nn.moe import MoE, MoEBlock
 from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import Block, Transformer
@@ -28,6 +29,7 @@ class Thinker(nn.Module):
     Args:
         vocab_size: V. dim: D. num_layers, num_heads, num_kv_heads, ff_dim: shape of the blocks.
         max_length: longest sequence it is made for, in tokens.
+        num_experts: of a mixture of experts of that ff_dim each, of which a token uses experts_per_token; 0: a single MLP.
         rope_theta, rope_scaling, norm_eps, qk_norm, window, short_conv, tied, dropout: see the layers.
     """
 
@@ -41,6 +43,8 @@ class Thinker(nn.Module):
         num_kv_heads: int,
         ff_dim: int,
         max_length: int,
+        num_experts: int = 0,
+        experts_per_token: int = 2,
         rope_theta: float = 10000.0,
         rope_scaling: float = 1.0,
         norm_eps: float = 1e-5,
@@ -54,10 +58,18 @@ class Thinker(nn.Module):
         self.vocab_size, self.dim, self.max_length = vocab_size, dim, max_length
         self.num_layers, self.num_kv_heads, self.head_dim = num_layers, num_kv_heads, dim // num_heads
         self.window, self.short_conv = window, short_conv
+        self.num_experts, self.experts_per_token = num_experts, experts_per_token
         self.embedding = nn.Embedding(vocab_size, dim)
         self.rope = Rope(self.head_dim, theta=rope_theta, scaling=rope_scaling)
+
+        def mlp() -> nn.Module:
+            if num_experts:
+                return MoE(dim, hidden=ff_dim, num_experts=num_experts, per_token=experts_per_token)
+            return SwiGLU(dim, hidden=ff_dim)
+
+        block = MoEBlock if num_experts else Block
         blocks = [
-            Block(
+            block(
                 attention=Attention(
                     dim,
                     heads=num_heads,
@@ -67,7 +79,7 @@ class Thinker(nn.Module):
                     window=window,
                     short_conv=short_conv,
                 ),
-                mlp=SwiGLU(dim, hidden=ff_dim),
+                mlp=mlp(),
                 norm=lambda: RMSNorm(dim, eps=norm_eps),
                 dropout=dropout,
             )
@@ -96,15 +108,16 @@ class Thinker(nn.Module):
         numbers of samples packed into a row (datamodules/packing.py), or (B, T, T) bool (`visible`).
         cache: read behind what it holds; its position moves on. last_only: logits of the last token alone.
         """
+        routing: list[Tensor] = []
         if embeddings is None:
             if ids is None:
                 raise ValueError("Thinker.forward takes ids or embeddings")
-            hidden = self.read(self.embedding(ids), positions=positions, keep=keep, cache=cache)
+            hidden = self.read(self.embedding(ids), positions=positions, keep=keep, cache=cache, routing=routing)
         else:
-            hidden = self.read(embeddings, ids=ids, positions=positions, keep=keep, cache=cache)
+            hidden = self.read(embeddings, ids=ids, positions=positions, keep=keep, cache=cache, routing=routing)
         if last_only:
             hidden = hidden[:, -1:]
-        return ThinkerOutput(logits=self.head(hidden), hidden=hidden)
+        return ThinkerOutput(logits=self.head(hidden), hidden=hidden, routing=routing)
 
     def read(
         self,
@@ -114,9 +127,11 @@ class Thinker(nn.Module):
         positions: Tensor | None = None,
         keep: Tensor | None = None,
         cache: KVCache | None = None,
+        routing: list[Tensor] | None = None,
     ) -> Tensor:
         """Embeddings (B, T, D) -> hidden states (B, T, D) after the final norm: `forward` without its head, for losses
-        that fall on few tokens. ids: (B, T), where some may be a picture's."""
+        that fall on few tokens. ids: (B, T), where some may be a picture's. routing: see `ThinkerOutput`; it is appended
+        to."""
         if positions is None:
             start = 0 if cache is None else cache.position
             positions = torch.arange(start, start + x.shape[1], device=x.device)
@@ -126,7 +141,8 @@ class Thinker(nn.Module):
                 "give datamodule.apart=0, or no window"
             )
         apart = None if ids is None or not self.short_conv else ids == IMAGE
-        return self.transformer(x, rope=self.rope(positions), keep=keep, apart=apart, cache=cache)
+        rope = self.rope(positions)
+        return self.transformer(x, rope=rope, keep=keep, apart=apart, cache=cache, routing=routing)
 
     def new_cache(self, batch_size: int, capacity: int | None = None, *, dtype: torch.dtype | None = None) -> KVCache:
         """An empty cache that fits this model, on its device; capacity defaults to `max_length`."""

@@ -92,11 +92,12 @@ class ConvBlock(Block):
         apart: Tensor | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
+        routing: list[Tensor] | None = None,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D). It looks ahead, so a cache is refused."""
         assert cache is None, "a block with a centred convolution cannot be decoded token by token"
         x = x + self.dropout(self.conv(self.conv_norm(x), keep=keep))
-        return super().forward(x, rope=rope, keep=keep, apart=apart, layer=layer)
+        return super().forward(x, rope=rope, keep=keep, apart=apart, layer=layer, routing=routing)
 
 
 class ConvNeXtBlock(nn.Module):

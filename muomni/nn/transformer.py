@@ -28,11 +28,16 @@ class Block(nn.Module):
         apart: Tensor | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
+        routing: list[Tensor] | None = None,
     ) -> Tensor:
-        """x (B, T, D) -> (B, T, D); the options go to the attention."""
+        """x (B, T, D) -> (B, T, D); the options go to the attention, `routing` to a mixture of experts (moe.py)."""
         mixed = self.attention(self.attention_norm(x), rope=rope, keep=keep, apart=apart, cache=cache, layer=layer)
         x = x + self.dropout(mixed)
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return x + self.dropout(self.feed_forward(self.mlp_norm(x), routing))
+
+    def feed_forward(self, x: Tensor, routing: list[Tensor] | None) -> Tensor:
+        """x (B, T, D) -> (B, T, D)."""
+        return self.mlp(x)
 
 
 class Transformer(nn.Module):
@@ -51,10 +56,12 @@ class Transformer(nn.Module):
         keep: Tensor | None = None,
         apart: Tensor | None = None,
         cache: KVCache | None = None,
+        routing: list[Tensor] | None = None,
     ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). With a cache, its position moves on by T."""
+        """x (B, T, D) -> (B, T, D). With a cache, its position moves on by T. routing: each mixture of experts appends
+        its router's logits."""
         for layer, block in enumerate(self.blocks):
-            x = block(x, rope=rope, keep=keep, apart=apart, cache=cache, layer=layer)
+            x = block(x, rope=rope, keep=keep, apart=apart, cache=cache, layer=layer, routing=routing)
         if cache is not None:
             cache.advance(x.shape[1])
         return self.norm(x)

@@ -39,8 +39,9 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
 
 
 class MuonAdamW(Optimizer):
-    """Groups with `muon=True` hold matrices and take Muon's step, scaled by 0.2 x sqrt(max side)
-    as in Moonlight (Liu et al. 2025, arXiv:2502.16982), so that AdamW's learning rates fit; the others take AdamW's."""
+    """Groups with `muon=True` hold matrices (with `stacked=True` several in a parameter, along its first side) and take
+    Muon's step, scaled by 0.2 x sqrt(max side) as in Moonlight (Liu et al. 2025, arXiv:2502.16982), so that AdamW's
+    learning rates fit; the others take AdamW's."""
 
     def __init__(self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], momentum: float) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": 0.0, "muon": False})
@@ -69,7 +70,8 @@ class MuonAdamW(Optimizer):
         by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         for parameter in group["params"]:
             if parameter.grad is not None:
-                by_shape[(parameter.shape[0], parameter[0].numel())].append(parameter)
+                one = parameter[0] if group.get("stacked") else parameter
+                by_shape[(one.shape[0], one[0].numel())].append(parameter)
         for (rows, columns), parameters in by_shape.items():
             updates = []
             for parameter in parameters:
@@ -78,9 +80,10 @@ class MuonAdamW(Optimizer):
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
                 buffer = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-                updates.append(gradient.lerp(buffer, group["momentum"]).view(rows, columns))
+                updates.append(gradient.lerp(buffer, group["momentum"]).view(-1, rows, columns))
             scale = 0.2 * max(rows, columns) ** 0.5
-            for parameter, update in zip(parameters, orthogonalise(torch.stack(updates)), strict=True):
+            counts = [len(update) for update in updates]
+            for parameter, update in zip(parameters, orthogonalise(torch.cat(updates)).split(counts), strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
 

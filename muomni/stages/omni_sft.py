@@ -16,27 +16,21 @@ from torch import Tensor, nn
 
 from muomni.batch import OmniBatch
 from muomni.checkpoints import check_same
+from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.nn.attention import visible
-from muomni.special_tokens import IGNORE
+from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
 from muomni.stages.media_cache import MediaCache, features_of, features_of_row
 from muomni.stages.omni_scores import OmniScores
+from muomni.stages.place_names import name_places
 from muomni.stages.spoken_answers import SpokenAnswers
 
 GENERATED = ("caption", "asr", "tts")  # long answers: generated, then compared; short ones are judged by exact match
 SHOWN = 2  # of each task of a split that `samples` gives
 Answers = Callable[..., list[list[int]]]
-
-
-def place_names(grid: int) -> list[str]:
-    """What the cells of a grid x grid picture are called, in reading order, by thirds: "top left", ..., "centre"."""
-    rows, columns = ("top", "middle", "bottom"), ("left", "centre", "right")
-    third = [(6 * cell + 3) // (2 * grid) for cell in range(grid)]  # where the middle of a cell lies
-    names = [f"{rows[third[y]]} {columns[third[x]]}" for y in range(grid) for x in range(grid)]
-    return [name.replace("middle centre", "centre") for name in names]
 
 
 class OmniSftStage(Stage):
@@ -52,7 +46,8 @@ class OmniSftStage(Stage):
     Args:
         place_words: the learned places of a picture's tokens start as the Thinker's own words for them ("top left"), so
             that it finds a place that is named.
-        thinker, vision, audio: exports; vision and audio may be None. image_projector, audio_projector: new.
+        thinker, vision, audio: exports; vision and audio may be None. image_projector, audio_projector: new. A projector
+            of image_tokens "none" leaves pictures out: the model has no eyes, whatever `vision` is.
         speech: the frozen Talker that speaks answers, and its judge; None: the model only writes.
         answers: greedy generation (muomni/inference/greedy.py). max_new_tokens: of a generated answer.
         rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
@@ -87,6 +82,7 @@ class OmniSftStage(Stage):
         **how: Any,
     ) -> None:
         super().__init__(**how)
+        vision = None if image_projector.num_tokens == 0 else vision
         self.facts: dict[str, Any] = {"tokenizer": tokenizer_fingerprint}
         check_same(thinker.facts, self.facts, where=str(thinker.folder))
         for export, fact, value in ((vision, "image", dict(image)), (audio, "mel", dict(mel))):
@@ -101,9 +97,7 @@ class OmniSftStage(Stage):
             audio_projector=None if audio is None else audio_projector,
         )
         if place_words and self.model.image_projector is not None:
-            self._name_places(self.model.image_projector, encode)
-        if speech is not None:
-            check_same(speech.facts(), {"codec_mel": dict(mel)}, where=str(speech.export.folder))
+            name_places(self.model.image_projector, self.model.thinker.embedding.weight, encode)
         self.speech = speech
         # In a list, so that it is neither trained nor saved: what the Thinker knew beforehand.
         self._before = [copy.deepcopy(self.model.thinker).requires_grad_(False).eval()]
@@ -118,14 +112,6 @@ class OmniSftStage(Stage):
         encoders = sum(getattr(self.model, name) is not None for name in ("vision", "audio"))
         self.cache = MediaCache(megabytes=cache_mb) if len(self.frozen) == encoders else None
         self._shown: list[dict[str, Any]] = []
-
-    @torch.no_grad()
-    def _name_places(self, projector: ImageProjector, encode: Callable[[str], list[int]]) -> None:
-        """Set the projector's places to the sums of the Thinker's embeddings of their words."""
-        if projector.positions is None or projector.num_tokens == 1:
-            return
-        words = self.model.thinker.embedding.weight
-        projector.positions.copy_(torch.stack([words[encode(name)].sum(0) for name in place_names(projector.grid)]))
 
     def train(self, mode: bool = True) -> "OmniSftStage":
         """Frozen encoders stay in evaluation mode."""
@@ -151,25 +137,30 @@ class OmniSftStage(Stage):
 
     def step(self, batch: OmniBatch) -> dict[str, Tensor]:
         """Cross-entropy of what the assistant says, and apart from it that of replayed documents: a document has many
-        times the targets of an answer."""
+        times the targets of an answer. With a mixture of experts also their balance."""
         features = features_of(self.model, batch, self.cache)
         thinker = self.model.thinker
         keep = batch.segments
         if batch.parts is not None:
             assert keep is not None
             keep = visible(keep, batch.parts)
-        x = self.model.embed(batch.ids, features=features)
-        hidden = thinker.read(x, ids=batch.ids, positions=batch.positions, keep=keep)
+        x, routing = self.model.embed(batch.ids, features=features), list[Tensor]()
+        hidden = thinker.read(x, ids=batch.ids, positions=batch.positions, keep=keep, routing=routing)
+        losses: dict[str, Tensor] = {}
+        if routing:
+            losses["balance"] = balance_loss(routing, keep=batch.ids != PAD, per_token=thinker.experts_per_token)
         learnt = batch.targets != IGNORE  # the head reads these alone: a fifth of a row
         logits, targets = thinker.head(hidden[learnt]), batch.targets[learnt]
-        if batch.replayed is None:
-            weights = answer_weights(batch.targets, power=self.answer_power)[learnt]
-            return {"answer": weighted_cross_entropy(logits, targets, weights)}
-        answers = answer_weights(batch.targets.masked_fill(batch.replayed, IGNORE), power=self.answer_power)[learnt]
-        return {
-            "answer": weighted_cross_entropy(logits, targets, answers),
-            "replay": weighted_cross_entropy(logits, targets, batch.replayed[learnt].float()),
-        }
+        old = batch.replayed
+        weights = answer_weights(
+            batch.targets if old is None else batch.targets.masked_fill(old, IGNORE), power=self.answer_power
+        )
+        if batch.weights is not None:
+            weights = weights * batch.weights
+        losses["answer"] = weighted_cross_entropy(logits, targets, weights[learnt])
+        if old is not None:
+            losses["replay"] = weighted_cross_entropy(logits, targets, old[learnt].float())
+        return losses
 
     # --- measuring -----------------------------------------------------------------------------------------------
 
@@ -277,11 +268,12 @@ class OmniSftStage(Stage):
         return self._scores.metrics()
 
     def _show_sounds(self, split: str, heard: list[str], truth: list[str], sounds: list[Tensor | None]) -> None:
+        assert self.speech is not None
         for place in range(min(SHOWN, len(truth))):
             if sounds[place] is not None:
                 shown = {"split": split, "id": f"tts-{place}", "task": "tts", "kind": "spoken"}
                 shown |= {"question": truth[place], "answer": heard[place], "truth": truth[place]}
-                self._shown.append(shown | {"waveform": sounds[place], "sample_rate": self.facts["mel"]["sample_rate"]})
+                self._shown.append(shown | {"waveform": sounds[place], "sample_rate": self.speech.sample_rate})
 
     def samples(self) -> list[dict[str, Any]]:
         """A few questions of each kind with answer and truth."""

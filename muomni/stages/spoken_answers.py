@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from muomni.checkpoints import check_same
 from muomni.stages.codec import Judge
 from muomni.stages.talker import Voice
 
@@ -17,6 +18,7 @@ class SpokenAnswers:
 
     Args:
         talker: the export of stage=talker. voice: Talker, codec -> `Voice`. vocoder: mel (T, M) -> waveform (N).
+        mel: the vocoder's spectrogram (`MelSpec`), which must be the one that the Talker's codec rebuilds.
         judge: a recogniser.
     """
 
@@ -26,8 +28,11 @@ class SpokenAnswers:
         talker: Any,
         voice: Callable[[nn.Module, nn.Module], Voice],
         vocoder: Callable[[Tensor], Tensor],
+        mel: Any,
         judge: Judge,
     ) -> None:
+        check_same(talker.facts, {"codec_mel": mel.facts()}, where=str(talker.folder))
+        self.sample_rate: int = mel.sample_rate
         self.export, self.vocoder, self.judge = talker, vocoder, judge
         self.voice = voice(talker.parts["talker"], talker.parts["codec"])
 

@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from muomni.batch import TextBatch
+from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import masked_cross_entropy, token_nats, weighted_cross_entropy
 from muomni.models.thinker import Thinker
-from muomni.special_tokens import IGNORE
+from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
 
 SHOWN = 2  # questions of each kind that `samples` gives
@@ -52,11 +53,17 @@ class ThinkerStage(Stage):
         return [self.model]
 
     def step(self, batch: TextBatch) -> dict[str, Tensor]:
-        """Cross-entropy of the next token, weighted where the batch says so (training)."""
-        logits = self.model(batch.ids, keep=batch.segments).logits
+        """Cross-entropy of the next token, weighted where the batch says so (training), and with a mixture of experts
+        their balance."""
+        output = self.model(batch.ids, keep=batch.segments)
         if batch.weights is None:
-            return {"next_token": masked_cross_entropy(logits, batch.targets)}
-        return {"next_token": weighted_cross_entropy(logits, batch.targets, batch.weights)}
+            losses = {"next_token": masked_cross_entropy(output.logits, batch.targets)}
+        else:
+            losses = {"next_token": weighted_cross_entropy(output.logits, batch.targets, batch.weights)}
+        if output.routing:
+            per_token = self.model.experts_per_token
+            losses["balance"] = balance_loss(output.routing, keep=batch.ids != PAD, per_token=per_token)
+        return losses
 
     def begin_split(self, split: str) -> None:
         """Sums by kind."""

@@ -1,5 +1,6 @@
 """Every option of every group composes with every stage, and every `_target_` binds its constructor."""
 
+import functools
 import inspect
 from pathlib import Path
 
@@ -8,15 +9,20 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
+from muomni.runs import identity
+from train import IDENTITY
+
 CONF = Path(__file__).resolve().parents[2] / "conf"
 STAGES = sorted(path.stem for path in (CONF / "stage").glob("*.yaml"))
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
     for folder in CONF.iterdir()
-    if folder.is_dir() and folder.name not in ("stage", "hydra", "backbone", "generation", "mel", "experiment")
+    if folder.is_dir()
+    and folder.name not in ("stage", "hydra", "backbone", "generation", "mel", "experiment", "ablation")
 }
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 BACKBONES = sorted(path.name for path in (CONF / "backbone").iterdir())
+ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
@@ -98,6 +104,47 @@ def test_every_experiment_composes_with_the_stage_that_it_is_for(experiment):
     check_all(composed(f"experiment={experiment}"))
 
 
+def test_every_stage_has_its_export():
+    exports = composed()["paths"]["exports"]
+    assert set(exports) == set(STAGES) and len(set(exports.values())) == len(STAGES)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_an_ablation_composes_with_its_stages_and_lets_the_plain_exports_be(ablation):
+    """Its stages are those whose exports lie apart; others look for what they need where it always lies."""
+    own = OmegaConf.to_container(OmegaConf.load(CONF / "ablation" / f"{ablation}.yaml"))
+    assert set(own) == {"paths", "backbone"} and "omni_sft" in own["paths"]["exports"]
+    for stage, folder in own["paths"]["exports"].items():
+        config = composed(f"stage={stage}", f"ablation={ablation}")
+        check_all(config)
+        assert folder == config["paths"]["exports"][stage] == f"${{paths.checkpoints}}/{stage}-{ablation}"
+        others = {other: f"${{paths.checkpoints}}/{other}" for other in STAGES}
+        assert config["paths"]["exports"] == others | own["paths"]["exports"]
+
+
+@functools.cache
+def built(*overrides):
+    """Options of the parts that ablations change, built as a stage builds them."""
+    backbone = compose("train", overrides=list(overrides)).backbone
+    parts = [backbone[name] for name in ("thinker", "audio", "codec", "talker")] + [backbone.projector.image]
+    return [instantiate(part, _convert_="all").options for part in parts]
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_an_ablation_builds_at_both_ends_and_changes_something(ablation):
+    changed = []
+    for start in ("size=nano", "experiment=reference"):
+        plain, ablated = (built(start, *more) for more in ([], [f"ablation={ablation}"]))
+        changed.append(plain != ablated)
+    assert any(changed)
+
+
+def test_an_ablation_is_a_configuration_of_its_own():
+    """So that no run goes on from the checkpoint of another."""
+    configs = [composed("stage=omni_sft", *ablation) for ablation in ([], ["ablation=moe"], ["ablation=gqa"])]
+    assert len({identity(config, IDENTITY) for config in configs}) == 3
+
+
 @pytest.mark.parametrize("mel", sorted(path.stem for path in (CONF / "mel").glob("*.yaml")))
 def test_every_spectrogram_is_one_that_the_frontend_takes(mel):
     config = OmegaConf.to_container(OmegaConf.load(CONF / "mel" / f"{mel}.yaml"))
@@ -149,4 +196,5 @@ def test_all_stages_and_sizes_are_there():
 def test_every_option_is_reached(path):
     """An option that lies in no group of these tests is one that nobody composes."""
     group = path.relative_to(CONF).parts
-    assert len(group) == 1 or group[0] in (*GROUPS, "stage", "hydra", "backbone", "generation", "mel", "experiment")
+    others = ("stage", "hydra", "backbone", "generation", "mel", "experiment", "ablation")
+    assert len(group) == 1 or group[0] in (*GROUPS, *others)

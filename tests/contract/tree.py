@@ -31,6 +31,7 @@ PLAIN = {
     "pyproject.toml": "package, dependencies, tools",
     "constraints.txt": "exact versions that were tested",
     "tests/unit": "mirrors the source",
+    "tests/reference": "the reference numbers of the published micro-omni, row by row",
     "tests/contract": "imports, configuration, documents: what must stay true",
     "tests/integration": "all stages by one command, resume, inference",
     ".ci/run": "what CI runs",
@@ -103,7 +104,7 @@ def tree() -> str:
     for package in PACKAGES:
         lines += folder(package, files, 0)
     lines.append(line(0, "tests/", ""))
-    for name in ("unit", "contract", "integration"):
+    for name in ("unit", "reference", "contract", "integration"):
         lines.append(line(1, f"{name}/", PLAIN[f"tests/{name}"]))
     lines.append(line(0, "docs/", ""))
     documents = [name for name in files if name.startswith("docs/") and name.endswith(".md")]

@@ -49,7 +49,7 @@ def lines(journal: Path) -> list[list[str]]:
 
 
 def wanted(root, *, rank=1):
-    return prerequisites.Wanted(root, "nano", rank)
+    return prerequisites.Wanted({stage: root / stage for stage in GRAPH}, "nano", rank)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,10 @@ def wanted(root, *, rank=1):
         ("when_done=skip", False),
         ("task=test", False),
         ("ckpt=x", False),
-        ("experiment=an4", False),
+        ("experiment=an4", True),
+        ("ablation=moe", True),
+        ("paths.exports.audio=elsewhere", True),
+        ("mel@codec_mel=hop1280", True),
     ],
 )
 def test_what_a_prerequisite_takes_over(override, kept):

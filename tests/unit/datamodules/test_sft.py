@@ -48,7 +48,8 @@ def make(folder, **changes):
         "tokenizer": str(folder / "tokenizer.model"), "image": ImageSpec(size=8, mean=(0.3,) * 3, std=(0.3,) * 3),
         "mel": MEL, "cache": None, "image_tokens": "grid", "image_grid": 2, "audio_downsample": 4, "audio_stack": 2,
         "max_length": 64,
-        "max_audio_tokens": 16, "shares": {}, "turns": 1, "apart": 0.0, "opening": {}, "memory_mb": 1,
+        "max_audio_tokens": 16, "shares": {}, "task_weights": {"asr": 2.0},
+        "turns": 1, "apart": 0.0, "opening": {}, "memory_mb": 1,
         "train": str(folder / "train.jsonl"),
         "val": None, "test": {"same": str(folder / "train.jsonl"), "plain": str(folder / "plain.jsonl")},
         "batch_size": 2, "eval_batch_size": 5, "num_workers": 0, "seed": 0,
@@ -195,6 +196,37 @@ def test_a_packed_batch_holds_the_same_conversations_with_media_in_the_order_of_
     assert len(batch.ids) < 5 and sorted(batch.sample_ids) == sorted(row["id"] for row in samples.rows)
     assert int((batch.ids == IMAGE).sum()) == 4 * len(batch.image_keys) == 4 * len(batch.images)
     assert data.lengths(samples) is None
+
+
+def test_image_tokens_none_leaves_rows_with_pictures_out_of_every_split_and_says_how_many(folder, caplog):
+    data = make(folder, image_tokens="none")
+    assert [each["id"] for each in data.samples("train").rows] == ["heard", "text"]
+    assert "train.jsonl: 3 of 5 rows hold pictures and are left out (image_tokens=none)" in caplog.text
+    batch = next(iter(data.test_dataloader()[0]))
+    assert batch.tasks == ["asr", "text_qa"] and batch.images is None and not (batch.ids == IMAGE).any()
+    lines = (folder / "train.jsonl").read_text().splitlines()
+    (folder / "train.jsonl").write_text("\n".join(lines[:2]))
+    seeing = make(folder, image_tokens="none")
+    assert len(seeing.test_dataloader()[0]) == 0
+    with pytest.raises(ValueError, match="every row holds a picture, and image_tokens=none"):
+        seeing.samples("train")
+    with pytest.raises(ValueError, match="image_tokens='all'; available: cls, grid, none"):
+        make(folder, image_tokens="all")
+
+
+def test_tasks_count_as_told(folder):
+    samples = make(folder).samples("train")
+    for batch in (make(folder, pack=40).collate_train([samples.item(i, 0) for i in range(5)]),
+                  make(folder).collate([samples.item(i, 0) for i in range(5)])):  # fmt: skip
+        where = batch.targets != IGNORE
+        heard = sum(len(data_targets(samples, i)) for i, row in enumerate(samples.rows) if row["task"] == "asr")
+        assert int((batch.weights[where] == 2).sum()) == heard > 0
+        assert int((batch.weights[where] == 1).sum()) == int(where.sum()) - heard
+
+
+def data_targets(samples, index):
+    targets = samples.item(index, 0).targets
+    return targets[targets != IGNORE]
 
 
 def samples_of(samples, name):

@@ -36,6 +36,12 @@ def test_reference_projector_is_one_linear_map_of_cls():
         ImageProjector(dim=8, out_dim=8, image_tokens="all")
 
 
+def test_image_tokens_none_are_none():
+    projector = ImageProjector(dim=8, out_dim=16, image_tokens="none", grid=2, cell=4)
+    pooled = projector.pool(VisionOutput(cls=torch.randn(2, 1, 8), grid=torch.randn(2, 16, 8)))
+    assert projector.num_tokens == 0 and projector(pooled).shape == (2, 0, 16)
+
+
 def test_grid_tokens_keep_the_patches_of_their_cell():
     projector = ImageProjector(dim=1, out_dim=4, image_tokens="grid", grid=2, cell=4)
     pooled = projector.pool(VisionOutput(cls=torch.zeros(1, 1, 1), grid=torch.arange(16.0).view(1, 16, 1)))

@@ -37,6 +37,12 @@ def test_reference_parameters():
     assert output.stop.shape == (2, 50)
 
 
+def test_a_start_frame_of_zeros_draws_the_same_other_weights():
+    plain, zeros = build(), build(start_std=0.0)
+    assert plain.start.abs().sum() > 0 and not zeros.start.any()
+    assert torch.equal(plain.heads[1].weight, zeros.heads[1].weight)
+
+
 def test_a_frame_sees_only_earlier_frames():
     talker, (text, lengths, codes, speakers) = build(), inputs()
     before = talker(text, lengths, codes, speakers=speakers).logits

@@ -5,6 +5,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from muomni.checkpoints import load_export, save_export
 from muomni.command_line import CONF
 from muomni.models.thinker import Thinker
 
@@ -50,6 +51,8 @@ def test_the_reference_has_the_published_numbers():
         {"rope_scaling": 2.0},
         {"tied": True},
         {"short_conv": 4},
+        {"num_experts": 4},
+        {"norm_eps": 1e-2},
     ],
 )
 def test_read_in_pieces_equals_read_at_once(options):
@@ -69,6 +72,35 @@ def test_every_option_changes_the_model():
         other.load_state_dict(plain.state_dict(), strict=False)
         assert not torch.allclose(other(ids).logits, plain(ids).logits, atol=1e-6), options
     assert count(plain) - count(small(num_kv_heads=4, tied=True)) == 40 * 32
+    blind = small(num_kv_heads=4, norm_eps=1.0)
+    blind.load_state_dict(plain.state_dict())
+    assert not torch.allclose(blind(ids).logits, plain(ids).logits, atol=1e-6)
+
+
+def test_experts_multiply_the_mlp_and_add_a_router():
+    """A Thinker without them keeps the names of its parameters."""
+    plain, mixed = small(), small(num_experts=4)
+    mlp = 3 * 32 * 48
+    assert count(mixed) - count(plain) == 2 * (3 * mlp + 4 * 32)
+    own = {name for name, _ in plain.named_parameters() if ".mlp." in name}
+    assert own == {f"transformer.blocks.{layer}.mlp.{name}.weight" for layer in (0, 1) for name in ("gate_up", "down")}
+    output = mixed(torch.randint(0, 40, (2, 5)))
+    assert [logits.shape for logits in output.routing] == [(2, 5, 4)] * 2
+    assert plain(torch.randint(0, 40, (2, 5))).routing == []
+
+
+def test_packed_samples_with_experts_are_as_if_alone():
+    model, ids = small(num_experts=4), torch.randint(0, 40, (1, 9))
+    packed = model(ids, keep=torch.tensor([[1, 1, 1, 1, 2, 2, 2, 0, 0]])).logits
+    for part in (slice(0, 4), slice(4, 7)):
+        torch.testing.assert_close(packed[:, part], model(ids[:, part]).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_experts_are_exported_and_come_back(tmp_path):
+    model, ids = small(num_experts=4), torch.randint(0, 40, (1, 5))
+    save_export(tmp_path / "mixed", {"thinker": model}, facts={}, files={})
+    loaded = load_export(tmp_path / "mixed").parts["thinker"]
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
 def test_embeddings_in_place_of_ids():
@@ -83,9 +115,9 @@ def test_last_only_gives_the_last():
     torch.testing.assert_close(model(ids, last_only=True).logits, model(ids).logits[:, -1:])
 
 
-@pytest.mark.parametrize("short_conv", [0, 4])
-def test_left_padding_changes_no_answer(short_conv):
-    model, ids = small(short_conv=short_conv), torch.randint(0, 40, (2, 9))
+@pytest.mark.parametrize("options", [{}, {"short_conv": 4}, {"num_experts": 4}])
+def test_left_padding_changes_no_answer(options):
+    model, ids = small(**options), torch.randint(0, 40, (2, 9))
     padding = torch.tensor([4, 0])
     keep = torch.arange(9)[None] >= padding[:, None]
     positions = (torch.arange(9)[None] - padding[:, None]).clamp_min(0)

@@ -77,6 +77,21 @@ def test_grouped_heads_equal_repeated_ones():
     torch.testing.assert_close(full(x), grouped(x))
 
 
+def test_normed_queries_and_keys_cannot_run_away():
+    """QK-norm: attention does not depend on the size of its projections, and its logits are at most sqrt(head width)."""
+    x, outputs = torch.randn(B, T, D), {}
+    for qk_norm in (False, True):
+        layer = attention(kv_heads=H, qk_norm=qk_norm)
+        before = layer(x)
+        layer.qkv.weight.data[: 2 * D] *= 100
+        outputs[qk_norm] = torch.allclose(layer(x), before, atol=1e-3)
+        if qk_norm:
+            query, key = layer.qkv(x).view(B, T, 3 * H, K).transpose(1, 2)[:, : 2 * H].chunk(2, dim=1)
+            logits = layer.query_norm(query) @ layer.key_norm(key).mT / K**0.5
+            assert logits.abs().max() <= K**0.5 + 1e-4
+    assert outputs == {False: False, True: True}
+
+
 def test_the_future_changes_nothing():
     layer, x = attention(), torch.randn(B, T, D)
     before = layer(x)[:, :5]

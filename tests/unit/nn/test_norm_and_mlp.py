@@ -23,6 +23,11 @@ def test_rms_norm_by_hand():
     torch.testing.assert_close(norm(torch.tensor([3.0, 4.0])), torch.tensor([3.0, 8.0]) / 12.5**0.5)
 
 
+def test_epsilon_stands_under_the_root():
+    """(3, 4): mean square 12.5, and 3.5 more."""
+    torch.testing.assert_close(RMSNorm(2, eps=3.5)(torch.tensor([3.0, 4.0])), torch.tensor([0.75, 1.0]))
+
+
 def test_rms_norm_ignores_scale_keeps_dtype_and_survives_zeros():
     norm, x = RMSNorm(8, eps=1e-5), torch.randn(4, 8)
     torch.testing.assert_close(norm(1000 * x), norm(x), atol=1e-4, rtol=1e-4)

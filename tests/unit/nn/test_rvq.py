@@ -30,6 +30,18 @@ def test_each_codebook_takes_what_is_left():
     torch.testing.assert_close(quantizer(x, keep=None).quantized, x - residual)
 
 
+def test_more_codebooks_and_more_entries_come_nearer():
+    """Each codebook and each doubling of its entries lowers what is left over."""
+    left = {}
+    for shape in ((1, 8), (2, 8), (3, 8), (1, 32)):
+        quantizer = build(num_codebooks=shape[0], codebook_size=shape[1]).train()
+        x = torch.randn(4, 200, 6)
+        for _ in range(20):
+            quantizer(x, keep=None)
+        left[shape] = (quantizer.eval()(x, keep=None).quantized - x).square().mean()
+    assert left[3, 8] < left[2, 8] < left[1, 8] and left[1, 32] < left[1, 8]
+
+
 def test_batched_decode_equals_frame_by_frame_and_takes_fewer_codebooks():
     quantizer = build().eval()
     codes = torch.randint(8, (2, 5, 2))

@@ -21,9 +21,9 @@ def thinker(**options):
     )
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_each_parameter_once(tied):
-    model = thinker(tied=tied)
+@pytest.mark.parametrize("options", [{}, {"tied": True}, {"num_experts": 4}])
+def test_each_parameter_once(options):
+    model = thinker(**options)
     groups = parameter_groups([("thinker", model, 1.0)], weight_decay=0.1)
     chosen = [id(p) for group in groups for p in group["params"]]
     assert sorted(chosen) == sorted({id(p) for p in model.parameters()})
@@ -69,3 +69,15 @@ def test_muon_takes_hidden_matrices_but_no_head():
     assert id(model.head.weight) not in matrices
     assert id(model.embedding.weight) not in matrices
     assert id(model.transformer.blocks[0].mlp.down.weight) in matrices
+
+
+def test_matrices_of_experts_are_stacked_and_their_router_is_a_head():
+    model = thinker(num_experts=4)
+    mlp = model.transformer.blocks[0].mlp
+    groups = {group["name"]: group for group in parameter_groups([("thinker", model, 1.0)], weight_decay=0.1)}
+    experts = groups["thinker/experts"]
+    assert {id(p) for p in experts["params"]} >= {id(mlp.experts.gate_up), id(mlp.experts.down)}
+    assert len(experts["params"]) == 4 and experts["matrices"] and experts["stacked"]
+    assert experts["weight_decay"] == 0.1
+    assert id(mlp.router.weight) in {id(p) for p in groups["thinker/heads"]["params"]}
+    assert not groups["thinker/matrices"]["stacked"]

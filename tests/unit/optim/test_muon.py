@@ -138,3 +138,20 @@ def test_the_optimizers_rates_follow_the_groups_scale():
     assert rates == pytest.approx(
         {"slow/matrices": 0.1, "slow/vectors": 0.05, "fast/matrices": 1.0, "fast/vectors": 0.5}
     )
+
+
+def test_stacked_matrices_step_as_if_each_were_a_parameter_of_its_own():
+    """The experts of a mixture; 3-D weights of convolutions stay one matrix each."""
+    stacked = nn.Parameter(torch.randn(3, 8, 5))
+    apart = [nn.Parameter(matrix.detach().clone()) for matrix in stacked]
+    optimizers = []
+    for parameters, is_stacked in (([stacked], True), (apart, False)):
+        group = {"params": parameters, "muon": True, "stacked": is_stacked, "weight_decay": 0.1}
+        optimizers.append(MuonAdamW([group], lr=0.1, betas=(0.9, 0.98), momentum=0.9))
+    for _ in range(3):
+        stacked.grad = torch.randn(3, 8, 5)
+        for matrix, gradient in zip(apart, stacked.grad, strict=True):
+            matrix.grad = gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(stacked.detach(), torch.stack([matrix.detach() for matrix in apart]))

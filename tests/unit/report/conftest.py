@@ -9,7 +9,9 @@ import yaml
 from PIL import Image
 
 
-def make_run(runs, stage, name, metrics, *, budget="demo", data="world", task="fit", samples=(), journal=True, age=0):
+def make_run(
+    runs, stage, name, metrics, *, budget="demo", data="world", task="fit", samples=(), journal=True, age=0, export=None
+):
     import os
 
     folder = runs / stage / name
@@ -18,6 +20,8 @@ def make_run(runs, stage, name, metrics, *, budget="demo", data="world", task="f
         "task": task, "size": "nano", "seed": 0, "budget": {"name": budget},
         "data": {"kind": data, "preset": "small", "seed": 7},
     }  # fmt: skip
+    if export:
+        config["paths"] = {"exports": {stage: export}}
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
     named = {f"{stage}/{key}": value for key, value in metrics.items()}
     (folder / "metrics.json").write_text(json.dumps(named))

@@ -122,6 +122,10 @@ def test_the_newest_run_that_was_trained_so(tmp_path):
     assert (name(), name("full"), name("ci")) == ("new", "long", None)
     make_run(tmp_path, "audio", "sweep/3", {}, age=1)
     assert name() == "3"
+    make_run(tmp_path, "audio", "ablation", {}, age=-1, export="${paths.checkpoints}/audio-audio_downsample_8")
+    assert name() == "3"
+    make_run(tmp_path, "audio", "again", {}, age=-2, export="${paths.checkpoints}/audio")
+    assert name() == "again"
 
 
 def test_curves_are_read_by_column(runs):

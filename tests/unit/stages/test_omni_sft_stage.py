@@ -14,9 +14,10 @@ from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
 from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay
-from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, USER
+from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, PAD, USER
 from muomni.stages.omni_scores import OmniScores
-from muomni.stages.omni_sft import OmniSftStage, place_names
+from muomni.stages.omni_sft import OmniSftStage
+from muomni.stages.place_names import place_names
 
 WORDS = {20: "red", 21: "blue", 22: "yes", 23: "no"}
 
@@ -183,3 +184,34 @@ def test_replayed_documents_are_a_loss_of_their_own():
     answers, replayed = (given.targets[:2] != IGNORE).sum(), (given.targets[2] != IGNORE).sum()
     total = answers * losses["answer"] + replayed * losses["replay"]
     torch.testing.assert_close(total / (answers + replayed), whole)
+
+
+def test_experts_of_the_thinker_stay_balanced():
+    shape = {"dim": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2, "ff_dim": 32, "max_length": 40}
+    thinker = Thinker(vocab_size=40, num_experts=4, **shape)
+    stage, data = make(thinker=export("thinker", {"tokenizer": "f00"}, thinker=thinker)), batch()
+    losses = stage.step(data)
+    assert set(losses) == {"answer", "balance"}
+    data.ids, data.targets = (
+        torch.nn.functional.pad(each, (0, 3), value=value) for each, value in ((data.ids, PAD), (data.targets, IGNORE))
+    )
+    torch.testing.assert_close(stage.step(data)["balance"], losses["balance"])
+
+
+def test_image_tokens_none_is_a_model_without_eyes():
+    blind = ImageProjector(dim=8, out_dim=16, image_tokens="none", grid=2, cell=1)
+    stage, data = make(image_projector=blind, place_words=True), batch()
+    assert stage.model.vision is None and stage.model.image_tokens == 0
+    assert set(stage.export_parts()) == {"thinker", "audio", "audio_projector"} and "image" not in stage.export_facts()
+    with pytest.raises(ValueError, match="no vision encoder"):
+        stage.step(data)
+    heard = OmniBatch(
+        ids=data.ids[2:], targets=data.targets[2:], lengths=data.lengths[2:], images=None, mel=data.mel,
+        mel_lengths=data.mel_lengths, image_rows=[], audio_rows=[0], image_keys=[], audio_keys=["a.wav"],
+        questions=["what was said?"], answers=["yes no"], tasks=["asr"], meta=[{"question": "asr"}], sample_ids=["k"],
+    )  # fmt: skip
+    stage.step(heard)["answer"].backward()
+    stage.eval()
+    stage.begin_split("test_iid")
+    stage.test_batch(heard, "test_iid")
+    assert {name.split("_")[0] for name in stage.finish_split("test_iid")} == {"asr"}

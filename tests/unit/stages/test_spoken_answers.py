@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
@@ -18,17 +19,25 @@ class Voice:
         return [torch.full((len(text), 1), 2) for text in texts], [False] * len(texts)
 
 
+def spec(hop):
+    return SimpleNamespace(facts=lambda: {"hop": hop}, sample_rate=16000)
+
+
 def test_texts_keep_their_places_and_an_empty_one_is_silence():
     export = SimpleNamespace(
         parts={"talker": nn.Identity(), "codec": Codec()},
         facts={"stage": "talker", "run": {}, "codec_mel": {"hop": 160}},
+        folder="checkpoints/talker",
     )
-    spoken = SpokenAnswers(
-        talker=export,
-        voice=lambda talker, codec: Voice(),
-        vocoder=lambda mel: mel.flatten(),
-        judge=lambda sounds: ["x" * len(sound) for sound in sounds],
-    )
+    options = {
+        "talker": export,
+        "voice": lambda talker, codec: Voice(),
+        "vocoder": lambda mel: mel.flatten(),
+        "judge": lambda sounds: ["x" * len(sound) for sound in sounds],
+    }
+    spoken = SpokenAnswers(mel=spec(160), **options)
+    with pytest.raises(ValueError, match="checkpoints/talker: codec_mel differs.*'hop': 160.*'hop': 1280"):
+        SpokenAnswers(mel=spec(1280), **options)
     heard, sounds = spoken.heard(["abc", " ", "z"])
     assert heard == ["xxx", "", "x"]
     assert sounds[1] is None

@@ -9,7 +9,8 @@ from torch import nn
 
 from muomni.batch import TextBatch
 from muomni.models.outputs import ThinkerOutput
-from muomni.special_tokens import IGNORE
+from muomni.models.thinker import Thinker
+from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.thinker import ThinkerStage
 
 V = 8
@@ -28,12 +29,13 @@ class Certain(nn.Module):
         return ThinkerOutput(logits=chances.log(), hidden=chances)
 
 
-def stage(p):
-    return ThinkerStage(
-        decode=lambda ids: " ".join(map(str, ids)),
-        model=Certain(p), tokenizer=Path("x"), tokenizer_fingerprint="f", optimizer=None, schedule=None,
-        weight_decay=0.0, loss_weights={}, compile_model=False,
-    )  # fmt: skip
+def stage(p=0.5, **changes):
+    options = {
+        "decode": lambda ids: " ".join(map(str, ids)), "model": Certain(p), "tokenizer": Path("x"),
+        "tokenizer_fingerprint": "f", "optimizer": None, "schedule": None, "weight_decay": 0.0, "loss_weights": {},
+        "compile_model": False,
+    }  # fmt: skip
+    return ThinkerStage(**(options | changes))
 
 
 def batch(rows, kinds, floors):
@@ -80,3 +82,18 @@ def test_documents_without_a_known_floor_have_a_loss_alone():
 def test_the_training_loss_is_the_mean_over_targets():
     losses = stage(0.25).step(batch([([1, 2], [2, IGNORE])], ["row"], [float("nan")]))
     assert losses["next_token"].item() == pytest.approx(math.log(4), rel=1e-5)
+
+
+def test_experts_bring_a_balance_loss_in_which_padding_does_not_count():
+    torch.manual_seed(0)
+    shape = {"dim": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2, "ff_dim": 16, "max_length": 8}
+    made = stage(model=Thinker(vocab_size=V, num_experts=4, **shape), loss_weights={"balance": 0.5})
+    short = batch([([4, 5, 6], [5, 6, 7])], ["row"], [float("nan")])
+    padded = batch([([4, 5, 6, PAD, PAD], [5, 6, 7, IGNORE, IGNORE])], ["row"], [float("nan")])
+    losses = made.step(short)
+    assert set(losses) == {"next_token", "balance"} and losses["balance"] >= 0.9
+    torch.testing.assert_close(made.step(padded), losses)
+    torch.testing.assert_close(made.total_loss(losses), losses["next_token"] + 0.5 * losses["balance"])
+    losses["balance"].backward()
+    assert made.model.transformer.blocks[0].mlp.router.weight.grad.abs().sum() > 0
+    assert set(stage(model=Thinker(vocab_size=V, **shape)).step(short)) == {"next_token"}

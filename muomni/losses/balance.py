@@ -1,0 +1,26 @@
+"""The load-balance loss of a mixture of experts.
+
+Legend: B batch, T time, E experts, K experts a token.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def balance_loss(routing: Sequence[Tensor], *, keep: Tensor, per_token: int) -> Tensor:
+    """E x sum over experts of (share of the choices) x (mean probability), mean over layers: 1 where all experts are used
+    alike, E where all tokens go to one (Fedus et al. 2021, arXiv:2101.03961, equation 4, K choices a token). A scalar.
+
+    routing: the router's logits (B, T, E) of each layer. keep: (B, T) bool, True for real tokens: padding does not count.
+    """
+    weight = keep[..., None].float()
+    count = weight.sum().clamp(min=1)
+    losses = []
+    for logits in routing:
+        chosen = torch.zeros_like(logits).scatter(-1, logits.topk(per_token).indices, 1.0)
+        share = (chosen * weight).sum(dim=(0, 1)) / (count * per_token)
+        probability = (logits.softmax(dim=-1) * weight).sum(dim=(0, 1)) / count
+        losses.append(logits.shape[-1] * (share * probability).sum())
+    return torch.stack(losses).mean()

@@ -1,0 +1,27 @@
+"""The places of a picture's tokens in the Thinker's own words, so that it finds a place that is named.
+
+Legend: N tokens of a picture, V vocabulary, D width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from muomni.models.projector import ImageProjector
+
+
+def place_names(grid: int) -> list[str]:
+    """What the cells of a grid x grid picture are called, in reading order, by thirds: "top left", ..., "centre"."""
+    rows, columns = ("top", "middle", "bottom"), ("left", "centre", "right")
+    third = [(6 * cell + 3) // (2 * grid) for cell in range(grid)]  # where the middle of a cell lies
+    names = [f"{rows[third[y]]} {columns[third[x]]}" for y in range(grid) for x in range(grid)]
+    return [name.replace("middle centre", "centre") for name in names]
+
+
+@torch.no_grad()
+def name_places(projector: ImageProjector, words: Tensor, encode: Callable[[str], list[int]]) -> None:
+    """Set the projector's places (N, D) to the sums of the embeddings, words (V, D), of their names; without learned
+    places, or with a single token, nothing happens."""
+    if projector.positions is not None and projector.num_tokens > 1:
+        projector.positions.copy_(torch.stack([words[encode(name)].sum(0) for name in place_names(projector.grid)]))
