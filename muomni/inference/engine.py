@@ -43,7 +43,7 @@ class Engine:
         facts: of the export: stage, tokenizer fingerprint, specs of the frontends.
         tokenizer: None where no part reads text.
         where: names the export in errors.
-        format: "chat", "plain", or "auto": plain for an export of stage thinker, which no one taught to answer.
+        format: "chat", "plain", or "auto": plain for what no one taught our roles, stage thinker and micro-omni's.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Engine:
         self.facts, self.tokenizer, self.where, self.device = facts, tokenizer, where, device
         self.timings = Timings()
         if format == "auto":
-            format = "plain" if facts.get("stage") == "thinker" else "chat"
+            format = "plain" if facts.get("stage") == "thinker" or "micro_omni" in facts else "chat"
         sees, hears = "vision" in parts, "audio" in parts
         self.media = Media(
             image=spec_from_facts(ImageSpec, facts, "image", where=where) if sees else None,
@@ -254,7 +254,8 @@ def load_model(
     if folder.name == "model.safetensors" and folder.is_file():
         folder = folder.parent
     if folder.is_file():
-        raise ValueError(f"{folder}: not an export folder; a training run writes one at its end, checkpoints/<stage>/")
+        imports = "of a checkpoint of micro-omni:  python -m muomni.micro_omni import"
+        raise ValueError(f"{folder}: not an export folder; a training run writes checkpoints/<stage>/ ({imports})")
     if not is_export(folder):
         raise FileNotFoundError(f"{folder}: no export here (no model.yaml and model.safetensors)")
     export = load_export(folder)

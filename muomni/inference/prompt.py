@@ -15,6 +15,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.media import Media, Source
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
+from muomni.special_tokens import AUDIO, IMAGE
 
 FORMATS = ("chat", "plain")
 ABOUT_IMAGE = "describe the picture"
@@ -31,15 +32,20 @@ class Request:
     system_prompt: str = ""
     messages: Sequence[Any] = ()
 
+    @property
+    def question(self) -> str:
+        """The text, or what is asked about media without one; a picture with sound: the sound asks."""
+        if self.text.strip() or bool(self.images) == bool(self.audios):
+            return self.text
+        return ABOUT_IMAGE if self.images else ABOUT_AUDIO
+
     def as_messages(self) -> list[Any]:
         """In the chat format. Raises ValueError for a request that holds nothing."""
         if self.messages:
             return list(self.messages)
-        text = self.text
+        text = self.question
         if not text.strip() and not self.images and not self.audios:
             raise ValueError("an empty request: give text, an image or audio")
-        if not text.strip() and not (self.images and self.audios):  # a picture with sound: the sound asks
-            text = ABOUT_IMAGE if self.images else ABOUT_AUDIO
         content: list[Any] = [{"type": "image", "image": image} for image in self.images]
         content += [{"type": "audio", "audio": audio} for audio in self.audios]
         content += [{"type": "text", "text": text}] if text.strip() else []
@@ -62,7 +68,8 @@ class Prompter:
     """Turns requests into prompts and prompts into embeddings.
 
     Args:
-        format: "chat" (every export that was taught to answer) or "plain" (a language model: the text goes on).
+        format: "chat" (every export that was taught to answer) or "plain" (a language model: the text goes on, behind the
+            tokens of its media).
     """
 
     def __init__(self, *, model: Omni, tokenizer: Tokenizer, media: Media, format: str) -> None:
@@ -81,15 +88,10 @@ class Prompter:
     def prompt(self, request: Request, *, first: bool = True) -> Prompt:
         """Encode one request; `first=False` continues a conversation. Errors name the file or the limit."""
         if self.format == "plain":
-            if request.images or request.audios or request.messages:
-                raise ValueError("a plain prompt is text alone: use format=chat for media and conversations")
-            return Prompt(torch.tensor(self.tokenizer.encode(request.text, bos=True)), MediaFeatures())
+            return self._plain(request)
         messages = request.as_messages()
         images, audios = media_of(messages)
-        features = self._features(images, audios)
-        counts = [] if features.audio_lengths is None else features.audio_lengths.tolist()
-        for source, count in zip(audios, counts, strict=True):
-            self._check_audio(source, count)
+        features, counts = self._encoded(images, audios)
         sequence = encode_prompt(
             self.tokenizer, messages, image_tokens=self.model.image_tokens, audio_tokens=counts, first=first
         )
@@ -124,6 +126,22 @@ class Prompter:
             shorter = replace(request, text=self.tokenizer.decode(pieces[dropped:]))
         self.check_budget(len(self.prompt(request)), max_new_tokens)
         return request
+
+    def _plain(self, request: Request) -> Prompt:
+        """[image slots][audio slots] BOS text: as micro-omni's models were trained."""
+        if request.messages:
+            raise ValueError("a plain prompt has no roles: use format=chat for conversations")
+        features, counts = self._encoded(request.images, request.audios)
+        slots = [IMAGE] * self.model.image_tokens * len(request.images) + [AUDIO] * sum(counts)
+        return Prompt(torch.tensor(slots + self.tokenizer.encode(request.question, bos=True)), features)
+
+    def _encoded(self, images: list[Source], audios: list[Source]) -> tuple[MediaFeatures, list[int]]:
+        """Features, and the tokens of each audio."""
+        features = self._features(images, audios)
+        counts = [] if features.audio_lengths is None else features.audio_lengths.tolist()
+        for source, count in zip(audios, counts, strict=True):
+            self._check_audio(source, count)
+        return features, counts
 
     def _features(self, images: list[Source], audios: list[Source]) -> MediaFeatures:
         pictures = self.media.images(images)

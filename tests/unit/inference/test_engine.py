@@ -176,7 +176,9 @@ def test_missing_parts_are_named_with_the_way_out(tmp_path, parts, tokenizer_pat
     with pytest.raises(ValueError, match="no audio encoder"):
         engine.transcribe("a.wav")
     with pytest.raises(ValueError, match="format=chat"):
-        engine.generate("x", image="a.png")
+        engine.generate(messages=[{"role": "user", "content": "x"}])
+    with pytest.raises(ValueError, match="no vision encoder"):
+        engine.generate("x", image=torch.zeros(3, 8, 8, dtype=torch.uint8))
     chat = load_model(folder, device="cpu", format="chat")
     with pytest.raises(ValueError, match="no vision encoder"):
         chat.generate("x", image=torch.zeros(3, 8, 8, dtype=torch.uint8))

@@ -1,0 +1,1 @@
+"""Checkpoints of micro-omni, there and back: docs/coming-from-micro-omni.md."""

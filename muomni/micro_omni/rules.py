@@ -1,0 +1,253 @@
+"""Which key of micro-omni is which key of ours: one table, read in both directions.
+
+`{i}` in a key is a block's number, or a codebook's. A tensor of ours is one of theirs; or several of theirs, their rows
+below each other (fused projections); or, where only their key is numbered, all of theirs stacked.
+
+Legend: D width, G key-value heads, K head width.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """ours: a key of our part. theirs: the key or keys that it is made of, rows in this order."""
+
+    ours: str
+    theirs: tuple[str, ...]
+
+    @property
+    def stacked(self) -> bool:
+        """All numbers of theirs are one tensor of ours."""
+        return "{i}" not in self.ours and "{i}" in self.theirs[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several ways that something is written. sign: the key that tells it. refusal: why we have no such thing."""
+
+    name: str
+    sign: str
+    rules: tuple[Rule, ...] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A part's rules: those of every checkpoint, and groups of which each checkpoint has one.
+
+    optional: beginnings of their keys that a checkpoint may lack. own: beginnings of our keys that theirs have no place for.
+    """
+
+    rules: tuple[Rule, ...]
+    groups: tuple[tuple[Choice, ...], ...] = ()
+    optional: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+
+
+def _rules(*pairs: tuple[str, ...]) -> tuple[Rule, ...]:
+    return tuple(Rule(pair[0], pair[1:]) for pair in pairs)
+
+
+def _linear(ours: str, theirs: str) -> tuple[Rule, ...]:
+    return _rules((f"{ours}.weight", f"{theirs}.weight"), (f"{ours}.bias", f"{theirs}.bias"))
+
+
+BLOCK = "transformer.blocks.{i}"
+_NORMS = _rules(
+    (f"{BLOCK}.attention_norm.weight", "blocks.{i}.norm1.weight"),
+    (f"{BLOCK}.mlp_norm.weight", "blocks.{i}.norm2.weight"),
+    ("transformer.norm.weight", "norm.weight"),
+)
+_MHA = Choice(
+    "mha", "blocks.{i}.attn.qkv.weight", _rules((f"{BLOCK}.attention.qkv.weight", "blocks.{i}.attn.qkv.weight"))
+)
+_GQA = Choice(
+    "gqa",
+    "blocks.{i}.attn.q.weight",
+    _rules((f"{BLOCK}.attention.qkv.weight", *(f"blocks.{{i}}.attn.{name}.weight" for name in "qkv"))),
+)
+_SWIGLU = Choice(
+    "swiglu",
+    "blocks.{i}.mlp.gate_proj.weight",
+    _rules(
+        (f"{BLOCK}.mlp.gate_up.weight", "blocks.{i}.mlp.gate_proj.weight", "blocks.{i}.mlp.up_proj.weight"),
+        (f"{BLOCK}.mlp.down.weight", "blocks.{i}.mlp.down_proj.weight"),
+    ),
+)
+_GELU = Choice("gelu", "blocks.{i}.mlp.fc1.weight", refusal="its MLPs are GELU (mlp.fc1, mlp.fc2), ours are SwiGLU")
+_MOE = Choice(
+    "moe", "blocks.{i}.moe.router.weight", refusal="it is a mixture of experts (moe.*), which is not imported"
+)
+_DECODER = (*_NORMS, *_rules((f"{BLOCK}.attention.out.weight", "blocks.{i}.attn.o.weight")))
+
+_E = "encoder."  # our Audio keeps its encoder apart from the CTC head
+_AUDIO_ATTENTION = {"current": ("qkv_proj.", "out_proj."), "older": ("attn.in_proj_", "attn.out_proj.")}
+
+
+def _audio_attention(name: str) -> Choice:
+    qkv, out = _AUDIO_ATTENTION[name]
+    return Choice(
+        name,
+        f"blocks.{{i}}.{qkv}weight",
+        _rules(
+            *((f"{_E}{BLOCK}.attention.qkv.{kind}", f"blocks.{{i}}.{qkv}{kind}") for kind in ("weight", "bias")),
+            *((f"{_E}{BLOCK}.attention.out.{kind}", f"blocks.{{i}}.{out}{kind}") for kind in ("weight", "bias")),
+        ),
+    )
+
+
+def _stem(name: str, *convolutions: str) -> Choice:
+    pairs = [_linear(f"{_E}stem.convs.{number}", theirs) for number, theirs in enumerate(convolutions)]
+    return Choice(name, f"{convolutions[0]}.weight", tuple(rule for pair in pairs for rule in pair))
+
+
+#: Part of ours -> its rules.
+TABLES = {
+    "thinker": Table(
+        (*_rules(("embedding.weight", "tok_emb.weight"), ("head.weight", "lm_head.weight")), *_DECODER),
+        groups=((_MHA, _GQA), (_SWIGLU, _GELU, _MOE)),
+    ),
+    "audio": Table(
+        (
+            *_linear(f"{_E}stem.proj", "proj"),
+            *(Rule(f"{_E}{rule.ours}", rule.theirs) for rule in _NORMS),
+            *_linear(f"{_E}{BLOCK}.mlp.up", "blocks.{i}.mlp.0"),
+            *_linear(f"{_E}{BLOCK}.mlp.down", "blocks.{i}.mlp.2"),
+            *_linear("head", "head"),
+        ),
+        groups=(
+            (_stem("4x", "down.net.0", "down.net.2"), _stem("8x", "down.0.net.0", "down.0.net.2", "down.1")),
+            (_audio_attention("current"), _audio_attention("older")),
+        ),
+        optional=("head.",),
+    ),
+    "vision": Table(
+        (
+            *_rules(("cls", "cls"), ("positions", "pos"), ("transformer.norm.weight", "norm.weight")),
+            *_linear("stem.project", "proj"),
+            *_linear(f"{BLOCK}.attention_norm", "blocks.{i}.norm1"),
+            *_linear(f"{BLOCK}.mlp_norm", "blocks.{i}.norm2"),
+            *_rules(
+                (f"{BLOCK}.attention.qkv.weight", "blocks.{i}.self_attn.in_proj_weight"),
+                (f"{BLOCK}.attention.qkv.bias", "blocks.{i}.self_attn.in_proj_bias"),
+            ),
+            *_linear(f"{BLOCK}.attention.out", "blocks.{i}.self_attn.out_proj"),
+            *_linear(f"{BLOCK}.mlp.up", "blocks.{i}.linear1"),
+            *_linear(f"{BLOCK}.mlp.down", "blocks.{i}.linear2"),
+        )
+    ),
+    "codec": Table(
+        (
+            *_rules(("quantizer.codebooks", "codebooks.{i}.weight")),
+            *_linear("encoder.proj", "proj_in"),
+            *_linear("decoder.proj", "proj_out"),
+        ),
+        own=("quantizer.",),  # moving averages of the codebooks
+    ),
+    "talker": Table(
+        (
+            *_rules(("start", "start"), ("code_embedding.weight", "emb.weight")),
+            *_linear("heads.0", "base_head"),
+            *_linear("heads.1", "res_head"),
+            *_DECODER,
+        ),
+        groups=(
+            (
+                _MHA,
+                Choice(
+                    "gqa", _GQA.sign, refusal="its attention is grouped (attn.q, attn.k, attn.v), our Talker's is not"
+                ),
+            ),
+            (_SWIGLU, _GELU, _MOE),
+        ),
+        own=("text.", "stop."),
+    ),
+    "image_projector": Table(_rules(("layers.weight", "weight"), ("layers.bias", "bias"))),
+    "audio_projector": Table(_rules(("layers.weight", "weight"), ("layers.bias", "bias"))),
+}
+
+
+def choose(kind: str, keys: Iterable[str]) -> tuple[list[str], tuple[Rule, ...]]:
+    """The names of a checkpoint's choices and all rules of the part, by the keys that the checkpoint has.
+
+    Raises ValueError (without the file's name) for a choice that we have not, and where no choice is to be seen.
+    """
+    table, keys = TABLES[kind], list(keys)
+    names, rules = [], list(table.rules)
+    for group in table.groups:
+        seen = [choice for choice in group if any(_pattern(choice.sign).fullmatch(key) for key in keys)]
+        for choice in seen:
+            if choice.refusal:
+                raise ValueError(choice.refusal)
+        if not seen:
+            known = " or ".join(choice.sign.format(i=0) for choice in group if not choice.refusal)
+            raise ValueError(f"of unknown layout: it lacks {known}")
+        names.append(seen[0].name)
+        rules += seen[0].rules
+    return names, tuple(rules)
+
+
+def named(kind: str, names: Iterable[str]) -> tuple[Rule, ...]:
+    """All rules of a part whose choices are known by name."""
+    wanted = set(names)
+    chosen = [choice for group in TABLES[kind].groups for choice in group if choice.name in wanted]
+    return (*TABLES[kind].rules, *(rule for choice in chosen for rule in choice.rules))
+
+
+def to_theirs(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> tuple[State, State]:
+    """Our state -> theirs, and what no rule names, under our keys."""
+    theirs: State = {}
+    rest = dict(state)
+    for rule in rules:
+        pattern = _pattern(rule.ours)
+        for key in [key for key in rest if pattern.fullmatch(key)]:
+            tensor, number = rest.pop(key), _number(pattern, key)
+            if rule.stacked:
+                theirs |= {rule.theirs[0].format(i=row): value for row, value in enumerate(tensor)}
+            else:
+                names = [name.format(i=number) for name in rule.theirs]
+                theirs |= dict(zip(names, _split(tensor, len(names)), strict=True))
+    return theirs, rest
+
+
+def to_ours(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> State:
+    """Their state -> ours. What no rule names, or only a part of a rule's keys, stays out: compare the keys first."""
+    ours: State = {}
+    for rule in rules:
+        pattern = _pattern(rule.theirs[0])
+        numbers = [_number(pattern, key) for key in state if pattern.fullmatch(key)]
+        if rule.stacked:
+            if numbers:
+                ours[rule.ours] = torch.stack([state[rule.theirs[0].format(i=i)] for i in sorted(numbers, key=int)])
+            continue
+        for number in numbers:
+            names = [name.format(i=number) for name in rule.theirs]
+            if all(name in state for name in names):
+                ours[rule.ours.format(i=number)] = torch.cat([state[name] for name in names])
+    return ours
+
+
+def _split(tensor: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Rows of a fused projection: gate and up are alike; of query, key and value (D + 2 G K, D) the query has D rows."""
+    if count == 3:
+        queries = tensor.shape[1]
+        others = (tensor.shape[0] - queries) // 2
+        return tensor.split((queries, others, others))
+    return tensor.chunk(count)
+
+
+def _pattern(key: str) -> re.Pattern[str]:
+    return re.compile(re.escape(key).replace(r"\{i\}", r"(\d+)"))
+
+
+def _number(pattern: re.Pattern[str], key: str) -> str:
+    match = pattern.fullmatch(key)
+    return match[1] if match is not None and match.groups() else ""
