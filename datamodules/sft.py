@@ -41,7 +41,6 @@ class SftData(DataModule):
         max_audio_tokens: most tokens of one audio.
         shares: task -> fraction of its training rows (pictures with their questions, where `turns` joins them) to use,
             evenly spread; a missing task is used wholly.
-        task_weights: task -> how much its targets count in training, beside 1 of those not named.
         turns: training questions of a task about one picture become one row of at most so many, in which the picture
             stands once. 1 leaves every row alone. apart: the share of these rows whose questions each see the picture and
             themselves alone, as when asked singly (needs `pack`); in the others they are turns of a conversation.
@@ -68,7 +67,6 @@ class SftData(DataModule):
         max_length: int,
         max_audio_tokens: int,
         shares: Mapping[str, float],
-        task_weights: Mapping[str, float],
         turns: int,
         apart: float,
         opening: Mapping[str, float],
@@ -98,7 +96,6 @@ class SftData(DataModule):
                 f"datamodule.apart={apart}: questions stand apart in packed rows only; give datamodule.pack"
             )
         self.shares, self.turns, self.apart = dict(shares), turns, apart
-        self.task_weights = dict(task_weights)
         self.opening, self.memory_mb = dict(opening), memory_mb
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
@@ -216,11 +213,9 @@ class SftData(DataModule):
             parts = [torch.zeros_like(s.ids) if s.parts is None else s.parts for s in samples]
             batch.parts = lay_out(parts, rows, fill=0)
             batch.positions = lay_out([positions_of(each) for each in parts], rows, fill=0)
-        tasks = [(sample.row.get("task", "chat"), len(sample.ids)) for sample in samples]
-        weights = [torch.full((length,), self.task_weights.get(task, 1.0)) for task, length in tasks]
-        batch.weights = lay_out(weights, rows, fill=0)
         if batch.replayed is not None:
-            batch.replayed = lay_out([torch.full((length,), task == REPLAY) for task, length in tasks], rows, fill=0)
+            old = [torch.full(sample.ids.shape, sample.row.get("task") == REPLAY) for sample in samples]
+            batch.replayed = lay_out(old, rows, fill=False)
         return batch
 
     def collate(self, samples: Sequence[OmniSample]) -> OmniBatch:
@@ -230,7 +225,6 @@ class SftData(DataModule):
         ids = pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD)
         tasks = [sample.row.get("task", "chat") for sample in samples]
         old = torch.tensor([task == REPLAY for task in tasks])
-        weights = torch.tensor([self.task_weights.get(task, 1.0) for task in tasks])
         return OmniBatch(
             ids=ids,
             targets=pad_sequence([sample.targets for sample in samples], batch_first=True, padding_value=IGNORE),
@@ -247,7 +241,6 @@ class SftData(DataModule):
             tasks=tasks,
             meta=[sample.row.get("meta") or {} for sample in samples],
             sample_ids=[str(sample.row["id"]) for sample in samples],
-            weights=weights[:, None].expand_as(ids),
             replayed=old[:, None].expand_as(ids) if bool(old.any()) else None,
         )
 

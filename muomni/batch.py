@@ -106,7 +106,5 @@ class OmniBatch(_Movable):
     """(B, T) long where questions of a conversation's place stand apart: 0 is seen by all parts of its segment."""
     positions: Tensor | None = None
     """(B, T) long, with `parts`: of each token as if its part stood alone."""
-    weights: Tensor | None = None
-    """(B, T) float: how much each target counts in training; None: all alike."""
     replayed: Tensor | None = None
     """(B, T) bool, True for the tokens of replayed documents, where there are any."""

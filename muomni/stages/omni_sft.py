@@ -155,8 +155,6 @@ class OmniSftStage(Stage):
         weights = answer_weights(
             batch.targets if old is None else batch.targets.masked_fill(old, IGNORE), power=self.answer_power
         )
-        if batch.weights is not None:
-            weights = weights * batch.weights
         losses["answer"] = weighted_cross_entropy(logits, targets, weights[learnt])
         if old is not None:
             losses["replay"] = weighted_cross_entropy(logits, targets, old[learnt].float())

@@ -48,7 +48,7 @@ def make(folder, **changes):
         "tokenizer": str(folder / "tokenizer.model"), "image": ImageSpec(size=8, mean=(0.3,) * 3, std=(0.3,) * 3),
         "mel": MEL, "cache": None, "image_tokens": "grid", "image_grid": 2, "audio_downsample": 4, "audio_stack": 2,
         "max_length": 64,
-        "max_audio_tokens": 16, "shares": {}, "task_weights": {"asr": 2.0},
+        "max_audio_tokens": 16, "shares": {},
         "turns": 1, "apart": 0.0, "opening": {}, "memory_mb": 1,
         "train": str(folder / "train.jsonl"),
         "val": None, "test": {"same": str(folder / "train.jsonl"), "plain": str(folder / "plain.jsonl")},
@@ -212,21 +212,6 @@ def test_image_tokens_none_leaves_rows_with_pictures_out_of_every_split_and_says
         seeing.samples("train")
     with pytest.raises(ValueError, match="image_tokens='all'; available: cls, grid, none"):
         make(folder, image_tokens="all")
-
-
-def test_tasks_count_as_told(folder):
-    samples = make(folder).samples("train")
-    for batch in (make(folder, pack=40).collate_train([samples.item(i, 0) for i in range(5)]),
-                  make(folder).collate([samples.item(i, 0) for i in range(5)])):  # fmt: skip
-        where = batch.targets != IGNORE
-        heard = sum(len(data_targets(samples, i)) for i, row in enumerate(samples.rows) if row["task"] == "asr")
-        assert int((batch.weights[where] == 2).sum()) == heard > 0
-        assert int((batch.weights[where] == 1).sum()) == int(where.sum()) - heard
-
-
-def data_targets(samples, index):
-    targets = samples.item(index, 0).targets
-    return targets[targets != IGNORE]
 
 
 def samples_of(samples, name):
