@@ -20,7 +20,7 @@ HEAD_WIDTH = 64  # of every published configuration
 
 #: Part -> options that no tensor tells. num_heads None: the width / HEAD_WIDTH.
 ASSUMED: dict[str, dict[str, Any]] = {
-    "thinker": {"num_heads": None, "rope_theta": 10000.0, "max_length": 512},
+    "thinker": {"num_heads": None, "rope_theta": 10000.0, "max_length": 512, "experts_per_token": 2},
     "audio": {"num_heads": None},
     "vision": {"num_heads": None},
     "codec": {},
@@ -95,13 +95,16 @@ def _thinker(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
             raise ValueError(
                 f"blocks.0.attn.k.weight has {rows} rows, which thinker.num_heads={heads} heads of {dim // heads} do not fit"
             )
+    experts = shapes.count(r"blocks\.0\.moe\.experts\.(\d+)\.")
+    gate = "blocks.0.moe.experts.0.gate_proj.weight" if experts else "blocks.0.mlp.gate_proj.weight"
     return {
         "vocab_size": vocab_size,
         "dim": dim,
         "num_layers": shapes.blocks(),
         "num_heads": heads,
         "num_kv_heads": kv_heads,
-        "ff_dim": shapes.of("blocks.0.mlp.gate_proj.weight", 2)[0],
+        "ff_dim": shapes.of(gate, 2)[0],
+        "num_experts": experts,
     }
 
 
@@ -216,7 +219,10 @@ def check_exportable(kind: str, part: nn.Module) -> list[str]:
         if options.get(name, value) != value:
             raise ValueError(f"{kind}.{name}={options[name]}: micro-omni knows {name}={value} alone")
     if kind == "thinker":
-        return ["mha" if options["num_kv_heads"] == options["num_heads"] else "gqa", "swiglu"]
+        return [
+            "mha" if options["num_kv_heads"] == options["num_heads"] else "gqa",
+            "moe" if options["num_experts"] else "swiglu",
+        ]
     if kind == "talker":
         return ["mha", "swiglu"]
     if kind == "audio":

@@ -1,7 +1,7 @@
 """Which key of micro-omni is which key of ours: one table, read in both directions.
 
-`{i}` in a key is a block's number, or a codebook's. A tensor of ours is one of theirs; or several of theirs, their rows
-below each other (fused projections); or, where only their key is numbered, all of theirs stacked.
+`{i}` in a key is a block's number, `{n}` that of a codebook or an expert. A tensor of ours is one of theirs, or several of
+theirs, their rows below each other (fused projections); those of all numbers `{n}` are stacked in one tensor of ours.
 
 Legend: D width, G key-value heads, K head width.
 """
@@ -25,8 +25,8 @@ class Rule:
 
     @property
     def stacked(self) -> bool:
-        """All numbers of theirs are one tensor of ours."""
-        return "{i}" not in self.ours and "{i}" in self.theirs[0]
+        """All numbers `{n}` of theirs are one tensor of ours."""
+        return "{n}" in self.theirs[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,15 @@ _SWIGLU = Choice(
     ),
 )
 _GELU = Choice("gelu", "blocks.{i}.mlp.fc1.weight", refusal="its MLPs are GELU (mlp.fc1, mlp.fc2), ours are SwiGLU")
+_EXPERT = "blocks.{i}.moe.experts.{n}"
 _MOE = Choice(
-    "moe", "blocks.{i}.moe.router.weight", refusal="it is a mixture of experts (moe.*), which is not imported"
+    "moe",
+    "blocks.{i}.moe.router.weight",
+    _rules(
+        (f"{BLOCK}.mlp.router.weight", "blocks.{i}.moe.router.weight"),
+        (f"{BLOCK}.mlp.experts.gate_up", f"{_EXPERT}.gate_proj.weight", f"{_EXPERT}.up_proj.weight"),
+        (f"{BLOCK}.mlp.experts.down", f"{_EXPERT}.down_proj.weight"),
+    ),
 )
 _DECODER = (*_NORMS, *_rules((f"{BLOCK}.attention.out.weight", "blocks.{i}.attn.o.weight")))
 
@@ -146,7 +153,7 @@ TABLES = {
     ),
     "codec": Table(
         (
-            *_rules(("quantizer.codebooks", "codebooks.{i}.weight")),
+            *_rules(("quantizer.codebooks", "codebooks.{n}.weight")),
             *_linear("encoder.proj", "proj_in"),
             *_linear("decoder.proj", "proj_out"),
         ),
@@ -166,7 +173,11 @@ TABLES = {
                     "gqa", _GQA.sign, refusal="its attention is grouped (attn.q, attn.k, attn.v), our Talker's is not"
                 ),
             ),
-            (_SWIGLU, _GELU, _MOE),
+            (
+                _SWIGLU,
+                _GELU,
+                Choice("moe", _MOE.sign, refusal="it is a mixture of experts (moe.*), our Talker is not"),
+            ),
         ),
         own=("text.", "stop."),
     ),
@@ -209,12 +220,10 @@ def to_theirs(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> tuple[State
     for rule in rules:
         pattern = _pattern(rule.ours)
         for key in [key for key in rest if pattern.fullmatch(key)]:
-            tensor, number = rest.pop(key), _number(pattern, key)
-            if rule.stacked:
-                theirs |= {rule.theirs[0].format(i=row): value for row, value in enumerate(tensor)}
-            else:
-                names = [name.format(i=number) for name in rule.theirs]
-                theirs |= dict(zip(names, _split(tensor, len(names)), strict=True))
+            tensor, numbers = rest.pop(key), _numbers(pattern, key)
+            for n, value in enumerate(tensor if rule.stacked else [tensor]):
+                names = [name.format(**(numbers | {"n": n})) for name in rule.theirs]
+                theirs |= dict(zip(names, _split(value, len(names)), strict=True))
     return theirs, rest
 
 
@@ -223,15 +232,15 @@ def to_ours(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> State:
     ours: State = {}
     for rule in rules:
         pattern = _pattern(rule.theirs[0])
-        numbers = [_number(pattern, key) for key in state if pattern.fullmatch(key)]
-        if rule.stacked:
-            if numbers:
-                ours[rule.ours] = torch.stack([state[rule.theirs[0].format(i=i)] for i in sorted(numbers, key=int)])
-            continue
-        for number in numbers:
-            names = [name.format(i=number) for name in rule.theirs]
+        found: dict[str, dict[int, Tensor]] = {}
+        for key in [key for key in state if pattern.fullmatch(key)]:
+            numbers = _numbers(pattern, key)
+            names = [name.format(**numbers) for name in rule.theirs]
             if all(name in state for name in names):
-                ours[rule.ours.format(i=number)] = torch.cat([state[name] for name in names])
+                fused = torch.cat([state[name] for name in names])
+                found.setdefault(rule.ours.format(**numbers), {})[int(numbers.get("n", 0))] = fused
+        for key, each in found.items():
+            ours[key] = torch.stack([each[n] for n in sorted(each)]) if rule.stacked else each[0]
     return ours
 
 
@@ -245,9 +254,9 @@ def _split(tensor: Tensor, count: int) -> tuple[Tensor, ...]:
 
 
 def _pattern(key: str) -> re.Pattern[str]:
-    return re.compile(re.escape(key).replace(r"\{i\}", r"(\d+)"))
+    return re.compile(re.escape(key).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\{n\}", r"(?P<n>\d+)"))
 
 
-def _number(pattern: re.Pattern[str], key: str) -> str:
+def _numbers(pattern: re.Pattern[str], key: str) -> dict[str, str]:
     match = pattern.fullmatch(key)
-    return match[1] if match is not None and match.groups() else ""
+    return {} if match is None else match.groupdict()

@@ -26,7 +26,7 @@ def norm(dim):
     return 1 + 0.1 * torch.randn(dim)
 
 
-def decoder(dim, ff, layers, *, kv_rows=None):
+def decoder(dim, ff, layers, *, kv_rows=None, experts=0):
     """Blocks and final norm of Thinker and Talker; kv_rows: of the grouped attention's keys, None for plain attention."""
     state = {"norm.weight": norm(dim)}
     for i in range(layers):
@@ -37,16 +37,19 @@ def decoder(dim, ff, layers, *, kv_rows=None):
             for name, rows in (("q", dim), ("k", kv_rows), ("v", kv_rows)):
                 block |= prefixed(f"attn.{name}", linear(rows, dim, bias=False))
         block |= prefixed("attn.o", linear(dim, dim, bias=False))
-        block |= prefixed("mlp.gate_proj", linear(ff, dim, bias=False))
-        block |= prefixed("mlp.up_proj", linear(ff, dim, bias=False))
-        block |= prefixed("mlp.down_proj", linear(dim, ff, bias=False))
+        if experts:
+            block |= prefixed("moe.router", linear(experts, dim, bias=False))
+        for mlp in [f"moe.experts.{n}" for n in range(experts)] or ["mlp"]:
+            block |= prefixed(f"{mlp}.gate_proj", linear(ff, dim, bias=False))
+            block |= prefixed(f"{mlp}.up_proj", linear(ff, dim, bias=False))
+            block |= prefixed(f"{mlp}.down_proj", linear(dim, ff, bias=False))
         state |= prefixed(f"blocks.{i}", block)
     return state
 
 
-def thinker(*, grouped=False, layers=4, vocab=VOCAB):
+def thinker(*, grouped=False, experts=0, layers=4, vocab=VOCAB):
     state = {"tok_emb.weight": torch.randn(vocab, 256)}
-    state |= decoder(256, 1024, layers, kv_rows=128 if grouped else None)
+    state |= decoder(256, 1024, layers, kv_rows=128 if grouped else None, experts=experts)
     return state | prefixed("lm_head", linear(vocab, 256, bias=False))
 
 

@@ -49,6 +49,21 @@ def num_blocks(state):
     return len({key.split(".")[1] for key in state if key.startswith("blocks.")})
 
 
+def swiglu(state, name, x):
+    gate, up = x @ state[f"{name}.gate_proj.weight"].T, x @ state[f"{name}.up_proj.weight"].T
+    return (gate * torch.sigmoid(gate) * up) @ state[f"{name}.down_proj.weight"].T
+
+
+def mixture(state, x, per_token=2):
+    """Token by token: the likeliest experts, by their probabilities over the sum of these."""
+    out = torch.zeros_like(x)
+    for b, t in torch.cartesian_prod(torch.arange(x.shape[0]), torch.arange(x.shape[1])).tolist():
+        share, chosen = (x[b, t] @ state["moe.router.weight"].T).softmax(-1).topk(per_token)
+        for weight, expert in zip(share / share.sum(), chosen.tolist(), strict=True):
+            out[b, t] += weight * swiglu(state, f"moe.experts.{expert}", x[b, t])
+    return out
+
+
 def decode(state, x, heads):
     """x (B, T, D) -> hidden states after the final norm."""
     for i in range(num_blocks(state)):
@@ -60,8 +75,7 @@ def decode(state, x, heads):
             q, k, v = (y @ p[f"attn.{name}.weight"].T for name in "qkv")
         x = x + attention(q, k, v, heads, rotary=True, causal=True) @ p["attn.o.weight"].T
         y = rms(x, p["norm2.weight"])
-        gate, up = y @ p["mlp.gate_proj.weight"].T, y @ p["mlp.up_proj.weight"].T
-        x = x + (gate * torch.sigmoid(gate) * up) @ p["mlp.down_proj.weight"].T
+        x = x + (mixture(p, y) if "moe.router.weight" in p else swiglu(p, "mlp", y))
     return rms(x, state["norm.weight"])
 
 

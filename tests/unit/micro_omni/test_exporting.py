@@ -51,6 +51,13 @@ def test_each_stages_file_comes_back(tmp_path, saved, contents, tokenizer_path, 
         assert (back.parent / "tokenizer.model").read_bytes() == tokenizer.read_bytes()
 
 
+@pytest.mark.parametrize("experts", [3, 12])
+def test_a_mixture_of_experts_comes_back(tmp_path, saved, tokenizer_path, experts):
+    wanted = theirs.thinker(experts=experts, layers=2)
+    back = there_and_back(tmp_path, saved("thinker.pt", lambda content: {"model": wanted}), tokenizer=tokenizer_path)
+    same(torch.load(back, weights_only=True)["model"], wanted)
+
+
 @pytest.mark.parametrize("older", [False, True])
 @pytest.mark.parametrize("downsample", [4, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -45,11 +45,12 @@ def imported(tmp_path):
 # --- the same numbers ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("experts", [0, 11], ids=["swiglu", "moe"])
 @pytest.mark.parametrize("grouped", [False, True], ids=["mha", "gqa"])
 @torch.inference_mode()
-def test_thinker(imported, tokenizer_path, grouped):
+def test_thinker(imported, tokenizer_path, grouped, experts):
     torch.manual_seed(1)
-    state = theirs.thinker(grouped=grouped)
+    state = theirs.thinker(grouped=grouped, experts=experts, layers=2 if experts else 4)
     part = imported({"model": state} | theirs.RESUMED, tokenizer=tokenizer_path).parts["thinker"]
     assert part.options["num_kv_heads"] == (2 if grouped else 4)
     ids = torch.randint(0, theirs.VOCAB, (2, 37))
@@ -222,7 +223,8 @@ def refused(tmp_path, paths, match, **options):
         ("audio_enc.pt", "enc", lambda s: s.update({"attention_pool.attention.weight": s["norm.weight"]}), "attention_pool"),
         ("talker.pt", "rvq", lambda s: s.pop("codebooks.0.weight"), r"missing keys \['codebooks.0.weight'\]"),
         ("talker.pt", "talker", lambda s: s.update({"emb.weight": torch.zeros(64, 192)}), "base_head.weight has shape"),
-        ("thinker.pt", "model", lambda s: s.update({"blocks.0.moe.router.weight": torch.zeros(8, 256)}), "mixture of experts"),
+        ("thinker.pt", "model", lambda s: s.update({"blocks.0.moe.router.weight": torch.zeros(8, 256)}), "blocks.0.moe.router"),
+        ("talker.pt", "talker", lambda s: s.update({"blocks.0.moe.router.weight": torch.zeros(8, 192)}), "mixture of experts"),
         ("thinker.pt", "model", lambda s: s.update({"blocks.0.mlp.fc1.weight": torch.zeros(8, 256)}), "its MLPs are GELU"),
         ("thinker.pt", "model", lambda s: s.update({"mtp.weight": torch.zeros(8, 256)}), r"unexpected keys \['mtp.weight'\]"),
         ("thinker.pt", "model", lambda s: s.update({"norm.weight": torch.ones(256).double()}), "weight is of torch.float64"),
