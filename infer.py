@@ -63,6 +63,11 @@ def run(cfg: dict[str, Any]) -> None:
         if cfg["audio_out"] is None:
             raise ValueError(f"{export}: this export only speaks: name the wav file by audio_out=FILE")
         answer = text
+    elif "ocr" in engine.parts:
+        if cfg["image"] is None:
+            raise ValueError(f"{export}: this export reads the writing in pictures: give image=FILE")
+        answer = engine.read(cfg["image"])
+        print(answer)
     elif cfg["transcribe"] or ("thinker" not in engine.parts and cfg["audio_in"] is not None):
         if cfg["audio_in"] is None:
             raise ValueError("transcribe=true needs audio_in=FILE")

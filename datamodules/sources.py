@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datamodules.world import WorldSpec, build_world
+from datamodules.world import PARTS, WorldSpec, build_world
 
 
 def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,5 +40,6 @@ def world_parts(world: Mapping[str, Any]) -> tuple[str, ...]:
     """Parts of the world that these splits lie in; instructions need the media of the others."""
     paths = [path for name, path in world.items() if name != "test"] + [*world["test"].values()]
     parts = {str(path).split("/")[0] for path in paths}
-    everything = ("text", "pictures", "speech", "instructions")
-    return everything if "instructions" in parts else tuple(part for part in everything if part in parts)
+    if "instructions" in parts:
+        parts |= {"text", "pictures", "speech"}
+    return tuple(part for part in PARTS if part in parts)

@@ -63,6 +63,18 @@ class ImageTextBatch(_Movable):
 
 
 @dataclass(slots=True)
+class OcrBatch(_Movable):
+    """images (B, 3, H, W) float; ids (B, C) long: BOS and the characters; targets (B, C) long: the characters and EOS."""
+
+    images: Tensor
+    ids: Tensor
+    targets: Tensor
+    texts: list[str]
+    paths: list[str]
+    sample_ids: list[str]
+
+
+@dataclass(slots=True)
 class SpeechBatch(_Movable):
     """mel (B, T, M) log-mel; mel_lengths (B); characters (B, C) long, 0-padded; character_lengths (B); speakers (B) long."""
 

@@ -22,8 +22,9 @@ from datamodules.world.prompts import task_counts, test_counts
 from datamodules.world.rng import digest
 from datamodules.world.spec import VERSION, WorldSpec, speech_counts
 from datamodules.world.worker import Job, Row, Workers, write_rows
+from datamodules.world.writing import writing_counts
 
-PARTS = ("text", "pictures", "speech", "instructions")
+PARTS = ("text", "pictures", "writing", "speech", "instructions")
 NEEDS = {"instructions": ("pictures", "speech")}
 NEEDS_SPEECH_ENGINE = ("speech", "instructions")
 PICTURES_A_JOB = 500
@@ -44,8 +45,8 @@ def build_world(
 ) -> Path:
     """The folder of the world, built where it (or one of `parts`) does not exist yet.
 
-    parts: some of text, pictures, speech, instructions (which needs pictures and speech); text and pictures need no
-    extra.
+    parts: some of text, pictures, writing, speech, instructions (which needs pictures and speech); the first three need
+    no extra.
     workers: processes; None takes one a core, at most eight, or none for a very small world.
     Raises ValueError for an unknown part, or when speech is wanted and the extra `world` is not installed.
     """
@@ -161,7 +162,11 @@ def _instruction_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
     ]  # fmt: skip
 
 
-JOBS = {"text": _text_jobs, "pictures": _picture_jobs, "speech": _speech_jobs,
+def _writing_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
+    return chunks("writing", folder, writing_counts(spec), PICTURES_A_JOB)
+
+
+JOBS = {"text": _text_jobs, "pictures": _picture_jobs, "writing": _writing_jobs, "speech": _speech_jobs,
         "instructions": _instruction_jobs}  # fmt: skip
 
 

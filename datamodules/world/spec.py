@@ -22,6 +22,8 @@ _SIZES = {
     "text_questions": (24, 300, 500),
     "train_pictures": (256, 12_000, 100_000),
     "eval_pictures": (40, 200, 400),
+    "train_writings": (64, 12_000, 60_000),
+    "eval_writings": (16, 300, 600),
     "speech_utterances": (64, 3_000, 50_000),
     "narrator_utterances": (32, 2_000, 10_000),
     "speech_val": (8, 100, 300),
@@ -61,6 +63,8 @@ class WorldSpec:
     text_questions: int
     train_pictures: int
     eval_pictures: int
+    train_writings: int
+    eval_writings: int
     speech_utterances: int
     narrator_utterances: int
     speech_val: int

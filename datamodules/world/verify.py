@@ -43,7 +43,7 @@ def verify_world(root: Path | str) -> list[str]:
     for part, hashes in fingerprint["parts"].items():
         problems += _files(root / part, part, hashes)
         problems += _held_out(root / part, pairs)
-        problems += _disjoint(root / part, {"text": "text", "speech": "text"}.get(part))
+        problems += _disjoint(root / part, {"text": "text", "writing": "text", "speech": "text"}.get(part))
         problems += _media(root / part)
     if "instructions" in fingerprint["parts"]:
         problems += _balance(root / "instructions")

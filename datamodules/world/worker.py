@@ -20,6 +20,7 @@ from typing import Any
 from datamodules.world.pictures import write_pictures
 from datamodules.world.spec import WorldSpec
 from datamodules.world.text import documents, text_questions
+from datamodules.world.writing import write_writing
 
 Row = dict[str, Any]
 
@@ -46,6 +47,10 @@ def _pictures(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) 
     return write_pictures(spec, folder, split, start, stop)
 
 
+def _writing(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
+    return write_writing(spec, folder, split, start, stop)
+
+
 def _speech(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
     from datamodules.world.speech import write_speech  # only here: the packages for sound are an extra
 
@@ -63,6 +68,7 @@ def _instructions(spec: WorldSpec, folder: Path, split: str, task: str, start: i
 TASKS: dict[str, Callable[..., list[Row]]] = {
     "text": _text,
     "pictures": _pictures,
+    "writing": _writing,
     "speech": _speech,
     "instructions": _instructions,
 }

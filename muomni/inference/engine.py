@@ -19,9 +19,10 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.conversation import Conversation
 from muomni.inference.generate import generate, left_pad, prefill
 from muomni.inference.media import Media, Source, spec_from_facts
-from muomni.inference.prompt import Prompter, Request
+from muomni.inference.prompt import Prompter, Request, prepare
+from muomni.inference.read import read_pictures
 from muomni.inference.recognise import greedy_texts
-from muomni.inference.sampling import GenerationOptions, Sampler, preset
+from muomni.inference.sampling import GenerationOptions, Sampler
 from muomni.inference.speech import Speaker, Utterance, frame_limit
 from muomni.inference.stats import Timings
 from muomni.models.omni import Omni
@@ -30,6 +31,7 @@ GRIFFIN_LIM_ITERATIONS = 32
 LACKS = {
     "thinker": "this export has no Thinker, it cannot answer: train stage=thinker or stage=omni_sft and use its export",
     "audio": "this export has no audio encoder: train stage=audio or stage=omni_sft and use its export",
+    "ocr": "this export reads no writing: train stage=ocr and use its export",
     "talker": "this export has no Talker: train stage=talker and use its export, or name it by talker=",
     "codec": "this export has no codec, its Talker cannot be heard: train stage=talker again",
 }
@@ -61,7 +63,7 @@ class Engine:
         self.timings = Timings()
         if format == "auto":
             format = "plain" if facts.get("stage") == "thinker" or "micro_omni" in facts else "chat"
-        sees, hears = "vision" in parts, "audio" in parts
+        sees, hears = "vision" in parts or "ocr" in parts, "audio" in parts
         self.media = Media(
             image=spec_from_facts(ImageSpec, facts, "image", where=where) if sees else None,
             mel=spec_from_facts(MelSpec, facts, "mel", where=where) if hears else None,
@@ -138,6 +140,16 @@ class Engine:
         """A new conversation with its own cache."""
         return Conversation(self.need_prompter(), history=history, system_prompt=system_prompt)
 
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def read(self, image: Source) -> str:
+        """The writing in a picture, by an export of stage=ocr: a file, or pixels (3, H, W) uint8."""
+        model = self.need("ocr")
+        images = self.media.images([image])
+        assert images is not None
+        return read_pictures(model, images.to(self.device))[0]  # type: ignore[arg-type]
+
     # --- sound -------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
@@ -205,36 +217,6 @@ class Engine:
         spec = spec_from_facts(MelSpec, self.facts, name, where=self.where)
         vocoder = GriffinLim(spec, iterations=GRIFFIN_LIM_ITERATIONS)
         return Speaker(self.need("talker"), self.need("codec"), vocoder)  # type: ignore[arg-type]
-
-
-def prepare(prompter: Prompter, text: str, options: dict[str, Any]) -> tuple[Request, GenerationOptions]:
-    """Keyword options of the engine's methods -> a request and how to answer it."""
-    options = dict(options)
-    request = Request(
-        text=text,
-        images=as_list(options.pop("image", None)),
-        audios=as_list(options.pop("audio", None)),
-        system_prompt=options.pop("system_prompt", ""),
-        messages=options.pop("messages", ()),
-    )
-    truncate = options.pop("truncate", False)
-    generation = options.pop("generation", "greedy")
-    if isinstance(generation, GenerationOptions):
-        if options:
-            raise ValueError(f"generation options are given twice: {', '.join(options)}")
-        chosen = generation
-    else:
-        chosen = preset(generation, **options)
-    if truncate:
-        request = prompter.truncated(request, chosen.max_new_tokens)
-    return request, chosen
-
-
-def as_list(sources: Source | Sequence[Source] | None) -> list[Source]:
-    """None, one source or several -> a list."""
-    if sources is None:
-        return []
-    return [sources] if isinstance(sources, str | Path | Tensor) else list(sources)
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:

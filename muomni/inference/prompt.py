@@ -5,6 +5,7 @@ Shapes: B requests, T tokens, D width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.media import Media, Source
+from muomni.inference.sampling import GenerationOptions, preset
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import AUDIO, IMAGE
@@ -169,3 +171,33 @@ def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
         merged.audios = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         merged.audio_lengths = torch.cat([row.audio_lengths for row in audios])  # type: ignore[misc]
     return merged
+
+
+def prepare(prompter: Prompter, text: str, options: dict[str, Any]) -> tuple[Request, GenerationOptions]:
+    """Keyword options of the engine's methods -> a request and how to answer it."""
+    options = dict(options)
+    request = Request(
+        text=text,
+        images=as_list(options.pop("image", None)),
+        audios=as_list(options.pop("audio", None)),
+        system_prompt=options.pop("system_prompt", ""),
+        messages=options.pop("messages", ()),
+    )
+    truncate = options.pop("truncate", False)
+    generation = options.pop("generation", "greedy")
+    if isinstance(generation, GenerationOptions):
+        if options:
+            raise ValueError(f"generation options are given twice: {', '.join(options)}")
+        chosen = generation
+    else:
+        chosen = preset(generation, **options)
+    if truncate:
+        request = prompter.truncated(request, chosen.max_new_tokens)
+    return request, chosen
+
+
+def as_list(sources: Source | Sequence[Source] | None) -> list[Source]:
+    """None, one source or several -> a list."""
+    if sources is None:
+        return []
+    return [sources] if isinstance(sources, str | Path | Tensor) else list(sources)

@@ -61,3 +61,10 @@ class TalkerOutput:
     logits: Tensor
     stop: Tensor
     steps: Tensor | None = None
+
+
+@dataclass(slots=True)
+class OcrOutput:
+    """logits (B, C, V): of what follows BOS and each character."""
+
+    logits: Tensor

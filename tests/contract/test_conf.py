@@ -186,7 +186,7 @@ def test_a_size_brings_all_backbones(size):
 
 
 def test_all_stages_and_sizes_are_there():
-    assert set(STAGES) == {"thinker", "vision", "audio", "codec", "talker", "omni_sft"}
+    assert set(STAGES) == {"thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr"}
     assert set(SIZES) == {"nano", "tiny", "small", "base"}
     for backbone in BACKBONES:
         assert sorted(path.stem for path in (CONF / "backbone" / backbone).glob("*.yaml")) == SIZES, backbone

@@ -1,0 +1,106 @@
+"""Pictures of writing with their text.
+
+Legend: B batch, C characters, S image side.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from datamodules.base import DataModule
+from datamodules.manifests import read_manifest
+from datamodules.pictures import PictureStore, without_broken_pictures
+from muomni.batch import OcrBatch
+from muomni.frontends.characters import encode_characters
+from muomni.frontends.image import ImageSpec
+from muomni.special_tokens import BOS, EOS, IGNORE, PAD, PIECES
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class OcrSample:
+    """image (3, S, S) float32 and its text."""
+
+    image: Tensor
+    text: str
+    path: str
+    sample_id: str
+
+
+def encode_symbols(text: str) -> list[int]:
+    """Characters behind the special tokens' ids."""
+    return [len(PIECES) - 1 + index for index in encode_characters(text)]
+
+
+class Writing:
+    """Rows of a manifest."""
+
+    def __init__(self, rows: list[dict[str, Any]], *, image: ImageSpec, memory_mb: int) -> None:
+        self.rows = rows
+        self.pictures = PictureStore([row["image"] for row in rows], image, memory_mb=memory_mb)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def item(self, index: int, epoch: int) -> OcrSample:
+        """Picture `index`; the same in every epoch."""
+        row = self.rows[index]
+        return OcrSample(image=self.pictures[index], text=row["text"], path=row["image"], sample_id=str(row["id"]))
+
+
+class OcrData(DataModule):
+    """Manifests of shape "ocr": {"image", "text"}.
+
+    Args:
+        image: what the encoder sees (fit "letterbox" keeps the ends of a line). max_characters: of a text; a longer one is
+            left out of training and counted, and an error in a test. memory_mb: for decoded pictures of a split.
+    """
+
+    def __init__(self, *, image: ImageSpec, max_characters: int, memory_mb: int, **loaders: Any) -> None:
+        super().__init__(**loaders)
+        self.image, self.max_characters, self.memory_mb = image, max_characters, memory_mb
+
+    def load(self, path: Path, split: str | None, *, train: bool) -> Writing:
+        """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
+        rows = read_manifest(path, shape="ocr", split=split, root=self.root)
+        long = [row for row in rows if len(row["text"]) > self.max_characters]
+        if long and not train:
+            raise ValueError(
+                f"{path}: {long[0]['id']}: {len(long[0]['text'])} characters, the model writes at most "
+                f"{self.max_characters}; set backbone.ocr.max_characters"
+            )
+        if long:
+            log.warning(
+                "%s: %d of %d texts are longer than %d: left out", path, len(long), len(rows), self.max_characters
+            )
+        rows = [row for row in rows if len(row["text"]) <= self.max_characters]
+        if not rows:
+            raise ValueError(
+                f"{path}: every text is longer than {self.max_characters}; set backbone.ocr.max_characters"
+            )
+        return Writing(without_broken_pictures(rows, what=str(path)), image=self.image, memory_mb=self.memory_mb)
+
+    def facts(self) -> dict[str, Any]:
+        """The frontend's spec."""
+        return {"image": self.image.facts()}
+
+    def collate(self, samples: Sequence[OcrSample]) -> OcrBatch:
+        """Pad texts on the right."""
+        symbols = [encode_symbols(sample.text) for sample in samples]
+        ids = [torch.tensor([BOS, *each]) for each in symbols]
+        targets = [torch.tensor([*each, EOS]) for each in symbols]
+        return OcrBatch(
+            images=torch.stack([sample.image for sample in samples]),
+            ids=pad_sequence(ids, batch_first=True, padding_value=PAD),
+            targets=pad_sequence(targets, batch_first=True, padding_value=IGNORE),
+            texts=[sample.text for sample in samples],
+            paths=[sample.path for sample in samples],
+            sample_ids=[sample.sample_id for sample in samples],
+        )

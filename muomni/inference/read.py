@@ -1,0 +1,35 @@
+"""Picture -> text with a trained `ocr` part: greedy decoding.
+
+Legend: B pictures, S image side.
+"""
+
+import torch
+from torch import Tensor
+
+from muomni.frontends.characters import decode_characters
+from muomni.inference.generate import generate, prefill
+from muomni.inference.sampling import Sampler, preset
+from muomni.inference.stats import Timings
+from muomni.models.ocr import Ocr
+from muomni.special_tokens import BOS, PIECES
+
+
+@torch.inference_mode()
+def read_pictures(model: Ocr, images: Tensor) -> list[str]:
+    """images (B, 3, S, S), normalised -> the text of each."""
+    decoder = model.decoder
+    cache = decoder.new_cache(len(images), decoder.max_length)
+    grid = model.see(images)
+    start = torch.full((len(images), 1), BOS, device=images.device)
+    embeddings = torch.cat((grid, decoder.embedding(start).to(grid.dtype)), dim=1)
+    ids = start.expand(-1, embeddings.shape[1])
+    logits = prefill(decoder, ids, cache, embeddings=embeddings)
+    rows = generate(
+        decoder,
+        logits,
+        cache,
+        sampler=Sampler(preset("greedy"), device=images.device),
+        max_new_tokens=model.max_characters,
+        timings=Timings(),
+    )
+    return [decode_characters(index - len(PIECES) + 1 for index in row if index >= len(PIECES)) for row in rows]

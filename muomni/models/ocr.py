@@ -1,0 +1,77 @@
+"""Reading writing in pictures: a vision transformer's patch grid, and a decoder that spells out what stands there.
+
+The decoder is a Thinker of its own over [patches][BOS][characters]: the picture is its prompt (as in Donut, Kim et al. 2022,
+arXiv:2111.15664, and TrOCR, Li et al. 2023, arXiv:2109.10282, but as a prefix instead of by cross-attention).
+
+Legend: B batch, I image side in pixels, P patches, C characters, D width of the decoder, V symbols.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from muomni.models.outputs import OcrOutput
+from muomni.models.part import part
+from muomni.models.thinker import Thinker
+from muomni.models.vision import VisionTransformer
+
+
+@part("ocr")
+class Ocr(nn.Module):
+    """Picture -> characters.
+
+    Args:
+        num_symbols: V, the special tokens and the characters. max_characters: most that a picture holds.
+        image_size, patch, stem_channels, stem_patch: of the encoder, see `VisionTransformer`.
+        encoder_layers, num_layers: blocks of encoder and decoder. dim, num_heads, ff_dim: shape of both.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_symbols: int,
+        max_characters: int,
+        image_size: int,
+        patch: int,
+        stem_channels: list[int] | tuple[int, ...],
+        stem_patch: int,
+        encoder_layers: int,
+        num_layers: int,
+        dim: int,
+        num_heads: int,
+        ff_dim: int,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.max_characters = max_characters
+        self.vision = VisionTransformer(
+            image_size=image_size,
+            patch=patch,
+            dim=dim,
+            num_layers=encoder_layers,
+            num_heads=num_heads,
+            ff_dim=ff_dim,
+            stem_channels=stem_channels,
+            stem_patch=stem_patch,
+            dropout=dropout,
+        )
+        self.patches = self.vision.side**2
+        self.decoder = Thinker(
+            vocab_size=num_symbols,
+            dim=dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            num_kv_heads=num_heads,
+            ff_dim=ff_dim,
+            max_length=self.patches + 1 + max_characters,
+            dropout=dropout,
+        )
+        self.bridge = nn.Linear(dim, dim)
+
+    def see(self, images: Tensor) -> Tensor:
+        """images (B, 3, I, I) -> (B, P, D): what the decoder reads before its first character."""
+        return self.bridge(self.vision(images).grid)
+
+    def forward(self, images: Tensor, ids: Tensor) -> OcrOutput:
+        """images (B, 3, I, I); ids (B, C), BOS and the characters, padded behind -> the logits of what follows each."""
+        x = torch.cat((self.see(images), self.decoder.embedding(ids)), dim=1)
+        return OcrOutput(logits=self.decoder.head(self.decoder.read(x)[:, self.patches :]))

@@ -1,0 +1,58 @@
+"""Pictures of writing: targets, long texts, broken rows."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from datamodules.ocr import OcrData, encode_symbols
+from muomni.frontends.image import ImageSpec
+from muomni.special_tokens import BOS, EOS, IGNORE, PAD, PIECES
+
+SPEC = ImageSpec(size=16, mean=(0.5,) * 3, std=(0.3,) * 3, fit="letterbox")
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    rows = []
+    for name, text in (("a", "cat"), ("b", "a b"), ("c", "x" * 12)):
+        Image.new("RGB", (40, 10), (9, 9, 9)).save(tmp_path / f"{name}.png")
+        rows.append({"id": name, "image": f"{name}.png", "text": text})
+    path = tmp_path / "writing.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def make(manifest, **changes):
+    options = {"image": SPEC, "max_characters": 8, "memory_mb": 1, "train": str(manifest), "val": None,
+               "test": {"same": str(manifest)}, "batch_size": 2, "eval_batch_size": 2, "num_workers": 0, "seed": 0}  # fmt: skip
+    return OcrData(**(options | changes))
+
+
+def test_the_text_follows_the_picture(manifest):
+    data = make(manifest)
+    samples = data.samples("train")
+    batch = data.collate([samples.item(0, 0), samples.item(1, 0)])
+    assert batch.images.shape == (2, 3, 16, 16) and batch.texts == ["cat", "a b"]
+    first = len(PIECES)  # the space, the first of the printable characters
+    assert encode_symbols(" a") == [first, first + ord("a") - ord(" ")]
+    assert batch.ids.tolist() == [[BOS, *encode_symbols("cat")], [BOS, *encode_symbols("a b")]]
+    assert batch.targets.tolist() == [[*encode_symbols("cat"), EOS], [*encode_symbols("a b"), EOS]]
+
+
+def test_shorter_texts_are_padded(manifest):
+    data = make(manifest, max_characters=12)
+    samples = data.samples("train")
+    batch = data.collate([samples.item(0, 0), samples.item(2, 0)])
+    assert batch.ids[0, 4:].tolist() == [PAD] * 9 and batch.targets[0, 4:].tolist() == [IGNORE] * 9
+
+
+def test_what_is_too_long_is_left_out_of_training_and_an_error_in_a_test(manifest):
+    data = make(manifest)
+    assert len(data.samples("train")) == 2
+    with pytest.raises(
+        ValueError, match=r"c: 12 characters, the model writes at most 8; set backbone\.ocr\.max_characters"
+    ):
+        data.samples("test/same")
+    with pytest.raises(ValueError, match="every text is longer than 2"):
+        make(manifest, max_characters=2).samples("train")
