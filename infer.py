@@ -56,6 +56,11 @@ def run(cfg: dict[str, Any]) -> None:
     pictures: list[Any] = [] if cfg["image"] is None else [cfg["image"]]
     if cfg["video"] is not None:
         pictures += read_video(cfg["video"], cfg["video_frames"])
+    if "ocr" in engine.parts:
+        if cfg["image"] is None:
+            raise ValueError(f"{export}: this export reads the writing in pictures: give image=FILE")
+        print(engine.read(cfg["image"]))
+        return
     if not text and not pictures and cfg["audio_in"] is None:
         chat(engine, options, cfg)
         return
@@ -63,11 +68,6 @@ def run(cfg: dict[str, Any]) -> None:
         if cfg["audio_out"] is None:
             raise ValueError(f"{export}: this export only speaks: name the wav file by audio_out=FILE")
         answer = text
-    elif "ocr" in engine.parts:
-        if cfg["image"] is None:
-            raise ValueError(f"{export}: this export reads the writing in pictures: give image=FILE")
-        answer = engine.read(cfg["image"])
-        print(answer)
     elif cfg["transcribe"] or ("thinker" not in engine.parts and cfg["audio_in"] is not None):
         if cfg["audio_in"] is None:
             raise ValueError("transcribe=true needs audio_in=FILE")

@@ -8,7 +8,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import infer
+from muomni.checkpoints import save_export
+from muomni.inference.engine import load_model
 from muomni.inference.sampling import PRESETS, GenerationOptions
+from muomni.models.ocr import Ocr
+from tests.unit.inference.conftest import IMAGE
 
 ROOT = Path(infer.__file__).parent
 
@@ -88,3 +92,14 @@ def test_the_program_says_what_is_wrong_in_one_line(tmp_path, capsys, monkeypatc
     assert len(str(stop.value).splitlines()) == 1
     assert capsys.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_reads_pictures_and_nothing_else(tmp_path, capsys, picture, engine):
+    reader = Ocr(num_symbols=107, max_characters=5, image_size=IMAGE.size, patch=8, stem_channels=[], stem_patch=2,
+                 encoder_layers=1, num_layers=1, dim=16, num_heads=2, ff_dim=32)  # fmt: skip
+    folder = save_export(tmp_path / "ocr", {"ocr": reader}, facts={"stage": "ocr", "image": IMAGE.facts()}, files={})
+    assert run(folder, capsys, image=str(picture)).out == load_model(folder, device="cpu").read(picture) + "\n"
+    with pytest.raises(ValueError, match="give image=FILE"):
+        run(folder, capsys)
+    with pytest.raises(ValueError, match="train stage=ocr"):
+        engine.read(picture)
