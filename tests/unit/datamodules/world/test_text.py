@@ -68,8 +68,8 @@ def test_log_probabilities_sum_to_one_and_no_text_arises_twice(world: TextWorld,
 
 
 class OneThing:
-    """Passes choices through, except that a caption has one big thing, at the top left, and at most two questions
-    (to enumerate less)."""
+    """Passes choices through, except that a caption has one big thing, of few colours and shapes, at the top left, and at
+    most two questions (to enumerate less)."""
 
     def __init__(self, choices: Choices):
         self.choices = choices
@@ -80,7 +80,7 @@ class OneThing:
     def pick(self, options):
         if options in (range(1, 5), list(range(9)), (0, 1)):
             return options[0]
-        return self.choices.pick(options)
+        return self.choices.pick(options[:2] if len(options) > 6 else options)
 
 
 def test_weighted_choice_counts_its_probability() -> None:
