@@ -57,9 +57,10 @@ def run(cfg: dict[str, Any]) -> None:
     if cfg["video"] is not None:
         pictures += read_video(cfg["video"], cfg["video_frames"])
     if "ocr" in engine.parts:
-        if cfg["image"] is None:
-            raise ValueError(f"{export}: this export reads the writing in pictures: give image=FILE")
-        print(engine.read(cfg["image"]))
+        if not pictures or text or cfg["audio_in"] is not None:
+            raise ValueError(f"{export}: this export reads the writing in pictures: give image=FILE and nothing else")
+        for picture in pictures:
+            print(engine.read(picture))
         return
     if not text and not pictures and cfg["audio_in"] is None:
         chat(engine, options, cfg)

@@ -70,9 +70,8 @@ def find_media(name: str, root: Path) -> str:
     """Absolute path of a media file: root/name, root/images/name, parent of root/name, name, in this order; an absolute
     name is itself. Raises BadRow where none is a file."""
     for place in (root / name, root / "images" / name, root.parent / name, Path(name)):
-        if os.path.isfile(
-            place
-        ):  # unlike Path.is_file, False also for what cannot be a name, as a text that is too long
+        # unlike Path.is_file, False also for what cannot be a name, as a text that is too long
+        if os.path.isfile(place):
             return str(place.absolute())
     if Path(name).is_absolute():
         raise BadRow(f"missing file {name}")

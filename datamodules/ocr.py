@@ -17,9 +17,9 @@ from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
 from datamodules.pictures import PictureStore, without_broken_pictures
 from muomni.batch import OcrBatch
-from muomni.frontends.characters import encode_characters
+from muomni.frontends.characters import encode_symbols
 from muomni.frontends.image import ImageSpec
-from muomni.special_tokens import BOS, EOS, IGNORE, PAD, PIECES
+from muomni.special_tokens import BOS, EOS, IGNORE, PAD
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,6 @@ class OcrSample:
     text: str
     path: str
     sample_id: str
-
-
-def encode_symbols(text: str) -> list[int]:
-    """Characters behind the special tokens' ids."""
-    return [len(PIECES) - 1 + index for index in encode_characters(text)]
 
 
 class Writing:

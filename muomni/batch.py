@@ -115,7 +115,7 @@ class OmniBatch(_Movable):
     """(B, T) long where rows hold several conversations: 1, 2, ... in each, 0 for padding. The lists are then by
     conversation."""
     parts: Tensor | None = None
-    """(B, T) long where questions of a conversation's place stand apart: 0 is seen by all parts of its segment."""
+    """(B, T) long where questions share a picture: its tokens are part 0, which all parts of the segment see."""
     positions: Tensor | None = None
     """(B, T) long, with `parts`: of each token as if its part stood alone."""
     replayed: Tensor | None = None

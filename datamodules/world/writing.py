@@ -26,11 +26,12 @@ from datamodules.world.rng import content_split, item_rng
 from datamodules.world.spec import WorldSpec
 
 SPLITS = ("train", "val", "test")
-KNOWN = sorted(
-    {*COLOURS, *SHAPES, *ACTORS, *THINGS, *CONTAINERS, *WORDS, *(value for row in RELATION_VALUES.values() for value in row),
-     *(start + end for start in NAME_STARTS for end in NAME_ENDS)}
-)  # fmt: skip
 LONGEST = 8  # letters of a word: at 64 pixels each has seven
+_WORDS = {
+    *COLOURS, *SHAPES, *ACTORS, *THINGS, *CONTAINERS, *WORDS, *(value for row in RELATION_VALUES.values() for value in row),
+    *(start + end for start in NAME_STARTS for end in NAME_ENDS),
+}  # fmt: skip
+KNOWN = sorted(word for word in _WORDS if len(word) <= LONGEST)
 LINES = (1, 2)
 LINE_WEIGHTS = (2, 1)
 RANDOM_SHARE, NUMBER_SHARE = 0.5, 0.15
@@ -45,7 +46,7 @@ def _word(rng: random.Random) -> str:
         return str(rng.randrange(10 ** rng.randint(1, 5)))
     if kind < NUMBER_SHARE + RANDOM_SHARE:
         return "".join(rng.choice(LETTERS) for _ in range(rng.randint(2, LONGEST)))
-    return rng.choice([word for word in KNOWN if len(word) <= LONGEST])
+    return rng.choice(KNOWN)
 
 
 def words_of(spec: WorldSpec, split: str, index: int) -> list[str]:

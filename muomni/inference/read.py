@@ -6,12 +6,12 @@ Legend: B pictures, S image side.
 import torch
 from torch import Tensor
 
-from muomni.frontends.characters import decode_characters
+from muomni.frontends.characters import decode_symbols
 from muomni.inference.generate import generate, prefill
 from muomni.inference.sampling import Sampler, preset
 from muomni.inference.stats import Timings
 from muomni.models.ocr import Ocr
-from muomni.special_tokens import BOS, PIECES
+from muomni.special_tokens import BOS
 
 
 @torch.inference_mode()
@@ -32,4 +32,4 @@ def read_pictures(model: Ocr, images: Tensor) -> list[str]:
         max_new_tokens=model.max_characters,
         timings=Timings(),
     )
-    return [decode_characters(index - len(PIECES) + 1 for index in row if index >= len(PIECES)) for row in rows]
+    return [decode_symbols(row) for row in rows]

@@ -136,10 +136,8 @@ class Thinker(nn.Module):
             start = 0 if cache is None else cache.position
             positions = torch.arange(start, start + x.shape[1], device=x.device)
         if self.window is not None and keep is not None and keep.dim() == 3:
-            raise ValueError(
-                f"window={self.window} counts tokens of the row, also those of other questions about a picture: "
-                "give datamodule.apart=0, or no window"
-            )
+            # By position: in the row, other questions about the same picture may lie between.
+            keep = keep & (positions[..., :, None] - positions[..., None, :] < self.window)
         apart = None if ids is None or not self.short_conv else ids == IMAGE
         rope = self.rope(positions)
         return self.transformer(x, rope=rope, keep=keep, apart=apart, cache=cache, routing=routing)

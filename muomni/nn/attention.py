@@ -93,7 +93,8 @@ class Attention(nn.Module):
 
         rope: cos and sin of the new tokens. keep: (B, T) bool, True for real tokens (without a cache; a cache brings its
         own); causal attention also takes integers: a token sees those of its own number alone, for samples packed into a
-        row; or (B, T, T) bool (`visible`). A masked-out query row may hold anything, never NaN. apart: see `ShortConv`.
+        row; or (B, T, T) bool, who may see whom (`visible`), the window included. A masked-out query row may hold
+        anything, never NaN. apart: see `ShortConv`.
         """
         B, T, _ = x.shape
         H, G, K = self.heads, self.kv_heads, self.head_dim
@@ -119,10 +120,10 @@ class Attention(nn.Module):
                 return None, False
             if T == S:
                 return None, True
-        mask = causal_mask(T, S, window=self.window, device=device)[None, None]
         if keep is not None and keep.dim() == 3:
-            mask = mask & keep[:, None]
-        elif keep is not None:
+            return causal_mask(T, S, window=None, device=device)[None, None] & keep[:, None], False
+        mask = causal_mask(T, S, window=self.window, device=device)[None, None]
+        if keep is not None:
             # Padding sees padding, itself at least: a softmax over nothing would be NaN.
             mask = mask & (keep[:, None, S - T :, None] == keep[:, None, None])
         return mask, False

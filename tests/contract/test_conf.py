@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
+from muomni.frontends.characters import NUM_SYMBOLS
 from muomni.runs import identity
 from train import IDENTITY
 
@@ -183,6 +184,11 @@ def test_every_budget_knows_every_stage(budget):
 @pytest.mark.parametrize("size", SIZES)
 def test_a_size_brings_all_backbones(size):
     assert sorted(composed(f"size={size}")["backbone"]) == BACKBONES
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_reader_knows_all_characters(size):
+    assert composed(f"size={size}")["backbone"]["ocr"]["num_symbols"] == NUM_SYMBOLS
 
 
 def test_all_stages_and_sizes_are_there():

@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from datamodules.ocr import OcrData, encode_symbols
+from datamodules.ocr import OcrData
+from muomni.frontends.characters import encode_symbols
 from muomni.frontends.image import ImageSpec
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD, PIECES
 

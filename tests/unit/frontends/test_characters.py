@@ -2,12 +2,16 @@ import pytest
 
 from muomni.frontends.characters import (
     NUM_LOGITS,
+    NUM_SYMBOLS,
     UNKNOWN,
     collapse_ctc,
     ctc_frames_needed,
     decode_characters,
+    decode_symbols,
     encode_characters,
+    encode_symbols,
 )
+from muomni.special_tokens import BOS, EOS, PIECES
 
 
 def test_the_table_is_the_reference_one():
@@ -33,3 +37,9 @@ def test_decode_leaves_blanks_out_and_refuses_foreign_ids():
 def test_frames_needed_count_doubles():
     assert ctc_frames_needed(encode_characters("hello")) == 6
     assert ctc_frames_needed([]) == 0
+
+
+def test_symbols_stand_behind_the_special_tokens():
+    assert encode_symbols(" a") == [len(PIECES), len(PIECES) + ord("a") - ord(" ")]
+    assert max(encode_symbols("\u6f22")) == NUM_SYMBOLS - 1
+    assert decode_symbols([BOS, *encode_symbols("a 1\n"), EOS]) == "a 1\n"

@@ -38,15 +38,6 @@ def tiny_thinker(**changes: object) -> Thinker:
     return thinker.eval()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Tiny tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def parts() -> dict[str, torch.nn.Module]:
     torch.manual_seed(1)

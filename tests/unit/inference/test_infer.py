@@ -99,7 +99,8 @@ def test_a_reader_reads_pictures_and_nothing_else(tmp_path, capsys, picture, eng
                  encoder_layers=1, num_layers=1, dim=16, num_heads=2, ff_dim=32)  # fmt: skip
     folder = save_export(tmp_path / "ocr", {"ocr": reader}, facts={"stage": "ocr", "image": IMAGE.facts()}, files={})
     assert run(folder, capsys, image=str(picture)).out == load_model(folder, device="cpu").read(picture) + "\n"
-    with pytest.raises(ValueError, match="give image=FILE"):
-        run(folder, capsys)
+    for wrong in ({}, {"image": str(picture), "text": "what?"}):
+        with pytest.raises(ValueError, match="give image=FILE"):
+            run(folder, capsys, **wrong)
     with pytest.raises(ValueError, match="train stage=ocr"):
         engine.read(picture)

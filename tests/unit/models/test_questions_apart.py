@@ -12,11 +12,13 @@ from muomni.special_tokens import BOS, IGNORE, IMAGE
 
 
 @pytest.mark.parametrize("short_conv", [0, 4])
-def test_each_question_is_what_it_is_alone(short_conv):
+@pytest.mark.parametrize("window", [None, 6])
+def test_each_question_is_what_it_is_alone(short_conv, window):
     torch.manual_seed(0)
     thinker = Thinker(
         vocab_size=60, dim=32, num_layers=2, num_heads=2, num_kv_heads=1, ff_dim=48, max_length=64,
         short_conv=short_conv,
+        window=window,
     ).eval()  # fmt: skip
     if short_conv:  # it starts as the identity, which would hide who mixes with whom
         for block in thinker.transformer.blocks:
@@ -47,11 +49,3 @@ def test_each_question_is_what_it_is_alone(short_conv):
         torch.testing.assert_close(together[start : start + len(question)], alone[slots:], atol=1e-5, rtol=1e-4)
         start += len(question)
     torch.testing.assert_close(together[len(ids) :], thinker(before[None]).logits[0])
-
-
-def test_a_sliding_window_is_refused():
-    thinker = Thinker(
-        vocab_size=60, dim=32, num_layers=1, num_heads=2, num_kv_heads=1, ff_dim=48, max_length=64, window=4
-    )
-    with pytest.raises(ValueError, match=r"datamodule\.apart=0"):
-        thinker(torch.tensor([[1, 2]]), keep=torch.ones(1, 2, 2, dtype=torch.bool))
