@@ -161,3 +161,14 @@ def test_answers_count_more_in_training_alone(folder, layout):
 def test_without_questions_all_targets_count_alike(folder):
     batch = next(iter(make(folder, answer_weight=3.0).train_dataloader()))
     assert bool((batch.weights == 1).all())
+
+
+def test_a_share_of_the_training_documents_is_the_first_ones_and_evaluation_keeps_all(folder):
+    whole = [f"d{i}" for i in range(120)]
+    data = make(folder, length=None, train_share=0.2)
+    seen = [row for batch in data.train_dataloader() for row in batch.sample_ids]
+    assert sorted(seen) == sorted(whole[:24])
+    assert sorted(row for batch in data.val_dataloader() for row in batch.sample_ids) == sorted(whole)
+    for share in (0.0, 1.5):
+        with pytest.raises(ValueError, match="train_share"):
+            make(folder, train_share=share)
