@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from datamodules.sources import resolve_sources
-from muomni import prerequisites, runs
+from muomni import launch, prerequisites, runs
 from muomni.checkpoints import check_same, is_export, load_export, load_strictly, read_description, save_export
 from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.hardware import best_precision
@@ -53,17 +53,25 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     if cfg.task == "fit" and cfg.when_done == "skip" and made_by(export, run_identity):
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
         return {}
-    sources = prepare(cfg, overrides)
+    with launch.first_alone():
+        sources = prepare(cfg, overrides)
     trained = Path(cfg.ckpt or export)
     if cfg.task != "fit" and "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
         cfg.datamodule.tokenizer = str(trained / "tokenizer.model")  # the one that it was trained with
     lightning.seed_everything(cfg.seed, verbose=False)
-    datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
+    with launch.first_alone():  # a tokenizer and spectrograms are made once
+        datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
+        datamodule.read(cfg.task)
     stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
+    if launch.rank():
+        lightning.seed_everything(
+            cfg.seed + launch.rank(), verbose=False
+        )  # other noise in each process's share of a batch
     trainer = build_trainer(cfg, output)
     if cfg.task == "fit":
-        runs.mark(output, run_identity)
-        checkpoint = resume_from(cfg, run_identity, output)
+        checkpoint = launch.agree(resume_from(cfg, run_identity, output) or "") or None
+        if trainer.is_global_zero:
+            runs.mark(output, run_identity)
         trainer.fit(stage, datamodule=datamodule, ckpt_path=checkpoint)
         if trainer.is_global_zero:
             save_export(
@@ -75,6 +83,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         trainer.validate(stage, datamodule=datamodule)
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
     else:
+        with launch.first_alone():
+            datamodule.read("test")
         trainer.test(stage, datamodule=datamodule, verbose=False)
         metrics = stage.results
     if trainer.is_global_zero:
@@ -113,10 +123,12 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     precision = best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
     make: Any = instantiate(cfg.trainer, _convert_="all")
-    return make(
+    trainer = make(
         callbacks=callbacks, logger=list(loggers.values()), precision=precision, default_root_dir=str(output),
         use_distributed_sampler=False, plugins=[AtomicCheckpointIO()],
     )  # fmt: skip
+    launch.check(trainer.num_devices * trainer.num_nodes)
+    return trainer
 
 
 def resume_from(cfg: DictConfig, run_identity: str, output: Path) -> str | None:
@@ -148,7 +160,7 @@ def load_into(stage: Any, folder: Path) -> None:
 def main(cfg: DictConfig) -> float | None:
     """Entry point; gives the monitored metric to a sweeper."""
     warnings.filterwarnings(
-        "ignore", message=".*(does not have many workers|LeafSpec|tensorboardX|Checkpoint directory).*"
+        "ignore", message=".*(does not have many workers|LeafSpec|tensorboardX|Checkpoint directory|sync_dist=True).*"
     )
     state = HydraConfig.get()
     metrics = run(cfg, output=Path(state.runtime.output_dir), overrides=list(state.overrides.task))
@@ -163,4 +175,6 @@ def close_loggers() -> None:
 
 
 if __name__ == "__main__":
+    launch.join()
     run_main(main, config="train")
+    launch.leave()

@@ -46,7 +46,7 @@ class DataModule(LightningDataModule):
         train, val: manifests (None: that task is refused). test: split name -> manifest.
         splits: {"train": .., "val": .., "test": ..}: keep only rows with that "split" field; None keeps all.
         root: folder of the manifests' media paths; None: each manifest's own.
-        batch_size, eval_batch_size, num_workers, seed: of the loaders.
+        batch_size: samples of a step, of all processes together. eval_batch_size, num_workers, seed: of the loaders of each.
     """
 
     def __init__(
@@ -107,6 +107,12 @@ class DataModule(LightningDataModule):
     def test_splits(self) -> list[str]:
         """Names of the test splits, in the order of the loaders."""
         return list(self.test_paths)
+
+    def read(self, task: str) -> None:
+        """Read what the task "fit", "validate" or "test" needs, so that caches are there when several processes ask."""
+        kinds = {"fit": ("train", "val"), "validate": ("val",), "test": tuple(f"test/{n}" for n in self.test_splits)}
+        for kind in kinds[task]:
+            self.samples(kind)
 
     def samples(self, kind: str) -> SampleSet:
         """The samples of "train", "val" or "test/<name>", read once."""

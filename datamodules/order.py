@@ -1,6 +1,7 @@
 """The order of samples: a pure function of (seed, epoch), with a position that a checkpoint keeps.
 
-So a resumed run draws exactly the batches that an uninterrupted one would have drawn, with any number of workers.
+So a resumed run draws exactly the batches that an uninterrupted one would have drawn, with any number of workers and of
+processes: batches and position are those of all processes together, and each process takes its share of every batch.
 """
 
 from collections.abc import Iterator
@@ -20,15 +21,18 @@ class Draw:
 
 
 class BatchOrder(Sampler[list[Draw]]):
-    """Batches of a shuffled epoch, for one rank of several.
+    """Batches of a shuffled epoch: the share of one rank of several, every `ranks`-th sample of each batch.
 
     Args:
-        size: number of samples. batch_size: of one rank. seed: of the order.
+        size: number of samples. batch_size: of all ranks together. seed: of the order.
         lengths: samples of similar length share a batch: each `bucket` batches' worth of shuffled samples is sorted by
             length, cut, and the batches are shuffled again. None: no bucketing.
+        budget: with lengths, the most that a batch may hold of them, padding included: `batch_size` is then its most
+            samples, and a batch of long ones has fewer. None: every batch has `batch_size`.
         groups: lists of samples that stay together in a batch (pictures and their twins). None: each alone.
         first: True for samples that open the first epoch, in their own shuffled order: a curriculum. None: no such.
-        rank, ranks: this process and how many there are. The last incomplete round of batches is dropped.
+        rank, ranks: this process and how many there are. The last incomplete batch of an epoch is dropped; with a budget
+            only if it has not a sample for each rank.
     """
 
     def __init__(
@@ -38,63 +42,104 @@ class BatchOrder(Sampler[list[Draw]]):
         batch_size: int,
         seed: int,
         lengths: np.ndarray | None = None,
+        budget: int | None = None,
         groups: list[list[int]] | None = None,
         first: np.ndarray | None = None,
         rank: int = 0,
         ranks: int = 1,
         bucket: int = 50,
     ) -> None:
-        if size < batch_size * ranks:
+        if size < batch_size:
             raise ValueError(
-                f"{size} training samples are fewer than one batch of {batch_size} x {ranks} processes: "
-                "lower batch_size or add data"
+                f"{size} training samples are fewer than one batch of {batch_size}: lower batch_size or add data"
             )
+        if batch_size % ranks:
+            raise ValueError(
+                f"datamodule.batch_size={batch_size} counts all processes together, and {ranks} processes cannot share "
+                f"it evenly: give a multiple of {ranks}"
+            )
+        if budget is not None:
+            _check_budget(budget, lengths, first, ranks)
         self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.lengths, self.groups, self.bucket = lengths, groups, bucket
+        self.lengths, self.budget, self.groups, self.bucket = lengths, budget, groups, bucket
         self.first = first
         self.rank, self.ranks = rank, ranks
         self.epoch = 0
         self.consumed = 0
         """Samples of this epoch that training has used, over all ranks."""
+        self._known: tuple[int, list[np.ndarray], np.ndarray] | None = None
 
     def __len__(self) -> int:
-        return self.size // (self.batch_size * self.ranks)
+        return len(self.batches(self.epoch)[0])
 
-    def epoch_order(self, epoch: int) -> np.ndarray:
-        """All samples of an epoch in order, over all ranks."""
-        rng = np.random.default_rng([self.seed, epoch])
+    def batches(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """The batches of an epoch, each over all ranks, and how many samples are used with each."""
+        if self._known is None or self._known[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch])
+            order = self._shuffled(epoch, rng)
+            cut = (self._cut if self.budget is None else self._cut_by_budget)(epoch, order, rng)
+            self._known = epoch, cut, np.cumsum([len(batch) for batch in cut])
+        return self._known[1:]
+
+    def _shuffled(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
+        """All samples of an epoch in order."""
         if self.groups is not None:
             order = np.array([i for g in rng.permutation(len(self.groups)) for i in self.groups[g]])
         else:
             order = rng.permutation(self.size)
-        span = self.batch_size * self.ranks
-        opening = 0
         if epoch == 0 and self.first is not None:
             order = np.concatenate([order[self.first[order]], order[~self.first[order]]])
-            opening = int(self.first.sum()) // span * span
+        return order
+
+    def _cut(self, epoch: int, order: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Batches of `batch_size`, of similar lengths where these are known."""
+        size = self.batch_size
+        order = order[: len(order) // size * size]
         if self.lengths is None:
-            return order
-        order = order[: len(self) * span]
-        pieces = []
+            return list(order.reshape(-1, size))
+        opening = 0
+        if epoch == 0 and self.first is not None:
+            opening = int(self.first.sum()) // size * size
+        batches: list[np.ndarray] = []
         for part in (order[:opening], order[opening:]):
-            for start in range(0, len(part), span * self.bucket):
-                piece = part[start : start + span * self.bucket]
-                piece = piece[np.argsort(self.lengths[piece], kind="stable")].reshape(-1, span)
-                pieces.append(piece[rng.permutation(len(piece))])
-        return np.concatenate(pieces).reshape(-1)
+            for start in range(0, len(part), size * self.bucket):
+                piece = part[start : start + size * self.bucket]
+                piece = piece[np.argsort(self.lengths[piece], kind="stable")].reshape(-1, size)
+                batches += list(piece[rng.permutation(len(piece))])
+        return batches
+
+    def _cut_by_budget(self, epoch: int, order: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Batches within the budget, the longest samples first; what does not fill a batch goes to the next piece."""
+        assert self.lengths is not None
+        assert self.budget is not None
+        batches: list[np.ndarray] = []
+        left = order[:0]
+        span = self.batch_size * self.bucket
+        for start in range(0, len(order), span):
+            piece = np.concatenate([left, order[start : start + span]])
+            piece = piece[np.argsort(-self.lengths[piece], kind="stable")]
+            cut: list[np.ndarray] = []
+            while len(piece):
+                count = min(self.batch_size, int(self.budget // self.lengths[piece[0]]))
+                if len(piece) < count:
+                    break
+                cut.append(piece[:count])
+                piece = piece[count:]
+            left = piece
+            batches += [cut[i] for i in rng.permutation(len(cut))]
+        return batches + ([left] if len(left) >= self.ranks else [])
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        span = self.batch_size * self.ranks
-        order = self.epoch_order(self.epoch)[: len(self) * span]
         epoch = self.epoch
-        for start in range(self.consumed, len(order), span):
-            own = order[start : start + span][self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
-            yield [Draw(int(index), epoch) for index in own]
+        batches, ends = self.batches(epoch)
+        for batch in batches[np.searchsorted(ends, self.consumed, side="right") :]:
+            yield [Draw(int(index), epoch) for index in batch[self.rank :: self.ranks]]
 
     def count_batch(self) -> None:
         """Training has used a batch on every rank."""
-        self.consumed += self.batch_size * self.ranks
-        if self.consumed >= len(self) * self.batch_size * self.ranks:
+        _, ends = self.batches(self.epoch)
+        self.consumed = int(ends[np.searchsorted(ends, self.consumed, side="right")])
+        if self.consumed >= ends[-1]:
             self.epoch, self.consumed = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,3 +149,16 @@ class BatchOrder(Sampler[list[Draw]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a position that `state_dict` gave."""
         self.epoch, self.consumed = state["epoch"], state["consumed"]
+
+
+def _check_budget(budget: int, lengths: np.ndarray | None, first: np.ndarray | None, ranks: int) -> None:
+    if lengths is None or first is not None:
+        raise ValueError(
+            "datamodule.batch_tokens needs batches of similar lengths: leave it null where rows are packed, where "
+            "samples have one size, or where some open the first epoch"
+        )
+    longest = int(lengths.max())
+    if budget < longest * ranks:
+        raise ValueError(
+            f"datamodule.batch_tokens={budget}: too few for the longest sample ({longest}) on each of {ranks} processes"
+        )

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 
+from muomni import launch
 from muomni.checkpoints import is_export, read_description
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,10 @@ def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wa
 
 
 def command(stage: str, overrides: Sequence[str]) -> list[str]:
-    """The command that trains a prerequisite."""
-    return [sys.executable, sys.argv[0], f"stage={stage}", *shared_overrides(overrides)]
+    """The command that trains a prerequisite, by as many processes as this machine has in this run."""
+    several = launch.local_ranks()
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={several}"] if several > 1 else []
+    return [sys.executable, *torchrun, sys.argv[0], f"stage={stage}", *shared_overrides(overrides)]
 
 
 def shown(stage: str, overrides: Sequence[str]) -> str:
@@ -101,8 +104,8 @@ def shown(stage: str, overrides: Sequence[str]) -> str:
 
 
 def side_by_side() -> int:
-    """How many stages train at once: two where two cores and no GPU are at hand."""
-    return 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < 2 else 2
+    """How many stages train at once: two where two cores, no GPU and no other processes of the run are at hand."""
+    return 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < 2 or launch.ranks() > 1 else 2
 
 
 def train(stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int) -> None:
@@ -114,7 +117,9 @@ def train(stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, override
     free = list(range(jobs))
     lanes: dict[str, int] = {}
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)} if jobs > 1 else None
+    environment = launch.own_environment()
+    if jobs > 1:
+        environment.setdefault("OMP_NUM_THREADS", threads)
     try:
         while waiting or running:
             ready = [s for s in waiting if all(need in done or need not in stages for need in graph[s])]

@@ -10,10 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+#: Of the trainer's options, those that say where a run computes, not what: it goes on elsewhere, or in more processes.
+PLACE = ("accelerator", "devices", "num_nodes", "strategy")
+
 
 def identity(config: Mapping[str, Any], keys: tuple[str, ...]) -> str:
     """16 hex digits over the parts of a configuration that decide what a run computes."""
     chosen = {key: config.get(key) for key in keys}
+    if "trainer" in config:
+        chosen["trainer"] = {key: value for key, value in config["trainer"].items() if key not in PLACE}
     return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -143,3 +143,12 @@ def test_reads_the_needs_of_every_stage():
     graph = prerequisites.read_needs(Path(prerequisites.__file__).parent.parent / "conf")
     assert graph["thinker"] == []
     assert graph["talker"] == ["audio", "codec"]
+
+
+def test_several_processes_train_it_by_as_many(monkeypatch, journal):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert prerequisites.command("audio", ["trainer=ddp"])[1:] == [
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", sys.argv[0], "stage=audio", "trainer=ddp",
+    ]  # fmt: skip
+    assert prerequisites.side_by_side() == 1

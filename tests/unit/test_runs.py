@@ -83,3 +83,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomically(path, 3)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_a_run_computes_is_no_part_of_its_identity():
+    """So that it goes on elsewhere, or in another number of processes."""
+
+    def of(**trainer):
+        return identity({"trainer": {"max_steps": 5} | trainer}, ("trainer",))
+
+    assert of(devices=1) == of(devices=2, num_nodes=2, strategy="ddp", accelerator="gpu") != of(max_steps=6)

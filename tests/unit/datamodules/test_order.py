@@ -58,13 +58,30 @@ def test_an_epoch_is_a_permutation_of_its_own():
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_partition_every_round(ranks):
-    parts = [list(make(size=41, batch_size=3, rank=rank, ranks=ranks)) for rank in range(ranks)]
-    assert len({len(part) for part in parts}) == 1
-    assert len(parts[0]) == 41 // (3 * ranks)
-    seen = [draw.index for part in parts for batch in part for draw in batch]
-    assert len(set(seen)) == len(seen) == len(parts[0]) * 3 * ranks
-    assert all(len(batch) == 3 for part in parts for batch in part)
+@pytest.mark.parametrize("how", [{}, {"lengths": np.arange(41) % 7}, {"lengths": np.arange(41) % 7 + 1, "budget": 30}])
+def test_ranks_share_the_batches_of_one_rank(how, ranks):
+    """So that the number of processes changes nothing of what a step learns from."""
+    alone = list(make(size=41, batch_size=6, **how))
+    parts = [list(make(size=41, batch_size=6, rank=rank, ranks=ranks, **how)) for rank in range(ranks)]
+    together = [list(itertools.chain(*shares)) for shares in zip(*parts, strict=True)]
+    assert [sorted(batch, key=str) for batch in together] == [sorted(batch, key=str) for batch in alone]
+    assert all(len(shares[0]) - len(shares[-1]) in (0, 1) for shares in zip(*parts, strict=True))
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4)])
+def test_another_number_of_ranks_goes_on_where_the_others_stopped(before, after):
+    """No sample is lost or seen twice: step by step the ranks together draw what one rank draws."""
+
+    def go_on(ranks, steps, state):
+        orders = [make(rank=rank, ranks=ranks) for rank in range(ranks)]
+        for order in orders:
+            order.load_state_dict(state)
+        shares = zip(*(epochs(order, steps) for order in orders), strict=True)
+        return [{draw for share in step for draw in share} for step in shares], orders[0].state_dict()
+
+    alone, _ = go_on(1, 13, {"epoch": 0, "consumed": 0})
+    begun, state = go_on(before, 7, {"epoch": 0, "consumed": 0})
+    assert begun + go_on(after, 6, state)[0] == alone
 
 
 def test_samples_of_like_length_share_a_batch():
@@ -77,17 +94,44 @@ def test_samples_of_like_length_share_a_batch():
     assert first != sorted(first), "batches are shuffled again after sorting"
 
 
-@pytest.mark.parametrize("how", [{}, {"rank": 1, "ranks": 2}])
-def test_groups_stay_together(how):
+def test_groups_stay_together():
     groups = [[i, i + 50] for i in range(50)]
-    for batch in make(size=100, batch_size=10, groups=groups, **how):
+    for batch in make(size=100, batch_size=10, groups=groups):
         indices = [draw.index for draw in batch]
         assert sorted(i % 50 for i in indices) == sorted(2 * [i for i in indices if i < 50])
 
 
-def test_fewer_samples_than_a_batch_are_refused():
-    with pytest.raises(ValueError, match=r"7 training samples are fewer than one batch of 4 x 2 processes"):
-        make(size=7, ranks=2)
+def test_a_budget_bounds_what_a_batch_holds_with_its_padding():
+    lengths = np.random.default_rng(0).integers(1, 100, 400)
+    order = make(size=400, batch_size=16, lengths=lengths, budget=600)
+    sizes = [len(batch) for batch in order]
+    for batch in order:
+        assert len(batch) * max(lengths[draw.index] for draw in batch) <= 600 and len(batch) <= 16
+    assert len(set(sizes)) > 3 and max(sizes) == 16, "short samples come in many, long ones in few"
+    assert sorted(draw.index for batch in order for draw in batch) == list(range(400))
+    assert len(order) == len(sizes)
+
+
+def test_a_budget_resumes_inside_an_epoch_and_across_its_end():
+    how = {"lengths": np.arange(23) % 7 + 1, "budget": 20}
+    whole = epochs(make(**how), 20)
+    for stop in range(1, 20, 3):
+        first = make(**how)
+        begun = epochs(first, stop)
+        second = make(**how)
+        second.load_state_dict(first.state_dict())
+        assert begun + epochs(second, 20 - stop) == whole
+
+
+def test_what_cannot_be_ordered_is_refused():
+    with pytest.raises(ValueError, match=r"3 training samples are fewer than one batch of 4: lower batch_size"):
+        make(size=3)
+    with pytest.raises(ValueError, match=r"batch_size=4 counts all processes together, and 3 .* give a multiple of 3"):
+        make(ranks=3)
+    with pytest.raises(ValueError, match="batch_tokens needs batches of similar lengths"):
+        make(budget=5)
+    with pytest.raises(ValueError, match=r"batch_tokens=11: too few for the longest sample \(6\) on each of 2"):
+        make(budget=11, lengths=np.arange(23) % 7, ranks=2)
 
 
 def test_draws_name_index_and_epoch():
