@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
+from torch.nn.parallel import DistributedDataParallel
 
 from muomni.frontends.characters import NUM_SYMBOLS
 from muomni.runs import identity
@@ -25,6 +27,8 @@ SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 BACKBONES = sorted(path.name for path in (CONF / "backbone").iterdir())
 ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+#: Whose `**options` go to a class that is no base of theirs.
+FORWARDED = {DDPStrategy: DistributedDataParallel}
 HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -71,6 +75,8 @@ def check(node, where):
     target = get_object(node["_target_"])
     given = set(node) - HYDRA_KEYS
     taken, open_ended = parameters(target)
+    if target in FORWARDED:
+        taken = parameters(FORWARDED[target])[0] | taken
     assert open_ended or given <= set(taken), (
         f"{where}: {node['_target_']} takes no {sorted(given - set(taken))}; it takes {sorted(taken)}"
     )
