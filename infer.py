@@ -13,7 +13,8 @@ from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.frontends.audio_io import write_wav
 from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
-from muomni.inference.engine import Engine, load_model
+from muomni.inference.engine import Engine
+from muomni.inference.load import load_model
 from muomni.inference.sampling import GenerationOptions
 
 STRINGS = ("ckpt", "talker", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out")

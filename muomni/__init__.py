@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muomni.inference.engine import Engine, load_model
+    from muomni.inference.load import load_model
 
-__all__ = ["Engine", "load_model"]
+__all__ = ["load_model"]
 
 
 def __getattr__(name: str) -> Any:
     """Load the engine on first use, so that a training run's imports stay light."""
     if name in __all__:
-        from muomni.inference import engine
+        from muomni.inference import load
 
-        return getattr(engine, name)
+        return getattr(load, name)
     raise AttributeError(f"module 'muomni' has no attribute {name!r}")

@@ -4,12 +4,14 @@ Shapes: T tokens.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import torch
 
-from muomni.inference.generate import decode, prefill
+from muomni.inference.generate import decode
 from muomni.inference.prompt import Prompt, Prompter, Request
+from muomni.inference.runtime import Runtime
 from muomni.inference.sampling import GenerationOptions, Sampler
 from muomni.inference.stats import Timings
 from muomni.inference.text_stream import TextStream
@@ -23,9 +25,10 @@ class Conversation:
     history: False makes every turn independent. system_prompt: goes before the first turn.
     """
 
-    def __init__(self, prompter: Prompter, *, history: bool, system_prompt: str) -> None:
-        self.prompter, self.history, self.system_prompt = prompter, history, system_prompt
-        self.cache = prompter.thinker.new_cache(1)
+    def __init__(self, prompter: Prompter, runtime: Runtime, *, history: bool, system_prompt: str) -> None:
+        self.prompter, self.runtime = prompter, runtime
+        self.history, self.system_prompt = history, system_prompt
+        self.cache = runtime.new_cache(1, prompter.context)
         self.pending: list[int] = []  # written but not read back: the last token of the answer, and its EOS
         self.timings = Timings()
         self.notice = ""
@@ -36,56 +39,53 @@ class Conversation:
         self.pending = []
 
     def say(self, request: Request, options: GenerationOptions) -> Iterator[str]:
-        """Read a turn and yield the answer's text in pieces. Stop iterating early, and the rest is never written.
+        """Read a turn; gives the answer's text in pieces. Stop iterating early, and the rest is never written.
 
         Raises ValueError where the turn alone is longer than the context.
         """
         self.timings, self.notice = Timings(), ""
         if not self.history:
             self.reset()
-        prompt = self._prompt(request)
-        needed = len(prompt) + len(self.pending) + (options.max_new_tokens or 1) + 1
-        if self.cache.position and needed > self.cache.remaining:
+        prompt = self._prompt(request, options)
+        ids = torch.cat([torch.tensor(self.pending, dtype=torch.long), prompt.ids])[None].to(self.prompter.device)
+        sampler = Sampler(options, device=self.prompter.device, drawn=self.cache.position)
+        with torch.inference_mode(), self.timings.span("prefill"):
+            embeddings = self.prompter.embed(ids, [prompt.features])
+            logits = self.runtime.prefill(ids, self.cache, embeddings=embeddings, padding=None)
+        self.timings.prompt_tokens = ids.shape[1]
+        sampler.note(ids, self.prompter.thinker.vocab_size)
+        return self._answer(logits, sampler, options)
+
+    def _prompt(self, request: Request, options: GenerationOptions) -> Prompt:
+        """The turn behind the history; where both do not fit, the turn alone, and the history is forgotten."""
+        features = self.prompter.encode_media(request)
+        if self.cache.position:
+            prompt = self.prompter.prompt(request, features, first=False)
+            needed = len(self.pending) + len(prompt) + (options.max_new_tokens or 1) + 1
+            if needed <= self.cache.remaining:
+                return prompt
+        if self.system_prompt and not request.messages:
+            request = replace(request, system_prompt=self.system_prompt)
+        prompt = self.prompter.fitting(request, features, max_new_tokens=options.max_new_tokens)
+        if self.cache.position:
             held = f"{self.cache.position} / {self.cache.capacity} tokens"
             self.notice = f"the context is full ({held}): the conversation starts anew"
             self.reset()
-            prompt = self._prompt(request)
-        if self.cache.position == 0:
-            self.prompter.check_budget(len(prompt), options.max_new_tokens)
-        ids = torch.cat([torch.tensor(self.pending, dtype=torch.long), prompt.ids])
-        thinker = self.prompter.thinker
-        sampler = Sampler(options, device=self.prompter.device)
-        with torch.inference_mode(), self.timings.span("prefill"):
-            ids = ids.to(self.prompter.device)
-            embeddings = self.prompter.embed(ids[None], [prompt.features])
-            logits = prefill(thinker, ids[None], self.cache, embeddings=embeddings)
-        self.timings.prompt_tokens = len(ids)
-        sampler.note(ids[None].to(self.prompter.device), thinker.vocab_size)
-        yield from self._answer(logits, sampler, options)
-
-    def _prompt(self, request: Request) -> Prompt:
-        first = self.cache.position == 0
-        if first and self.system_prompt and not request.messages:
-            request = replace(request, system_prompt=self.system_prompt)
-        return self.prompter.prompt(request, first=first)
+        return prompt
 
     def _answer(self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions) -> Iterator[str]:
-        thinker = self.prompter.thinker
         stream = TextStream(self.prompter.tokenizer, stop=options.stop)
         self.pending = [EOS]
-        steps = decode(
-            thinker,
-            logits,
-            self.cache,
-            sampler=sampler,
-            max_new_tokens=options.max_new_tokens,
-            timings=self.timings,
-        )
-        with self.timings.watch_head(thinker.head):
+        decoder = self.runtime.decoder(self.cache, sampler=sampler, padding=None, timings=self.timings)
+        with self.timings.span("sampling"):
+            first = sampler(logits)
+        steps = decode(decoder, first, most=options.max_new_tokens)
+        with closing(steps), self.timings.watch_head(self.prompter.thinker.head):
             for ids in steps:
                 token = int(ids)
                 if token == EOS:
                     break
+                self.timings.new_tokens += 1
                 self.pending = [token, EOS]
                 piece = stream.push(token)
                 if piece:

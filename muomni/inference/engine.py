@@ -3,28 +3,29 @@
 Shapes: B requests, T tokens, N samples.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from muomni.checkpoints import Export, is_export, load_export
 from muomni.frontends.griffin_lim import GriffinLim
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.spoken import LETTERS, spoken_form
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.batch import answer_batch
 from muomni.inference.conversation import Conversation
-from muomni.inference.generate import generate, left_pad, prefill
 from muomni.inference.media import Media, Source, spec_from_facts
 from muomni.inference.prompt import Prompter, Request, prepare
 from muomni.inference.read import read_pictures
 from muomni.inference.recognise import greedy_texts
-from muomni.inference.sampling import GenerationOptions, Sampler
+from muomni.inference.runtime import Eager, Runtime
 from muomni.inference.speech import Speaker, Utterance, frame_limit
 from muomni.inference.stats import Timings
+from muomni.inference.text_stream import text_of
 from muomni.models.omni import Omni
 
 GRIFFIN_LIM_ITERATIONS = 32
@@ -69,6 +70,7 @@ class Engine:
             mel=spec_from_facts(MelSpec, facts, "mel", where=where) if hears else None,
         )
         self.prompter = self._build_prompter(format) if "thinker" in parts else None
+        self.runtime: Runtime | None = None if self.prompter is None else Eager(self.prompter.thinker)
         self.speaker = self._build_speaker() if "talker" in parts else None
 
     # --- text --------------------------------------------------------------------------------------------------
@@ -84,61 +86,49 @@ class Engine:
 
     def generate_stream(self, text: str = "", *, echo: bool = False, **options: Any) -> Iterator[str]:
         """`generate`, piece by piece; the pieces joined are the same text."""
-        prompter = self.need_prompter()
-        request, chosen = prepare(prompter, text, options)
-        conversation = Conversation(prompter, history=False, system_prompt="")
+        request, chosen = prepare(text, options)
+        conversation = self.conversation(history=False)
+        answer = conversation.say(request, chosen)
         self.timings = conversation.timings
-        return self._stream(conversation, request, chosen, f"{request.text} " if echo else "")
+        return itertools.chain([f"{text} "] if echo else [], answer)
 
-    def _stream(
-        self, conversation: Conversation, request: Request, options: GenerationOptions, opening: str
-    ) -> Iterator[str]:
-        answer = conversation.say(request, options)
-        if opening:
-            yield opening
-        for piece in answer:
-            self.timings = conversation.timings
-            yield piece
-
-    @torch.inference_mode()
     def generate_batch(self, requests: Sequence[str | Request], **options: Any) -> list[str]:
-        """Answers to several requests at once; under greedy each equals its single run."""
-        if not requests:
-            return []
+        """Answers to several requests at once, each with media of its own; under greedy each equals its single run.
+
+        options: as of `generate`; what they say besides the text holds for every request that is a string. Row i draws
+        from the seed + i.
+        """
         prompter = self.need_prompter()
-        whole = [request if isinstance(request, Request) else Request(text=request) for request in requests]
-        _, chosen = prepare(prompter, "-", options)
-        prompts = [prompter.prompt(request) for request in whole]
-        longest = max(len(prompt) for prompt in prompts)
-        prompter.check_budget(longest, chosen.max_new_tokens)
-        ids, padding = left_pad([prompt.ids for prompt in prompts])
-        ids, padding = ids.to(self.device), padding.to(self.device)
-        thinker = prompter.thinker
-        new = chosen.max_new_tokens or prompter.context - longest
-        cache = thinker.new_cache(len(prompts), longest + new)
-        sampler, self.timings = Sampler(chosen, device=self.device), Timings()
-        with self.timings.span("prefill"):
-            embeddings = prompter.embed(ids, [p.features for p in prompts])
-            logits = prefill(thinker, ids, cache, embeddings=embeddings, padding=padding)
-        self.timings.prompt_tokens = sum(len(prompt) for prompt in prompts)
-        sampler.note(ids, thinker.vocab_size)
-        rows = generate(
-            thinker, logits, cache, sampler=sampler, max_new_tokens=new, padding=padding, timings=self.timings
+        common, chosen = prepare("", options)
+        whole = [replace(common, text=request) if isinstance(request, str) else request for request in requests]
+        if not whole:
+            return []
+        prompts = [
+            prompter.fitting(request, prompter.encode_media(request), max_new_tokens=chosen.max_new_tokens)
+            for request in whole
+        ]
+        self.timings = Timings()
+        rows = answer_batch(
+            prompter.model,
+            self.need_runtime(),
+            [prompt.ids for prompt in prompts],
+            [prompt.features for prompt in prompts],
+            options=chosen,
+            timings=self.timings,
         )
-        return [cut_at_stop(prompter.tokenizer.decode(row), chosen.stop) for row in rows]
+        return [text_of(prompter.tokenizer, row, stop=chosen.stop) for row in rows]
 
     def chat(self, text: str = "", *, conversation: Conversation | None = None, **options: Any) -> str:
         """One answer. With a `conversation` (see `conversation`) it continues that one; else it stands alone."""
-        prompter = self.need_prompter()
-        request, chosen = prepare(prompter, text, options)
-        conversation = conversation or Conversation(prompter, history=False, system_prompt="")
+        request, chosen = prepare(text, options)
+        conversation = conversation or self.conversation(history=False)
         answer = "".join(conversation.say(request, chosen))
         self.timings = conversation.timings
         return answer
 
     def conversation(self, *, history: bool = True, system_prompt: str = "") -> Conversation:
         """A new conversation with its own cache."""
-        return Conversation(self.need_prompter(), history=history, system_prompt=system_prompt)
+        return Conversation(self.need_prompter(), self.need_runtime(), history=history, system_prompt=system_prompt)
 
     # --- writing -----------------------------------------------------------------------------------------------
 
@@ -199,6 +189,12 @@ class Engine:
         assert self.prompter is not None
         return self.prompter
 
+    def need_runtime(self) -> Runtime:
+        """How the Thinker is run."""
+        self.need("thinker")
+        assert self.runtime is not None
+        return self.runtime
+
     def need_speaker(self) -> Speaker:
         """The way from text to sound; needs a Talker and its codec."""
         self.need("talker")
@@ -217,64 +213,3 @@ class Engine:
         spec = spec_from_facts(MelSpec, self.facts, name, where=self.where)
         vocoder = GriffinLim(spec, iterations=GRIFFIN_LIM_ITERATIONS)
         return Speaker(self.need("talker"), self.need("codec"), vocoder)  # type: ignore[arg-type]
-
-
-def cut_at_stop(text: str, stop: Sequence[str]) -> str:
-    """The text before the first of the stop strings."""
-    return text[: min([place for word in stop if (place := text.find(word)) >= 0], default=len(text))]
-
-
-def load_model(
-    path: str | Path, *, device: str = "auto", format: str = "auto", talker: str | Path | None = None
-) -> Engine:
-    """An engine from an export folder (or the model.safetensors in it).
-
-    device: auto takes a GPU where there is one. talker: another export whose Talker and codec speak the answers.
-    Raises FileNotFoundError or ValueError naming what is wrong with the path or the export.
-    """
-    folder = Path(path)
-    if folder.name == "model.safetensors" and folder.is_file():
-        folder = folder.parent
-    if folder.is_file():
-        imports = "of a checkpoint of micro-omni:  python -m muomni.micro_omni import"
-        raise ValueError(f"{folder}: not an export folder; a training run writes checkpoints/<stage>/ ({imports})")
-    if not is_export(folder):
-        raise FileNotFoundError(f"{folder}: no export here (no model.yaml and model.safetensors)")
-    export = load_export(folder)
-    if talker is not None:
-        export = with_talker(export, load_export(talker))
-    tokenizer = None
-    if (folder / "tokenizer.model").is_file():
-        tokenizer = Tokenizer.load(folder / "tokenizer.model")
-        check_tokenizer(tokenizer, export)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Engine(
-        parts=export.parts,
-        facts=export.facts,
-        tokenizer=tokenizer,
-        where=str(folder),
-        format=format,
-        device=torch.device(device),
-    )
-
-
-def check_tokenizer(tokenizer: Tokenizer, export: Export) -> None:
-    """Raise ValueError where the tokenizer in the folder is not the one the parts were trained with."""
-    trained_with = export.facts.get("tokenizer")
-    if trained_with is not None and trained_with != tokenizer.fingerprint():
-        raise ValueError(
-            f"{export.folder}/tokenizer.model: fingerprint {tokenizer.fingerprint()[:12]}, but the model was trained "
-            f"with {str(trained_with)[:12]}: put the right tokenizer back, or train again"
-        )
-
-
-def with_talker(export: Export, speech: Export) -> Export:
-    """The export, with Talker and codec of another one."""
-    for name in ("talker", "codec"):
-        if name not in speech.parts:
-            raise ValueError(f"{speech.folder}: {LACKS[name]}")
-    spoken = {name: speech.parts[name] for name in ("talker", "codec")}
-    facts = dict(export.facts) | {"codec_mel": speech.facts.get("codec_mel", speech.facts.get("mel"))}
-    facts["alphabet"] = speech.facts.get("alphabet", LETTERS)
-    return Export(parts=export.parts | spoken, facts=facts, folder=export.folder)

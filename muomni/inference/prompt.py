@@ -14,7 +14,7 @@ from torch import Tensor
 from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.media import Media, Source
-from muomni.inference.sampling import GenerationOptions, preset
+from muomni.inference.sampling import PRESETS, GenerationOptions, preset
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import AUDIO, IMAGE
@@ -26,13 +26,17 @@ ABOUT_AUDIO = "write down what you hear"
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """What a user asks: text, pictures, sound. `messages` (the chat format's) replaces all of them."""
+    """What a user asks: text, pictures, sound. `messages` (the chat format's) replaces all of them.
+
+    truncate: what is too long is cut to what fits, the beginning of a text and the end of a sound; else it is an error.
+    """
 
     text: str = ""
     images: list[Source] = field(default_factory=list)
     audios: list[Source] = field(default_factory=list)
     system_prompt: str = ""
     messages: Sequence[Any] = ()
+    truncate: bool = False
 
     @property
     def question(self) -> str:
@@ -87,78 +91,73 @@ class Prompter:
         return self.thinker.max_length
 
     @torch.inference_mode()
-    def prompt(self, request: Request, *, first: bool = True) -> Prompt:
-        """Encode one request; `first=False` continues a conversation. Errors name the file or the limit."""
-        if self.format == "plain":
-            return self._plain(request)
-        messages = request.as_messages()
-        images, audios = media_of(messages)
-        features, counts = self._encoded(images, audios)
+    def encode_media(self, request: Request) -> MediaFeatures:
+        """Run the encoders over a request's pictures and sounds. Errors name the file."""
+        if self.format == "plain" and request.messages:
+            raise ValueError("a plain prompt has no roles: use format=chat for conversations")
+        images, audios = media_of(request.as_messages()) if self.format == "chat" else (request.images, request.audios)
+        pictures = self.media.images(images)
+        mel, lengths = self.media.mels(audios)
+        features = self.model.encode(
+            images=None if pictures is None else pictures.to(self.device),
+            mel=None if mel is None else mel.to(self.device),
+            mel_lengths=None if lengths is None else lengths.to(self.device),
+        )
+        return self._bounded(features, audios, truncate=request.truncate)
+
+    def _bounded(self, features: MediaFeatures, audios: Sequence[Source], *, truncate: bool) -> MediaFeatures:
+        """At most a quarter of the context for each sound: an error, or cut."""
+        if features.audios is None or features.audio_lengths is None:
+            return features
+        most = self.context // 4
+        for source, count in zip(audios, features.audio_lengths.tolist(), strict=True):
+            if count > most and not truncate:
+                name = "the audio" if isinstance(source, Tensor) else str(source)
+                raise ValueError(
+                    f"{name}: {count} audio tokens, at most {most} (a quarter of the context): cut it shorter, "
+                    "or allow truncate=true"
+                )
+        return replace(features, audios=features.audios[:, :most], audio_lengths=features.audio_lengths.clamp_max(most))
+
+    def prompt(self, request: Request, features: MediaFeatures, *, first: bool = True) -> Prompt:
+        """A request and its media in tokens; `first=False` continues a conversation."""
+        counts = [] if features.audio_lengths is None else features.audio_lengths.tolist()
+        image_tokens = self.model.image_tokens
+        if self.format == "plain":  # [image slots][audio slots] BOS text, as micro-omni's models were trained
+            slots = [IMAGE] * image_tokens * len(request.images) + [AUDIO] * sum(counts)
+            return Prompt(torch.tensor(slots + self.tokenizer.encode(request.question, bos=True)), features)
         sequence = encode_prompt(
-            self.tokenizer, messages, image_tokens=self.model.image_tokens, audio_tokens=counts, first=first
+            self.tokenizer, request.as_messages(), image_tokens=image_tokens, audio_tokens=counts, first=first
         )
         return Prompt(sequence.ids, features)
+
+    def fitting(self, request: Request, features: MediaFeatures, *, max_new_tokens: int | None) -> Prompt:
+        """A request as the first prompt of a context, within its budget: prompt, new tokens and one more fit.
+
+        With `truncate` as much of the end of its text as fits. Raises ValueError where the budget is not met.
+        """
+        new = max_new_tokens or 1
+        prompt = self.prompt(request, features)
+        pieces = self.tokenizer.encode(request.text) if request.truncate and not request.messages else []
+        dropped = 0
+        while (total := len(prompt) + new + 1) > self.context and dropped < len(pieces):
+            dropped += total - self.context  # more than once: a word cut in two may take a piece more
+            shorter = replace(request, text=self.tokenizer.decode(pieces[dropped:]))
+            if not shorter.text.strip():
+                break
+            prompt = self.prompt(shorter, features)
+        if total > self.context:
+            raise ValueError(
+                f"Too many tokens: {total} > {self.context} ({len(prompt)} of the prompt, {new} new ones and 1): "
+                "shorten the prompt, lower max_new_tokens, or allow truncate=true"
+            )
+        return prompt
 
     @torch.inference_mode()
     def embed(self, ids: Tensor, features: Sequence[MediaFeatures]) -> Tensor:
         """ids (B, T) and each row's features -> embeddings (B, T, D)."""
         merged = features[0] if len(features) == 1 else merge_features(features)
         return self.model.embed(ids.to(self.device), features=merged)
-
-    def check_budget(self, prompt_tokens: int, max_new_tokens: int | None) -> None:
-        """Raise ValueError where prompt, new tokens and one more do not fit the context."""
-        new = max_new_tokens or 1
-        total = prompt_tokens + new + 1
-        if total > self.context:
-            raise ValueError(
-                f"Too many tokens: {total} > {self.context} ({prompt_tokens} of the prompt, {new} new ones and 1): "
-                "shorten the prompt, lower max_new_tokens, or allow truncate=true"
-            )
-
-    def truncated(self, request: Request, max_new_tokens: int | None) -> Request:
-        """The request with as much of the end of its text as fits. Raises where it does not fit without text."""
-        pieces = self.tokenizer.encode(request.text)
-        shorter = request
-        dropped = 0
-        while not request.messages and dropped < len(pieces):
-            surplus = len(self.prompt(shorter)) + (max_new_tokens or 1) + 1 - self.context
-            if surplus <= 0:
-                return shorter
-            dropped += surplus  # more than once: a word cut in two may take a piece more
-            shorter = replace(request, text=self.tokenizer.decode(pieces[dropped:]))
-        self.check_budget(len(self.prompt(request)), max_new_tokens)
-        return request
-
-    def _plain(self, request: Request) -> Prompt:
-        """[image slots][audio slots] BOS text: as micro-omni's models were trained."""
-        if request.messages:
-            raise ValueError("a plain prompt has no roles: use format=chat for conversations")
-        features, counts = self._encoded(request.images, request.audios)
-        slots = [IMAGE] * self.model.image_tokens * len(request.images) + [AUDIO] * sum(counts)
-        return Prompt(torch.tensor(slots + self.tokenizer.encode(request.question, bos=True)), features)
-
-    def _encoded(self, images: list[Source], audios: list[Source]) -> tuple[MediaFeatures, list[int]]:
-        """Features, and the tokens of each audio."""
-        features = self._features(images, audios)
-        counts = [] if features.audio_lengths is None else features.audio_lengths.tolist()
-        for source, count in zip(audios, counts, strict=True):
-            self._check_audio(source, count)
-        return features, counts
-
-    def _features(self, images: list[Source], audios: list[Source]) -> MediaFeatures:
-        pictures = self.media.images(images)
-        mel, lengths = self.media.mels(audios)
-        return self.model.encode(
-            images=None if pictures is None else pictures.to(self.device),
-            mel=None if mel is None else mel.to(self.device),
-            mel_lengths=None if lengths is None else lengths.to(self.device),
-        )
-
-    def _check_audio(self, source: Source, count: int) -> None:
-        most = self.context // 4
-        if count > most:
-            name = "the audio" if isinstance(source, Tensor) else str(source)
-            raise ValueError(f"{name}: {count} audio tokens, at most {most} (a quarter of the context): cut it shorter")
 
 
 def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
@@ -173,8 +172,8 @@ def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
     return merged
 
 
-def prepare(prompter: Prompter, text: str, options: dict[str, Any]) -> tuple[Request, GenerationOptions]:
-    """Keyword options of the engine's methods -> a request and how to answer it."""
+def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOptions]:
+    """Keyword options of the engine's methods -> a request and how to answer it. Raises ValueError for unknown ones."""
     options = dict(options)
     request = Request(
         text=text,
@@ -182,18 +181,16 @@ def prepare(prompter: Prompter, text: str, options: dict[str, Any]) -> tuple[Req
         audios=as_list(options.pop("audio", None)),
         system_prompt=options.pop("system_prompt", ""),
         messages=options.pop("messages", ()),
+        truncate=options.pop("truncate", False),
     )
-    truncate = options.pop("truncate", False)
     generation = options.pop("generation", "greedy")
-    if isinstance(generation, GenerationOptions):
-        if options:
-            raise ValueError(f"generation options are given twice: {', '.join(options)}")
-        chosen = generation
-    else:
-        chosen = preset(generation, **options)
-    if truncate:
-        request = prompter.truncated(request, chosen.max_new_tokens)
-    return request, chosen
+    if isinstance(generation, str):
+        return request, preset(generation, **options)
+    if options:
+        raise ValueError(f"generation options are given twice: {', '.join(options)}")
+    if not isinstance(generation, GenerationOptions):
+        raise ValueError(f"generation={generation!r}: a preset ({', '.join(PRESETS)}) or GenerationOptions is needed")
+    return request, generation
 
 
 def as_list(sources: Source | Sequence[Source] | None) -> list[Source]:

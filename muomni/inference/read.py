@@ -3,11 +3,13 @@
 Legend: B pictures, S image side.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
 from muomni.frontends.characters import decode_symbols
-from muomni.inference.generate import generate, prefill
+from muomni.inference.generate import TextDecoder, decode_step, generate, prefill
 from muomni.inference.sampling import Sampler, preset
 from muomni.inference.stats import Timings
 from muomni.models.ocr import Ocr
@@ -24,12 +26,8 @@ def read_pictures(model: Ocr, images: Tensor) -> list[str]:
     embeddings = torch.cat((grid, decoder.embedding(start).to(grid.dtype)), dim=1)
     ids = start.expand(-1, embeddings.shape[1])
     logits = prefill(decoder, ids, cache, embeddings=embeddings)
-    rows = generate(
-        decoder,
-        logits,
-        cache,
-        sampler=Sampler(preset("greedy"), device=images.device),
-        max_new_tokens=model.max_characters,
-        timings=Timings(),
-    )
-    return [decode_symbols(row) for row in rows]
+    step = functools.partial(decode_step, decoder, cache=cache)
+    spell = TextDecoder(step, cache, sampler=Sampler(preset("greedy"), device=images.device), timings=Timings())
+    limits = torch.full((len(images),), model.max_characters, device=images.device)
+    generated = generate(spell, spell.sampler(logits), limits=limits)
+    return [decode_symbols(row) for row in generated.answers()]

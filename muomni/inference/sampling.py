@@ -1,8 +1,12 @@
 """From logits to the next token.
 
-Shapes: B rows, V vocabulary.
+What a row draws is a pure function of its seed and of how many tokens were drawn before: no generator that rows of a batch
+share, and nothing to save or to roll back.
+
+Shapes: B rows, V vocabulary, C tokens on the short list.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,12 +16,15 @@ from torch import Tensor
 from muomni.special_tokens import EOS, PIECES
 
 COLDEST = 1e-5
-FORBIDDEN = [index for index in range(len(PIECES)) if index != EOS]  # no answer holds them
+LARGEST_SEED = 2**62
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """How an answer is chosen. `preset` gives the named ones."""
+    """How an answer is chosen. `preset` gives the named ones.
+
+    Raises ValueError naming the option for a value of the wrong kind or out of range.
+    """
 
     temperature: float  # 0 is greedy
     top_k: int  # 0 is off
@@ -25,29 +32,38 @@ class GenerationOptions:
     min_p: float  # share of the best token's probability; 0 is off
     repetition_penalty: float  # of tokens that were read or written; 1 is off (Keskar et al. 2019, arXiv:1909.05858)
     max_new_tokens: int | None  # None: until the context is full
-    seed: int
+    seed: int  # row i of a batch draws from seed + i, whatever the other rows are
     stop: tuple[str, ...]  # the answer ends before any of these
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
-        limits = {
-            "temperature": self.temperature >= 0,
-            "top_k": self.top_k >= 0,
-            "top_p": 0 < self.top_p <= 1,
-            "min_p": 0 <= self.min_p < 1,
-            "repetition_penalty": self.repetition_penalty > 0,
-            "max_new_tokens": self.max_new_tokens is None or self.max_new_tokens >= 1,
-        }
-        for name, holds in limits.items():
-            if not holds:
-                raise ValueError(f"generation: {name}={getattr(self, name)} is out of its range")
-        if "" in self.stop:
-            raise ValueError("generation: a stop string cannot be empty")
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        object.__setattr__(self, "stop", stop)
+        for name, (kind, holds, allowed) in LIMITS.items():
+            value = getattr(self, name)
+            if name == "max_new_tokens" and value is None:
+                continue
+            right_kind = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+            if not (right_kind and math.isfinite(value) and holds(value)):
+                raise ValueError(f"generation: {name}={value} is out of its range: {allowed}")
+        if not all(isinstance(word, str) and word for word in stop):
+            raise ValueError(f"generation: stop={list(stop)}: strings are needed, none of them empty")
 
     @property
     def is_greedy(self) -> bool:
         """Whether chance has no say."""
         return self.temperature == 0 or self.top_k == 1
+
+
+#: Of each number: its kind, whether a value is allowed, and what is allowed in words.
+LIMITS: dict[str, tuple[type, Any, str]] = {
+    "temperature": (float, lambda value: value >= 0, "0 (greedy) or more"),
+    "top_k": (int, lambda value: value >= 0, "a whole number, 0 (off) or more"),
+    "top_p": (float, lambda value: 0 < value <= 1, "above 0, at most 1 (off)"),
+    "min_p": (float, lambda value: 0 <= value < 1, "from 0 (off) to below 1"),
+    "repetition_penalty": (float, lambda value: value > 0, "above 0; 1 is off"),
+    "max_new_tokens": (int, lambda value: value >= 1, "a whole number, at least 1, or null: until the context is full"),
+    "seed": (int, lambda value: 0 <= value <= LARGEST_SEED, "a whole number from 0 to 2 ** 62"),
+}
 
 
 _GREEDY = GenerationOptions(
@@ -78,33 +94,87 @@ def preset(name: str, **changes: Any) -> GenerationOptions:
     return replace(PRESETS[name], **changes)
 
 
-def probabilities(logits: Tensor, *, temperature: float, top_k: int, top_p: float, min_p: float) -> Tensor:
-    """logits (B, V) -> probabilities (B, V) after temperature, top-k, top-p and min-p.
+def shortlist(
+    logits: Tensor, *, temperature: float, top_k: int, top_p: float, min_p: float
+) -> tuple[Tensor, Tensor | None]:
+    """logits (B, V) -> shares (B, C) of the tokens that remain after temperature, top-k, top-p and min-p, not normalised,
+    and their ids (B, C), likeliest first; None where C = V in the vocabulary's order.
 
     top-p (Holtzman et al. 2020, arXiv:1904.09751) drops a token when the mass before it exceeds p: the one that crosses
     p stays. min-p (Nguyen et al. 2024, arXiv:2407.01082) drops what has less than its share of the best.
     """
-    scaled = logits.float() / max(temperature, COLDEST)
+    scaled, ids = logits.float() / max(temperature, COLDEST), None
     if 0 < top_k < scaled.shape[1]:
-        smallest = scaled.topk(top_k, dim=1).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < smallest, -torch.inf)
+        scaled, ids = scaled.topk(top_k, dim=1)
+    elif top_p < 1:
+        scaled, ids = scaled.sort(dim=1, descending=True)
     share = scaled.softmax(dim=1)
     if top_p < 1:
-        ordered, order = share.sort(dim=1, descending=True)
-        drop = ordered.cumsum(dim=1) - ordered > top_p
-        share = share.masked_fill(drop.scatter(1, order, drop), 0.0)
+        share = share.masked_fill(share.cumsum(dim=1) - share > top_p, 0.0)
     if min_p > 0:
         share = share.masked_fill(share < min_p * share.amax(dim=1, keepdim=True), 0.0)
+    return share, ids
+
+
+def probabilities(logits: Tensor, *, temperature: float, top_k: int, top_p: float, min_p: float) -> Tensor:
+    """logits (B, V) -> the probabilities (B, V) that `choose` draws from."""
+    share, ids = shortlist(logits, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    if ids is not None:
+        share = torch.zeros_like(logits, dtype=share.dtype).scatter(1, ids, share)
     return share / share.sum(dim=1, keepdim=True)
 
 
-class Sampler:
-    """Chooses tokens by `options`; remembers what each row holds, for the repetition penalty, and its own generator."""
+def uniforms(seeds: Tensor, drawn: int | Tensor) -> Tensor:
+    """seeds (B) int64 -> (B) float32 in [0, 1): number `drawn` of each seed's stream, the same on every device.
 
-    def __init__(self, options: GenerationOptions, *, device: torch.device | str) -> None:
-        self.options = options
-        self.generator = torch.Generator(device=device).manual_seed(options.seed)
-        self.forbidden = torch.tensor(FORBIDDEN, device=device)
+    SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195), which can be entered at any place.
+    """
+    x = seeds + (torch.zeros_like(seeds) + drawn + 1) * _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
+    return _shifted(x ^ _shifted(x, 31), 40).float() * 2.0**-24
+
+
+def _signed(constant: int) -> int:
+    return constant - 2**64 if constant >= 2**63 else constant
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """Right, zeros coming in: torch's own shift of int64 keeps the sign."""
+    return (x >> bits) & (2 ** (64 - bits) - 1)
+
+
+def choose(logits: Tensor, *, options: GenerationOptions, uniform: Tensor | None, seen: Tensor | None = None) -> Tensor:
+    """logits (B, V) -> the next ids (B). A pure function of tensors, so that it can be a part of a compiled step.
+
+    uniform: (B) in [0, 1), what chance gives each row; None under greedy. seen: (B, V) bool: the repetition penalty falls
+    on these tokens.
+    """
+    logits = logits.float().clone()
+    logits[:, :EOS] = -torch.inf  # no answer holds special tokens
+    logits[:, EOS + 1 : len(PIECES)] = -torch.inf
+    if seen is not None:
+        penalty = options.repetition_penalty
+        logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    if options.is_greedy:
+        return logits.argmax(dim=1)
+    assert uniform is not None, "sampling needs a number of each row's stream"
+    share, ids = shortlist(
+        logits, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p
+    )
+    mass = share.cumsum(dim=1)
+    place = (mass <= uniform[:, None] * mass[:, -1:]).sum(dim=1)
+    return place if ids is None else ids.gather(1, place[:, None])[:, 0]
+
+
+class Sampler:
+    """Chooses tokens by `options`; remembers what each row holds, for the repetition penalty.
+
+    drawn: how many numbers of the rows' streams are used already, so that turns of a conversation draw different ones.
+    """
+
+    def __init__(self, options: GenerationOptions, *, device: torch.device | str, drawn: int = 0) -> None:
+        self.options, self.device, self.drawn = options, device, drawn
         self.seen: Tensor | None = None  # B V bool
 
     def note(self, ids: Tensor, vocab_size: int) -> None:
@@ -116,24 +186,14 @@ class Sampler:
         self.seen.scatter_(1, ids, True)
         self.seen[:, : len(PIECES)] = False
 
+    def uniform(self, rows: int) -> Tensor:
+        """(rows) in [0, 1): the next number of each row's stream."""
+        self.drawn += 1
+        return uniforms(torch.arange(rows, device=self.device) + self.options.seed, self.drawn - 1)
+
     def __call__(self, logits: Tensor) -> Tensor:
         """logits (B, V) -> next ids (B)."""
-        options = self.options
-        logits = logits.float().index_fill(1, self.forbidden, -torch.inf)
-        if self.seen is not None:
-            penalty = options.repetition_penalty
-            punished = torch.where(logits > 0, logits / penalty, logits * penalty)
-            logits = torch.where(self.seen, punished, logits)
-        if options.is_greedy:
-            ids = logits.argmax(dim=1)
-        else:
-            share = probabilities(
-                logits,
-                temperature=options.temperature,
-                top_k=options.top_k,
-                top_p=options.top_p,
-                min_p=options.min_p,
-            )
-            ids = torch.multinomial(share, 1, generator=self.generator)[:, 0]
+        uniform = None if self.options.is_greedy else self.uniform(len(logits))
+        ids = choose(logits, options=self.options, uniform=uniform, seen=self.seen)
         self.note(ids[:, None], logits.shape[1])
         return ids

@@ -1,4 +1,4 @@
-"""Text -> speech: Talker -> codes -> mel -> waveform. One decode loop for any number of texts.
+"""Text -> speech: Talker -> codes -> mel -> waveform. Any number of texts at once, by the loop that the Thinker decodes with.
 
 Shapes: B texts, C characters, T frames, K codebooks, E entries, M mel bins, N samples.
 """
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from muomni.frontends.characters import encode_characters
 from muomni.frontends.griffin_lim import GriffinLim
+from muomni.inference.generate import generate
 from muomni.inference.stats import Timings
 from muomni.models.codec import Codec
-from muomni.models.talker import Talker
+from muomni.models.outputs import TalkerOutput
+from muomni.models.talker import Talker, TalkerCache
 
 FRAMES_A_TOKEN, FEWEST_FRAMES, MOST_FRAMES, FRAMES_WITHOUT_TOKENS = 30, 50, 1000, 200
 
@@ -31,6 +33,28 @@ class Utterance:
     waveform: Tensor  # N
     codes: Tensor  # T K
     truncated: bool  # the stop never came: the bound on frames ended it
+
+
+class FrameDecoder:
+    """The Talker's `Decoder`: a token is a frame (K + 1), its likeliest codes and 1 where the utterance ends with it."""
+
+    def __init__(self, talker: Talker, cache: TalkerCache) -> None:
+        self.talker, self.cache = talker, cache
+        self.first = cache.position  # behind the text and the start frame
+
+    def choose(self, out: TalkerOutput) -> Tensor:
+        """Of one frame: logits (B, 1, K, E) and stop (B, 1) -> (B, K + 1)."""
+        return torch.cat([out.logits[:, 0].argmax(dim=-1), (out.stop > 0).long()], dim=1)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """A frame (B, K + 1) -> the next one (B, 1, K + 1)."""
+        frame = self.cache.position - self.first + 1
+        out = self.talker.decode_step(tokens[:, None, :-1], frame=frame, cache=self.cache)
+        return self.choose(out)[:, None]
+
+    def ended(self, tokens: Tensor) -> Tensor:
+        """A frame (B, K + 1) -> (B) bool."""
+        return tokens[:, -1] > 0
 
 
 class Speaker:
@@ -81,23 +105,9 @@ class Speaker:
         characters = [torch.tensor(encode_characters(text)) for text in texts]
         lengths = torch.tensor([len(row) for row in characters], device=device)
         padded = torch.nn.utils.rnn.pad_sequence(characters, batch_first=True).to(device)
-        bounds = torch.tensor(limits, device=device).clamp_max(talker.max_frames)
-        longest = int(bounds.max())
-        cache = talker.new_cache(len(texts), padded.shape[1] + longest)
+        bounds = [min(limit, talker.max_frames) for limit in limits]
+        cache = talker.new_cache(len(texts), padded.shape[1] + max(bounds))
         out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache)
-        ends = torch.zeros_like(bounds)  # frames of each row, 0 while it speaks
-        stopped = torch.zeros_like(bounds, dtype=torch.bool)
-        frames: list[Tensor] = []
-        for frame in range(1, longest + 1):
-            codes = out.logits.argmax(dim=-1)  # B 1 K
-            frames.append(codes[:, 0])
-            speaking = ends == 0
-            stops = speaking & (out.stop[:, 0] > 0)
-            stopped |= stops
-            ends = torch.where(speaking & (stops | (bounds <= frame)), frame, ends)
-            if bool((ends > 0).all()):
-                break
-            out = talker.decode_step(codes, frame=frame, cache=cache)
-        spoken = torch.stack(frames, dim=1)  # B T K
-        rows = [row[:end] for row, end in zip(spoken, ends.tolist(), strict=True)]
-        return rows, (~stopped).tolist()
+        decoder = FrameDecoder(talker, cache)
+        spoken = generate(decoder, decoder.choose(out), limits=torch.tensor(bounds, device=device))
+        return [row[:, :-1] for row in spoken.rows()], (~spoken.ended).tolist()

@@ -55,3 +55,16 @@ class TextStream:
         fresh = text[self.shown : end]
         self.shown = max(self.shown, end)
         return fresh
+
+
+def text_of(tokenizer: Tokenizer, ids: Sequence[int], *, stop: Sequence[str]) -> str:
+    """The whole text at once: what the pieces of a `TextStream` join to."""
+    if not stop:
+        return tokenizer.decode(ids)
+    stream = TextStream(tokenizer, stop=stop)
+    pieces: list[str] = []
+    for token in ids:
+        pieces.append(stream.push(token))
+        if stream.stopped:
+            break
+    return "".join(pieces) + stream.close()

@@ -49,7 +49,7 @@ class OmniSftStage(Stage):
         thinker, vision, audio: exports; vision and audio may be None. image_projector, audio_projector: new. A projector
             of image_tokens "none" leaves pictures out: the model has no eyes, whatever `vision` is.
         speech: the frozen Talker that speaks answers, and its judge; None: the model only writes.
-        answers: greedy generation (muomni/inference/greedy.py). max_new_tokens: of a generated answer.
+        answers: greedy generation (muomni/inference/batch.py). max_new_tokens: of a generated answer.
         rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
         answer_power: how much less a token of a long answer counts than one of a short answer (`answer_weights`).
         cache_mb: for features of frozen encoders.

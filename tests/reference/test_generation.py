@@ -23,7 +23,7 @@ def test_chunked_prefill(parts):
     """cached equals uncached logits, chunked prefill included (100 tokens in chunks of 8: 13 chunks, padding never enters
     the cache)."""
     thinker, ids, widths = parts["thinker"], torch.randint(9, 5000, (1, 100)), []
-    handle = thinker.head.register_forward_hook(lambda *_: widths.append(cache.position))
+    handle = thinker.transformer.register_forward_hook(lambda *_: widths.append(cache.position))
     cache = thinker.new_cache(1)
     logits = prefill(thinker, ids, cache, chunk=8)
     handle.remove()

@@ -12,7 +12,8 @@ from muomni.checkpoints import save_export
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.engine import Engine, load_model
+from muomni.inference.engine import Engine
+from muomni.inference.load import load_model
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
 from muomni.models.projector import AudioProjector, ImageProjector

@@ -10,8 +10,8 @@ import yaml
 import muomni
 from muomni.checkpoints import save_export
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.engine import load_model
 from muomni.inference.generate import generate, prefill
+from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
 from muomni.inference.sampling import Sampler, preset
 from muomni.inference.speech import frame_limit
@@ -62,14 +62,15 @@ def test_the_cache_of_a_conversation_equals_reading_it_all(engine, picture):
     turns = [Request(text="what colour", images=[picture], system_prompt="tell me"), Request(text="and the square")]
     ids, features, answers = [], [], []
     for place, turn in enumerate(turns):  # everything is read anew for each answer
-        prompt = prompter.prompt(turn, first=place == 0)
+        prompt = prompter.prompt(turn, prompter.encode_media(turn), first=place == 0)
         ids += prompt.ids.tolist()
         features.append(prompt.features)
         cache = thinker.new_cache(1)
         everything = torch.tensor([ids])
         logits = prefill(thinker, everything, cache, embeddings=prompter.embed(everything, features))
         sampler = Sampler(preset("greedy"), device="cpu")
-        row = generate(thinker, logits, cache, sampler=sampler, max_new_tokens=8, timings=Timings())[0]
+        decoder = engine.runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
+        row = generate(decoder, sampler(logits), limits=torch.tensor([8])).answers()[0]
         answers.append(engine.tokenizer.decode(row))
         ids += [*row, EOS]
     conversation = engine.conversation(system_prompt="tell me")

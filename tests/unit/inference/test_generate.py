@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from muomni.inference.generate import decode, decode_step, generate, left_pad, prefill
+from muomni.inference.runtime import Eager
 from muomni.inference.sampling import Sampler, preset
 from muomni.inference.stats import Timings
 from muomni.special_tokens import EOS, PAD
@@ -28,6 +29,18 @@ def test_cached_equals_uncached_in_any_chunks(changes, chunk):
     assert cache.position == 104
 
 
+def eager(thinker, cache, *, padding=None, options=None):
+    options = options or preset("greedy")
+    return Eager(thinker).decoder(cache, sampler=Sampler(options, device="cpu"), padding=padding, timings=Timings())
+
+
+def answers(thinker, ids, *, new, padding=None, chunk=None):
+    cache = thinker.new_cache(len(ids))
+    decoder = eager(thinker, cache, padding=padding)
+    first = prefill(thinker, ids, cache, padding=padding, chunk=chunk).argmax(1)
+    return generate(decoder, first, limits=torch.full((len(ids),), new)).answers()
+
+
 @torch.inference_mode()
 def test_ragged_rows_equal_their_single_runs():
     thinker = tiny_thinker()
@@ -35,33 +48,71 @@ def test_ragged_rows_equal_their_single_runs():
     ids, padding = left_pad(rows)
     assert ids[0, :14].tolist() == [PAD] * 14
     for chunk in (None, 4):
-        cache = thinker.new_cache(3)
-        logits = prefill(thinker, ids, cache, padding=padding, chunk=chunk)
-        together = generate(
-            thinker, logits, cache, sampler=Sampler(preset("greedy"), device="cpu"), max_new_tokens=12,
-            padding=padding, timings=Timings(),
-        )  # fmt: skip
+        together = answers(thinker, ids, new=12, padding=padding, chunk=chunk)
         for row, batched in zip(rows, together, strict=True):
-            own = thinker.new_cache(1)
-            first = prefill(thinker, row[None], own)
-            sampler = Sampler(preset("greedy"), device="cpu")
-            alone = generate(thinker, first, own, sampler=sampler, max_new_tokens=12, timings=Timings())
-            assert batched == alone[0]
+            assert answers(thinker, row[None], new=12) == [batched]
+    assert left_pad(rows[:1])[1] is None
 
 
 @torch.inference_mode()
-def test_decoding_ends_at_eos_at_the_limit_or_with_the_cache():
+def test_decoding_ends_at_the_limit_or_with_the_cache_and_never_holds_the_last_token():
     thinker = tiny_thinker()
     cache = thinker.new_cache(1, capacity=10)
-    logits = prefill(thinker, some_ids(6)[None], cache)
-    options = preset("greedy")
-    sampler = Sampler(options, device="cpu")
-    steps = list(decode(thinker, logits, cache, sampler=sampler, max_new_tokens=None, timings=Timings()))
-    assert len(steps) == 5  # 4 fit, and one is written without being read
+    first = prefill(thinker, some_ids(6)[None], cache).argmax(1)
+    assert len(list(decode(eager(thinker, cache), first, most=None))) == 5  # 4 fit, one is written without being read
     assert cache.remaining == 0
-    ending = logits.clone()
-    ending[0, EOS] = 99.0
-    timings = Timings()
-    steps = list(decode(thinker, ending, cache, sampler=sampler, max_new_tokens=9, timings=timings))
-    assert [int(ids) for ids in steps] == [EOS]
-    assert timings.new_tokens == 0
+    cache.roll_back(6)
+    assert len(list(decode(eager(thinker, cache), first, most=3))) == 3
+    assert cache.position == 8
+
+
+@torch.inference_mode()
+def test_whoever_stops_early_finds_the_cache_before_that_token():
+    thinker = tiny_thinker()
+    cache = thinker.new_cache(1)
+    ids = some_ids(6)
+    first = prefill(thinker, ids[None], cache).argmax(1)
+    steps = decode(eager(thinker, cache), first, most=None)
+    read = [next(steps) for _ in range(4)]
+    steps.close()
+    assert cache.position == 6 + 3
+    alone = thinker(torch.cat([ids, torch.cat(read)])[None]).logits[0, -1]
+    torch.testing.assert_close(decode_step(thinker, read[-1], cache)[0], alone, atol=1e-5, rtol=1e-5)
+
+
+class Counting:
+    """A decoder that chooses several tokens at a call, as a compiled step does: 10, 11, 12, ..."""
+
+    def __init__(self, cache, block, end):
+        self.cache, self.block, self.end = cache, block, end
+
+    def __call__(self, tokens):
+        count = min(self.block, self.cache.remaining)
+        self.cache.advance(count)
+        return tokens[:, None] + torch.arange(1, count + 1)
+
+    def ended(self, tokens):
+        return tokens == self.end
+
+
+@pytest.mark.parametrize("block", [1, 3, 4])
+def test_a_decoder_may_choose_several_tokens_at_a_call(block):
+    cache = tiny_thinker().new_cache(2, capacity=10)
+    cache.advance(2)
+    decoder = Counting(cache, block, end=15)
+    generated = generate(decoder, torch.tensor([10, 12]), limits=torch.tensor([9, 2]))
+    assert [row.tolist() for row in generated.rows()] == [[10, 11, 12, 13, 14, 15], [12, 13]]
+    assert generated.answers() == [[10, 11, 12, 13, 14], [12, 13]]
+    assert generated.ended.tolist() == [True, False]
+    assert cache.position == 2 + 5
+    cache.roll_back(2)
+    assert len(list(decode(decoder, torch.tensor([10, 12]), most=None))) == 9
+    assert cache.remaining == 0
+
+
+@torch.inference_mode()
+def test_an_answer_ends_at_eos():
+    thinker = tiny_thinker()
+    decoder = eager(thinker, thinker.new_cache(1))
+    assert decoder.ended(torch.tensor([EOS, 12])).tolist() == [True, False]
+    assert generate(decoder, torch.tensor([EOS]), limits=torch.tensor([9])).answers() == [[]]

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 import infer
 from muomni.checkpoints import save_export
-from muomni.inference.engine import load_model
+from muomni.inference.load import load_model
 from muomni.inference.sampling import PRESETS, GenerationOptions
 from muomni.models.ocr import Ocr
 from tests.unit.inference.conftest import IMAGE

@@ -6,7 +6,7 @@ import yaml
 
 from muomni.checkpoints import load_export, weights_fingerprint
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.engine import load_model
+from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
 from muomni.micro_omni.importing import import_checkpoints
 from muomni.micro_omni.vocabulary import ADDED

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from muomni.inference.greedy import greedy_answers
+from muomni.inference.batch import greedy_answers
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.outputs import AudioOutput, VisionOutput
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
-from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IMAGE, USER
+from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IMAGE, PIECES, USER
 
 
 def thinker():
@@ -98,7 +98,9 @@ def test_answers_of_a_batch_equal_single_runs():
         assert greedy_answers(model, [prompt], [feature], max_new_tokens=6) == [answer]
         x, apart, said = model.embed(prompt[None], features=feature), prompt[None], []
         for _ in range(6):  # without a cache
-            following = int(model.thinker(apart, embeddings=x).logits[0, -1].argmax())
+            logits = model.thinker(apart, embeddings=x).logits[0, -1]
+            logits[[place for place in range(len(PIECES)) if place != EOS]] = -torch.inf  # no answer holds them
+            following = int(logits.argmax())
             if following == EOS:
                 break
             said.append(following)

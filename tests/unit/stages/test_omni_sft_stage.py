@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from muomni.batch import OmniBatch
-from muomni.inference.greedy import greedy_answers
+from muomni.inference.batch import greedy_answers
 from muomni.models.audio import Audio
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.thinker import Thinker
