@@ -1,52 +1,180 @@
-"""Stops a step whose loss or gradients are broken, before the optimizer sees them."""
+"""Looks for NaN and Inf in what goes into a training step, in what comes out of each part of the model, and in the loss.
 
-import logging
+Inputs are looked at before the forward pass, since averages that follow it (the codec's codebooks) would keep what they see:
+numbers that are not finite become zeros and the step is refused. Outputs and loss are looked at between forward and backward
+pass. The verdict is `step_guard.py`'s.
+
+Counting costs several passes over the logits and reading the count makes the host wait for the device. On a CPU reading is
+free, so there a sum comes first (one pass, at the speed of memory) and only a sum that is not finite is followed by the count;
+elsewhere the counts stay on the device until the verdict.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
-log = logging.getLogger(__name__)
+from callbacks.step_guard import SHOWN, StepGuard
+
+#: Fields of a batch that networks or losses read as numbers; others may hold NaN (`TextBatch.floors`: unknown).
+INPUTS = ("images", "mel", "weights")
+#: Devices whose numbers are read without waiting.
+FREE_TO_READ = ("cpu",)
+Pick = Callable[[Tensor], Tensor]
+Watched = tuple[str, nn.Module, Pick]
 
 
-class FiniteGuard(Callback):
-    """Skips the optimizer's step when the norm of the gradients is not finite or over `max_norm`.
+def _all(output: Tensor) -> Tensor:
+    return output
 
-    It looks after fp16's unscaling and before clipping; the gradients of a skipped step are dropped on every rank.
-    After `patience` skips in a row training stops with an error that names stage, step and norm.
+
+def _talker(part: Any) -> list[Watched]:
+    base, *residual = part.heads
+    return [("Talker base", base, _all), *(("Talker residual", head, _all) for head in residual)]
+
+
+def _vision(part: Any) -> list[Watched]:
+    """CLS comes first, then the grid."""
+    return [("ViT CLS", part.transformer, lambda x: x[:, :1]), ("ViT grid", part.transformer, lambda x: x[:, 1:])]
+
+
+#: Kind of part, as registered -> (name in messages, module whose output it is, which of it). Logits are the head's output:
+#: a stage may call the head by itself.
+WATCHED: dict[str, Callable[[Any], list[Watched]]] = {
+    "thinker": lambda part: [("Thinker", part.head, _all)],
+    "talker": _talker,
+    "audio": lambda part: [("audio encoder", part.encoder, _all)],
+    "vision": _vision,
+    "text_tower": lambda part: [
+        ("text tower", part.pooled_head, _all), ("text tower tokens", part.token_head, _all)
+    ],
+    "codec": lambda part: [("codec", part.decoder, _all)],
+}  # fmt: skip
+
+
+def count_broken(x: Tensor) -> Tensor:
+    """(2) long on x's device: how many NaN and how many Inf it holds, counted without waiting for the device."""
+    if x.device.type in FREE_TO_READ and math.isfinite(x.sum(dtype=torch.float32).item()):
+        return x.new_zeros(2, dtype=torch.long)
+    return torch.stack([x.isnan().sum(), x.isinf().sum()])
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was seen of one batch: counts (NaN, Inf) by name, and its loss."""
+
+    samples: list[str]
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    loss: Tensor | None = None
+
+    def add(self, name: str, x: Tensor) -> None:
+        """Count x; what has the same name is added up."""
+        counts = count_broken(x)
+        self.counts[name] = self.counts[name] + counts if name in self.counts else counts
+
+
+class FiniteGuard(StepGuard):
+    """Refuses a step whose inputs, outputs or loss are broken, and names where: `Numerical instability in Thinker: NaN=3,
+    Inf=0`.
+
+    Args:
+        max_loss: the loss must lie within -max_loss and max_loss.
+        patience: see `StepGuard`.
     """
 
-    def __init__(self, max_norm: float = 100.0, patience: int = 20) -> None:
-        self.max_norm, self.patience = max_norm, patience
-        self.skipped = 0
-        self._in_a_row = 0
-        self._sample_ids: list[str] = []
+    def __init__(self, *, max_loss: float, patience: int) -> None:
+        super().__init__(patience=patience)
+        self.max_loss = max_loss
+        self._window: list[Findings] = []
+        self._outputs: list[tuple[str, Tensor]] = []
+        self._listening = False
+        self._handles: list[RemovableHandle] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen to the parts that are there."""
+        for part in pl_module.modules():
+            for name, module, pick in WATCHED.get(getattr(part, "part_name", ""), lambda _: [])(part):
+                self._handles.append(module.register_forward_hook(self._hook(name, pick)))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen no more."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _hook(self, name: str, pick: Pick) -> Callable[[nn.Module, Any, Tensor], None]:
+        def note(module: nn.Module, arguments: Any, output: Tensor) -> None:
+            if self._listening:
+                self._outputs.append((name, pick(output).detach()))
+
+        return note
+
+    def forget(self) -> None:
+        """Nothing seen yet."""
+        self._window.clear()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember what the batch held."""
-        self._sample_ids = list(batch.sample_ids)
+        """Look at the inputs; what is broken is zeroed, so that no average follows it."""
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        findings = Findings(list(batch.sample_ids))
+        self._window.append(findings)
+        for name in INPUTS:
+            value = getattr(batch, name, None)
+            if value is not None:
+                findings.add(f"input {name}", value)
+                if value.device.type not in FREE_TO_READ or bool(findings.counts[f"input {name}"].any()):
+                    value.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        self._outputs.clear()
+        self._listening = True
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Look at the unscaled gradients."""
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not gradients:
-            return
-        norm = torch.nn.utils.get_total_norm(gradients)
-        bad = (~(norm <= self.max_norm)).float()
-        if trainer.world_size > 1:
-            bad = trainer.strategy.reduce(bad, reduce_op="max")
-        pl_module.gradient_norm = norm  # type: ignore[assignment]
-        if not bad:
-            self._in_a_row = 0
-            return
-        self.skipped += 1
-        self._in_a_row += 1
-        optimizer.zero_grad(set_to_none=True)
-        where = f"step {trainer.global_step}: gradient norm {norm.item():.3g} (limit {self.max_norm:g})"
-        log.warning("%s; step skipped, samples %s", where, ", ".join(self._sample_ids[:8]))
-        if self._in_a_row >= self.patience:
-            raise RuntimeError(
-                f"{where}: {self._in_a_row} skipped steps in a row; lower optim.lr or look at the samples "
-                f"{', '.join(self._sample_ids[:4])}"
-            )
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Count in the outputs, and let go of them: the backward pass needs the memory. (`loss` is scaled; the stage keeps
+        it as it was.)"""
+        self._listening = False
+        findings = self._window[-1]
+        for name, output in self._outputs:
+            findings.add(name, output)
+        self._outputs.clear()
+        findings.loss = pl_module.losses.get("loss")  # type: ignore[union-attr, operator]
+
+    def evidence(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
+        """How many numbers of the step are broken."""
+        total = torch.zeros((), device=pl_module.device)
+        for findings in self._window:
+            for counts in findings.counts.values():
+                total = total + counts.sum()
+            if findings.loss is not None:
+                total = total + ~(findings.loss.abs() <= self.max_loss)
+        return total
+
+    def objection(self, own: float, worst: float) -> str | None:
+        """All that was found here, batch by batch where there are several; or that another rank found something."""
+        if not worst:
+            return None
+        if not own:
+            return "Numerical instability on another rank"
+        found = []
+        for findings in self._window:
+            texts = self._texts(findings)
+            if len(self._window) > 1 and texts:
+                texts.append(f"in the batch of {', '.join(findings.samples[:SHOWN])}")
+            found += texts
+        return "; ".join(found)
+
+    def _texts(self, findings: Findings) -> list[str]:
+        texts = []
+        for name, counts in findings.counts.items():
+            nan, inf = counts.tolist()
+            if nan or inf:
+                texts.append(f"Numerical instability in {name}: NaN={nan}, Inf={inf}")
+        if findings.loss is not None:
+            loss = float(findings.loss)
+            if not abs(loss) <= self.max_loss:
+                texts.append(f"loss {loss:g} is not within {-self.max_loss:g} and {self.max_loss:g}")
+        return texts

@@ -5,7 +5,7 @@ from torch.optim import Optimizer
 
 
 class GradientNorm(Callback):
-    """`<stage>/train/gradient_norm`, as the finite guard measured it."""
+    """`<stage>/train/gradient_norm`, as the gradient guard measured it."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Once a logging interval."""

@@ -129,7 +129,13 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def _start(self, vectors: Tensor) -> None:
-        """Codebooks from the first batch's vectors and what is left of them."""
+        """Codebooks from the first batch's vectors and what is left of them; from a later one's if these are not finite on
+        every rank."""
+        broken = (~torch.isfinite(vectors)).sum()
+        if dist.is_initialized():
+            dist.all_reduce(broken)
+        if bool(broken):
+            return
         for k in range(self.num_codebooks):
             picked = vectors[torch.randint(len(vectors), (self.codebook_size,), device=vectors.device)]
             picked = picked + 0.01 * vectors.std() * torch.randn_like(picked)

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from muomni.checkpoints import first_broken
 from muomni.optim.groups import parameter_groups
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
@@ -44,6 +46,10 @@ class Stage(LightningModule):
         self.weight_decay, self.loss_weights = weight_decay, dict(loss_weights)
         self.compile_model = compile_model
         self.results: dict[str, float] = {}
+        #: Of the last training batch: `loss` (the weighted sum, before any scaling) and the named ones. For callbacks.
+        self.losses: dict[str, Tensor] = {}
+        #: Of the step's gradients before clipping, once a callback has measured it.
+        self.gradient_norm: Tensor | None = None
         self._split: str | None = None
 
     # --- what a subclass gives -----------------------------------------------------------------------------------
@@ -107,6 +113,7 @@ class Stage(LightningModule):
         """Losses of a batch, logged by name; their weighted sum."""
         losses = self.step(batch)
         total = self.total_loss(losses)
+        self.losses = {"loss": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
         self._log_losses("train", losses, total, batch)
         return total
 
@@ -124,6 +131,21 @@ class Stage(LightningModule):
         self.log_dict(named, on_step=training, on_epoch=not training, batch_size=size, sync_dist=not training)
         if training:
             self.log("loss", total.detach(), prog_bar=True, logger=False, batch_size=size)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip; the norm is not measured again where a guard has done so (one pass over all gradients)."""
+        norm, self.gradient_norm = self.gradient_norm, None
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
+        if norm is None or gradient_clip_val is None or gradient_clip_algorithm == "value" or sharded:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
     def on_test_start(self) -> None:
         """Forget earlier results."""
@@ -149,6 +171,19 @@ class Stage(LightningModule):
             for metric, value in self.finish_split(self._split).items():
                 self.results[f"{self.name}/{self._split}/{metric}"] = float(value)
             self._split = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to save what is broken: the last good checkpoint stays where it is."""
+        tensors = dict(self.state_dict())
+        for optimizer in checkpoint.get("optimizer_states", []):
+            for number, state in optimizer["state"].items():
+                tensors |= {f"optimizer.{number}.{key}": v for key, v in state.items() if isinstance(v, Tensor)}
+        broken = first_broken(tensors)
+        if broken is not None:
+            raise ValueError(
+                f"step {checkpoint['global_step']}: {broken}; a broken state is not saved, the last good checkpoint stays: go "
+                "on from it with resume=FILE, and with a lower optim.lr or trainer.precision=32-true"
+            )
 
     def configure_optimizers(self) -> Any:
         """One optimizer over all groups, one schedule by step."""

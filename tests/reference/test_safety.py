@@ -1,6 +1,6 @@
 """The reference numbers, Safety of training: what other tests do not name already.
 
-The gradient check: tests/unit/callbacks/test_guards_and_counters.py; precisions: tests/unit/optim/test_optimizers.py; atomic
+The gradient check: tests/unit/callbacks/test_step_guard.py; precisions: tests/unit/optim/test_optimizers.py; atomic
 checkpoints: tests/unit/callbacks/test_writers.py; resume, bit-exact: tests/integration/test_resume.py.
 """
 

@@ -107,3 +107,17 @@ def test_gradients():
     assert not by_average.codebooks.requires_grad
     by_gradient(x, keep=None).commitment.backward()
     assert by_gradient.codebooks.grad.abs().sum() > 0
+
+
+def test_codebooks_do_not_start_from_a_broken_batch():
+    """Averages are no gradients: what they once follow stays. They start from the next batch that is whole."""
+    torch.manual_seed(0)
+    quantizer = ResidualQuantizer(dim=4, num_codebooks=2, codebook_size=8, decay=0.9, dropout=0.0, idle=0.1).train()
+    before = {key: value.clone() for key, value in quantizer.state_dict().items()}
+    broken = torch.randn(2, 6, 4)
+    broken[1, 2, 3] = float("nan")
+    quantizer(broken, keep=None)
+    assert all(torch.equal(before[key], value) for key, value in quantizer.state_dict().items())
+    quantizer(torch.randn(2, 6, 4), keep=None)
+    assert bool(quantizer.started)
+    assert all(torch.isfinite(value).all() for value in quantizer.state_dict().values())
