@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
-from torch.utils.data import DataLoader
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
 
 from callbacks import finite_guard
 from callbacks.finite_guard import FiniteGuard
