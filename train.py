@@ -1,22 +1,24 @@
 """Train and measure a stage:  python train.py stage=omni_sft     (`ls conf/*` is the vocabulary)."""
 
 import logging
+import shutil
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import hydra
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.atomic_checkpoints import AtomicCheckpointIO
+from callbacks.metrics_file import MetricsFile
 from datamodules.sources import resolve_sources
-from muomni import launch, prerequisites, runs
+from muomni import launch, prerequisites, runs, signals
 from muomni.checkpoints import check_same, is_export, load_export, load_strictly, read_description, save_export
 from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.hardware import best_precision
@@ -56,6 +58,10 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     with launch.first_alone():
         sources = prepare(cfg, overrides)
     trained = Path(cfg.ckpt or export)
+    checkpoint, lock = None, None
+    if cfg.task == "fit":
+        output, checkpoint, lock = take_up(cfg, run_identity, output)
+    cfg.paths.output = str(output)
     if cfg.task != "fit" and "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
         cfg.datamodule.tokenizer = str(trained / "tokenizer.model")  # the one that it was trained with
     lightning.seed_everything(cfg.seed, verbose=False)
@@ -64,14 +70,10 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         datamodule.read(cfg.task)
     stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
     if launch.rank():
-        lightning.seed_everything(
-            cfg.seed + launch.rank(), verbose=False
-        )  # other noise in each process's share of a batch
+        # other noise in each process's share of a batch
+        lightning.seed_everything(cfg.seed + launch.rank(), verbose=False)
     trainer = build_trainer(cfg, output)
     if cfg.task == "fit":
-        checkpoint = launch.agree(resume_from(cfg, run_identity, output) or "") or None
-        if trainer.is_global_zero:
-            runs.mark(output, run_identity)
         trainer.fit(stage, datamodule=datamodule, ckpt_path=checkpoint)
         if trainer.is_global_zero:
             save_export(
@@ -79,6 +81,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
             )
     else:
         load_into(stage, trained)
+    lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same
     if cfg.task == "validate":
         trainer.validate(stage, datamodule=datamodule)
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
@@ -89,6 +92,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         metrics = stage.results
     if trainer.is_global_zero:
         log.info("metrics: %s", runs.write_metrics(output, metrics))
+    if lock is not None:
+        lock.close()
     return metrics
 
 
@@ -118,28 +123,47 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
     callbacks = [instantiate(callback, _convert_="all") for callback in cfg.callbacks.values() if callback]
     loggers = {name: instantiate(logger, _convert_="all") for name, logger in (cfg.get("logger") or {}).items()}
     if "csv" not in loggers:
-        loggers["csv"] = CSVLogger(str(output), name="", version="")
+        loggers["csv"] = MetricsFile(str(output))
     for logger in loggers.values():
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     precision = best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # Lightning's own requeueing saves in the middle of a step; ours: callbacks/interrupts.py
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     make: Any = instantiate(cfg.trainer, _convert_="all")
     trainer = make(
         callbacks=callbacks, logger=list(loggers.values()), precision=precision, default_root_dir=str(output),
-        use_distributed_sampler=False, plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False, plugins=plugins,
     )  # fmt: skip
     launch.check(trainer.num_devices * trainer.num_nodes)
     return trainer
 
 
-def resume_from(cfg: DictConfig, run_identity: str, output: Path) -> str | None:
-    """The checkpoint that training goes on from."""
-    if cfg.resume == "never":
-        return None
-    if cfg.resume != "auto":
-        if not Path(cfg.resume).is_file():
-            raise FileNotFoundError(f"resume={cfg.resume}: no such file (or auto, never)")
+def take_up(cfg: DictConfig, run_identity: str, fresh: Path) -> tuple[Path, str | None, IO[str] | None]:
+    """The run folder to train in, the checkpoint to go on from, and the lock on the folder, which rank 0 holds.
+
+    `fresh`, the folder that Hydra has just made, goes away where an unfinished run is taken up in its own.
+    """
+    folder, checkpoint, lock = fresh, None, None
+    if launch.rank() == 0:
+        history = Path(cfg.paths.runs) / cfg.stage.name
+        folder, lock = runs.claim(history, run_identity, fresh, take_up=cfg.resume == "auto")
+        checkpoint = resume_from(cfg, folder)
+    folder = Path(launch.agree(str(folder)))
+    if folder != fresh:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder, launch.agree(checkpoint or "") or None, lock
+
+
+def resume_from(cfg: DictConfig, output: Path) -> str | None:
+    """The checkpoint that training goes on from: the newest whole one of the run folder, or the one that was named."""
+    if cfg.resume not in ("auto", "never"):
+        damage = runs.damaged(Path(cfg.resume))
+        if damage is not None:
+            raise ValueError(f"resume={cfg.resume}: {damage} (or auto, never)")
         return str(cfg.resume)
-    found = runs.find_unfinished(Path(cfg.paths.runs) / cfg.stage.name, run_identity, current=output)
+    found = runs.newest_checkpoint(output)
     if found is not None:
         log.info("going on from %s", found)
     return None if found is None else str(found)
@@ -155,13 +179,14 @@ def load_into(stage: Any, folder: Path) -> None:
         load_strictly(part, loaded.parts[name].state_dict(), where=f"{folder}, part {name!r}")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 @one_line_errors()
 def main(cfg: DictConfig) -> float | None:
     """Entry point; gives the monitored metric to a sweeper."""
     warnings.filterwarnings(
         "ignore", message=".*(does not have many workers|LeafSpec|tensorboardX|Checkpoint directory|sync_dist=True).*"
     )
+    signals.listen()
     state = HydraConfig.get()
     metrics = run(cfg, output=Path(state.runtime.output_dir), overrides=list(state.overrides.task))
     close_loggers()

@@ -1,58 +1,67 @@
-"""Ctrl-C and SIGTERM: finish the step, save, leave with the signal's exit code."""
+"""Ctrl-C, SIGTERM and SLURM's SIGUSR1: finish the step, save, leave with the signal's exit code."""
 
 import logging
 import signal
-import sys
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
+
+from callbacks.resume_checkpoint import ResumeCheckpoint
+from muomni import signals
 
 log = logging.getLogger(__name__)
 
 
 class Interrupts(Callback):
-    """The first SIGINT or SIGTERM ends training after the running step with a resume checkpoint; a second one at once.
+    """A signal ends training after the running step with a resume checkpoint, on all ranks alike; a second Ctrl-C at once.
 
-    Exit codes: 130 and 143. The same command goes on from there (resume=auto). Must be the last of the callbacks, so that
-    the others have counted the step.
+    Exit codes: muomni/signals.py. The same command goes on from there (resume=auto). Must be the last of the callbacks, so
+    that the others have counted the step.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
-        self._signal: int | None = None
-        self._stepped = False
+    def __init__(self) -> None:
+        self._signal = 0
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen from now on."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals.watched():
             self._before[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
-            raise KeyboardInterrupt
+        if number == self._signal == signal.SIGINT:
+            signals.leave(number)
         self._signal = number
-        log.warning("\nending after this step; once more to end at once")
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """No step yet."""
-        self._stepped = False
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        """The batch completes a step."""
-        self._stepped = True
+        log.warning("\nending after this step%s", "; once more to end at once" if number == signal.SIGINT else "")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and leave when a signal came: after a whole step, as a checkpoint keeps no accumulated gradients."""
-        if self._signal is None or not self._stepped:
+        """Leave after a whole step, as a checkpoint keeps no accumulated gradients; the last one is saved anyway."""
+        if not trainer.fit_loop._should_accumulate() and trainer.global_step != trainer.max_steps:
+            self._leave_if_asked(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Training is over; measuring can wait."""
+        self._leave_if_asked(trainer)
+
+    def _leave_if_asked(self, trainer: Trainer) -> None:
+        number = self._signal
+        if trainer.world_size > 1:  # a signal reaches the ranks in different steps
+            number = int(
+                trainer.strategy.reduce(torch.tensor(number, device=trainer.strategy.root_device), reduce_op="max")
+            )
+        if not number:
             return
-        trainer.save_checkpoint(self.path)
-        log.warning("saved %s at step %d; the same command goes on from there", self.path, trainer.global_step)
-        sys.exit(128 + self._signal)
+        for callback in trainer.callbacks:
+            if isinstance(callback, ResumeCheckpoint):
+                callback.save(trainer)
+                log.warning(
+                    "saved %s at step %d; the same command goes on from there", callback.path, trainer.global_step
+                )
+        signals.leave(number)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen no more."""

@@ -20,6 +20,7 @@ class Journal(Callback):
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._earlier = 0.0
+        self._resumed = 0
         self._began = time.perf_counter()
         self._started = datetime.datetime.now().isoformat(timespec="seconds")
         self._parameters: dict[str, int] = {}
@@ -28,7 +29,7 @@ class Journal(Callback):
         """A task begins."""
         self._began = time.perf_counter()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count while it is known what is trained."""
         parameters = list(pl_module.parameters())
         self._parameters = {
@@ -37,12 +38,14 @@ class Journal(Callback):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds of fit so far."""
-        return {"fit": self._earlier + time.perf_counter() - self._began}
+        """Seconds of fit so far, since when, and how often the run was taken up."""
+        seconds = self._earlier + time.perf_counter() - self._began
+        return {"fit": seconds, "started": self._started, "resumed": self._resumed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Seconds that earlier runs of this configuration took up to the checkpoint."""
-        self._earlier = float(state_dict["fit"])
+        """The run is taken up: it began earlier, and took some seconds up to the checkpoint."""
+        self._earlier, self._started = float(state_dict["fit"]), str(state_dict["started"])
+        self._resumed = int(state_dict["resumed"]) + 1
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """A task ends, well or not: write what is known."""
@@ -57,6 +60,7 @@ class Journal(Callback):
             "started": self._started,
             "seconds": {task: round(value, 1) for task, value in self.seconds.items()},
             "steps": trainer.global_step,
+            "resumed": self._resumed,
             **self._parameters,
             "precision": str(trainer.precision),
             "processes": trainer.world_size,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
@@ -161,6 +162,7 @@ class DataModule(LightningDataModule):
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=False,
+            generator=torch.Generator(),  # a loader draws a number whenever it starts: not from the generator of training
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
             **how,
         )

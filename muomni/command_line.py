@@ -1,5 +1,6 @@
 """One clear line instead of a traceback, for mistakes of the user; a wrong name gets the list of the right ones."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 #: Mistakes of input: their text says what, where and how to mend it. A bug keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
+#: What a disk may answer that is full, or a folder that is not ours to write.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run_main(main: Callable[[], Any], *, config: str) -> None:
@@ -42,7 +45,7 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (*USER_ERRORS, InstantiationException) as error:
+    except (*USER_ERRORS, OSError, InstantiationException) as error:
         mistake = _mistake(error)
         if mistake is None or os.environ.get("MUOMNI_TRACEBACK"):
             raise
@@ -52,6 +55,9 @@ def one_line_errors() -> Iterator[None]:
 
 def _mistake(error: Exception) -> str | None:
     """What the user did wrong, in one line; None for a bug. Hydra wraps what the constructor of a `_target_` raises."""
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        place = "" if error.filename is None else f": {error.filename}"
+        return f"{error.strerror}{place}" if error.errno in DISK_ERRORS else None
     if not isinstance(error, InstantiationException):
         return str(error)
     if not isinstance(error.__cause__, (*USER_ERRORS, TypeError)):

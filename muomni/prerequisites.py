@@ -19,6 +19,7 @@ import yaml
 
 from muomni import launch
 from muomni.checkpoints import is_export, read_description
+from muomni.signals import PARENT
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def train(stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, override
     free = list(range(jobs))
     lanes: dict[str, int] = {}
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = launch.own_environment()
+    environment = {**launch.own_environment(), PARENT: str(os.getpid())}
     if jobs > 1:
         environment.setdefault("OMP_NUM_THREADS", threads)
     try:

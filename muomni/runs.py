@@ -1,14 +1,37 @@
-"""Run folders: which configuration a run had, whether it ended, and what it measured.
+"""Run folders: which configuration a run had, whether it ended or is alive, its checkpoints, and what it measured.
 
-runs/<stage>/<time>/   .hydra/  metrics.csv  metrics.json  identity.txt  checkpoints/
+    runs/<stage>/<time>/   .hydra/  metrics.csv  metrics.json  run.json  identity.txt  .lock
+    runs/<stage>/<time>/checkpoints/   last.ckpt  previous.ckpt  best.ckpt
+
+A run that was killed is taken up in its own folder. Whether it is dead is not guessed from times or process ids: a living
+run holds a lock on its folder that the kernel drops with the process, however it ends.
 """
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
+import shutil
+import socket
+import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+log = logging.getLogger(__name__)
+
+#: What a run is taken up from, in this order: the later ones are there when the first turns out to be damaged.
+CHECKPOINTS = ("last.ckpt", "previous.ckpt", "best.ckpt")
+
+#: Seconds in which another process of the same configuration may finish dying.
+PATIENCE = 10.0
+
+
+class AliveError(RuntimeError):
+    """Another process is working on a run of the same configuration."""
+
 
 #: Of the trainer's options, those that say where a run computes, not what: it goes on elsewhere, or in more processes.
 PLACE = ("accelerator", "devices", "num_nodes", "strategy")
@@ -22,24 +45,99 @@ def identity(config: Mapping[str, Any], keys: tuple[str, ...]) -> str:
     return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def mark(folder: Path, run_identity: str) -> None:
-    """Note in a run folder which configuration it belongs to."""
-    folder.mkdir(parents=True, exist_ok=True)
+def claim(runs: Path, run_identity: str, fresh: Path, *, take_up: bool) -> tuple[Path, IO[str]]:
+    """The folder to train in and the lock on it, which holds as long as it stays open.
+
+    take_up: the folder of the newest unfinished run of the same configuration under `runs`, where there is one. The
+    configuration of this command, which Hydra has just written to `fresh`, is copied there. Else `fresh`.
+    Raises AliveError where another process works on that run; one that is dying is waited for.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            found = find_unfinished(runs, run_identity, current=fresh) if take_up else None
+            folder, lock = found or (fresh, hold(fresh))
+            break
+        except AliveError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+    if found is not None:
+        _take_over(folder, fresh)
     write_atomically(folder / "identity.txt", run_identity + "\n")
+    return folder, lock
 
 
-def find_unfinished(runs: Path, run_identity: str, *, current: Path) -> Path | None:
-    """The resume checkpoint of the newest run of the same configuration that has not ended; None where there is none."""
+def find_unfinished(runs: Path, run_identity: str, *, current: Path) -> tuple[Path, IO[str]] | None:
+    """The newest run folder of the same configuration that has not ended and has a checkpoint, locked; None where there
+    is none. Raises AliveError where a process is working on it."""
     for marker in sorted(runs.glob("**/identity.txt"), key=lambda path: path.stat().st_mtime, reverse=True):
         folder = marker.parent
         if folder == current or marker.read_text().strip() != run_identity:
             continue
         if (folder / "metrics.json").is_file():
             return None
-        checkpoint = folder / "checkpoints" / "resume.ckpt"
-        if checkpoint.is_file():
-            return checkpoint
+        lock = hold(folder)
+        if any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS):
+            return folder, lock
+        lock.close()
     return None
+
+
+def hold(folder: Path) -> IO[str]:
+    """Lock a run folder for as long as the file that this gives stays open. Raises AliveError where another process has it.
+
+    A POSIX lock: forked loader workers do not inherit it, and it works on network file systems. Where the file system has
+    no locks at all, that is said and the run goes on without.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".lock").open("a+")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        holder = file.read().strip()
+        file.close()
+        raise AliveError(
+            f"{folder}: {holder} is training this very configuration; wait for it or stop it, or start another run beside it "
+            "with resume=never"
+        ) from None
+    except OSError as error:
+        log.warning("%s: no locks here (%s); do not start the same run twice at once", folder, error.strerror)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
+
+
+def _take_over(folder: Path, fresh: Path) -> None:
+    """The configuration of this command goes along; what a killed process left half-written goes away."""
+    if (fresh / ".hydra").is_dir():
+        shutil.copytree(fresh / ".hydra", folder / ".hydra", dirs_exist_ok=True)
+    for part in [*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")]:
+        part.unlink()
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run folder; None where all are damaged. A damaged one is named in a line."""
+    for name in CHECKPOINTS:
+        path = folder / "checkpoints" / name
+        damage = damaged(path)
+        if damage is None:
+            return path
+        if path.exists():
+            log.warning("%s is damaged (%s); falling back", path, damage)
+    return None
+
+
+def damaged(path: Path) -> str | None:
+    """What is wrong with a checkpoint file; None where it is whole. Reads all of it: torch itself checks no checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (OSError, zipfile.BadZipFile, EOFError) as error:
+        return str(error)
+    return None if broken is None else f"checksum of {broken} is wrong"
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:

@@ -31,7 +31,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
         [sys.executable, "train.py", *COMMON, f"paths.root={killed}"], cwd=ROOT, stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
-    _wait_for("runs/thinker/*/checkpoints/resume.ckpt", killed, process)
+    _wait_for("runs/thinker/*/checkpoints/last.ckpt", killed, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "checkpoints" / "thinker").exists()

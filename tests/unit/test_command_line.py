@@ -1,5 +1,6 @@
 """Mistakes on the command line become one line that says what was possible."""
 
+import errno
 import sys
 
 import hydra
@@ -106,3 +107,13 @@ def test_a_bug_keeps_its_traceback_and_a_user_can_ask_for_one(monkeypatch):
 def test_ctrl_c_ends_with_130(monkeypatch, capsys):
     assert run(monkeypatch, [], lambda: fail(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_what_the_disk_says_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.delenv("MUOMNI_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit, match=r"error: Permission denied: /nowhere/x"), one_line_errors():
+        raise PermissionError(errno.EACCES, "Permission denied", "/nowhere/x")
+    with pytest.raises(SystemExit, match="error: No space left on device"), one_line_errors():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(IsADirectoryError), one_line_errors():
+        tmp_path.read_text()

@@ -2,61 +2,132 @@
 
 import json
 import os
+import subprocess
+import sys
+import threading
 
 import pytest
+import torch
 
-from muomni.runs import find_unfinished, identity, mark, write_atomically, write_metrics
+from muomni.runs import AliveError, claim, damaged, identity, newest_checkpoint, write_atomically, write_metrics
+from tests.conftest import ROOT
 
 
 def make(runs, name, *, of="mine", checkpoint=True, ended=False, age=0):
     folder = runs / name
-    mark(folder, of)
+    (folder / "checkpoints").mkdir(parents=True)
+    write_atomically(folder / "identity.txt", of)
     if checkpoint:
-        (folder / "checkpoints").mkdir()
-        (folder / "checkpoints" / "resume.ckpt").touch()
+        torch.save({"step": name}, folder / "checkpoints" / "last.ckpt")
     if ended:
         write_metrics(folder, {})
     os.utime(folder / "identity.txt", (1e9 - age, 1e9 - age))
     return folder
 
 
-def found(runs):
-    path = find_unfinished(runs, "mine", current=runs / "now")
-    return None if path is None else path.parent.parent.name
+def taken_up(runs, **how):
+    """The name of the folder that a new command trains in."""
+    folder, lock = claim(runs, "mine", runs / "now", take_up=True)
+    assert (folder / "identity.txt").read_text() == "mine\n"
+    lock.close()
+    return folder.name
 
 
 @pytest.fixture
 def runs(tmp_path):
-    make(tmp_path, "now")
+    (tmp_path / "now" / ".hydra").mkdir(parents=True)
+    (tmp_path / "now" / ".hydra" / "overrides.yaml").write_text("- logger=wandb")
     return tmp_path
 
 
 def test_the_newest_unfinished_run_of_the_same_configuration(runs):
     make(runs, "old", age=20)
-    make(runs, "new", age=10)
+    folder = make(runs, "new", age=10)
     make(runs, "other", of="another", age=1)
-    assert found(runs) == "new"
+    (folder / "checkpoints" / ".last.ckpt.12.part").touch()
+    (folder / ".metrics.csv.12.part").touch()
+    assert taken_up(runs) == "new"
+    assert (folder / ".hydra" / "overrides.yaml").read_text() == "- logger=wandb", "what the command was this time"
+    assert not list(folder.glob("**/*.part")), "what was half-written is gone"
 
 
 def test_a_job_of_a_multirun_is_found_too(runs):
     make(runs, "sweep/0", age=5)
-    assert found(runs) == "0"
+    assert taken_up(runs) == "0"
 
 
 def test_a_run_without_a_checkpoint_is_passed_over(runs):
     make(runs, "killed-early", checkpoint=False, age=1)
     make(runs, "longer", age=2)
-    assert found(runs) == "longer"
+    assert taken_up(runs) == "longer"
 
 
 def test_nothing_before_a_finished_run_is_taken_up(runs):
     make(runs, "crashed", age=9)
     make(runs, "ended", ended=True, age=3)
-    assert found(runs) is None
+    assert taken_up(runs) == "now"
 
 
-def test_no_runs_at_all(tmp_path):
-    assert find_unfinished(tmp_path / "none", "mine", current=tmp_path) is None
+def test_no_runs_at_all(runs):
+    assert taken_up(runs) == "now"
+    make(runs, "crashed")
+    folder, _ = claim(runs, "mine", runs / "now", take_up=False)
+    assert folder == runs / "now"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from muomni.runs import hold
+lock = hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def alive(runs):
+    """A run folder that another process is training in; and that process."""
+    folder = make(runs, "alive")
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_run_that_is_alive_is_not_taken_up(runs, alive, monkeypatch):
+    monkeypatch.setattr("muomni.runs.PATIENCE", 0.0)
+    with pytest.raises(AliveError, match=rf"alive: process {alive.pid} on .* is training this very .*resume=never"):
+        claim(runs, "mine", runs / "now", take_up=True)
+    assert (runs / "now").is_dir()
+    alive.kill()
+    alive.wait()
+    assert taken_up(runs) == "alive", "its lock died with it"
+
+
+def test_a_dying_run_is_waited_for(runs, alive):
+    threading.Timer(0.5, alive.kill).start()
+    assert taken_up(runs) == "alive"
+
+
+def test_a_damaged_checkpoint_is_said_and_passed_over(runs, caplog):
+    folder = make(runs, "killed")
+    last, previous, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous", "best"))
+    whole = last.read_bytes()
+    for path in (previous, best):
+        path.write_bytes(whole)
+    assert newest_checkpoint(folder) == last
+    last.write_bytes(whole[: len(whole) // 2])
+    assert newest_checkpoint(folder) == previous
+    assert "last.ckpt is damaged (File is not a zip file); falling back" in caplog.text
+    place = whole.index(b"killed")
+    previous.write_bytes(whole[:place] + b"k1" + whole[place + 2 :])
+    assert newest_checkpoint(folder) == best
+    assert "previous.ckpt is damaged (checksum of" in caplog.text
+    best.write_bytes(b"")
+    assert newest_checkpoint(folder) is None
+    assert damaged(folder / "none.ckpt").endswith("No such file or directory: '" + str(folder / "none.ckpt") + "'")
 
 
 def test_identity_is_of_the_chosen_keys_alone():

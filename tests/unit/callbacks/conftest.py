@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
@@ -66,7 +67,7 @@ class ToyData(LightningDataModule):
             ToyBatch(torch.rand(2, 4, generator=generator), [f"{number}-a", f"{number}-b"])
             for number in range(self.batches)
         ]
-        return DataLoader(batches, batch_size=None)
+        return DataLoader(batches, batch_size=None, generator=torch.Generator())
 
     train_dataloader = val_dataloader = test_dataloader = loader
 
@@ -83,11 +84,12 @@ def toy(tmp_path):
 
     def make(*callbacks, poison=(), batches=6, logger=None, **how):
         torch.manual_seed(0)
+        checkpoints = any(isinstance(callback, Checkpoint) for callback in callbacks)
         trainer = Trainer(
-            max_epochs=1, callbacks=list(callbacks), default_root_dir=str(tmp_path), accelerator="cpu",
+            callbacks=list(callbacks), default_root_dir=str(tmp_path), accelerator="cpu",
             logger=logger if logger is not None else CSVLogger(str(tmp_path), name="", version=""),
-            log_every_n_steps=1, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-            num_sanity_val_steps=0, limit_val_batches=0, **how,
+            log_every_n_steps=1, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=checkpoints,
+            num_sanity_val_steps=0, **({"limit_val_batches": 0, "max_epochs": 1} | how),
         )  # fmt: skip
         return ToyStage(poison=poison), ToyData(batches), trainer
 

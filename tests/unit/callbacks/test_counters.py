@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import signal
 
@@ -15,7 +16,8 @@ from callbacks.gradient_guard import GradientGuard
 from callbacks.gradient_norm import GradientNorm
 from callbacks.interrupts import Interrupts
 from callbacks.journal import Journal
-from callbacks.random_state import RandomState
+from callbacks.random_state import RandomState, read_state, write_state
+from callbacks.resume_checkpoint import ResumeCheckpoint
 from callbacks.throughput import Throughput
 
 
@@ -58,52 +60,115 @@ def draw():
     return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002  (the generator that is kept)
 
 
-def test_random_generators_go_on_where_they_were(tmp_path):
-    saved = RandomState().state_dict()
+def test_random_generators_come_back_as_they_were(tmp_path):
     path = tmp_path / "state.pt"
-    torch.save(saved, path)
+    torch.save(read_state(), path)
     expected = draw()
     draw()
-    other = RandomState()
-    other.load_state_dict(torch.load(path, weights_only=True))
-    draw()
-    other.on_train_start(None, None)
+    write_state(torch.load(path, weights_only=True))
     assert draw() == expected
-    other.on_train_start(None, None)
-    assert draw() != expected, "restored once only"
+
+
+class Draws(Callback):
+    """What training draws, and what validation draws."""
+
+    def __init__(self):
+        self.training, self.validation = [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.training.append(draw())
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.validation.append(draw())
+
+
+def test_validation_draws_from_generators_of_its_own(toy):
+    runs = []
+    for interval in (2, 3):
+        draws = Draws()
+        stage, data, trainer = toy(RandomState(), draws, limit_val_batches=1, val_check_interval=interval)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        trainer.fit(stage, datamodule=data)
+        runs.append(draws)
+    assert runs[0].training == runs[1].training
+    assert len(set(runs[0].training)) == 6
+    assert (len(runs[0].validation), len(runs[1].validation)) == (3, 2)
+    assert len(set(runs[0].validation + runs[1].validation)) == 1, "the same noise each time"
 
 
 class Send(Callback):
-    """Raises a signal in the middle of step 3."""
+    """Raises a signal in the middle of the step after `before` others."""
 
-    def __init__(self, number):
-        self.number = number
+    def __init__(self, number, before=2, times=1):
+        self.number, self.before, self.times = number, before, times
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if batch_idx == 2:
-            signal.raise_signal(self.number)
+        if batch_idx == self.before:
+            for _ in range(self.times):
+                signal.raise_signal(self.number)
+
+
+def saving(folder, every=500):
+    return ResumeCheckpoint(str(folder / "checkpoints"), every)
+
+
+def saved_step(folder):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_training_after_the_step_with_a_checkpoint(toy, tmp_path, number, code):
-    path = tmp_path / "checkpoints" / "resume.ckpt"
-    stage, data, trainer = toy(DataPosition(), Send(number), Interrupts(str(path)))
+    stage, data, trainer = toy(DataPosition(), Send(number), Interrupts(), saving(tmp_path))
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as ended:
         trainer.fit(stage, datamodule=data)
     assert ended.value.code == code
-    assert torch.load(path, weights_only=True)["global_step"] == 3 == data.counted
+    assert saved_step(tmp_path) == 3 == data.counted
     assert signal.getsignal(number) == before, "it listens no more"
 
 
+def test_a_signal_in_the_last_step_waits_for_the_end(toy, tmp_path):
+    stage, data, trainer = toy(
+        DataPosition(), Send(signal.SIGTERM, before=5), Interrupts(), saving(tmp_path), max_steps=6
+    )
+    with pytest.raises(SystemExit) as ended:
+        trainer.fit(stage, datamodule=data)
+    assert ended.value.code == 143
+    assert saved_step(tmp_path) == 6
+    assert not (tmp_path / "checkpoints" / "previous.ckpt").exists(), "saved once"
+
+
+@pytest.mark.parametrize(("number", "code", "saved"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)])
+def test_a_second_ctrl_c_ends_at_once_a_second_sigterm_does_not(toy, tmp_path, number, code, saved):
+    stage, data, trainer = toy(DataPosition(), Send(number, times=2), Interrupts(), saving(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        trainer.fit(stage, datamodule=data)
+    assert ended.value.code == code
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists() == saved
+
+
 def test_a_signal_within_an_accumulated_step_waits_for_its_end(toy, tmp_path):
-    path = tmp_path / "checkpoints" / "resume.ckpt"
-    callbacks = DataPosition(), Send(signal.SIGTERM), Interrupts(str(path))
+    callbacks = DataPosition(), Send(signal.SIGTERM), Interrupts(), saving(tmp_path)
     stage, data, trainer = toy(*callbacks, accumulate_grad_batches=2)
     with pytest.raises(SystemExit):
         trainer.fit(stage, datamodule=data)
-    assert torch.load(path, weights_only=True)["global_step"] == 2
+    assert saved_step(tmp_path) == 2
     assert data.counted == 4, "the signal came with the third batch, the first of two"
+
+
+def test_sigusr1_in_a_slurm_job_saves_and_queues_it_again(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    stub = tmp_path / "scontrol"
+    stub.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked; test -f {tmp_path}/checkpoints/last.ckpt\n')
+    stub.chmod(0o755)
+    stage, data, trainer = toy(DataPosition(), Send(signal.SIGUSR1), Interrupts(), saving(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        trainer.fit(stage, datamodule=data)
+    assert ended.value.code == 128 + signal.SIGUSR1
+    assert saved_step(tmp_path) == 3
+    assert (tmp_path / "asked").read_text() == "requeue 4711\n", "asked once, after saving"
 
 
 def test_the_journal_says_how_long_and_on_what(toy, tmp_path):
@@ -123,8 +188,10 @@ def test_the_journal_says_how_long_and_on_what(toy, tmp_path):
 
 def test_the_journal_of_a_resumed_run_adds_up(toy, tmp_path):
     journal = Journal()
-    journal.load_state_dict({"fit": 1000.0})
+    journal.load_state_dict({"fit": 1000.0, "started": "yesterday", "resumed": 1})
     stage, data, trainer = toy(journal)
     trainer.fit(stage, datamodule=data)
-    assert 1000 <= json.loads((tmp_path / "run.json").read_text())["seconds"]["fit"] < 1060
+    document = json.loads((tmp_path / "run.json").read_text())
+    assert 1000 <= document["seconds"]["fit"] < 1060
+    assert (document["started"], document["resumed"]) == ("yesterday", 2)
     assert journal.state_dict()["fit"] >= 1000

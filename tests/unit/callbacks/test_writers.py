@@ -1,5 +1,11 @@
 """Checkpoints that are whole or not there, and W&B without a login."""
 
+import os
+import resource
+import subprocess
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 from lightning.pytorch.loggers import WandbLogger
@@ -15,19 +21,65 @@ def test_a_checkpoint_comes_back(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failed_write_leaves_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "x.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"a": 1}, path)
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], check=False).returncode:
+        pytest.skip("only root may mount a small disk; RLIMIT_FSIZE stands in for it below")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
-    def fail(checkpoint, file):
-        file.write(b"half")
-        raise OSError("disk full")
 
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        AtomicCheckpointIO().save_checkpoint({"a": 2}, path)
-    assert AtomicCheckpointIO().load_checkpoint(path) == {"a": 1}
-    assert list(tmp_path.iterdir()) == [path]
+def fill(path):
+    """Two checkpoints that fit, then one that does not; gives the error."""
+    saves = AtomicCheckpointIO()
+    for number in (1, 2):
+        saves.save_checkpoint({"a": torch.full((2000,), number)}, path)
+    with pytest.raises(RuntimeError) as error:
+        saves.save_checkpoint({"a": torch.zeros(100_000)}, path)
+    assert saves.load_checkpoint(path)["a"][0] == 2
+    assert saves.load_checkpoint(path.with_name("previous.ckpt"))["a"][0] == 1
+    assert sorted(p.name for p in path.parent.iterdir()) == ["last.ckpt", "previous.ckpt"], "nothing half-written stays"
+    return str(error.value)
+
+
+def test_a_full_disk_is_one_clear_error(small_disk):
+    path = small_disk / "last.ckpt"
+    assert fill(path) == (
+        f"cannot save {path}: No space left on device; free some space, the same command goes on from last.ckpt"
+    )
+
+
+def test_a_file_that_may_not_grow_too(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        assert "last.ckpt: File too large; free some space" in fill(tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_a_folder_that_cannot_be_written():
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder, "last.ckpt")
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setuid(65534)
+            try:
+                AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(1)}, path)
+            except RuntimeError as error:
+                os.write(writer, str(error).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(reader, 1000).decode() == (
+            f"cannot save {path}: Permission denied; make the folder writable, no checkpoint was written yet"
+        )
+        assert not os.listdir(folder)
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""Checkpoints to go on from: every so many steps, at a signal, and at the end of training.
+
+    checkpoints/last.ckpt       the newest
+    checkpoints/previous.ckpt   the one before, for the day on which the newest turns out to be damaged
+
+A checkpoint is written as soon as a step is done, before the validation and the log entry that belong to it, so that a kill
+during validation costs no training. Lightning, resuming from such a checkpoint, leaves both out. Hence the checkpoint also
+keeps what was still to do, and a resumed run does that first: it logs the step, validates, and only then trains on. So the
+metrics, the best checkpoint and the random generators are those of a run that was never killed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from callbacks.metrics_file import MetricsFile
+
+
+class ResumeCheckpoint(Checkpoint):
+    """Keeps the two newest checkpoints in a folder. Lightning calls a Checkpoint after all other callbacks.
+
+    Args:
+        dirpath: the folder. every_n_train_steps: how often; the last step's is written at the end of training.
+    """
+
+    def __init__(self, dirpath: str, every_n_train_steps: int) -> None:
+        if every_n_train_steps < 1:
+            raise ValueError(f"callbacks.resume_checkpoint.every_n_train_steps={every_n_train_steps}: at least 1")
+        self.folder, self.every_n_train_steps = Path(dirpath), every_n_train_steps
+        self._trainer: Trainer | None = None
+        self._restored: dict[str, Any] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the newest checkpoint lies."""
+        return self.folder / "last.ckpt"
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the newest checkpoint; every rank calls it."""
+        trainer.save_checkpoint(self.path)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """`state_dict` is called without it."""
+        self._trainer = trainer
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save after whole steps only: a checkpoint keeps no accumulated gradients."""
+        whole = not trainer.fit_loop._should_accumulate()
+        if whole and trainer.global_step % self.every_n_train_steps == 0 and trainer.global_step != trainer.max_steps:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """So that a run that is killed while it exports or measures need not train again."""
+        self.save(trainer)
+
+    # --- what was still to do ------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What of the running step is neither logged nor validated, and how many rows metrics.csv has."""
+        trainer = self._trainer
+        assert trainer is not None
+        loop = trainer.fit_loop.epoch_loop
+        fetcher = trainer.fit_loop._data_fetcher
+        in_step = loop.batch_progress.total.completed < loop.batch_progress.total.processed
+        due = in_step and fetcher is not None and bool(loop._should_check_val_fx(fetcher))
+        logs = trainer._logger_connector
+        row = logs.metrics["log"] if in_step and logs.should_update_logs else {}
+        for logger in trainer.loggers:
+            logger.save()
+        return {
+            "validation_due": due,
+            "unlogged": {name: float(value) for name, value in row.items()},
+            "epoch": trainer.current_epoch,
+            "rows": [logger.rows for logger in trainer.loggers if isinstance(logger, MetricsFile)],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember it until training starts; metrics.csv is cut back at once."""
+        self._restored = state_dict
+        assert self._trainer is not None
+        files = [logger for logger in self._trainer.loggers if isinstance(logger, MetricsFile)]
+        for file, rows in zip(files, state_dict["rows"], strict=False):
+            file.cut_back(rows)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish the step that the checkpoint was written in."""
+        state, self._restored = self._restored, None
+        if state is None:
+            return
+        epoch = trainer.fit_loop.epoch_progress.current
+        now, epoch.completed = epoch.completed, state["epoch"]  # it may have been the last step of its epoch
+        trainer._logger_connector.log_metrics(state["unlogged"])
+        if state["validation_due"]:
+            loop = trainer.fit_loop.epoch_loop.val_loop
+            loop.restarting = False
+            trainer.validating = True
+            loop.run()
+            trainer.training = True
+        epoch.completed = now
