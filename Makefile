@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
+JOBS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help setup demo train test test-all lint type bench clean
 
@@ -25,10 +26,10 @@ train: setup ## the same, longer (over an hour on 2 cores: docs/log.md): reports
 	$(RUN) -m muomni.report budget=full out=reports/train
 
 test: setup ## unit, contract and integration tests (under 10 minutes)
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-all: setup ## and the slow ones
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile
 
 lint: setup ## ruff: format and rules
 	$(BIN)/ruff format --check .

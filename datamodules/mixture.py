@@ -1,8 +1,10 @@
 """Which rows of an instruction manifest are used, and which of them share a conversation."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from muomni.frontends.chat import media_of, text_of
 
@@ -18,17 +20,21 @@ def without_pictures(rows: list[dict[str, Any]], *, what: str) -> list[dict[str,
     return kept
 
 
+def evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float) -> np.ndarray:
+    """Choose a fraction of each kind (`default` of those not named), evenly spread -> (len(kinds),) bool."""
+    seen: dict[str, float] = {}
+    chosen = np.zeros(len(kinds), dtype=bool)
+    for place, kind in enumerate(kinds):
+        before = seen.get(kind, 0.0)
+        seen[kind] = before + shares.get(kind, default)
+        chosen[place] = int(seen[kind]) > int(before)
+    return chosen
+
+
 def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0) -> list[dict[str, Any]]:
     """Keep a fraction of each task's rows (`default` of those not named), evenly spread over the manifest."""
-    seen: dict[str, float] = {}
-    kept = []
-    for row in rows:
-        task = row.get("task", "chat")
-        before = seen.get(task, 0.0)
-        seen[task] = before + shares.get(task, default)
-        if int(seen[task]) > int(before):
-            kept.append(row)
-    return kept
+    chosen = evenly([row.get("task", "chat") for row in rows], shares, default=default)
+    return [row for row, kept in zip(rows, chosen, strict=True) if kept]
 
 
 def join_turns(rows: list[dict[str, Any]], *, turns: int, apart: float = 0.0) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from datamodules.base import DataModule
 from datamodules.conversations import Conversations, OmniSample, positions_of
 from datamodules.manifests import read_manifest
 from datamodules.mels import mel_store
-from datamodules.mixture import join_turns, thin_out, without_pictures
+from datamodules.mixture import evenly, join_turns, thin_out, without_pictures
 from datamodules.packing import fill_rows, lay_out, pack
 from datamodules.pictures import PictureStore
 from datamodules.replay import REPLAY, replayed
@@ -187,8 +187,7 @@ class SftData(DataModule):
         """Rows that open the first epoch."""
         if not self.opening:
             return None
-        chosen = {id(row) for row in thin_out(samples.rows, self.opening, default=0.0)}
-        return np.array([id(row) in chosen for row in samples.rows])
+        return evenly([row.get("task", "chat") for row in samples.rows], self.opening, default=0.0)
 
     def facts(self) -> dict[str, Any]:
         """The frontends' specs, the tokenizer, and how text becomes ids and back."""
