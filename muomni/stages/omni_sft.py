@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from muomni.batch import OmniBatch
 from muomni.checkpoints import check_same
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
+from muomni.losses.ctc import ctc_loss
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.nn.attention import visible
-from muomni.special_tokens import IGNORE, PAD
+from muomni.special_tokens import AUDIO, IGNORE, PAD
 from muomni.stages.base import Stage
 from muomni.stages.media_cache import MediaCache, features_of, features_of_row
 from muomni.stages.omni_scores import OmniScores
@@ -137,7 +139,8 @@ class OmniSftStage(Stage):
 
     def step(self, batch: OmniBatch) -> dict[str, Tensor]:
         """Cross-entropy of what the assistant says, and apart from it that of replayed documents: a document has many
-        times the targets of an answer. With a mixture of experts also their balance."""
+        times the targets of an answer. Where it is known what clips say, also `heard`; with a mixture of experts their
+        balance."""
         features = features_of(self.model, batch, self.cache)
         thinker = self.model.thinker
         keep = batch.segments
@@ -156,9 +159,24 @@ class OmniSftStage(Stage):
             batch.targets if old is None else batch.targets.masked_fill(old, IGNORE), power=self.answer_power
         )
         losses["answer"] = weighted_cross_entropy(logits, targets, weights[learnt])
+        if batch.said is not None and batch.said_lengths is not None and self.loss_weights.get("heard", 1.0):
+            assert features.audio_lengths is not None
+            tokens = pad_sequence(x[batch.ids == AUDIO].split(features.audio_lengths.tolist()), batch_first=True)
+            losses["heard"] = self.heard(tokens, features.audio_lengths, batch.said, batch.said_lengths)
         if old is not None:
             losses["replay"] = weighted_cross_entropy(logits, targets, old[learnt].float())
         return losses
+
+    def heard(self, tokens: Tensor, lengths: Tensor, said: Tensor, said_lengths: Tensor) -> Tensor:
+        """CTC of audio tokens (A, N, D), `lengths` (A) of them real, against what is said (A, C), in nats a word piece: each is compared with the embeddings of the Thinker's own
+        words, UNK being the blank. So a clip comes to read like its text, and whoever can read a question can hear it.
+
+        Clips that nobody wrote down (said_lengths 0) do not count; one must be written down.
+        """
+        known = said_lengths > 0
+        words = self.model.thinker.embedding.weight.detach()
+        logits = tokens[known] @ words.T.to(tokens.dtype)
+        return ctc_loss(logits, lengths[known], said[known], said_lengths[known]).loss
 
     # --- measuring -----------------------------------------------------------------------------------------------
 
