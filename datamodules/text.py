@@ -4,7 +4,7 @@ Legend: B batch, T tokens of a row.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
-from datamodules.mixture import evenly
 from datamodules.packing import fill_rows, pack
 from datamodules.tokenizers import tokenizer_for
 from muomni.batch import TextBatch
@@ -125,8 +124,6 @@ class TextData(DataModule):
             What is looked up stands there, among many tokens that nobody can foresee.
         train_share: how much of the training documents is used, the first ones (0 to 1]. In a short run, documents that are
             seen twice teach more than twice as many that are seen once (docs/log/thinker.md).
-        opening: kind -> fraction of its training documents that open the first epoch, a curriculum: looking things up
-            is learnt many times faster from stories alone than from stories among all else (docs/log/thinker.md).
         tokenizer: path of a SentencePiece model; None: one of `vocab_size` pieces is trained on the training text
             and kept under `tokenizer_root`.
     """
@@ -139,7 +136,6 @@ class TextData(DataModule):
         max_length: int,
         answer_weight: float = 1.0,
         train_share: float = 1.0,
-        opening: Mapping[str, float] | None = None,
         tokenizer: str | None,
         vocab_size: int,
         tokenizer_root: str,
@@ -150,7 +146,7 @@ class TextData(DataModule):
             raise ValueError(f"datamodule.answer_weight={answer_weight}: must be above 0")
         if not 0 < train_share <= 1:
             raise ValueError(f"datamodule.train_share={train_share}: must be above 0 and at most 1")
-        self.train_share, self.opening = train_share, dict(opening or {})
+        self.train_share = train_share
         self.length, self.pack, self.max_length, self.answer_weight = length, pack, max_length, answer_weight
         self.tokenizer_path = tokenizer_for(
             tokenizer, text=self.train_path, vocab_size=vocab_size, root=Path(tokenizer_root)
@@ -172,12 +168,6 @@ class TextData(DataModule):
         if isinstance(samples, PackedRows) or self.pack is not None:
             return None
         return np.array([len(sample.ids) for sample in samples.samples])
-
-    def first(self, samples: PackedRows | Documents) -> np.ndarray | None:
-        """Documents that open the first epoch."""
-        if not self.opening or isinstance(samples, PackedRows):
-            return None
-        return evenly([sample.kind for sample in samples.samples], self.opening, default=0.0)
 
     def facts(self) -> dict[str, Any]:
         """The tokenizer: file, fingerprint and decoding."""

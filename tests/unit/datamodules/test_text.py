@@ -172,17 +172,3 @@ def test_a_share_of_the_training_documents_is_the_first_ones_and_evaluation_keep
     for share in (0.0, 1.5):
         with pytest.raises(ValueError, match="train_share"):
             make(folder, train_share=share)
-
-
-def test_documents_of_a_kind_open_the_first_epoch(folder):
-    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-    for index, row in enumerate(rows):
-        row["kind"] = "story" if index % 3 == 0 else "fact"
-    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = make(folder, length=None, pack=64, opening={"story": 0.5})
-    batches = [batch.kinds for batch in data.train_dataloader()]
-    first = [kind for kinds in batches[:5] for kind in kinds]
-    assert first == ["story"] * 20, "half of the forty stories"
-    assert sum(kinds.count("story") for kinds in batches[5:]) == 20
-    data.order.load_state_dict({"epoch": 1, "consumed": 0})
-    assert {kind for kinds in list(data.train_dataloader())[:5] for kind in kinds.kinds} == {"story", "fact"}
