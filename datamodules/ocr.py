@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
+from datamodules.picture_augment import PictureAugment
 from datamodules.pictures import PictureStore, without_broken_pictures
 from muomni.batch import OcrBatch
 from muomni.frontends.characters import encode_symbols
@@ -35,19 +37,23 @@ class OcrSample:
 
 
 class Writing:
-    """Rows of a manifest."""
+    """Rows of a manifest, augmented where they are trained on."""
 
-    def __init__(self, rows: list[dict[str, Any]], *, image: ImageSpec, memory_mb: int) -> None:
-        self.rows = rows
+    def __init__(
+        self, rows: list[dict[str, Any]], *, image: ImageSpec, memory_mb: int, augment: PictureAugment | None, seed: int
+    ) -> None:
+        self.rows, self.augment, self.seed = rows, augment, seed
         self.pictures = PictureStore([row["image"] for row in rows], image, memory_mb=memory_mb)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def item(self, index: int, epoch: int) -> OcrSample:
-        """Picture `index`; the same in every epoch."""
-        row = self.rows[index]
-        return OcrSample(image=self.pictures[index], text=row["text"], path=row["image"], sample_id=str(row["id"]))
+        """Picture `index`; its augmentation is a function of (seed, epoch, index)."""
+        row, image = self.rows[index], self.pictures[index]
+        if self.augment is not None and epoch >= 0:
+            image = self.augment(image, np.random.default_rng([self.seed, epoch, index]))
+        return OcrSample(image=image, text=row["text"], path=row["image"], sample_id=str(row["id"]))
 
 
 class OcrData(DataModule):
@@ -56,11 +62,14 @@ class OcrData(DataModule):
     Args:
         image: what the encoder sees (fit "letterbox" keeps the ends of a line). max_characters: of a text; a longer one is
             left out of training and counted, and an error in a test. memory_mb: for decoded pictures of a split.
+        augment: of training pictures; None: as they are.
     """
 
-    def __init__(self, *, image: ImageSpec, max_characters: int, memory_mb: int, **loaders: Any) -> None:
+    def __init__(
+        self, *, image: ImageSpec, max_characters: int, memory_mb: int, augment: PictureAugment | None, **loaders: Any
+    ) -> None:
         super().__init__(**loaders)
-        self.image, self.max_characters, self.memory_mb = image, max_characters, memory_mb
+        self.image, self.max_characters, self.memory_mb, self.augment = image, max_characters, memory_mb, augment
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Writing:
         """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
@@ -80,7 +89,10 @@ class OcrData(DataModule):
             raise ValueError(
                 f"{path}: every text is longer than {self.max_characters}; set backbone.ocr.max_characters"
             )
-        return Writing(without_broken_pictures(rows, what=str(path)), image=self.image, memory_mb=self.memory_mb)
+        return Writing(
+            without_broken_pictures(rows, what=str(path)), image=self.image, memory_mb=self.memory_mb,
+            augment=self.augment if train else None, seed=self.seed,
+        )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
         """The frontend's spec."""

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 from datamodules.ocr import OcrData
+from datamodules.picture_augment import PictureAugment
 from muomni.frontends.characters import encode_symbols
 from muomni.frontends.image import ImageSpec
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD, PIECES
@@ -25,7 +27,7 @@ def manifest(tmp_path):
 
 
 def make(manifest, **changes):
-    options = {"image": SPEC, "max_characters": 8, "memory_mb": 1, "train": str(manifest), "val": None,
+    options = {"image": SPEC, "max_characters": 8, "memory_mb": 1, "augment": None, "train": str(manifest), "val": None,
                "test": {"same": str(manifest)}, "batch_size": 2, "eval_batch_size": 2, "num_workers": 0, "seed": 0}  # fmt: skip
     return OcrData(**(options | changes))
 
@@ -57,3 +59,13 @@ def test_what_is_too_long_is_left_out_of_training_and_an_error_in_a_test(manifes
         data.samples("test/same")
     with pytest.raises(ValueError, match="every text is longer than 2"):
         make(manifest, max_characters=2).samples("train")
+
+
+def test_training_pictures_move_and_others_stand(manifest):
+    Image.linear_gradient("L").save(manifest.parent / "a.png")
+    train = make(manifest, augment=PictureAugment(shift=2, contrast=0.0)).samples("train")
+    still = train.item(0, -1).image
+    drawn = [train.item(0, epoch).image for epoch in range(8)]
+    assert torch.equal(train.item(0, 3).image, drawn[3]), "a function of (seed, epoch, index)"
+    assert any(not torch.equal(picture, still) for picture in drawn)
+    assert torch.equal(make(manifest, augment=None).samples("train").item(0, 3).image, still)
