@@ -168,8 +168,9 @@ class OmniSftStage(Stage):
         return losses
 
     def heard(self, tokens: Tensor, lengths: Tensor, said: Tensor, said_lengths: Tensor) -> Tensor:
-        """CTC of audio tokens (A, N, D), `lengths` (A) of them real, against what is said (A, C), in nats a word piece: each is compared with the embeddings of the Thinker's own
-        words, UNK being the blank. So a clip comes to read like its text, and whoever can read a question can hear it.
+        """CTC of audio tokens (A, N, D), `lengths` (A) of them real, against what is said (A, C), in nats a word piece:
+        each is compared with the embeddings of the Thinker's own words, UNK being the blank. So a clip comes to read like
+        its text, and whoever can read a question can hear it.
 
         Clips that nobody wrote down (said_lengths 0) do not count; one must be written down.
         """

@@ -114,7 +114,7 @@ def test_inference_loads_neither_lightning_nor_hydra():
 def test_importing_has_no_side_effects():
     """No seeding, thread counts, or output when a module is imported."""
     code = (
-        "import torch, random\n"
+        "import torch, random, lightning\n"  # rich, which Lightning loads where it is installed, draws a number
         "state = lambda: (torch.get_rng_state().sum(), random.getstate(), torch.get_num_threads())\n"
         "torch.manual_seed(5); random.seed(5); before = state()\n"
         "import muomni.stages.thinker, muomni.inference, muomni.report.tables, datamodules.text, callbacks.samples\n"
