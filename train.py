@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from callbacks.metrics_file import MetricsFile
+from callbacks.spikes import describe, load_spike
 from datamodules.sources import resolve_sources
 from muomni import launch, prerequisites, runs, signals
 from muomni.checkpoints import check_same, is_export, load_export, load_strictly, read_description, save_export
@@ -28,9 +29,9 @@ log = logging.getLogger(__name__)
 #: What decides a run's result; paths and loggers do not.
 IDENTITY = (
     "stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed", "backbone", "mel",
-    "codec_mel", "vocab_size",
+    "codec_mel", "vocab_size", "compile", "activation_checkpointing", "ema",
 )  # fmt: skip
-TASKS = ("fit", "validate", "test")
+TASKS = ("fit", "validate", "test", "replay")
 WHEN_DONE = ("train", "skip")
 PREREQUISITES = ("train", "error")
 
@@ -40,6 +41,8 @@ def validate(cfg: DictConfig) -> None:
     for key, known in (("task", TASKS), ("when_done", WHEN_DONE), ("prerequisites", PREREQUISITES)):
         if cfg[key] not in known:
             raise ValueError(f"{key}={cfg[key]}: available are {', '.join(known)}")
+    if (cfg.task == "replay") != (cfg.spike is not None):
+        raise ValueError("task=replay and spike=FILE go together")
     if cfg.ckpt is not None and not is_export(cfg.ckpt):
         raise FileNotFoundError(f"ckpt={cfg.ckpt}: no export folder (model.yaml + model.safetensors) there")
 
@@ -50,7 +53,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     torch.set_float32_matmul_precision("high")
     export = Path(cfg.paths.exports[cfg.stage.name])
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    run_identity = runs.identity(plain, IDENTITY)
+    run_identity = runs.identity(plain | {"ema": plain["callbacks"].get("ema")}, IDENTITY)
     facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": run_identity}
     if cfg.task == "fit" and cfg.when_done == "skip" and made_by(export, run_identity):
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
@@ -85,6 +88,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     if cfg.task == "validate":
         trainer.validate(stage, datamodule=datamodule)
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
+    elif cfg.task == "replay":
+        metrics = replay(stage, cfg.spike)
     else:
         with launch.first_alone():
             datamodule.read("test")
@@ -95,6 +100,20 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     if lock is not None:
         lock.close()
     return metrics
+
+
+def replay(stage: Any, file: str) -> dict[str, float]:
+    """The losses of a batch that the doctor saved, with the weights that the stage has now, dropout off."""
+    batch, about = load_spike(file)
+    if about["stage"] != stage.name:
+        raise ValueError(f"spike={file} is a batch of stage={about['stage']}, not of stage={stage.name}")
+    log.info("%s", describe(batch, about))
+    with torch.no_grad():
+        losses = stage.eval().step(batch)
+    return {
+        f"{stage.name}/replay/{name}": float(loss)
+        for name, loss in {**losses, "loss": stage.total_loss(losses)}.items()
+    }
 
 
 def made_by(export: Path, run_identity: str) -> bool:

@@ -201,7 +201,13 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
     module.load_state_dict(dict(state))
 
 
-def check_same(facts: Mapping[str, Any], expected: Mapping[str, Any], *, where: str) -> None:
+def check_same(
+    facts: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    *,
+    where: str,
+    remedy: str = "train both with the same settings, or remove the export to train it again",
+) -> None:
     """Each expected fact must stand in `facts` with the same value: tokenizer, mel, image and codec of a hand-over.
 
     Raises ValueError naming the fact and both values.
@@ -209,6 +215,5 @@ def check_same(facts: Mapping[str, Any], expected: Mapping[str, Any], *, where: 
     for key, value in expected.items():
         if facts.get(key) != value:
             raise ValueError(
-                f"{where}: {key} differs: it was trained with {facts.get(key)!r}, this run has {value!r}; "
-                "train both with the same settings, or remove the export to train it again"
+                f"{where}: {key} differs: it was trained with {facts.get(key)!r}, this run has {value!r}; {remedy}"
             )

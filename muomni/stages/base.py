@@ -11,9 +11,12 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from muomni.checkpoints import first_broken
+from muomni.checkpoints import check_same, first_broken
+from muomni.nn.transformer import Transformer
 from muomni.optim.groups import parameter_groups
 
+#: Where a checkpoint keeps the facts of `Stage.export_facts`.
+FACTS = "facts"
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
 
@@ -28,6 +31,7 @@ class Stage(LightningModule):
         optimizer: parameter groups -> optimizer. schedule: optimizer -> learning-rate schedule, one step a batch.
         weight_decay: of the groups that decay. loss_weights: by the names that `step` gives; a missing one is 1.
         compile_model: compile the parts that `compiled_modules` names when training starts.
+        activation_checkpointing: trained transformers compute their activations again instead of keeping them.
     """
 
     name: ClassVar[str]
@@ -40,11 +44,12 @@ class Stage(LightningModule):
         weight_decay: float,
         loss_weights: Mapping[str, float],
         compile_model: bool,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
         self.weight_decay, self.loss_weights = weight_decay, dict(loss_weights)
-        self.compile_model = compile_model
+        self.compile_model, self.activation_checkpointing = compile_model, activation_checkpointing
         self.results: dict[str, float] = {}
         #: Of the last training batch: `loss` (the weighted sum, before any scaling) and the named ones. For callbacks.
         self.losses: dict[str, Tensor] = {}
@@ -91,16 +96,22 @@ class Stage(LightningModule):
         return [(self.name, self, 1.0)]
 
     def compiled_modules(self) -> list[nn.Module]:
-        """Modules that `compile_model` compiles in place."""
-        return []
+        """Modules that `compile_model` compiles in place (`module.compile()` renames no key of the state)."""
+        raise TypeError(f"{type(self).__name__} does not define compiled_modules")
 
     # --- what they share -----------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Compile where asked; evaluation alone runs eagerly."""
-        if stage == "fit" and self.compile_model:
-            for module in self.compiled_modules():
-                module.compile()
+        """Compile and recompute where asked; evaluation alone does neither."""
+        if stage != "fit":
+            return
+        transformers = [module for module in self.modules() if isinstance(module, Transformer)]
+        if self.activation_checkpointing and not transformers:
+            raise ValueError(f"stage={self.name} has no transformer whose activations could be checkpointed")
+        for transformer in transformers:
+            transformer.recompute = self.activation_checkpointing
+        for module in self.compiled_modules() if self.compile_model else []:
+            module.compile()
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Weighted sum of named losses."""
@@ -173,7 +184,8 @@ class Stage(LightningModule):
             self._split = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save what is broken: the last good checkpoint stays where it is."""
+        """Keep what a resumed run must agree with. Refuse to save what is broken: the last good checkpoint stays."""
+        checkpoint[FACTS] = self.export_facts()
         tensors = dict(self.state_dict())
         for optimizer in checkpoint.get("optimizer_states", []):
             for number, state in optimizer["state"].items():
@@ -184,6 +196,17 @@ class Stage(LightningModule):
                 f"step {checkpoint['global_step']}: {broken}; a broken state is not saved, the last good checkpoint stays: go "
                 "on from it with resume=FILE, and with a lower optim.lr or trainer.precision=32-true"
             )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Tokenizer, frontends and codec must be those that the checkpoint was trained with."""
+        if FACTS not in checkpoint:
+            raise ValueError(
+                "the checkpoint names no tokenizer, frontends and codec; an older version made it: resume=never"
+            )
+        check_same(
+            checkpoint[FACTS], self.export_facts(), where=f"checkpoint of step {checkpoint['global_step']}",
+            remedy="resume=never begins anew",
+        )  # fmt: skip
 
     def configure_optimizers(self) -> Any:
         """One optimizer over all groups, one schedule by step."""

@@ -60,6 +60,10 @@ class CodecStage(Stage):
         self.model, self.judge, self.vocoder, self.mel = model, judge, vocoder, dict(mel)
         self._shown: list[dict[str, Any]] = []
 
+    def compiled_modules(self) -> list[nn.Module]:
+        """Encoder and decoder; the quantiser between them looks at its averages."""
+        return [self.model.encoder, self.model.decoder]
+
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """L1 and L2 of the log-mel, and commitment."""
         output: CodecOutput = self.model(batch.mel, batch.mel_lengths)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from muomni.nn.transformer import Transformer
 from muomni.stages.base import Stage
 
 
@@ -91,6 +92,66 @@ def test_parts_are_compiled_for_training_only(monkeypatch):
     assert compiled == [stage.layer]
     Toy().setup("fit")
     assert len(compiled) == 1
+
+
+def test_activation_checkpointing_reaches_every_transformer():
+    def stage(**how):
+        stage = Toy(**how)
+        stage.transformer = Transformer([nn.Identity()], norm=nn.Identity())
+        return stage
+
+    chosen = stage(activation_checkpointing=True)
+    chosen.setup("test")
+    assert not chosen.transformer.recompute
+    chosen.setup("fit")
+    assert chosen.transformer.recompute
+    plain = stage()
+    plain.setup("fit")
+    assert not plain.transformer.recompute
+    with pytest.raises(ValueError, match="stage=toy has no transformer"):
+        Toy(activation_checkpointing=True).setup("fit")
+
+
+class Facts(Toy):
+    fingerprint = "f00"
+
+    def export_facts(self):
+        return {"stage": "toy", "tokenizer": self.fingerprint, "mel": {"bins": 8}}
+
+
+def saved(stage, tmp_path):
+    """A checkpoint as Lightning writes it, read back the safe way."""
+    checkpoint = {"global_step": 7, "state_dict": stage.state_dict(), "optimizer_states": []}
+    stage.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    return torch.load(tmp_path / "x.ckpt", weights_only=True)
+
+
+def test_a_checkpoint_says_what_it_was_trained_with_and_is_refused_elsewhere(tmp_path):
+    checkpoint = saved(Facts(), tmp_path)
+    assert checkpoint["facts"] == {"stage": "toy", "tokenizer": "f00", "mel": {"bins": 8}}
+    Facts().on_load_checkpoint(checkpoint)
+    other = Facts()
+    other.fingerprint = "bad"
+    with pytest.raises(
+        ValueError, match=r"step 7: tokenizer differs: .* 'f00', this run has 'bad'; resume=never begins"
+    ):
+        other.on_load_checkpoint(checkpoint)
+    del checkpoint["facts"]
+    with pytest.raises(ValueError, match="names no tokenizer, frontends and codec"):
+        Facts().on_load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("where", ["weights", "moments"])
+def test_a_broken_state_is_not_saved(tmp_path, where):
+    stage, checkpoint = Toy(), {"global_step": 7, "optimizer_states": [{"state": {0: {"momentum": torch.ones(2)}}}]}
+    if where == "weights":
+        stage.layer.weight.data[0, 0] = float("nan")
+    else:
+        checkpoint["optimizer_states"][0]["state"][0]["momentum"][1] = float("inf")
+    name = {"weights": "layer.weight holds NaN=1, Inf=0", "moments": "optimizer.0.momentum holds NaN=0, Inf=1"}[where]
+    with pytest.raises(ValueError, match=f"step 7: {name}; a broken state is not saved"):
+        stage.on_save_checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize("method", ["step", "begin_split", "finish_split"])

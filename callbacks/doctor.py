@@ -1,0 +1,95 @@
+"""The doctor: alarms for trainings that go on but go wrong, each with a remedy in its message.
+
+Every so many steps it listens to the model's parts for one step and asks each symptom (symptoms.py) for a finding. A finding
+that lasts becomes an alarm: a warning in the log, counted as `<stage>/train/alarms`. Spikes of the loss are looked for at
+every step, and their batch is saved (spikes.py). The doctor changes nothing.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from callbacks.spikes import Spikes
+from callbacks.symptoms import Symptom
+
+log = logging.getLogger(__name__)
+
+
+class Doctor(Callback):
+    """Examines a training.
+
+    Args:
+        every_n_steps: how often symptoms are asked for. symptoms: by name. spikes: see spikes.py; None looks for none.
+    """
+
+    def __init__(self, *, every_n_steps: int, symptoms: dict[str, Symptom], spikes: Spikes | None) -> None:
+        self.every_n_steps, self.symptoms, self.spikes = every_n_steps, symptoms, spikes
+        self.alarms, self._step = 0, 0
+        self._since: dict[str, int] = {}
+        self._listening = False
+        self._handles: list[RemovableHandle] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen to the parts that a symptom is interested in."""
+        for symptom in self.symptoms.values():
+            for module in pl_module.modules():
+                hear = symptom.listens(module)
+                if hear is not None:
+                    self._handles.append(module.register_forward_hook(self._hook(hear)))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen no more."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _hook(self, hear: Any) -> Any:
+        def note(module: nn.Module, arguments: Any, output: Any) -> None:
+            if self._listening:
+                hear(output)
+
+        return note
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Listen in the steps that are examined."""
+        self._step = trainer.global_step
+        self._listening = self._step % self.every_n_steps == 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look for a spike; ask the symptoms after an examined step."""
+        if self.spikes is not None:
+            folder = Path(trainer.default_root_dir) / "spikes"
+            spike = self.spikes.look(pl_module, batch, step=self._step, rank=trainer.global_rank, folder=folder)
+            if spike is not None:
+                self._alarm(spike)
+        if not self._listening:
+            return
+        self._listening = False
+        for name, symptom in self.symptoms.items():
+            finding = symptom.finding(pl_module, batch)
+            if finding is None:
+                self._since.pop(name, None)
+                continue
+            since = self._since.setdefault(name, self._step)
+            if self._step - since >= symptom.patience:
+                self._alarm(f"step {self._step}: {finding}")
+                self._since[name] = self._step  # once more when it has lasted as long again
+        pl_module.log(f"{pl_module.name}/train/alarms", float(self.alarms))
+
+    def _alarm(self, message: str) -> None:
+        self.alarms += 1
+        log.warning("doctor: %s", message)
+
+    def state_dict(self) -> dict[str, Any]:
+        """So that a resumed run is examined as one that went on."""
+        return {"alarms": self.alarms, "since": dict(self._since)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The other way round."""
+        self.alarms, self._since = int(state_dict["alarms"]), dict(state_dict["since"])

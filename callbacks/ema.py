@@ -1,0 +1,98 @@
+"""An exponential moving average of the trained weights (Polyak & Juditsky 1992; decay warmed up as in Tarvainen & Valpola 2017,
+arXiv:1703.01780): less noise than the last step's weights, and what validation, export and tests use where asked.
+
+The average is state of this callback, so checkpoints keep it and a resumed run goes on with it; the model's own weights in a
+checkpoint are always those that are trained. Buffers and codebooks that follow averages of their own are used as they are.
+"""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from muomni.checkpoints import first_broken
+
+
+class EMA(Callback):
+    """average <- decay x average + (1 - decay) x weights, after each optimizer step.
+
+    Args:
+        decay: in (0, 1). Step n uses min(decay, (1 + n) / (10 + n)), so that an early average forgets the start.
+        validate: validation measures the average. export: it is what is exported, and tested after training.
+    """
+
+    def __init__(self, *, decay: float, validate: bool, export: bool) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"callbacks.ema.decay={decay} must lie between 0 and 1")
+        self.decay, self.validate, self.export = decay, validate, export
+        self.average: dict[str, Tensor] = {}
+        self._updates, self._step = 0, 0
+        self._trained: dict[str, Tensor] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with the weights as they are, unless a checkpoint brought an average."""
+        weights = _trained_weights(pl_module)
+        self._step = trainer.global_step
+        if not self.average:
+            self.average = {name: weight.clone() for name, weight in weights.items()}
+        if self.average.keys() != weights.keys():
+            differing = sorted(self.average.keys() ^ weights.keys())
+            raise ValueError(
+                f"callbacks.ema: the checkpoint's average does not fit this model: {differing[:3]} (resume=never)"
+            )
+        self.average = {name: value.to(weights[name].device) for name, value in self.average.items()}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Follow, when the batch ended a step."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        weights = _trained_weights(pl_module)
+        decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
+        torch._foreach_lerp_(list(self.average.values()), [weights[name] for name in self.average], 1 - decay)
+        self._updates += 1
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The average in place of the weights."""
+        if self.validate and self.average:
+            self._trained = {name: weight.clone() for name, weight in _trained_weights(pl_module).items()}
+            _put(self.average, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The weights as they were, bit for bit."""
+        if self._trained is not None:
+            _put(self._trained, pl_module)
+            self._trained = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Whoever saves now saves the weights."""
+        self.on_validation_end(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Training is over and saved: what comes now is export and test."""
+        if self.export and self.average:
+            _put(self.average, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average; a broken one is not saved."""
+        broken = first_broken(self.average)
+        if broken is not None:
+            raise ValueError(f"the average of {broken}; it is not saved, the last good checkpoint stays")
+        return {"average": self.average, "updates": self._updates}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The other way round."""
+        self.average, self._updates = dict(state_dict["average"]), int(state_dict["updates"])
+
+
+def _trained_weights(module: LightningModule) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _put(values: dict[str, Tensor], module: LightningModule) -> None:
+    weights = _trained_weights(module)
+    torch._foreach_copy_([weights[name] for name in values], list(values.values()))

@@ -1,0 +1,130 @@
+"""Spikes of the loss: found by comparison with the steps before, and kept with the batch that made them.
+
+    <run>/spikes/step-000123.pt            the batch, its losses and the usual loss (plain data: loads with weights_only)
+    python -m callbacks.spikes FILE        shows it
+    python train.py stage=... task=replay spike=FILE [ckpt=EXPORT]    computes its losses anew with the weights of an export
+
+The loss is copied to the host while the device goes on, and looked at one batch later: nothing waits for it.
+"""
+
+import statistics
+import sys
+from collections import deque
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from muomni import batch as batches
+
+LEAST = 30  # losses before a spike can be told from noise
+MAD = 1.4826  # median absolute deviation -> standard deviation of a normal distribution
+
+
+class Spikes:
+    """Keeps batches whose loss is not finite, or over the median of the last ones by more than `deviations` of theirs.
+
+    Args:
+        window: how many losses are compared with. deviations: robust standard deviations (by the median absolute deviation; at
+            least a twentieth of the median counts as one). keep: most batches that a run saves.
+    """
+
+    def __init__(self, *, window: int, deviations: float, keep: int) -> None:
+        self.deviations, self.keep = deviations, keep
+        self.saved = 0
+        self._usual: deque[float] = deque(maxlen=window)
+        self._last: tuple[dict[str, Tensor], Any, int, torch.cuda.Event | None] | None = None
+
+    def look(self, stage: Any, batch: Any, *, step: int, rank: int, folder: Path) -> str | None:
+        """Judge the batch before this one, and remember this one; a message where it was a spike."""
+        last, losses = self._last, dict(stage.losses)
+        host = {name: loss.to("cpu", non_blocking=True) for name, loss in losses.items()}
+        copied = None
+        if stage.device.type == "cuda":
+            copied = torch.cuda.Event()
+            copied.record()
+        self._last = (host, batch, step, copied)
+        if last is None:
+            return None
+        *seen, copied = last
+        if copied is not None:
+            copied.synchronize()
+        return self._judge(stage.name, *seen, rank=rank, folder=folder)
+
+    def _judge(
+        self, stage: str, losses: dict[str, Tensor], batch: Any, step: int, *, rank: int, folder: Path
+    ) -> str | None:
+        loss = float(losses["loss"])
+        finite = loss - loss == 0
+        usual = statistics.median(self._usual) if self._usual else loss
+        limit = float("inf")
+        if len(self._usual) >= LEAST:
+            spread = MAD * statistics.median(abs(other - usual) for other in self._usual)
+            limit = usual + self.deviations * max(spread, abs(usual) / 20)
+        if finite:
+            self._usual.append(loss)
+            if loss <= limit:
+                return None
+        said = f"step {step}: loss {loss:.4g} where {usual:.4g} is usual"
+        if self.saved >= self.keep:
+            return f"{said}; samples {', '.join(batch.sample_ids[:4])} ({self.keep} batches are saved already)"
+        self.saved += 1
+        path = folder / f"step-{step:06d}{f'-rank{rank}' if rank else ''}.pt"
+        save_spike(path, batch, stage=stage, step=step, losses={k: float(v) for k, v in losses.items()}, usual=usual)
+        return (
+            f"{said}; its batch is in {path} (python -m callbacks.spikes {path}). Look at its samples; lower optim.lr or "
+            "trainer.gradient_clip_val where spikes come often"
+        )
+
+
+def save_spike(path: Path, batch: Any, *, stage: str, step: int, losses: dict[str, float], usual: float) -> None:
+    """Write a batch with what is known of it."""
+    content = {field.name: _plain(getattr(batch, field.name)) for field in fields(batch)}
+    document = {"stage": stage, "step": step, "losses": losses, "usual": usual}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(document | {"kind": type(batch).__name__, "batch": content}, path)
+
+
+def _plain(value: Any) -> Any:
+    return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def load_spike(path: Path | str) -> tuple[Any, dict[str, Any]]:
+    """The batch, on the CPU, and what is known of it: stage, step, losses, usual. Raises ValueError naming the file."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; a run saves its spikes under runs/<stage>/<time>/spikes")
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+        kind = getattr(batches, str(document.pop("kind")))
+        if not is_dataclass(kind):
+            raise TypeError("its batch is of no known kind")
+        batch = kind(**document.pop("batch"))
+    except Exception as error:
+        raise ValueError(f"{path}: not a saved spike ({error})") from error
+    return batch, document
+
+
+def describe(batch: Any, about: dict[str, Any]) -> str:
+    """A saved spike in a few lines: losses, shapes and ranges of its tensors, and its samples."""
+    lines = [f"stage={about['stage']} step {about['step']}: usual loss {about['usual']:.4g}"]
+    lines += [f"  {name} = {value:.6g}" for name, value in about["losses"].items()]
+    for field in fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, Tensor) and value.numel():
+            low, high = value.min().item(), value.max().item()
+            lines.append(f"  {field.name} {tuple(value.shape)} {str(value.dtype)[6:]} from {low:.6g} to {high:.6g}")
+    words = next((getattr(batch, name) for name in ("texts", "captions", "answers") if hasattr(batch, name)), None)
+    for row, name in enumerate(batch.sample_ids):
+        lines.append(f"  {name}" + (f"  {words[row]!r}" if words else ""))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m callbacks.spikes runs/STAGE/TIME/spikes/STEP.pt")
+    try:
+        print(describe(*load_spike(sys.argv[1])))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

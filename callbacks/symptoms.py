@@ -1,0 +1,187 @@
+"""Symptoms of a training that goes on and learns nothing, each with what helps: the doctor (doctor.py) asks for them.
+
+A symptom listens to parts of the model on the steps that the doctor examines, and says what it finds. Nothing here waits for
+the device outside `finding`.
+
+Legend: B batch, T time, S symbols, K codebooks, E entries, D width.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Hear = Callable[[Any], None]
+
+
+class Symptom:
+    """What the doctor looks for.
+
+    Args:
+        patience: steps for which the finding must last before it is an alarm. A healthy run has some of them at its start.
+    """
+
+    def __init__(self, *, patience: int) -> None:
+        self.patience = patience
+
+    def listens(self, part: nn.Module) -> Hear | None:
+        """What to do with the output of a part, as registered (`part_name`); None: not of interest."""
+        return None
+
+    def finding(self, stage: Any, batch: Any) -> str | None:
+        """What is wrong in the step just examined, with its remedy; None: nothing."""
+        raise TypeError(f"{type(self).__name__} does not define finding")
+
+
+def _learns(module: nn.Module, part_name: str) -> bool:
+    """Whether a module is a part of that name with something to train."""
+    return getattr(module, "part_name", None) == part_name and any(p.requires_grad for p in module.parameters())
+
+
+class StuckOnBlank(Symptom):
+    """CTC says the blank alone: the easy minimum in which audio encoders get stuck.
+
+    Args:
+        share: of the frames, in (0, 1]: as many blanks are a finding.
+    """
+
+    def __init__(self, *, share: float, patience: int) -> None:
+        super().__init__(patience=patience)
+        self.share = share
+        self._blank: Tensor | None = None
+
+    def listens(self, part: nn.Module) -> Hear | None:
+        """The audio encoder's output."""
+        return self._hear if _learns(part, "audio") else None
+
+    def _hear(self, output: Any) -> None:
+        keep = torch.arange(output.logits.shape[1], device=output.logits.device) < output.lengths[:, None]
+        self._blank = ((output.logits.argmax(-1) == 0) & keep).sum() / keep.sum().clamp_min(1)
+
+    def finding(self, stage: Any, batch: Any) -> str | None:
+        """The share of blanks."""
+        if self._blank is None:
+            return None
+        share, self._blank = float(self._blank), None
+        if share < self.share:
+            return None
+        return (
+            f"CTC is stuck on blank: {100 * share:.1f} % of the frames say nothing. Lower optim.lr or raise "
+            "schedule.warmup_steps; look whether the texts belong to the clips (samples/), and whether clips are long enough "
+            "for them (audio/train/too_short)"
+        )
+
+
+class StuckAtChance(Symptom):
+    """A contrastive loss stays at ln(batch): every picture is as near to every caption.
+
+    Args:
+        losses: names of the losses of `stage.losses`, by stage. margin: share of ln(batch) within which a loss is at chance.
+    """
+
+    def __init__(self, *, losses: dict[str, list[str]], margin: float, patience: int) -> None:
+        super().__init__(patience=patience)
+        self.names, self.margin = losses, margin
+
+    def finding(self, stage: Any, batch: Any) -> str | None:
+        """The losses that are at chance."""
+        names = [name for name in self.names.get(stage.name, []) if name in stage.losses]
+        chance = math.log(max(len(batch.sample_ids), 2))
+        at_chance = [n for n in names if abs(float(stage.losses[n]) - chance) < self.margin * chance]
+        if not at_chance:
+            return None
+        return (
+            f"contrastive loss {', '.join(at_chance)} is stuck at ln(batch) = {chance:.2f}: all pairs look alike. Look whether "
+            "captions belong to their pictures and differ from each other; lower optim.lr, raise schedule.warmup_steps or "
+            "datamodule.batch_size"
+        )
+
+
+class DeadCodes(Symptom):
+    """Most entries of a codebook are never used.
+
+    Args:
+        used: smallest share of a codebook's entries that must occur among ten times as many codes, in (0, 1].
+    """
+
+    def __init__(self, *, used: float, patience: int) -> None:
+        super().__init__(patience=patience)
+        self.used = used
+        self._seen: Tensor | None = None
+        self._frames = 0
+        self._last: str | None = None
+
+    def listens(self, part: nn.Module) -> Hear | None:
+        """The codec's codes, where it learns."""
+        if not _learns(part, "codec"):
+            return None
+        entries = int(part.codebook_size)  # type: ignore[arg-type]
+        return lambda output: self._hear(output.codes.flatten(0, -2), entries)
+
+    def _hear(self, codes: Tensor, entries: int) -> None:
+        """codes (N, K)."""
+        now = torch.zeros(codes.shape[1], entries, dtype=torch.bool, device=codes.device).scatter_(1, codes.T, True)
+        self._seen = now if self._seen is None else self._seen | now
+        self._frames += len(codes)
+
+    def finding(self, stage: Any, batch: Any) -> str | None:
+        """The worst codebook, judged whenever every entry could have been used many times."""
+        if self._seen is None or self._frames < 10 * self._seen.shape[1]:
+            return self._last
+        used, size = self._seen.sum(dim=1).tolist(), self._seen.shape[1]
+        self._seen, self._frames = None, 0
+        worst = min(range(len(used)), key=used.__getitem__)
+        self._last = None
+        if used[worst] < self.used * size:
+            self._last = (
+                f"dead codes: codebook {worst} uses {used[worst]} of its {size} entries. Let codebooks follow averages and "
+                "renew idle entries (backbone.codec.decay=0.9 backbone.codec.idle=0.1), lower optim.lr, or take a smaller "
+                "backbone.codec.codebook_size"
+            )
+        return self._last
+
+
+class ScaleMismatch(Symptom):
+    """Tokens of a picture or of sound are far louder or softer than those of text: the Thinker hears one of them alone.
+
+    Args:
+        ratio: of the mean norms, either way, from which they do not fit.
+    """
+
+    KINDS = {"image_projector": "image", "audio_projector": "audio"}
+
+    def __init__(self, *, ratio: float, patience: int) -> None:
+        super().__init__(patience=patience)
+        self.ratio = ratio
+        self._norms: dict[str, Tensor] = {}
+
+    def listens(self, part: nn.Module) -> Hear | None:
+        """The projectors' tokens, and the Thinker's embeddings beside them."""
+        kind = self.KINDS.get(getattr(part, "part_name", ""))
+        if kind is not None:
+            return lambda output: self._hear(kind, output)
+        if isinstance(part, nn.Embedding):
+            return lambda output: self._hear("text", output)
+        return None
+
+    def _hear(self, kind: str, tokens: Tensor) -> None:
+        """tokens (..., D)."""
+        if tokens.numel():
+            self._norms[kind] = tokens.float().norm(dim=-1).mean()
+
+    def finding(self, stage: Any, batch: Any) -> str | None:
+        """The kinds that do not fit to text."""
+        norms, self._norms = {kind: float(norm) for kind, norm in self._norms.items()}, {}
+        if "text" not in norms:
+            return None
+        for kind in ("image", "audio"):
+            ratio = norms.get(kind, norms["text"]) / max(norms["text"], 1e-12)
+            if not 1 / self.ratio <= ratio <= self.ratio:
+                return (
+                    f"{kind} tokens have {ratio:.3g} times the norm of text embeddings ({norms[kind]:.3g} against "
+                    f"{norms['text']:.3g}): set backbone.projector.{kind}.scale so that they are alike, or raise the "
+                    "projectors' rate (module.rates.projectors)"
+                )
+        return None

@@ -1,0 +1,107 @@
+"""The average of the weights: computed by hand, swapped and back, kept, exported."""
+
+import pytest
+import torch
+from lightning import Callback
+
+from callbacks.ema import EMA
+
+
+def ema(decay=0.9, validate=True, export=True):
+    return EMA(decay=decay, validate=validate, export=export)
+
+
+class See(Callback):
+    """The weights after each step and those that validation uses."""
+
+    def __init__(self):
+        self.trained, self.validated = [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.trained.append(pl_module.layer.weight.detach().clone())
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.validated.append(pl_module.layer.weight.detach().clone())
+
+    def on_train_end(self, trainer, pl_module):
+        self.after = pl_module.layer.weight.detach().clone()
+
+
+def test_it_is_the_average_worked_out_by_hand(toy):
+    average, see = ema(export=False), See()
+    stage, data, trainer = toy(average, see)
+    expected = stage.layer.weight.detach().clone()
+    trainer.fit(stage, datamodule=data)
+    for n, weight in enumerate(see.trained):
+        decay = min(0.9, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(average.average["layer.weight"], expected)
+    assert torch.equal(stage.layer.weight, see.trained[-1]), "without export the weights are the trained ones"
+
+
+def test_validation_sees_the_average_and_training_goes_on_with_the_weights(toy):
+    seen = []
+    for validate in (True, False):
+        average, see = ema(validate=validate, export=False), See()
+        stage, data, trainer = toy(average, see, val_check_interval=3)
+        trainer.limit_val_batches = 1
+        trainer.fit(stage, datamodule=data)
+        seen.append(see)
+        assert torch.equal(see.validated[0], see.trained[2]) != validate
+    assert all(map(torch.equal, seen[0].trained, seen[1].trained)), "bit for bit"
+
+
+def test_export_takes_the_average_once_training_is_over(toy):
+    average, see = ema(), See()
+    stage, data, trainer = toy(average, see)
+    trainer.fit(stage, datamodule=data)
+    assert torch.equal(see.after, see.trained[-1])
+    assert torch.equal(stage.layer.weight, average.average["layer.weight"])
+    assert not torch.equal(stage.layer.weight, see.trained[-1])
+
+
+def test_an_accumulated_step_counts_once(toy):
+    average = ema()
+    stage, data, trainer = toy(average, accumulate_grad_batches=2)
+    trainer.fit(stage, datamodule=data)
+    assert average.state_dict()["updates"] == 3
+
+
+def test_a_resumed_run_ends_with_the_same_average(toy, tmp_path):
+    whole = ema(export=False)
+    stage, data, trainer = toy(whole)
+    trainer.fit(stage, datamodule=data)
+    first = ema(export=False)
+    stage, data, trainer = toy(first, max_steps=4)
+    trainer.fit(stage, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "at-4.ckpt")
+    saved = torch.load(tmp_path / "at-4.ckpt", weights_only=True)["state_dict"]["layer.weight"]
+    assert not torch.equal(saved, first.average["layer.weight"]), "the weights in a checkpoint are the trained ones"
+    again = ema(export=False)
+    stage, data, trainer = toy(again)
+    rest = list(data.loader())[4:]
+    data.train_dataloader = lambda: torch.utils.data.DataLoader(rest, batch_size=None)
+    again.load_state_dict(torch.load(tmp_path / "at-4.ckpt", weights_only=True)["callbacks"]["EMA"])
+    stage.load_state_dict(torch.load(tmp_path / "at-4.ckpt", weights_only=True)["state_dict"])
+    trainer.fit(stage, datamodule=data)
+    assert torch.equal(again.average["layer.weight"], whole.average["layer.weight"])
+
+
+def test_an_average_of_another_model_is_refused(toy):
+    average = ema()
+    average.load_state_dict({"average": {"other.weight": torch.ones(1)}, "updates": 3})
+    stage, data, trainer = toy(average)
+    with pytest.raises(ValueError, match=r"average does not fit this model: \['layer.bias'"):
+        trainer.fit(stage, datamodule=data)
+
+
+def test_a_broken_average_is_not_saved():
+    average = ema()
+    average.average = {"w": torch.tensor([float("nan")])}
+    with pytest.raises(ValueError, match="the average of w holds NaN=1, Inf=0"):
+        average.state_dict()
+
+
+def test_a_decay_that_is_none():
+    with pytest.raises(ValueError, match=r"callbacks.ema.decay=1.5 must lie between 0 and 1"):
+        ema(decay=1.5)
