@@ -70,7 +70,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     lightning.seed_everything(cfg.seed, verbose=False)
     with launch.first_alone():  # a tokenizer and spectrograms are made once
         datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
-        datamodule.read(cfg.task)
+        if cfg.task != "replay":
+            datamodule.read(cfg.task)
     stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
     if launch.rank():
         # other noise in each process's share of a batch

@@ -30,7 +30,7 @@ class Stage(LightningModule):
     Args:
         optimizer: parameter groups -> optimizer. schedule: optimizer -> learning-rate schedule, one step a batch.
         weight_decay: of the groups that decay. loss_weights: by the names that `step` gives; a missing one is 1.
-        compile_model: compile the parts that `compiled_modules` names when training starts.
+        compile_model: compile (`compile_parts`) when training starts.
         activation_checkpointing: trained transformers compute their activations again instead of keeping them.
     """
 
@@ -96,7 +96,7 @@ class Stage(LightningModule):
         return [(self.name, self, 1.0)]
 
     def compiled_modules(self) -> list[nn.Module]:
-        """Modules that `compile_model` compiles in place (`module.compile()` renames no key of the state)."""
+        """Modules that `compile_parts` compiles."""
         raise TypeError(f"{type(self).__name__} does not define compiled_modules")
 
     # --- what they share -----------------------------------------------------------------------------------------
@@ -110,7 +110,12 @@ class Stage(LightningModule):
             raise ValueError(f"stage={self.name} has no transformer whose activations could be checkpointed")
         for transformer in transformers:
             transformer.recompute = self.activation_checkpointing
-        for module in self.compiled_modules() if self.compile_model else []:
+        if self.compile_model:
+            self.compile_parts()
+
+    def compile_parts(self) -> None:
+        """Compile in place (`module.compile()` renames no key of the state)."""
+        for module in self.compiled_modules():
             module.compile()
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:

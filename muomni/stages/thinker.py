@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from muomni.batch import TextBatch
@@ -18,6 +19,17 @@ from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
 
 SHOWN = 2  # questions of each kind that `samples` gives
+
+
+def next_token(
+    model: Thinker, ids: Tensor, targets: Tensor, *, segments: Tensor | None, weights: Tensor | None
+) -> tuple[Tensor, list[Tensor]]:
+    """The model and its loss as one function: compiled as one, the logits are read once instead of five times. Gives the loss
+    and the routing of a mixture of experts."""
+    output = model(ids, keep=segments)
+    if weights is None:
+        return masked_cross_entropy(output.logits, targets), output.routing
+    return weighted_cross_entropy(output.logits, targets, weights), output.routing
 
 
 class ThinkerStage(Stage):
@@ -46,23 +58,22 @@ class ThinkerStage(Stage):
         self.model = model
         self.tokenizer, self.tokenizer_fingerprint = Path(tokenizer), tokenizer_fingerprint
         self.decode = decode
+        self.next_token: Callable[..., tuple[Tensor, list[Tensor]]] = next_token
         self._shown: list[dict[str, Any]] = []
 
-    def compiled_modules(self) -> list[nn.Module]:
-        """The whole model: training rows have one shape."""
-        return [self.model]
+    def compile_parts(self) -> None:
+        """The model with its loss: training rows have one shape."""
+        self.next_token = torch.compile(next_token)
 
     def step(self, batch: TextBatch) -> dict[str, Tensor]:
         """Cross-entropy of the next token, weighted where the batch says so (training), and with a mixture of experts
         their balance."""
-        output = self.model(batch.ids, keep=batch.segments)
-        if batch.weights is None:
-            losses = {"next_token": masked_cross_entropy(output.logits, batch.targets)}
-        else:
-            losses = {"next_token": weighted_cross_entropy(output.logits, batch.targets, batch.weights)}
-        if output.routing:
-            per_token = self.model.experts_per_token
-            losses["balance"] = balance_loss(output.routing, keep=batch.ids != PAD, per_token=per_token)
+        loss, routing = self.next_token(
+            self.model, batch.ids, batch.targets, segments=batch.segments, weights=batch.weights
+        )
+        losses = {"next_token": loss}
+        if routing:
+            losses["balance"] = balance_loss(routing, keep=batch.ids != PAD, per_token=self.model.experts_per_token)
         return losses
 
     def begin_split(self, split: str) -> None:

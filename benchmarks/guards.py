@@ -1,0 +1,143 @@
+"""python -m benchmarks.guards     what guards and doctor cost a training step, in real trainings of every stage.
+
+    root=DIR        where exports and data lie; default: a temporary folder in which two steps of each stage are trained
+    stages=a,b      only these        rounds=12  size=nano  threads=1
+    --json PATH     the numbers as JSON
+    KEY=VALUE       anything else goes to the configuration, as train.py takes it
+
+Every batch is trained on three times: without, with the guards, and with guards and doctor, in an order that turns, so that
+whatever else the machine does meets all three alike. Callbacks are put into and taken out of one and the same trainer. The
+overhead is the median over batches of the difference in processor time (which neighbours on the machine hardly change), as a
+share of the step without; the interval is that of 1000 resamplings of the batches (95 %).
+"""
+
+import copy
+import json
+import random
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from lightning import Callback, LightningDataModule, Trainer
+from torch.utils.data import DataLoader
+
+from benchmarks.steps import ROOT, STAGES, WORLD, build, draw, prepare
+from muomni.hardware import best_precision, describe_machine
+
+OWN = {"root": "", "stages": ",".join(STAGES), "rounds": "12", "threads": "1"}
+GUARDS = ("finite_guard", "gradient_guard")
+#: What is measured: name -> callbacks of conf/callbacks/default.yaml.
+KINDS: dict[str, tuple[str, ...]] = {"without": (), "guards": GUARDS, "guards and doctor": (*GUARDS, "doctor")}
+AIM = 1.0  # percent, of the guards
+
+
+class Turns(Callback):
+    """Chooses the callbacks of the next step and times the last one, from end of batch to end of batch."""
+
+    def __init__(self, sets: dict[str, list[Callback]]) -> None:
+        self.sets, self.kinds = sets, list(sets)
+        self.seconds: dict[str, list[float]] = {kind: [] for kind in self.kinds}
+        self._since: float | None = None
+        self._kind = self.kinds[0]
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._next(trainer, 0)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        now = time.process_time()
+        if self._since is not None:
+            self.seconds[self._kind].append(now - self._since)
+        self._next(trainer, batch_idx + 1)
+        self._since = time.process_time()
+
+    def _next(self, trainer: Any, number: int) -> None:
+        row, place = divmod(number, len(self.kinds))
+        self._kind = self.kinds[(place + row) % len(self.kinds)]
+        trainer.callbacks = [*self.sets[self._kind], self]
+
+
+class Given(LightningDataModule):
+    """Batches that are there already, each once for every kind: loading is not measured."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        super().__init__()
+        self.batches = [copy.deepcopy(batch) for batch in batches for _ in KINDS]
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.batches, batch_size=None)
+
+
+def overhead(base: list[float], other: list[float]) -> tuple[float, float, float]:
+    """Percent of a step, and its interval."""
+    pairs = list(zip(base, other, strict=True))
+
+    def percent(sample: list[tuple[float, float]]) -> float:
+        return 100 * statistics.median(b - a for a, b in sample) / statistics.median(a for a, _ in sample)
+
+    draws = random.Random(0)
+    again = sorted(percent(draws.choices(pairs, k=len(pairs))) for _ in range(1000))
+    return percent(pairs), again[25], again[974]
+
+
+def measure(name: str, overrides: list[str], *, rounds: int) -> dict[str, Any]:
+    """One stage."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[f"stage={name}", *overrides])
+    torch.manual_seed(0)
+    stage, datamodule = build(cfg)
+    batches, _ = draw(datamodule, rounds + 1)  # the first warms up
+    made = {key: instantiate(cfg.callbacks[key], _convert_="all") for key in (*GUARDS, "doctor")}
+    turns = Turns({kind: [made[key] for key in keys] for kind, keys in KINDS.items()})
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", precision=best_precision(), logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=[*made.values(), turns],
+        gradient_clip_val=cfg.trainer.gradient_clip_val, use_distributed_sampler=False, default_root_dir="/tmp",
+    )  # fmt: skip
+    trainer.fit(stage, datamodule=Given(batches))
+    seconds = {kind: taken[-rounds:] for kind, taken in turns.seconds.items()}
+    row: dict[str, Any] = {"stage": name, "step_ms": 1000 * statistics.median(seconds["without"])}
+    for kind in list(KINDS)[1:]:
+        row[kind] = dict(zip(("percent", "low", "high"), overhead(seconds["without"], seconds[kind]), strict=True))
+    return row
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, print, write."""
+    warnings.filterwarnings("ignore")
+    path = arguments[arguments.index("--json") + 1] if "--json" in arguments else None
+    words = [argument for argument in arguments if "=" in argument]
+    options = OWN | {k: v for k, v in (word.split("=", 1) for word in words) if k in OWN}
+    rest = [word for word in words if word.split("=", 1)[0] not in OWN]
+    torch.set_num_threads(int(options["threads"]))
+    size = next((word.split("=", 1)[1] for word in rest if word.startswith("size=")), "nano")
+    root, temporary = prepare(options["root"], size)
+    overrides = [f"paths.root={root}", "budget=ci", *(WORLD if temporary else ()), *rest]
+    rows = []
+    print(
+        f"{options['threads']} thread(s), {best_precision()}; percent of a step's processor time, aim of the guards: {AIM:g} %"
+    )
+    for name in options["stages"].split(","):
+        row = measure(name, overrides, rounds=int(options["rounds"]))
+        rows.append(row)
+        shown = "   ".join(
+            f"{kind} {row[kind]['percent']:+.2f} % ({row[kind]['low']:+.2f} .. {row[kind]['high']:+.2f})"
+            for kind in list(KINDS)[1:]
+        )
+        print(f"{name:10} step {row['step_ms']:7.1f} ms   {shown}", flush=True)
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(
+            json.dumps({"machine": describe_machine(), "size": size, "stages": rows}, indent=2) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

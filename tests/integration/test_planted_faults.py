@@ -1,0 +1,26 @@
+"""Faults planted in real stages on the ci world: caught by name, and nothing changed by the step. All of them:
+`python -m benchmarks.planted`."""
+
+import pytest
+
+from benchmarks.planted import FAULTS, run_stage
+
+WORLD = ("data.preset=ci",)
+FEW = {
+    "thinker": ["nan_in_weight", "nan_in_loss", "exploding_gradient"],
+    "codec": ["nan_in_input", "inf_in_gradient", "huge_loss"],
+}
+
+
+@pytest.mark.parametrize("stage", FEW)
+def test_some_faults_in_some_stages(line, stage):
+    outcomes = run_stage(stage, root=str(line), faults=FEW[stage], overrides=WORLD)
+    assert len(outcomes) == 3
+    assert [outcome for outcome in outcomes if not outcome.caught] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr"])
+def test_every_fault_in_every_stage(line, stage):
+    outcomes = run_stage(stage, root=str(line), faults=list(FAULTS), overrides=WORLD)
+    assert [outcome for outcome in outcomes if not outcome.caught] == []
