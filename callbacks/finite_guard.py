@@ -60,9 +60,16 @@ WATCHED: dict[str, Callable[[Any], list[Watched]]] = {
 
 def count_broken(x: Tensor) -> Tensor:
     """(2) long on x's device: how many NaN and how many Inf it holds, counted without waiting for the device."""
-    if x.device.type in FREE_TO_READ and math.isfinite(x.sum(dtype=torch.float32).item()):
+    if x.device.type in FREE_TO_READ and math.isfinite(_sum(x)):
         return x.new_zeros(2, dtype=torch.long)
     return torch.stack([x.isnan().sum(), x.isinf().sum()])
+
+
+def _sum(x: Tensor) -> float:
+    """Of all numbers; not finite where one is not. By a product with ones: it reads memory half as fast again as `Tensor.sum`."""
+    if x.dim() < 2 or not x.numel():
+        return x.float().sum().item()
+    return (x.reshape(-1, x.shape[-1]) @ x.new_ones(x.shape[-1])).float().sum().item()
 
 
 @dataclass(slots=True)
