@@ -1,0 +1,107 @@
+"""Linear layers whose weights are kept smaller than float32, or laid out for products that only stream through memory.
+
+Decoding a single row reads every weight for two operations: its speed is that of the memory. Half precision reads half the
+bytes, int8 a quarter; what is computed stays float32 on a CPU.
+
+Shapes: M rows of activations, N outputs, K inputs, P panels of WIDTH outputs.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Name -> dtype of the weights.
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
+WIDTH = 16  # float32 numbers in a register of AVX-512: the outputs that are summed up side by side
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """weight (N, K) -> int8 (N, K) and float32 scales (N), symmetric, each row by its largest number."""
+    scale = weight.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
+
+
+class CompactLinear(nn.Module):
+    """x @ weight.T for a weight (N, K) in half precision, or in int8 with a scale for each output (N)."""
+
+    scale: Tensor | None
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        kept, scale = quantise(weight.detach()) if dtype == torch.int8 else (weight.detach().to(dtype), None)
+        self.register_buffer("weight", kept)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., K) -> (..., N) of its dtype."""
+        if self.scale is not None:
+            return F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
+        if x.device.type == "cuda":  # whose tensor cores take half precision as it is
+            return F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class Panels(nn.Module):
+    """The same product for few rows, as a sum that a compiler makes one loop of: panels (P, K, WIDTH) are read from front to
+    back once, each number times its input into WIDTH sums that stay in one register."""
+
+    scale: Tensor | None
+
+    def __init__(self, weight: Tensor, scale: Tensor | None) -> None:
+        super().__init__()
+        self.num_outputs, K = weight.shape
+        missing = -self.num_outputs % WIDTH
+        padded = F.pad(weight.detach(), (0, 0, 0, missing))
+        self.register_buffer("panels", padded.view(-1, WIDTH, K).transpose(1, 2).contiguous())
+        self.register_buffer("scale", None if scale is None else F.pad(scale, (0, missing)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., K) float32 -> (..., N)."""
+        rows = x.reshape(-1, 1, x.shape[-1], 1)  # M 1 K 1
+        y = (rows * self.panels.float()).sum(dim=2).flatten(1)  # M P*WIDTH
+        if self.scale is not None:
+            y = y * self.scale
+        return y[:, : self.num_outputs].view(*x.shape[:-1], self.num_outputs)
+
+
+def replace_linears(module: nn.Module, make: Callable[[nn.Module], nn.Module]) -> None:
+    """Put make(layer) in the place of every linear layer inside the module."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear | CompactLinear):
+            setattr(module, name, make(child))
+        else:
+            replace_linears(child, make)
+
+
+def compact(module: nn.Module, dtype: str) -> None:
+    """Keep the weights of a module's linear layers in a dtype of `DTYPES` from now on, for inference.
+
+    Raises ValueError for an unknown name, and for layers with biases and stacked experts, which stay out of it.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype} is unknown; available: {', '.join(DTYPES)}")
+    if dtype == "float32":
+        return
+
+    def make(layer: nn.Module) -> nn.Module:
+        assert layer.bias is None, "a compact layer has no bias"
+        return CompactLinear(layer.weight, DTYPES[dtype])
+
+    replace_linears(module, make)
+
+
+def panelled(module: nn.Module) -> nn.Module:
+    """A copy of a module whose linear layers lie in panels; all other weights are shared."""
+    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear | CompactLinear)]
+    shared = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
+    panels = {id(layer): Panels(layer.weight, getattr(layer, "scale", None)) for layer in linears}
+    return copy.deepcopy(module, shared | panels)  # which takes what it finds there for copies it made already

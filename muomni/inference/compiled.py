@@ -1,0 +1,185 @@
+"""The Thinker run by a compiled step (`compile=default|max`); prompts are still read by its own modules.
+
+    default   a token a call through torch.compile: ready after seconds, in every process anew
+    max       TOKENS_A_CALL tokens a call, an AOTInductor package that is kept beside the checkpoint (packages.py)
+
+On a GPU a call is recorded as a CUDA graph for each answer and replayed. One row on a CPU reads its weights as `Panels`.
+
+Shapes: B rows, n tokens a call, S slots.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muomni.checkpoints import weights_fingerprint
+from muomni.inference.compact import panelled
+from muomni.inference.generate import Decoder, TextDecoder
+from muomni.inference.packages import find_or_build
+from muomni.inference.runtime import Eager, Runtime
+from muomni.inference.sampling import GenerationOptions, Sampler
+from muomni.inference.stats import Timings
+from muomni.inference.step import DecodeStep, fixed_options, temperature_of
+from muomni.models.thinker import Thinker
+from muomni.nn.cache import KVCache
+from muomni.special_tokens import EOS
+
+MODES = ("none", "default", "max")
+TOKENS_A_CALL = 4
+SLOTS = 32  # attention sees a multiple of so many slots
+Call = Callable[[list[Any]], Tensor]
+
+
+def make_runtime(thinker: Thinker, *, mode: str, packages: Path) -> Runtime:
+    """The runtime of a name of `MODES`; packages: where max keeps its steps. Raises ValueError for what cannot be compiled."""
+    if mode not in MODES:
+        raise ValueError(f"compile={mode} is unknown; available: {', '.join(MODES)}")
+    if mode == "none":
+        return Eager(thinker)
+    if thinker.num_experts:
+        raise ValueError(f"compile={mode}: torch cannot trace a mixture of experts: use compile=none for this Thinker")
+    return Compiled(thinker, mode=mode, packages=packages)
+
+
+class Compiled(Eager):
+    """Steps by batch size and sampling options, compiled when they are first needed; see the module."""
+
+    def __init__(self, thinker: Thinker, *, mode: str, packages: Path) -> None:
+        super().__init__(thinker)
+        self.mode, self.packages = mode, packages
+        self.count = TOKENS_A_CALL if mode == "max" else 1
+        self.device = thinker.embedding.weight.device
+        self.calls: dict[tuple[int, GenerationOptions, int], Call] = {}
+        self.twin: nn.Module | None = None  # the Thinker with panels
+
+    def new_cache(self, batch_size: int, capacity: int) -> KVCache:
+        """Of the whole context, whatever is asked: a step is made for one capacity."""
+        return self.thinker.new_cache(batch_size, max(capacity, self.thinker.max_length))
+
+    def decoder(self, cache: KVCache, *, sampler: Sampler, padding: Tensor | None, timings: Timings) -> Decoder:
+        """One call for `count` tokens; the last few of a full cache one by one."""
+        eager = super().decoder(cache, sampler=sampler, padding=padding, timings=timings)
+        assert isinstance(eager, TextDecoder)
+        return CompiledDecoder(self, eager, padding=padding)
+
+    def call(self, arguments: list[Any], sampler: Sampler) -> Call:
+        """The compiled step for arguments like these."""
+        options, batch = fixed_options(sampler.options), len(arguments[0])
+        capacity = arguments[8][0].shape[2]
+        key = (batch, options, capacity)
+        if key not in self.calls:
+            step = DecodeStep(self._weights(batch), options=options, count=self.count).eval()
+            self.calls[key] = self._package(step, arguments) if self.mode == "max" else self._jit(step)
+        return self.calls[key]
+
+    def _weights(self, batch: int) -> nn.Module:
+        if batch > 1 or self.device.type != "cpu":
+            return self.thinker
+        if self.twin is None:
+            self.twin = panelled(self.thinker)
+        return self.twin
+
+    def _jit(self, step: DecodeStep) -> Call:
+        compiled = torch.compile(step, fullgraph=True)
+
+        def call(arguments: list[Any]) -> Tensor:
+            torch._dynamo.maybe_mark_dynamic(arguments[3], 0)
+            return compiled(*arguments)
+
+        return call
+
+    def _package(self, step: DecodeStep, arguments: list[Any]) -> Call:
+        capacity = arguments[8][0].shape[2]
+        slots = torch.export.Dim("slots", min=2, max=capacity - 1)
+        dynamic = [None, None, None, {0: slots}, *[None] * 4, *([None] * len(group) for group in arguments[8:])]
+        facts = {
+            "weights": weights_fingerprint(self.thinker),
+            "dtypes": sorted({str(tensor.dtype) for tensor in step.state_dict().values()}),
+            "shape": [len(arguments[0]), capacity, self.count],
+            "options": step.options,
+        }
+        example = [arguments[0], *arguments[1:3], torch.arange(min(2 * SLOTS, capacity - 1), device=self.device), *arguments[4:]]
+        run = find_or_build(
+            step, example, dynamic=dynamic, facts=facts, folder=self.packages, device=self.device
+        )
+        return lambda whole: run([*whole[:8], *(tensor for group in whole[8:] for tensor in group)])
+
+
+class CompiledDecoder:
+    """A `Decoder` that chooses several tokens a call."""
+
+    def __init__(self, runtime: Compiled, eager: TextDecoder, *, padding: Tensor | None) -> None:
+        self.runtime, self.eager, self.cache = runtime, eager, eager.cache
+        self.sampler, self.timings, device = eager.sampler, eager.timings, runtime.device
+        batch, options = self.cache.keys.shape[1], self.sampler.options
+        self.slots = torch.arange(self.cache.capacity - 1, device=device)
+        if self.sampler.seen is None and options.repetition_penalty != 1:
+            self.sampler.note(torch.zeros(batch, 0, dtype=torch.long, device=device), runtime.thinker.vocab_size)
+        seen = self.sampler.seen
+        self.fixed: list[Any] = [
+            torch.zeros(batch, dtype=torch.long, device=device) if padding is None else padding,
+            torch.arange(batch, device=device) + options.seed,
+            torch.tensor(temperature_of(options), device=device),
+            torch.zeros(batch, 0, dtype=torch.bool, device=device) if seen is None else seen,
+            list(self.cache.keys),
+            list(self.cache.values),
+            list(self.cache.inputs),
+        ]
+        self.call: Call | None = None
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """ids (B) -> the next ones (B, n)."""
+        count = self.runtime.count
+        if self.cache.remaining <= count:  # a step cannot see the last slot
+            return self.eager(tokens)
+        with self.timings.span("model"):
+            chosen = self._run(tokens, count)
+        self.cache.position += count
+        self.sampler.drawn += count
+        return chosen
+
+    def _run(self, tokens: Tensor, count: int) -> Tensor:
+        position, device = self.cache.position, self.runtime.device
+        needed = -(-(position + count) // SLOTS) * SLOTS
+        counters = [torch.tensor(position, device=device), torch.tensor(self.sampler.drawn, device=device)]
+        slots = self.slots if device.type == "cuda" else self.slots[:needed]
+        arguments = [tokens, *counters, slots, *self.fixed]
+        if self.call is None:
+            self.call = self.runtime.call(arguments, self.sampler)
+            if device.type == "cuda":
+                self.call = record(self.call, arguments)
+        return self.call(arguments)
+
+    def ended(self, tokens: Tensor) -> Tensor:
+        """ids (B) -> (B) bool."""
+        return tokens == EOS
+
+
+def record(call: Call, arguments: list[Any]) -> Call:
+    """A CUDA graph of a call: tokens and counters are copied into it, all else must stay where it is.
+
+    What the rehearsals write into the cache lies behind its position; the tokens that they would have chosen are forgotten.
+    """
+    fixed = [argument.clone() for argument in arguments[:3]]
+    whole, seen = [*fixed, *arguments[3:]], arguments[7].clone()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call(whole)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        chosen = call(whole)
+    arguments[7].copy_(seen)
+
+    def replay(now: list[Any]) -> Tensor:
+        for kept, value in zip(fixed, now[:3], strict=True):
+            kept.copy_(value)
+        graph.replay()
+        return chosen.clone()
+
+    return replay

@@ -1,0 +1,120 @@
+"""Compiled decode steps kept on the disk: AOTInductor packages in a folder beside the checkpoint.
+
+A package is found again by its name, which is a digest of everything it depends on: weights, shapes and options of the step, torch's
+version, the processor or GPU, number of threads, and the source it was traced from. It holds code alone; weights are lent to
+it by the loaded model. Whatever lies in the folder may be deleted at any time, and is built anew when it is needed.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._inductor.exc import InvalidCxxCompiler
+
+FORMAT = 1
+log = logging.getLogger(__name__)
+#: What the source of a step can be: any change in it makes other packages.
+SOURCES = ("nn/*.py", "models/thinker.py", "inference/step.py", "inference/compact.py", "inference/sampling.py")
+OPTIONS = {
+    "aot_inductor.package_constants_in_so": False,  # weights are lent
+    "cpp.enable_floating_point_contract_flag": "fast",  # multiply and add in one instruction
+}
+
+
+def capability(device: torch.device) -> str:
+    """What the machine code is for: name and capability of the GPU, or the processor's instructions."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} {torch.cuda.get_device_capability(device)}"
+    known = sorted(f"{name}={value}" for name, value in torch.cpu.get_capabilities().items() if not name.startswith("num_"))
+    return f"{platform.machine()} {' '.join(known)}"
+
+
+def source_digest() -> str:
+    """Of the files that a step is traced from."""
+    root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for pattern in SOURCES:
+        for path in sorted(root.glob(pattern)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def package_name(facts: Mapping[str, Any], *, device: torch.device) -> str:
+    """The file's name for a step of these facts on this machine."""
+    whole = dict(facts) | {
+        "format": FORMAT,
+        "torch": torch.__version__,
+        "machine": capability(device),
+        "threads": torch.get_num_threads(),
+        "source": source_digest(),
+    }
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return f"decode-{device.type}-{digest}.pt2"
+
+
+def find_or_build(
+    step: nn.Module,
+    example: Sequence[Any],
+    *,
+    dynamic: Sequence[Any],
+    facts: Mapping[str, Any],
+    folder: Path,
+    device: torch.device,
+) -> Callable[[list[Tensor]], Tensor]:
+    """The compiled step as a function of its flat arguments, from the folder or built into it.
+
+    example, dynamic: arguments and dynamic shapes for `torch.export.export`. Raises ValueError where there is no compiler or
+    the folder cannot be written.
+    """
+    path = folder / package_name(facts, device=device)
+    if not path.is_file():
+        _build(step, example, dynamic, path)
+    try:
+        return _load(path, step)
+    except RuntimeError as error:
+        log.warning("%s cannot be loaded (%s): it is built anew", path, str(error).splitlines()[0])
+        _build(step, example, dynamic, path)
+        return _load(path, step)
+
+
+def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path: Path) -> None:
+    """Compile into a temporary file, which takes its name when it is whole."""
+    log.info("compiling the decode step, which is done once; it is kept as %s", path)
+    start = time.perf_counter()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".pt2")
+    except OSError as error:
+        raise ValueError(f"{path.parent}: compiled steps cannot be kept there ({error}); name another by packages=DIR") from error
+    os.close(handle)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(step, tuple(example), dynamic_shapes=tuple(dynamic))
+        torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
+        os.replace(temporary, path)
+    except InvalidCxxCompiler as error:
+        raise ValueError("compile= needs a C++ compiler (Debian: apt install g++); compile=none does without") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    log.info("compiled in %.1f s", time.perf_counter() - start)
+
+
+def _load(path: Path, step: nn.Module) -> Callable[[list[Tensor]], Tensor]:
+    package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+    state = dict(step.named_parameters()) | dict(step.named_buffers())
+    lent = {name: state[name].detach() for name in package.get_constant_fqns()}
+    package.load_constants(lent, check_full_update=True, user_managed=True)
+    run = package.loader.boxed_run  # the package's own __call__ parses its description anew at each call
+
+    def call(arguments: list[Tensor]) -> Tensor:
+        return run(arguments)[0]
+
+    return call

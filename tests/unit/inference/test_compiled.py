@@ -1,0 +1,141 @@
+import pytest
+import torch
+
+from muomni.inference.compact import DTYPES, CompactLinear, Panels, compact, panelled, quantise
+from muomni.inference.compiled import Compiled, make_runtime
+from muomni.inference.generate import decode, generate, left_pad, prefill
+from muomni.inference.runtime import Eager
+from muomni.inference.sampling import Sampler, preset
+from muomni.inference.stats import Timings
+from tests.unit.inference.conftest import VOCAB, tiny_thinker
+
+
+class Traced(Compiled):
+    """The step as it is compiled, run operation by operation: what a compiler is given, without waiting for one."""
+
+    def _jit(self, step):
+        return lambda arguments: step(*arguments)
+
+    _package = lambda self, step, arguments: self._jit(step)  # noqa: E731
+
+
+def traced(thinker, tmp_path, mode="max"):
+    return Traced(thinker, mode=mode, packages=tmp_path)
+
+
+def rows_of(*lengths):
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randint(9, VOCAB, (length,), generator=generator) for length in lengths]
+
+
+@torch.inference_mode()
+def run(runtime, rows, options, *, new):
+    ids, padding = left_pad(rows)
+    cache = runtime.new_cache(len(rows), ids.shape[1] + new)
+    sampler = Sampler(options, device="cpu")
+    logits = prefill(runtime.thinker, ids, cache, padding=padding)
+    sampler.note(ids, VOCAB)
+    decoder = runtime.decoder(cache, sampler=sampler, padding=padding, timings=Timings())
+    tokens = generate(decoder, sampler(logits), limits=torch.full((len(rows),), new)).tokens
+    return tokens, cache
+
+
+GREEDY = preset("greedy")
+OPTIONS = [
+    GREEDY,
+    preset("chat", seed=5),
+    preset("balanced", temperature=1.3),
+    preset("greedy", repetition_penalty=1.5),
+    preset("chat", min_p=0.1, repetition_penalty=1.2, top_k=0, top_p=1.0),
+]
+SHAPES = [{}, {"window": 8}, {"qk_norm": True, "num_kv_heads": 4}, {"tied": True, "short_conv": 0}, {"rope_scaling": 2.0}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("lengths", [(5,), (3, 17, 9)])
+def test_a_step_chooses_what_the_modules_choose_one_by_one(options, lengths, tmp_path):
+    thinker, rows = tiny_thinker(), rows_of(*lengths)
+    expected, _ = run(Eager(thinker), rows, options, new=41)
+    for mode in ("default", "max"):
+        got, _ = run(traced(thinker, tmp_path, mode), rows, options, new=41)
+        assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("changes", SHAPES)
+def test_every_shape_of_a_thinker_up_to_the_last_slot(changes, tmp_path):
+    thinker, rows = tiny_thinker(**changes), rows_of(2)
+    context = thinker.max_length
+    expected, _ = run(Eager(thinker), rows, GREEDY, new=context - 1)
+    got, cache = run(traced(thinker, tmp_path), rows, GREEDY, new=context - 1)
+    assert torch.equal(got, expected)
+    assert cache.position == context and len(got[0]) == context - 1
+
+
+@torch.inference_mode()
+def test_whoever_stops_inside_a_call_goes_on_from_that_token(tmp_path):
+    thinker, (row,) = tiny_thinker(), rows_of(6)
+    runtime = traced(thinker, tmp_path)
+    caches = [runtime.new_cache(1, 64), thinker.new_cache(1)]
+    for cache, kind in zip(caches, (runtime, Eager(thinker)), strict=True):
+        first = prefill(thinker, row[None], cache).argmax(1)
+        decoder = kind.decoder(cache, sampler=Sampler(GREEDY, device="cpu"), padding=None, timings=Timings())
+        steps = decode(decoder, first, most=None)
+        for _ in range(7):
+            token = next(steps)
+        steps.close()
+    assert caches[0].position == caches[1].position == 6 + 6
+    a, b = (prefill(thinker, token[None], cache) for cache in caches)
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_panels_and_compact_layers_multiply_like_a_linear_layer():
+    generator = torch.Generator().manual_seed(0)
+    for outputs, inputs in ((16, 8), (37, 24), (3, 5)):
+        weight = torch.randn(outputs, inputs, generator=generator)
+        x = torch.randn(2, 3, inputs, generator=generator)
+        torch.testing.assert_close(Panels(weight, None)(x), x @ weight.T)
+        kept, scale = quantise(weight)
+        assert kept.dtype == torch.int8 and kept.abs().amax(1).eq(127).all()
+        assert ((kept * scale[:, None] - weight).abs() <= scale[:, None] / 2 + 1e-6).all()
+        small = CompactLinear(weight, torch.int8)
+        torch.testing.assert_close(small(x), x @ (kept * scale[:, None]).T)
+        torch.testing.assert_close(Panels(small.weight, small.scale)(x), small(x))
+        half = CompactLinear(weight, torch.bfloat16)
+        torch.testing.assert_close(half(x), x @ weight.bfloat16().float().T)
+
+
+def test_a_row_of_zeros_is_quantised_to_zeros():
+    kept, scale = quantise(torch.zeros(2, 4))
+    assert not kept.any() and torch.isfinite(scale).all()
+
+
+@pytest.mark.parametrize(("dtype", "share"), [("bfloat16", 0.5), ("float16", 0.5), ("int8", 0.3)])
+def test_a_compact_thinker_is_smaller_and_nearly_the_same_and_compiles_to_the_same(dtype, share, tmp_path):
+    whole, small = tiny_thinker(short_conv=0), tiny_thinker(short_conv=0)
+    compact(small, dtype)
+    linears = [layer for layer in small.modules() if isinstance(layer, CompactLinear)]
+    assert len(linears) == 2 * 4 + 1
+    kept = sum(tensor.nbytes for layer in linears for tensor in layer.buffers())
+    assert kept <= share * sum(4 * layer.weight.numel() for layer in linears)
+    ids = torch.stack(rows_of(12, 12))
+    exact, near = whole(ids).logits.log_softmax(-1), small(ids).logits.log_softmax(-1)
+    assert 0 < (exact.exp() * (exact - near)).sum(-1).mean() < 0.01
+    expected, _ = run(Eager(small), rows_of(7), GREEDY, new=30)
+    got, _ = run(traced(small, tmp_path), rows_of(7), GREEDY, new=30)
+    assert torch.equal(got, expected)
+
+
+def test_panels_share_all_other_weights():
+    thinker = tiny_thinker()
+    twin = panelled(thinker)
+    assert twin.embedding.weight is thinker.embedding.weight
+    assert isinstance(twin.head, Panels) and not isinstance(thinker.head, Panels)
+
+
+def test_what_cannot_be_is_said_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"compile=fast is unknown; available: none, default, max"):
+        make_runtime(tiny_thinker(), mode="fast", packages=tmp_path)
+    with pytest.raises(ValueError, match="mixture of experts: use compile=none"):
+        make_runtime(tiny_thinker(num_experts=2, experts_per_token=1), mode="max", packages=tmp_path)
+    with pytest.raises(ValueError, match=f"dtype=int4 is unknown; available: {', '.join(DTYPES)}"):
+        compact(tiny_thinker(), "int4")
