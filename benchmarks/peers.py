@@ -1,0 +1,215 @@
+"""The decoders that a Thinker of Llama's shape is compared with, on its very weights: transformers and llama.cpp.
+
+Shapes: B rows, T tokens of the prompt, N new tokens, V vocabulary.
+"""
+
+import ctypes
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from muomni.models.thinker import Thinker
+
+INSTALL = {
+    "transformers": "pip install transformers",
+    "llama_cpp": 'CMAKE_ARGS="-DGGML_NATIVE=ON" pip install llama-cpp-python',
+    "gguf": "pip install gguf",
+}
+
+
+@dataclass(slots=True)
+class Answer:
+    """Tokens (B, N), seconds until the first was there, and seconds of the others."""
+
+    tokens: Tensor
+    first: float
+    rest: float
+
+
+def llama_state(thinker: Thinker) -> dict[str, Tensor]:
+    """The Thinker's weights by the names and shapes of transformers' Llama."""
+    heads, groups, width = thinker.num_heads, thinker.num_kv_heads, thinker.head_dim
+    state = {
+        "model.embed_tokens.weight": thinker.embedding.weight,
+        "model.norm.weight": thinker.transformer.norm.weight,
+        "lm_head.weight": thinker.head.weight,
+    }
+    for layer, block in enumerate(thinker.transformer.blocks):
+        query, key, value = block.attention.qkv.weight.split((heads * width, groups * width, groups * width))
+        gate, up = block.mlp.gate_up.weight.chunk(2)
+        for name, weight in {
+            "self_attn.q_proj": query,
+            "self_attn.k_proj": key,
+            "self_attn.v_proj": value,
+            "self_attn.o_proj": block.attention.out.weight,
+            "mlp.gate_proj": gate,
+            "mlp.up_proj": up,
+            "mlp.down_proj": block.mlp.down.weight,
+            "input_layernorm": block.attention_norm.weight,
+            "post_attention_layernorm": block.mlp_norm.weight,
+        }.items():
+            state[f"model.layers.{layer}.{name}.weight"] = weight
+    return {name: weight.detach().clone() for name, weight in state.items()}
+
+
+class Transformers:
+    """Hugging Face transformers' `generate`, greedy."""
+
+    def __init__(self, thinker: Thinker) -> None:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        options: dict[str, Any] = thinker.options
+        config = LlamaConfig(
+            vocab_size=thinker.vocab_size,
+            hidden_size=thinker.dim,
+            intermediate_size=options["ff_dim"],
+            num_hidden_layers=thinker.num_layers,
+            num_attention_heads=options["num_heads"],
+            num_key_value_heads=thinker.num_kv_heads,
+            max_position_embeddings=thinker.max_length,
+            rms_norm_eps=options.get("norm_eps", 1e-5),
+            rope_parameters={"rope_type": "default", "rope_theta": options.get("rope_theta", 10000.0)},
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        self.model = LlamaForCausalLM(config).eval()
+        self.model.load_state_dict(llama_state(thinker))
+
+    @torch.inference_mode()
+    def __call__(self, ids: Tensor, new: int) -> Answer:
+        """ids (B, T) -> N new tokens a row."""
+        seconds: list[float] = []
+        for count in (1, new):
+            start = time.perf_counter()
+            whole = self.model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False, eos_token_id=None
+            )
+            seconds.append(time.perf_counter() - start)
+        return Answer(whole[:, ids.shape[1] :], seconds[0], seconds[1] - seconds[0])
+
+
+def interleaved(weight: Tensor, heads: int) -> Tensor:
+    """Rows of a query or key projection in the order that llama.cpp turns them in: neighbours instead of halves."""
+    rows, K = weight.shape
+    return weight.view(heads, 2, rows // heads // 2, K).transpose(1, 2).reshape(rows, K)
+
+
+def write_gguf(thinker: Thinker, path: Path, kind: str) -> None:
+    """The Thinker as a GGUF file of llama.cpp, its matrices in F32 or Q8_0."""
+    import gguf
+
+    options: dict[str, Any] = thinker.options
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(thinker.max_length)
+    writer.add_embedding_length(thinker.dim)
+    writer.add_block_count(thinker.num_layers)
+    writer.add_feed_forward_length(options["ff_dim"])
+    writer.add_head_count(options["num_heads"])
+    writer.add_head_count_kv(thinker.num_kv_heads)
+    writer.add_layer_norm_rms_eps(options.get("norm_eps", 1e-5))
+    writer.add_rope_dimension_count(thinker.head_dim)
+    writer.add_rope_freq_base(options.get("rope_theta", 10000.0))
+    writer.add_vocab_size(thinker.vocab_size)
+    writer.add_tokenizer_model("no_vocab")  # tokens go in and out as numbers
+    names = {
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+        "lm_head": "output",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
+    for name, weight in llama_state(thinker).items():
+        stem = name.removesuffix(".weight")
+        if stem.startswith("model.layers."):
+            _, _, layer, stem = stem.split(".", 3)
+            prefix = f"blk.{layer}."
+        else:
+            prefix = ""
+        if stem in ("self_attn.q_proj", "self_attn.k_proj"):
+            weight = interleaved(weight, options["num_heads"] if "q_proj" in stem else thinker.num_kv_heads)
+        data = weight.float().contiguous().numpy()
+        target = f"{prefix}{names[stem]}.weight"
+        if data.ndim == 2 and kind == "Q8_0":
+            q8 = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(target, gguf.quantize(data, q8), raw_dtype=q8)
+        else:
+            writer.add_tensor(target, data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+class LlamaCpp:
+    """llama.cpp by its own batch interface: a sequence a row, logits of the last token of each, numpy's argmax."""
+
+    def __init__(self, path: Path, *, batch: int, context: int, vocab_size: int, threads: int) -> None:
+        import llama_cpp
+
+        self.lib, self.batch, self.vocab_size = llama_cpp, batch, vocab_size
+        llama_cpp.llama_log_set(_SILENCE, None)
+        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+        options = llama_cpp.llama_context_default_params()
+        options.n_ctx, options.n_batch, options.n_ubatch = context * batch, 512, 512
+        options.n_seq_max, options.n_threads, options.n_threads_batch = batch, threads, threads
+        options.type_k = options.type_v = llama_cpp.GGML_TYPE_F32 if "F32" in path.name else llama_cpp.GGML_TYPE_F16
+        self.context = llama_cpp.llama_init_from_model(self.model, options)
+        assert self.model and self.context, f"llama.cpp does not take {path}"
+        self.room = llama_cpp.llama_batch_init(512, 0, 1)
+
+    def _read(self, tokens: np.ndarray, position: int, *, every: bool = False) -> np.ndarray:
+        """tokens (B, T) from a position on -> logits (B, V) of what follows, or (B, T, V) of all."""
+        room, (B, T) = self.room, tokens.shape
+        for place, (row, offset) in enumerate(np.ndindex(B, T)):
+            room.token[place], room.pos[place] = int(tokens[row, offset]), position + offset
+            room.n_seq_id[place], room.seq_id[place][0] = 1, row
+            room.logits[place] = every or offset == T - 1
+        room.n_tokens = B * T
+        status = self.lib.llama_decode(self.context, room)
+        assert status == 0, f"llama_decode says {status}"
+        outputs = B * T if every else B
+        logits = np.ctypeslib.as_array(self.lib.llama_get_logits(self.context), (outputs, self.vocab_size))
+        return logits.reshape(B, T, -1) if every else logits
+
+    def _reset(self) -> None:
+        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """ids (1, T) -> logits (1, T, V)."""
+        self._reset()
+        return torch.from_numpy(self._read(ids.numpy(), 0, every=True).copy())
+
+    def __call__(self, ids: Tensor, new: int) -> Answer:
+        """ids (B, T) -> N new tokens a row."""
+        self._reset()
+        tokens, (_, T) = np.empty((self.batch, new), dtype=np.int64), ids.shape
+        prompt = ids.numpy()
+        start = time.perf_counter()
+        tokens[:, 0] = self._read(prompt, 0).argmax(1)
+        first = time.perf_counter()
+        for place in range(1, new):
+            tokens[:, place] = self._read(tokens[:, place - 1 : place], T + place - 1).argmax(1)
+        return Answer(torch.from_numpy(tokens), first - start, time.perf_counter() - first)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.lib.llama_batch_free(self.room)
+        self.lib.llama_free(self.context)
+        self.lib.llama_model_free(self.model)
+
+
+_SILENCE = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
