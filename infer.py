@@ -17,7 +17,7 @@ from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
 from muomni.inference.sampling import GenerationOptions
 
-STRINGS = ("ckpt", "talker", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out")
+STRINGS = ("ckpt", "talker", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out", "packages")
 
 
 def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -49,7 +49,10 @@ def run(cfg: dict[str, Any]) -> None:
     if cfg["threads"] is not None:
         torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
-    engine = load_model(export, device=cfg["device"], format=cfg["format"], talker=cfg["talker"])
+    engine = load_model(
+        export,
+        **{name: cfg[name] for name in ("device", "format", "talker", "compile", "dtype", "packages")},
+    )
     options = GenerationOptions(**cfg["generation"])
     text = cfg["prompt"] or cfg["text"] or ""
     if cfg["text"] is not None and not text.strip():

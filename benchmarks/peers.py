@@ -33,7 +33,7 @@ class Answer:
 
 def llama_state(thinker: Thinker) -> dict[str, Tensor]:
     """The Thinker's weights by the names and shapes of transformers' Llama."""
-    heads, groups, width = thinker.num_heads, thinker.num_kv_heads, thinker.head_dim
+    heads, groups, width = thinker.options["num_heads"], thinker.num_kv_heads, thinker.head_dim
     state = {
         "model.embed_tokens.weight": thinker.embedding.weight,
         "model.norm.weight": thinker.transformer.norm.weight,
@@ -168,7 +168,7 @@ class LlamaCpp:
         options.n_seq_max, options.n_threads, options.n_threads_batch = batch, threads, threads
         options.type_k = options.type_v = llama_cpp.GGML_TYPE_F32 if "F32" in path.name else llama_cpp.GGML_TYPE_F16
         self.context = llama_cpp.llama_init_from_model(self.model, options)
-        assert self.model and self.context, f"llama.cpp does not take {path}"
+        assert self.context, f"llama.cpp does not take {path}"
         self.room = llama_cpp.llama_batch_init(512, 0, 1)
 
     def _read(self, tokens: np.ndarray, position: int, *, every: bool = False) -> np.ndarray:

@@ -9,11 +9,13 @@ Shapes: M rows of activations, N outputs, K inputs, P panels of WIDTH outputs.
 import copy
 import itertools
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Model = TypeVar("Model", bound=nn.Module)
 #: Name -> dtype of the weights.
 DTYPES = {
     "float32": torch.float32,
@@ -33,6 +35,7 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 class CompactLinear(nn.Module):
     """x @ weight.T for a weight (N, K) in half precision, or in int8 with a scale for each output (N)."""
 
+    weight: Tensor
     scale: Tensor | None
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
@@ -54,6 +57,7 @@ class Panels(nn.Module):
     """The same product for few rows, as a sum that a compiler makes one loop of: panels (P, K, WIDTH) are read from front to
     back once, each number times its input into WIDTH sums that stay in one register."""
 
+    panels: Tensor
     scale: Tensor | None
 
     def __init__(self, weight: Tensor, scale: Tensor | None) -> None:
@@ -85,7 +89,7 @@ def replace_linears(module: nn.Module, make: Callable[[nn.Module], nn.Module]) -
 def compact(module: nn.Module, dtype: str) -> None:
     """Keep the weights of a module's linear layers in a dtype of `DTYPES` from now on, for inference.
 
-    Raises ValueError for an unknown name, and for layers with biases and stacked experts, which stay out of it.
+    Stacked experts (moe.py) stay as they are. Raises ValueError for an unknown name.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype} is unknown; available: {', '.join(DTYPES)}")
@@ -93,15 +97,16 @@ def compact(module: nn.Module, dtype: str) -> None:
         return
 
     def make(layer: nn.Module) -> nn.Module:
+        assert isinstance(layer, nn.Linear), "the weights are compact already"
         assert layer.bias is None, "a compact layer has no bias"
         return CompactLinear(layer.weight, DTYPES[dtype])
 
     replace_linears(module, make)
 
 
-def panelled(module: nn.Module) -> nn.Module:
+def panelled(module: Model) -> Model:
     """A copy of a module whose linear layers lie in panels; all other weights are shared."""
     linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear | CompactLinear)]
     shared = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
-    panels = {id(layer): Panels(layer.weight, getattr(layer, "scale", None)) for layer in linears}
+    panels = {id(layer): Panels(layer.weight, getattr(layer, "scale", None)) for layer in linears}  # type: ignore[arg-type]
     return copy.deepcopy(module, shared | panels)  # which takes what it finds there for copies it made already

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from muomni.checkpoints import weights_fingerprint
 from muomni.inference.compact import panelled
@@ -30,6 +30,7 @@ from muomni.special_tokens import EOS
 MODES = ("none", "default", "max")
 TOKENS_A_CALL = 4
 SLOTS = 32  # attention sees a multiple of so many slots
+STEPS = 256  # most steps, by batch size and options, that torch.compile keeps in a process
 Call = Callable[[list[Any]], Tensor]
 
 
@@ -53,7 +54,7 @@ class Compiled(Eager):
         self.count = TOKENS_A_CALL if mode == "max" else 1
         self.device = thinker.embedding.weight.device
         self.calls: dict[tuple[int, GenerationOptions, int], Call] = {}
-        self.twin: nn.Module | None = None  # the Thinker with panels
+        self.twin: Thinker | None = None  # the Thinker with panels
 
     def new_cache(self, batch_size: int, capacity: int) -> KVCache:
         """Of the whole context, whatever is asked: a step is made for one capacity."""
@@ -75,7 +76,7 @@ class Compiled(Eager):
             self.calls[key] = self._package(step, arguments) if self.mode == "max" else self._jit(step)
         return self.calls[key]
 
-    def _weights(self, batch: int) -> nn.Module:
+    def _weights(self, batch: int) -> Thinker:
         if batch > 1 or self.device.type != "cpu":
             return self.thinker
         if self.twin is None:
@@ -87,7 +88,8 @@ class Compiled(Eager):
 
         def call(arguments: list[Any]) -> Tensor:
             torch._dynamo.maybe_mark_dynamic(arguments[3], 0)
-            return compiled(*arguments)
+            with torch._dynamo.config.patch(recompile_limit=STEPS):  # they are all versions of one function to torch
+                return compiled(*arguments)
 
         return call
 
@@ -101,10 +103,9 @@ class Compiled(Eager):
             "shape": [len(arguments[0]), capacity, self.count],
             "options": step.options,
         }
-        example = [arguments[0], *arguments[1:3], torch.arange(min(2 * SLOTS, capacity - 1), device=self.device), *arguments[4:]]
-        run = find_or_build(
-            step, example, dynamic=dynamic, facts=facts, folder=self.packages, device=self.device
-        )
+        some = torch.arange(min(2 * SLOTS, capacity - 1), device=self.device)
+        example = [*arguments[:3], some, *arguments[4:]]
+        run = find_or_build(step, example, dynamic=dynamic, facts=facts, folder=self.packages, device=self.device)
         return lambda whole: run([*whole[:8], *(tensor for group in whole[8:] for tensor in group)])
 
 
@@ -146,7 +147,7 @@ class CompiledDecoder:
         needed = -(-(position + count) // SLOTS) * SLOTS
         counters = [torch.tensor(position, device=device), torch.tensor(self.sampler.drawn, device=device)]
         slots = self.slots if device.type == "cuda" else self.slots[:needed]
-        arguments = [tokens, *counters, slots, *self.fixed]
+        arguments = [tokens.contiguous(), *counters, slots, *self.fixed]  # a package trusts strides to be its example's
         if self.call is None:
             self.call = self.runtime.call(arguments, self.sampler)
             if device.type == "cuda":

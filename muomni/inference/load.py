@@ -7,16 +7,27 @@ import torch
 from muomni.checkpoints import Export, is_export, load_export
 from muomni.frontends.spoken import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.compact import compact
+from muomni.inference.compiled import make_runtime
 from muomni.inference.engine import LACKS, Engine
 
 
 def load_model(
-    path: str | Path, *, device: str = "auto", format: str = "auto", talker: str | Path | None = None
+    path: str | Path,
+    *,
+    device: str = "auto",
+    format: str = "auto",
+    talker: str | Path | None = None,
+    compile: str = "none",
+    dtype: str = "float32",
+    packages: str | Path | None = None,
 ) -> Engine:
     """An engine from an export folder (or the model.safetensors in it).
 
     device: auto takes a GPU where there is one. talker: another export whose Talker and codec speak the answers.
-    Raises FileNotFoundError or ValueError naming what is wrong with the path or the export.
+    compile, dtype: how the Thinker decodes, and how its weights are kept (docs/decoding.md). packages: the folder of
+    compiled steps; default: `compiled` in the export.
+    Raises FileNotFoundError or ValueError naming what is wrong with the path, the export or the options.
     """
     folder = Path(path)
     if folder.name == "model.safetensors" and folder.is_file():
@@ -35,7 +46,11 @@ def load_model(
         check_tokenizer(tokenizer, export)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Engine(
+    if "thinker" in export.parts:
+        compact(export.parts["thinker"], dtype)
+    elif compile != "none" or dtype != "float32":
+        raise ValueError(f"{folder}: compile={compile} dtype={dtype}: {LACKS['thinker']}")
+    engine = Engine(
         parts=export.parts,
         facts=export.facts,
         tokenizer=tokenizer,
@@ -43,6 +58,10 @@ def load_model(
         format=format,
         device=torch.device(device),
     )
+    if "thinker" in export.parts:
+        thinker = engine.need_prompter().thinker
+        engine.runtime = make_runtime(thinker, mode=compile, packages=Path(packages or folder / "compiled"))
+    return engine
 
 
 def check_tokenizer(tokenizer: Tokenizer, export: Export) -> None:

@@ -1,6 +1,6 @@
 """Compiled decode steps kept on the disk: AOTInductor packages in a folder beside the checkpoint.
 
-A package is found again by its name, which is a digest of everything it depends on: weights, shapes and options of the step, torch's
+A package is found again by its name, a digest of all it depends on: weights, shapes and options of the step, torch's
 version, the processor or GPU, number of threads, and the source it was traced from. It holds code alone; weights are lent to
 it by the loaded model. Whatever lies in the folder may be deleted at any time, and is built anew when it is needed.
 """
@@ -34,7 +34,9 @@ def capability(device: torch.device) -> str:
     """What the machine code is for: name and capability of the GPU, or the processor's instructions."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} {torch.cuda.get_device_capability(device)}"
-    known = sorted(f"{name}={value}" for name, value in torch.cpu.get_capabilities().items() if not name.startswith("num_"))
+    known = sorted(
+        f"{name}={value}" for name, value in torch.cpu.get_capabilities().items() if not name.startswith("num_")
+    )
     return f"{platform.machine()} {' '.join(known)}"
 
 
@@ -93,7 +95,9 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".pt2")
     except OSError as error:
-        raise ValueError(f"{path.parent}: compiled steps cannot be kept there ({error}); name another by packages=DIR") from error
+        raise ValueError(
+            f"{path.parent}: compiled steps cannot be kept there ({error}); name another by packages=DIR"
+        ) from error
     os.close(handle)
     try:
         with torch.no_grad():
@@ -101,7 +105,9 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
         torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
         os.replace(temporary, path)
     except InvalidCxxCompiler as error:
-        raise ValueError("compile= needs a C++ compiler (Debian: apt install g++); compile=none does without") from error
+        raise ValueError(
+            "compile= needs a C++ compiler (Debian: apt install g++); compile=none does without"
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     log.info("compiled in %.1f s", time.perf_counter() - start)

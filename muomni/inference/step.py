@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.inference.sampling import COLDEST, GenerationOptions, choose, uniforms
+from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
 from muomni.special_tokens import PIECES
 
@@ -67,7 +68,7 @@ class StepCache(KVCache):
 class DecodeStep(nn.Module):
     """`count` tokens a call, by the Thinker and by `options`, whose temperature and seed are arguments instead."""
 
-    def __init__(self, thinker: nn.Module, *, options: GenerationOptions, count: int) -> None:
+    def __init__(self, thinker: Thinker, *, options: GenerationOptions, count: int) -> None:
         super().__init__()
         self.thinker, self.count = thinker, count
         self.options = fixed_options(options)

@@ -1,9 +1,12 @@
 import pytest
 import torch
 
+from muomni.checkpoints import load_export, save_export
+from muomni.inference import packages
 from muomni.inference.compact import DTYPES, CompactLinear, Panels, compact, panelled, quantise
 from muomni.inference.compiled import Compiled, make_runtime
 from muomni.inference.generate import decode, generate, left_pad, prefill
+from muomni.inference.load import load_model
 from muomni.inference.runtime import Eager
 from muomni.inference.sampling import Sampler, preset
 from muomni.inference.stats import Timings
@@ -48,7 +51,13 @@ OPTIONS = [
     preset("greedy", repetition_penalty=1.5),
     preset("chat", min_p=0.1, repetition_penalty=1.2, top_k=0, top_p=1.0),
 ]
-SHAPES = [{}, {"window": 8}, {"qk_norm": True, "num_kv_heads": 4}, {"tied": True, "short_conv": 0}, {"rope_scaling": 2.0}]
+SHAPES = [
+    {},
+    {"window": 8},
+    {"qk_norm": True, "num_kv_heads": 4},
+    {"tied": True, "short_conv": 0},
+    {"rope_scaling": 2.0},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -139,3 +148,101 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path):
         make_runtime(tiny_thinker(num_experts=2, experts_per_token=1), mode="max", packages=tmp_path)
     with pytest.raises(ValueError, match=f"dtype=int4 is unknown; available: {', '.join(DTYPES)}"):
         compact(tiny_thinker(), "int4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["default", "max"])
+def test_a_thousand_greedy_tokens_are_those_of_the_modules(mode, tmp_path):
+    thinker = tiny_thinker(max_length=1100)
+    rows = rows_of(20)
+    expected, _ = run(Eager(thinker), rows, GREEDY, new=1000)
+    got, _ = run(make_runtime(thinker, mode=mode, packages=tmp_path), rows, GREEDY, new=1000)
+    assert torch.equal(got, expected)
+    assert len(set(got[0].tolist())) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["default", "max"])
+def test_ragged_samples_with_a_penalty_are_those_of_the_modules(mode, tmp_path):
+    thinker, rows = tiny_thinker(window=16, qk_norm=True), rows_of(3, 17, 9)
+    options = preset("chat", repetition_penalty=1.2, seed=3)
+    expected, _ = run(Eager(thinker), rows, options, new=60)
+    got, _ = run(make_runtime(thinker, mode=mode, packages=tmp_path), rows, options, new=60)
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.slow
+def test_a_package_is_found_again_may_be_deleted_and_knows_its_weights(tmp_path, monkeypatch):
+    thinker, rows = tiny_thinker(short_conv=0), rows_of(5)
+    expected, _ = run(Eager(thinker), rows, GREEDY, new=20)
+
+    def decode_with(model):
+        tokens, _ = run(make_runtime(model, mode="max", packages=tmp_path / "compiled"), rows, GREEDY, new=20)
+        return tokens
+
+    builds, build = [], packages._build
+    monkeypatch.setattr(packages, "_build", lambda *arguments: (builds.append(arguments[-1]), build(*arguments)))
+    assert torch.equal(decode_with(thinker), expected)
+    assert torch.equal(decode_with(thinker), expected)
+    assert len(builds) == 1 and list((tmp_path / "compiled").iterdir()) == builds
+    builds[0].write_bytes(b"damaged")
+    assert torch.equal(decode_with(thinker), expected)
+    builds[0].unlink()
+    assert torch.equal(decode_with(thinker), expected)
+    assert len(builds) == 3
+    other = tiny_thinker(short_conv=0)
+    with torch.no_grad():
+        other.head.weight.add_(torch.randn(other.head.weight.shape))
+    assert torch.equal(decode_with(other), run(Eager(other), rows, GREEDY, new=20)[0])
+    assert len({path.name for path in builds}) == 2
+
+
+def test_a_package_is_named_by_all_that_it_depends_on(monkeypatch):
+    device, facts = torch.device("cpu"), {"weights": "a", "options": GREEDY}
+    name = packages.package_name(facts, device=device)
+    assert name == packages.package_name(dict(facts), device=device)
+    names = {name, packages.package_name(facts | {"weights": "b"}, device=device)}
+    names.add(packages.package_name(facts | {"options": preset("chat")}, device=device))
+    for change in ("capability", "source_digest"):
+        with monkeypatch.context() as patch:
+            patch.setattr(packages, change, lambda *_: "another")
+            names.add(packages.package_name(facts, device=device))
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    names.add(packages.package_name(facts, device=device))
+    assert len(names) == 6
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    runtime = make_runtime(tiny_thinker(), mode="max", packages=tmp_path / "file" / "compiled")
+    with pytest.raises(ValueError, match=r"file/compiled: compiled steps cannot be kept there .*packages=DIR"):
+        run(runtime, rows_of(4), GREEDY, new=8)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: steps are recorded as CUDA graphs there")
+@pytest.mark.parametrize("mode", ["default", "max"])
+@torch.inference_mode()
+def test_a_recorded_step_chooses_what_the_modules_choose(mode, tmp_path):
+    thinker, ids = tiny_thinker().cuda(), torch.stack(rows_of(9, 9)).cuda()
+    tokens = []
+    for runtime in (Eager(thinker), make_runtime(thinker, mode=mode, packages=tmp_path)):
+        cache, sampler = runtime.new_cache(2, 80), Sampler(preset("greedy", repetition_penalty=1.3), device="cuda")
+        first = prefill(thinker, ids, cache).argmax(1)
+        decoder = runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
+        tokens.append(generate(decoder, first, limits=torch.full((2,), 60, device="cuda")).tokens)
+    assert torch.equal(*tokens)
+
+
+def test_an_engine_is_loaded_compiled_or_compact_or_says_why_not(export, tmp_path):
+    engine = load_model(export, device="cpu", compile="max", dtype="int8", packages=tmp_path)
+    assert isinstance(engine.runtime, Compiled) and engine.runtime.packages == tmp_path
+    assert isinstance(engine.parts["thinker"].head, CompactLinear)
+    assert load_model(export, device="cpu", compile="default").runtime.packages == export / "compiled"
+    with pytest.raises(ValueError, match="dtype=int3 is unknown"):
+        load_model(export, device="cpu", dtype="int3")
+    speaking = save_export(tmp_path / "talker", {k: v for k, v in load_export(export).parts.items() if k in ("talker", "codec")},
+                           facts=load_export(export).facts, files={})  # fmt: skip
+    with pytest.raises(ValueError, match="compile=max dtype=float32: this export has no Thinker"):
+        load_model(speaking, device="cpu", compile="max")
