@@ -12,6 +12,7 @@ import os
 import platform
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,10 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
         ) from error
     os.close(handle)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, about itself
             program = torch.export.export(step, tuple(example), dynamic_shapes=tuple(dynamic))
-        torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
+            torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
         os.replace(temporary, path)
     except InvalidCxxCompiler as error:
         raise ValueError(
