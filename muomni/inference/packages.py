@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._inductor.exc import InvalidCxxCompiler
 
 FORMAT = 1
 log = logging.getLogger(__name__)
@@ -90,6 +89,8 @@ def find_or_build(
 
 def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path: Path) -> None:
     """Compile into a temporary file, which takes its name when it is whole."""
+    from torch._inductor.exc import InvalidCxxCompiler  # importing it takes a second and looks for CUDA, aloud
+
     log.info("compiling the decode step, which is done once; it is kept as %s", path)
     start = time.perf_counter()
     try:
