@@ -17,7 +17,9 @@ from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
 from muomni.inference.sampling import GenerationOptions
 
-STRINGS = ("ckpt", "talker", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out", "packages")
+STRINGS = (
+    "ckpt", "talker", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out", "packages", "lm",
+)  # fmt: skip
 
 
 def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -74,10 +76,7 @@ def run(cfg: dict[str, Any]) -> None:
             raise ValueError(f"{export}: this export only speaks: name the wav file by audio_out=FILE")
         answer = text
     elif cfg["transcribe"] or ("thinker" not in engine.parts and cfg["audio_in"] is not None):
-        if cfg["audio_in"] is None:
-            raise ValueError("transcribe=true needs audio_in=FILE")
-        answer = engine.transcribe(cfg["audio_in"])
-        print(answer)
+        answer = transcribe(engine, cfg)
     else:
         answer = respond(engine, options, cfg, text, pictures)
     if cfg["audio_out"] is not None:
@@ -109,6 +108,20 @@ def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], tex
     if not cfg["quiet"] and cfg["audio_out"] is not None:
         notice("\n".join(engine.timings.lines()))
     return "".join(written)
+
+
+def transcribe(engine: Engine, cfg: dict[str, Any]) -> str:
+    """Write what a recording says to standard output; gives it as one text."""
+    if cfg["audio_in"] is None:
+        raise ValueError("transcribe=true needs audio_in=FILE")
+    options = {name: cfg[name] for name in ("beams", "lm", "lm_weight")}
+    if not cfg["timestamps"]:
+        text = engine.transcribe(cfg["audio_in"], **options)
+        print(text)
+        return text
+    transcript = engine.transcribe(cfg["audio_in"], timestamps=True, **options)
+    print("\n".join(transcript.lines()))
+    return transcript.text
 
 
 def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The interactive chat: lines in, streamed answers out, the cache kept from turn to turn."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -10,16 +10,18 @@ from muomni.inference.conversation import Conversation
 from muomni.inference.engine import Engine
 from muomni.inference.prompt import Request
 from muomni.inference.sampling import GenerationOptions
-from muomni.inference.stats import cache_lines
+from muomni.inference.stats import Timings, cache_lines
+from muomni.inference.terminal import Interrupt, Screen, interruptible, open_lines
 
 LEAVE = ("exit", "quit", "q", "/quit")
+PROMPT, LABEL = "You: ", "μOmni: "
 HELP = """/image PATH     show a picture with the next message (or at once, with text behind: /image PATH what is it?)
 /audio PATH     play a sound with the next message
 /speak on|off   speak the answers, into the file of audio_out= or reply.wav
 /reset          forget the conversation
 /stats          how full the cache is, and how long the last answer took
 /help           this text
-exit            leave (also quit, q, /quit, end of input)"""
+exit            leave (also quit, q, /quit, Ctrl-D); Ctrl-C stops an answer, and on an empty line it leaves"""
 
 
 class Chat:
@@ -46,31 +48,35 @@ class Chat:
         self.engine, self.options, self.quiet = engine, options, quiet
         self.conversation: Conversation = engine.conversation(history=history, system_prompt=system_prompt)
         self.speak_to, self.speaks = speak_to, False
-        self.answers, self.notices = answers, notices
+        self.answers, self.screen = answers, Screen(answers, notices)
         self.images: list[str] = []
         self.audios: list[str] = []
+        self.spoken: Timings | None = None  # what speaking the last answer took
         self.commands: dict[str, Callable[[str], None]] = {
-            "/help": lambda _: self.say(HELP),
+            "/help": lambda _: self.screen.say(HELP),
             "/reset": self.reset,
             "/stats": lambda _: self.statistics(),
             "/speak": self.switch_speech,
-            "/image": lambda rest: self.attach(rest, self.images),
-            "/audio": lambda rest: self.attach(rest, self.audios),
+            "/image": self.attach_image,
+            "/audio": self.attach_audio,
         }
         if speak:
             self.switch_speech("on")
 
     def run(self, source: TextIO = sys.stdin) -> None:
-        """Until exit, quit, q, /quit or the end of input."""
+        """Until exit, quit, q, /quit, the end of input (Ctrl-D) or Ctrl-C on an empty line."""
+        lines = open_lines(source, self.answers, [*self.commands, "/quit"])
         while True:
-            self.answers.write("You: ")
-            self.answers.flush()
-            line = source.readline()
-            if not line or line.strip().lower() in LEAVE:
-                self.answers.write("" if line else "\n")
-                return
-            if line.strip():
-                self.turn(line.strip())
+            try:
+                line = lines.read(PROMPT).strip()
+            except (EOFError, KeyboardInterrupt):
+                self.screen.write("\n")  # the cursor stands behind the prompt
+                break
+            if line.lower() in LEAVE:
+                break
+            if line:
+                self.turn(line)
+        self.screen.say("Goodbye.")
 
     def turn(self, line: str) -> None:
         """One line: a command or a message. An error in it is shown, and the chat goes on."""
@@ -79,41 +85,76 @@ class Chat:
             if word in self.commands:
                 self.commands[word](rest.strip())
             elif word.startswith("/") and "/" not in word[1:]:
-                self.say(f"unknown command {word}; available: {', '.join([*self.commands, '/quit'])}")
+                self.screen.say(f"unknown command {word}; available: {', '.join([*self.commands, '/quit'])}")
             else:
                 self.answer(line)
-        except (ValueError, FileNotFoundError) as error:
-            self.say(f"error: {error}")
+        except (ValueError, OSError) as error:
+            self.screen.say(f"error: {error}")
+        except KeyboardInterrupt:  # the second, where the first did not help: the cache may be between two tokens
+            self.screen.write("\n")
+            self.reset("")
 
     def answer(self, text: str) -> None:
-        """Answer a message, and what was attached before it."""
+        """Answer a message, and what was attached before it. Ctrl-C stops it; what stands there then is the answer."""
         request = Request(text=text, images=list(self.images), audios=list(self.audios))
         self.images.clear()
         self.audios.clear()
-        written: list[str] = []
-        for piece in self.conversation.say(request, self.options):
-            self.answers.write(piece if written else f"μOmni: {piece}")
-            self.answers.flush()
-            written.append(piece)
-        self.answers.write("\n" if written else "μOmni: \n")
-        self.answers.flush()
-        if self.conversation.notice:
-            self.say(self.conversation.notice)
-        reply = "".join(written)
-        if self.speaks and reply.strip():
-            write_wav(self.speak_to, self.engine.generate_speech(reply), self.engine.speech_rate)
-            self.say(f"spoken: {self.speak_to}")
+        self.spoken = None
+        with interruptible() as interrupt:
+            reply = self.write(self.conversation.say(request, self.options), interrupt)
+            if self.speaks and reply.strip() and not interrupt.asked:
+                self.speak(reply)
+        if interrupt.asked:
+            self.screen.say("stopped")
         if not self.quiet:
             self.statistics()
 
-    def attach(self, rest: str, where: list[str]) -> None:
-        """`PATH [message]`: keep the file for the next message, or send it with the message behind it."""
+    def write(self, pieces: Iterator[str], interrupt: Interrupt) -> str:
+        """Show an answer while it comes; gives what was shown."""
+        written: list[str] = []
+        for piece in pieces:
+            if not written:
+                self.begin_answer()
+            self.screen.write(piece)
+            written.append(piece)
+            if interrupt.asked:
+                break
+        if not written:
+            self.begin_answer()
+        self.screen.write("\n")
+        return "".join(written)
+
+    def begin_answer(self) -> None:
+        """What became of the history, if anything, and the label."""
+        if self.conversation.notice:
+            self.screen.say(self.conversation.notice)
+        self.screen.label(LABEL)
+
+    def speak(self, reply: str) -> None:
+        """Into the file."""
+        write_wav(self.speak_to, self.engine.generate_speech(reply), self.engine.speech_rate)
+        self.spoken = self.engine.timings
+        self.screen.say(f"spoken: {self.speak_to}")
+
+    def attach_image(self, rest: str) -> None:
+        """`PATH [message]`: keep the picture for the next message, or send it with the message behind it."""
         path, message = split_path(rest)
+        self.engine.media.images([path])  # a file that cannot be read is said now
+        self.attach(path, self.images, message)
+
+    def attach_audio(self, rest: str) -> None:
+        """The same for a sound."""
+        path, message = split_path(rest)
+        self.engine.media.log_mel(path)
+        self.attach(path, self.audios, message)
+
+    def attach(self, path: str, where: list[str], message: str) -> None:
+        """Keep a file for the next message, or send it with one."""
         where.append(path)
         if message:
             self.answer(message)
         else:
-            self.say(f"attached to the next message: {path}")
+            self.screen.say(f"attached to the next message: {path}")
 
     def switch_speech(self, rest: str) -> None:
         """on or off."""
@@ -122,27 +163,21 @@ class Chat:
         if rest == "on":
             self.engine.need_speaker()
         self.speaks = rest == "on"
-        self.say(f"speech {rest}" + (f": answers go to {self.speak_to}" if self.speaks else ""))
+        self.screen.say(f"speech {rest}" + (f": answers go to {self.speak_to}" if self.speaks else ""))
 
     def reset(self, _: str) -> None:
         """Forget the conversation and what was attached."""
         self.conversation.reset()
         self.images.clear()
         self.audios.clear()
-        self.say("the conversation starts anew")
+        self.screen.say("the conversation starts anew")
 
     def statistics(self) -> None:
         """Cache and timings."""
         lines = cache_lines(self.conversation.cache.position, self.conversation.cache.capacity)
-        timings = self.conversation.timings.lines()
-        if self.speaks:
-            timings += self.engine.timings.lines()
-        self.say("\n".join(lines + timings))
-
-    def say(self, text: str) -> None:
-        """To the notices, never among the answers."""
-        self.notices.write(f"{text}\n")
-        self.notices.flush()
+        lines += self.conversation.timings.lines()
+        lines += [] if self.spoken is None else self.spoken.lines()
+        self.screen.say("\n".join(lines))
 
 
 def split_path(rest: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ Shapes: B requests, T tokens, N samples.
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,12 @@ from muomni.inference.conversation import Conversation
 from muomni.inference.media import Media, Source, spec_from_facts
 from muomni.inference.prompt import Prompter, Request, prepare
 from muomni.inference.read import read_pictures
-from muomni.inference.recognise import greedy_texts
+from muomni.inference.rescoring import ThinkerScorer
 from muomni.inference.runtime import Eager, Runtime
 from muomni.inference.speech import Speaker, Utterance, frame_limit
 from muomni.inference.stats import Timings
 from muomni.inference.text_stream import text_of
+from muomni.inference.transcribe import Transcriber, Transcript, build_reader
 from muomni.models.omni import Omni
 
 GRIFFIN_LIM_ITERATIONS = 32
@@ -142,12 +143,30 @@ class Engine:
 
     # --- sound -------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def transcribe(self, audio: Source) -> str:
-        """Speech -> text by the audio encoder's CTC head, greedily: a sound file, or a waveform (N,) at 16 kHz."""
+    @overload
+    def transcribe(self, audio: Source, *, timestamps: Literal[False] = False, **options: Any) -> str: ...
+
+    @overload
+    def transcribe(self, audio: Source, *, timestamps: Literal[True], **options: Any) -> Transcript: ...
+
+    def transcribe(self, audio: Source, *, timestamps: bool = False, **options: Any) -> str | Transcript:
+        """Speech -> text by the audio encoder's CTC head: a sound file of any length, or a waveform (N,) at 16 kHz.
+
+        options: of `build_reader`: beams= (1, the default, is greedy), lm= (an `NGram`, its file, or "thinker": this
+        export's Thinker hears the clip too and ranks the beams) and lm_weight=. timestamps=True gives a `Transcript`:
+        the text and its words with their times. Raises ValueError for options that do not go together.
+        """
         encoder = self.need("audio")
-        mel = self.media.log_mel(audio)[None].to(self.device)
-        return greedy_texts(encoder(mel))[0]
+        if options.get("lm") == "thinker":
+            options |= {"lm": ThinkerScorer(self.need_prompter())}
+        read = build_reader(**options)
+        spec = spec_from_facts(MelSpec, self.facts, "mel", where=self.where)
+        transcriber = Transcriber(encoder, hop=spec.hop, sample_rate=spec.sample_rate)  # type: ignore[arg-type]
+        waveform, mel = self.media.hear(audio)
+        self.timings = Timings(heard_seconds=len(waveform) / spec.sample_rate)
+        with self.timings.span("hearing"):
+            transcript = transcriber(waveform, mel, read, timestamps=timestamps)
+        return transcript if timestamps else transcript.text
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:
         """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised. The same text gives the same waveform."""

@@ -57,15 +57,19 @@ class Media:
 
     def log_mel(self, source: Source) -> Tensor:
         """A sound file or waveform (N,) -> log-mel (T, M). Errors name the file."""
+        return self.hear(source)[1]
+
+    def hear(self, source: Source) -> tuple[Tensor, Tensor]:
+        """A sound file or waveform -> waveform (N,) at the encoder's rate and log-mel (T, M). Errors name the file."""
         if self.mel is None:
             raise ValueError(
                 "this export has no audio encoder, it hears nothing: train stage=omni_sft and use its export"
             )
         if isinstance(source, Tensor):
-            return self.mel(source)
+            return source, self.mel(source)
         waveform = read_audio(source, self.mel.spec.sample_rate)
         try:
-            return self.mel(waveform)
+            return waveform, self.mel(waveform)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Speech -> text with a trained audio encoder: greedy CTC.
+"""Speech -> text with a trained audio encoder, many clips at a time: greedy CTC, the judge of codec and Talker.
 
 Legend: B clips, T mel frames, M mel bins, N samples.
 """
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torchaudio
 from torch import Tensor
 
 from muomni.checkpoints import load_export
 from muomni.frontends.audio_io import read_audio
-from muomni.frontends.characters import BLANK, collapse_ctc, ctc_frames_needed, decode_characters, encode_characters
+from muomni.frontends.characters import collapse_ctc, decode_characters, encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
+from muomni.inference.alignment import align_characters
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
 
@@ -25,24 +25,6 @@ def greedy_texts(output: AudioOutput) -> list[str]:
         decode_characters(collapse_ctc(path[:length])).strip()
         for path, length in zip(paths, output.lengths.tolist(), strict=True)
     ]
-
-
-def align_characters(log_probs: Tensor, ids: list[int]) -> Tensor:
-    """log_probs (T, S), ids of C characters -> (C) frame of each, fractional: the middle of its frames on the best path
-    through CTC's lattice; evenly spread where T frames cannot carry them."""
-    if len(log_probs) < ctc_frames_needed(ids):
-        return torch.linspace(0, len(log_probs) - 1, len(ids) + 2)[1:-1]
-    path, _ = torchaudio.functional.forced_align(
-        log_probs[None].float(), torch.tensor([ids], dtype=torch.int32), blank=BLANK
-    )
-    path = path[0]
-    before = torch.cat([path.new_full((1,), BLANK), path[:-1]])
-    runs = ((path != before) & (path != BLANK)).cumsum(0)  # number of the character that a frame belongs to, from 1
-    spoken = path != BLANK
-    frames = torch.arange(len(path), dtype=torch.float32)[spoken]
-    index = runs[spoken] - 1
-    total = torch.zeros(len(ids)).index_add_(0, index, frames)
-    return total / torch.bincount(index, minlength=len(ids))
 
 
 class Recogniser:

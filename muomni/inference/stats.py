@@ -24,6 +24,8 @@ class Timings:
     speech: float = 0.0
     first_audio: float = 0.0
     audio_seconds: float = 0.0
+    heard_seconds: float = 0.0
+    hearing: float = 0.0
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
@@ -66,6 +68,11 @@ class Timings:
                 f"({1000 * self.model / self.new_tokens:.2f} ms/token), lm-head {1000 * self.head:.1f} ms, "
                 f"sampling {1000 * self.sampling:.1f} ms, total {1000 * total:.1f} ms, "
                 f"{self.new_tokens / max(total, 1e-9):.1f} tokens/s"
+            )
+        if self.heard_seconds:
+            factor = self.hearing / self.heard_seconds
+            shown.append(
+                f"transcribed: {self.heard_seconds:.2f} s of sound, {1000 * self.hearing:.1f} ms, real-time factor {factor:.3f}"
             )
         if self.frames:
             shown.append(

@@ -1,11 +1,11 @@
-"""Recogniser: batches equal single clips, alignment finds the characters."""
+"""Recogniser: batches equal single clips, files are aligned."""
 
 import torch
 
 from muomni.frontends.audio_io import write_wav
 from muomni.frontends.characters import encode_characters
 from muomni.frontends.mel import MelSpec
-from muomni.inference.recognise import Recogniser, align_characters, greedy_texts
+from muomni.inference.recognise import Recogniser, greedy_texts
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
 
@@ -39,23 +39,6 @@ def test_a_batch_hears_what_single_clips_say():
     together, alone = build(3)(clips), build(1)(clips)
     assert together == alone
     assert len(set(alone)) > 1
-
-
-def test_alignment_is_the_middle_of_each_run():
-    a, b = encode_characters("ab")
-    log_probs = path_logits([0, a, a, a, 0, b, 0, b, b, 0])[0].log_softmax(-1)
-    assert align_characters(log_probs, [a, b, b]).tolist() == [2.0, 5.0, 7.5]
-
-
-def test_alignment_under_bfloat16_is_the_same():
-    """torchaudio's aligner refuses bfloat16, which is what autocast gives on some processors."""
-    log_probs = torch.randn(12, 6).log_softmax(-1).bfloat16()
-    assert torch.equal(align_characters(log_probs, [1, 2, 2]), align_characters(log_probs.float(), [1, 2, 2]))
-
-
-def test_a_clip_too_short_for_its_text_is_spread_evenly():
-    a, b = encode_characters("ab")
-    assert align_characters(path_logits([0, a, b])[0].log_softmax(-1), [a, a, b]).tolist() == [0.5, 1.0, 1.5]
 
 
 def test_files_are_aligned_in_seconds(tmp_path):

@@ -1,0 +1,167 @@
+"""The chat's two sides of a terminal: lines that are typed, with editing and a history, and text that is shown.
+
+Where the input is no terminal, lines are read as they come; where the output is none, nothing but the text is written.
+"""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import Output
+from rich.console import Console
+from rich.text import Text
+
+STYLES = {r"\[OK\]": "green", r"\[WARNING\]": "yellow", r"\[CRITICAL\]": "bold red", r"^error:.*": "red"}
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a model writes may move no cursor
+TAKES_PATH = ("/image", "/audio")
+
+
+class PlainLines:
+    """Lines of a stream; the prompt goes to `answers` before each."""
+
+    def __init__(self, source: TextIO, answers: TextIO) -> None:
+        self.source, self.answers = source, answers
+
+    def read(self, prompt: str) -> str:
+        """The next line. Raises EOFError at the end, KeyboardInterrupt at Ctrl-C."""
+        self.answers.write(prompt)
+        self.answers.flush()
+        line = self.source.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\r\n")
+
+
+class CommandCompleter(Completer):
+    """Tab completes commands at the beginning of a line, and paths behind those that take one."""
+
+    def __init__(self, commands: Iterable[str]) -> None:
+        self.commands = sorted(commands)
+        self.paths = PathCompleter(expanduser=True)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        """What may stand at the cursor."""
+        word, space, rest = document.text_before_cursor.partition(" ")
+        if space and word in TAKES_PATH:
+            yield from self.paths.get_completions(Document(rest), complete_event)
+        elif not space and word.startswith("/"):
+            yield from (Completion(name, start_position=-len(word)) for name in self.commands if name.startswith(word))
+
+
+class TerminalLines:
+    """Lines typed at a terminal: editing keys, a history that outlives the session (up, down, Ctrl-R), Tab.
+
+    Args:
+        commands: what Tab completes. history: where lines are kept. input, output: other than this process's terminal.
+    """
+
+    def __init__(
+        self, commands: Iterable[str], history: History, *, input: Input | None = None, output: Output | None = None
+    ) -> None:
+        self.session: PromptSession[str] = PromptSession(
+            history=history,
+            completer=CommandCompleter(commands),
+            complete_while_typing=False,
+            key_bindings=interrupt_binding(),
+            input=input,
+            output=output,
+        )
+
+    def read(self, prompt: str) -> str:
+        """The next line. Raises EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C, both on an empty line only."""
+        return self.session.prompt(ANSI(f"\x1b[1;36m{prompt}\x1b[0m"))
+
+
+def interrupt_binding() -> KeyBindings:
+    """Ctrl-C throws away what was typed; with nothing typed it leaves."""
+    bindings = KeyBindings()
+
+    @bindings.add("c-c")
+    def _(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
+
+    return bindings
+
+
+def kept_history() -> History:
+    """In $XDG_STATE_HOME/muomni/chat_history (~/.local/state where it is not set); in memory where that cannot be
+    written."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    path = Path(state).expanduser() / "muomni" / "chat_history"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(path)
+
+
+def open_lines(source: TextIO, answers: TextIO, commands: Iterable[str]) -> PlainLines | TerminalLines:
+    """With editing where this process's own input and output are a terminal."""
+    if source is sys.stdin and answers is sys.stdout and source.isatty() and answers.isatty():
+        return TerminalLines(commands, kept_history())
+    return PlainLines(source, answers)
+
+
+class Screen:
+    """Answers go to one stream, everything else to the other; a terminal shows both with colours (unless NO_COLOR)."""
+
+    def __init__(self, answers: TextIO, notices: TextIO) -> None:
+        self.answers = Console(file=answers, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self.notices = Console(file=notices, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def label(self, text: str) -> None:
+        """What stands before an answer."""
+        self.answers.print(Text(text, style="bold green"), end="")
+
+    def write(self, piece: str) -> None:
+        """A piece of an answer, at once; without control characters where a terminal would obey them."""
+        stream = self.answers.file
+        stream.write(CONTROL.sub("\ufffd", piece) if self.answers.is_terminal else piece)
+        stream.flush()
+
+    def say(self, text: str) -> None:
+        """A notice, on lines of its own."""
+        shown = Text(text, style="dim")
+        for pattern, style in STYLES.items():
+            shown.highlight_regex(pattern, f"not dim {style}")
+        self.notices.print(shown)
+
+
+class Interrupt:
+    """Whether Ctrl-C was pressed."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self, *_: object) -> None:
+        """The first asks to stop at the next good moment; the second, where none came, stops at once."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def interruptible() -> Iterator[Interrupt]:
+    """Inside, Ctrl-C does not break in anywhere: it is noted, for the caller to stop where everything is whole."""
+    interrupt = Interrupt()
+    before = signal.signal(signal.SIGINT, interrupt.ask)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,156 @@
+"""A recording of any length -> what is said in it, and when: windows, pieces, a reader of each piece, forced alignment.
+
+Legend: T mel frames, M mel bins, T' encoder frames, S symbols, N samples.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from muomni.frontends.characters import collapse_ctc, decode_characters
+from muomni.inference.alignment import Word, align_words
+from muomni.inference.ctc_beam import BeamSearch
+from muomni.inference.long_audio import Piece, Windows, cut_at_silences, log_probs_in_windows
+from muomni.inference.ngram import NGram
+from muomni.inference.rescoring import ThinkerScorer
+from muomni.models.audio import Audio
+
+WINDOWS = Windows(length=8.0, overlap=2.0, pause=0.6, longest=16.0)
+BATCH_SIZE = 16  # windows heard at a time
+NGRAM_WEIGHT, NGRAM_BONUS = 0.5, 1.0  # of log P by an n-gram, and of each character
+THINKER_WEIGHT, THINKER_BONUS = 0.5, 0.0  # the Thinker hears the clip, it does not prefer short texts
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A text and its words with their times."""
+
+    text: str
+    words: list[Word]
+
+    def lines(self) -> list[str]:
+        """A word a line: start, end in seconds and the word between tabs, as Audacity reads labels."""
+        return [f"{word.start:.2f}\t{word.end:.2f}\t{word.text}" for word in self.words]
+
+
+class Reader(Protocol):
+    """Log-probabilities (T', S) of a piece and its waveform (N) -> its text, spaces at its ends included."""
+
+    def __call__(self, log_probs: Tensor, waveform: Tensor) -> str:
+        """Write down a piece."""
+        ...
+
+
+def read_greedily(log_probs: Tensor, waveform: Tensor) -> str:
+    """The likeliest symbol of every frame, collapsed."""
+    return decode_characters(collapse_ctc(log_probs.argmax(-1).tolist()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamReader:
+    """The best of the beams; with a `scorer` ranked once more, by acoustic + weight x its opinion + bonus a character."""
+
+    search: BeamSearch
+    scorer: ThinkerScorer | None = None
+    weight: float = 0.0
+    bonus: float = 0.0
+
+    def __call__(self, log_probs: Tensor, waveform: Tensor) -> str:
+        """Write down a piece."""
+        found = self.search(log_probs)
+        texts = [decode_characters(hypothesis.ids) for hypothesis in found]
+        if self.scorer is None or len(found) == 1:
+            return texts[0]
+        opinions = self.scorer(waveform, [text.strip() for text in texts])
+        scores = [
+            hypothesis.acoustic + self.weight * opinion + self.bonus * len(hypothesis.ids)
+            for hypothesis, opinion in zip(found, opinions, strict=True)
+        ]
+        return texts[scores.index(max(scores))]
+
+
+def build_reader(
+    *, beams: int = 1, lm: NGram | ThinkerScorer | str | Path | None = None, lm_weight: float | None = None
+) -> Reader:
+    """beams: 1 is greedy. lm: an n-gram model, or its file, that guides the search, or a Thinker that ranks what it found.
+    lm_weight: of its log-probabilities beside the encoder's; None is the default of its kind.
+
+    Raises ValueError for beams below 1, a negative weight, and for a language model without beams to choose among.
+    """
+    if beams < 1:
+        raise ValueError(f"beams={beams}: at least 1 is needed; 1 is greedy")
+    if lm is None and lm_weight is not None:
+        raise ValueError("lm_weight= weighs a language model: name one by lm=FILE or lm=thinker")
+    if lm_weight is not None and lm_weight < 0:
+        raise ValueError(f"lm_weight={lm_weight}: at least 0 is needed")
+    if lm is None and beams == 1:
+        return read_greedily
+    if beams == 1:
+        raise ValueError("lm= chooses among the beams of a search: give beams=16 or so with it")
+    if isinstance(lm, str | Path):
+        lm = NGram.load(lm)
+    if isinstance(lm, NGram):
+        weight = NGRAM_WEIGHT if lm_weight is None else lm_weight
+        return BeamReader(search=BeamSearch(beams=beams, lm=lm, lm_weight=weight, bonus=NGRAM_BONUS))
+    search = BeamSearch(beams=beams, lm=None, lm_weight=0.0, bonus=0.0)
+    weight = THINKER_WEIGHT if lm_weight is None else lm_weight
+    return BeamReader(search=search, scorer=lm, weight=weight, bonus=THINKER_BONUS)
+
+
+class Transcriber:
+    """Callable: waveform (N) and mel (T, M) of a recording, a reader -> its transcript.
+
+    Args:
+        audio: the encoder with its head. hop: samples a mel frame. sample_rate: of the waveform, Hz. windows: how what is
+            longer than one of them is heard.
+    """
+
+    def __init__(self, audio: Audio, *, hop: int, sample_rate: int, windows: Windows = WINDOWS) -> None:
+        self.audio, self.hop, self.windows = audio, hop, windows
+        self.frame_rate = sample_rate / hop  # of the mel
+        self.frame_seconds = audio.downsample / self.frame_rate
+
+    @torch.inference_mode()
+    def __call__(self, waveform: Tensor, mel: Tensor, read: Reader, *, timestamps: bool) -> Transcript:
+        """Words are empty without `timestamps`."""
+        log_probs = self.log_probs(mel)
+        step = self.audio.downsample * self.hop
+        whole = ""
+        words: list[Word] = []
+        for piece in self.pieces(log_probs):
+            heard = log_probs[piece.begin : piece.end]
+            text = read(heard, waveform[piece.begin * step : piece.end * step])
+            if timestamps:
+                offset = piece.begin * self.frame_seconds
+                found = align_words(heard, text, frame_seconds=self.frame_seconds, offset=offset)
+                words = join_words(words, found, divided=not piece.pause and inside_a_word(whole, text))
+            whole = f"{whole.rstrip()} {text.lstrip()}" if piece.pause else whole + text
+        return Transcript(whole.strip(), words)
+
+    def log_probs(self, mel: Tensor) -> Tensor:
+        """mel (T, M) -> (T', S)."""
+        length, overlap = (round(s * self.frame_rate) for s in (self.windows.length, self.windows.overlap))
+        return log_probs_in_windows(self.audio, mel, length=length, overlap=overlap, batch_size=BATCH_SIZE)
+
+    def pieces(self, log_probs: Tensor) -> list[Piece]:
+        """(T', S) -> what is written down at once: all of it where it is no longer than a window."""
+        if len(log_probs) * self.frame_seconds <= self.windows.length:
+            return [Piece(0, len(log_probs), pause=True)]
+        pause, longest = (round(s / self.frame_seconds) for s in (self.windows.pause, self.windows.longest))
+        return cut_at_silences(log_probs, pause=pause, longest=longest)
+
+
+def inside_a_word(before: str, after: str) -> bool:
+    """Whether a cut between two texts goes through a word."""
+    return bool(before and after) and not before[-1].isspace() and not after[0].isspace()
+
+
+def join_words(words: list[Word], more: list[Word], *, divided: bool) -> list[Word]:
+    """Words of a piece behind those before it; `divided`: the last of these and the first of those are one."""
+    if not (divided and words and more):
+        return words + more
+    whole = Word(words[-1].text + more[0].text, words[-1].start, more[0].end)
+    return [*words[:-1], whole, *more[1:]]
