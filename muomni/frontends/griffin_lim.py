@@ -37,16 +37,41 @@ class GriffinLim:
 
     def __call__(self, mel: Tensor) -> Tensor:
         """Peak-normalised to 0.95; silence stays silence. Raises ValueError for a mel that is empty or not finite."""
-        if mel.dim() not in (2, 3) or mel.shape[-1] != self.spec.bins or mel.shape[-2] == 0:
-            raise ValueError(f"griffin_lim: a mel (T, {self.spec.bins}) with T > 0 is needed, not {tuple(mel.shape)}")
-        if not bool(torch.isfinite(mel).all()):
-            raise ValueError("griffin_lim: the mel holds NaN or Inf; it cannot be made audible")
+        self._check(mel)
         batch = mel.detach().float()
         batch = batch if mel.dim() == 3 else batch[None]
         waveform = self._phase_search(self.magnitudes(batch), batch.shape[1] * self.spec.hop)
         peak = waveform.abs().amax(dim=1, keepdim=True)
         waveform = torch.where(peak > SMALLEST, waveform * (PEAK / peak.clamp_min(SMALLEST)), waveform)
         return waveform if mel.dim() == 3 else waveform[0]
+
+    def _check(self, mel: Tensor) -> None:
+        if mel.dim() not in (2, 3) or mel.shape[-1] != self.spec.bins or mel.shape[-2] == 0:
+            raise ValueError(f"griffin_lim: a mel (T, {self.spec.bins}) with T > 0 is needed, not {tuple(mel.shape)}")
+        if not bool(torch.isfinite(mel).all()):
+            raise ValueError("griffin_lim: the mel holds NaN or Inf; it cannot be made audible")
+
+    @property
+    def context(self) -> int:
+        """Mel frames on each side of a piece that `extend` wants to know: twice as many as lie over one sample."""
+        return 2 * -(-self.length // self.spec.hop)
+
+    def extend(self, mel: Tensor, past: Tensor, *, ends: bool) -> Tensor:
+        """Go on with a waveform that ends with the samples `past`. The search leaves them as they are, so that what it finds
+        fits behind them (as in real-time inversion, Zhu, Beauregard and Wyse 2007).
+
+        mel: (T, M), the frames of the past and those behind it. past: `context` hops of samples, or none at the beginning.
+        ends: the utterance ends with the last frame; else that frame only says how it goes on, and has no samples.
+        Gives the samples behind the past, at the mel's own level. Raises ValueError as a call does.
+        """
+        self._check(mel)
+        hop, half = self.spec.hop, self.length // 2
+        skipped = -(-half // hop) if len(past) else 0  # frames whose first half reaches behind what is known
+        magnitude = self.magnitudes(mel[skipped:].detach().float()[None])
+        magnitude = magnitude if ends else magnitude[:, :-1]
+        known = past[skipped * hop - half :] if len(past) else past
+        waveform = self._phase_search(magnitude, (magnitude.shape[1] - 1) * hop, past=known)
+        return waveform[0, len(past) - skipped * hop :]
 
     def magnitudes(self, mel: Tensor) -> Tensor:
         """Mel (B, T, M) -> magnitudes (B, T + 1, R); the last frame, which `LogMel` drops, is repeated."""
@@ -64,8 +89,9 @@ class GriffinLim:
         magnitude = torch.lerp(magnitude[..., below], magnitude[..., below + 1], places - below)
         return torch.cat([magnitude, magnitude[:, -1:]], dim=1)
 
-    def _phase_search(self, magnitude: Tensor, samples: int) -> Tensor:
-        """Magnitudes (B, T, R) -> waveforms (B, samples) whose transforms come near them."""
+    def _phase_search(self, magnitude: Tensor, samples: int, *, past: Tensor | None = None) -> Tensor:
+        """Magnitudes (B, T, R) -> waveforms (B, samples) whose transforms come near them. past: what lies before, from
+        half a frame before the first sample on; it stays as it is."""
         B, T, R = magnitude.shape
         device, hop = magnitude.device, self.spec.hop
         window, half = self.window.to(device), self.length // 2
@@ -81,6 +107,8 @@ class GriffinLim:
             size = (estimate.real.square() + estimate.imag.square()).clamp_min(SMALLEST**2)
             spectrum = estimate * (size.rsqrt() * magnitude)
             waveform = self._add_frames(torch.fft.irfft(spectrum, n=self.length) * window) * gain
+            if past is not None:
+                waveform[:, : len(past)] = past
             if step < self.iterations:
                 rebuilt = torch.fft.rfft(waveform.unfold(1, self.length, hop) * window)
                 estimate = torch.sub(rebuilt, previous, alpha=factor)

@@ -78,6 +78,7 @@ class Codec(nn.Module):
         super().__init__()
         self.n_mels, self.stride = n_mels, stride
         self.num_codebooks, self.codebook_size = num_codebooks, codebook_size
+        self.reach = num_layers * (kernel // 2)  # rows of codes on each side that have a say in a row of mel frames
         folded = n_mels * stride
         if num_layers:
             shape = {"width": width, "num_layers": num_layers, "kernel": kernel, "ff_dim": ff_dim}
