@@ -134,6 +134,7 @@ def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> Non
         system_prompt=cfg["system_prompt"],
         speak=cfg["speak"] or cfg["audio_out"] is not None,
         speak_to=speak_to,
+        voice=cfg["voice"],
         quiet=cfg["quiet"],
     ).run()
 

@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+import torch
+from torch import Tensor
+
 from muomni.frontends.audio_io import write_wav
 from muomni.inference.conversation import Conversation
 from muomni.inference.engine import Engine
@@ -28,7 +31,8 @@ class Chat:
     """Reads lines until the user leaves.
 
     Args:
-        options: how answers are chosen. speak_to: the wav file of spoken answers. speak: start with speech on.
+        options: how answers are chosen. speak_to: the wav file of spoken answers; voice: the Talker's; speak: start
+            with speech on.
         quiet: no statistics after answers. answers: where prompts and answers go; notices: everything else.
     """
 
@@ -41,13 +45,14 @@ class Chat:
         system_prompt: str,
         speak: bool,
         speak_to: Path,
+        voice: int,
         quiet: bool,
         answers: TextIO = sys.stdout,
         notices: TextIO = sys.stderr,
     ) -> None:
         self.engine, self.options, self.quiet = engine, options, quiet
         self.conversation: Conversation = engine.conversation(history=history, system_prompt=system_prompt)
-        self.speak_to, self.speaks = speak_to, False
+        self.speak_to, self.voice, self.speaks = speak_to, voice, False
         self.answers, self.screen = answers, Screen(answers, notices)
         self.images: list[str] = []
         self.audios: list[str] = []
@@ -103,7 +108,7 @@ class Chat:
         with interruptible() as interrupt:
             reply = self.write(self.conversation.say(request, self.options), interrupt)
             if self.speaks and reply.strip() and not interrupt.asked:
-                self.speak(reply)
+                self.speak(reply, interrupt)
         if interrupt.asked:
             self.screen.say("stopped")
         if not self.quiet:
@@ -130,9 +135,14 @@ class Chat:
             self.screen.say(self.conversation.notice)
         self.screen.label(LABEL)
 
-    def speak(self, reply: str) -> None:
-        """Into the file."""
-        write_wav(self.speak_to, self.engine.generate_speech(reply), self.engine.speech_rate)
+    def speak(self, reply: str, interrupt: Interrupt) -> None:
+        """Into the file; up to the chunk at which Ctrl-C was pressed."""
+        chunks: list[Tensor] = []
+        for chunk in self.engine.generate_speech_stream(reply, voice=self.voice):
+            chunks.append(chunk)
+            if interrupt.asked:
+                break
+        write_wav(self.speak_to, torch.cat(chunks), self.engine.speech_rate)
         self.spoken = self.engine.timings
         self.screen.say(f"spoken: {self.speak_to}")
 

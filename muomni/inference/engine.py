@@ -172,22 +172,30 @@ class Engine:
         """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised. The same text gives the same waveform."""
         return self.speak([text], voices=[voice])[0].waveform
 
+    def generate_speech_stream(self, text: str, *, voice: int = 0) -> Iterator[Tensor]:
+        """`generate_speech` in chunks (N,), the first of them while the Talker still speaks; joined they are its waveform."""
+        speaker = self.need_speaker()
+        (spoken,), (limit,) = self._to_speak([text])
+        self.timings = Timings()
+        return speaker.stream(spoken, limit=limit, voice=voice, timings=self.timings)
+
     def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
-        """Several texts at once, with their codes and whether one was cut off by its bound.
+        """Several texts at once, each as if alone, with their codes and whether one was cut off by its bound.
 
         A text is first brought into the characters that the Talker was taught (the fact `alphabet`): numbers and signs
         become words. Raises ValueError for a text of which nothing remains, and for an unknown voice.
         """
         speaker = self.need_speaker()
+        spoken, limits = self._to_speak(texts)
+        voices = [0] * len(texts) if voices is None else list(voices)
+        self.timings = Timings()
+        return speaker.speak(spoken, limits=limits, voices=voices, timings=self.timings)
+
+    def _to_speak(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
+        """Texts in the Talker's characters, and the most frames of each."""
         alphabet = self.facts.get("alphabet", LETTERS)
         tokens = [0 if self.tokenizer is None else len(self.tokenizer.encode(text)) for text in texts]
-        self.timings = Timings()
-        return speaker.speak(
-            [spoken_form(text, alphabet) for text in texts],
-            limits=[frame_limit(count) for count in tokens],
-            voices=list(voices or [0] * len(texts)),
-            timings=self.timings,
-        )
+        return [spoken_form(text, alphabet) for text in texts], [frame_limit(count) for count in tokens]
 
     @property
     def speech_rate(self) -> int:

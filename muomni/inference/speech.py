@@ -3,14 +3,15 @@
 Shapes: B texts, C characters, T frames, K codebooks, E entries, M mel bins, N samples.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from muomni.frontends.characters import encode_characters
-from muomni.frontends.griffin_lim import GriffinLim
-from muomni.inference.generate import generate
+from muomni.inference.generate import decode, generate
+from muomni.inference.speech_stream import Vocoder, spoken_blocks, spoken_waveform
 from muomni.inference.stats import Timings
 from muomni.models.codec import Codec
 from muomni.models.outputs import TalkerOutput
@@ -58,12 +59,11 @@ class FrameDecoder:
 
 
 class Speaker:
-    """A Talker, its codec and a vocoder. Greedy: the same text gives the same utterance."""
+    """A Talker, its codec and a vocoder. Greedy: the same text gives the same utterance, alone, in a batch or as a stream."""
 
-    def __init__(self, talker: Talker, codec: Codec, vocoder: GriffinLim) -> None:
+    def __init__(self, talker: Talker, codec: Codec, vocoder: Vocoder) -> None:
         self.talker, self.codec, self.vocoder = talker, codec, vocoder
 
-    @torch.inference_mode()
     def speak(self, texts: list[str], *, limits: list[int], voices: list[int], timings: Timings) -> list[Utterance]:
         """Speak texts, each with at most `limits` frames, in the voice of that number. Raises ValueError for an empty
         text or an unknown voice."""
@@ -71,36 +71,45 @@ class Speaker:
         spoken: list[Utterance] = []
         with timings.span("speech"):
             for row, cut in zip(codes, truncated, strict=True):
-                mel = self.codec.decode(row[None])[0]
-                spoken.append(Utterance(waveform=self.vocoder(mel).cpu(), codes=row, truncated=cut))
-                timings.audio_seconds += len(spoken[-1].waveform) / self.vocoder.spec.sample_rate
-                if len(spoken) == 1:
-                    timings.first_audio = timings.speech
+                spoken.append(Utterance(spoken_waveform(row, self.codec, self.vocoder), codes=row, truncated=cut))
+        timings.first_audio = timings.speech  # all of it comes at once
+        timings.audio_seconds += sum(len(one.waveform) for one in spoken) / self.vocoder.spec.sample_rate
         return spoken
+
+    def stream(self, text: str, *, limit: int, voice: int, timings: Timings) -> Iterator[Tensor]:
+        """The waveform of `speak`, in chunks (N) that come while the Talker speaks on. Raises ValueError as it does, at
+        once."""
+        self._check([text], [voice])
+        return self._chunks(text, limit, voice, timings)
 
     @torch.inference_mode()
     def codes(
         self, texts: list[str], *, limits: list[int], voices: list[int], timings: Timings
     ) -> tuple[list[Tensor], list[bool]]:
         """The Talker's codes (T_i, K) of each text, and whether its bound cut it off."""
-        for text in texts:
-            if not text.strip():
-                raise ValueError("an empty text cannot be spoken")
-        for voice in voices:
-            if not 0 <= voice < self.talker.num_speakers:
-                raise ValueError(f"unknown voice {voice}; this Talker has the voices 0..{self.talker.num_speakers - 1}")
+        self._check(texts, voices)
         with timings.span("speech"):
-            rows, truncated = self._decode(texts, limits, voices)
+            decoder, first, bounds = self._begin(texts, limits, voices)
+            spoken = generate(decoder, first, limits=torch.tensor(bounds, device=first.device))
+        rows = [row[:, :-1] for row in spoken.rows()]
         timings.frames += sum(len(row) for row in rows)
-        timings.first_audio = timings.speech
-        return rows, truncated
+        return rows, (~spoken.ended).tolist()
 
     def say(self, texts: list[str], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
         """`codes` with the bound of each text's number of words."""
         limits = [frame_limit(len(text.split())) for text in texts]
         return self.codes(texts, limits=limits, voices=voices, timings=Timings())
 
-    def _decode(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
+    def _check(self, texts: list[str], voices: list[int]) -> None:
+        for text in texts:
+            if not text.strip():
+                raise ValueError("an empty text cannot be spoken")
+        for voice in voices:
+            if not 0 <= voice < self.talker.num_speakers:
+                raise ValueError(f"unknown voice {voice}; this Talker has the voices 0..{self.talker.num_speakers - 1}")
+
+    def _begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
+        """Read the texts; gives what decodes from there, the first frames (B, K + 1) and the bounds in frames."""
         talker, device = self.talker, self.talker.start.device
         characters = [torch.tensor(encode_characters(text)) for text in texts]
         lengths = torch.tensor([len(row) for row in characters], device=device)
@@ -109,5 +118,25 @@ class Speaker:
         cache = talker.new_cache(len(texts), padded.shape[1] + max(bounds))
         out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache)
         decoder = FrameDecoder(talker, cache)
-        spoken = generate(decoder, decoder.choose(out), limits=torch.tensor(bounds, device=device))
-        return [row[:, :-1] for row in spoken.rows()], (~spoken.ended).tolist()
+        return decoder, decoder.choose(out), bounds
+
+    def _frames(self, text: str, limit: int, voice: int, timings: Timings) -> Iterator[Tensor]:
+        """The codes (K) of one text, frame by frame."""
+        with torch.inference_mode():
+            decoder, first, bounds = self._begin([text], [limit], [voice])
+        for frame in decode(decoder, first, most=bounds[0]):
+            timings.frames += 1
+            yield frame[0, :-1]
+            if bool(decoder.ended(frame)):
+                return
+
+    def _chunks(self, text: str, limit: int, voice: int, timings: Timings) -> Iterator[Tensor]:
+        blocks = spoken_blocks(self._frames(text, limit, voice, timings), self.codec, self.vocoder)
+        while True:
+            with timings.span("speech"):  # what the listener does with a chunk takes other time
+                block = next(blocks, None)
+            if block is None:
+                return
+            timings.first_audio = timings.first_audio or timings.speech
+            timings.audio_seconds += len(block) / self.vocoder.spec.sample_rate
+            yield block

@@ -55,7 +55,7 @@ def parts() -> dict[str, torch.nn.Module]:
         ),
         "talker": Talker(
             num_symbols=99, num_speakers=2, text_layers=1, text_kernel=3, num_codebooks=2, codebook_size=16,
-            max_frames=400, shared_embedding=False, **transformer,
+            max_frames=60, shared_embedding=False, **transformer,
         ),
     }  # fmt: skip
 

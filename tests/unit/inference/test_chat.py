@@ -9,7 +9,7 @@ from muomni.inference.stats import cache_lines
 
 def talk(engine, lines, tmp_path, **options):
     answers, notices = io.StringIO(), io.StringIO()
-    settings = {"history": True, "system_prompt": "", "speak": False, "quiet": True} | options
+    settings = {"history": True, "system_prompt": "", "speak": False, "voice": 0, "quiet": True} | options
     chat = Chat(
         engine, options=preset("greedy", max_new_tokens=6), speak_to=tmp_path / "reply.wav",
         answers=answers, notices=notices, **settings,

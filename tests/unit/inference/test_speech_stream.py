@@ -159,3 +159,35 @@ def test_a_mel_that_is_not_finite_is_an_error():
     codec = Recorded(torch.full((80, 64), float("nan")), stride=8)
     with pytest.raises(ValueError, match="NaN or Inf"):
         spoken_waveform(codec.codes(), codec, GriffinLim(MEL, iterations=1))
+
+
+# --- the engine ---------------------------------------------------------------------------------------------------
+
+
+def test_the_engines_stream_is_its_waveform(engine):
+    text = "what colour is the circle"
+    whole = engine.generate_speech(text)
+    frames = engine.timings.frames
+    chunks = engine.generate_speech_stream(text)
+    first = next(chunks)
+    timings = engine.timings
+    assert 0 < timings.first_audio <= timings.speech
+    assert 8 <= timings.frames < frames  # the Talker has not spoken to its end yet
+    assert torch.equal(torch.cat([first, *chunks]), whole)
+    assert timings.frames == frames
+    assert timings.audio_seconds == pytest.approx(len(whole) / 16000)
+    assert timings.first_audio < timings.speech
+
+
+def test_every_row_of_a_batch_is_its_single_run(engine):
+    texts = ["tell me", "what colour is the circle", "1"]
+    together = engine.speak(texts, voices=[0, 1, 1])
+    for text, voice, utterance in zip(texts, (0, 1, 1), together):
+        assert torch.equal(utterance.waveform, engine.generate_speech(text, voice=voice))
+
+
+def test_what_cannot_be_spoken_is_said_before_the_first_chunk(engine):
+    with pytest.raises(ValueError, match="empty text"):
+        engine.generate_speech_stream(" ")
+    with pytest.raises(ValueError, match="unknown voice 2"):
+        engine.generate_speech_stream("tell me", voice=2)
