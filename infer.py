@@ -68,14 +68,17 @@ def run(cfg: dict[str, Any]) -> None:
         for picture in pictures:
             print(engine.read(picture))
         return
-    if not text and not pictures and cfg["audio_in"] is None:
+    transcribes = cfg["transcribe"] or ("thinker" not in engine.parts and cfg["audio_in"] is not None)
+    if not transcribes and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
+        raise ValueError("beams=, lm= and timestamps= belong to a transcript: add transcribe=true and audio_in=FILE")
+    if not transcribes and not text and not pictures and cfg["audio_in"] is None:
         chat(engine, options, cfg)
         return
     if "thinker" not in engine.parts and "talker" in engine.parts and text:
         if cfg["audio_out"] is None:
             raise ValueError(f"{export}: this export only speaks: name the wav file by audio_out=FILE")
         answer = text
-    elif cfg["transcribe"] or ("thinker" not in engine.parts and cfg["audio_in"] is not None):
+    elif transcribes:
         answer = transcribe(engine, cfg)
     else:
         answer = respond(engine, options, cfg, text, pictures)

@@ -51,7 +51,9 @@ def manifests(options: dict[str, str]) -> dict[str, dict[str, Path]]:
         elif worlds:
             found[what] = {split: worlds[-1] / f"{split}.jsonl" for split in splits}
         else:
-            raise FileNotFoundError(f"no world under {options['root']}/data/world: train stage=audio, or name {what}=FILE")
+            raise FileNotFoundError(
+                f"no world under {options['root']}/data/world: train stage=audio, or name {what}=FILE"
+            )
     return found
 
 
@@ -125,7 +127,9 @@ def main(arguments: list[str]) -> None:
             clips = read_clips(path, rate, lowercase=lowercase)
             for name, lm in (("characters", characters), ("words", words)):
                 result[f"tune_{name}"] = tune(ear, clips, lm, beams=beams)
-                print(f"\n{path.stem}, weights of the n-gram of {name}:\n{table(result[f'tune_{name}'][:8])}", flush=True)
+                print(
+                    f"\n{path.stem}, weights of the n-gram of {name}:\n{table(result[f'tune_{name}'][:8])}", flush=True
+                )
     systems: dict[str, Reader] = {
         "greedy": read_greedily,
         f"{beams} beams": build_reader(beams=beams),

@@ -87,7 +87,9 @@ def cut_at_silences(log_probs: Tensor, *, pause: int, longest: int) -> list[Piec
     """
     runs = silences(log_probs)
     total = len(log_probs)
-    marks = {0: True} | {(begin + end) // 2: True for begin, end in runs if end - begin >= pause and begin and end < total}
+    marks = {0: True} | {
+        (begin + end) // 2: True for begin, end in runs if end - begin >= pause and begin and end < total
+    }
     for begin, end in pairwise([*sorted(marks), total]):
         while end - begin > longest:
             near = [run for run in runs if begin + longest // 2 <= run[0] and run[1] <= begin + longest]

@@ -237,7 +237,9 @@ def main(arguments: list[str]) -> None:
     unknown = set(given) - set(options)
     if unknown or not paths:
         problem = f"unknown option {sorted(unknown)[0]!r}" if unknown else "name the text files to train on"
-        raise ValueError(f"{problem}; python -m muomni.inference.ngram TEXT... {' '.join(f'{k}={v}' for k, v in options.items())}")
+        raise ValueError(
+            f"{problem}; python -m muomni.inference.ngram TEXT... {' '.join(f'{k}={v}' for k, v in options.items())}"
+        )
     options |= given
     if not options["order"].isdigit():
         raise ValueError(f"order={options['order']}: a whole number from 1 on is needed")

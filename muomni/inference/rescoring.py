@@ -28,7 +28,9 @@ class ThinkerScorer:
         features = prompter.encode_media(request)
         prompt = prompter.fitting(request, features, max_new_tokens=max(map(len, answers)))
         read = [torch.cat([prompt.ids, answer[:-1]]) for answer in answers]
-        ids = pad_sequence(read, batch_first=True, padding_value=PAD).to(device)  # causal: padding behind changes nothing
+        ids = pad_sequence(read, batch_first=True, padding_value=PAD).to(
+            device
+        )  # causal: padding behind changes nothing
         targets = pad_sequence(answers, batch_first=True, padding_value=PAD).to(device)  # N T
         embeddings = prompter.embed(ids, [prompt.features] * len(texts))
         logits = prompter.thinker(ids, embeddings=embeddings).logits[:, len(prompt) - 1 :]  # N T V

@@ -85,7 +85,13 @@ def session(endless, tmp_path):
     env = os.environ | {
         "XDG_STATE_HOME": str(tmp_path / "state"), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    command = [sys.executable, str(ROOT / "infer.py"), f"ckpt={endless}", "device=cpu", "generation.max_new_tokens=3000"]
+    command = [
+        sys.executable,
+        str(ROOT / "infer.py"),
+        f"ckpt={endless}",
+        "device=cpu",
+        "generation.max_new_tokens=3000",
+    ]
     session = Session(command, env, tmp_path)
     yield session
     session.process.kill()
@@ -123,7 +129,7 @@ def test_a_chat_in_a_terminal(session, tmp_path, picture):
     assert 0 < int(session.found.group(1)) < 3000
     # The history: the line of before comes again, and what it adds stands behind what the cache held.
     session.expect("You: ")
-    session.type(f"/stats\r")
+    session.type("/stats\r")
     session.expect(status)
     session.expect("You: ")
     session.type(f"{UP}{UP}\r")

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 import infer
 from muomni.checkpoints import save_export
 from muomni.inference.load import load_model
+from muomni.inference.ngram import train_ngram
 from muomni.inference.sampling import PRESETS, GenerationOptions
 from muomni.models.ocr import Ocr
 from tests.unit.inference.conftest import IMAGE
@@ -67,6 +68,24 @@ def test_media_bring_their_default_question(export, engine, capsys, picture, sou
     answer = engine.generate("tell me", image=picture, max_new_tokens=6)
     assert run(export, capsys, image=str(picture), prompt="tell me").out == answer + "\n"
     assert run(export, capsys, audio_in=str(sound), transcribe=True).out == engine.transcribe(sound) + "\n"
+
+
+def test_a_transcript_takes_beams_a_language_model_and_times(export, engine, capsys, sound, tmp_path):
+    lm = train_ngram(["hello there", "what colour is it"], order=3, unit="character")
+    lm.save(tmp_path / "lm.arpa")
+    hear = {"audio_in": str(sound), "transcribe": True, "quiet": True}
+    told = run(export, capsys, **hear, beams=4, lm=str(tmp_path / "lm.arpa"), lm_weight=2.0).out
+    assert told == engine.transcribe(sound, beams=4, lm=lm, lm_weight=2.0) + "\n" != run(export, capsys, **hear).out
+    assert (
+        run(export, capsys, **hear, beams=4, lm="thinker").out == engine.transcribe(sound, beams=4, lm="thinker") + "\n"
+    )
+    words = engine.transcribe(sound, timestamps=True)
+    assert run(export, capsys, **hear, timestamps=True).out == "\n".join(words.lines()) + "\n"
+    with pytest.raises(ValueError, match="transcribe=true needs audio_in=FILE"):
+        run(export, capsys, transcribe=True)
+    for wrong in ({"beams": 4}, {"lm": "x"}, {"timestamps": True}):
+        with pytest.raises(ValueError, match="belong to a transcript"):
+            run(export, capsys, audio_in=str(sound), **wrong)
 
 
 def test_the_spoken_answer_goes_to_a_file(export, capsys, tmp_path):

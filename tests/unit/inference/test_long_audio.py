@@ -1,5 +1,7 @@
 """Windows are stitched into what the whole recording gives; cuts at silences lose nothing and double nothing."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -52,7 +54,7 @@ def test_without_an_overlap_they_are_not():
 @pytest.mark.parametrize("total", range(1, 60))
 def test_windows_cover_all_and_each_brings_something_new(total):
     starts = window_starts(total, length=20, overlap=8)
-    assert starts[0] == 0 and all(after - before == 12 for before, after in zip(starts, starts[1:]))
+    assert starts[0] == 0 and all(after - before == 12 for before, after in pairwise(starts))
     assert starts[-1] + 20 >= total
     assert len(starts) == 1 or total - starts[-1] > 8
 
@@ -78,7 +80,7 @@ def test_pieces_cover_everything_and_join_to_the_greedy_text(seed):
     log_probs = symbols(path.tolist())
     pieces = cut_at_silences(log_probs, pause=4, longest=12)
     assert pieces[0].begin == 0 and pieces[-1].end == 200
-    assert all(before.end == after.begin for before, after in zip(pieces, pieces[1:]))
+    assert all(before.end == after.begin for before, after in pairwise(pieces))
     assert all(piece.begin < piece.end for piece in pieces)
     joined = [symbol for piece in pieces for symbol in collapse_ctc(path[piece.begin : piece.end].tolist())]
     assert joined == collapse_ctc(path.tolist())

@@ -44,7 +44,11 @@ def test_probabilities_of_all_units_sum_to_one(unit, order):
 
 def test_it_knows_its_own_text_better():
     model = train_ngram(TEXTS, order=4, unit="character")
-    assert model.text_log_prob("the red square") > model.text_log_prob("the reb square") > model.text_log_prob("hte rde suqare")
+    assert (
+        model.text_log_prob("the red square")
+        > model.text_log_prob("the reb square")
+        > model.text_log_prob("hte rde suqare")
+    )
 
 
 @pytest.mark.parametrize("unit", ["character", "word"])

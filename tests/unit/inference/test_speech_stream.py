@@ -35,7 +35,9 @@ class Recorded:
         return torch.arange(len(self.mel) // self.stride)[:, None]
 
     def decode(self, codes):
-        return torch.cat([self.mel[int(row) * self.stride : (int(row) + 1) * self.stride] for row in codes[0, :, 0]])[None]
+        return torch.cat([self.mel[int(row) * self.stride : (int(row) + 1) * self.stride] for row in codes[0, :, 0]])[
+            None
+        ]
 
 
 def random_codec(**changes):
@@ -142,11 +144,11 @@ def test_blocks_are_as_good_as_the_whole():
 def test_the_loudest_sample_is_at_the_peak_and_the_level_only_sinks():
     level = Level(fade=10)
     blocks = [torch.linspace(-1, 1, 100) * peak for peak in (0.2, 0.1, 0.4, 0.3)]
-    heard = [level(block, ahead[:10]) for block, ahead in zip(blocks, [*blocks[1:], torch.zeros(0)])]
+    heard = [level(block, ahead[:10]) for block, ahead in zip(blocks, [*blocks[1:], torch.zeros(0)], strict=True)]
     # The second block's end is faded into the third, so it already stands at the third one's level.
     assert [float(h[10:].abs().max()) for h in heard] == pytest.approx([PEAK, PEAK / 4, PEAK, PEAK * 3 / 4])
     assert float(torch.cat(heard).abs().max()) == pytest.approx(PEAK)
-    gains = torch.cat([h / b for h, b in zip(heard, blocks)])
+    gains = torch.cat([h / b for h, b in zip(heard, blocks, strict=True)])
     assert gains.diff().max() < 1e-4
     assert gains.diff().min() > -0.3  # of the 2.4 that it sinks by, over ten samples
 
@@ -182,7 +184,7 @@ def test_the_engines_stream_is_its_waveform(engine):
 def test_every_row_of_a_batch_is_its_single_run(engine):
     texts = ["tell me", "what colour is the circle", "1"]
     together = engine.speak(texts, voices=[0, 1, 1])
-    for text, voice, utterance in zip(texts, (0, 1, 1), together):
+    for text, voice, utterance in zip(texts, (0, 1, 1), together, strict=True):
         assert torch.equal(utterance.waveform, engine.generate_speech(text, voice=voice))
 
 

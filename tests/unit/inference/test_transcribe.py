@@ -10,8 +10,8 @@ from muomni.inference.alignment import Word
 from muomni.inference.ctc_beam import BeamSearch
 from muomni.inference.long_audio import Windows
 from muomni.inference.ngram import train_ngram
-from muomni.inference.recognise import greedy_texts
 from muomni.inference.prompt import Request
+from muomni.inference.recognise import greedy_texts
 from muomni.inference.rescoring import ThinkerScorer
 from muomni.inference.transcribe import BeamReader, Transcriber, Transcript, build_reader, read_greedily
 from muomni.special_tokens import EOS
@@ -85,7 +85,7 @@ def test_beams_without_a_language_model_hear_the_same_when_all_is_clear():
 def unsure():
     """Between "red" and "rad": the encoder leans to the wrong one."""
     mel = recording("rad")
-    r, a, e, d = encode_characters("raed")
+    a, e = encode_characters("ae")
     mel[mel.argmax(-1) == a, e] = 8.5
     return mel
 
