@@ -20,7 +20,7 @@ ROOT = Path(infer.__file__).parent
 
 def config(*overrides: str) -> dict:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return OmegaConf.to_container(compose("infer", list(overrides)), resolve=True)
+        return OmegaConf.to_container(compose("infer", ["paths.output=.", *overrides]), resolve=True)
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
