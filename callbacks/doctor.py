@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
 from torch.utils.hooks import RemovableHandle
@@ -50,7 +51,8 @@ class Doctor(Callback):
     def _hook(self, hear: Any) -> Any:
         def note(module: nn.Module, arguments: Any, output: Any) -> None:
             if self._listening:
-                hear(output)
+                with torch.no_grad():
+                    hear(output)
 
         return note
 
