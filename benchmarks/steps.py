@@ -6,7 +6,8 @@
     KEY=VALUE       anything else goes to the configuration, as train.py takes it
 
 Beside each step stands the least time its matrix products could take: their operations (counted on the same batches) by
-the rate of a large matrix product measured in the same run. Data is timed apart: what a loader takes a batch.
+the rate of a large matrix product measured in the same run; `mfu_percent` is the share of it that the step reaches. Data is timed
+apart: what a loader takes a batch, and which share of a step and its loading that is (without workers, so nothing overlaps).
 """
 
 import json
@@ -137,9 +138,11 @@ def measure(name: str, overrides: list[str], *, steps: int, compiled: str, rate:
         "step_ms": 1000 * middle,
         "floor_ms": 1000 * floor,
         "times_the_floor": statistics.mean(seconds) / floor,
+        "mfu_percent": 100 * floor / statistics.mean(seconds),
         "samples_per_second": len(batches[0].sample_ids) / middle,
         "tokens_per_second": statistics.mean(map(tokens_of, batches)) / middle,
         "loading_ms": 1000 * loading,
+        "data_wait_percent": 100 * loading / (loading + middle),
         "first_three_steps_s": warm,
     }
 

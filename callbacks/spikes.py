@@ -97,10 +97,8 @@ def load_spike(path: Path | str) -> tuple[Any, dict[str, Any]]:
         raise FileNotFoundError(f"{path}: no such file; a run saves its spikes under runs/<stage>/<time>/spikes")
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-        kind = getattr(batches, str(document.pop("kind")))
-        if not is_dataclass(kind):
-            raise TypeError("its batch is of no known kind")
-        batch = kind(**document.pop("batch"))
+        kinds: dict[str, Any] = {name: kind for name, kind in vars(batches).items() if is_dataclass(kind)}
+        batch = kinds[document.pop("kind")](**document.pop("batch"))
     except Exception as error:
         raise ValueError(f"{path}: not a saved spike ({error})") from error
     return batch, document
