@@ -29,6 +29,7 @@ from lightning import Callback, Trainer
 from torch import Tensor
 
 from benchmarks.steps import ROOT, STAGES, WORLD, build, prepare
+from callbacks.finite_guard import INPUTS
 
 OWN = {"root": "", "stages": ",".join((*STAGES, "ocr")), "faults": "", "out": "reports/planted.json"}
 STEP = 1  # the faulty step, from 0
@@ -83,7 +84,7 @@ class Input(Plant):
         self.value = value
 
     def plant(self, stage: Any, batch: Any) -> None:
-        inputs = [getattr(batch, name, None) for name in ("images", "mel", "weights")]
+        inputs = [getattr(batch, name, None) for name in INPUTS]
         target = next(value for value in inputs if value is not None)
         target.view(-1)[0] = self.value
 

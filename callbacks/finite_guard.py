@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 from callbacks.step_guard import SHOWN, StepGuard
 
 #: Fields of a batch that networks or losses read as numbers; others may hold NaN (`TextBatch.floors`: unknown).
-INPUTS = ("images", "mel", "weights")
+INPUTS = ("images", "mel", "waveform", "weights")
 #: Devices whose numbers are read without waiting.
 FREE_TO_READ = ("cpu",)
 Pick = Callable[[Tensor], Tensor]

@@ -39,6 +39,8 @@ class Spikes:
 
     def look(self, stage: Any, batch: Any, *, step: int, rank: int, folder: Path) -> str | None:
         """Judge the batch before this one, and remember this one; a message where it was a spike."""
+        if "loss" not in stage.losses:
+            return None
         last, losses = self._last, dict(stage.losses)
         host = {name: loss.to("cpu", non_blocking=True) for name, loss in losses.items()}
         copied = None
