@@ -3,7 +3,7 @@
     default   a token a call through torch.compile: ready after seconds, in every process anew
     max       TOKENS_A_CALL tokens a call, an AOTInductor package that is kept beside the checkpoint (packages.py)
 
-On a GPU a call is recorded as a CUDA graph for each answer and replayed. One row on a CPU reads its weights as `Panels`.
+On a GPU a call is recorded as a CUDA graph for each answer and replayed. One row on a CPU reads small weights as `Panels`.
 
 Shapes: B rows, n tokens a call, S slots.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from muomni.checkpoints import weights_fingerprint
-from muomni.inference.compact import panelled
+from muomni.inference.compact import CompactLinear, panelled
 from muomni.inference.generate import Decoder, TextDecoder
 from muomni.inference.packages import find_or_build
 from muomni.inference.runtime import Eager, Runtime
@@ -77,7 +77,8 @@ class Compiled(Eager):
         return self.calls[key]
 
     def _weights(self, batch: int) -> Thinker:
-        if batch > 1 or self.device.type != "cpu":
+        small = any(isinstance(layer, CompactLinear) for layer in self.thinker.modules())
+        if batch > 1 or self.device.type != "cpu" or not small:
             return self.thinker
         if self.twin is None:
             self.twin = panelled(self.thinker)
