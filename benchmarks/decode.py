@@ -79,18 +79,21 @@ class Ours:
         return Answer(tokens, between - start, time.perf_counter() - between)
 
 
-def configured(name: str, size: str) -> Any:
-    """A network by its configuration, with random weights."""
+def network(name: str, size: str) -> Any:
+    """A network by its configuration, with random weights; a Thinker never chooses a special token: no decoder has to be told
+    to leave them out."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=["stage=omni_sft", f"size={size}"])
     torch.manual_seed(0)
-    return instantiate(cfg.backbone[name], _convert_="all").eval().requires_grad_(False)
+    module = instantiate(cfg.backbone[name], _convert_="all").eval().requires_grad_(False)
+    if name == "thinker":
+        module.head.weight[: len(PIECES)] = 0
+    return module
 
 
 def make_thinker(size: str, dtype: str = "float32") -> Thinker:
-    """A Thinker of random weights that never chooses a special token: no decoder has to be told to leave them out."""
-    thinker = configured("thinker", size)
-    thinker.head.weight[: len(PIECES)] = 0
+    """A Thinker whose weights are kept in a dtype."""
+    thinker: Thinker = network("thinker", size)
     compact(thinker, dtype)
     return thinker
 
@@ -261,7 +264,7 @@ def main(arguments: list[str]) -> None:
             result["races"].append(race(options, batch=batch, threads=threads))
             print(show(result["races"][-1]) + "\n", flush=True)
     if options.more:
-        more = decode_more.measure(options, configured)
+        more = decode_more.measure(options, network)
         print(decode_more.show(more))
         result |= more
     if options.json:

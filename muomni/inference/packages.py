@@ -106,6 +106,7 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, about itself
             program = torch.export.export(step, tuple(example), dynamic_shapes=tuple(dynamic))
             torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
+        os.chmod(temporary, 0o644)  # as readable as the export beside it
         os.replace(temporary, path)
     except InvalidCxxCompiler as error:
         raise ValueError(
