@@ -6,7 +6,6 @@ Shapes: B rows, T tokens, N samples, V vocabulary.
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -113,7 +112,7 @@ def sound(networks: Callable[[str, str], Any], options: argparse.Namespace) -> d
 
 
 def memory(options: argparse.Namespace) -> dict[str, float | str]:
-    """MiB that loading and decoding adds at its peak to a process that has imported torch, each in a process of its own."""
+    """MiB that loading and decoding adds at its peak to a process that has imported our modules, each in one of its own."""
     found: dict[str, float | str] = {}
     for name in MEMORY:
         command = [
@@ -134,10 +133,17 @@ def memory(options: argparse.Namespace) -> dict[str, float | str]:
 
 
 def own_memory(run: Callable[[], Any]) -> float:
-    """MiB by which the peak of this process grows during a call."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """MiB by which this process is larger at its peak during a call than before it."""
+
+    def mebibytes(
+        name: str,
+    ) -> float:  # Linux counts the peak from the start of the program; getrusage from its parent's
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+    before = mebibytes("VmRSS")
     run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return mebibytes("VmHWM") - before
 
 
 def as_q8_0(thinker: Thinker) -> None:
@@ -200,7 +206,9 @@ def show(more: dict[str, Any]) -> str:
     ]
     lines += [f"{length:>10}" + "".join(f"{row[name]:10.3f}" for name in names) for length, row in contexts.items()]
     lines += [f"{name.replace('_', ' ')}: {value:.3f}" for name, value in more["sound"].items()]
-    lines.append("peak memory over a process with torch alone, MiB")
+    lines.append(
+        "peak memory of loading and decoding one row, over a process that has imported everything of ours, MiB"
+    )
     lines += [
         f"{name:>18}  {value if isinstance(value, str) else f'{value:.0f}'}"
         for name, value in more["peak_memory"].items()

@@ -31,6 +31,7 @@ MODES = ("none", "default", "max")
 TOKENS_A_CALL = 4
 SLOTS = 32  # attention sees a multiple of so many slots
 STEPS = 256  # most steps, by batch size and options, that torch.compile keeps in a process
+SLOTS_AT, SEEN_AT, CACHE_AT = 3, 7, 8  # places among the arguments of `DecodeStep.forward`; from the last on: lists
 Call = Callable[[list[Any]], Tensor]
 
 
@@ -69,7 +70,7 @@ class Compiled(Eager):
     def call(self, arguments: list[Any], sampler: Sampler) -> Call:
         """The compiled step for arguments like these."""
         options, batch = fixed_options(sampler.options), len(arguments[0])
-        capacity = arguments[8][0].shape[2]
+        capacity = arguments[CACHE_AT][0].shape[2]
         key = (batch, options, capacity)
         if key not in self.calls:
             step = DecodeStep(self._weights(batch), options=options, count=self.count).eval()
@@ -88,16 +89,17 @@ class Compiled(Eager):
         compiled = torch.compile(step, fullgraph=True)
 
         def call(arguments: list[Any]) -> Tensor:
-            torch._dynamo.maybe_mark_dynamic(arguments[3], 0)
+            torch._dynamo.maybe_mark_dynamic(arguments[SLOTS_AT], 0)
             with torch._dynamo.config.patch(recompile_limit=STEPS):  # they are all versions of one function to torch
                 return compiled(*arguments)
 
         return call
 
     def _package(self, step: DecodeStep, arguments: list[Any]) -> Call:
-        capacity = arguments[8][0].shape[2]
+        capacity = arguments[CACHE_AT][0].shape[2]
         slots = torch.export.Dim("slots", min=2, max=capacity - 1)
-        dynamic = [None, None, None, {0: slots}, *[None] * 4, *([None] * len(group) for group in arguments[8:])]
+        dynamic: list[Any] = [*[None] * CACHE_AT, *([None] * len(group) for group in arguments[CACHE_AT:])]
+        dynamic[SLOTS_AT] = {0: slots}
         facts = {
             "weights": weights_fingerprint(self.thinker),
             "dtypes": sorted({str(tensor.dtype) for tensor in step.state_dict().values()}),
@@ -105,9 +107,9 @@ class Compiled(Eager):
             "options": step.options,
         }
         some = torch.arange(min(2 * SLOTS, capacity - 1), device=self.device)
-        example = [*arguments[:3], some, *arguments[4:]]
+        example = [*arguments[:SLOTS_AT], some, *arguments[SLOTS_AT + 1 :]]
         run = find_or_build(step, example, dynamic=dynamic, facts=facts, folder=self.packages, device=self.device)
-        return lambda whole: run([*whole[:8], *(tensor for group in whole[8:] for tensor in group)])
+        return lambda whole: run([*whole[:CACHE_AT], *(tensor for group in whole[CACHE_AT:] for tensor in group)])
 
 
 class CompiledDecoder:
@@ -165,8 +167,8 @@ def record(call: Call, arguments: list[Any]) -> Call:
 
     What the rehearsals write into the cache lies behind its position; the tokens that they would have chosen are forgotten.
     """
-    fixed = [argument.clone() for argument in arguments[:3]]
-    whole, seen = [*fixed, *arguments[3:]], arguments[7].clone()
+    fixed = [argument.clone() for argument in arguments[:SLOTS_AT]]
+    whole, seen = [*fixed, *arguments[SLOTS_AT:]], arguments[SEEN_AT].clone()
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -176,10 +178,10 @@ def record(call: Call, arguments: list[Any]) -> Call:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         chosen = call(whole)
-    arguments[7].copy_(seen)
+    arguments[SEEN_AT].copy_(seen)
 
     def replay(now: list[Any]) -> Tensor:
-        for kept, value in zip(fixed, now[:3], strict=True):
+        for kept, value in zip(fixed, now[:SLOTS_AT], strict=True):
             kept.copy_(value)
         graph.replay()
         return chosen.clone()
