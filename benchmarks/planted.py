@@ -188,13 +188,18 @@ def _verdict(fault: str, plant: Plant, messages: list[str], broken: list[str]) -
     return True, said
 
 
-def run_stage(name: str, *, root: str, faults: list[str], overrides: tuple[str, ...] = ()) -> list[Outcome]:
-    """All faults in one stage, whose exports and data lie under `root`."""
+def compose_stage(name: str, *, root: str, overrides: tuple[str, ...]) -> tuple[Any, Any, Any]:
+    """Configuration, stage and datamodule, whose exports and data lie under `root`."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[f"stage={name}", "budget=ci", f"paths.root={root}", *overrides])
     torch.manual_seed(0)
-    stage, datamodule = build(cfg)
+    return cfg, *build(cfg)
+
+
+def run_stage(name: str, *, root: str, faults: list[str], overrides: tuple[str, ...] = ()) -> list[Outcome]:
+    """All faults in one stage."""
+    cfg, stage, datamodule = compose_stage(name, root=root, overrides=overrides)
     return [run_case(cfg, stage, datamodule, fault, folder=root) for fault in faults]
 
 

@@ -1,0 +1,58 @@
+"""task=replay: the losses of a saved batch, computed anew."""
+
+import pytest
+import torch
+
+from benchmarks.steps import draw
+from callbacks.spikes import save_spike
+from muomni.stages.audio import AudioStage
+from tests.conftest import run_script
+from tests.unit.stages import test_speech_stages as speech
+from train import replay, validate
+
+
+def test_it_gives_the_losses_of_the_batch(tmp_path):
+    torch.manual_seed(0)
+    stage, batch = AudioStage(model=speech.build_audio(), read=speech.read, **speech.how()).eval(), speech.batch()
+    with torch.no_grad():
+        expected = float(stage.step(batch)["ctc"])
+    save_spike(tmp_path / "s.pt", batch, stage="audio", step=7, losses={"loss": 9.5}, usual=1.0)
+    assert replay(stage, str(tmp_path / "s.pt")) == {"audio/replay/ctc": expected, "audio/replay/loss": expected}
+
+
+def test_a_batch_of_another_stage_is_refused(tmp_path):
+    stage = AudioStage(model=speech.build_audio(), read=speech.read, **speech.how())
+    save_spike(tmp_path / "s.pt", speech.batch(), stage="codec", step=7, losses={"loss": 9.5}, usual=1.0)
+    with pytest.raises(ValueError, match="is a batch of stage=codec, not of stage=audio"):
+        replay(stage, str(tmp_path / "s.pt"))
+
+
+@pytest.mark.parametrize("words", [["task=replay"], ["spike=x.pt"]])
+def test_task_and_file_go_together(words):
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from muomni.command_line import CONF
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(ValueError, match="go together"):
+        validate(compose("train", overrides=words))
+
+
+@pytest.mark.slow
+def test_from_the_command_line(line, tmp_path):
+    from benchmarks.planted import compose_stage
+
+    _, stage, datamodule = compose_stage("codec", root=str(line), overrides=("data.preset=ci",))
+    save_spike(tmp_path / "s.pt", draw(datamodule, 1)[0][0], stage=stage.name, step=7, losses={"loss": 9.5}, usual=1.0)
+    done = run_script(
+        "train.py",
+        "stage=codec",
+        "budget=ci",
+        "data.preset=ci",
+        f"paths.root={line}",
+        "task=replay",
+        f"spike={tmp_path}/s.pt",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "stage=codec step 7: usual loss 1" in done.stderr
