@@ -27,49 +27,47 @@ INPUTS = ("images", "mel", "waveform", "weights")
 #: Devices whose numbers are read without waiting.
 FREE_TO_READ = ("cpu",)
 Pick = Callable[[Tensor], Tensor]
-Watched = tuple[str, nn.Module, Pick]
+Names = dict[str, Pick]
 
 
 def _all(output: Tensor) -> Tensor:
     return output
 
 
-def _talker(part: Any) -> list[Watched]:
+def _talker(part: Any) -> list[tuple[nn.Module, Names]]:
     base, *residual = part.heads
-    return [("Talker base", base, _all), *(("Talker residual", head, _all) for head in residual)]
+    return [(base, {"Talker base": _all}), *((head, {"Talker residual": _all}) for head in residual)]
 
 
-def _vision(part: Any) -> list[Watched]:
-    """CLS comes first, then the grid."""
-    return [("ViT CLS", part.transformer, lambda x: x[:, :1]), ("ViT grid", part.transformer, lambda x: x[:, 1:])]
-
-
-#: Kind of part, as registered -> (name in messages, module whose output it is, which of it). Logits are the head's output:
-#: a stage may call the head by itself.
-WATCHED: dict[str, Callable[[Any], list[Watched]]] = {
-    "thinker": lambda part: [("Thinker", part.head, _all)],
+#: Kind of part, as registered -> modules whose output is watched, and what of it by its name in messages. Logits are the
+#: head's output: a stage may call the head by itself. A ViT's CLS comes first, then its grid.
+WATCHED: dict[str, Callable[[Any], list[tuple[nn.Module, Names]]]] = {
+    "thinker": lambda part: [(part.head, {"Thinker": _all})],
     "talker": _talker,
-    "audio": lambda part: [("audio encoder", part.encoder, _all)],
-    "vision": _vision,
+    "audio": lambda part: [(part.encoder, {"audio encoder": _all})],
+    "vision": lambda part: [(part.transformer, {"ViT CLS": lambda x: x[:, :1], "ViT grid": lambda x: x[:, 1:]})],
     "text_tower": lambda part: [
-        ("text tower", part.pooled_head, _all), ("text tower tokens", part.token_head, _all)
+        (part.pooled_head, {"text tower": _all}), (part.token_head, {"text tower tokens": _all})
     ],
-    "codec": lambda part: [("codec", part.decoder, _all)],
+    "codec": lambda part: [(part.decoder, {"codec": _all})],
 }  # fmt: skip
 
 
 def count_broken(x: Tensor) -> Tensor:
     """(2) long on x's device: how many NaN and how many Inf it holds, counted without waiting for the device."""
-    if x.device.type in FREE_TO_READ and math.isfinite(_sum(x)):
-        return x.new_zeros(2, dtype=torch.long)
     return torch.stack([x.isnan().sum(), x.isinf().sum()])
 
 
-def _sum(x: Tensor) -> float:
-    """Of all numbers; not finite where one is not. By a product with ones: it reads memory half as fast again as `Tensor.sum`."""
-    if x.dim() < 2 or not x.numel():
-        return x.float().sum().item()
-    return (x.reshape(-1, x.shape[-1]) @ x.new_ones(x.shape[-1])).float().sum().item()
+def known_whole(x: Tensor) -> bool:
+    """Whether all numbers are finite and that is known without waiting: the sum is finite, on a device that is free to read.
+
+    By a product with ones, which reads memory half as fast again as `Tensor.sum`.
+    """
+    if x.device.type not in FREE_TO_READ:
+        return False
+    if x.dim() > 1 and x.numel():
+        x = x.reshape(-1, x.shape[-1]) @ x.new_ones(x.shape[-1])
+    return math.isfinite(x.sum(dtype=torch.float32).item())
 
 
 @dataclass(slots=True)
@@ -99,15 +97,15 @@ class FiniteGuard(StepGuard):
         super().__init__(patience=patience)
         self.max_loss = max_loss
         self._window: list[Findings] = []
-        self._outputs: list[tuple[str, Tensor]] = []
+        self._outputs: list[tuple[Names, Tensor]] = []
         self._listening = False
         self._handles: list[RemovableHandle] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to the parts that are there."""
         for part in pl_module.modules():
-            for name, module, pick in WATCHED.get(getattr(part, "part_name", ""), lambda _: [])(part):
-                self._handles.append(module.register_forward_hook(self._hook(name, pick)))
+            for module, names in WATCHED.get(getattr(part, "part_name", ""), lambda _: [])(part):
+                self._handles.append(module.register_forward_hook(self._hook(names)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen no more."""
@@ -115,10 +113,10 @@ class FiniteGuard(StepGuard):
             handle.remove()
         self._handles.clear()
 
-    def _hook(self, name: str, pick: Pick) -> Callable[[nn.Module, Any, Tensor], None]:
+    def _hook(self, names: Names) -> Callable[[nn.Module, Any, Tensor], None]:
         def note(module: nn.Module, arguments: Any, output: Tensor) -> None:
             if self._listening:
-                self._outputs.append((name, pick(output).detach()))
+                self._outputs.append((names, output.detach()))
 
         return note
 
@@ -133,10 +131,9 @@ class FiniteGuard(StepGuard):
         self._window.append(findings)
         for name in INPUTS:
             value = getattr(batch, name, None)
-            if value is not None:
+            if value is not None and not known_whole(value):
                 findings.add(f"input {name}", value)
-                if value.device.type not in FREE_TO_READ or bool(findings.counts[f"input {name}"].any()):
-                    value.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+                value.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         self._outputs.clear()
         self._listening = True
 
@@ -145,8 +142,10 @@ class FiniteGuard(StepGuard):
         it as it was.)"""
         self._listening = False
         findings = self._window[-1]
-        for name, output in self._outputs:
-            findings.add(name, output)
+        for names, output in self._outputs:
+            if not known_whole(output):
+                for name, pick in names.items():
+                    findings.add(name, pick(output))
         self._outputs.clear()
         findings.loss = pl_module.losses.get("loss")  # type: ignore[union-attr, operator]
 

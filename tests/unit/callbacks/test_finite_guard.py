@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from callbacks import finite_guard
-from callbacks.finite_guard import FiniteGuard, count_broken
+from callbacks.finite_guard import FiniteGuard, count_broken, known_whole
 from muomni.batch import SpeechBatch, TextBatch
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
@@ -180,15 +180,24 @@ def test_what_may_be_unknown_is_no_input():
     assert guard.evidence(stage, None) == 0, "`floors` of NaN: no generator is known"
 
 
-@pytest.mark.parametrize("free", [("cpu",), ()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_counting_is_exact_with_and_without_the_sum(monkeypatch, free, dtype):
-    monkeypatch.setattr(finite_guard, "FREE_TO_READ", free)
-    x = torch.full((300, 300), torch.finfo(dtype).max / 2, dtype=dtype)  # the sum alone would overflow
-    assert count_broken(x).tolist() == [0, 0]
-    x[7, 7], x[8, 8], x[9, 9] = nan, inf, -inf
+def test_counting_is_exact_and_a_sum_tells_when_it_is_needed(monkeypatch, dtype):
+    x = torch.zeros(300, 300, dtype=dtype)
+    assert known_whole(x) and known_whole(x[:0]) and known_whole(x[0])
+    for value in (nan, inf, -inf):
+        x[7, 7] = value
+        assert not known_whole(x) and not known_whole(x[7]) and not known_whole(x[:, 5:9])
+    x[8, 8], x[9, 9] = nan, inf
     assert count_broken(x).tolist() == [1, 2]
     assert count_broken(x[:0]).tolist() == [0, 0]
+    monkeypatch.setattr(finite_guard, "FREE_TO_READ", ())
+    assert not known_whole(torch.zeros(2)), "elsewhere reading would wait: it is counted"
+
+
+def test_a_sum_that_overflows_is_no_alarm():
+    model = thinker()
+    breaks(model.head, [3e38, 3e38])
+    assert watch(model, lambda: model(IDS)) is None
 
 
 def test_validation_is_not_watched(toy, caplog):
