@@ -1,8 +1,8 @@
 """Looks for NaN and Inf in what goes into a training step, in what comes out of each part of the model, and in the loss.
 
 Inputs are looked at before the forward pass, since averages that follow it (the codec's codebooks) would keep what they see:
-numbers that are not finite become zeros and the step is refused. Outputs and loss are looked at between forward and backward
-pass. The verdict is `step_guard.py`'s.
+numbers that are not finite become zeros and the step is refused. Outputs are looked at as they come, the loss before the
+backward pass. The verdict is `step_guard.py`'s.
 
 Counting costs several passes over the logits and reading the count makes the host wait for the device. On a CPU reading is
 free, so there a sum comes first (one pass, at the speed of memory) and only a sum that is not finite is followed by the count;
@@ -115,10 +115,19 @@ class FiniteGuard(StepGuard):
 
     def _hook(self, names: Names) -> Callable[[nn.Module, Any, Tensor], None]:
         def note(module: nn.Module, arguments: Any, output: Tensor) -> None:
-            if self._listening:
+            if not self._listening:
+                return
+            if torch.compiler.is_compiling():  # reading would break the graph
                 self._outputs.append((names, output.detach()))
+            else:  # at once: an output that is kept costs the loss fresh memory
+                self._examine(names, output.detach())
 
         return note
+
+    def _examine(self, names: Names, output: Tensor) -> None:
+        if not known_whole(output):
+            for name, pick in names.items():
+                self._window[-1].add(name, pick(output))
 
     def forget(self) -> None:
         """Nothing seen yet."""
@@ -138,16 +147,13 @@ class FiniteGuard(StepGuard):
         self._listening = True
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Count in the outputs, and let go of them: the backward pass needs the memory. (`loss` is scaled; the stage keeps
-        it as it was.)"""
+        """Look at the outputs of compiled parts, and let go of them: the backward pass needs the memory. (`loss` is scaled;
+        the stage keeps it as it was.)"""
         self._listening = False
-        findings = self._window[-1]
         for names, output in self._outputs:
-            if not known_whole(output):
-                for name, pick in names.items():
-                    findings.add(name, pick(output))
+            self._examine(names, output)
         self._outputs.clear()
-        findings.loss = pl_module.losses.get("loss")  # type: ignore[union-attr, operator]
+        self._window[-1].loss = pl_module.losses.get("loss")  # type: ignore[union-attr, operator]
 
     def evidence(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
         """How many numbers of the step are broken."""
