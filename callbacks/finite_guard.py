@@ -35,8 +35,8 @@ def _all(output: Tensor) -> Tensor:
 
 
 def _talker(part: Any) -> list[tuple[nn.Module, Names]]:
-    base, *residual = part.heads
-    return [(base, {"Talker base": _all}), *((head, {"Talker residual": _all}) for head in residual)]
+    named = ["Talker residual" if number else "Talker base" for number in range(len(part.heads))]
+    return [(head, {name: _all}) for head, name in zip(part.heads, named, strict=True)]
 
 
 #: Kind of part, as registered -> modules whose output is watched, and what of it by its name in messages. Logits are the
