@@ -11,7 +11,7 @@ A refused step drops its gradients on every rank. Optimizer and gradient scaler 
 
 import logging
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -23,7 +23,6 @@ from muomni.checkpoints import first_broken
 log = logging.getLogger(__name__)
 
 SHOWN = 8  # sample ids in a message
-Guard = TypeVar("Guard", bound="StepGuard")
 
 
 class StepGuard(Callback):
