@@ -4,16 +4,15 @@
     train= val= test=     manifests of speech; default: those of the newest world under ROOT (test: test and test_voice)
     beams=16              order=6 of the character n-gram           lowercase=true
     tune=false            true: a grid of weights over val first (the defaults in muomni/inference/transcribe.py come of it)
-    out=reports/asr.json
+    what=clips,long       single clips, long recordings or both     out=reports/asr.json
 
 Language models are trained on the texts of the training manifest alone. With a Thinker in the export it ranks beams too.
-Long recordings are the clips of a split, GLUED at a time, one after the other as they were recorded.
+Long recordings are the clips of a split, GLUED at a time, one after the other: at once, or after half a second of silence.
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from muomni.metrics.error_rates import error_rates
 
 DEFAULTS = {
     "root": ".", "ckpt": "", "train": "", "val": "", "test": "", "beams": "16", "order": "6", "lowercase": "true",
-    "tune": "false", "out": "reports/asr.json",
+    "tune": "false", "what": "clips,long", "out": "reports/asr.json",
 }  # fmt: skip
 GLUED = 10
 Row = dict[str, Any]
@@ -63,11 +62,14 @@ def read_clips(path: Path, rate: int, *, lowercase: bool) -> list[Clip]:
     return [(read_audio(row["audio"], rate), row["text"].lower() if lowercase else row["text"]) for row in rows]
 
 
-def glued(clips: list[Clip]) -> Iterator[Clip]:
-    """Long recordings of GLUED clips each."""
+def glued(clips: list[Clip], *, silence: int) -> list[Clip]:
+    """Long recordings of GLUED clips each, with so many samples of silence behind each clip."""
+    long = []
     for first in range(0, len(clips), GLUED):
         some = clips[first : first + GLUED]
-        yield torch.cat([waveform for waveform, _ in some]), " ".join(text for _, text in some)
+        waveforms = [torch.nn.functional.pad(waveform, (0, silence)) for waveform, _ in some]
+        long.append((torch.cat(waveforms), " ".join(text for _, text in some)))
+    return long
 
 
 class Ear:
@@ -120,6 +122,7 @@ def main(arguments: list[str]) -> None:
     texts = [text for path in paths["train"].values() for text in read_texts(path, lowercase=lowercase)]
     characters = train_ngram(texts, order=int(options["order"]), unit="character")
     words = train_ngram(texts, order=3, unit="word")
+    what = options["what"].split(",")
     result: dict[str, Any] = {"machine": describe_machine(), "threads": torch.get_num_threads(), "options": options}
     rate = ear.spec.sample_rate
     if options["tune"] == "true":
@@ -142,13 +145,14 @@ def main(arguments: list[str]) -> None:
     ear.measure([(torch.zeros(rate), "-")], read_greedily)  # the first call of everything is slow
     for split, path in paths["test"].items():
         clips = read_clips(path, rate, lowercase=lowercase)
-        rows = [{"system": name, **ear.measure(clips, read)} for name, read in systems.items()]
-        long = list(glued(clips))
-        seconds = sum(len(waveform) for waveform, _ in long) / rate / len(long)
-        whole = {"length": 1e4, "overlap": 0.0}
-        for name, windows in (("whole", whole), ("no overlap", {"overlap": 0.0}), ("windows", {})):
-            name = f"greedy, {GLUED} clips ({seconds:.0f} s) at a time: {name}"
-            rows.append({"system": name, **ear.measure(long, read_greedily, **windows)})
+        rows: list[Row] = []
+        if "clips" in what:
+            rows += [{"system": name, **ear.measure(clips, read)} for name, read in systems.items()]
+        for silence in (0.0, 0.5) if "long" in what else ():
+            long = glued(clips, silence=round(silence * rate))
+            for name, windows in (("whole", {"length": 1e4, "overlap": 0.0}), ("windows", {})):
+                name = f"greedy, {GLUED} clips at a time, {silence} s apart: {name}"
+                rows.append({"system": name, **ear.measure(long, read_greedily, **windows)})
         result[split] = rows
         print(f"\n{split}:\n{table(rows)}", flush=True)
     out = Path(options["out"])

@@ -99,7 +99,7 @@ def session(endless, tmp_path):
 
 def test_a_chat_in_a_terminal(session, tmp_path, picture):
     # A command, edited; a file that is missing, one that is no picture, one that is: one line each, and the chat goes on.
-    session.expect("You: ")
+    session.expect("You: ", seconds=400.0)  # importing takes its time on a busy machine
     session.type(f"/hexp{BACKSPACE}{BACKSPACE}lp\r")
     session.expect(r"\n/image PATH ")
     session.expect("You: ")
