@@ -7,13 +7,15 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """`samples_per_second`, `tokens_per_second` (frames, for audio) and `data_wait_share` over a logging interval."""
+    """`samples_per_second`, `tokens_per_second` (frames, for audio, padding included), `padding_share` (in percent of them)
+    and `data_wait_share` over a logging interval. Several processes: as if all held what this one does."""
 
     def __init__(self) -> None:
         self._since = 0.0
         self._ended = 0.0
         self._samples = 0
         self._tokens = 0
+        self._real: Any = 0
         self._waited = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,8 +31,11 @@ class Throughput(Callback):
     ) -> None:
         """Count the batch; log and begin again once an interval."""
         self._samples += len(batch.sample_ids)
-        tokens = getattr(batch, "ids", None)
-        self._tokens += (batch.mel.shape[0] * batch.mel.shape[1]) if tokens is None else tokens.numel()
+        real, tokens = batch.tokens()
+        self._real, self._tokens = (
+            self._real + real,
+            self._tokens + tokens,
+        )  # read once an interval: no wait for the device
         self._ended = time.perf_counter()
         if trainer.global_step % trainer.log_every_n_steps or self._ended == self._since:
             return
@@ -38,9 +43,10 @@ class Throughput(Callback):
         prefix = f"{pl_module.name}/train"
         pl_module.log_dict(
             {
-                f"{prefix}/samples_per_second": self._samples / seconds,
-                f"{prefix}/tokens_per_second": self._tokens / seconds,
+                f"{prefix}/samples_per_second": trainer.world_size * self._samples / seconds,
+                f"{prefix}/tokens_per_second": trainer.world_size * self._tokens / seconds,
+                f"{prefix}/padding_share": 100 * (1 - self._real / self._tokens),
                 f"{prefix}/data_wait_share": self._waited / seconds,
             }
         )
-        self._since, self._samples, self._tokens, self._waited = self._ended, 0, 0, 0.0
+        self._since, self._samples, self._tokens, self._real, self._waited = self._ended, 0, 0, 0, 0.0

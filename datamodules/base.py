@@ -3,41 +3,17 @@
 A subclass gives `load(path, split, train)` -> a `SampleSet` and `collate(samples)` -> a batch of muomni/batch.py.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
 
-from datamodules.order import BatchOrder, Draw
-
-
-class SampleSet(Protocol):
-    """Samples by index; `item(index, epoch)` may augment as a function of its arguments alone."""
-
-    def __len__(self) -> int: ...
-
-    def item(self, index: int, epoch: int) -> Any:
-        """The sample `index` as drawn in `epoch`; epoch -1 means: as it is, no augmentation."""
-        ...
-
-
-class _Drawn(Dataset[Any]):
-    """Adapts a SampleSet to a loader whose sampler gives Draws."""
-
-    def __init__(self, samples: SampleSet) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, draw: Draw | int) -> Any:
-        if isinstance(draw, Draw):
-            return self.samples.item(draw.index, draw.epoch)
-        return self.samples.item(draw, -1)
+from datamodules.loading import Loader, Reader, SampleSet, collate_read
+from datamodules.order import BatchOrder
 
 
 class DataModule(LightningDataModule):
@@ -48,6 +24,8 @@ class DataModule(LightningDataModule):
         splits: {"train": .., "val": .., "test": ..}: keep only rows with that "split" field; None keeps all.
         root: folder of the manifests' media paths; None: each manifest's own.
         batch_size: samples of a step, of all processes together. eval_batch_size, num_workers, seed: of the loaders of each.
+        batch_tokens: the most tokens (frames of speech) of a training batch, padding included: where long samples meet,
+            fewer than `batch_size` share it. For batches of similar lengths; None: `batch_size` alone counts.
     """
 
     def __init__(
@@ -62,15 +40,21 @@ class DataModule(LightningDataModule):
         eval_batch_size: int,
         num_workers: int,
         seed: int,
+        batch_tokens: int | None = None,
     ) -> None:
         super().__init__()
         self.train_path, self.val_path, self.test_paths = train, val, dict(test)
         self.splits, self.root = dict(splits or {}), root
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.num_workers, self.seed = num_workers, seed
+        self.num_workers, self.seed, self.batch_tokens = num_workers, seed, batch_tokens
         self.order: BatchOrder | None = None
         self._sets: dict[str, SampleSet] = {}
         self._restored: dict[str, Any] | None = None
+        self.broken: dict[str, dict[int, str]] = {}
+        """Samples that could not be read, by kind: index -> name and reason."""
+        self.readers: list[Reader] = []
+        self.spare: set[str] = set()
+        """Held-out splits, by kind, of which this process has no share: what its loader gives does not count."""
 
     # --- what a subclass gives -----------------------------------------------------------------------------------
 
@@ -126,45 +110,64 @@ class DataModule(LightningDataModule):
             self._sets[kind] = self.load(Path(path), split, train=kind == "train")
         return self._sets[kind]
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Loader:
         """Endless by epochs; position and order are the BatchOrder's."""
         samples = self.samples("train")
         if self.order is None:
-            trainer = self.trainer
+            rank, ranks = self._place()
             self.order = BatchOrder(
                 len(samples),
                 batch_size=self.batch_size,
                 seed=self.seed,
                 lengths=self.lengths(samples),
+                budget=self.batch_tokens,
                 groups=self.groups(samples),
                 first=self.first(samples),
-                rank=trainer.global_rank if trainer else 0,
-                ranks=trainer.world_size if trainer else 1,
+                rank=rank,
+                ranks=ranks,
             )
             if self._restored is not None:
                 self.order.load_state_dict(self._restored)
-        return self._loader(samples, self.collate_train, batch_sampler=self.order)
+        return self._loader("train", self.collate_train, self.order)
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> Loader:
         """Held-out data while training."""
-        return self._loader(self.samples("val"), self.collate, batch_size=self.eval_batch_size)
+        return self._held_out("val", self.trainer.limit_val_batches if self.trainer else None)
 
-    def test_dataloader(self) -> list[DataLoader[Any]]:
+    def test_dataloader(self) -> list[Loader]:
         """One loader a split."""
-        return [
-            self._loader(self.samples(f"test/{name}"), self.collate, batch_size=self.eval_batch_size)
-            for name in self.test_splits
-        ]
+        limit = self.trainer.limit_test_batches if self.trainer else None
+        return [self._held_out(f"test/{name}", limit) for name in self.test_splits]
 
-    def _loader(self, samples: SampleSet, collate: Callable[[Sequence[Any]], Any], **how: Any) -> DataLoader[Any]:
-        return DataLoader(
-            _Drawn(samples),
-            collate_fn=collate,
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _held_out(self, kind: str, limit: float | None) -> Loader:
+        """Batches of a held-out split in order, the first `limit` of them where that is a whole number. Each of several
+        processes takes its own run of them: whole batches, so that what is measured is what one process measures."""
+        indices = list(range(len(self.samples(kind))))
+        size = self.eval_batch_size
+        batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+        if isinstance(limit, int):
+            batches = batches[:limit]
+        rank, ranks = self._place()
+        share = batches[len(batches) * rank // ranks : len(batches) * (rank + 1) // ranks]
+        if not share:  # Lightning leaves a process without batches behind, and the others wait for it
+            self.spare.add(kind)
+        return self._loader(kind, self.collate, share or batches[:1])
+
+    def _loader(self, kind: str, collate: Callable[[Sequence[Any]], Any], batches: Any) -> Loader:
+        reader = Reader(self.samples(kind), broken=self.broken.setdefault(kind, {}), workers=self.num_workers)
+        self.readers.append(reader)
+        return Loader(
+            reader,
+            batch_sampler=batches,
+            collate_fn=functools.partial(collate_read, collate),
             num_workers=self.num_workers,
             persistent_workers=False,
             generator=torch.Generator(),  # a loader draws a number whenever it starts: not from the generator of training
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
-            **how,
         )
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:

@@ -70,6 +70,10 @@ class Conversations:
         """Tokens of each row, media slots included."""
         return np.array([len(ids) for ids, _ in self.sequences])
 
+    def name(self, index: int) -> str:
+        """The row's id."""
+        return str(self.rows[index]["id"])
+
     def item(self, index: int, epoch: int) -> OmniSample:
         """Row `index`; the same in every epoch."""
         (ids, targets), (images, audios) = self.sequences[index], self.media[index]

@@ -69,6 +69,10 @@ class Captioned:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def name(self, index: int) -> str:
+        """The row's id."""
+        return str(self.rows[index]["id"])
+
     def item(self, index: int, epoch: int) -> ImageTextSample:
         """Picture `index` with one caption."""
         row, captions = self.rows[index], self.ids[index]

@@ -48,6 +48,10 @@ class Writing:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def name(self, index: int) -> str:
+        """The row's id."""
+        return str(self.rows[index]["id"])
+
     def item(self, index: int, epoch: int) -> OcrSample:
         """Picture `index`; its augmentation is a function of (seed, epoch, index)."""
         row, image = self.rows[index], self.pictures[index]

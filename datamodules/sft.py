@@ -205,7 +205,7 @@ class SftData(DataModule):
     def collate_train(self, samples: Sequence[OmniSample]) -> OmniBatch:
         """Conversations packed into rows, where `pack` says so; media in the order of their slots."""
         if self.pack is None:
-            return self.collate(samples)
+            return self._mark_replayed(self.collate(samples), samples, [[index] for index in range(len(samples))])
         rows = fill_rows([len(sample.ids) for sample in samples], width=self.pack)
         ids, targets, segments = pack([(sample.ids, sample.targets) for sample in samples], rows)
         batch = self.collate([samples[index] for row in rows for index in row])
@@ -214,7 +214,14 @@ class SftData(DataModule):
             parts = [torch.zeros_like(s.ids) if s.parts is None else s.parts for s in samples]
             batch.parts = lay_out(parts, rows, fill=0)
             batch.positions = lay_out([positions_of(each) for each in parts], rows, fill=0)
-        if batch.replayed is not None:
+        return self._mark_replayed(batch, samples, rows)
+
+    def _mark_replayed(
+        self, batch: OmniBatch, samples: Sequence[OmniSample], rows: Sequence[Sequence[int]]
+    ) -> OmniBatch:
+        """Where documents are replayed, every batch says which tokens are theirs, also one that holds none: all processes
+        have the same losses."""
+        if self.replay_path is not None:
             old = [torch.full(sample.ids.shape, sample.row.get("task") == REPLAY) for sample in samples]
             batch.replayed = lay_out(old, rows, fill=False)
         return batch
@@ -225,7 +232,6 @@ class SftData(DataModule):
         mels = [mel for sample in samples for mel in sample.mels]
         ids = pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD)
         tasks = [sample.row.get("task", "chat") for sample in samples]
-        old = torch.tensor([task == REPLAY for task in tasks])
         said = [torch.tensor(sample.said, dtype=torch.long) for sample in samples for _ in sample.mels]
         return OmniBatch(
             ids=ids,
@@ -245,7 +251,6 @@ class SftData(DataModule):
             sample_ids=[str(sample.row["id"]) for sample in samples],
             said=pad_sequence(said, batch_first=True) if any(map(len, said)) else None,
             said_lengths=torch.tensor([len(each) for each in said]) if any(map(len, said)) else None,
-            replayed=old[:, None].expand_as(ids) if bool(old.any()) else None,
         )
 
 

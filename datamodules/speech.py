@@ -64,6 +64,10 @@ class SpeechSet:
         """Mel frames of each clip."""
         return self.mels.lengths[self.index]
 
+    def name(self, index: int) -> str:
+        """The clip's id."""
+        return str(self.rows[int(self.index[index])]["id"])
+
     def item(self, index: int, epoch: int) -> SpeechSample:
         """Clip `index`, augmented as a function of (seed, epoch, index) unless the epoch is -1."""
         place = int(self.index[index])

@@ -59,11 +59,15 @@ class PackedRows:
             self._stream, self._epoch = np.concatenate([self.documents[i] for i in order]), epoch
         return self._stream
 
+    def name(self, index: int) -> str:
+        """Rows have no id of their own."""
+        return f"row{index}"
+
     def item(self, index: int, epoch: int) -> TextSample:
         """Row `index` of an epoch; the only row of a text shorter than a row is all of it."""
         stream = self._stream_of(epoch)
         row = stream[index * self.length : (index + 1) * self.length + 1]
-        return TextSample(ids=row, prompt=0, kind="row", floor=float("nan"), sample_id=f"row{index}")
+        return TextSample(ids=row, prompt=0, kind="row", floor=float("nan"), sample_id=self.name(index))
 
 
 class Documents:
@@ -88,6 +92,10 @@ class Documents:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def name(self, index: int) -> str:
+        """The document's id."""
+        return self.samples[index].sample_id
 
     def item(self, index: int, epoch: int) -> TextSample:
         """Document `index`; the same in every epoch."""

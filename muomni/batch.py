@@ -9,6 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from muomni.special_tokens import IGNORE
+
 
 class _Movable:
     """Moves every tensor field; other fields stay."""
@@ -25,6 +27,11 @@ class _Movable:
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
         """Move to a device, in place; gives itself."""
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def tokens(self) -> tuple[Tensor, int]:
+        """How many tokens (frames of speech) are real, and how many there are with the padding."""
+        ids = self.ids  # type: ignore[attr-defined]
+        return self.lengths.sum(), ids.numel()  # type: ignore[attr-defined]
 
     def pin_memory(self) -> Self:
         """Pin every tensor, for the loader's copy to a GPU; gives itself."""
@@ -73,6 +80,10 @@ class OcrBatch(_Movable):
     paths: list[str]
     sample_ids: list[str]
 
+    def tokens(self) -> tuple[Tensor, int]:
+        """Characters."""
+        return (self.targets != IGNORE).sum(), self.ids.numel()
+
 
 @dataclass(slots=True)
 class SpeechBatch(_Movable):
@@ -87,6 +98,10 @@ class SpeechBatch(_Movable):
     audio: list[str]
     """Paths of the recordings."""
     sample_ids: list[str]
+
+    def tokens(self) -> tuple[Tensor, int]:
+        """Frames."""
+        return self.mel_lengths.sum(), self.mel.shape[0] * self.mel.shape[1]
 
 
 @dataclass(slots=True)
@@ -123,4 +138,4 @@ class OmniBatch(_Movable):
     said_lengths: Tensor | None = None
     """(A): tokens of `said`; 0 where nobody knows."""
     replayed: Tensor | None = None
-    """(B, T) bool, True for the tokens of replayed documents, where there are any."""
+    """(B, T) bool, True for the tokens of replayed documents, in a training that replays some."""

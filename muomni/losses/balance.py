@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from muomni import ranks
+
 
 def balance_loss(routing: Sequence[Tensor], *, keep: Tensor, per_token: int) -> Tensor:
     """E x sum over experts of (share of the choices) x (mean probability), mean over layers: 1 where all experts are used
@@ -16,11 +18,12 @@ def balance_loss(routing: Sequence[Tensor], *, keep: Tensor, per_token: int) -> 
     routing: the router's logits (B, T, E) of each layer. keep: (B, T) bool, True for real tokens: padding does not count.
     """
     weight = keep[..., None].float()
-    count = weight.sum().clamp(min=1)
+    count = weight.sum()
+    everyone = ranks.summed(count).clamp(min=1)
     losses = []
     for logits in routing:
         chosen = torch.zeros_like(logits).scatter(-1, logits.topk(per_token).indices, 1.0)
-        share = (chosen * weight).sum(dim=(0, 1)) / (count * per_token)
-        probability = (logits.softmax(dim=-1) * weight).sum(dim=(0, 1)) / count
+        share = ranks.summed((chosen * weight).sum(dim=(0, 1))) / (everyone * per_token)
+        probability = ranks.mean((logits.softmax(dim=-1) * weight).sum(dim=(0, 1)), count)
         losses.append(logits.shape[-1] * (share * probability).sum())
     return torch.stack(losses).mean()

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from muomni import ranks
+
 #: Targets with this value take no part (torch's own default).
 IGNORE = -100
 
@@ -19,13 +21,12 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, *, z_loss: float = 0.0
     arXiv:2204.02311, 5), which keeps logits from drifting.
     """
     keep = targets != IGNORE
-    count = keep.sum().clamp(min=1)
     flat = logits.flatten(0, -2).float()
-    loss = F.cross_entropy(flat, targets.flatten(), ignore_index=IGNORE, reduction="sum") / count
+    total = F.cross_entropy(flat, targets.flatten(), ignore_index=IGNORE, reduction="sum")
     if z_loss:
         partition = flat.logsumexp(dim=-1) * keep.flatten()
-        loss = loss + z_loss * partition.square().sum() / count
-    return loss
+        total = total + z_loss * partition.square().sum()
+    return ranks.mean(total, keep.sum())
 
 
 def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
@@ -53,4 +54,4 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
     as in `masked_cross_entropy`."""
     weights = weights * (targets != IGNORE)
     nats = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")
-    return (nats * weights.flatten()).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return ranks.mean((nats * weights.flatten()).sum(), weights.sum(), least=torch.finfo(torch.float32).tiny)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from muomni import ranks
+
 BLANK = 0
 
 
@@ -38,4 +40,4 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
     asked = torch.where(too_short, torch.zeros_like(target_lengths), target_lengths)
     nats = F.ctc_loss(log_probs, targets, lengths, asked, blank=BLANK, reduction="none")
     total = (nats * (~too_short)).sum()
-    return CTCLoss(loss=total / asked.sum().clamp_min(1), too_short=too_short)
+    return CTCLoss(loss=ranks.mean(total, asked.sum()), too_short=too_short)

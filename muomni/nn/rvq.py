@@ -10,9 +10,10 @@ Legend: B batch, T time, D width, K codebooks, E entries of a codebook, N vector
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from muomni import ranks
 
 
 @dataclass(slots=True)
@@ -98,15 +99,15 @@ class ResidualQuantizer(nn.Module):
         used = self._codebooks_used(B, x.device).repeat_interleave(T)
         residual, total, codes = flat, torch.zeros_like(flat), []
         commitment, codebook_loss = flat.new_zeros(()), flat.new_zeros(())
-        norm = (weight.sum() * D).clamp_min(1.0)
+        number = weight.sum() * D
         for k, codebook in enumerate(self.codebooks):
             index = nearest(residual.detach(), codebook.detach())
             entry = codebook[index]
             active = (used > k).to(flat.dtype)[:, None]
             square = active * weight[:, None]
-            commitment = commitment + (square * (residual - entry.detach()).square()).sum() / norm
+            commitment = commitment + (square * (residual - entry.detach()).square()).sum()
             if self.decay is None:
-                codebook_loss = codebook_loss + (square * (residual.detach() - entry).square()).sum() / norm
+                codebook_loss = codebook_loss + (square * (residual.detach() - entry).square()).sum()
             elif self.training:
                 self._follow(k, residual.detach(), index, square[:, 0])
             total = total + active * entry
@@ -116,7 +117,7 @@ class ResidualQuantizer(nn.Module):
         return QuantizerOutput(
             quantized=quantized.view(B, T, D).to(x.dtype),
             codes=torch.stack(codes, dim=-1).view(B, T, -1),
-            commitment=commitment + codebook_loss,
+            commitment=ranks.mean(commitment + codebook_loss, number),
         )
 
     def _codebooks_used(self, rows: int, device: torch.device) -> Tensor:
@@ -131,16 +132,12 @@ class ResidualQuantizer(nn.Module):
     def _start(self, vectors: Tensor) -> None:
         """Codebooks from the first batch's vectors and what is left of them; from a later one's if these are not finite on
         every rank."""
-        broken = (~torch.isfinite(vectors)).sum()
-        if dist.is_initialized():
-            dist.all_reduce(broken)
-        if bool(broken):
+        vectors = ranks.gathered(vectors)
+        if not bool(torch.isfinite(vectors).all()):
             return
         for k in range(self.num_codebooks):
             picked = vectors[torch.randint(len(vectors), (self.codebook_size,), device=vectors.device)]
-            picked = picked + 0.01 * vectors.std() * torch.randn_like(picked)
-            if dist.is_initialized():
-                dist.broadcast(picked, src=0)
+            picked = ranks.first(picked + 0.01 * vectors.std() * torch.randn_like(picked))
             self.codebooks[k] = picked
             vectors = vectors - picked[nearest(vectors, picked)]
         self.sums.copy_(self.codebooks)
@@ -155,21 +152,17 @@ class ResidualQuantizer(nn.Module):
         """
         assert self.decay is not None
         E, D = self.codebook_size, vectors.shape[1]
-        count = vectors.new_zeros(E).index_add_(0, index, weight)
-        total = vectors.new_zeros(E, D).index_add_(0, index, vectors * weight[:, None])
-        if dist.is_initialized():
-            dist.all_reduce(count)
-            dist.all_reduce(total)
+        count = ranks.summed(vectors.new_zeros(E).index_add_(0, index, weight))
+        total = ranks.summed(vectors.new_zeros(E, D).index_add_(0, index, vectors * weight[:, None]))
         if not bool(torch.isfinite(total).all()):
             return
         self.counts[k].lerp_(count, 1 - self.decay)
         self.sums[k].lerp_(total, 1 - self.decay)
         mean = self.counts[k].mean()
         idle = self.counts[k] < self.idle * mean
-        if bool(idle.any()) and bool(weight.any()):
-            drawn = vectors[torch.multinomial(weight, int(idle.sum()), replacement=True)]
-            if dist.is_initialized():
-                dist.broadcast(drawn, src=0)
+        if bool(idle.any()) and bool(count.any()):
+            vectors, weight = ranks.gathered(vectors), ranks.gathered(weight)
+            drawn = ranks.first(vectors[torch.multinomial(weight, int(idle.sum()), replacement=True)])
             self.counts[k, idle] = mean
             self.sums[k, idle] = drawn * mean
         self.codebooks[k] = self.sums[k] / self.counts[k].clamp_min(1e-6)[:, None]

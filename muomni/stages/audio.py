@@ -31,13 +31,13 @@ class AudioStage(Stage):
     """
 
     name = "audio"
+    gathered = ("_heard", "_truth", "_too_short")
 
     def __init__(
         self, *, model: Audio, read: Callable[[AudioOutput], list[str]], mel: Mapping[str, Any], **how: Any
     ) -> None:
         super().__init__(**how)
         self.model, self.read, self.mel = model, read, dict(mel)
-        self._shown: list[dict[str, Any]] = []
 
     def compiled_modules(self) -> list[nn.Module]:
         """The blocks of the encoder."""

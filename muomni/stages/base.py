@@ -1,4 +1,5 @@
-"""What every stage shares: the weighted sum of named losses, logging, optimizers, and metrics by split."""
+"""What every stage shares: the weighted sum of named losses, logging, optimizers, metrics by split, and its part in a run
+of several processes."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,9 +12,11 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from muomni import ranks
 from muomni.checkpoints import check_same, first_broken
 from muomni.nn.transformer import Transformer
 from muomni.optim.groups import parameter_groups
+from muomni.stages.joining import joined_state, own_state
 
 #: Where a checkpoint keeps the facts of `Stage.export_facts`.
 FACTS = "facts"
@@ -24,8 +27,9 @@ ScheduleFactory = Callable[[Optimizer], LRScheduler]
 class Stage(LightningModule):
     """A stage of training.
 
-    A subclass gives `name`, `step`, the three methods of a split (`begin_split`, `test_batch`, `finish_split`) and what
-    it hands over (`export_parts`, `export_facts`, `export_files`).
+    A subclass gives `name`, `step`, the three methods of a split (`begin_split`, `test_batch`, `finish_split`), which
+    attributes a split gathers (`gathered`: lists, numbers, tensors of counts, or dicts of them, that are joined over
+    processes), and what it hands over (`export_parts`, `export_facts`, `export_files`).
 
     Args:
         optimizer: parameter groups -> optimizer. schedule: optimizer -> learning-rate schedule, one step a batch.
@@ -35,6 +39,7 @@ class Stage(LightningModule):
     """
 
     name: ClassVar[str]
+    gathered: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -56,6 +61,10 @@ class Stage(LightningModule):
         #: Of the step's gradients before clipping, once a callback has measured it.
         self.gradient_norm: Tensor | None = None
         self._split: str | None = None
+        self._shown: list[dict[str, Any]] = []
+        self._states: dict[str, dict[str, Any]] = {}
+        self._reached: set[str] = set()
+        self._held_out: list[tuple[dict[str, Tensor], int]] = []
 
     # --- what a subclass gives -----------------------------------------------------------------------------------
 
@@ -89,11 +98,20 @@ class Stage(LightningModule):
 
     def samples(self) -> list[dict[str, Any]]:
         """A few inputs, answers and truths of the splits tested so far, for logger and report card."""
-        return []
+        return self._shown
 
     def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
         """(name, module, learning-rate factor) of what is trained; frozen parameters inside are left out."""
         return [(self.name, self, 1.0)]
+
+    def optional_modules(self) -> dict[str, nn.Module]:
+        """Trained modules that some batches do not reach, as a projector of a modality that they do not hold, by name.
+        With several processes each parameter needs a gradient in each of them."""
+        return {}
+
+    def reached(self, batch: Any) -> set[str]:
+        """Which of `optional_modules` a batch reaches."""
+        return set()
 
     def compiled_modules(self) -> list[nn.Module]:
         """Modules that `compile_parts` compiles."""
@@ -127,26 +145,80 @@ class Stage(LightningModule):
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Losses of a batch, logged by name; their weighted sum."""
-        losses = self.step(batch)
-        total = self.total_loss(losses)
-        self.losses = {"loss": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
-        self._log_losses("train", losses, total, batch)
+        with ranks.together():
+            losses = self.step(batch)
+            total = self.total_loss(losses)
+            if ranks.count() > 1:
+                total = self._touch(total, batch)
+            self.losses = {"loss": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
+            self._log_losses(losses, total, batch)
         return total
 
-    def validation_step(self, batch: Any, batch_index: int) -> None:
-        """The same losses on held-out data."""
-        losses = self.step(batch)
-        self._log_losses("val", losses, self.total_loss(losses), batch)
+    def _touch(self, total: Tensor, batch: Any) -> Tensor:
+        """The loss, with a term of zero for what this share of the batch does not reach."""
+        modules = self.optional_modules()
+        if not modules:
+            return total
+        reached = self.reached(batch)
+        here = torch.tensor([name in reached for name in modules], device=total.device).float()
+        somewhere = ranks.summed(here) > 0
+        self._reached |= {name for name, yes in zip(modules, somewhere.tolist(), strict=True) if yes}
+        for name in modules.keys() - reached:
+            for parameter in modules[name].parameters():
+                if parameter.requires_grad:
+                    total = total + 0.0 * parameter.sum()
+        return total
 
-    def _log_losses(self, split: str, losses: Mapping[str, Tensor], total: Tensor, batch: Any) -> None:
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """What no process reached since the last step has no gradient, as in a run of one: a gradient of zeros would move
+        it by its momentum."""
+        modules = self.optional_modules()
+        if ranks.world() > 1:
+            for name in modules.keys() - self._reached:
+                for parameter in modules[name].parameters():
+                    parameter.grad = None
+            self._reached = set()
+
+    def validation_step(self, batch: Any, batch_index: int) -> None:
+        """The same losses on held-out data; each process has batches of its own."""
+        if self._is_spare("val"):
+            return
+        losses = self.step(batch)
+        size = len(batch.sample_ids)
+        self._held_out.append(
+            ({name: size * loss for name, loss in self._named("val", losses, self.total_loss(losses)).items()}, size)
+        )
+
+    def _is_spare(self, kind: str) -> bool:
+        """Whether this process, one of several, has no share of a held-out split."""
+        return ranks.world() > 1 and kind in self.trainer.datamodule.spare  # type: ignore[attr-defined]
+
+    def on_validation_epoch_start(self) -> None:
+        """Nothing measured yet."""
+        self._held_out = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Means over the samples of all processes."""
+        own = own_state(self, ("_held_out",))["_held_out"]
+        parts = [part for each in ranks.joined(own) for part in each]  # type: ignore[attr-defined]
+        size = sum(count for _, count in parts)
+        names = dict.fromkeys(name for losses, _ in parts for name in losses)
+        self.log_dict({name: sum(losses.get(name, 0.0) for losses, _ in parts) / size for name in names})
+
+    def _named(self, split: str, losses: Mapping[str, Tensor], total: Tensor) -> dict[str, Tensor]:
         named = {f"{self.name}/{split}/loss": total.detach()}
         if len(losses) > 1:
             named |= {f"{self.name}/{split}/{name}": loss.detach() for name, loss in losses.items()}
-        training = split == "train"
+        return named
+
+    def _log_losses(self, losses: Mapping[str, Tensor], total: Tensor, batch: Any) -> None:
+        named = self._named("train", losses, total)
+        if ranks.count() > 1:  # the average over ranks is the whole batch's
+            values = ranks.summed(torch.stack([value.float() for value in named.values()])) / ranks.count()
+            named = dict(zip(named, values.unbind(), strict=True))
         size = len(batch.sample_ids)
-        self.log_dict(named, on_step=training, on_epoch=not training, batch_size=size, sync_dist=not training)
-        if training:
-            self.log("loss", total.detach(), prog_bar=True, logger=False, batch_size=size)
+        self.log_dict(named, batch_size=size)
+        self.log("loss", named[f"{self.name}/train/loss"], prog_bar=True, logger=False, batch_size=size)
 
     def configure_gradient_clipping(
         self,
@@ -167,10 +239,13 @@ class Stage(LightningModule):
         """Forget earlier results."""
         self.results = {}
         self._split = None
+        self._states = {}
 
     def test_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
         """Gather metrics; loaders come one after the other, one a split."""
         split = self.trainer.datamodule.test_splits[dataloader_idx]  # type: ignore[attr-defined]
+        if self._is_spare(f"test/{split}"):
+            return
         if split != self._split:
             self._close_split()
             self._split = split
@@ -178,15 +253,33 @@ class Stage(LightningModule):
         self.test_batch(batch, split)
 
     def on_test_epoch_end(self) -> None:
-        """Close the last split and log all metrics."""
+        """Close the last split, join what several processes gathered, and log all metrics."""
         self._close_split()
+        if ranks.world() > 1:
+            self._join_splits(self.trainer.datamodule.test_splits)  # type: ignore[attr-defined]
         self.log_dict(self.results, rank_zero_only=True)
 
     def _close_split(self) -> None:
+        """Finish the split; of several processes each puts aside what it gathered, since not all may have a part of it."""
         if self._split is not None:
-            for metric, value in self.finish_split(self._split).items():
-                self.results[f"{self.name}/{self._split}/{metric}"] = float(value)
+            if ranks.world() > 1:
+                self._states[self._split] = own_state(self, self.gathered)
+            else:
+                self._finish(self._split)
             self._split = None
+
+    def _finish(self, split: str) -> None:
+        for metric, value in self.finish_split(split).items():
+            self.results[f"{self.name}/{split}/{metric}"] = float(value)
+
+    def _join_splits(self, splits: list[str]) -> None:
+        shown = [sample for each in ranks.joined(self._shown) for sample in each]  # type: ignore[attr-defined]
+        self._shown = [sample for split in splits for sample in shown if sample["split"] == split]
+        for split in splits:
+            states = [state for state in ranks.joined(self._states.pop(split, None)) if state is not None]
+            if states:
+                vars(self).update(joined_state(states))  # type: ignore[arg-type]
+                self._finish(split)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a resumed run must agree with. Refuse to save what is broken: the last good checkpoint stays."""

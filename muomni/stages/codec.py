@@ -46,6 +46,7 @@ class CodecStage(Stage):
     """
 
     name = "codec"
+    gathered = ("_counts", "_l1", "_frames", "_truth", "_recorded", "_heard")
 
     def __init__(
         self,
@@ -58,7 +59,6 @@ class CodecStage(Stage):
     ) -> None:
         super().__init__(**how)
         self.model, self.judge, self.vocoder, self.mel = model, judge, vocoder, dict(mel)
-        self._shown: list[dict[str, Any]] = []
 
     def compiled_modules(self) -> list[nn.Module]:
         """Encoder and decoder; the quantiser between them looks at its averages."""

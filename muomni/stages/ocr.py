@@ -32,13 +32,13 @@ class OcrStage(Stage):
     """
 
     name = "ocr"
+    gathered = ("_read", "_blind", "_truth")
 
     def __init__(
         self, *, model: Ocr, read: Callable[[Ocr, Tensor], list[str]], image: Mapping[str, Any], **how: Any
     ) -> None:
         super().__init__(**how)
         self.model, self.read, self.image = model, read, dict(image)
-        self._shown: list[dict[str, Any]] = []
 
     def compiled_modules(self) -> list[nn.Module]:
         """The blocks of encoder and decoder."""

@@ -59,6 +59,7 @@ class OmniSftStage(Stage):
     """
 
     name = "omni_sft"
+    gathered = ("_scores", "_to_speak")
 
     def __init__(
         self,
@@ -113,7 +114,6 @@ class OmniSftStage(Stage):
             part.requires_grad_(False)
         encoders = sum(getattr(self.model, name) is not None for name in ("vision", "audio"))
         self.cache = MediaCache(megabytes=cache_mb) if len(self.frozen) == encoders else None
-        self._shown: list[dict[str, Any]] = []
 
     def train(self, mode: bool = True) -> "OmniSftStage":
         """Frozen encoders stay in evaluation mode."""
@@ -132,6 +132,22 @@ class OmniSftStage(Stage):
             "audio": (self.model.audio, self.rates["audio"]),
         }
         return [(name, part, rate) for name, (part, rate) in parts.items() if part is not None and rate]
+
+    def optional_modules(self) -> dict[str, nn.Module]:
+        """Projectors, encoders that learn, and the recogniser's head, which a projector may listen to."""
+        model, modules = self.model, dict[str, nn.Module]()
+        if model.vision is not None and model.image_projector is not None:
+            modules["image"] = nn.ModuleList([model.image_projector, model.vision])
+        if model.audio is not None and model.audio_projector is not None:
+            modules["audio"] = nn.ModuleList([model.audio_projector, model.audio.encoder])
+            modules["characters"] = model.audio.head
+        return modules
+
+    def reached(self, batch: OmniBatch) -> set[str]:
+        """Those of the modalities that the batch holds."""
+        heard = self.model.audio_projector is not None and self.model.audio_projector.characters
+        held = {"image": batch.images, "audio": batch.mel, "characters": batch.mel if heard else None}
+        return {name for name, media in held.items() if media is not None}
 
     def compiled_modules(self) -> list[nn.Module]:
         """The Thinker's blocks: rows differ in length."""

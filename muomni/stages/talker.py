@@ -67,6 +67,7 @@ class TalkerStage(Stage):
     """
 
     name = "talker"
+    gathered = ("_truth", "_heard", "_ratios", "_cut")
 
     def __init__(
         self,
@@ -91,7 +92,6 @@ class TalkerStage(Stage):
         self.jitter = jitter
         self.frame_rate = self.mel["sample_rate"] / self.mel["hop"] / self.codec.stride
         self._aligned: dict[str, Tensor] = {}
-        self._shown: list[dict[str, Any]] = []
 
     def _check_codec(self, folder: str) -> None:
         if self.codec_facts["mel"] != self.mel:

@@ -44,6 +44,7 @@ class ThinkerStage(Stage):
     """
 
     name = "thinker"
+    gathered = ("_nats", "_tokens", "_floor", "_right", "_asked")
 
     def __init__(
         self,
@@ -59,7 +60,6 @@ class ThinkerStage(Stage):
         self.tokenizer, self.tokenizer_fingerprint = Path(tokenizer), tokenizer_fingerprint
         self.decode = decode
         self.next_token: Callable[..., tuple[Tensor, list[Tensor]]] = next_token
-        self._shown: list[dict[str, Any]] = []
 
     def compile_parts(self) -> None:
         """The model with its loss: training rows have one shape."""

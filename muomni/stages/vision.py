@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muomni import ranks
 from muomni.batch import ImageTextBatch
 from muomni.losses.contrastive import cosine, info_nce, late_interaction
 from muomni.metrics.linear_probe import LinearProbe
@@ -47,6 +48,7 @@ class VisionStage(Stage):
     """
 
     name = "vision"
+    gathered = ("_objects", "_r1")
 
     def __init__(
         self,
@@ -73,7 +75,14 @@ class VisionStage(Stage):
         self.max_log_scale = math.log(1 / min_temperature)
         self.image, self.tokenizer, self.tokenizer_fingerprint = dict(image), Path(tokenizer), tokenizer_fingerprint
         self._probes: dict[str, LinearProbe] = {}
-        self._shown: list[dict[str, Any]] = []
+
+    def optional_modules(self) -> dict[str, nn.Module]:
+        """What only the losses of the parts read."""
+        return {"image_tokens": self.image_head.token_head, "text_tokens": self.text_tower.token_head}
+
+    def reached(self, batch: ImageTextBatch) -> set[str]:
+        """All of it, or none."""
+        return set(self.optional_modules()) if self.score == "late" else set()
 
     def compiled_modules(self) -> list[nn.Module]:
         """The encoder; captions differ in length from batch to batch."""
@@ -84,9 +93,12 @@ class VisionStage(Stage):
         whole, cells = self.image_head(self.model(batch.images))
         text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
         scales = self.log_scales.clamp(max=self.max_log_scale).exp()
-        losses = {"global": info_nce(cosine(whole, text.pooled), scales[0])}
+        # Every picture is compared with the captions of all ranks.
+        whole, pooled = ranks.gathered(whole.float()), ranks.gathered(text.pooled.float())
+        losses = {"global": info_nce(cosine(whole, pooled), scales[0])}
         if self.score == "late":
-            losses["late"] = info_nce(late_interaction(cells, text.tokens, text.keep), scales[1])
+            parts = (ranks.gathered(each) for each in (cells.float(), text.tokens.float(), text.keep))
+            losses["late"] = info_nce(late_interaction(*parts), scales[1])
         return losses
 
     # --- measuring -----------------------------------------------------------------------------------------------

@@ -18,6 +18,9 @@ class ToyBatch:
     ids: torch.Tensor
     sample_ids: list[str]
 
+    def tokens(self):
+        return torch.tensor(6), 8
+
     def to(self, device, non_blocking=True):
         return self
 

@@ -18,6 +18,9 @@ class Squares:
     def __len__(self):
         return self.size
 
+    def name(self, index):
+        return f"square-{index}"
+
     def item(self, index, epoch):
         return index, epoch, float(np.random.default_rng([abs(epoch), index]).random())
 

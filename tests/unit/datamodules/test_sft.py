@@ -159,7 +159,9 @@ def test_what_opens_the_first_epoch(folder):
     data = make(folder, opening={"asr": 1.0, "text_qa": 1.0})
     samples = data.samples("train")
     data.train_dataloader()
-    drawn = [[samples.rows[place]["task"] for place in data.order.epoch_order(epoch)] for epoch in range(8)]
+    drawn = [
+        [samples.rows[place]["task"] for batch in data.order.batches(epoch)[0] for place in batch] for epoch in range(8)
+    ]
     assert set(drawn[0][:2]) == {"asr", "text_qa"}
     assert any(set(order[:2]) != {"asr", "text_qa"} for order in drawn[1:])
 
@@ -176,9 +178,11 @@ def test_replayed_documents_are_learnt_whole(folder):
     for sample in replay:
         assert (sample.ids.tolist(), sample.targets.tolist()) == (document[:-1], document[1:])
     talk = next(samples.item(i, 0) for i in range(len(samples)) if samples.rows[i]["task"] != "replay")
-    assert data.collate([replay[0], talk]).replayed[:, 0].tolist() == [True, False]
-    assert data.collate([talk]).replayed is None
-    packed = make(folder, pack=60).collate_train([replay[0], talk, replay[1]])
+    assert data.collate_train([replay[0], talk]).replayed[:, 0].tolist() == [True, False]
+    assert not data.collate_train([talk]).replayed.any(), "every batch of a training has the same losses"
+    assert make(folder).collate_train([talk]).replayed is None
+    packing = make(folder, pack=60, replay=str(folder / "text.jsonl"), replay_share=0.5)
+    packed = packing.collate_train([replay[0], talk, replay[1]])
     for row, (segments, old) in enumerate(zip(packed.segments, packed.replayed, strict=True)):
         for number in range(1, int(segments.max()) + 1):
             whole = packed.ids[row][segments == number].tolist() in [sample.ids.tolist() for sample in replay[:2]]

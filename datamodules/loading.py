@@ -1,0 +1,145 @@
+"""Reading the samples of a batch: one that breaks is left out, counted and named; a worker that dies leaves word of what it
+was reading."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from datamodules.manifests import MOST_BAD
+from datamodules.order import Draw
+
+log = logging.getLogger(__name__)
+
+#: (index, name and reason) of samples that could not be read.
+Faults = list[tuple[int, str]]
+#: After so many broken samples in a row something else is wrong.
+TRIES = 10
+
+
+class SampleSet(Protocol):
+    """Samples by index; `item(index, epoch)` may augment as a function of its arguments alone."""
+
+    def __len__(self) -> int: ...
+
+    def item(self, index: int, epoch: int) -> Any:
+        """The sample `index` as drawn in `epoch`; epoch -1 means: as it is, no augmentation."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What messages call the sample: its id."""
+        ...
+
+
+class Reader(Dataset[Any]):
+    """The samples of a loader's batches.
+
+    In place of a broken sample a drawn batch (`Draw`s) gets the next one that can be read, a function of the index alone, so
+    that batches keep their size and a resumed run repeats them; a held-out batch (indices) goes without.
+
+    Args:
+        samples: by index. broken: index -> name and reason of the samples found broken so far; it is added to.
+        workers: of the loader.
+    """
+
+    def __init__(self, samples: SampleSet, *, broken: dict[int, str], workers: int) -> None:
+        self.samples, self.broken = samples, broken
+        self.working = torch.zeros(max(1, workers), 3, dtype=torch.long).share_memory_()
+        """Of each worker: process id, index of the sample that it reads, 1 while it does."""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitems__(self, draws: Sequence[Draw | int]) -> tuple[list[Any], Faults]:
+        """Samples and faults of a batch."""
+        faults: Faults = []
+        read = [self._read(draw, faults) for draw in draws]
+        return [sample for each in read for sample in each], faults
+
+    def _read(self, draw: Draw | int, faults: Faults) -> list[Any]:
+        """The sample alone in a list, or none."""
+        drawn = isinstance(draw, Draw)
+        index, epoch = (draw.index, draw.epoch) if isinstance(draw, Draw) else (draw, -1)
+        for _ in range(TRIES if drawn else 1):
+            try:
+                return [self._item(index, epoch)]
+            except (ValueError, OSError) as error:
+                faults.append((index, f"{self.samples.name(index)}: {error}"))
+            index = (index + 1) % len(self.samples)
+        if drawn:
+            faults.append((-1, f"{TRIES} samples in a row cannot be read; the first: {faults[-TRIES][1]}"))
+        return []
+
+    def _item(self, index: int, epoch: int) -> Any:
+        worker = get_worker_info()
+        if worker is None:
+            return self.samples.item(index, epoch)
+        mine = self.working[worker.id]
+        mine[0], mine[1], mine[2] = os.getpid(), index, 1
+        sample = self.samples.item(index, epoch)
+        mine[2] = 0
+        return sample
+
+    def report(self, faults: Faults) -> None:
+        """In the training process: note and name what was broken. Over 1 % of the samples is a ValueError."""
+        for index, reason in faults:
+            if index < 0:
+                raise ValueError(reason)
+            if index in self.broken:
+                continue
+            self.broken[index] = reason
+            log.warning("sample left out, %d of %d so far: %s", len(self.broken), len(self), reason)
+            if len(self.broken) > MOST_BAD * len(self):
+                raise ValueError(
+                    f"{len(self.broken)} of {len(self)} samples cannot be read (over 1 %); the last: {reason}"
+                )
+
+
+class Loader(DataLoader[Any]):
+    """Batches of a Reader; its faults are reported as they come, and a batch without a sample left is passed over."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        reader = self.dataset
+        assert isinstance(reader, Reader)
+        for batch, faults in super().__iter__():
+            reader.report(faults)
+            if batch is not None:
+                yield batch
+
+
+def collate_read(collate: Callable[[Sequence[Any]], Any], read: tuple[list[Any], Faults]) -> tuple[Any, Faults]:
+    """(samples, faults) -> (batch, faults); None for no samples."""
+    samples, faults = read
+    return collate(samples) if samples else None, faults
+
+
+@contextmanager
+def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
+    """A loader's worker that dies inside becomes one RuntimeError that says what it was reading."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        pids = {int(number) for number in re.findall(r"\d+", str(error).split(")")[0])}
+        reading = [
+            f"{'reading' if busy else 'idle, after'} sample {reader.samples.name(index)}"
+            for reader in readers
+            for pid, index, busy in reader.working.tolist()
+            if pid in pids
+        ]
+        what = "; ".join(reading) or "before its first sample"
+        raise RuntimeError(
+            f"a worker of the data loader died (process {', '.join(map(str, sorted(pids)))}, {what}): {_cause(error)}; look "
+            "at the sample, or lower datamodule.num_workers, which each take memory"
+        ) from error
+
+
+def _cause(error: RuntimeError) -> str:
+    signal = re.search(r"killed by signal: ([^.]+)", f"{error} {error.__cause__ or ''}")
+    return f"killed by signal {signal[1]}, as when memory runs out" if signal else "it exited unexpectedly"
