@@ -4,6 +4,7 @@ import logging
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,11 +14,13 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from callbacks.metrics_file import MetricsFile
 from callbacks.spikes import describe, load_spike
+from datamodules.loading import named_deaths
 from datamodules.sources import resolve_sources
 from muomni import launch, prerequisites, runs, signals
 from muomni.checkpoints import check_same, is_export, load_export, load_strictly, read_description, save_export
@@ -72,30 +75,23 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
         if cfg.task != "replay":
             datamodule.read(cfg.task)
-    stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
+    make_stage: Any = instantiate(cfg.module, _convert_="all")
+    stage = make_stage(**datamodule.facts())
     if launch.rank():
         # other noise in each process's share of a batch
         lightning.seed_everything(cfg.seed + launch.rank(), verbose=False)
     trainer = build_trainer(cfg, output)
-    if cfg.task == "fit":
-        trainer.fit(stage, datamodule=datamodule, ckpt_path=checkpoint)
-        if trainer.is_global_zero:
-            save_export(
-                export, stage.export_parts(), facts=stage.export_facts() | {"run": facts}, files=stage.export_files()
-            )
-    else:
-        load_into(stage, trained)
-    lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same
-    if cfg.task == "validate":
-        trainer.validate(stage, datamodule=datamodule)
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
-    elif cfg.task == "replay":
-        metrics = replay(stage, cfg.spike)
-    else:
-        with launch.first_alone():
-            datamodule.read("test")
-        trainer.test(stage, datamodule=datamodule, verbose=False)
-        metrics = stage.results
+    with named_deaths(datamodule.readers):
+        if cfg.task == "fit":
+            trainer.fit(stage, datamodule=datamodule, ckpt_path=checkpoint)
+            stage = hand_over(stage, trainer, export, facts, fresh=lambda: make_stage(**datamodule.facts()))
+        else:
+            load_into(stage, trained)
+        lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same
+        if cfg.task == "replay":
+            metrics = replay(stage, cfg.spike)
+        else:
+            metrics = measure(cfg.task, stage, trainer, datamodule)
     if trainer.is_global_zero:
         log.info("metrics: %s", runs.write_metrics(output, metrics))
     if lock is not None:
@@ -115,6 +111,36 @@ def replay(stage: Any, file: str) -> dict[str, float]:
         f"{stage.name}/replay/{name}": float(loss)
         for name, loss in {**losses, "loss": stage.total_loss(losses)}.items()
     }
+
+
+def hand_over(
+    stage: Any, trainer: lightning.Trainer, export: Path, facts: dict[str, Any], *, fresh: Callable[[], Any]
+) -> Any:
+    """Write the export; gives the stage with its weights whole: itself, or a fresh one where processes share them."""
+    shared = isinstance(trainer.strategy, ModelParallelStrategy)
+    if shared:
+        weights = trainer.strategy.lightning_module_state_dict()  # whole, on the first process
+        stage = fresh()
+        if trainer.is_global_zero:
+            stage.load_state_dict(weights)
+    with launch.first_alone():
+        if trainer.is_global_zero:
+            parts, description = stage.export_parts(), stage.export_facts() | {"run": facts}
+            save_export(export, parts, facts=description, files=stage.export_files())
+        elif shared:
+            load_into(stage, export)
+    return stage
+
+
+def measure(task: str, stage: Any, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
+    """Metrics of the validation split, or of the test splits."""
+    if task == "validate":
+        trainer.validate(stage, datamodule=datamodule)
+        return {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
+    with launch.first_alone():
+        datamodule.read("test")
+    trainer.test(stage, datamodule=datamodule, verbose=False)
+    return stage.results
 
 
 def made_by(export: Path, run_identity: str) -> bool:

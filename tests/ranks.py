@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["torch", "lightning", "hydra", "torchaudio", "torchmetrics", "tests.ranks"])
+#: Forked from the tests themselves; with a GPU, whose threads a fork breaks, from a process apart.
+_server: Any = multiprocessing.get_context("forkserver" if torch.cuda.is_available() else "fork")
 
 
 def run_ranks(function: Callable[..., Any], *arguments: Any, ranks: int, timeout: float = 500) -> list[Any]:

@@ -39,6 +39,10 @@ class AudioStage(Stage):
         super().__init__(**how)
         self.model, self.read, self.mel = model, read, dict(mel)
 
+    def sharded_modules(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.model.encoder.transformer.blocks)
+
     def compiled_modules(self) -> list[nn.Module]:
         """The blocks of the encoder."""
         return list(self.model.encoder.transformer.blocks)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
@@ -17,6 +18,7 @@ from muomni.checkpoints import check_same, first_broken
 from muomni.nn.transformer import Transformer
 from muomni.optim.groups import parameter_groups
 from muomni.stages.joining import joined_state, own_state
+from muomni.stages.sharding import make_whole, shard, share_again
 
 #: Where a checkpoint keeps the facts of `Stage.export_facts`.
 FACTS = "facts"
@@ -117,6 +119,10 @@ class Stage(LightningModule):
         """Modules that `compile_parts` compiles."""
         raise TypeError(f"{type(self).__name__} does not define compiled_modules")
 
+    def sharded_modules(self) -> list[nn.Module]:
+        """Modules that each gather their weights by themselves, when processes share them: those that every batch reads."""
+        return []
+
     # --- what they share -----------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
@@ -135,6 +141,19 @@ class Stage(LightningModule):
         """Compile in place (`module.compile()` renames no key of the state)."""
         for module in self.compiled_modules():
             module.compile()
+
+    def configure_model(self) -> None:
+        """Share the model among processes, where the trainer's strategy asks for it, while it is trained."""
+        if self.device_mesh is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            shard(self, self.sharded_modules(), self.device_mesh["data_parallel"])
+
+    def on_validation_start(self) -> None:
+        """Processes have different batches: what is shared is made whole."""
+        make_whole(self)
+
+    def on_validation_end(self) -> None:
+        """Go on sharing."""
+        share_again(self)
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Weighted sum of named losses."""

@@ -40,6 +40,10 @@ class OcrStage(Stage):
         super().__init__(**how)
         self.model, self.read, self.image = model, read, dict(image)
 
+    def sharded_modules(self) -> list[nn.Module]:
+        """The blocks."""
+        return [*self.model.vision.transformer.blocks, *self.model.decoder.transformer.blocks]
+
     def compiled_modules(self) -> list[nn.Module]:
         """The blocks of encoder and decoder."""
         return [*self.model.vision.transformer.blocks, *self.model.decoder.transformer.blocks]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from muomni import ranks
 from muomni.batch import OmniBatch
 from muomni.checkpoints import check_same
 from muomni.losses.balance import balance_loss
@@ -149,6 +150,10 @@ class OmniSftStage(Stage):
         held = {"image": batch.images, "audio": batch.mel, "characters": batch.mel if heard else None}
         return {name for name, media in held.items() if media is not None}
 
+    def sharded_modules(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.model.thinker.transformer.blocks)
+
     def compiled_modules(self) -> list[nn.Module]:
         """The Thinker's blocks: rows differ in length."""
         return list(self.model.thinker.transformer.blocks)
@@ -179,6 +184,8 @@ class OmniSftStage(Stage):
             assert features.audio_lengths is not None
             tokens = pad_sequence(x[batch.ids == AUDIO].split(features.audio_lengths.tolist()), batch_first=True)
             losses["heard"] = self.heard(tokens, features.audio_lengths, batch.said, batch.said_lengths)
+        elif ranks.count() > 1 and self.loss_weights.get("heard", 1.0):  # another rank's share may have it
+            losses["heard"] = ranks.mean(x.new_zeros(()), x.new_zeros(()))
         if old is not None:
             losses["replay"] = weighted_cross_entropy(logits, targets, old[learnt].float())
         return losses

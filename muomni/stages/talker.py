@@ -109,6 +109,10 @@ class TalkerStage(Stage):
         self.codec.eval()
         return self
 
+    def sharded_modules(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.model.transformer.blocks)
+
     def compiled_modules(self) -> list[nn.Module]:
         """The blocks."""
         return list(self.model.transformer.blocks)

@@ -61,6 +61,10 @@ class ThinkerStage(Stage):
         self.decode = decode
         self.next_token: Callable[..., tuple[Tensor, list[Tensor]]] = next_token
 
+    def sharded_modules(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.model.transformer.blocks)
+
     def compile_parts(self) -> None:
         """The model with its loss: training rows have one shape."""
         self.next_token = torch.compile(next_token)

@@ -84,6 +84,10 @@ class VisionStage(Stage):
         """All of it, or none."""
         return set(self.optional_modules()) if self.score == "late" else set()
 
+    def sharded_modules(self) -> list[nn.Module]:
+        """The blocks."""
+        return [*self.model.transformer.blocks, *self.text_tower.transformer.blocks]
+
     def compiled_modules(self) -> list[nn.Module]:
         """The encoder; captions differ in length from batch to batch."""
         return [self.model]
