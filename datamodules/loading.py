@@ -3,9 +3,11 @@ was reading."""
 
 import logging
 import os
-import re
+import signal
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 import torch
@@ -51,6 +53,8 @@ class Reader(Dataset[Any]):
         self.samples, self.broken = samples, broken
         self.working = torch.zeros(max(1, workers), 3, dtype=torch.long).share_memory_()
         """Of each worker: process id, index of the sample that it reads, 1 while it does."""
+        self.iterator: weakref.ref[Any] | None = None
+        """Torch's own, which has the workers."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -106,7 +110,10 @@ class Loader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         reader = self.dataset
         assert isinstance(reader, Reader)
-        for batch, faults in super().__iter__():
+        reader.iterator = None  # workers that are started afresh get a copy of the reader
+        iterator = super().__iter__()
+        reader.iterator = weakref.ref(iterator)
+        for batch, faults in iterator:
             reader.report(faults)
             if batch is not None:
                 yield batch
@@ -120,26 +127,41 @@ def collate_read(collate: Callable[[Sequence[Any]], Any], read: tuple[list[Any],
 
 @contextmanager
 def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
-    """A loader's worker that dies inside becomes one RuntimeError that says what it was reading."""
+    """A loader's worker that dies inside becomes one RuntimeError that says what it was reading.
+
+    torch may notice it by the signal, in the middle of anything, or by a connection that breaks.
+    """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, OSError, EOFError) as error:
+        # torch looks at every child that ends, and would raise the same error again and again.
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        dead = [said for reader in readers for said in _dead_workers(reader)]
+        signal.signal(signal.SIGCHLD, handler)
+        if not dead:
             raise
-        pids = {int(number) for number in re.findall(r"\d+", str(error).split(")")[0])}
-        reading = [
-            f"{'reading' if busy else 'idle, after'} sample {reader.samples.name(index)}"
-            for reader in readers
-            for pid, index, busy in reader.working.tolist()
-            if pid in pids
-        ]
-        what = "; ".join(reading) or "before its first sample"
         raise RuntimeError(
-            f"a worker of the data loader died (process {', '.join(map(str, sorted(pids)))}, {what}): {_cause(error)}; look "
-            "at the sample, or lower datamodule.num_workers, which each take memory"
+            f"a worker of the data loader died ({'; '.join(dead)}): look at the sample, or lower datamodule.num_workers, "
+            "which each take memory"
         ) from error
 
 
-def _cause(error: RuntimeError) -> str:
-    signal = re.search(r"killed by signal: ([^.]+)", f"{error} {error.__cause__ or ''}")
-    return f"killed by signal {signal[1]}, as when memory runs out" if signal else "it exited unexpectedly"
+def _dead_workers(reader: Reader) -> list[str]:
+    """What the workers that died were reading; those that live are then ended."""
+    iterator = None if reader.iterator is None else reader.iterator()
+    workers = getattr(iterator, "_workers", [])
+    if not workers:
+        return []
+    wait([worker.sentinel for worker in workers], timeout=1)
+    reading = {pid: (index, busy) for pid, index, busy in reader.working.tolist()}
+    dead = []
+    for worker in workers:
+        if worker.exitcode:
+            index, busy = reading.get(worker.pid, (None, 0))
+            what = "before its first sample" if index is None else reader.samples.name(index)
+            code = worker.exitcode
+            how = f"killed by signal {-code}, as when memory runs out" if code < 0 else f"exit code {code}"
+            dead.append(f"{'reading sample' if busy else 'idle after sample'} {what}, process {worker.pid}, {how}")
+    if dead:
+        iterator._shutdown_workers()  # type: ignore[union-attr]
+    return dead

@@ -1,13 +1,10 @@
-"""What every stage shares: the weighted sum of named losses, logging, optimizers, metrics by split, and its part in a run
-of several processes."""
+"""What every stage shares: the weighted sum of named losses, logging, optimizers, and metrics by split."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning import LightningModule
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
@@ -18,7 +15,7 @@ from muomni.checkpoints import check_same, first_broken
 from muomni.nn.transformer import Transformer
 from muomni.optim.groups import parameter_groups
 from muomni.stages.joining import joined_state, own_state
-from muomni.stages.sharding import make_whole, shard, share_again
+from muomni.stages.many_ranks import ManyRanks
 
 #: Where a checkpoint keeps the facts of `Stage.export_facts`.
 FACTS = "facts"
@@ -26,7 +23,7 @@ OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
 
 
-class Stage(LightningModule):
+class Stage(ManyRanks):
     """A stage of training.
 
     A subclass gives `name`, `step`, the three methods of a split (`begin_split`, `test_batch`, `finish_split`), which
@@ -65,7 +62,6 @@ class Stage(LightningModule):
         self._split: str | None = None
         self._shown: list[dict[str, Any]] = []
         self._states: dict[str, dict[str, Any]] = {}
-        self._reached: set[str] = set()
         self._held_out: list[tuple[dict[str, Tensor], int]] = []
 
     # --- what a subclass gives -----------------------------------------------------------------------------------
@@ -106,22 +102,9 @@ class Stage(LightningModule):
         """(name, module, learning-rate factor) of what is trained; frozen parameters inside are left out."""
         return [(self.name, self, 1.0)]
 
-    def optional_modules(self) -> dict[str, nn.Module]:
-        """Trained modules that some batches do not reach, as a projector of a modality that they do not hold, by name.
-        With several processes each parameter needs a gradient in each of them."""
-        return {}
-
-    def reached(self, batch: Any) -> set[str]:
-        """Which of `optional_modules` a batch reaches."""
-        return set()
-
     def compiled_modules(self) -> list[nn.Module]:
         """Modules that `compile_parts` compiles."""
         raise TypeError(f"{type(self).__name__} does not define compiled_modules")
-
-    def sharded_modules(self) -> list[nn.Module]:
-        """Modules that each gather their weights by themselves, when processes share them: those that every batch reads."""
-        return []
 
     # --- what they share -----------------------------------------------------------------------------------------
 
@@ -142,19 +125,6 @@ class Stage(LightningModule):
         for module in self.compiled_modules():
             module.compile()
 
-    def configure_model(self) -> None:
-        """Share the model among processes, where the trainer's strategy asks for it, while it is trained."""
-        if self.device_mesh is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            shard(self, self.sharded_modules(), self.device_mesh["data_parallel"])
-
-    def on_validation_start(self) -> None:
-        """Processes have different batches: what is shared is made whole."""
-        make_whole(self)
-
-    def on_validation_end(self) -> None:
-        """Go on sharing."""
-        share_again(self)
-
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Weighted sum of named losses."""
         total = torch.zeros((), device=self.device)
@@ -168,49 +138,20 @@ class Stage(LightningModule):
             losses = self.step(batch)
             total = self.total_loss(losses)
             if ranks.count() > 1:
-                total = self._touch(total, batch)
+                total = self.touch(total, batch)
             self.losses = {"loss": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
             self._log_losses(losses, total, batch)
         return total
 
-    def _touch(self, total: Tensor, batch: Any) -> Tensor:
-        """The loss, with a term of zero for what this share of the batch does not reach."""
-        modules = self.optional_modules()
-        if not modules:
-            return total
-        reached = self.reached(batch)
-        here = torch.tensor([name in reached for name in modules], device=total.device).float()
-        somewhere = ranks.summed(here) > 0
-        self._reached |= {name for name, yes in zip(modules, somewhere.tolist(), strict=True) if yes}
-        for name in modules.keys() - reached:
-            for parameter in modules[name].parameters():
-                if parameter.requires_grad:
-                    total = total + 0.0 * parameter.sum()
-        return total
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """What no process reached since the last step has no gradient, as in a run of one: a gradient of zeros would move
-        it by its momentum."""
-        modules = self.optional_modules()
-        if ranks.world() > 1:
-            for name in modules.keys() - self._reached:
-                for parameter in modules[name].parameters():
-                    parameter.grad = None
-            self._reached = set()
-
     def validation_step(self, batch: Any, batch_index: int) -> None:
         """The same losses on held-out data; each process has batches of its own."""
-        if self._is_spare("val"):
+        if self.is_spare("val"):
             return
         losses = self.step(batch)
         size = len(batch.sample_ids)
         self._held_out.append(
             ({name: size * loss for name, loss in self._named("val", losses, self.total_loss(losses)).items()}, size)
         )
-
-    def _is_spare(self, kind: str) -> bool:
-        """Whether this process, one of several, has no share of a held-out split."""
-        return ranks.world() > 1 and kind in self.trainer.datamodule.spare  # type: ignore[attr-defined]
 
     def on_validation_epoch_start(self) -> None:
         """Nothing measured yet."""
@@ -263,7 +204,7 @@ class Stage(LightningModule):
     def test_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
         """Gather metrics; loaders come one after the other, one a split."""
         split = self.trainer.datamodule.test_splits[dataloader_idx]  # type: ignore[attr-defined]
-        if self._is_spare(f"test/{split}"):
+        if self.is_spare(f"test/{split}"):
             return
         if split != self._split:
             self._close_split()
