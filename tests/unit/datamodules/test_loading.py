@@ -89,7 +89,7 @@ def test_over_a_hundredth_is_one_error(workers):
         drawn(FragileData(Fragile(4000, broken=range(100, 140)), num_workers=workers), 500)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_worker_that_dies_is_one_error_with_its_sample():
     data = FragileData(Fragile(64, deadly=33), num_workers=2)
     with (
