@@ -7,7 +7,6 @@ Legend: B batch, T tokens, V vocabulary.
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from muomni.batch import OmniBatch
 from muomni.checkpoints import check_same
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
-from muomni.losses.ctc import ctc_loss
+from muomni.losses.ctc import heard_loss
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.nn.attention import visible
 from muomni.special_tokens import AUDIO, IGNORE, PAD
 from muomni.stages.base import Stage
+from muomni.stages.likely_answers import controls, likely_answers
 from muomni.stages.media_cache import MediaCache, features_of, features_of_row
 from muomni.stages.omni_scores import OmniScores
 from muomni.stages.place_names import name_places
@@ -183,24 +183,14 @@ class OmniSftStage(Stage):
         if batch.said is not None and batch.said_lengths is not None and self.loss_weights.get("heard", 1.0):
             assert features.audio_lengths is not None
             tokens = pad_sequence(x[batch.ids == AUDIO].split(features.audio_lengths.tolist()), batch_first=True)
-            losses["heard"] = self.heard(tokens, features.audio_lengths, batch.said, batch.said_lengths)
+            losses["heard"] = heard_loss(
+                tokens, features.audio_lengths, batch.said, batch.said_lengths, words=thinker.embedding.weight.detach()
+            )
         elif ranks.count() > 1 and self.loss_weights.get("heard", 1.0):  # another rank's share may have it
             losses["heard"] = ranks.mean(x.new_zeros(()), x.new_zeros(()))
         if old is not None:
             losses["replay"] = weighted_cross_entropy(logits, targets, old[learnt].float())
         return losses
-
-    def heard(self, tokens: Tensor, lengths: Tensor, said: Tensor, said_lengths: Tensor) -> Tensor:
-        """CTC of audio tokens (A, N, D), `lengths` (A) of them real, against what is said (A, C), in nats a word piece:
-        each is compared with the embeddings of the Thinker's own words, UNK being the blank. So a clip comes to read like
-        its text, and whoever can read a question can hear it.
-
-        Clips that nobody wrote down (said_lengths 0) do not count; one must be written down.
-        """
-        known = said_lengths > 0
-        words = self.model.thinker.embedding.weight.detach()
-        logits = tokens[known] @ words.T.to(tokens.dtype)
-        return ctc_loss(logits, lengths[known], said[known], said_lengths[known]).loss
 
     # --- measuring -----------------------------------------------------------------------------------------------
 
@@ -217,14 +207,16 @@ class OmniSftStage(Stage):
         features = features_of(self.model, batch, self.cache)
         rows = [row for row, task in enumerate(batch.tasks) if task not in GENERATED]
         if rows:
-            right, said = self._judge(batch, features)
+            right, said = likely_answers(self.model, batch, features)
             for row in rows:
                 self._scores.answered(
                     task=batch.tasks[row], meta=batch.meta[row], answer=batch.answers[row],
                     sample_id=batch.sample_ids[row], right=right[row],
                 )  # fmt: skip
-                self._show(batch, row, said[row], split)
-            self._controls(batch, features)
+                self._show(batch, row, self.decode(said[row]), split)
+            for control, task, good in controls(self.model, self._before[0], batch, features):
+                for row in (row for row in rows if batch.tasks[row] == task):
+                    self._scores.control(task=task, meta=batch.meta[row], control=control, right=good[row])
         for row, answer in self._generate(batch, features):
             if batch.tasks[row] == "asr":
                 self._scores.transcribed(answer, batch.answers[row])
@@ -233,33 +225,6 @@ class OmniSftStage(Stage):
             else:
                 self._to_speak.append((answer, batch.answers[row]))
             self._show(batch, row, answer, split)
-
-    def _judge(self, batch: OmniBatch, features: MediaFeatures) -> tuple[list[bool], list[str]]:
-        """Whether each row's answer would come out, and what comes out when the true answer is fed."""
-        embeddings = self.model.embed(batch.ids, features=features)
-        likeliest = self.model.thinker(batch.ids, embeddings=embeddings).logits.argmax(dim=-1)
-        learnt = batch.targets != IGNORE
-        right = ((likeliest == batch.targets) | ~learnt).all(dim=1).tolist()
-        said = [self.decode(row[keep].tolist()) for row, keep in zip(likeliest, learnt, strict=True)]
-        return right, said
-
-    def _controls(self, batch: OmniBatch, features: MediaFeatures) -> None:
-        """Pictures zeroed, pictures of other items, and the Thinker as it came."""
-        runs: dict[str, tuple[str, list[bool]]] = {}
-        if "plain" in batch.tasks:
-            embeddings = self._before[0].embedding(batch.ids)
-            likeliest = self._before[0](embeddings=embeddings).logits.argmax(dim=-1)
-            runs["before"] = ("plain", ((likeliest == batch.targets) | (batch.targets == IGNORE)).all(dim=1).tolist())
-        if "image_qa" in batch.tasks and features.images is not None:
-            blind = replace(features, images=torch.zeros_like(features.images))
-            # Half a batch away: neighbours are complementary pairs.
-            other = replace(features, images=features.images.roll(max(1, len(features.images) // 2), dims=0))
-            runs["blind"] = ("image_qa", self._judge(batch, blind)[0])
-            runs["shuffled"] = ("image_qa", self._judge(batch, other)[0])
-        for control, (task, right) in runs.items():
-            for row, good in enumerate(right):
-                if batch.tasks[row] == task:
-                    self._scores.control(task=task, meta=batch.meta[row], control=control, right=good)
 
     def _generate(self, batch: OmniBatch, features: MediaFeatures) -> list[tuple[int, str]]:
         """(row, answer) of the tasks with long answers."""

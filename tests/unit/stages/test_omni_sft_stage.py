@@ -111,14 +111,6 @@ def test_audio_tokens_are_heard_as_the_thinkers_words():
     assert [index for index in heard.tolist() if index != UNK] == [22, 23]
 
 
-def test_clips_that_nobody_wrote_down_are_not_heard():
-    stage = make()
-    tokens, said = torch.randn(2, 4, 16), torch.tensor([[22, 23], [0, 0]])
-    both = stage.heard(tokens, torch.tensor([4, 3]), said, torch.tensor([2, 0]))
-    assert both == stage.heard(tokens[:1], torch.tensor([4]), said[:1], torch.tensor([2]))
-    assert "heard" not in stage.step(batch())
-
-
 def test_cached_features_are_the_encoders_own():
     stage, data = make().eval(), batch()
     fresh = stage.model.encode(images=data.images, mel=data.mel, mel_lengths=data.mel_lengths)
