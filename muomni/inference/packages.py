@@ -118,13 +118,13 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
 
 
 def _load(path: Path, step: nn.Module) -> Callable[[list[Tensor]], Tensor]:
-    package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+    # The runner itself: torch's Python around it takes seconds to import, and parses its description anew at each call.
+    package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, -1)
     state = dict(step.named_parameters()) | dict(step.named_buffers())
     lent = {name: state[name].detach() for name in package.get_constant_fqns()}
-    package.load_constants(lent, check_full_update=True, user_managed=True)
-    run = package.loader.boxed_run  # the package's own __call__ parses its description anew at each call
+    package.load_constants(lent, False, True, True)  # into use at once, all of them, and not copied
 
     def call(arguments: list[Tensor]) -> Tensor:
-        return run(arguments)[0]
+        return package.boxed_run(arguments)[0]
 
     return call
