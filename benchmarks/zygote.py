@@ -1,4 +1,4 @@
-"""Training runs as forks of a process that has imported everything once: a kill and a fresh start cost a second, not ten.
+"""Training runs as forks of a process that has imported everything once: a kill and a fresh start cost seconds, not minutes.
 
 A fork is as good as a new process as long as nothing of torch has run yet: no thread pool, no random number drawn, no file
 open. It runs the command line of `train.py`, in a session of its own, and tells its parent where it is by `Moments`, a callback
@@ -8,6 +8,7 @@ that writes a line to a pipe at each turn; so it can be killed, with all its loa
 import os
 import select
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -20,19 +21,28 @@ from typing import Any
 from lightning import Callback
 
 import train
-from muomni.command_line import run_main
+from muomni import launch
+from muomni.command_line import one_line_errors
 
 ROOT = Path(train.__file__).resolve().parent
 
 
 @dataclass
 class Run:
-    """A run that has ended: exit code (-9: killed), standard error, and when it passed which moment, in seconds."""
+    """A run that has ended: exit code (-9: killed), seconds, standard error, and when it passed which moment."""
 
-    code: int
-    seconds: float
-    moments: list[tuple[str, float]] = field(default_factory=list)
+    code: int = 0
+    seconds: float = 0.0
     log: str = ""
+    moments: list[tuple[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL, `delay` seconds after `moment` began ("start": the run itself)."""
+
+    moment: str
+    delay: float
 
 
 class Moments(Callback):
@@ -40,10 +50,11 @@ class Moments(Callback):
 
     def __init__(self, descriptor: int, samples: str) -> None:
         self.descriptor = descriptor
-        self.samples = os.open(samples, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.samples = os.open(f"{samples}.{launch.rank()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def _say(self, moment: str) -> None:
-        os.write(self.descriptor, f"{moment}\n".encode())
+        if launch.rank() == 0:
+            os.write(self.descriptor, f"{moment}\n".encode())
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._say("train")
@@ -59,10 +70,7 @@ class Moments(Callback):
         self._say(f"save {trainer.global_step}")
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        self._say(f"validate {trainer.global_step}")
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        self._say(f"validated {trainer.global_step}")
+        self._say(f"validation {trainer.global_step}")
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         self._say("export")
@@ -70,48 +78,56 @@ class Moments(Callback):
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
         self._say("test")
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        self._say("end")
 
+def run(arguments: Sequence[str], *, folder: Path, kill: Kill | None = None, ranks: int = 1, limit: float = 600.0) -> Run:
+    """Run `train.py` with these arguments in a fork for each rank, to the end or to the kill.
 
-@dataclass(frozen=True)
-class Kill:
-    """SIGKILL, `delay` seconds after `moment` began."""
-
-    moment: str
-    delay: float
-
-
-def launch(arguments: Sequence[str], *, folder: Path, environment: dict[str, str] | None = None, kill: Kill | None = None,
-           limit: float = 300.0) -> Run:  # fmt: skip
-    """Run `train.py` with these arguments in a fork, to its end or to the kill.
-
-    folder: for the standard error (log.txt) and the sample ids (samples.txt, appended to) of the run.
+    folder: for the standard error (log.0, ..) and the sample ids (samples.0, .., appended to) of the ranks.
+    Raises TimeoutError after `limit` seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
-    moments = (
-        f"+callbacks.moments={{_target_:benchmarks.zygote.Moments,descriptor:{writer},samples:{folder}/samples.txt}}"
-    )
+    moments = f"+callbacks.moments={{_target_:benchmarks.zygote.Moments,descriptor:{writer},samples:{folder}/samples}}"
+    port = _free_port() if ranks > 1 else 0
     start = time.perf_counter()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _run([*arguments, moments], folder / "log.txt", environment or {})
+    children = []
+    for rank in range(ranks):
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            _live([*arguments, moments], folder / f"log.{rank}", _as_rank(rank, ranks, port))
+        children.append(child)
     os.close(writer)
-    run = Run(code=0, seconds=0.0)
+    ended = Run()
     try:
-        _watch(child, reader, run, start, kill, limit)
+        _watch(children, reader, ended, start, kill, limit)
     finally:
         os.close(reader)
-        with suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # loader workers, where there are any left
-    run.log = (folder / "log.txt").read_text(errors="replace") if (folder / "log.txt").exists() else ""
-    return run
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)  # loader workers, where there are any left
+    ended.log = (folder / "log.0").read_text(errors="replace")
+    return ended
 
 
-def _run(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _as_rank(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process."""
+    if ranks == 1:
+        return {}
+    return {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
+        "GROUP_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": str(port),
+    }  # fmt: skip
+
+
+def _live(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
     """The child's life; never returns."""
     code = 1
     try:
@@ -122,7 +138,10 @@ def _run(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         sys.argv = [str(ROOT / "train.py"), *arguments]
-        run_main(train.main, config="train")
+        launch.join()
+        with one_line_errors():
+            train.main()
+        launch.leave()
         code = 0
     except SystemExit as ended:
         if isinstance(ended.code, str):
@@ -136,29 +155,37 @@ def _run(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
         os._exit(code)
 
 
-def _watch(child: int, reader: int, run: Run, start: float, kill: Kill | None, limit: float) -> None:
-    """Read moments until the child ends or is due to be killed."""
+def _watch(children: list[int], reader: int, ended: Run, start: float, kill: Kill | None, limit: float) -> None:
+    """Read moments until all ranks have ended, or are due to be killed."""
     due = start + kill.delay if kill is not None and kill.moment == "start" else None
-    buffer = b""
-    while True:
+    alive, buffer = set(children), b""
+    while alive:
         now = time.perf_counter()
         if due is not None and now >= due:
-            os.kill(child, signal.SIGKILL)
+            _kill(alive)
             due = None
-        wait = min(limit, 5.0) if due is None else due - now
-        ready, _, _ = select.select([reader], [], [], max(0.0, wait))
+        ready, _, _ = select.select([reader], [], [], 0.05 if due is None else max(0.0, min(0.05, due - now)))
         chunk = os.read(reader, 65536) if ready else b""
-        for line in (buffer + chunk).split(b"\n")[:-1]:
-            moment = line.decode()
-            run.moments.append((moment, time.perf_counter() - start))
+        *lines, buffer = (buffer + chunk).split(b"\n")
+        for moment in map(bytes.decode, lines):
+            ended.moments.append((moment, time.perf_counter() - start))
             if kill is not None and moment == kill.moment and due is None:
                 due = time.perf_counter() + kill.delay
-        buffer = (buffer + chunk).rsplit(b"\n", 1)[-1]
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            run.code, run.seconds = os.waitstatus_to_exitcode(status), time.perf_counter() - start
-            return
-        if ready and not chunk:  # closed: it is about to end
-            time.sleep(0.002)
+        for child in sorted(alive):
+            gone, status = os.waitpid(child, os.WNOHANG)
+            if gone:
+                alive.remove(child)
+                ended.code = ended.code or os.waitstatus_to_exitcode(status)
+                if ended.code:
+                    _kill(alive)  # as torchrun does when one of its processes fails
+        if ready and not chunk:
+            time.sleep(0.005)  # the pipe is closed: they are about to end
         if time.perf_counter() - start > limit:
-            os.kill(child, signal.SIGKILL)
+            _kill(alive)
+            raise TimeoutError(f"a run of more than {limit:g} s; the last moment was {ended.moments[-1:]}")
+    ended.seconds = time.perf_counter() - start
+
+
+def _kill(children: set[int]) -> None:
+    for child in children:
+        os.kill(child, signal.SIGKILL)

@@ -1,0 +1,260 @@
+"""python -m benchmarks.faults     training runs killed at random moments, and started again by the same command.
+
+    kills=200 stages=a,b       how many, over which stages        seed=0    of the moments
+    workers=0,2 ranks=1        loader workers and processes (gloo) of the runs, drawn for each kill: ranks=1,2
+    root=DIR                   where data and prerequisites lie; default: a temporary folder, filled by two steps of each stage
+    --json FILE                the numbers as JSON
+
+Every stage trains on the ci world, six steps with a checkpoint every two and validation every three. One run is left alone.
+Half of the kills (SIGKILL) fall anywhere in a run's time, the others on each kind of moment alike: while it starts, within a
+step, while it saves, in validation, between training and the end of the export, while it tests. Then the same command is
+started again, and its weights, metrics and rows must be, bit for bit, those of the run that was left alone, and the samples
+that both halves trained on the same, in the same order.
+"""
+
+import csv
+import importlib
+import json
+import pkgutil
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import callbacks
+import datamodules
+import muomni.stages
+from benchmarks import zygote
+from muomni.hardware import describe_machine
+
+STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr")
+OWN = {"kills": "200", "stages": ",".join(STAGES), "seed": "0", "workers": "0,2", "ranks": "1", "root": "", "json": ""}
+STEPS = 6
+#: Columns of metrics.csv that tell the time.
+CLOCK = ("_per_second", "data_wait_share")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a kill: where it fell, and what the same command made of it."""
+
+    stage: str
+    workers: int
+    ranks: int
+    moment: str
+    delay: float
+    resumed: bool
+    from_step: int
+    """Batches that the second run did not train on again."""
+    redone: int
+    """Batches that both runs trained on."""
+    identical: bool
+    lost: int
+    """Samples that were left out, came twice or in another order."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that was left alone."""
+
+    run: zygote.Run
+    weights: bytes
+    metrics: str
+    rows: list[dict[str, str]]
+    batches: list[str]
+
+    def segments(self) -> list[tuple[str, float, float]]:
+        """(moment, its begin, its duration) over the whole run."""
+        begins = [("start", 0.0), *self.run.moments]
+        ends = [begin for _, begin in begins[1:]] + [self.run.seconds]
+        return [(moment, begin, end - begin) for (moment, begin), end in zip(begins, ends, strict=True)]
+
+
+def command(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> list[str]:
+    """The command line of a run whose outputs lie in `folder`."""
+    several = ["trainer=ddp", "trainer.accelerator=cpu"] if ranks > 1 else []
+    return [
+        f"stage={stage}", "budget=ci", "data.preset=ci", f"budget.{stage}.max_steps={STEPS}", f"paths.root={root}",
+        f"paths.runs={folder}/runs", f"paths.exports.{stage}={folder}/export", *several,
+        "callbacks.resume_checkpoint.every_n_train_steps=2", "callbacks.progress=null", "trainer.val_check_interval=3",
+        "trainer.log_every_n_steps=1", "trainer.limit_val_batches=1", "+trainer.limit_test_batches=1",
+        "datamodule.batch_size=4", "datamodule.eval_batch_size=8", f"datamodule.num_workers={workers}",
+    ]  # fmt: skip
+
+
+def left(folder: Path, ranks: int) -> tuple[bytes, str, list[dict[str, str]], list[str]]:
+    """Weights, metrics, rows and batches of the one run in `folder`; batches that were trained on twice count once."""
+    (run,) = (path.parent for path in folder.glob("runs/**/metrics.json"))
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [
+            {key: value for key, value in row.items() if value and not key.endswith(CLOCK)} for row in csv.DictReader(file)
+        ]
+    batches: dict[str, str] = {}
+    for rank in range(ranks):
+        for line in (folder / f"samples.{rank}").read_text().splitlines():
+            number, ids = line.split(" ", 1)
+            batches[f"{rank} {number}"] = ids
+    weights = (folder / "export" / "model.safetensors").read_bytes()
+    return weights, (run / "metrics.json").read_text(), rows, [f"{key} {ids}" for key, ids in sorted(batches.items())]
+
+
+def train_whole(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> Whole:
+    """A run that is left alone."""
+    done = zygote.run(command(stage, root, folder, workers=workers, ranks=ranks), folder=folder, ranks=ranks)
+    if done.code:
+        sys.exit(f"error: stage={stage} fails without any kill:\n{done.log[-3000:]}")
+    return Whole(done, *left(folder, ranks))
+
+
+def draw(whole: Whole, rng: random.Random) -> zygote.Kill:
+    """A moment to kill at."""
+    segments = whole.segments()
+    if rng.random() < 0.5:
+        when = rng.uniform(0.0, whole.run.seconds)
+        moment, begin, _ = [segment for segment in segments if segment[1] <= when][-1]
+        return zygote.Kill(moment, when - begin)
+    kind = rng.choice(sorted({moment.split()[0] for moment, _, _ in segments}))
+    moment, _, duration = rng.choice([segment for segment in segments if segment[0].split()[0] == kind])
+    return zygote.Kill(moment, rng.uniform(0.0, duration))
+
+
+def kill_once(whole: Whole, stage: str, root: Path, rng: random.Random, *, workers: int, ranks: int) -> Outcome:
+    """Kill a run, start it again, compare."""
+    while True:
+        with tempfile.TemporaryDirectory(prefix="muomni-kill-") as name:
+            folder, kill, start = Path(name), draw(whole, rng), time.perf_counter()
+            arguments = command(stage, root, folder, workers=workers, ranks=ranks)
+            first = zygote.run(arguments, folder=folder, kill=kill, ranks=ranks)
+            if first.code != -9:
+                continue  # it was over before the kill: another moment
+            trained = _batches_trained(folder)
+            again = zygote.run(arguments, folder=folder, ranks=ranks)
+            from_step = min([int(m.split()[1]) for m, _ in again.moments if m.startswith("step ")], default=STEPS)
+            same, lost = False, 0
+            if again.code == 0:
+                weights, metrics, rows, batches = left(folder, ranks)
+                same = (weights, metrics, rows) == (whole.weights, whole.metrics, whole.rows)
+                lost = _difference(batches, whole.batches)
+            else:
+                print(again.log[-3000:], file=sys.stderr)
+            return Outcome(
+                stage=stage, workers=workers, ranks=ranks, moment=kill.moment, delay=round(kill.delay, 4),
+                resumed=again.code == 0, from_step=from_step, redone=max(0, trained - from_step), identical=same,
+                lost=lost, seconds=round(time.perf_counter() - start, 2),
+            )  # fmt: skip
+
+
+def _batches_trained(folder: Path) -> int:
+    path = folder / "samples.0"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def _difference(got: list[str], wanted: list[str]) -> int:
+    """Samples of batches that are not the same in both."""
+    return sum(len(line.split()) - 2 for line in set(got) ^ set(wanted))
+
+
+def prepare(root: Path, stages: list[str]) -> None:
+    """Data, and two steps of what the stages need."""
+    for stage in ("thinker", "vision", "audio", "codec", "talker"):
+        wanted = any(stage in needs for name in stages for needs in [_needs(name)])
+        if wanted and not (root / "checkpoints" / stage).exists():
+            print(f"preparing {stage} ...", file=sys.stderr)
+            arguments = [
+                f"stage={stage}", "budget=ci", "data.preset=ci", f"paths.root={root}", "+trainer.limit_test_batches=1",
+            ]  # fmt: skip
+            done = zygote.run(arguments, folder=root / "prepared" / stage)
+            if done.code:
+                sys.exit(f"error: preparing stage={stage} failed:\n{done.log[-3000:]}")
+
+
+def _needs(stage: str) -> list[str]:
+    return {
+        "codec": ["audio"],
+        "talker": ["audio", "codec"],
+        "omni_sft": ["thinker", "vision", "audio", "codec", "talker"],
+    }.get(stage, [])
+
+
+def measure(options: dict[str, str], root: Path) -> list[Outcome]:
+    """All kills, stage after stage in turn."""
+    stages, rng = options["stages"].split(","), random.Random(int(options["seed"]))
+    prepare(root, stages)
+    whole: dict[tuple[str, int], Whole] = {}
+    outcomes = []
+    for number in range(int(options["kills"])):
+        stage = stages[number % len(stages)]
+        workers = int(rng.choice(options["workers"].split(",")))
+        ranks = int(rng.choice(options["ranks"].split(",")))
+        if (stage, ranks) not in whole:
+            with tempfile.TemporaryDirectory(prefix="muomni-whole-") as folder:
+                whole[stage, ranks] = train_whole(stage, root, Path(folder), workers=0, ranks=ranks)
+        outcome = kill_once(whole[stage, ranks], stage, root, rng, workers=workers, ranks=ranks)
+        outcomes.append(outcome)
+        print(
+            f"{number + 1:4d} {outcome.stage} workers={workers} ranks={ranks}: {outcome.moment} + {outcome.delay:.3f} s, "
+            f"from {outcome.from_step}, resumed {outcome.resumed}, identical {outcome.identical}, lost {outcome.lost}, "
+            f"{outcome.seconds:.1f} s",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    return outcomes
+
+
+def count(outcomes: list[Outcome]) -> dict[str, Any]:
+    """The numbers that matter."""
+    return {
+        "kills": len(outcomes),
+        "resumed": sum(o.resumed for o in outcomes),
+        "identical": sum(o.identical for o in outcomes),
+        "lost_samples": sum(o.lost for o in outcomes),
+    }
+
+
+def show(outcomes: list[Outcome]) -> str:
+    """A table by stage, and where the kills fell."""
+    lines = [f"{'':10}{'kills':>8}{'resumed':>9}{'identical':>11}{'lost samples':>14}"]
+    groups = {stage: [o for o in outcomes if o.stage == stage] for stage in dict.fromkeys(o.stage for o in outcomes)}
+    for name, group in {**groups, "all": outcomes}.items():
+        row = count(group)
+        lines.append(f"{name:10}{row['kills']:8}{row['resumed']:9}{row['identical']:11}{row['lost_samples']:14}")
+    where = Counter(o.moment.split()[0] for o in outcomes)
+    lines.append("killed in: " + ", ".join(f"{kind} {number}" for kind, number in where.most_common()))
+    return "\n".join(lines)
+
+
+def warm() -> None:
+    """Import what a run imports; nothing is run."""
+    for package in (callbacks, datamodules, muomni.stages):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+
+
+def main(arguments: list[str]) -> None:
+    """Kill, compare, print, write."""
+    options = dict(OWN)
+    while arguments:
+        name = arguments.pop(0)
+        key, _, value = name.removeprefix("--").partition("=")
+        if key not in OWN:
+            sys.exit(f"error: unknown option {name!r}; available: {', '.join(OWN)}")
+        options[key] = value or (arguments.pop(0) if arguments else "")
+    warm()
+    with tempfile.TemporaryDirectory(prefix="muomni-faults-") as temporary:
+        outcomes = measure(options, Path(options["root"] or temporary).resolve())
+    print(show(outcomes))
+    if options["json"]:
+        document = {"machine": describe_machine(), "options": options, **count(outcomes)}
+        Path(options["json"]).write_text(
+            json.dumps(document | {"outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1) + "\n"
+        )
+    if not all(outcome.identical and not outcome.lost for outcome in outcomes):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
