@@ -13,6 +13,7 @@ that both halves trained on the same, in the same order.
 """
 
 import csv
+import hashlib
 import importlib
 import json
 import pkgutil
@@ -66,7 +67,7 @@ class Whole:
     weights: bytes
     metrics: str
     rows: list[dict[str, str]]
-    batches: list[str]
+    batches: set[str]
 
     def segments(self) -> list[tuple[str, float, float]]:
         """(moment, its begin, its duration) over the whole run."""
@@ -87,20 +88,19 @@ def command(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -
     ]  # fmt: skip
 
 
-def left(folder: Path, ranks: int) -> tuple[bytes, str, list[dict[str, str]], list[str]]:
-    """Weights, metrics, rows and batches of the one run in `folder`; batches that were trained on twice count once."""
+def left(folder: Path, ranks: int) -> tuple[bytes, str, list[dict[str, str]], set[str]]:
+    """Weights, metrics, rows and batches of the one run in `folder`; a batch that was trained on twice is there once if it
+    held the same samples both times."""
     (run,) = (path.parent for path in folder.glob("runs/**/metrics.json"))
     with (run / "metrics.csv").open(newline="") as file:
         rows = [
-            {key: value for key, value in row.items() if value and not key.endswith(CLOCK)} for row in csv.DictReader(file)
+            {key: value for key, value in row.items() if value and not key.endswith(CLOCK)}
+            for row in csv.DictReader(file)
         ]
-    batches: dict[str, str] = {}
-    for rank in range(ranks):
-        for line in (folder / f"samples.{rank}").read_text().splitlines():
-            number, ids = line.split(" ", 1)
-            batches[f"{rank} {number}"] = ids
+    samples = [(rank, (folder / f"samples.{rank}").read_text().splitlines()) for rank in range(ranks)]
+    batches = {f"{rank} {line}" for rank, lines in samples for line in lines}  # "rank, number of the batch, sample ids"
     weights = (folder / "export" / "model.safetensors").read_bytes()
-    return weights, (run / "metrics.json").read_text(), rows, [f"{key} {ids}" for key, ids in sorted(batches.items())]
+    return weights, (run / "metrics.json").read_text(), rows, batches
 
 
 def train_whole(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> Whole:
@@ -154,9 +154,9 @@ def _batches_trained(folder: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def _difference(got: list[str], wanted: list[str]) -> int:
+def _difference(got: set[str], wanted: set[str]) -> int:
     """Samples of batches that are not the same in both."""
-    return sum(len(line.split()) - 2 for line in set(got) ^ set(wanted))
+    return sum(len(line.split()) - 2 for line in got ^ wanted)
 
 
 def prepare(root: Path, stages: list[str]) -> None:
@@ -181,8 +181,8 @@ def _needs(stage: str) -> list[str]:
     }.get(stage, [])
 
 
-def measure(options: dict[str, str], root: Path) -> list[Outcome]:
-    """All kills, stage after stage in turn."""
+def measure(options: dict[str, str], root: Path) -> tuple[list[Outcome], dict[str, str]]:
+    """All kills, stage after stage in turn; and the sha256 of the weights of the runs that were left alone."""
     stages, rng = options["stages"].split(","), random.Random(int(options["seed"]))
     prepare(root, stages)
     whole: dict[tuple[str, int], Whole] = {}
@@ -202,7 +202,9 @@ def measure(options: dict[str, str], root: Path) -> list[Outcome]:
             f"{outcome.seconds:.1f} s",
             file=sys.stderr, flush=True,
         )  # fmt: skip
-    return outcomes
+    return outcomes, {
+        f"{stage} x {ranks}": hashlib.sha256(w.weights).hexdigest() for (stage, ranks), w in whole.items()
+    }
 
 
 def count(outcomes: list[Outcome]) -> dict[str, Any]:
@@ -245,10 +247,10 @@ def main(arguments: list[str]) -> None:
         options[key] = value or (arguments.pop(0) if arguments else "")
     warm()
     with tempfile.TemporaryDirectory(prefix="muomni-faults-") as temporary:
-        outcomes = measure(options, Path(options["root"] or temporary).resolve())
+        outcomes, weights = measure(options, Path(options["root"] or temporary).resolve())
     print(show(outcomes))
     if options["json"]:
-        document = {"machine": describe_machine(), "options": options, **count(outcomes)}
+        document = {"machine": describe_machine(), "options": options, **count(outcomes), "weights": weights}
         Path(options["json"]).write_text(
             json.dumps(document | {"outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1) + "\n"
         )

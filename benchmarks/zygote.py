@@ -79,7 +79,9 @@ class Moments(Callback):
         self._say("test")
 
 
-def run(arguments: Sequence[str], *, folder: Path, kill: Kill | None = None, ranks: int = 1, limit: float = 600.0) -> Run:
+def run(
+    arguments: Sequence[str], *, folder: Path, kill: Kill | None = None, ranks: int = 1, limit: float = 600.0
+) -> Run:
     """Run `train.py` with these arguments in a fork for each rank, to the end or to the kill.
 
     folder: for the standard error (log.0, ..) and the sample ids (samples.0, .., appended to) of the ranks.

@@ -96,6 +96,8 @@ def save_export(
         for key, value in module.state_dict().items():
             tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
     document = {"format": FORMAT, "facts": dict(facts), "parts": described}
+    for killed in folder.parent.glob(f".{folder.name}.*"):  # what a process left that was killed while it exported
+        shutil.rmtree(killed, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         temporary.chmod(0o755)
@@ -104,8 +106,10 @@ def save_export(
         for name, source in files.items():
             shutil.copyfile(source, temporary / name)
         _replace_folder(temporary, folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, SafetensorError):  # its way of saying that the disk is full
+            raise RuntimeError(f"cannot write {folder}: {error}") from error
         raise
     return folder
 

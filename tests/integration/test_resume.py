@@ -1,42 +1,46 @@
 """A run that is killed and started again ends with the very weights of one that was not."""
 
-import os
-import signal
+import hashlib
+import json
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import ROOT, run_script
 
-COMMON = (
-    "stage=thinker", "budget=ci", "data.preset=ci", "budget.thinker.max_steps=12", "module.compile_model=false",
-    "datamodule.batch_size=8", "callbacks.resume_checkpoint.every_n_train_steps=3",
-)  # fmt: skip
 
-
-def _wait_for(pattern: str, root: Path, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1200):
-        if list(root.glob(pattern)) or process.poll() is not None:
-            return
-        time.sleep(0.05)
-    raise TimeoutError(pattern)
-
-
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = run_script("train.py", *COMMON, f"paths.root={whole}")
-    assert done.returncode == 0, done.stderr[-2000:]
-    process = subprocess.Popen(
-        [sys.executable, "train.py", *COMMON, f"paths.root={killed}"], cwd=ROOT, stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+def faults(out: Path, *options: str) -> dict:
+    """What `benchmarks.faults` counted."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.faults", *options, "--json", str(out)], cwd=ROOT, capture_output=True, text=True,
+        timeout=3000, check=False,
     )  # fmt: skip
-    _wait_for("runs/thinker/*/checkpoints/last.ckpt", killed, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / "checkpoints" / "thinker").exists()
-    again = run_script("train.py", *COMMON, f"paths.root={killed}")
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert "going on from" in again.stderr
-    weights = [root / "checkpoints" / "thinker" / "model.safetensors" for root in (whole, killed)]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return json.loads(out.read_text())
+
+
+def test_killed_and_started_again(line: Path, tmp_path: Path) -> None:
+    counts = faults(tmp_path / "faults.json", "kills=3", "stages=thinker,talker", f"root={line}")
+    assert (counts["kills"], counts["resumed"], counts["identical"], counts["lost_samples"]) == (3, 3, 3, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_all_stages_by_one_and_two_processes(line: Path, tmp_path: Path) -> None:
+    counts = faults(tmp_path / "faults.json", "kills=28", "ranks=1,2", f"root={line}")
+    assert (counts["kills"], counts["resumed"], counts["identical"], counts["lost_samples"]) == (28, 28, 28, 0)
+
+
+@pytest.mark.slow
+def test_a_fork_trains_as_a_process_that_is_started_does(line: Path, tmp_path: Path) -> None:
+    counts = faults(tmp_path / "faults.json", "kills=1", "stages=thinker", "workers=0", f"root={line}")
+    code = "import sys; from pathlib import Path; from benchmarks.faults import command\n"
+    code += "print(*command('thinker', Path(sys.argv[1]), Path(sys.argv[2]), workers=0, ranks=1), sep='\\n')"
+    asked = [sys.executable, "-c", code, str(line), str(tmp_path)]
+    arguments = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    done = run_script("train.py", *arguments)
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights = (tmp_path / "export" / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == counts["weights"]["thinker x 1"]

@@ -145,6 +145,15 @@ def test_a_failed_write_leaves_nothing_behind(export, tmp_path):
     assert "second" in load_export(export).parts
 
 
+def test_what_a_killed_export_left_goes_with_the_next(export):
+    killed, other = export.parent / f".{export.name}.k1ll3d", export.parent / f".{export.name}-moe.k1ll3d"
+    killed.mkdir()
+    other.mkdir()
+    save_export(export, {"thinker": thinker()}, facts={}, files={})
+    assert not killed.exists()
+    assert other.exists()
+
+
 def test_a_second_export_takes_the_place_of_the_first(export):
     save_export(export, {"thinker": thinker(2)}, facts={"stage": "new"}, files={})
     loaded = load_export(export)
