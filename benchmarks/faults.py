@@ -26,6 +26,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import callbacks
 import datamodules
 import muomni.stages
@@ -230,7 +232,8 @@ def show(outcomes: list[Outcome]) -> str:
 
 
 def warm() -> None:
-    """Import what a run imports; nothing is run."""
+    """Import what a run imports; nothing is run. One thread: runs this small only wait for a second."""
+    torch.set_num_threads(1)
     for package in (callbacks, datamodules, muomni.stages):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
