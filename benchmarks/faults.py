@@ -55,10 +55,16 @@ class Outcome:
     """Batches that the second run did not train on again."""
     redone: int
     """Batches that both runs trained on."""
-    identical: bool
+    differs: list[str]
+    """Which of weights, metrics and rows are not those of the run that was left alone."""
     lost: int
     """Samples that were left out, came twice or in another order."""
     seconds: float
+
+    @property
+    def identical(self) -> bool:
+        """Bit for bit."""
+        return self.resumed and not self.differs
 
 
 @dataclass(frozen=True)
@@ -137,16 +143,19 @@ def kill_once(whole: Whole, stage: str, root: Path, rng: random.Random, *, worke
             trained = _batches_trained(folder)
             again = zygote.run(arguments, folder=folder, ranks=ranks)
             from_step = min([int(m.split()[1]) for m, _ in again.moments if m.startswith("step ")], default=STEPS)
-            same, lost = False, 0
+            differs, lost = ["all"], 0
             if again.code == 0:
                 weights, metrics, rows, batches = left(folder, ranks)
-                same = (weights, metrics, rows) == (whole.weights, whole.metrics, whole.rows)
+                pairs = {
+                    "weights": (weights, whole.weights), "metrics": (metrics, whole.metrics), "rows": (rows, whole.rows),
+                }  # fmt: skip
+                differs = [name for name, (got, wanted) in pairs.items() if got != wanted]
                 lost = _difference(batches, whole.batches)
             else:
                 print(again.log[-3000:], file=sys.stderr)
             return Outcome(
                 stage=stage, workers=workers, ranks=ranks, moment=kill.moment, delay=round(kill.delay, 4),
-                resumed=again.code == 0, from_step=from_step, redone=max(0, trained - from_step), identical=same,
+                resumed=again.code == 0, from_step=from_step, redone=max(0, trained - from_step), differs=differs,
                 lost=lost, seconds=round(time.perf_counter() - start, 2),
             )  # fmt: skip
 
@@ -200,7 +209,7 @@ def measure(options: dict[str, str], root: Path) -> tuple[list[Outcome], dict[st
         outcomes.append(outcome)
         print(
             f"{number + 1:4d} {outcome.stage} workers={workers} ranks={ranks}: {outcome.moment} + {outcome.delay:.3f} s, "
-            f"from {outcome.from_step}, resumed {outcome.resumed}, identical {outcome.identical}, lost {outcome.lost}, "
+            f"from {outcome.from_step}, resumed {outcome.resumed}, differs {outcome.differs}, lost {outcome.lost}, "
             f"{outcome.seconds:.1f} s",
             file=sys.stderr, flush=True,
         )  # fmt: skip

@@ -70,9 +70,14 @@ class Doctor(Callback):
             spike = self.spikes.look(pl_module, batch, step=self._step, rank=trainer.global_rank, folder=folder)
             if spike is not None:
                 self._alarm(spike)
-        if not self._listening:
-            return
-        self._listening = False
+        if self._listening:
+            self._listening = False
+            self._examine(pl_module, batch)
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            pl_module.log(f"{pl_module.name}/train/alarms", float(self.alarms))
+
+    def _examine(self, pl_module: LightningModule, batch: Any) -> None:
+        """Ask each symptom whether it is there, and whether it has lasted."""
         for name, symptom in self.symptoms.items():
             finding = symptom.finding(pl_module, batch)
             if finding is None:
@@ -82,7 +87,6 @@ class Doctor(Callback):
             if self._step - since >= symptom.patience:
                 self._alarm(f"step {self._step}: {finding}")
                 self._since[name] = self._step  # once more when it has lasted as long again
-        pl_module.log(f"{pl_module.name}/train/alarms", float(self.alarms))
 
     def _alarm(self, message: str) -> None:
         self.alarms += 1

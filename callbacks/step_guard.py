@@ -92,7 +92,7 @@ def _judge(guards: list[StepGuard], trainer: Trainer, pl_module: LightningModule
             objections.append((guard, objection))
     if objections:
         _refuse(objections, trainer, pl_module, optimizer)
-    if objections or trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+    if objections or (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
         refused = {_key(pl_module, guard): float(guard.refused) for guard in guards}
         pl_module.log_dict(refused)
 

@@ -1,5 +1,8 @@
 """Features of frozen encoders, kept by key so that each picture and clip is encoded once.
 
+Each is encoded alone: among others its last bits would depend on them, and a resumed run, which has yet to encode all of them
+again, would not end with the weights of one that was never killed.
+
 Legend: N images, A audios, K tokens, W width.
 """
 
@@ -27,12 +30,12 @@ class MediaCache:
         """(N, K, W)."""
         if batch.images is None:
             return None
-        missing = [place for place, key in enumerate(batch.image_keys) if key not in self._known]
         fresh: dict[str, Tensor] = {}
-        if missing:
-            encoded = model.encode(images=batch.images[missing]).images
-            assert encoded is not None
-            fresh = {batch.image_keys[place]: encoded[row] for row, place in enumerate(missing)}
+        for place, key in enumerate(batch.image_keys):
+            if key not in self._known and key not in fresh:
+                encoded = model.encode(images=batch.images[place, None]).images
+                assert encoded is not None
+                fresh[key] = encoded[0]
         features = [fresh[key] if key in fresh else self._known[key] for key in batch.image_keys]
         self._keep(fresh)
         return torch.stack(features)
@@ -42,15 +45,13 @@ class MediaCache:
         """(A, K, W) padded, and lengths (A)."""
         if batch.mel is None or batch.mel_lengths is None:
             return None, None
-        missing = [place for place, key in enumerate(batch.audio_keys) if key not in self._known]
         fresh: dict[str, Tensor] = {}
-        if missing:
-            lengths = batch.mel_lengths[missing]
-            encoded = model.encode(mel=batch.mel[missing][:, : int(lengths.max())], mel_lengths=lengths)
-            assert encoded.audios is not None
-            assert encoded.audio_lengths is not None
-            for row, (place, length) in enumerate(zip(missing, encoded.audio_lengths.tolist(), strict=True)):
-                fresh[batch.audio_keys[place]] = encoded.audios[row, :length].clone()
+        for place, key in enumerate(batch.audio_keys):
+            if key not in self._known and key not in fresh:
+                length = batch.mel_lengths[place, None]
+                encoded = model.encode(mel=batch.mel[place, None, : int(length)], mel_lengths=length)
+                assert encoded.audios is not None
+                fresh[key] = encoded.audios[0]
         features = [fresh[key] if key in fresh else self._known[key] for key in batch.audio_keys]
         self._keep(fresh)
         lengths = torch.tensor([len(each) for each in features], device=batch.ids.device)

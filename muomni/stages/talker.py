@@ -124,11 +124,14 @@ class TalkerStage(Stage):
         return codes, self.codec.code_lengths(batch.mel_lengths)
 
     def _places(self, batch: SpeechBatch) -> Tensor:
-        """(B, C) in code frames; each clip is aligned once, and remembered. Padding goes on rising."""
-        new = [row for row, name in enumerate(batch.sample_ids) if name not in self._aligned]
-        times = self.judge.align([batch.audio[row] for row in new], [batch.texts[row] for row in new]) if new else []
-        for row, found in zip(new, times, strict=True):
-            self._aligned[batch.sample_ids[row]] = found * self.frame_rate
+        """(B, C) in code frames; each clip is aligned once, and remembered. Padding goes on rising.
+
+        Alone: among others its last bits would depend on them, and a resumed run, which has yet to align all, would differ.
+        """
+        for row, name in enumerate(batch.sample_ids):
+            if name not in self._aligned:
+                (times,) = self.judge.align([batch.audio[row]], [batch.texts[row]])
+                self._aligned[name] = times * self.frame_rate
         B, C = batch.characters.shape
         places = torch.zeros(B, C)
         for row, name in enumerate(batch.sample_ids):
