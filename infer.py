@@ -1,5 +1,6 @@
 """Answer, transcribe, speak or chat with an export: composition root of inference. Answers go to standard output."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from muomni.frontends.audio_io import write_wav
 from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
 from muomni.inference.engine import Engine
-from muomni.inference.load import load_model
+from muomni.inference.load import gather, load_model, read_tokenizer
 from muomni.inference.sampling import GenerationOptions
+from muomni.single_files import save_single
 
 STRINGS = (
-    "ckpt", "talker", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out", "packages", "lm",
+    "ckpt", "talker", "export", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out", "packages", "lm",
 )  # fmt: skip
+COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
+SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
 
 
 def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -35,6 +39,19 @@ def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     return raw, rest
 
 
+def validate(cfg: dict[str, Any]) -> None:
+    """Raise ValueError naming an option whose value is of the wrong kind."""
+    for name, least in COUNTS.items():
+        value = cfg[name]
+        if name == "threads" and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name}={value}: a whole number, at least {least}, is needed")
+    for name in SWITCHES:
+        if not isinstance(cfg[name], bool):
+            raise ValueError(f"{name}={cfg[name]}: true or false")
+
+
 def find_export(ckpt: str | None, checkpoints: Path) -> Path:
     """The export folder. Raises ValueError listing the exports at hand where it is missing or wrong."""
     if ckpt and (is_export(ckpt) or Path(ckpt).is_file()):
@@ -48,9 +65,15 @@ def find_export(ckpt: str | None, checkpoints: Path) -> Path:
 
 def run(cfg: dict[str, Any]) -> None:
     """Do what a composed configuration asks."""
+    validate(cfg)
     if cfg["threads"] is not None:
         torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
+    if cfg["export"] is not None:
+        whole = gather(export, talker=cfg["talker"])
+        read_tokenizer(whole)  # refuses one that does not belong to it
+        notice(f"written: {save_single(cfg['export'], whole)} ({', '.join(whole.parts)})")
+        return
     engine = load_model(
         export,
         **{name: cfg[name] for name in ("device", "format", "talker", "compile", "dtype", "packages")},
@@ -93,14 +116,16 @@ def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], tex
     """Stream one answer to standard output; gives it whole, without an echoed prompt."""
     if cfg["audio_out"] is not None:
         engine.need_speaker()  # said before the answer is made
-    pieces = engine.generate_stream(
-        text,
-        image=pictures,
-        audio=cfg["audio_in"],
-        system_prompt=cfg["system_prompt"],
-        truncate=cfg["truncate"],
-        generation=options,
-    )
+    asked = {
+        "image": pictures,
+        "audio": cfg["audio_in"],
+        "system_prompt": cfg["system_prompt"],
+        "truncate": cfg["truncate"],
+        "generation": options,
+    }
+    if cfg["n_best"] > 1:
+        return rank(engine, cfg, text, asked)
+    pieces = engine.generate_stream(text, **asked)
     if cfg["echo"]:
         print(text, end=" ")
     written: list[str] = []
@@ -125,6 +150,16 @@ def transcribe(engine: Engine, cfg: dict[str, Any]) -> str:
     transcript = engine.transcribe(cfg["audio_in"], timestamps=True, **options)
     print("\n".join(transcript.lines()))
     return transcript.text
+
+
+def rank(engine: Engine, cfg: dict[str, Any], text: str, asked: dict[str, Any]) -> str:
+    """The `n_best` answers of beam search to standard output, a line each behind its score; gives the best."""
+    if cfg["n_best"] > asked["generation"].num_beams:
+        raise ValueError(f"n_best={cfg['n_best']}: as many beams are needed, generation=beam generation.num_beams=N")
+    answers = engine.generate_n_best([text], **asked)[0][: cfg["n_best"]]
+    for answer, score in answers:
+        print(f"{score:.4f}\t{' '.join(answer.split())}")
+    return answers[0][0]
 
 
 def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:
@@ -160,6 +195,8 @@ def main() -> None:
         run({str(key): value for key, value in plain.items()} | raw)
 
     sys.argv[1:] = rest
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters shows the others as ?
     run_main(composed, config="infer")
 
 

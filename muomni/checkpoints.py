@@ -32,11 +32,13 @@ FORMAT = 1
 
 @dataclass(slots=True)
 class Export:
-    """A loaded export: parts by name (in eval mode), facts, and its folder."""
+    """A loaded export: parts by name (in eval mode), facts, its folder (or single file), and the content of its
+    tokenizer.model, if it has one."""
 
     parts: dict[str, nn.Module]
     facts: dict[str, Any]
     folder: Path
+    tokenizer: bytes | None = None
 
     @property
     def tokenizer_path(self) -> Path:
@@ -86,16 +88,7 @@ def save_export(
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {}
-    described: dict[str, Any] = {}
-    for name, module in parts.items():
-        described[name] = {"part": module.part_name, "options": module.options}
-        broken = first_broken(module.state_dict())
-        if broken is not None:
-            raise ValueError(f"{folder}: {name}.{broken}; a broken model is not exported")
-        for key, value in module.state_dict().items():
-            tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
-    document = {"format": FORMAT, "facts": dict(facts), "parts": described}
+    document, tensors = describe(parts, facts, where=str(folder))
     for killed in folder.parent.glob(f".{folder.name}.*"):  # what a process left that was killed while it exported
         shutil.rmtree(killed, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -114,6 +107,22 @@ def save_export(
     return folder
 
 
+def describe(
+    parts: Mapping[str, nn.Module], facts: Mapping[str, Any], *, where: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What model.yaml says of parts, and their tensors by key. Raises ValueError for NaN or Inf."""
+    tensors: dict[str, Tensor] = {}
+    described: dict[str, Any] = {}
+    for name, module in parts.items():
+        described[name] = {"part": module.part_name, "options": module.options}
+        broken = first_broken(module.state_dict())
+        if broken is not None:
+            raise ValueError(f"{where}: {name}.{broken}; a broken model is not exported")
+        for key, value in module.state_dict().items():
+            tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
+    return {"format": FORMAT, "facts": dict(facts), "parts": described}, tensors
+
+
 def _replace_folder(new: Path, target: Path) -> None:
     """Put `new` at `target`; what stood there goes away last."""
     old = target.with_name(f".{target.name}.old")
@@ -130,9 +139,10 @@ def is_export(folder: Path | str) -> bool:
 
 
 def list_exports(root: Path | str) -> list[Path]:
-    """Exports directly under a folder, by name."""
+    """Exports directly under a folder, by name: folders and single files."""
     root = Path(root)
-    return sorted(path for path in root.iterdir() if is_export(path)) if root.is_dir() else []
+    found = (path for path in root.iterdir() if is_export(path) or path.suffix == ".safetensors")
+    return sorted(found) if root.is_dir() else []
 
 
 def read_description(folder: Path | str) -> dict[str, Any]:
@@ -144,11 +154,16 @@ def read_description(folder: Path | str) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    return checked(document, where=str(path))
+
+
+def checked(document: Any, *, where: str) -> dict[str, Any]:
+    """A description as it must be. Raises ValueError naming what it lacks."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f"{path}: not an export of format {FORMAT}")
+        raise ValueError(f"{where}: not an export of format {FORMAT}")
     for key in ("facts", "parts"):
         if not isinstance(document.get(key), dict):
-            raise ValueError(f"{path}: no {key!r} in it; the export is damaged, train it again")
+            raise ValueError(f"{where}: no {key!r} in it; the export is damaged, train it again")
     return document
 
 
@@ -157,39 +172,48 @@ def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Expor
     that it was trained with."""
     folder = Path(folder)
     document = read_description(folder)
-    described: dict[str, Any] = document["parts"]
-    wanted = list(described) if parts is None else list(parts)
-    missing = [name for name in wanted if name not in described]
-    if missing:
-        raise ValueError(f"{folder}: this export has no part {missing[0]!r}; it holds {', '.join(described)}")
     weights = folder / "model.safetensors"
     try:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{weights}: cannot be read ({error}); the export is damaged, train it again") from error
+    tokenizer = folder / "tokenizer.model"
+    built = build_parts(document, tensors, parts, where=str(folder), weights=str(weights))
+    return Export(built, document["facts"], folder, tokenizer.read_bytes() if tokenizer.is_file() else None)
+
+
+def build_parts(
+    document: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Iterable[str] | None, *, where: str, weights: str
+) -> dict[str, nn.Module]:
+    """A description and the tensors that go with it -> all parts, or the named ones. `where`, `weights`: for errors."""
+    described: dict[str, Any] = document["parts"]
+    wanted = list(described) if parts is None else list(parts)
+    missing = [name for name in wanted if name not in described]
+    if missing:
+        raise ValueError(f"{where}: this export has no part {missing[0]!r}; it holds {', '.join(described)}")
     surplus = [key for key in tensors if key.split(".", 1)[0] not in described]
     if surplus:
         raise ValueError(f"{weights}: unexpected key {surplus[0]!r}")
     built = {}
     for name in wanted:
         state = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        built[name] = build_part(described[name], where=f"{folder}/model.yaml, part {name!r}")
+        built[name] = build_part(described[name], where=f"{where}, part {name!r}")
         load_strictly(built[name], state, where=f"{weights}, part {name!r}")
         built[name].eval()
     facts = document["facts"]
     if "codec" in built and "codec" in facts:
-        check_same(facts, {"codec": weights_fingerprint(built["codec"])}, where=str(folder))
-    return Export(parts=built, facts=facts, folder=folder)
+        check_same(facts, {"codec": weights_fingerprint(built["codec"])}, where=where)
+    return built
 
 
 def build_part(description: Mapping[str, Any], *, where: str) -> nn.Module:
     """Build a part from its name and options; `where` goes into the error."""
-    kind = description.get("part")
+    kind = description.get("part") if isinstance(description, Mapping) else description
     if kind not in PARTS:
         raise ValueError(f"{where}: unknown kind of part {kind!r}; known: {', '.join(sorted(PARTS))}")
     try:
         return PARTS[kind](**description.get("options", {}))
-    except TypeError as error:
+    except (TypeError, AttributeError, ZeroDivisionError) as error:
         raise ValueError(f"{where}: options do not fit {kind}: {error}") from error
 
 
@@ -202,6 +226,9 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
     for key, value in own.items():
         if state[key].shape != value.shape:
             raise ValueError(f"{where}: {key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}")
+    broken = first_broken(state)
+    if broken is not None:
+        raise ValueError(f"{where}: {broken}: the model is broken, train it again")
     module.load_state_dict(dict(state))
 
 

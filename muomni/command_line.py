@@ -18,8 +18,11 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 #: Mistakes of input: their text says what, where and how to mend it. A bug keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
-#: What a disk may answer that is full, or a folder that is not ours to write.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+#: What a disk may answer that is full, a folder that is not ours to write, or a name that cannot be a file's.
+DISK_ERRORS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 def run_main(main: Callable[[], Any], *, config: str) -> None:
@@ -45,12 +48,15 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # whoever read our answer has gone: `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (*USER_ERRORS, OSError, InstantiationException) as error:
         mistake = _mistake(error)
         if mistake is None or os.environ.get("MUOMNI_TRACEBACK"):
             raise
         hint = " (MUOMNI_TRACEBACK=1 shows where)" if isinstance(error, RuntimeError) else ""
-        sys.exit(f"error: {mistake}{hint}")
+        sys.exit(f"error: {' '.join(mistake.split())}{hint}")
 
 
 def _mistake(error: Exception) -> str | None:

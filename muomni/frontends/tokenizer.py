@@ -109,8 +109,13 @@ class Tokenizer:
         return int(self._processor.vocab_size())
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
-        """Text -> ids, on demand between BOS and EOS."""
-        ids: list[int] = self._processor.EncodeAsIds(text)
+        """Text -> ids, on demand between BOS and EOS. Raises ValueError for text that came from bytes that are no UTF-8."""
+        try:
+            ids: list[int] = self._processor.EncodeAsIds(text)
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the text is no valid UTF-8 at character {error.start + 1} ({text[error.start]!a}): give it as UTF-8"
+            ) from error
         return [BOS] * bos + ids + [EOS] * eos
 
     def decode(self, ids: Iterable[int]) -> str:

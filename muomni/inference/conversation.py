@@ -3,18 +3,20 @@
 Shapes: T tokens.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
 import torch
 
+from muomni.inference.beam import beam_search
 from muomni.inference.generate import decode
 from muomni.inference.prompt import Prompt, Prompter, Request
 from muomni.inference.runtime import Runtime
 from muomni.inference.sampling import GenerationOptions, Sampler
 from muomni.inference.stats import Timings
-from muomni.inference.text_stream import TextStream
+from muomni.inference.text_stream import TextStream, text_of
 from muomni.special_tokens import EOS
 
 
@@ -54,6 +56,8 @@ class Conversation:
             logits = self.runtime.prefill(ids, self.cache, embeddings=embeddings, padding=None)
         self.timings.prompt_tokens = ids.shape[1]
         sampler.note(ids, self.prompter.thinker.vocab_size)
+        if options.num_beams > 1:
+            return iter([self._best(logits, sampler, options)])
         return self._answer(logits, sampler, options)
 
     def _prompt(self, request: Request, options: GenerationOptions) -> Prompt:
@@ -72,6 +76,26 @@ class Conversation:
             self.notice = f"the context is full ({held}): the conversation starts anew"
             self.reset()
         return prompt
+
+    def _best(self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions) -> str:
+        """The whole answer by beam search; it is read with the next turn."""
+        room = self.cache.remaining + 1  # the last token is never read
+        wide = copy.copy(self.cache)  # the beams' own rows; the conversation's stay
+        with self.timings.span("model"):
+            best = beam_search(
+                self.prompter.thinker,
+                logits,
+                wide,
+                num_beams=options.num_beams,
+                length_penalty=options.length_penalty,
+                repetition_penalty=options.repetition_penalty,
+                limits=torch.tensor([min(room, options.max_new_tokens or room)], device=logits.device),
+                padding=None,
+                seen=sampler.seen,
+            )[0][0]
+        self.timings.new_tokens = len(best.ids)
+        self.pending = [*best.ids, EOS]
+        return text_of(self.prompter.tokenizer, best.ids, stop=options.stop)
 
     def _answer(self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions) -> Iterator[str]:
         stream = TextStream(self.prompter.tokenizer, stop=options.stop)

@@ -16,13 +16,14 @@ from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.spoken import LETTERS, spoken_form
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.batch import answer_batch
+from muomni.inference.batch import answer_batch, n_best
 from muomni.inference.conversation import Conversation
 from muomni.inference.media import Media, Source, spec_from_facts
-from muomni.inference.prompt import Prompter, Request, prepare
+from muomni.inference.prompt import Prompt, Prompter, Request, prepare
 from muomni.inference.read import read_pictures
 from muomni.inference.rescoring import ThinkerScorer
 from muomni.inference.runtime import Eager, Runtime
+from muomni.inference.sampling import GenerationOptions
 from muomni.inference.speech import Speaker, Utterance, frame_limit
 from muomni.inference.stats import Timings
 from muomni.inference.text_stream import text_of
@@ -99,25 +100,35 @@ class Engine:
         options: as of `generate`; what they say besides the text holds for every request that is a string. Row i draws
         from the seed + i.
         """
-        prompter = self.need_prompter()
         common, chosen = prepare("", options)
-        whole = [replace(common, text=request) if isinstance(request, str) else request for request in requests]
-        if not whole:
+        if not requests:
             return []
-        prompts = [
-            prompter.fitting(request, prompter.encode_media(request), max_new_tokens=chosen.max_new_tokens)
+        prompts = self._prompts(requests, common, chosen)
+        prompter, self.timings = self.need_prompter(), Timings()
+        ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
+        rows = answer_batch(prompter.model, self.need_runtime(), ids, features, options=chosen, timings=self.timings)
+        return [text_of(prompter.tokenizer, row, stop=chosen.stop) for row in rows]
+
+    def generate_n_best(self, requests: Sequence[str | Request], **options: Any) -> list[list[tuple[str, float]]]:
+        """`num_beams` answers to each request with their scores, the best first: the sum of an answer's log-probabilities,
+        divided by its length in tokens ** `length_penalty`. options: as of `generate_batch`; default: the preset "beam"."""
+        common, chosen = prepare("", {"generation": "beam"} | options)
+        if not requests:
+            return []
+        prompts = self._prompts(requests, common, chosen)
+        prompter, self.timings = self.need_prompter(), Timings()
+        ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
+        rows = n_best(prompter.model, ids, features, options=chosen, timings=self.timings)
+        return [[(text_of(prompter.tokenizer, h.ids, stop=chosen.stop), h.score) for h in row] for row in rows]
+
+    def _prompts(self, requests: Sequence[str | Request], common: Request, options: GenerationOptions) -> list[Prompt]:
+        """A string takes over what `common` says besides the text."""
+        prompter = self.need_prompter()
+        whole = [replace(common, text=request) if isinstance(request, str) else request for request in requests]
+        return [
+            prompter.fitting(request, prompter.encode_media(request), max_new_tokens=options.max_new_tokens)
             for request in whole
         ]
-        self.timings = Timings()
-        rows = answer_batch(
-            prompter.model,
-            self.need_runtime(),
-            [prompt.ids for prompt in prompts],
-            [prompt.features for prompt in prompts],
-            options=chosen,
-            timings=self.timings,
-        )
-        return [text_of(prompter.tokenizer, row, stop=chosen.stop) for row in rows]
 
     def chat(self, text: str = "", *, conversation: Conversation | None = None, **options: Any) -> str:
         """One answer. With a `conversation` (see `conversation`) it continues that one; else it stands alone."""
@@ -238,5 +249,11 @@ class Engine:
     def _build_speaker(self) -> Speaker:
         name = "codec_mel" if "codec_mel" in self.facts else "mel"
         spec = spec_from_facts(MelSpec, self.facts, name, where=self.where)
-        vocoder = GriffinLim(spec, iterations=GRIFFIN_LIM_ITERATIONS)
-        return Speaker(self.need("talker"), self.need("codec"), vocoder)  # type: ignore[arg-type]
+        talker: Any = self.need("talker")
+        codec: Any = self.need("codec")
+        if talker.codebook_size != codec.codebook_size or talker.num_codebooks > codec.num_codebooks:
+            raise ValueError(
+                f"{self.where}: the Talker speaks {talker.num_codebooks} codebooks of {talker.codebook_size}, this codec has "
+                f"{codec.num_codebooks} of {codec.codebook_size}: put the codec back that it was trained with"
+            )
+        return Speaker(talker, codec, GriffinLim(spec, iterations=GRIFFIN_LIM_ITERATIONS))

@@ -1,15 +1,16 @@
-"""Files -> an engine: an export folder, with the Talker of another one where asked."""
+"""Files -> an engine: an export folder, a single .safetensors or a training's .ckpt, with another one's Talker where asked."""
 
 from pathlib import Path
 
 import torch
 
-from muomni.checkpoints import Export, is_export, load_export
+from muomni.checkpoints import Export
 from muomni.frontends.spoken import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.compact import compact
 from muomni.inference.compiled import make_runtime
 from muomni.inference.engine import LACKS, Engine
+from muomni.single_files import read_export
 
 
 def load_model(
@@ -22,56 +23,66 @@ def load_model(
     dtype: str = "float32",
     packages: str | Path | None = None,
 ) -> Engine:
-    """An engine from an export folder (or the model.safetensors in it).
+    """An engine from an export folder (or the model.safetensors in it), a single .safetensors, or a training's .ckpt.
 
     device: auto takes a GPU where there is one. talker: another export whose Talker and codec speak the answers.
     compile, dtype: how the Thinker decodes, and how its weights are kept (docs/decoding.md). packages: the folder of
-    compiled steps; default: `compiled` in the export.
+    compiled steps; default: `compiled` in the export, NAME.compiled beside a single file.
     Raises FileNotFoundError or ValueError naming what is wrong with the path, the export or the options.
     """
-    folder = Path(path)
-    if folder.name == "model.safetensors" and folder.is_file():
-        folder = folder.parent
-    if folder.is_file():
-        imports = "of a checkpoint of micro-omni:  python -m muomni.micro_omni import"
-        raise ValueError(f"{folder}: not an export folder; a training run writes checkpoints/<stage>/ ({imports})")
-    if not is_export(folder):
-        raise FileNotFoundError(f"{folder}: no export here (no model.yaml and model.safetensors)")
-    export = load_export(folder)
-    if talker is not None:
-        export = with_talker(export, load_export(talker))
-    tokenizer = None
-    if (folder / "tokenizer.model").is_file():
-        tokenizer = Tokenizer.load(folder / "tokenizer.model")
-        check_tokenizer(tokenizer, export)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    export = gather(path, talker=talker)
     if "thinker" in export.parts:
         compact(export.parts["thinker"], dtype)
     elif compile != "none" or dtype != "float32":
-        raise ValueError(f"{folder}: compile={compile} dtype={dtype}: {LACKS['thinker']}")
+        raise ValueError(f"{path}: compile={compile} dtype={dtype}: {LACKS['thinker']}")
     engine = Engine(
         parts=export.parts,
         facts=export.facts,
-        tokenizer=tokenizer,
-        where=str(folder),
+        tokenizer=read_tokenizer(export),
+        where=str(export.folder),
         format=format,
-        device=torch.device(device),
+        device=find_device(device),
     )
     if "thinker" in export.parts:
         thinker = engine.need_prompter().thinker
-        engine.runtime = make_runtime(thinker, mode=compile, packages=Path(packages or folder / "compiled"))
+        own = export.folder / "compiled" if export.folder.is_dir() else export.folder.with_suffix(".compiled")
+        engine.runtime = make_runtime(thinker, mode=compile, packages=Path(packages or own))
     return engine
 
 
-def check_tokenizer(tokenizer: Tokenizer, export: Export) -> None:
-    """Raise ValueError where the tokenizer in the folder is not the one the parts were trained with."""
+def gather(path: str | Path, *, talker: str | Path | None) -> Export:
+    """All parts of an export, and with `talker` that one's Talker and codec."""
+    export = read_export(path)
+    return export if talker is None else with_talker(export, read_export(talker))
+
+
+def find_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:N -> the device. Raises ValueError for another name, or where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = str(name).partition(":")
+    if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
+        raise ValueError(f"device={name}: available are auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA GPUs; device=cpu works")
+    return torch.device(name)
+
+
+def read_tokenizer(export: Export) -> Tokenizer | None:
+    """The export's tokenizer, if it has one. Raises ValueError where the parts were trained with another one."""
+    if export.tokenizer is None:
+        return None
+    try:
+        tokenizer = Tokenizer(export.tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{export.folder}, tokenizer.model: {error}") from error
     trained_with = export.facts.get("tokenizer")
     if trained_with is not None and trained_with != tokenizer.fingerprint():
         raise ValueError(
-            f"{export.folder}/tokenizer.model: fingerprint {tokenizer.fingerprint()[:12]}, but the model was trained "
+            f"{export.folder}, tokenizer.model: fingerprint {tokenizer.fingerprint()[:12]}, but the model was trained "
             f"with {str(trained_with)[:12]}: put the right tokenizer back, or train again"
         )
+    return tokenizer
 
 
 def with_talker(export: Export, speech: Export) -> Export:
@@ -80,6 +91,8 @@ def with_talker(export: Export, speech: Export) -> Export:
         if name not in speech.parts:
             raise ValueError(f"{speech.folder}: {LACKS[name]}")
     spoken = {name: speech.parts[name] for name in ("talker", "codec")}
-    facts = dict(export.facts) | {"codec_mel": speech.facts.get("codec_mel", speech.facts.get("mel"))}
+    facts = {key: value for key, value in export.facts.items() if key != "codec"}  # of another codec
+    facts |= {"codec_mel": speech.facts.get("codec_mel", speech.facts.get("mel"))}
+    facts |= {"codec": speech.facts["codec"]} if "codec" in speech.facts else {}
     facts["alphabet"] = speech.facts.get("alphabet", LETTERS)
-    return Export(parts=export.parts | spoken, facts=facts, folder=export.folder)
+    return Export(export.parts | spoken, facts, export.folder, export.tokenizer)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from muomni.frontends.audio_io import read_audio
-from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
+from muomni.frontends.image import ImageFrontend, ImageSpec, pixels_of, read_image
 from muomni.frontends.mel import LogMel, MelSpec
 
-Source = str | Path | Tensor
+Source = str | Path | Tensor | Image.Image
 Spec = TypeVar("Spec", ImageSpec, MelSpec)
 
 
@@ -65,7 +66,14 @@ class Media:
             raise ValueError(
                 "this export has no audio encoder, it hears nothing: train stage=omni_sft and use its export"
             )
+        if not isinstance(source, str | Path | Tensor):
+            raise ValueError(f"audio: a file or a waveform (N,) is needed, not {type(source).__name__}")
         if isinstance(source, Tensor):
+            if source.dim() != 1 or not source.is_floating_point():
+                raise ValueError(
+                    f"audio: a waveform (N,) in [-1, 1] at {self.mel.spec.sample_rate} Hz is needed, "
+                    f"not {source.dtype} {tuple(source.shape)}"
+                )
             return source, self.mel(source)
         waveform = read_audio(source, self.mel.spec.sample_rate)
         try:
@@ -75,5 +83,10 @@ class Media:
 
 
 def as_pixels(source: Source) -> Tensor:
-    """A picture file, or the uint8 tensor (3, H, W) that it already is."""
+    """A picture file, a Pillow image, or the uint8 tensor (3, H, W) that it already is."""
+    if isinstance(source, Image.Image):
+        return pixels_of(source)
+    if not isinstance(source, str | Path | Tensor):
+        kinds = "a file, a Pillow image or uint8 (3, H, W)"
+        raise ValueError(f"image: {kinds} is needed, not {type(source).__name__}")
     return source if isinstance(source, Tensor) else read_image(source)

@@ -5,7 +5,6 @@ Shapes: B requests, T tokens, D width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -197,4 +196,4 @@ def as_list(sources: Source | Sequence[Source] | None) -> list[Source]:
     """None, one source or several -> a list."""
     if sources is None:
         return []
-    return [sources] if isinstance(sources, str | Path | Tensor) else list(sources)
+    return list(sources) if isinstance(sources, list | tuple) else [cast(Source, sources)]

@@ -17,6 +17,7 @@ from muomni.special_tokens import EOS, PIECES
 
 COLDEST = 1e-5
 LARGEST_SEED = 2**62
+MOST_BEAMS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class GenerationOptions:
     max_new_tokens: int | None  # None: until the context is full
     seed: int  # row i of a batch draws from seed + i, whatever the other rows are
     stop: tuple[str, ...]  # the answer ends before any of these
+    num_beams: int  # 1 is off; more: beam search (inference/beam.py), without chance
+    length_penalty: float  # of beam search: the sum of log-probabilities is divided by length ** this
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
@@ -47,6 +50,8 @@ class GenerationOptions:
                 raise ValueError(f"generation: {name}={value} is out of its range: {allowed}")
         if not all(isinstance(word, str) and word for word in stop):
             raise ValueError(f"generation: stop={list(stop)}: strings are needed, none of them empty")
+        if self.num_beams > 1 and not self.is_greedy:
+            raise ValueError(f"generation: num_beams={self.num_beams} leaves nothing to chance: set temperature=0")
 
     @property
     def is_greedy(self) -> bool:
@@ -63,6 +68,8 @@ LIMITS: dict[str, tuple[type, Any, str]] = {
     "repetition_penalty": (float, lambda value: value > 0, "above 0; 1 is off"),
     "max_new_tokens": (int, lambda value: value >= 1, "a whole number, at least 1, or null: until the context is full"),
     "seed": (int, lambda value: 0 <= value <= LARGEST_SEED, "a whole number from 0 to 2 ** 62"),
+    "num_beams": (int, lambda value: 1 <= value <= MOST_BEAMS, f"a whole number from 1 (off) to {MOST_BEAMS}"),
+    "length_penalty": (float, lambda value: value >= 0, "0 (none) or more; 1 ranks by the mean"),
 }
 
 
@@ -75,16 +82,19 @@ _GREEDY = GenerationOptions(
     max_new_tokens=100,
     seed=0,
     stop=(),
+    num_beams=1,
+    length_penalty=1.0,
 )
 PRESETS = {
     "greedy": _GREEDY,
     "balanced": replace(_GREEDY, temperature=0.7, top_p=0.9, max_new_tokens=50),
     "chat": replace(_GREEDY, temperature=0.8, top_k=40, top_p=0.95, max_new_tokens=100),
+    "beam": replace(_GREEDY, num_beams=4),
 }
 
 
 def preset(name: str, **changes: Any) -> GenerationOptions:
-    """A preset (greedy, balanced, chat), some options changed. Raises ValueError for unknown names."""
+    """A preset (greedy, balanced, chat, beam), some options changed. Raises ValueError for unknown names."""
     if name not in PRESETS:
         raise ValueError(f"unknown generation preset {name!r}; available: {', '.join(PRESETS)}")
     known = [field.name for field in fields(GenerationOptions)]
@@ -144,18 +154,23 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & (2 ** (64 - bits) - 1)
 
 
+def admissible(logits: Tensor, *, penalty: float, seen: Tensor | None) -> Tensor:
+    """logits (B, V) -> float32: minus infinity for special tokens, which no answer holds, and those seen made unlikelier."""
+    logits = logits.float().clone()
+    logits[:, :EOS] = -torch.inf
+    logits[:, EOS + 1 : len(PIECES)] = -torch.inf
+    if seen is not None:
+        logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    return logits
+
+
 def choose(logits: Tensor, *, options: GenerationOptions, uniform: Tensor | None, seen: Tensor | None = None) -> Tensor:
     """logits (B, V) -> the next ids (B). A pure function of tensors, so that it can be a part of a compiled step.
 
     uniform: (B) in [0, 1), what chance gives each row; None under greedy. seen: (B, V) bool: the repetition penalty falls
     on these tokens.
     """
-    logits = logits.float().clone()
-    logits[:, :EOS] = -torch.inf  # no answer holds special tokens
-    logits[:, EOS + 1 : len(PIECES)] = -torch.inf
-    if seen is not None:
-        penalty = options.repetition_penalty
-        logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    logits = admissible(logits, penalty=options.repetition_penalty, seen=seen)
     if options.is_greedy:
         return logits.argmax(dim=1)
     assert uniform is not None, "sampling needs a number of each row's stream"

@@ -85,6 +85,11 @@ class KVCache:
         self.keep[:, position:] = True
         self.position = position
 
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows (N), long, in this order: some may be repeated, some left out (beam search)."""
+        self.keys, self.values, self.inputs = self.keys[:, rows], self.values[:, rows], self.inputs[:, rows]
+        self.keep = self.keep[rows]
+
     def reset(self) -> None:
         """Forget everything."""
         self.ragged = False

@@ -14,6 +14,7 @@ from muomni import ranks
 from muomni.checkpoints import check_same, first_broken
 from muomni.nn.transformer import Transformer
 from muomni.optim.groups import parameter_groups
+from muomni.single_files import describe_for_checkpoint
 from muomni.stages.joining import joined_state, own_state
 from muomni.stages.many_ranks import ManyRanks
 
@@ -83,8 +84,8 @@ class Stage(ManyRanks):
         raise TypeError(f"{type(self).__name__} does not define finish_split")
 
     def export_parts(self) -> dict[str, nn.Module]:
-        """Parts of the export folder, each registered with `@part`."""
-        raise TypeError(f"{type(self).__name__} does not define export_parts")
+        """Parts of the export folder, each registered with `@part`; none where a stage hands nothing over."""
+        return {}
 
     def export_facts(self) -> dict[str, Any]:
         """What a later stage must agree with: frontends and fingerprints, plain data."""
@@ -242,7 +243,8 @@ class Stage(ManyRanks):
                 self._finish(split)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what a resumed run must agree with. Refuse to save what is broken: the last good checkpoint stays."""
+        """Keep what a resumed run must agree with, and what the checkpoint holds, so that inference loads it as it loads an
+        export. Refuse to save what is broken: the last good checkpoint stays."""
         checkpoint[FACTS] = self.export_facts()
         tensors = dict(self.state_dict())
         for optimizer in checkpoint.get("optimizer_states", []):
@@ -254,6 +256,10 @@ class Stage(ManyRanks):
                 f"step {checkpoint['global_step']}: {broken}; a broken state is not saved, the last good checkpoint stays: go "
                 "on from it with resume=FILE, and with a lower optim.lr or trainer.precision=32-true"
             )
+        tokenizer = self.export_files().get("tokenizer.model")
+        checkpoint["export"] = describe_for_checkpoint(
+            self, self.export_parts(), checkpoint[FACTS], None if tokenizer is None else tokenizer.read_bytes()
+        )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Tokenizer, frontends and codec must be those that the checkpoint was trained with."""

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.load import load_model
 from tests.conftest import run_script
 
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
@@ -63,6 +64,21 @@ def test_a_wrong_name_is_refused_with_what_there_is(override: str, named: str) -
 def test_text_answer_goes_to_standard_output(line: Path) -> None:
     done = run_script("infer.py", f"ckpt={line}/checkpoints/omni_sft", "text=where does ann live?", "quiet=true")
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_runs_checkpoint_and_a_single_file_answer_as_the_export_does(line: Path, tmp_path: Path) -> None:
+    """The last checkpoint of a run holds the exported weights, and all that inference needs."""
+    (checkpoint,) = line.glob("runs/omni_sft/*/checkpoints/resume.ckpt")
+    single = tmp_path / "omni.safetensors"
+    done = run_script("infer.py", f"ckpt={checkpoint}", f"export={single}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"written: {single} (thinker, vision, image_projector" in done.stderr
+    answers = {}
+    for source in (line / "checkpoints" / "omni_sft", checkpoint, single):
+        model = load_model(source, device="cpu")
+        answers[source] = (model.generate("where does ann live?"), model.generate("tell me", generation="chat", seed=3))
+        assert set(model.parts) >= {"thinker", "vision", "audio", "talker", "codec"}
+    assert len(set(answers.values())) == 1
 
 
 def test_speech_out_writes_a_wav(line: Path, tmp_path: Path) -> None:

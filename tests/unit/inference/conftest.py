@@ -27,10 +27,10 @@ VOCAB = 300
 
 
 def tiny_thinker(**changes: object) -> Thinker:
-    shape = {"dim": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "ff_dim": 48, "max_length": 128,
+    shape = {"vocab_size": VOCAB, "dim": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "ff_dim": 48, "max_length": 128,
              "short_conv": 3}  # fmt: skip
     torch.manual_seed(0)
-    thinker = Thinker(vocab_size=VOCAB, **(shape | changes))
+    thinker = Thinker(**(shape | changes))
     with torch.no_grad():  # far from ties, so that greedy choices are certain
         for weight in thinker.parameters():
             if weight.dim() == 2:

@@ -99,7 +99,7 @@ def test_the_spoken_answer_goes_to_a_file(export, capsys, tmp_path):
     [
         (["text=it's [1], {2}=3"], "ckpt=EXPORT is missing; exports under"),
         (["txt=hi"], "unknown option 'txt' in the top level; available: audio_in, audio_out"),
-        (["generation.heat=1"], "unknown option 'heat' in generation; available: max_new_tokens"),
+        (["generation.heat=1"], "unknown option 'heat' in generation; available: length_penalty, max_new_tokens"),
     ],
 )
 def test_the_program_says_what_is_wrong_in_one_line(tmp_path, capsys, monkeypatch, arguments, reason):

@@ -123,5 +123,5 @@ def test_wrong_options_are_refused_by_name(change, reason):
 
 
 def test_an_unknown_preset_lists_the_known():
-    with pytest.raises(ValueError, match="greedy, balanced, chat"):
+    with pytest.raises(ValueError, match="greedy, balanced, chat, beam"):
         preset("wild")

@@ -1,0 +1,138 @@
+"""Exports as one file, and a training run's checkpoints as exports.
+
+    NAME.safetensors   tensors `<part>.<key>`; in the header `muomni` (what model.yaml says, as JSON) and `tokenizer`
+                       (tokenizer.model in base64)
+    NAME.ckpt          Lightning's checkpoint: a stage adds `export`, plain data: the same description, where in the
+                       state dict each part lies, the tensors of parts that lie outside of it, and the tokenizer
+
+Loading is as strict as that of a folder, and executes as little: pickles are read with weights_only.
+"""
+
+import base64
+import binascii
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from muomni.checkpoints import Export, build_parts, checked, describe, is_export, load_export
+
+DESCRIPTION, TOKENIZER = "muomni", "tokenizer"
+IMPORT = "python -m muomni.micro_omni import FILE out=checkpoints/NAME"
+
+
+def read_export(path: Path | str) -> Export:
+    """An export folder (or the model.safetensors in it), a single .safetensors or a Lightning .ckpt, all parts.
+
+    Raises FileNotFoundError or ValueError naming the file and what is wrong with it.
+    """
+    path = Path(path)
+    if path.name == "model.safetensors" and is_export(path.parent):
+        path = path.parent
+    if path.is_file():
+        return _single(path) if path.suffix == ".safetensors" else _checkpoint(path)
+    if not is_export(path):
+        raise FileNotFoundError(f"{path}: no export here (no model.yaml and model.safetensors)")
+    return load_export(path)
+
+
+def save_single(path: Path | str, export: Export) -> Path:
+    """Write an export with every part as one .safetensors, whole or not at all."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"export={path}: the name of a single-file export ends with .safetensors")
+    document, tensors = describe(export.parts, export.facts, where=str(path))
+    header = {DESCRIPTION: json.dumps(document)}
+    if export.tokenizer is not None:
+        header[TOKENIZER] = base64.b64encode(export.tokenizer).decode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata=header)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def describe_for_checkpoint(
+    stage: nn.Module, parts: Mapping[str, nn.Module], facts: Mapping[str, Any], tokenizer: bytes | None
+) -> dict[str, Any]:
+    """What a checkpoint of a training carries so that `read_export` reads it: plain data, and tensors of the parts that
+    are no modules of the stage."""
+    names = {id(module): name for name, module in stage.named_modules()}
+    outside = {name: part for name, part in parts.items() if id(part) not in names}
+    inside = {name: names[id(part)] for name, part in parts.items() if id(part) in names}
+    described = {name: {"part": part.part_name, "options": part.options} for name, part in parts.items()}
+    return {
+        "document": {"format": 1, "facts": dict(facts), "parts": described},
+        "places": inside,
+        "tensors": {
+            f"{name}.{key}": value for name, part in outside.items() for key, value in part.state_dict().items()
+        },
+        "tokenizer": None if tokenizer is None else torch.from_numpy(np.frombuffer(tokenizer, dtype=np.uint8).copy()),
+    }
+
+
+def _single(path: Path) -> Export:
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); the file is damaged") from error
+    if DESCRIPTION not in header:
+        raise ValueError(
+            f"{path}: not a single-file export of muomni (its header holds no {DESCRIPTION!r}); "
+            f"a file of micro-omni is imported by  {IMPORT}"
+        )
+    try:
+        document = json.loads(header[DESCRIPTION])
+        tokenizer = base64.b64decode(header[TOKENIZER], validate=True) if TOKENIZER in header else None
+    except (json.JSONDecodeError, binascii.Error) as error:
+        raise ValueError(f"{path}: its header is damaged: {error}") from error
+    document = checked(document, where=str(path))
+    return Export(
+        build_parts(document, tensors, None, where=str(path), weights=str(path)), document["facts"], path, tokenizer
+    )
+
+
+def _checkpoint(path: Path) -> Export:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"{path}: cannot be read as an export (a folder, .ckpt or .safetensors): {reason[:200]}"
+        ) from error
+    carried = content.get("export") if isinstance(content, dict) else None
+    if not isinstance(carried, dict):
+        raise ValueError(
+            f"{path}: not a checkpoint of muomni that says what it holds; a training run also writes "
+            f"checkpoints/<stage>/, and a checkpoint of micro-omni is imported by  {IMPORT}"
+        )
+    document = checked(carried["document"], where=str(path))
+    state: Mapping[str, Tensor] = content["state_dict"]
+    tensors: dict[str, Tensor] = dict(carried["tensors"])
+    for name, place in carried["places"].items():
+        tensors |= {
+            f"{name}.{key[len(place) + 1 :]}": value for key, value in state.items() if key.startswith(f"{place}.")
+        }
+    tokenizer = carried["tokenizer"]
+    return Export(
+        build_parts(document, tensors, None, where=str(path), weights=str(path)),
+        document["facts"],
+        path,
+        None if tokenizer is None else tokenizer.numpy().tobytes(),
+    )

@@ -1,0 +1,65 @@
+"""Every form of an export gives the same engine: the same tokens, the same samples."""
+
+import pytest
+import torch
+
+from muomni.checkpoints import load_export, save_export, weights_fingerprint
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.load import find_device, gather, load_model
+from muomni.single_files import describe_for_checkpoint, save_single
+
+
+@pytest.fixture(scope="module")
+def forms(export, tmp_path_factory):
+    """The export as a folder, as one file, as one file made of that one, and as a training's checkpoint."""
+    folder, loaded = tmp_path_factory.mktemp("forms"), load_export(export)
+    single = save_single(folder / "single.safetensors", loaded)
+    again = save_single(folder / "again.safetensors", gather(single, talker=None))
+    training = torch.nn.ModuleDict(loaded.parts)
+    carried = describe_for_checkpoint(training, loaded.parts, loaded.facts, loaded.tokenizer)
+    torch.save({"state_dict": training.state_dict(), "export": carried}, folder / "last.ckpt")
+    return {"file": export / "model.safetensors", "single": single, "again": again, "ckpt": folder / "last.ckpt"}
+
+
+@pytest.mark.parametrize("form", ["file", "single", "again", "ckpt"])
+def test_the_same_tokens_and_the_same_samples(forms, engine, form, picture):
+    other = load_model(forms[form], device="cpu")
+    greedy, sampled = {"image": picture, "max_new_tokens": 12}, {"generation": "chat", "max_new_tokens": 12}
+    assert other.generate("what colour", **greedy) == engine.generate("what colour", **greedy)
+    assert other.generate("tell me", seed=5, **sampled) == engine.generate("tell me", seed=5, **sampled)
+    assert other.generate("tell me", seed=6, **sampled) != engine.generate("tell me", seed=5, **sampled)
+    assert {n: weights_fingerprint(p) for n, p in other.parts.items()} == {
+        n: weights_fingerprint(p) for n, p in engine.parts.items()
+    }
+
+
+def test_a_single_file_takes_the_talker_of_another_export(tmp_path, parts, tokenizer_path, export):
+    facts = {"stage": "omni_sft", "tokenizer": Tokenizer.load(tokenizer_path).fingerprint()}
+    mute = save_export(
+        tmp_path / "mute", {"thinker": parts["thinker"]}, facts=facts, files={"tokenizer.model": tokenizer_path}
+    )
+    speaking = load_model(save_single(tmp_path / "speaking.safetensors", gather(mute, talker=export)), device="cpu")
+    assert len(speaking.speak(["1"])[0].codes)
+    with pytest.raises(ValueError, match="no Talker"):
+        gather(export, talker=mute)
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:x", "cpu0", ""])
+def test_an_unknown_device_lists_the_known(name):
+    with pytest.raises(ValueError, match="available are auto, cpu, cuda"):
+        find_device(name)
+
+
+def test_a_gpu_that_is_not_there():
+    with pytest.raises(ValueError, match=r"device=cuda:99: this machine has \d+ CUDA GPUs"):
+        find_device("cuda:99")
+    assert find_device("cpu").type == "cpu"
+
+
+def test_a_tokenizer_that_is_none_names_the_export(tmp_path, parts):
+    (tmp_path / "junk").write_bytes(b"junk")
+    folder = save_export(
+        tmp_path / "thinker", {"thinker": parts["thinker"]}, facts={}, files={"tokenizer.model": tmp_path / "junk"}
+    )
+    with pytest.raises(ValueError, match=r"thinker, tokenizer\.model: not a SentencePiece model"):
+        load_model(folder, device="cpu")
