@@ -242,6 +242,11 @@ class Engine:
     def _build_prompter(self, format: str) -> Prompter:
         if self.tokenizer is None:
             raise ValueError(f"{self.where}: this export has no tokenizer.model; export it again")
+        pieces, known = self.tokenizer.vocab_size, self.need("thinker").vocab_size
+        if pieces != known:
+            raise ValueError(
+                f"{self.where}: the tokenizer has {pieces} pieces, the Thinker {known}: put its own tokenizer.model back"
+            )
         names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
         model = Omni(**{name: self.parts.get(name) for name in names})  # type: ignore[arg-type]
         return Prompter(model=model, tokenizer=self.tokenizer, media=self.media, format=format)

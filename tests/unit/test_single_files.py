@@ -78,7 +78,7 @@ def test_wrong_names_and_missing_files(tmp_path):
         read_export(tmp_path)
     broken = thinker()
     broken.head.weight.data[0, 0] = float("inf")
-    with pytest.raises(ValueError, match="holds NaN or Inf"):
+    with pytest.raises(ValueError, match="holds NaN=0, Inf=1"):
         save_single(tmp_path / "a.safetensors", Export({"thinker": broken}, {}, tmp_path))
     assert not list(tmp_path.iterdir())
 
