@@ -20,7 +20,8 @@ from muomni.inference.sampling import GenerationOptions
 from muomni.single_files import save_single
 
 STRINGS = (
-    "ckpt", "talker", "export", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out", "packages", "lm",
+    "ckpt", "talker", "export", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out", "packages",
+    "lm",
 )  # fmt: skip
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")

@@ -27,7 +27,7 @@ INVALID = b"what \xff colour".decode("utf-8", "surrogateescape")  # as the shell
 def ask(export, capsys):
     """infer.py's options -> (standard output, error line or ""). Anything but an answer or one line fails the test."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("infer", ["generation.max_new_tokens=4"]), resolve=True)
+        config = OmegaConf.to_container(compose("infer", ["paths.output=.", "generation.max_new_tokens=4"]), resolve=True)
 
     def run(**changes):
         generation = config["generation"] | changes.pop("generation", {})
