@@ -71,7 +71,9 @@ def _opened(path: Path, read: Callable[[Image.Image], Read]) -> Read:
             with Image.open(path) as picture:
                 check_pixels(path, picture)
                 return read(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which comes before ours
+        raise ValueError(f"the image {path} is too large: at most {MAX_PIXELS} pixels; shrink it") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, EOFError) as error:
         raise ValueError(f"cannot read {path} as an image: {error}") from error
 
 

@@ -111,11 +111,12 @@ class Tokenizer:
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         """Text -> ids, on demand between BOS and EOS. Raises ValueError for text that came from bytes that are no UTF-8."""
         try:
-            ids: list[int] = self._processor.EncodeAsIds(text)
-        except UnicodeEncodeError as error:
+            text.encode()
+        except UnicodeEncodeError as error:  # SentencePiece would not say what is wrong
             raise ValueError(
                 f"the text is no valid UTF-8 at character {error.start + 1} ({text[error.start]!a}): give it as UTF-8"
             ) from error
+        ids: list[int] = self._processor.EncodeAsIds(text)
         return [BOS] * bos + ids + [EOS] * eos
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -52,7 +52,7 @@ def _animation(path: Path, count: int) -> list[Tensor]:
                 for place, frame in enumerate(ImageSequence.Iterator(film))
                 if place in wanted
             ]
-    except (UnidentifiedImageError, OSError, EOFError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read {path} as a video: {error}") from error
 
 
