@@ -18,11 +18,8 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 #: Mistakes of input: their text says what, where and how to mend it. A bug keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
-#: What a disk may answer that is full, a folder that is not ours to write, or a name that cannot be a file's.
-DISK_ERRORS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
-    errno.EEXIST, errno.ENAMETOOLONG,
-)  # fmt: skip
+#: What a disk may answer that is full, or a folder that is not ours to write.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run_main(main: Callable[[], Any], *, config: str) -> None:

@@ -50,6 +50,8 @@ def save_single(path: Path | str, export: Export) -> Path:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"export={path}: the name of a single-file export ends with .safetensors")
+    if path.is_dir() or any(parent.is_file() for parent in path.parents):
+        raise ValueError(f"export={path}: a folder, or a file in place of a folder, is in the way; name another file")
     document, tensors = describe(export.parts, export.facts, where=str(path))
     header = {DESCRIPTION: json.dumps(document)}
     if export.tokenizer is not None:

@@ -59,13 +59,18 @@ def resample(waveform: Tensor, rate: int, target: int) -> Tensor:
 def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     """Write a waveform (N,) as 16-bit wav, atomically: nothing half-written stays behind.
 
-    Samples are clipped to [-1, 1]. Raises ValueError for a waveform that is not finite or not one-dimensional.
+    Samples are clipped to [-1, 1]. Raises ValueError for a waveform that is not finite or not one-dimensional, and for a path
+    that cannot be a file's.
     """
     path = Path(path)
     if waveform.dim() != 1 or waveform.numel() == 0:
         raise ValueError(f"cannot write {path}: a waveform (N,) is needed, not the shape {tuple(waveform.shape)}")
     if not bool(torch.isfinite(waveform).all()):
         raise ValueError(f"cannot write {path}: the waveform holds NaN or Inf")
+    if path.is_dir() or any(parent.is_file() for parent in path.parents):
+        raise ValueError(
+            f"cannot write {path}: a folder, or a file in place of a folder, is in the way; name another file"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = waveform.detach().float().clamp(-1.0, 1.0).cpu().numpy()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")

@@ -297,8 +297,10 @@ def test_options_out_of_range(ask, changes, reason, tmp_path, monkeypatch):
 
 def test_files_that_cannot_be_written(ask, tmp_path, export):
     (tmp_path / "file").touch()
-    assert "File exists" in ask(text="what", audio_out=str(tmp_path / "file" / "a.wav"))[1]
-    assert "Is a directory" in ask(text="what", audio_out=str(tmp_path))[1]
+    for path in (tmp_path / "file" / "a.wav", tmp_path):
+        assert f"cannot write {path}: a folder, or a file" in ask(text="what", audio_out=str(path))[1]
+    (tmp_path / "a.safetensors").mkdir()
+    assert "is in the way" in ask(export=str(tmp_path / "a.safetensors"))[1]
     assert "ends with .safetensors" in ask(export=str(tmp_path / "a.pt"))[1]
 
 
