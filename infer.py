@@ -20,8 +20,8 @@ from muomni.inference.sampling import GenerationOptions
 from muomni.single_files import save_single
 
 STRINGS = (
-    "ckpt", "talker", "export", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out", "packages",
-    "lm",
+    "ckpt", "talker", "vocoder", "export", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out",
+    "packages", "lm",
 )  # fmt: skip
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
@@ -77,7 +77,7 @@ def run(cfg: dict[str, Any]) -> None:
         return
     engine = load_model(
         export,
-        **{name: cfg[name] for name in ("device", "format", "talker", "compile", "dtype", "packages")},
+        **{name: cfg[name] for name in ("device", "format", "talker", "vocoder", "compile", "dtype", "packages")},
     )
     options = GenerationOptions(**cfg["generation"])
     text = cfg["prompt"] or cfg["text"] or ""
@@ -108,7 +108,7 @@ def run(cfg: dict[str, Any]) -> None:
         answer = respond(engine, options, cfg, text, pictures)
     if cfg["audio_out"] is not None:
         write_wav(cfg["audio_out"], engine.generate_speech(answer, voice=cfg["voice"]), engine.speech_rate)
-        notice(f"spoken: {cfg['audio_out']}")
+        notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}")
     if not cfg["quiet"]:
         notice("\n".join(engine.timings.lines()))
 

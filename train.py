@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 #: What decides a run's result; paths and loggers do not.
 IDENTITY = (
     "stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed", "backbone", "mel",
-    "codec_mel", "vocab_size", "compile", "activation_checkpointing", "ema",
+    "codec_mel", "vocoder", "vocab_size", "compile", "activation_checkpointing", "ema",
 )  # fmt: skip
 TASKS = ("fit", "validate", "test", "replay")
 WHEN_DONE = ("train", "skip")

@@ -50,6 +50,7 @@ WATCHED: dict[str, Callable[[Any], list[tuple[nn.Module, Names]]]] = {
         (part.pooled_head, {"text tower": _all}), (part.token_head, {"text tower tokens": _all})
     ],
     "codec": lambda part: [(part.decoder, {"codec": _all})],
+    "vocoder": lambda part: [(part.head, {"vocoder": _all})],
 }  # fmt: skip
 
 

@@ -105,6 +105,21 @@ class SpeechBatch(_Movable):
 
 
 @dataclass(slots=True)
+class SoundBatch(_Movable):
+    """mel (B, T, M) log-mel; mel_lengths (B); waveform (B, T x hop), what the mel was made of; through_codec (B) bool: clips
+    whose mel shall go through the codec before the vocoder sees it."""
+
+    mel: Tensor
+    mel_lengths: Tensor
+    waveform: Tensor
+    through_codec: Tensor
+    texts: list[str]
+    audio: list[str]
+    """Paths of the recordings."""
+    sample_ids: list[str]
+
+
+@dataclass(slots=True)
 class OmniBatch(_Movable):
     """ids, targets (B, T); lengths (B); images (N, 3, H, W) and mel (A, T, M) + mel_lengths (A) in order of their slots."""
 

@@ -11,16 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from muomni.frontends.mel import MelSpec, denormalise_log, mel_filters
+from muomni.frontends.mel import MelSpec, check_mel, denormalise_log, mel_filters
+from muomni.frontends.waveform import SMALLEST, peak_normalise
+from muomni.nn.overlap_add import overlap_add
 
 MOMENTUM = 0.99
-PEAK = 0.95  # of the written waveform
-SMALLEST = 1e-8
 SHARPENING_STEPS = 8  # multiplicative updates that fit the magnitudes to the mel, all of them staying above zero
 
 
 class GriffinLim:
     """Callable: mel (T, M) or (B, T, M), as `LogMel` of the same spec makes it -> waveform (N,) or (B, N)."""
+
+    name = "griffin_lim"
 
     def __init__(self, spec: MelSpec, *, iterations: int) -> None:
         if iterations < 1:
@@ -37,19 +39,11 @@ class GriffinLim:
 
     def __call__(self, mel: Tensor) -> Tensor:
         """Peak-normalised to 0.95; silence stays silence. Raises ValueError for a mel that is empty or not finite."""
-        self._check(mel)
+        check_mel(mel, self.spec, where=self.name)
         batch = mel.detach().float()
         batch = batch if mel.dim() == 3 else batch[None]
-        waveform = self._phase_search(self.magnitudes(batch), batch.shape[1] * self.spec.hop)
-        peak = waveform.abs().amax(dim=1, keepdim=True)
-        waveform = torch.where(peak > SMALLEST, waveform * (PEAK / peak.clamp_min(SMALLEST)), waveform)
+        waveform = peak_normalise(self._phase_search(self.magnitudes(batch), batch.shape[1] * self.spec.hop))
         return waveform if mel.dim() == 3 else waveform[0]
-
-    def _check(self, mel: Tensor) -> None:
-        if mel.dim() not in (2, 3) or mel.shape[-1] != self.spec.bins or mel.shape[-2] == 0:
-            raise ValueError(f"griffin_lim: a mel (T, {self.spec.bins}) with T > 0 is needed, not {tuple(mel.shape)}")
-        if not bool(torch.isfinite(mel).all()):
-            raise ValueError("griffin_lim: the mel holds NaN or Inf; it cannot be made audible")
 
     @property
     def context(self) -> int:
@@ -64,7 +58,7 @@ class GriffinLim:
         ends: the utterance ends with the last frame; else that frame only says how it goes on, and has no samples.
         Gives the samples behind the past, at the mel's own level. Raises ValueError as a call does.
         """
-        self._check(mel)
+        check_mel(mel, self.spec, where=self.name)
         hop, half = self.spec.hop, self.length // 2
         skipped = -(-half // hop) if len(past) else 0  # frames whose first half reaches behind what is known
         magnitude = self.magnitudes(mel[skipped:].detach().float()[None])
@@ -95,7 +89,7 @@ class GriffinLim:
         B, T, R = magnitude.shape
         device, hop = magnitude.device, self.spec.hop
         window, half = self.window.to(device), self.length // 2
-        overlap = self._add_frames((window * window).expand(1, T, -1))
+        overlap = overlap_add((window * window).expand(1, T, -1), hop=hop)
         valid = torch.arange(overlap.shape[1], device=device)
         gain = ((valid >= half) & (valid < half + samples)) / overlap.clamp_min(1e-6)
         generator = torch.Generator().manual_seed(0)
@@ -106,7 +100,7 @@ class GriffinLim:
         for step in range(self.iterations + 1):
             size = (estimate.real.square() + estimate.imag.square()).clamp_min(SMALLEST**2)
             spectrum = estimate * (size.rsqrt() * magnitude)
-            waveform = self._add_frames(torch.fft.irfft(spectrum, n=self.length) * window) * gain
+            waveform = overlap_add(torch.fft.irfft(spectrum, n=self.length) * window, hop=hop) * gain
             if past is not None:
                 waveform[:, : len(past)] = past
             if step < self.iterations:
@@ -114,14 +108,3 @@ class GriffinLim:
                 estimate = torch.sub(rebuilt, previous, alpha=factor)
                 previous = rebuilt
         return waveform[:, half : half + samples]
-
-    def _add_frames(self, frames: Tensor) -> Tensor:
-        """Frames (B, T, L) -> their overlapped sum (B, (T - 1) x hop + L)."""
-        B, T, L = frames.shape
-        hop = self.spec.hop
-        shifts = -(-L // hop)
-        rows = frames.new_zeros(B, T + shifts - 1, hop)
-        for shift in range(shifts):  # far faster than F.fold
-            part = frames[..., shift * hop : (shift + 1) * hop]
-            rows[:, shift : shift + T, : part.shape[2]] += part
-        return rows.flatten(1)[:, : (T - 1) * hop + L]

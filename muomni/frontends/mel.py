@@ -88,6 +88,15 @@ def denormalise_log(mel: Tensor) -> Tensor:
     return (mel * LOG_STD + LOG_MEAN).exp()
 
 
+def check_mel(mel: Tensor, spec: MelSpec, *, where: str) -> None:
+    """Raises ValueError for what no vocoder can make audible: a mel that is not (T, M) or (B, T, M) with T > 0, or holds
+    NaN or Inf. where: names the vocoder in the error."""
+    if mel.dim() not in (2, 3) or mel.shape[-1] != spec.bins or mel.shape[-2] == 0:
+        raise ValueError(f"{where}: a mel (T, {spec.bins}) with T > 0 is needed, not {tuple(mel.shape)}")
+    if not bool(torch.isfinite(mel).all()):
+        raise ValueError(f"{where}: the mel holds NaN or Inf; it cannot be made audible")
+
+
 class LogMel:
     """Callable: waveform (N,) or (B, N) -> mel (T, M) or (B, T, M), T = floor(N / hop), float32."""
 
@@ -110,7 +119,12 @@ class LogMel:
             )
         if not bool(torch.isfinite(waveform).all()):
             raise ValueError("mel: the waveform holds NaN or Inf")
-        clips = waveform.float().reshape(-1, waveform.shape[-1])
+        mel = self.transform(waveform.float().reshape(-1, waveform.shape[-1]))
+        return mel if waveform.dim() == 2 else mel[0]
+
+    def transform(self, clips: Tensor) -> Tensor:
+        """(B, N) float32, N at least one hop -> (B, T, M), without looking at what the clips hold: for losses."""
+        spec = self.spec
         window, filters = self.window.to(clips.device), self.filters.to(clips.device)
         spectrum = torch.stft(
             clips,
@@ -121,8 +135,6 @@ class LogMel:
             center=True,
             pad_mode="constant",
             return_complex=True,
-        )[..., :frames]  # B F T
+        )[..., : spec.num_frames(clips.shape[1])]  # B F T
         mel = (spectrum.abs().transpose(1, 2) @ filters) * self.scale  # B T M
-        if spec.log:
-            mel = normalise_log(mel, spec.floor)
-        return mel if waveform.dim() == 2 else mel[0]
+        return normalise_log(mel, spec.floor) if spec.log else mel

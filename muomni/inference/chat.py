@@ -173,7 +173,8 @@ class Chat:
         if rest == "on":
             self.engine.need_speaker()
         self.speaks = rest == "on"
-        self.screen.say(f"speech {rest}" + (f": answers go to {self.speak_to}" if self.speaks else ""))
+        to = f": answers go to {self.speak_to}, {self.engine.vocoder_note}" if self.speaks else ""
+        self.screen.say(f"speech {rest}{to}")
 
     def reset(self, _: str) -> None:
         """Forget the conversation and what was attached."""

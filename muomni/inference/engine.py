@@ -6,12 +6,12 @@ Shapes: B requests, T tokens, N samples.
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from muomni.frontends.griffin_lim import GriffinLim
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.spoken import LETTERS, spoken_form
@@ -28,9 +28,9 @@ from muomni.inference.speech import Speaker, Utterance, frame_limit
 from muomni.inference.stats import Timings
 from muomni.inference.text_stream import text_of
 from muomni.inference.transcribe import Transcriber, Transcript, build_reader
+from muomni.inference.vocoder import choose_vocoder
 from muomni.models.omni import Omni
 
-GRIFFIN_LIM_ITERATIONS = 32
 LACKS = {
     "thinker": "this export has no Thinker, it cannot answer: train stage=thinker or stage=omni_sft and use its export",
     "audio": "this export has no audio encoder: train stage=audio or stage=omni_sft and use its export",
@@ -49,6 +49,7 @@ class Engine:
         tokenizer: None where no part reads text.
         where: names the export in errors.
         format: "chat", "plain", or "auto": plain for what no one taught our roles, stage thinker and micro-omni's.
+        vocoder: see `choose_vocoder`. `vocoder_note` says which one speaks, and why.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Engine:
         where: str,
         format: str,
         device: torch.device,
+        vocoder: str | Path,
     ) -> None:
         self.parts = {name: part.to(device).eval() for name, part in parts.items()}
         self.facts, self.tokenizer, self.where, self.device = facts, tokenizer, where, device
@@ -73,7 +75,8 @@ class Engine:
         )
         self.prompter = self._build_prompter(format) if "thinker" in parts else None
         self.runtime: Runtime | None = None if self.prompter is None else Eager(self.prompter.thinker)
-        self.speaker = self._build_speaker() if "talker" in parts else None
+        self.vocoder_note = ""
+        self.speaker = self._build_speaker(vocoder) if "talker" in parts else None
 
     # --- text --------------------------------------------------------------------------------------------------
 
@@ -251,7 +254,7 @@ class Engine:
         model = Omni(**{name: self.parts.get(name) for name in names})  # type: ignore[arg-type]
         return Prompter(model=model, tokenizer=self.tokenizer, media=self.media, format=format)
 
-    def _build_speaker(self) -> Speaker:
+    def _build_speaker(self, choice: str | Path) -> Speaker:
         name = "codec_mel" if "codec_mel" in self.facts else "mel"
         spec = spec_from_facts(MelSpec, self.facts, name, where=self.where)
         talker: Any = self.need("talker")
@@ -261,4 +264,5 @@ class Engine:
                 f"{self.where}: the Talker speaks {talker.num_codebooks} codebooks of {talker.codebook_size}, this codec has "
                 f"{codec.num_codebooks} of {codec.codebook_size}: put the codec back that it was trained with"
             )
-        return Speaker(talker, codec, GriffinLim(spec, iterations=GRIFFIN_LIM_ITERATIONS))
+        vocoder, self.vocoder_note = choose_vocoder(choice, spec=spec, beside=Path(self.where), device=self.device)
+        return Speaker(talker, codec, vocoder)

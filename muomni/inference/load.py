@@ -19,6 +19,7 @@ def load_model(
     device: str = "auto",
     format: str = "auto",
     talker: str | Path | None = None,
+    vocoder: str | Path = "auto",
     compile: str = "none",
     dtype: str = "float32",
     packages: str | Path | None = None,
@@ -26,6 +27,8 @@ def load_model(
     """An engine from an export folder (or the model.safetensors in it), a single .safetensors, or a training's .ckpt.
 
     device: auto takes a GPU where there is one. talker: another export whose Talker and codec speak the answers.
+    vocoder: what makes their sound: griffin_lim, an export of stage=vocoder, or auto: the export `vocoder` beside this one
+    where there is one of the same spectrogram, else Griffin-Lim.
     compile, dtype: how the Thinker decodes, and how its weights are kept (docs/decoding.md). packages: the folder of
     compiled steps; default: `compiled` in the export, NAME.compiled beside a single file.
     Raises FileNotFoundError or ValueError naming what is wrong with the path, the export or the options.
@@ -42,6 +45,7 @@ def load_model(
         where=str(export.folder),
         format=format,
         device=find_device(device),
+        vocoder=vocoder,
     )
     if "thinker" in export.parts:
         thinker = engine.need_prompter().thinker

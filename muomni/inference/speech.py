@@ -69,6 +69,7 @@ class Speaker:
         text or an unknown voice."""
         codes, truncated = self.codes(texts, limits=limits, voices=voices, timings=timings)
         spoken: list[Utterance] = []
+        timings.vocoder = self.vocoder.name
         with timings.span("speech"):
             for row, cut in zip(codes, truncated, strict=True):
                 spoken.append(Utterance(spoken_waveform(row, self.codec, self.vocoder), codes=row, truncated=cut))
@@ -80,6 +81,7 @@ class Speaker:
         """The waveform of `speak`, in chunks (N) that come while the Talker speaks on. Raises ValueError as it does, at
         once."""
         self._check([text], [voice])
+        timings.vocoder = self.vocoder.name
         return self._chunks(text, limit, voice, timings)
 
     @torch.inference_mode()

@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from muomni.frontends.griffin_lim import PEAK
 from muomni.frontends.mel import MelSpec
+from muomni.frontends.waveform import PEAK
 from muomni.models.codec import Codec
 
 BLOCK_SECONDS = 0.64
@@ -26,9 +26,10 @@ QUIETEST_PEAK = 0.05  # of a waveform before its level: what is quieter is not m
 
 
 class Vocoder(Protocol):
-    """What makes mels audible, piece by piece: `GriffinLim`."""
+    """What makes mels audible, piece by piece: `GriffinLim`, `NeuralVocoder`. `name`: for statistics."""
 
     spec: MelSpec
+    name: str
 
     @property
     def context(self) -> int:

@@ -26,6 +26,7 @@ class Timings:
     audio_seconds: float = 0.0
     heard_seconds: float = 0.0
     hearing: float = 0.0
+    vocoder: str = ""
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
@@ -78,7 +79,7 @@ class Timings:
             shown.append(
                 f"speech: {self.frames} frames, {self.audio_seconds:.2f} s of sound, "
                 f"real-time factor {self.speech / max(self.audio_seconds, 1e-9):.3f}, "
-                f"first audio after {1000 * self.first_audio:.1f} ms"
+                f"first audio after {1000 * self.first_audio:.1f} ms, vocoder {self.vocoder or 'none'}"
             )
         return shown
 

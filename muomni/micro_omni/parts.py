@@ -96,14 +96,16 @@ def _thinker(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
                 f"blocks.0.attn.k.weight has {rows} rows, which thinker.num_heads={heads} heads of {dim // heads} do not fit"
             )
     experts = shapes.count(r"blocks\.0\.moe\.experts\.(\d+)\.")
-    gate = "blocks.0.moe.experts.0.gate_proj.weight" if experts else "blocks.0.mlp.gate_proj.weight"
+    gelu = "blocks.0.mlp.fc1.weight" in shapes.state
+    mlp = "moe.experts.0.gate_proj" if experts else "mlp.fc1" if gelu else "mlp.gate_proj"
     return {
         "vocab_size": vocab_size,
         "dim": dim,
         "num_layers": shapes.blocks(),
         "num_heads": heads,
         "num_kv_heads": kv_heads,
-        "ff_dim": shapes.of(gate, 2)[0],
+        "ff_dim": shapes.of(f"blocks.0.{mlp}.weight", 2)[0],
+        "mlp": "gelu" if gelu else "swiglu",
         "num_experts": experts,
     }
 
@@ -221,7 +223,7 @@ def check_exportable(kind: str, part: nn.Module) -> list[str]:
     if kind == "thinker":
         return [
             "mha" if options["num_kv_heads"] == options["num_heads"] else "gqa",
-            "moe" if options["num_experts"] else "swiglu",
+            "moe" if options["num_experts"] else options["mlp"],
         ]
     if kind == "talker":
         return ["mha", "swiglu"]

@@ -82,7 +82,11 @@ _SWIGLU = Choice(
         (f"{BLOCK}.mlp.down.weight", "blocks.{i}.mlp.down_proj.weight"),
     ),
 )
-_GELU = Choice("gelu", "blocks.{i}.mlp.fc1.weight", refusal="its MLPs are GELU (mlp.fc1, mlp.fc2), ours are SwiGLU")
+_GELU = Choice(
+    "gelu",
+    "blocks.{i}.mlp.fc1.weight",
+    (*_linear(f"{BLOCK}.mlp.up", "blocks.{i}.mlp.fc1"), *_linear(f"{BLOCK}.mlp.down", "blocks.{i}.mlp.fc2")),
+)
 _EXPERT = "blocks.{i}.moe.experts.{n}"
 _MOE = Choice(
     "moe",
@@ -175,7 +179,7 @@ TABLES = {
             ),
             (
                 _SWIGLU,
-                _GELU,
+                Choice("gelu", _GELU.sign, refusal="its MLPs are GELU (mlp.fc1, mlp.fc2), our Talker's are SwiGLU"),
                 Choice("moe", _MOE.sign, refusal="it is a mixture of experts (moe.*), our Talker is not"),
             ),
         ),

@@ -1,5 +1,5 @@
 """Architectures: nn.Modules, tensors in, one dataclass out. Importing it registers every part (`part.PARTS`)."""
 
-from muomni.models import audio, codec, projector, talker, text_tower, thinker, vision
+from muomni.models import audio, codec, projector, talker, text_tower, thinker, vision, vocoder
 
-__all__ = ["audio", "codec", "projector", "talker", "text_tower", "thinker", "vision"]
+__all__ = ["audio", "codec", "projector", "talker", "text_tower", "thinker", "vision", "vocoder"]

@@ -68,3 +68,19 @@ class OcrOutput:
     """logits (B, C, V): of what follows BOS and each character."""
 
     logits: Tensor
+
+
+@dataclass(slots=True)
+class VocoderOutput:
+    """waveform (B, N) float32, about [-1, 1]."""
+
+    waveform: Tensor
+
+
+@dataclass(slots=True)
+class Judgement:
+    """What a discriminator makes of sounds: scores, high for recorded ones, each of a piece
+    of a sound; features: the layers' outputs. Their shapes are the discriminator's own."""
+
+    scores: Tensor
+    features: list[Tensor]

@@ -14,12 +14,14 @@ from muomni.models.part import part
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.initialise import initialise
-from muomni.nn.mlp import SwiGLU
+from muomni.nn.mlp import GeluMLP, SwiGLU
 from muomni.nn.moe import MoE, MoEBlock
 from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import Block, Transformer
 from muomni.special_tokens import IMAGE
+
+MLPS = {"swiglu": SwiGLU, "gelu": GeluMLP}
 
 
 @part("thinker")
@@ -29,7 +31,9 @@ class Thinker(nn.Module):
     Args:
         vocab_size: V. dim: D. num_layers, num_heads, num_kv_heads, ff_dim: shape of the blocks.
         max_length: longest sequence it is made for, in tokens.
-        num_experts: of a mixture of experts of that ff_dim each, of which a token uses experts_per_token; 0: a single MLP.
+        mlp: swiglu, or gelu (two layers with biases).
+        num_experts: of a mixture of SwiGLU experts of that ff_dim each, of which a token uses experts_per_token; 0: a single
+            MLP.
         rope_theta, rope_scaling, norm_eps, qk_norm, window, short_conv, tied, dropout: see the layers.
     """
 
@@ -43,6 +47,7 @@ class Thinker(nn.Module):
         num_kv_heads: int,
         ff_dim: int,
         max_length: int,
+        mlp: str = "swiglu",
         num_experts: int = 0,
         experts_per_token: int = 2,
         rope_theta: float = 10000.0,
@@ -59,13 +64,16 @@ class Thinker(nn.Module):
         self.num_layers, self.num_kv_heads, self.head_dim = num_layers, num_kv_heads, dim // num_heads
         self.window, self.short_conv = window, short_conv
         self.num_experts, self.experts_per_token = num_experts, experts_per_token
+        if mlp not in MLPS or (num_experts and mlp != "swiglu"):
+            known = "swiglu, which experts are" if num_experts else " or ".join(MLPS)
+            raise ValueError(f"thinker: mlp must be {known}, not {mlp}")
         self.embedding = nn.Embedding(vocab_size, dim)
         self.rope = Rope(self.head_dim, theta=rope_theta, scaling=rope_scaling)
 
-        def mlp() -> nn.Module:
+        def make_mlp() -> nn.Module:
             if num_experts:
                 return MoE(dim, hidden=ff_dim, num_experts=num_experts, per_token=experts_per_token)
-            return SwiGLU(dim, hidden=ff_dim)
+            return MLPS[mlp](dim, hidden=ff_dim)
 
         block = MoEBlock if num_experts else Block
         blocks = [
@@ -79,7 +87,7 @@ class Thinker(nn.Module):
                     window=window,
                     short_conv=short_conv,
                 ),
-                mlp=mlp(),
+                mlp=make_mlp(),
                 norm=lambda: RMSNorm(dim, eps=norm_eps),
                 dropout=dropout,
             )

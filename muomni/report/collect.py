@@ -9,7 +9,9 @@ from typing import Any
 import yaml
 
 #: In the order in which they are trained.
-STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
+STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "vocoder")
+#: Stages that the omni model does without: shown where they were run, not missed where they were not.
+OPTIONAL = ("vocoder",)
 
 Row = dict[str, Any]
 Curve = tuple[list[int], list[float]]

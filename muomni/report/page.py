@@ -9,10 +9,11 @@ from typing import Any
 
 from PIL import Image
 
-from muomni.report.collect import STAGES, Row, StageRun, newest_run
+from muomni.report.collect import OPTIONAL, STAGES, Row, StageRun, newest_run
 from muomni.report.curves import draw_curves
 from muomni.report.goals import COLUMNS, read_goals
 from muomni.report.tables import (
+    VERSIONS,
     goals_table,
     metrics_table,
     minutes_of_training,
@@ -27,7 +28,6 @@ SHOWN_QUESTIONS = 24
 SHOWN_SENTENCES = 6
 #: Small pictures are shown at least about this large, in pixels.
 SHOWN_PIXELS = 160
-VERSIONS = ("recorded", "codec", "spoken")
 
 
 def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, command: str) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     """
     found = {stage: newest_run(runs, stage, budget=budget, data=data) for stage in STAGES}
     have = [run for run in found.values() if run is not None]
-    missing = [stage for stage, run in found.items() if run is None]
+    missing = [stage for stage, run in found.items() if run is None and stage not in OPTIONAL]
     if not have:
         raise FileNotFoundError(f"no finished run with budget={budget} on data={data} under {runs}; see budget=, root=")
     metrics = {name: value for run in have for name, value in run.metrics.items()}
@@ -48,7 +48,8 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     out.mkdir(parents=True, exist_ok=True)
     page.parent.mkdir(parents=True, exist_ok=True)
     column = budget if budget in COLUMNS else COLUMNS[0]
-    goals, reached, asked = goals_table(read_goals(), metrics, column)
+    wanted = [goal for goal in read_goals() if found[goal.stage] is not None or goal.stage not in OPTIONAL]
+    goals, reached, asked = goals_table(wanted, metrics, column)
     parts = [
         _head(have, missing, budget=budget, data=data, command=command),
         f"## Goals\n\n{reached} of {asked} goals reached (column `{column}`).\n\n{goals}",
@@ -113,8 +114,17 @@ def _stage(run: StageRun, out: Path, base: Path) -> str:
         parts.append(f"### Samples\n\n{questions_table(questions, _copy(run, questions, out, base))}")
     sounds = choose(run.samples, kinds=True, limit=SHOWN_SENTENCES * len(VERSIONS))
     if sounds:
-        parts.append(f"### Sounds\n\n{sounds_table(sounds, _copy(run, sounds, out, base))}")
+        parts.append(f"### Sounds\n\n{_vocoder(run)}{sounds_table(sounds, _copy(run, sounds, out, base))}")
     return "\n".join(parts)
+
+
+def _vocoder(run: StageRun) -> str:
+    """A sentence on what made the mels audible; the stage that trains a vocoder shows both beside each other."""
+    made: Row = run.config.get("vocoder") or {}
+    if run.stage == "vocoder" or "_target_" not in made:
+        return ""
+    name = "Griffin-Lim" if made["_target_"].endswith("GriffinLim") else "the vocoder of stage=vocoder"
+    return f"Made audible by {name}.\n\n"
 
 
 def choose(samples: Sequence[Row], *, kinds: bool, limit: int) -> list[Row]:

@@ -13,6 +13,9 @@ BESIDE = ("majority", "blind", "shuffled", "typed", "before", "pairs")
 #: Ends of the interval that holds the true value with 95 %.
 INTERVAL = ("low", "high")
 
+#: Versions of a sentence that stand beside each other.
+VERSIONS = ("recorded", "griffin_lim", "vocoder", "codec", "spoken")
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table; the first column is left-aligned text."""
@@ -131,7 +134,7 @@ def questions_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
 
 def sounds_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
     """The versions of the same sentences side by side, each with what the judge heard and its error rates."""
-    kinds = [kind for kind in ("recorded", "codec", "spoken") if any(s.get("kind") == kind for s in samples)]
+    kinds = [kind for kind in VERSIONS if any(s.get("kind") == kind for s in samples)]
     sentences: dict[tuple[str, str], dict[str, Row]] = {}
     for sample in samples:
         if sample.get("kind") in kinds and "audio" in sample:

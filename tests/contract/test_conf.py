@@ -198,7 +198,7 @@ def test_the_reader_knows_all_characters(size):
 
 
 def test_all_stages_and_sizes_are_there():
-    assert set(STAGES) == {"thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr"}
+    assert set(STAGES) == {"thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr", "vocoder"}
     assert set(SIZES) == {"nano", "tiny", "small", "base"}
     for backbone in BACKBONES:
         assert sorted(path.stem for path in (CONF / "backbone" / backbone).glob("*.yaml")) == SIZES, backbone

@@ -17,11 +17,11 @@ def test_timing_statistics():
     frames, real-time factor, time to first audio."""
     timings = Timings(
         prompt_tokens=20, prefill=0.1, new_tokens=10, model=0.4, head=0.05, sampling=0.1, frames=25, speech=0.5,
-        first_audio=0.2, audio_seconds=2.0,
+        first_audio=0.2, audio_seconds=2.0, vocoder="griffin_lim",
     )  # fmt: skip
     assert timings.lines() == [
         "prompt: 20 tokens, 100.0 ms, 200.0 tokens/s",
         "generated: 10 tokens, model 400.0 ms (40.00 ms/token), lm-head 50.0 ms, sampling 100.0 ms, total 500.0 ms, "
         "20.0 tokens/s",
-        "speech: 25 frames, 2.00 s of sound, real-time factor 0.250, first audio after 200.0 ms",
+        "speech: 25 frames, 2.00 s of sound, real-time factor 0.250, first audio after 200.0 ms, vocoder griffin_lim",
     ]

@@ -26,7 +26,7 @@ def norm(dim):
     return 1 + 0.1 * torch.randn(dim)
 
 
-def decoder(dim, ff, layers, *, kv_rows=None, experts=0):
+def decoder(dim, ff, layers, *, kv_rows=None, experts=0, gelu=False):
     """Blocks and final norm of Thinker and Talker; kv_rows: of the grouped attention's keys, None for plain attention."""
     state = {"norm.weight": norm(dim)}
     for i in range(layers):
@@ -39,6 +39,10 @@ def decoder(dim, ff, layers, *, kv_rows=None, experts=0):
         block |= prefixed("attn.o", linear(dim, dim, bias=False))
         if experts:
             block |= prefixed("moe.router", linear(experts, dim, bias=False))
+        if gelu:
+            block |= prefixed("mlp.fc1", linear(ff, dim)) | prefixed("mlp.fc2", linear(dim, ff))
+            state |= prefixed(f"blocks.{i}", block)
+            continue
         for mlp in [f"moe.experts.{n}" for n in range(experts)] or ["mlp"]:
             block |= prefixed(f"{mlp}.gate_proj", linear(ff, dim, bias=False))
             block |= prefixed(f"{mlp}.up_proj", linear(ff, dim, bias=False))
@@ -47,9 +51,9 @@ def decoder(dim, ff, layers, *, kv_rows=None, experts=0):
     return state
 
 
-def thinker(*, grouped=False, experts=0, layers=4, vocab=VOCAB):
+def thinker(*, grouped=False, experts=0, gelu=False, layers=4, vocab=VOCAB):
     state = {"tok_emb.weight": torch.randn(vocab, 256)}
-    state |= decoder(256, 1024, layers, kv_rows=128 if grouped else None, experts=experts)
+    state |= decoder(256, 1024, layers, kv_rows=128 if grouped else None, experts=experts, gelu=gelu)
     return state | prefixed("lm_head", linear(vocab, 256, bias=False))
 
 

@@ -75,7 +75,11 @@ def decode(state, x, heads):
             q, k, v = (y @ p[f"attn.{name}.weight"].T for name in "qkv")
         x = x + attention(q, k, v, heads, rotary=True, causal=True) @ p["attn.o.weight"].T
         y = rms(x, p["norm2.weight"])
-        x = x + (mixture(p, y) if "moe.router.weight" in p else swiglu(p, "mlp", y))
+        if "mlp.fc1.weight" in p:
+            y = exact_gelu(F.linear(y, p["mlp.fc1.weight"], p["mlp.fc1.bias"]))
+            x = x + F.linear(y, p["mlp.fc2.weight"], p["mlp.fc2.bias"])
+        else:
+            x = x + (mixture(p, y) if "moe.router.weight" in p else swiglu(p, "mlp", y))
     return rms(x, state["norm.weight"])
 
 

@@ -51,9 +51,11 @@ def test_each_stages_file_comes_back(tmp_path, saved, contents, tokenizer_path, 
         assert (back.parent / "tokenizer.model").read_bytes() == tokenizer.read_bytes()
 
 
-@pytest.mark.parametrize("experts", [3, 12])
-def test_a_mixture_of_experts_comes_back(tmp_path, saved, tokenizer_path, experts):
-    wanted = theirs.thinker(experts=experts, layers=2)
+@pytest.mark.parametrize(
+    "mlp", [{"experts": 3}, {"experts": 12}, {"gelu": True}], ids=["3 experts", "12 experts", "gelu"]
+)
+def test_other_mlps_come_back(tmp_path, saved, tokenizer_path, mlp):
+    wanted = theirs.thinker(layers=2, **mlp)
     back = there_and_back(tmp_path, saved("thinker.pt", lambda content: {"model": wanted}), tokenizer=tokenizer_path)
     same(torch.load(back, weights_only=True)["model"], wanted)
 

@@ -45,12 +45,12 @@ def imported(tmp_path):
 # --- the same numbers ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("experts", [0, 11], ids=["swiglu", "moe"])
+@pytest.mark.parametrize("mlp", [{}, {"experts": 11, "layers": 2}, {"gelu": True}], ids=["swiglu", "moe", "gelu"])
 @pytest.mark.parametrize("grouped", [False, True], ids=["mha", "gqa"])
 @torch.inference_mode()
-def test_thinker(imported, tokenizer_path, grouped, experts):
+def test_thinker(imported, tokenizer_path, grouped, mlp):
     torch.manual_seed(1)
-    state = theirs.thinker(grouped=grouped, experts=experts, layers=2 if experts else 4)
+    state = theirs.thinker(grouped=grouped, **mlp)
     part = imported({"model": state} | theirs.RESUMED, tokenizer=tokenizer_path).parts["thinker"]
     assert part.options["num_kv_heads"] == (2 if grouped else 4)
     ids = torch.randint(0, theirs.VOCAB, (2, 37))
@@ -225,11 +225,12 @@ def refused(tmp_path, paths, match, **options):
         ("talker.pt", "talker", lambda s: s.update({"emb.weight": torch.zeros(64, 192)}), "base_head.weight has shape"),
         ("thinker.pt", "model", lambda s: s.update({"blocks.0.moe.router.weight": torch.zeros(8, 256)}), "blocks.0.moe.router"),
         ("talker.pt", "talker", lambda s: s.update({"blocks.0.moe.router.weight": torch.zeros(8, 192)}), "mixture of experts"),
-        ("thinker.pt", "model", lambda s: s.update({"blocks.0.mlp.fc1.weight": torch.zeros(8, 256)}), "its MLPs are GELU"),
+        ("talker.pt", "talker", lambda s: s.update({"blocks.0.mlp.fc1.weight": torch.zeros(8, 192)}), "its MLPs are GELU"),
+        ("thinker.pt", "model", lambda s: s.update({"blocks.0.mlp.fc1.weight": torch.zeros(8, 256)}), "keys .*mlp.fc1"),
         ("thinker.pt", "model", lambda s: s.update({"mtp.weight": torch.zeros(8, 256)}), r"unexpected keys \['mtp.weight'\]"),
         ("thinker.pt", "model", lambda s: s.update({"norm.weight": torch.ones(256).double()}), "weight is of torch.float64"),
         ("thinker.pt", "model", lambda s: s.update({"norm.weight": torch.ones(256).half()}), "of float16 and float32"),
-        ("thinker.pt", "model", lambda s: s.update({"norm.weight": torch.ones(256) / 0}), "norm.weight holds NaN or Inf"),
+        ("thinker.pt", "model", lambda s: s.update({"norm.weight": torch.ones(256) / 0}), "norm.weight holds NaN=0, Inf=256"),
         ("omni.pt", "thinker", lambda s: s.update({"blocks.0.attn.k.weight": torch.zeros(100, 256)}), "has 100 rows"),
     ],
 )  # fmt: skip

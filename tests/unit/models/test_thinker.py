@@ -52,6 +52,7 @@ def test_the_reference_has_the_published_numbers():
         {"tied": True},
         {"short_conv": 4},
         {"num_experts": 4},
+        {"mlp": "gelu"},
         {"norm_eps": 1e-2},
     ],
 )
@@ -87,6 +88,22 @@ def test_experts_multiply_the_mlp_and_add_a_router():
     output = mixed(torch.randint(0, 40, (2, 5)))
     assert [logits.shape for logits in output.routing] == [(2, 5, 4)] * 2
     assert plain(torch.randint(0, 40, (2, 5))).routing == []
+
+
+def test_gelu_in_place_of_swiglu():
+    """down(gelu(up(x))), with biases."""
+    plain, other = small(), small(mlp="gelu")
+    assert count(other) - count(plain) == 2 * (2 * 32 * 48 + 48 + 32 - 3 * 32 * 48)
+    mlp, x = other.transformer.blocks[0].mlp, torch.randn(3, 32)
+    wanted = torch.nn.functional.gelu(x @ mlp.up.weight.T + mlp.up.bias) @ mlp.down.weight.T + mlp.down.bias
+    torch.testing.assert_close(mlp(x), wanted)
+
+
+def test_an_mlp_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="mlp must be swiglu or gelu, not relu"):
+        small(mlp="relu")
+    with pytest.raises(ValueError, match="mlp must be swiglu, which experts are, not gelu"):
+        small(mlp="gelu", num_experts=4)
 
 
 def test_packed_samples_with_experts_are_as_if_alone():

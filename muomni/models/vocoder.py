@@ -1,0 +1,70 @@
+"""The vocoder: log-mel -> waveform, by ConvNeXt blocks at the frame rate and one inverse Fourier transform a frame (Vocos,
+Siuzdak 2023, arXiv:2306.00814): no layer ever runs at the sample rate, so that it is fast on a CPU.
+
+Legend: B batch, T mel frames, M mel bins, F = n_fft / 2 + 1 frequencies, N = T x hop samples.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from muomni.models.codec import ConvNeXtStack
+from muomni.models.outputs import VocoderOutput
+from muomni.models.part import part
+from muomni.nn.overlap_add import overlap_add
+
+LARGEST_LOG = 5.0  # of a predicted magnitude: e^5 = 148 is beyond a full-scale sine under any window used here
+
+
+class FourierHead(nn.Module):
+    """Log magnitudes and phases of T frames -> N samples. Frame t covers the samples around (t + 1/2) x hop.
+
+    Args:
+        hop: samples between frames. overlap: frames that lie over each sample; n_fft = overlap x hop.
+    """
+
+    window: Tensor
+
+    def __init__(self, *, hop: int, overlap: int) -> None:
+        super().__init__()
+        if overlap < 2 or overlap % 2:
+            raise ValueError(f"vocoder: overlap must be even, 2 or more, not {overlap}")
+        self.hop, self.overlap, self.n_fft = hop, overlap, overlap * hop
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+
+    def forward(self, log_magnitude: Tensor, phase: Tensor) -> Tensor:
+        """log_magnitude, phase (B, T, F) -> waveform (B, N), float32."""
+        T = phase.shape[1]
+        magnitude = log_magnitude.float().clamp_max(LARGEST_LOG).exp()
+        frames = torch.fft.irfft(torch.polar(magnitude, phase.float()), n=self.n_fft) * self.window  # B T n_fft
+        overlap = overlap_add(self.window.square().expand(1, T, -1), hop=self.hop)
+        edge = (self.n_fft - self.hop) // 2
+        inside = slice(edge, edge + T * self.hop)
+        return overlap_add(frames, hop=self.hop)[:, inside] / overlap[:, inside]
+
+
+@part("vocoder")
+class Vocoder(nn.Module):
+    """Backbone and head.
+
+    Args:
+        n_mels: M. hop: samples a mel frame. overlap: of the head. width, num_layers, kernel, ff_dim: of the ConvNeXt blocks.
+    """
+
+    def __init__(
+        self, *, n_mels: int, hop: int, overlap: int, width: int, num_layers: int, kernel: int, ff_dim: int
+    ) -> None:
+        super().__init__()
+        self.head = FourierHead(hop=hop, overlap=overlap)
+        self.backbone = ConvNeXtStack(
+            inputs=n_mels, outputs=self.head.n_fft + 2, width=width, num_layers=num_layers, kernel=kernel, ff_dim=ff_dim
+        )
+
+    @property
+    def reach(self) -> int:
+        """Frames on each side of a frame that its samples depend on."""
+        return sum(block.conv.conv.kernel_size[0] // 2 for block in self.backbone.blocks) + self.head.overlap // 2
+
+    def forward(self, mel: Tensor) -> VocoderOutput:
+        """mel (B, T, M), normalised logs -> waveform (B, T x hop)."""
+        log_magnitude, phase = self.backbone(mel, keep=None).chunk(2, dim=-1)
+        return VocoderOutput(waveform=self.head(log_magnitude, phase))

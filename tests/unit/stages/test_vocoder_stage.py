@@ -1,0 +1,222 @@
+"""The vocoder's stage: who learns from which loss, when, and what is measured beside Griffin-Lim."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning import Trainer
+from torch.utils.data import DataLoader
+
+from callbacks.finite_guard import FiniteGuard
+from callbacks.gradient_guard import GradientGuard
+from callbacks.random_state import RandomState
+from callbacks.step_guard import StepGuard
+from muomni.batch import SoundBatch
+from muomni.frontends.griffin_lim import GriffinLim
+from muomni.frontends.mel import LogMel, MelSpec
+from muomni.frontends.mel_correction import MelCorrection
+from muomni.losses.adversarial import discriminator_loss, feature_loss, generator_loss
+from muomni.models.codec import Codec
+from muomni.models.discriminators import Discriminators
+from muomni.models.vocoder import Vocoder
+from muomni.optim.optimizers import adamw
+from muomni.stages.vocoder import VocoderStage
+
+SPEC = MelSpec(sample_rate=16000, hop=160, n_fft=512, win=400, bins=20, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
+SOUNDS = ("", "griffin_lim_")
+
+
+def clips(count=2, frames=100, seed=0):
+    """Buzzes of different pitch whose level moves."""
+    generator = torch.Generator().manual_seed(seed)
+    time = torch.arange(160 * frames) / 16000
+    pitch = 100 + 100 * torch.rand(count, 1, generator=generator)
+    buzz = sum(torch.sin(2 * torch.pi * k * pitch * time) / k for k in range(1, 20))
+    return (0.05 + 0.1 * torch.sin(8 * time).square()) * buzz
+
+
+def batch(frames=100, seed=0, through_codec=(False, False)):
+    waveform = clips(frames=frames, seed=seed)
+    texts = ["one", "two"]
+    return SoundBatch(
+        mel=LogMel(SPEC)(waveform), mel_lengths=torch.tensor([frames, frames]), waveform=waveform,
+        through_codec=torch.tensor(through_codec), texts=texts, audio=texts, sample_ids=texts,
+    )  # fmt: skip
+
+
+def codec_export(mel=None):
+    torch.manual_seed(1)
+    codec = Codec(
+        n_mels=20, stride=4, dim=8, num_codebooks=1, codebook_size=8, num_layers=1, width=16, kernel=3, ff_dim=16,
+        decay=0.9, dropout=0.0, idle=0.0,
+    )  # fmt: skip
+    return SimpleNamespace(parts={"codec": codec}, facts={"mel": mel or SPEC.facts()}, folder="checkpoints/codec")
+
+
+def build(**options):
+    torch.manual_seed(0)
+    how = {
+        "model": Vocoder(n_mels=20, hop=160, overlap=4, width=32, num_layers=1, kernel=3, ff_dim=32),
+        "discriminators": Discriminators(
+            periods=(2,), n_ffts=(128,), period_channels=(4, 4), spectrogram_channels=(4, 4)
+        ),
+        "correction": MelCorrection(SPEC), "corrections": 2, "corrections_in_training": 1,
+        "griffin_lim": GriffinLim(SPEC, iterations=2), "log_mel": LogMel(SPEC), "codec": None, "judge": None,
+        "n_ffts": (128, 512), "adversarial_from": 0.0, "max_steps": 4, "discriminator_rate": 1.0, "mel": SPEC.facts(),
+        "optimizer": lambda groups: adamw(groups, lr=3e-3, betas=(0.8, 0.98)),
+        "schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+        "weight_decay": 0.0, "loss_weights": {}, "compile_model": False,
+    }  # fmt: skip
+    return VocoderStage(**(how | options))
+
+
+def gradients(loss, module):
+    return [
+        torch.zeros_like(p) if g is None else g
+        for p, g in zip(
+            module.parameters(),
+            torch.autograd.grad(loss, list(module.parameters()), retain_graph=True, allow_unused=True),
+            strict=True,
+        )
+    ]
+
+
+def test_each_loss_reaches_whom_it_is_for():
+    stage = build().train()
+    losses = stage.step(batch())
+    assert set(losses) == {"mel", "spectral", "generator", "feature", "discriminator"}
+    for name, loss in losses.items():
+        own, other = (stage.discriminators, stage.model)[:: 1 if name == "discriminator" else -1]
+        assert any(g.abs().sum() > 0 for g in gradients(loss, own)), name
+        assert not any(g.any() for g in gradients(loss, other)), name
+
+
+def test_gradients_are_those_of_taking_turns():
+    """What generator and discriminators would get from losses of their own, one after the other."""
+    stage, clip = build().train(), batch()
+    losses = stage.step(clip)
+    made = stage._make(clip.mel, 1)
+    real, fake = stage.discriminators(clip.waveform), stage.discriminators(made.detach())
+    turn = gradients(discriminator_loss(real, fake), stage.discriminators)
+    for ours, theirs in zip(gradients(losses["discriminator"], stage.discriminators), turn, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    judged = stage.discriminators(made)
+    turn = gradients(generator_loss(judged) + feature_loss(real, judged), stage.model)
+    ours = gradients(losses["generator"] + losses["feature"], stage.model)
+    for a, b in zip(ours, turn, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_discriminators_wait_for_their_time_and_stay_out_of_validation():
+    stage = build(adversarial_from=0.5, max_steps=4).train()
+    losses = stage.step(batch())  # step 0 of 4
+    assert set(losses) == {"mel", "spectral", "discriminator"}
+    assert float(losses["discriminator"].detach()) == 0.0 and losses["discriminator"].requires_grad
+    assert set(build().eval().step(batch())) == {"mel", "spectral"}
+
+
+def test_it_learns_spectra():
+    stage = build(adversarial_from=1.0).train()
+    stage.adversarial_start = 10**6
+    optimizer = stage.configure_optimizers()["optimizer"]
+    clip, totals = batch(frames=20), []
+    for _ in range(25):
+        total = stage.total_loss(stage.step(clip))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(float(total.detach()))
+    assert totals[-1] < 0.8 * totals[0]
+
+
+def test_asked_pieces_go_through_the_frozen_codec():
+    stage = build(codec=codec_export()).train()
+    assert not stage.codec.training and not any(p.requires_grad for p in stage.codec.parameters())
+    clip = batch(through_codec=(False, True))
+    seen = stage._seen(clip)
+    torch.testing.assert_close(seen[0], clip.mel[0])
+    torch.testing.assert_close(seen[1], stage.codec(clip.mel, clip.mel_lengths).mel[1])
+    assert not torch.allclose(seen[1], clip.mel[1])
+
+
+def test_a_codec_of_another_spectrogram_is_refused():
+    with pytest.raises(ValueError, match="checkpoints/codec: mel differs"):
+        build(codec=codec_export(mel=SPEC.facts() | {"hop": 80}))
+
+
+class Ear:
+    """A judge that hears everything right."""
+
+    def __call__(self, waveforms):
+        return ["one", "two"][: len(waveforms)]
+
+
+def test_what_is_measured_and_shown():
+    stage = build(codec=codec_export(), judge=Ear()).eval()
+    stage.begin_split("test")
+    stage.test_batch(batch(), "test")
+    metrics = stage.finish_split("test")
+    names = ("log_mel_distance", "stoi", "real_time_factor", "cer")
+    expected = {f"{maker}{source}{name}" for maker in SOUNDS for source in ("", "codec_") for name in names}
+    assert set(metrics) == expected | {"cer_recorded"}
+    assert metrics["griffin_lim_stoi"] > 0.5 and metrics["real_time_factor"] > 0
+    assert metrics["cer"] == metrics["cer_recorded"] == 0.0
+    assert metrics["codec_log_mel_distance"] > metrics["log_mel_distance"]  # this codec knows nothing
+    assert [sample["kind"] for sample in stage.samples()] == ["recorded", "griffin_lim", "vocoder"] * 2
+    assert all(sample["waveform"].shape == (16000,) for sample in stage.samples())
+
+
+def test_a_perfect_vocoder_is_at_no_distance():
+    """Whatever its level is: the recording itself, at half of it."""
+    recording = batch()
+    by_mel = {
+        tuple(mel.flatten()[:50].tolist()): sound for mel, sound in zip(recording.mel, recording.waveform, strict=True)
+    }
+    stage = build(corrections=0).eval()
+    stage._make = lambda mel, corrections: 0.5 * by_mel[tuple(mel[0].flatten()[:50].tolist())][None]
+    stage.begin_split("test")
+    stage.test_batch(recording, "test")
+    metrics = stage.finish_split("test")
+    assert metrics["log_mel_distance"] < 1e-4 < metrics["griffin_lim_log_mel_distance"]
+    assert metrics["stoi"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_hand_over():
+    stage = build(corrections=7)
+    assert set(stage.export_parts()) == {"vocoder"}
+    assert stage.export_facts() == {"stage": "vocoder", "codec_mel": SPEC.facts(), "corrections": 7}
+
+
+def fit(path, max_steps, *, resume=None, clips=None):
+    stage = build(adversarial_from=0.5, max_steps=4)
+    data = DataLoader(clips or [batch(frames=20)] * 4, batch_size=None)
+    trainer = Trainer(
+        max_steps=max_steps, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=str(path), gradient_clip_val=1.0,
+        callbacks=[RandomState(), FiniteGuard(max_loss=1e6, patience=9), GradientGuard(max_norm=100.0, patience=9)],
+    )  # fmt: skip
+    trainer.fit(stage, data, ckpt_path=resume)
+    return stage, trainer
+
+
+def test_a_step_counts_once_and_a_resumed_run_ends_with_the_same_weights(tmp_path):
+    """From before the discriminators join in to after it."""
+    whole, trainer = fit(tmp_path, 4)
+    assert trainer.global_step == 4
+    _, half = fit(tmp_path, 1)
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    resumed, _ = fit(tmp_path, 4, resume=tmp_path / "half.ckpt")
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    untouched = build().discriminators.state_dict()
+    assert not all(torch.equal(value, untouched[name]) for name, value in whole.discriminators.state_dict().items())
+
+
+@pytest.mark.parametrize("broken", [float("nan"), 1e30])
+def test_a_broken_clip_moves_neither_generator_nor_discriminators(broken, tmp_path):
+    clip = batch(frames=20)
+    clip.waveform[0, 5] = broken
+    trained, trainer = fit(tmp_path, 1, clips=[clip])
+    assert sum(guard.refused for guard in trainer.callbacks if isinstance(guard, StepGuard)) >= 1
+    for (name, before), after in zip(build().state_dict().items(), trained.state_dict().values(), strict=True):
+        assert torch.equal(before, after), name
