@@ -58,6 +58,10 @@ class SoundSet:
     def __len__(self) -> int:
         return len(self.index)
 
+    def name(self, index: int) -> str:
+        """Id of the clip."""
+        return str(self.rows[int(self.index[index])]["id"])
+
     def item(self, index: int, epoch: int) -> SoundSample:
         """Clip `index`: a piece as a function of (seed, epoch, index); the same piece always where the epoch is -1."""
         place = int(self.index[index])

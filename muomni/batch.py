@@ -118,6 +118,10 @@ class SoundBatch(_Movable):
     """Paths of the recordings."""
     sample_ids: list[str]
 
+    def tokens(self) -> tuple[Tensor, int]:
+        """Frames."""
+        return self.mel_lengths.sum(), self.mel.shape[0] * self.mel.shape[1]
+
 
 @dataclass(slots=True)
 class OmniBatch(_Movable):

@@ -68,6 +68,7 @@ class VocoderStage(Stage):
     """
 
     name = "vocoder"
+    gathered = ("_truth", "_heard", "_distances", "_seconds", "_sound_seconds")
 
     def __init__(
         self,
