@@ -59,10 +59,8 @@ class Vocoder(nn.Module):
             inputs=n_mels, outputs=self.head.n_fft + 2, width=width, num_layers=num_layers, kernel=kernel, ff_dim=ff_dim
         )
 
-    @property
-    def reach(self) -> int:
+        self.reach = num_layers * (kernel // 2) + overlap // 2
         """Frames on each side of a frame that its samples depend on."""
-        return sum(block.conv.conv.kernel_size[0] // 2 for block in self.backbone.blocks) + self.head.overlap // 2
 
     def forward(self, mel: Tensor) -> VocoderOutput:
         """mel (B, T, M), normalised logs -> waveform (B, T x hop)."""
