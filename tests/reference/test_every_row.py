@@ -86,6 +86,8 @@ ROWS: dict[str, dict[str, list[str]]] = {
             f"{INFERENCE}/test_sampling.py::test_the_repetition_penalty_moves_on_and_spares_the_end, "
             "test_a_seed_repeats_and_another_differs",
             f"{INFERENCE}/test_text_stream.py::test_a_stop_string_ends_the_text_and_is_never_shown",
+            f"{INFERENCE}/test_beam.py::test_one_beam_is_greedy_decoding, "
+            "test_an_engine_answers_by_beams_alone_in_batches_and_in_turns",
         ],
         "KV cache": [
             "unit/nn/test_cache.py::test_bytes_are_the_reference_formula",
@@ -119,6 +121,10 @@ ROWS: dict[str, dict[str, list[str]]] = {
             f"{INFERENCE}/test_engine.py::test_load_model_is_the_front_door, test_media_change_the_answer, "
             "test_a_batch_with_media_equals_single_runs, test_transcription_reads_files_and_waveforms"
         ],
+        "export dir, .ckpt or single .safetensors": [
+            "unit/test_single_files.py::test_a_checkpoint_gives_all_parts_facts_and_tokenizer, "
+            "test_one_file_gives_back_what_a_folder_held"
+        ],
     },
     "Command line": {
         "default questions": [f"{INFERENCE}/test_infer.py::test_media_bring_their_default_question"],
@@ -143,7 +149,7 @@ ROWS: dict[str, dict[str, list[str]]] = {
             f"{REFERENCE}/test_safety.py::test_checkpoints",
             f"{CALLBACKS}/test_writers.py::test_a_full_disk_is_one_clear_error",
             f"{CALLBACKS}/test_resume_checkpoint.py::test_taken_up_after_every_step",
-            "integration/test_resume.py::test_killed_and_resumed_equals_uninterrupted",
+            "integration/test_resume.py::test_killed_and_started_again",
         ],
     },
     "Files of the predecessor that we read": {
