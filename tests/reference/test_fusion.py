@@ -1,12 +1,14 @@
 """The reference numbers, Fusion."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from muomni.frontends.chat import encode_prompt
 from muomni.inference.media import Media
 from muomni.inference.prompt import Prompter, Request
-from muomni.models.omni import Omni
+from muomni.models.omni import MediaFeatures, Omni
 from muomni.special_tokens import AUDIO, BOS, IMAGE
 
 
@@ -76,19 +78,29 @@ def prompter(omni, tokenizer):
     return Prompter(model=omni, tokenizer=tokenizer, media=Media(image=None, mel=None), format="plain")
 
 
+def sized(prompter, tokens):
+    """A request of so many tokens, BOS included."""
+    pieces = prompter.tokenizer.encode("how are you " * 400)
+    request = Request(text=prompter.tokenizer.decode(pieces[: tokens - 1]))
+    assert len(prompter.tokenizer.encode(request.question, bos=True)) == tokens
+    return request
+
+
 def test_prompt_budget(prompter):
     """ctx_len - media tokens - max_new_tokens - 1. Too long: `Too many tokens: N > ctx_len`."""
-    media, new = 26, 50
-    room = 512 - media - new - 1
-    prompter.check_budget(media + room, new)
+    media, new = MediaFeatures(audio_lengths=torch.tensor([26])), 50
+    room = 512 - 26 - new - 1
+    assert len(prompter.fitting(sized(prompter, room), media, max_new_tokens=new)) == 26 + room
     with pytest.raises(ValueError, match=r"^Too many tokens: 513 > 512 "):
-        prompter.check_budget(media + room + 1, new)
+        prompter.fitting(sized(prompter, room + 1), media, max_new_tokens=new)
 
 
 def test_truncation_is_explicit(prompter):
     """or explicit truncation by an option; never silent."""
-    request = Request(text="how are you " * 300)
-    assert len(prompter.prompt(request)) > 512
-    shorter = prompter.truncated(request, 50)
-    assert len(prompter.prompt(shorter)) + 50 + 1 <= 512
-    assert request.text.rstrip().endswith(shorter.text.strip())
+    request, none = Request(text="how are you " * 300), MediaFeatures()
+    with pytest.raises(ValueError, match=r"^Too many tokens"):
+        prompter.fitting(request, none, max_new_tokens=50)
+    shorter = prompter.fitting(replace(request, truncate=True), none, max_new_tokens=50)
+    assert len(shorter) + 50 + 1 <= 512
+    written = prompter.tokenizer.decode(shorter.ids.tolist()[1:])
+    assert len(written) > 400 and request.text.rstrip().endswith(written.strip())

@@ -137,7 +137,8 @@ def test_it_answers_about_a_picture_and_a_sound_as_it_was_trained(tmp_path, save
     import_checkpoints(paths, tmp_path / "out", tokenizer=tokenizer_path)
     engine = load_model(tmp_path / "out", device="cpu")
     picture, sound = torch.randint(0, 256, (3, 224, 224), dtype=torch.uint8), torch.randn(16000)
-    prompt = engine.prompter.prompt(Request(text="abcd", images=[picture], audios=[sound]))
+    request = Request(text="abcd", images=[picture], audios=[sound])
+    prompt = engine.prompter.prompt(request, engine.prompter.encode_media(request))
     assert prompt.ids[:27].tolist() == [7] + [8] * 25 + [1]
     assert isinstance(engine.generate("abcd", image=picture, audio=sound, max_new_tokens=4), str)
 
