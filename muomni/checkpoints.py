@@ -141,8 +141,9 @@ def is_export(folder: Path | str) -> bool:
 def list_exports(root: Path | str) -> list[Path]:
     """Exports directly under a folder, by name: folders and single files."""
     root = Path(root)
-    found = (path for path in root.iterdir() if is_export(path) or path.suffix == ".safetensors")
-    return sorted(found) if root.is_dir() else []
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if is_export(path) or path.suffix == ".safetensors")
 
 
 def read_description(folder: Path | str) -> dict[str, Any]:

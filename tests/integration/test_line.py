@@ -68,7 +68,7 @@ def test_text_answer_goes_to_standard_output(line: Path) -> None:
 
 def test_a_runs_checkpoint_and_a_single_file_answer_as_the_export_does(line: Path, tmp_path: Path) -> None:
     """The last checkpoint of a run holds the exported weights, and all that inference needs."""
-    (checkpoint,) = line.glob("runs/omni_sft/*/checkpoints/resume.ckpt")
+    (checkpoint,) = line.glob("runs/omni_sft/*/checkpoints/last.ckpt")
     single = tmp_path / "omni.safetensors"
     done = run_script("infer.py", f"ckpt={checkpoint}", f"export={single}")
     assert done.returncode == 0, done.stderr[-2000:]
