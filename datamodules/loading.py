@@ -136,7 +136,8 @@ def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
     except (RuntimeError, OSError, EOFError) as error:
         # torch looks at every child that ends, and would raise the same error again and again.
         handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        dead = [said for reader in readers for said in _dead_workers(reader)]
+        patience = 1.0 if isinstance(error, RuntimeError) else 30.0  # a connection breaks before its process has ended
+        dead = [said for reader in readers for said in _dead_workers(reader, patience=patience)]
         signal.signal(signal.SIGCHLD, handler)
         if not dead:
             raise
@@ -146,13 +147,13 @@ def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
         ) from error
 
 
-def _dead_workers(reader: Reader) -> list[str]:
-    """What the workers that died were reading; those that live are then ended."""
+def _dead_workers(reader: Reader, *, patience: float) -> list[str]:
+    """What the workers that died were reading, waiting for `patience` seconds for one; those that live are then ended."""
     iterator = None if reader.iterator is None else reader.iterator()
     workers = getattr(iterator, "_workers", [])
     if not workers:
         return []
-    wait([worker.sentinel for worker in workers], timeout=1)
+    wait([worker.sentinel for worker in workers], timeout=patience)
     reading = {pid: (index, busy) for pid, index, busy in reader.working.tolist()}
     dead = []
     for worker in workers:

@@ -24,6 +24,16 @@ from muomni.special_tokens import IMAGE
 MLPS = {"swiglu": SwiGLU, "gelu": GeluMLP}
 
 
+def _mlp(kind: str, dim: int, *, hidden: int, num_experts: int, per_token: int) -> nn.Module:
+    """One MLP, or a mixture of `num_experts`. Raises ValueError for a kind that is not there."""
+    if kind not in MLPS or (num_experts and kind != "swiglu"):
+        known = "swiglu, which experts are" if num_experts else " or ".join(MLPS)
+        raise ValueError(f"thinker: mlp must be {known}, not {kind}")
+    if num_experts:
+        return MoE(dim, hidden=hidden, num_experts=num_experts, per_token=per_token)
+    return MLPS[kind](dim, hidden=hidden)
+
+
 @part("thinker")
 class Thinker(nn.Module):
     """Decoder-only LM.
@@ -64,16 +74,8 @@ class Thinker(nn.Module):
         self.num_layers, self.num_kv_heads, self.head_dim = num_layers, num_kv_heads, dim // num_heads
         self.window, self.short_conv = window, short_conv
         self.num_experts, self.experts_per_token = num_experts, experts_per_token
-        if mlp not in MLPS or (num_experts and mlp != "swiglu"):
-            known = "swiglu, which experts are" if num_experts else " or ".join(MLPS)
-            raise ValueError(f"thinker: mlp must be {known}, not {mlp}")
         self.embedding = nn.Embedding(vocab_size, dim)
         self.rope = Rope(self.head_dim, theta=rope_theta, scaling=rope_scaling)
-
-        def make_mlp() -> nn.Module:
-            if num_experts:
-                return MoE(dim, hidden=ff_dim, num_experts=num_experts, per_token=experts_per_token)
-            return MLPS[mlp](dim, hidden=ff_dim)
 
         block = MoEBlock if num_experts else Block
         blocks = [
@@ -87,7 +89,7 @@ class Thinker(nn.Module):
                     window=window,
                     short_conv=short_conv,
                 ),
-                mlp=make_mlp(),
+                mlp=_mlp(mlp, dim, hidden=ff_dim, num_experts=num_experts, per_token=experts_per_token),
                 norm=lambda: RMSNorm(dim, eps=norm_eps),
                 dropout=dropout,
             )

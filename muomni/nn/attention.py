@@ -107,7 +107,7 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.append(layer, key, value)
             keep = cache.keep[:, : key.shape[2]] if cache.ragged else None
-            if self.window is not None:  # what no new token sees is not read
+            if self.window is not None and (keep is None or keep.dim() == 2):  # what no new token sees is not read
                 reach = self.window + T - 1
                 key, value, keep = key[:, :, -reach:], value[:, :, -reach:], None if keep is None else keep[:, -reach:]
         mask, is_causal = self._mask(T, key.shape[2], keep, x.device)
@@ -118,16 +118,16 @@ class Attention(nn.Module):
         """The cheapest mask that says the same: none, the kernel's causal flag, or a (B, 1, T, S) boolean."""
         if not self.causal:
             return (None if keep is None else keep[:, None, None]), False
+        if keep is not None and keep.dim() == 3:
+            return causal_mask(T, S, window=None, device=device)[None, None] & keep[:, None], False
         sees_all = T == 1 and (self.window is None or self.window >= S)  # a single new token
         if keep is None:
             if sees_all:
                 return None, False
             if self.window is None and T == S:
                 return None, True
-        elif sees_all and keep.dim() == 2:
+        elif sees_all:
             return keep[:, None, -1:, None] == keep[:, None, None], False
-        if keep is not None and keep.dim() == 3:
-            return causal_mask(T, S, window=None, device=device)[None, None] & keep[:, None], False
         mask = causal_mask(T, S, window=self.window, device=device)[None, None]
         if keep is not None:
             # Padding sees padding, itself at least: a softmax over nothing would be NaN.

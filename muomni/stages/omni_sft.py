@@ -1,6 +1,5 @@
-"""Instruction tuning of the omni model: conversations over text, pictures and sound.
-
-The Thinker and the projectors learn; the encoders are frozen, or learn at a rate of their own.
+"""Instruction tuning of the omni model: conversations over text, pictures and sound. The Thinker and the projectors learn;
+the encoders are frozen, or learn at a rate of their own.
 
 Legend: B batch, T tokens, V vocabulary.
 """

@@ -43,8 +43,8 @@ def checkpoint(tmp_path):
         "export": describe_for_checkpoint(training, training.parts(), FACTS, b"\x00pieces\xff"),
         "optimizer_states": [{"lr": 0.1}],
     }
-    torch.save(content, tmp_path / "resume.ckpt")
-    return tmp_path / "resume.ckpt"
+    torch.save(content, tmp_path / "last.ckpt")
+    return tmp_path / "last.ckpt"
 
 
 def test_a_checkpoint_gives_all_parts_facts_and_tokenizer(checkpoint):
@@ -142,5 +142,5 @@ def test_a_checkpoint_that_lacks_tensors_names_the_part(checkpoint):
     content = torch.load(checkpoint)
     del content["state_dict"]["own.head.weight"]
     torch.save(content, checkpoint)
-    with pytest.raises(ValueError, match=r"resume\.ckpt, part 'own': missing keys \['head.weight'\]"):
+    with pytest.raises(ValueError, match=r"last\.ckpt, part 'own': missing keys \['head.weight'\]"):
         read_export(checkpoint)
