@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from muomni.frontends.griffin_lim import PEAK, GriffinLim
+from muomni.frontends.griffin_lim import GriffinLim
 from muomni.frontends.mel import LogMel, MelSpec
+from muomni.frontends.waveform import PEAK
 from muomni.inference.speech_stream import BlockVocoder, Level, spoken_blocks, spoken_waveform
 from muomni.models.codec import Codec
 
