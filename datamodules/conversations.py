@@ -3,7 +3,7 @@
 Legend: T tokens, F mel frames, M mel bins, S image side.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,7 @@ from muomni.frontends.chat import text_of
 @dataclass(slots=True)
 class OmniSample:
     """ids, targets (T); parts (T) or None (`encode_apart`); images (3, S, S) and mels (F, M) in the order of their slots;
-    said: the
-    tokens of what its only audio says, empty where nobody knows; row: of the manifest."""
+    row: of the manifest."""
 
     ids: Tensor
     targets: Tensor
@@ -30,7 +29,6 @@ class OmniSample:
     image_keys: list[str]
     audio_keys: list[str]
     question: str
-    said: list[int]
     row: dict[str, Any]
 
 
@@ -41,7 +39,6 @@ class Conversations:
         sequences: (ids, targets) of each row. parts: row -> parts, where it has some. media: (images, audios), a row's
             paths, as the messages have them.
         pictures, mels: stores of all media, by `image_place`, `audio_place`: path -> index.
-        encode: text -> tokens, for what recordings say.
     """
 
     def __init__(
@@ -54,9 +51,7 @@ class Conversations:
         pictures: PictureStore,
         mels: MelStore | None,
         audio_place: Mapping[str, int],
-        encode: Callable[[str], list[int]],
     ) -> None:
-        self.encode = encode
         self.parts = parts
         self.rows, self.sequences, self.media = rows, sequences, media
         self.pictures, self.mels, self.audio_place = pictures, mels, audio_place
@@ -88,16 +83,8 @@ class Conversations:
             image_keys=images,
             audio_keys=audios,
             question=text_of(row["messages"][-2]) if "messages" in row else row["prompt"],
-            said=self.encode(said_in(row)) if len(audios) == 1 else [],
             row=row,
         )
-
-
-def said_in(row: Mapping[str, Any]) -> str:
-    """What the recording of a row says: the answer of a transcription, a question that was spoken; "" where unknown."""
-    if row.get("task") == "asr":
-        return text_of(row["messages"][-1])
-    return str((row.get("meta") or {}).get("spoken", ""))
 
 
 def positions_of(parts: Tensor) -> Tensor:

@@ -154,7 +154,6 @@ class SftData(DataModule):
             pictures=PictureStore(pictures, self.image, memory_mb=self.memory_mb),
             mels=mels,
             audio_place=place,
-            encode=self.tokenizer.encode,
         )
 
     def _encode(self, row: Mapping[str, Any], audio_tokens: list[int]) -> ChatSequence:
@@ -177,9 +176,8 @@ class SftData(DataModule):
             row["meta"] = {"question": row.get("kind", "text")}
         nothing = PictureStore([], self.image, memory_mb=0)
         return Conversations(
-            rows, sequences, [([], [])] * len(rows), parts={}, pictures=nothing, mels=None, audio_place={},
-            encode=self.tokenizer.encode,
-        )  # fmt: skip
+            rows, sequences, [([], [])] * len(rows), parts={}, pictures=nothing, mels=None, audio_place={}
+        )
 
     def lengths(self, samples: Conversations) -> np.ndarray | None:
         """Tokens, where conversations of similar length shall share a batch."""
@@ -232,7 +230,6 @@ class SftData(DataModule):
         mels = [mel for sample in samples for mel in sample.mels]
         ids = pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD)
         tasks = [sample.row.get("task", "chat") for sample in samples]
-        said = [torch.tensor(sample.said, dtype=torch.long) for sample in samples for _ in sample.mels]
         return OmniBatch(
             ids=ids,
             targets=pad_sequence([sample.targets for sample in samples], batch_first=True, padding_value=IGNORE),
@@ -249,8 +246,6 @@ class SftData(DataModule):
             tasks=tasks,
             meta=[sample.row.get("meta") or {} for sample in samples],
             sample_ids=[str(sample.row["id"]) for sample in samples],
-            said=pad_sequence(said, batch_first=True) if any(map(len, said)) else None,
-            said_lengths=torch.tensor([len(each) for each in said]) if any(map(len, said)) else None,
         )
 
 

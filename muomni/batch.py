@@ -152,9 +152,5 @@ class OmniBatch(_Movable):
     """(B, T) long where questions share a picture: its tokens are part 0, which all parts of the segment see."""
     positions: Tensor | None = None
     """(B, T) long, with `parts`: of each token as if its part stood alone."""
-    said: Tensor | None = None
-    """(A, C) long: what each audio says in the Thinker's tokens, 0-padded, where any is known."""
-    said_lengths: Tensor | None = None
-    """(A): tokens of `said`; 0 where nobody knows."""
     replayed: Tensor | None = None
     """(B, T) bool, True for the tokens of replayed documents, in a training that replays some."""

@@ -41,15 +41,3 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
     nats = F.ctc_loss(log_probs, targets, lengths, asked, blank=BLANK, reduction="none")
     total = (nats * (~too_short)).sum()
     return CTCLoss(loss=ranks.mean(total, asked.sum()), too_short=too_short)
-
-
-def heard_loss(tokens: Tensor, lengths: Tensor, said: Tensor, said_lengths: Tensor, *, words: Tensor) -> Tensor:
-    """CTC of audio tokens (A, N, D), `lengths` (A) of them real, against what is said (A, C), in nats a word piece: each is
-    compared with the embeddings of the Thinker's words (V, D), UNK (0) being the blank. So a clip comes to read like its
-    text, and whoever can read a question can hear it.
-
-    Clips that nobody wrote down (said_lengths (A) of 0) do not count; one must be written down.
-    """
-    known = said_lengths > 0
-    logits = tokens[known] @ words.T.to(tokens.dtype)
-    return ctc_loss(logits, lengths[known], said[known], said_lengths[known]).loss

@@ -11,18 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from muomni import ranks
 from muomni.batch import OmniBatch
 from muomni.checkpoints import check_same
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
-from muomni.losses.ctc import heard_loss
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.nn.attention import visible
-from muomni.special_tokens import AUDIO, IGNORE, PAD
+from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
 from muomni.stages.likely_answers import controls, likely_answers
 from muomni.stages.media_cache import MediaCache, features_of, features_of_row
@@ -159,8 +156,7 @@ class OmniSftStage(Stage):
 
     def step(self, batch: OmniBatch) -> dict[str, Tensor]:
         """Cross-entropy of what the assistant says, and apart from it that of replayed documents: a document has many
-        times the targets of an answer. Where it is known what clips say, also `heard`; with a mixture of experts their
-        balance."""
+        times the targets of an answer. With a mixture of experts also their balance."""
         features = features_of(self.model, batch, self.cache)
         thinker = self.model.thinker
         keep = batch.segments
@@ -179,14 +175,6 @@ class OmniSftStage(Stage):
             batch.targets if old is None else batch.targets.masked_fill(old, IGNORE), power=self.answer_power
         )
         losses["answer"] = weighted_cross_entropy(logits, targets, weights[learnt])
-        if batch.said is not None and batch.said_lengths is not None and self.loss_weights.get("heard", 1.0):
-            assert features.audio_lengths is not None
-            tokens = pad_sequence(x[batch.ids == AUDIO].split(features.audio_lengths.tolist()), batch_first=True)
-            losses["heard"] = heard_loss(
-                tokens, features.audio_lengths, batch.said, batch.said_lengths, words=thinker.embedding.weight.detach()
-            )
-        elif ranks.count() > 1 and self.loss_weights.get("heard", 1.0):  # another rank's share may have it
-            losses["heard"] = ranks.mean(x.new_zeros(()), x.new_zeros(()))
         if old is not None:
             losses["replay"] = weighted_cross_entropy(logits, targets, old[learnt].float())
         return losses

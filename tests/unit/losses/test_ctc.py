@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from muomni.losses.ctc import ctc_loss, frames_needed, heard_loss
+from muomni.losses.ctc import ctc_loss, frames_needed
 
 TARGETS = torch.tensor([[1, 2, 2, 3], [4, 4, 0, 0]])
 LENGTHS = torch.tensor([4, 2])
@@ -38,12 +38,3 @@ def test_nothing_left_gives_zero():
     result.loss.backward()
     assert result.loss == 0
     assert logits.grad.abs().sum() == 0
-
-
-def test_what_nobody_wrote_down_is_not_heard():
-    tokens, words = torch.randn(2, 6, 4), torch.randn(9, 4)
-    both = heard_loss(tokens, torch.tensor([6, 3]), torch.tensor([[5, 7], [0, 0]]), torch.tensor([2, 0]), words=words)
-    alone = heard_loss(tokens[:1], torch.tensor([6]), torch.tensor([[5, 7]]), torch.tensor([2]), words=words)
-    assert both == alone
-    theirs = ctc_loss(tokens[:1] @ words.T, torch.tensor([6]), torch.tensor([[5, 7]]), torch.tensor([2]))
-    assert alone == theirs.loss
