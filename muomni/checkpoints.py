@@ -112,15 +112,19 @@ def describe(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What model.yaml says of parts, and their tensors by key. Raises ValueError for NaN or Inf."""
     tensors: dict[str, Tensor] = {}
-    described: dict[str, Any] = {}
     for name, module in parts.items():
-        described[name] = {"part": module.part_name, "options": module.options}
         broken = first_broken(module.state_dict())
         if broken is not None:
             raise ValueError(f"{where}: {name}.{broken}; a broken model is not exported")
         for key, value in module.state_dict().items():
             tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
-    return {"format": FORMAT, "facts": dict(facts), "parts": described}, tensors
+    return document_of(parts, facts), tensors
+
+
+def document_of(parts: Mapping[str, nn.Module], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What model.yaml says of parts: format, facts, and the options that each is built with."""
+    described = {name: {"part": part.part_name, "options": part.options} for name, part in parts.items()}
+    return {"format": FORMAT, "facts": dict(facts), "parts": described}
 
 
 def _replace_folder(new: Path, target: Path) -> None:

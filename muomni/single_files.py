@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from muomni.checkpoints import Export, build_parts, checked, describe, is_export, load_export
+from muomni.checkpoints import Export, build_parts, checked, describe, document_of, is_export, load_export
 
 DESCRIPTION, TOKENIZER = "muomni", "tokenizer"
 IMPORT = "python -m muomni.micro_omni import FILE out=checkpoints/NAME"
@@ -76,9 +76,8 @@ def describe_for_checkpoint(
     names = {id(module): name for name, module in stage.named_modules()}
     outside = {name: part for name, part in parts.items() if id(part) not in names}
     inside = {name: names[id(part)] for name, part in parts.items() if id(part) in names}
-    described = {name: {"part": part.part_name, "options": part.options} for name, part in parts.items()}
     return {
-        "document": {"format": 1, "facts": dict(facts), "parts": described},
+        "document": document_of(parts, facts),
         "places": inside,
         "tensors": {
             f"{name}.{key}": value for name, part in outside.items() for key, value in part.state_dict().items()

@@ -18,8 +18,6 @@ from muomni.single_files import describe_for_checkpoint
 from muomni.stages.joining import joined_state, own_state
 from muomni.stages.many_ranks import ManyRanks
 
-#: Where a checkpoint keeps the facts of `Stage.export_facts`.
-FACTS = "facts"
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
 
@@ -245,7 +243,6 @@ class Stage(ManyRanks):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a resumed run must agree with, and what the checkpoint holds, so that inference loads it as it loads an
         export. Refuse to save what is broken: the last good checkpoint stays."""
-        checkpoint[FACTS] = self.export_facts()
         tensors = dict(self.state_dict())
         for optimizer in checkpoint.get("optimizer_states", []):
             for number, state in optimizer["state"].items():
@@ -258,19 +255,21 @@ class Stage(ManyRanks):
             )
         tokenizer = self.export_files().get("tokenizer.model")
         checkpoint["export"] = describe_for_checkpoint(
-            self, self.export_parts(), checkpoint[FACTS], None if tokenizer is None else tokenizer.read_bytes()
+            self, self.export_parts(), self.export_facts(), None if tokenizer is None else tokenizer.read_bytes()
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Tokenizer, frontends and codec must be those that the checkpoint was trained with."""
-        if FACTS not in checkpoint:
+        if "export" not in checkpoint:
             raise ValueError(
                 "the checkpoint names no tokenizer, frontends and codec; an older version made it: resume=never"
             )
         check_same(
-            checkpoint[FACTS], self.export_facts(), where=f"checkpoint of step {checkpoint['global_step']}",
+            checkpoint["export"]["document"]["facts"],
+            self.export_facts(),
+            where=f"checkpoint of step {checkpoint['global_step']}",
             remedy="resume=never begins anew",
-        )  # fmt: skip
+        )
 
     def configure_optimizers(self) -> Any:
         """One optimizer over all groups, one schedule by step."""

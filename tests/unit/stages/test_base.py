@@ -129,7 +129,7 @@ def saved(stage, tmp_path):
 
 def test_a_checkpoint_says_what_it_was_trained_with_and_is_refused_elsewhere(tmp_path):
     checkpoint = saved(Facts(), tmp_path)
-    assert checkpoint["facts"] == {"stage": "toy", "tokenizer": "f00", "mel": {"bins": 8}}
+    assert checkpoint["export"]["document"]["facts"] == {"stage": "toy", "tokenizer": "f00", "mel": {"bins": 8}}
     Facts().on_load_checkpoint(checkpoint)
     other = Facts()
     other.fingerprint = "bad"
@@ -137,7 +137,7 @@ def test_a_checkpoint_says_what_it_was_trained_with_and_is_refused_elsewhere(tmp
         ValueError, match=r"step 7: tokenizer differs: .* 'f00', this run has 'bad'; resume=never begins"
     ):
         other.on_load_checkpoint(checkpoint)
-    del checkpoint["facts"]
+    del checkpoint["export"]
     with pytest.raises(ValueError, match="names no tokenizer, frontends and codec"):
         Facts().on_load_checkpoint(checkpoint)
 
