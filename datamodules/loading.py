@@ -153,7 +153,10 @@ def _dead_workers(reader: Reader, *, patience: float) -> list[str]:
     workers = getattr(iterator, "_workers", [])
     if not workers:
         return []
-    wait([worker.sentinel for worker in workers], timeout=patience)
+    ended = wait([worker.sentinel for worker in workers], timeout=patience)
+    for worker in workers:
+        if worker.sentinel in ended:
+            worker.join(patience)  # its files are closed before its exit code can be read
     reading = {pid: (index, busy) for pid, index, busy in reader.working.tolist()}
     dead = []
     for worker in workers:

@@ -74,8 +74,8 @@ CHILD = """
 import sys, time
 from muomni import signals
 signals.listen()
-print("listening", flush=True)
 try:
+    print("listening", flush=True)
     time.sleep(60)
 except SystemExit as ended:
     open(sys.argv[1], "w").write(str(ended.code))
