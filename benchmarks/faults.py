@@ -34,7 +34,7 @@ import muomni.stages
 from benchmarks import zygote
 from muomni.hardware import describe_machine
 
-STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr")
+STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr", "vocoder")
 OWN = {"kills": "200", "stages": ",".join(STAGES), "seed": "0", "workers": "0,2", "ranks": "1", "root": "", "json": ""}
 STEPS = 6
 #: Columns of metrics.csv that tell the time.
@@ -145,12 +145,7 @@ def kill_once(whole: Whole, stage: str, root: Path, rng: random.Random, *, worke
             from_step = min([int(m.split()[1]) for m, _ in again.moments if m.startswith("step ")], default=STEPS)
             differs, lost = ["all"], 0
             if again.code == 0:
-                weights, metrics, rows, batches = left(folder, ranks)
-                pairs = {
-                    "weights": (weights, whole.weights), "metrics": (metrics, whole.metrics), "rows": (rows, whole.rows),
-                }  # fmt: skip
-                differs = [name for name, (got, wanted) in pairs.items() if got != wanted]
-                lost = _difference(batches, whole.batches)
+                differs, lost = compare(folder, whole, ranks=ranks)
             else:
                 print(again.log[-3000:], file=sys.stderr)
             return Outcome(
@@ -158,6 +153,13 @@ def kill_once(whole: Whole, stage: str, root: Path, rng: random.Random, *, worke
                 resumed=again.code == 0, from_step=from_step, redone=max(0, trained - from_step), differs=differs,
                 lost=lost, seconds=round(time.perf_counter() - start, 2),
             )  # fmt: skip
+
+
+def compare(folder: Path, whole: Whole, *, ranks: int) -> tuple[list[str], int]:
+    """What of the run in `folder` is not that of the whole one: which of weights, metrics and rows; how many samples."""
+    weights, metrics, rows, batches = left(folder, ranks)
+    pairs = {"weights": (weights, whole.weights), "metrics": (metrics, whole.metrics), "rows": (rows, whole.rows)}
+    return [name for name, (got, wanted) in pairs.items() if got != wanted], _difference(batches, whole.batches)
 
 
 def _batches_trained(folder: Path) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor
 from muomni import batch as batches
 
 LEAST = 30  # losses before a spike can be told from noise
+BURST = 3  # steps; a spike so soon after another belongs to it: whatever went wrong, it went wrong with the first
 MAD = 1.4826  # median absolute deviation -> standard deviation of a normal distribution
 
 
@@ -34,11 +35,12 @@ class Spikes:
     def __init__(self, *, window: int, deviations: float, keep: int) -> None:
         self.deviations, self.keep = deviations, keep
         self.saved = 0
+        self._spiked: int | None = None  # the last step that did
         self._usual: deque[float] = deque(maxlen=window)
         self._last: tuple[dict[str, Tensor], Any, int, torch.cuda.Event | None] | None = None
 
     def look(self, stage: Any, batch: Any, *, step: int, rank: int, folder: Path) -> str | None:
-        """Judge the batch before this one, and remember this one; a message where it was a spike."""
+        """Judge the batch before this one, and remember this one; a message where it was the first spike for a while."""
         if "loss" not in stage.losses:
             return None
         last, losses = self._last, dict(stage.losses)
@@ -69,6 +71,9 @@ class Spikes:
             self._usual.append(loss)
             if loss <= limit:
                 return None
+        before, self._spiked = self._spiked, step
+        if before is not None and step - before <= BURST:
+            return None
         said = f"step {step}: loss {loss:.4g} where {usual:.4g} is usual"
         if self.saved >= self.keep:
             return f"{said}; samples {', '.join(batch.sample_ids[:4])} ({self.keep} batches are saved already)"

@@ -132,30 +132,37 @@ class CompiledDecoder:
             list(self.cache.values),
             list(self.cache.inputs),
         ]
+        #: Made now, not at the first token: building a package takes a minute, and says so before an answer has begun.
         self.call: Call | None = None
+        if self._fits():
+            tokens = torch.zeros(batch, dtype=torch.long, device=device)
+            self.call = self._prepare(self._arguments(tokens))
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """ids (B) -> the next ones (B, n)."""
-        count = self.runtime.count
-        if self.cache.remaining <= count:  # a step cannot see the last slot
+        if self.call is None or not self._fits():
             return self.eager(tokens)
+        count = self.runtime.count
         with self.timings.span("model"):
-            chosen = self._run(tokens, count)
+            chosen = self.call(self._arguments(tokens))
         self.cache.position += count
         self.sampler.drawn += count
         return chosen
 
-    def _run(self, tokens: Tensor, count: int) -> Tensor:
+    def _fits(self) -> bool:
+        return self.cache.remaining > self.runtime.count  # a step cannot see the last slot
+
+    def _arguments(self, tokens: Tensor) -> list[Any]:
         position, device = self.cache.position, self.runtime.device
-        needed = -(-(position + count) // SLOTS) * SLOTS
+        needed = -(-(position + self.runtime.count) // SLOTS) * SLOTS
         counters = [torch.tensor(position, device=device), torch.tensor(self.sampler.drawn, device=device)]
         slots = self.slots if device.type == "cuda" else self.slots[:needed]
-        arguments = [tokens.contiguous(), *counters, slots, *self.fixed]  # a package trusts strides to be its example's
-        if self.call is None:
-            self.call = self.runtime.call(arguments, self.sampler)
-            if device.type == "cuda":
-                self.call = record(self.call, arguments)
-        return self.call(arguments)
+        return [tokens.contiguous(), *counters, slots, *self.fixed]  # a package trusts strides to be its example's
+
+    @torch.inference_mode()
+    def _prepare(self, arguments: list[Any]) -> Call:
+        call = self.runtime.call(arguments, self.sampler)
+        return record(call, arguments) if self.runtime.device.type == "cuda" else call
 
     def ended(self, tokens: Tensor) -> Tensor:
         """ids (B) -> (B) bool."""

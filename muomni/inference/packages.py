@@ -24,6 +24,8 @@ FORMAT = 1
 log = logging.getLogger(__name__)
 #: What the source of a step can be: any change in it makes other packages.
 SOURCES = ("nn/*.py", "models/thinker.py", "inference/step.py", "inference/compact.py", "inference/sampling.py")
+BUILDING = ".building-"  # how the names of unfinished packages begin
+ABANDONED_AFTER = 3600.0  # seconds
 OPTIONS = {
     "aot_inductor.package_constants_in_so": False,  # weights are lent
     "cpp.enable_floating_point_contract_flag": "fast",  # multiply and add in one instruction
@@ -95,7 +97,8 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
     start = time.perf_counter()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".pt2")
+        _clear_abandoned(path.parent)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=BUILDING, suffix=".pt2")
     except OSError as error:
         raise ValueError(
             f"{path.parent}: compiled steps cannot be kept there ({error}); name another by packages=DIR"
@@ -115,6 +118,13 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
     finally:
         Path(temporary).unlink(missing_ok=True)
     log.info("compiled in %.1f s", time.perf_counter() - start)
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """What killed builds left; a build that still runs is younger."""
+    for path in folder.glob(f"{BUILDING}*"):
+        if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
+            path.unlink(missing_ok=True)
 
 
 def _load(path: Path, step: nn.Module) -> Callable[[list[Tensor]], Tensor]:

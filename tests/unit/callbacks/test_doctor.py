@@ -139,6 +139,12 @@ def test_only_some_spikes_are_saved(toy, tmp_path):
     assert len(list((tmp_path / "spikes").iterdir())) == 2
 
 
+def test_a_loss_that_stays_high_is_one_spike(toy, tmp_path):
+    _, doctor = spiking(toy, tmp_path, at={40, 41, 42, 44, 47})
+    assert doctor.alarms == 1
+    assert [path.name for path in (tmp_path / "spikes").iterdir()] == ["step-000040.pt"]
+
+
 def test_a_loss_that_is_nan_is_a_spike_from_the_first_step_on(toy, tmp_path):
     doctor = Doctor(every_n_steps=100, symptoms={}, spikes=Spikes(window=50, deviations=10, keep=5))
     stage, data, trainer = toy(doctor, poison={1})

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -210,6 +212,24 @@ def test_a_package_is_named_by_all_that_it_depends_on(monkeypatch):
     monkeypatch.setattr(torch, "__version__", "9.9")
     names.add(packages.package_name(facts, device=device))
     assert len(names) == 6
+
+
+def test_a_step_is_made_before_an_answer_begins(tmp_path):
+    runtime, (row,) = traced(tiny_thinker(), tmp_path), rows_of(4)
+    cache, sampler = runtime.new_cache(1, 40), Sampler(GREEDY, device="cpu")
+    logits = prefill(runtime.thinker, row[None], cache)
+    runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
+    assert len(runtime.calls) == 1 and logits.shape == (1, VOCAB)
+
+
+def test_what_a_killed_build_left_is_removed_and_a_running_one_stays(tmp_path):
+    old, young, package = (tmp_path / name for name in (".building-a.pt2", ".building-b.pt2", "decode-cpu-1.pt2"))
+    for path in (old, young, package):
+        path.write_bytes(b"half")
+    for path in (old, package):
+        os.utime(path, (0, 0))
+    packages._clear_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([young, package])
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
