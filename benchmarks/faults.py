@@ -191,6 +191,7 @@ def _needs(stage: str) -> list[str]:
         "codec": ["audio"],
         "talker": ["audio", "codec"],
         "omni_sft": ["thinker", "vision", "audio", "codec", "talker"],
+        "vocoder": ["audio", "codec"],
     }.get(stage, [])
 
 
