@@ -109,7 +109,8 @@ def run(
         for child in children:
             with suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)  # loader workers, where there are any left
-    ended.log = (folder / "log.0").read_text(errors="replace")
+    log = folder / "log.0"  # a run that is killed as it starts has none
+    ended.log = log.read_text(errors="replace") if log.exists() else ""
     return ended
 
 
