@@ -37,8 +37,8 @@ from muomni.hardware import describe_machine
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr", "vocoder")
 OWN = {"kills": "200", "stages": ",".join(STAGES), "seed": "0", "workers": "0,2", "ranks": "1", "root": "", "json": ""}
 STEPS = 6
-#: Columns of metrics.csv that tell the time.
-CLOCK = ("_per_second", "data_wait_share")
+#: Metrics that tell the time.
+CLOCK = ("_per_second", "data_wait_share", "real_time_factor")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Whole:
 
     run: zygote.Run
     weights: bytes
-    metrics: str
+    metrics: dict[str, float]
     rows: list[dict[str, str]]
     batches: set[str]
 
@@ -96,19 +96,20 @@ def command(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -
     ]  # fmt: skip
 
 
-def left(folder: Path, ranks: int) -> tuple[bytes, str, list[dict[str, str]], set[str]]:
+def left(folder: Path, ranks: int) -> tuple[bytes, dict[str, float], list[dict[str, str]], set[str]]:
     """Weights, metrics, rows and batches of the one run in `folder`; a batch that was trained on twice is there once if it
     held the same samples both times."""
     (run,) = (path.parent for path in folder.glob("runs/**/metrics.json"))
     with (run / "metrics.csv").open(newline="") as file:
-        rows = [
-            {key: value for key, value in row.items() if value and not key.endswith(CLOCK)}
-            for row in csv.DictReader(file)
-        ]
+        rows = [_clockless({k: v for k, v in row.items() if v}) for row in csv.DictReader(file)]
     samples = [(rank, (folder / f"samples.{rank}").read_text().splitlines()) for rank in range(ranks)]
     batches = {f"{rank} {line}" for rank, lines in samples for line in lines}  # "rank, number of the batch, sample ids"
     weights = (folder / "export" / "model.safetensors").read_bytes()
-    return weights, (run / "metrics.json").read_text(), rows, batches
+    return weights, _clockless(json.loads((run / "metrics.json").read_text())), rows, batches
+
+
+def _clockless(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if not name.endswith(CLOCK)}
 
 
 def train_whole(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> Whole:
