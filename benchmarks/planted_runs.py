@@ -39,10 +39,11 @@ SMALLEST = 100_000  # bytes; any checkpoint is larger, logs are smaller
 
 
 class DiskFull(Callback):
-    """From step STEP on, no file of this process may grow over SMALLEST bytes."""
+    """From step STEP on, no checkpoint may grow over SMALLEST bytes. (Set as it is saved: workers of a loader would inherit
+    the limit, and it holds for shared memory too.)"""
 
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == STEP:
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if trainer.global_step > STEP:
             resource.setrlimit(resource.RLIMIT_FSIZE, (SMALLEST, SMALLEST))
 
 
@@ -71,8 +72,8 @@ def _failing(plant: type[Callback], said: str) -> Callable[[list[str], Path], tu
         planted = f"+callbacks.plant={{_target_:benchmarks.planted_runs.{plant.__name__}}}"
         first = zygote.run([*arguments, planted], folder=folder)
         errors = [line for line in first.log.splitlines() if line.startswith("error: ")]
-        traceback = "Traceback" in first.log
-        return first.code == 1 and len(errors) == 1 and said in errors[0] and not traceback, (errors or [first.log])[0]
+        clear = first.code == 1 and len(errors) == 1 and said in errors[0] and "Traceback" not in first.log
+        return clear, errors[0] if clear else f"exit code {first.code}\n{first.log[-3000:]}"
 
     return run
 

@@ -39,7 +39,7 @@ class ResumeCheckpoint(Checkpoint):
 
     def save(self, trainer: Trainer) -> None:
         """Write the newest checkpoint; every rank calls it."""
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """`state_dict` is called without it."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
-from datamodules.loading import Loader, Reader, SampleSet, collate_read
+from datamodules.loading import Loader, Reader, SampleSet, begin_work, collate_read
 from datamodules.order import BatchOrder
 
 
@@ -165,6 +165,7 @@ class DataModule(LightningDataModule):
             batch_sampler=batches,
             collate_fn=functools.partial(collate_read, collate),
             num_workers=self.num_workers,
+            worker_init_fn=begin_work,
             persistent_workers=False,
             generator=torch.Generator(),  # a loader draws a number whenever it starts: not from the generator of training
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),

@@ -4,10 +4,12 @@ was reading."""
 import logging
 import os
 import signal
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.queues import Queue
 from typing import Any, Protocol
 
 import torch
@@ -54,7 +56,9 @@ class Reader(Dataset[Any]):
         self.working = torch.zeros(max(1, workers), 3, dtype=torch.long).share_memory_()
         """Of each worker: process id, index of the sample that it reads, 1 while it does."""
         self.iterator: weakref.ref[Any] | None = None
-        """Torch's own, which has the workers."""
+        """Torch's own, which ends the workers when it goes."""
+        self.workers: list[Any] = []
+        """Their processes, which outlive it: Lightning lets go of the iterator before an error gets here."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -110,9 +114,9 @@ class Loader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         reader = self.dataset
         assert isinstance(reader, Reader)
-        reader.iterator = None  # workers that are started afresh get a copy of the reader
+        reader.iterator, reader.workers = None, []  # workers that are started afresh get a copy of the reader
         iterator = super().__iter__()
-        reader.iterator = weakref.ref(iterator)
+        reader.iterator, reader.workers = weakref.ref(iterator), getattr(iterator, "_workers", [])
         for batch, faults in iterator:
             reader.report(faults)
             if batch is not None:
@@ -123,6 +127,25 @@ def collate_read(collate: Callable[[Sequence[Any]], Any], read: tuple[list[Any],
     """(samples, faults) -> (batch, faults); None for no samples."""
     samples, faults = read
     return collate(samples) if samples else None, faults
+
+
+def begin_work(worker: int) -> None:
+    """What a worker does first.
+
+    It leaves the run's group of processes: Ctrl-C, SLURM and torchrun send a signal to all of the group, and a run that
+    finishes its step before it ends needs its workers for that. And a batch that it cannot hand over (no shared memory is
+    left) ends it: torch would leave the run waiting for ever.
+    """
+    os.setpgid(0, 0)
+    Queue._on_queue_feeder_error = staticmethod(_cannot_hand_over)  # type: ignore[attr-defined]
+
+
+def _cannot_hand_over(error: BaseException, batch: Any) -> None:
+    """Called in the worker's thread that sends batches."""
+    try:
+        print(f"a worker of the data loader cannot hand over a batch: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(1)
 
 
 @contextmanager
@@ -150,7 +173,7 @@ def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
 def _dead_workers(reader: Reader, *, patience: float) -> list[str]:
     """What the workers that died were reading, waiting for `patience` seconds for one; those that live are then ended."""
     iterator = None if reader.iterator is None else reader.iterator()
-    workers = getattr(iterator, "_workers", [])
+    workers = reader.workers
     if not workers:
         return []
     ended = wait([worker.sentinel for worker in workers], timeout=patience)
@@ -160,12 +183,13 @@ def _dead_workers(reader: Reader, *, patience: float) -> list[str]:
     reading = {pid: (index, busy) for pid, index, busy in reader.working.tolist()}
     dead = []
     for worker in workers:
-        if worker.exitcode:
+        ended_by_torch = iterator is None and worker.exitcode == -signal.SIGTERM
+        if worker.exitcode and not ended_by_torch:
             index, busy = reading.get(worker.pid, (None, 0))
             what = "before its first sample" if index is None else reader.samples.name(index)
             code = worker.exitcode
             how = f"killed by signal {-code}, as when memory runs out" if code < 0 else f"exit code {code}"
             dead.append(f"{'reading sample' if busy else 'idle after sample'} {what}, process {worker.pid}, {how}")
-    if dead:
-        iterator._shutdown_workers()  # type: ignore[union-attr]
+    if dead and iterator is not None:
+        iterator._shutdown_workers()
     return dead

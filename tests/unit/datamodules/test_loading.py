@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -101,6 +102,57 @@ def test_a_worker_that_dies_is_one_error_with_its_sample():
         named_deaths(data.readers),
     ):
         drawn(data, 8)
+
+
+def begin(data):
+    """The batches of two workers that have begun."""
+    batches = iter(data.train_dataloader())
+    next(batches), next(batches)
+    return batches
+
+
+@pytest.mark.timeout(300)
+def test_a_death_in_the_middle_of_a_step_is_named_though_the_iterator_has_gone():
+    """torch raises wherever the step is; Lightning lets go of the iterator before the error gets out."""
+    data = FragileData(Fragile(64), num_workers=2)
+    died = r"^a worker of the data loader died \((idle after|reading) sample square-\d+, process \d+, killed by signal 9"
+    with pytest.raises(RuntimeError, match=died), named_deaths(data.readers):
+        kill_one(data)
+
+
+def kill_one(data):
+    """A step in which a worker dies."""
+    batches = begin(data)
+    try:
+        os.kill(data.readers[0].workers[0].pid, signal.SIGKILL)
+        time.sleep(60)
+    finally:
+        batches.close()
+        del batches
+
+
+def test_a_signal_for_the_run_and_its_group_does_not_reach_its_workers():
+    """A run that finishes its step needs them."""
+    data = FragileData(Fragile(64), num_workers=2)
+    batches = begin(data)
+    assert [os.getpgid(worker.pid) for worker in data.readers[0].workers] == [w.pid for w in data.readers[0].workers]
+    batches.close()
+
+
+class Lambdas(FragileData):
+    """No process can send its batches to another."""
+
+    def collate(self, samples):
+        return lambda: samples
+
+
+@pytest.mark.timeout(120)
+def test_a_batch_that_cannot_be_handed_over_ends_the_run(capfd):
+    """As when no shared memory is left: torch alone would wait for ever."""
+    data = Lambdas(Fragile(64), num_workers=1)
+    with pytest.raises(RuntimeError, match=r"^a worker of .* exit code 1\)"), named_deaths(data.readers):
+        next(iter(data.train_dataloader()))
+    assert "a worker of the data loader cannot hand over a batch: " in capfd.readouterr().err
 
 
 def test_other_errors_pass():
