@@ -16,7 +16,7 @@ from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
 from muomni.inference.engine import Engine
 from muomni.inference.load import gather, load_model, read_tokenizer
-from muomni.inference.sampling import GenerationOptions
+from muomni.inference.sampling import GenerationOptions, preset
 from muomni.single_files import save_single
 
 STRINGS = (
@@ -24,6 +24,7 @@ STRINGS = (
     "packages", "lm",
 )  # fmt: skip
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
+MOST_THREADS = 1024
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
 
 
@@ -48,6 +49,8 @@ def validate(cfg: dict[str, Any]) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name}={value}: a whole number, at least {least}, is needed")
+        if name == "threads" and value > MOST_THREADS:  # torch takes any number, and crashes at a million
+            raise ValueError(f"threads={value}: at most {MOST_THREADS}; more than the processors help nothing")
     for name in SWITCHES:
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name}={cfg[name]}: true or false")
@@ -79,7 +82,7 @@ def run(cfg: dict[str, Any]) -> None:
         export,
         **{name: cfg[name] for name in ("device", "format", "talker", "vocoder", "compile", "dtype", "packages")},
     )
-    options = GenerationOptions(**cfg["generation"])
+    options = preset("greedy", **cfg["generation"])  # which names an unknown option
     text = cfg["prompt"] or cfg["text"] or ""
     if cfg["text"] is not None and not text.strip():
         raise ValueError("text= is empty: write a question, or leave text= out to chat")
@@ -107,8 +110,10 @@ def run(cfg: dict[str, Any]) -> None:
     else:
         answer = respond(engine, options, cfg, text, pictures)
     if cfg["audio_out"] is not None:
-        write_wav(cfg["audio_out"], engine.generate_speech(answer, voice=cfg["voice"]), engine.speech_rate)
-        notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}")
+        spoken = engine.speak([answer], voices=[cfg["voice"]])[0]
+        write_wav(cfg["audio_out"], spoken.waveform, engine.speech_rate)
+        cut = f", cut off after {len(spoken.codes)} frames: speak shorter texts" if spoken.truncated else ""
+        notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{cut}")
     if not cfg["quiet"]:
         notice("\n".join(engine.timings.lines()))
 

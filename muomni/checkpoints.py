@@ -214,7 +214,7 @@ def build_parts(
 def build_part(description: Mapping[str, Any], *, where: str) -> nn.Module:
     """Build a part from its name and options; `where` goes into the error."""
     kind = description.get("part") if isinstance(description, Mapping) else description
-    if kind not in PARTS:
+    if not isinstance(kind, str) or kind not in PARTS:
         raise ValueError(f"{where}: unknown kind of part {kind!r}; known: {', '.join(sorted(PARTS))}")
     try:
         return PARTS[kind](**description.get("options", {}))

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,13 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPER
 
 def run_main(main: Callable[[], Any], *, config: str) -> None:
     """Check the overrides and run `main`, a user's mistakes as one line."""
-    overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+    words = [(before, word) for before, word in pairwise(sys.argv) if not word.startswith("-")]
+    overrides = [word for _, word in words if "=" in word]
+    for before, word in words:
+        if (
+            "=" not in word and word[:1] != "~" and not before.startswith("-")
+        ):  # behind a flag it may be that one's value
+            sys.exit(f"error: {word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces")
     multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
     problem = None if multirun else check_overrides(overrides, config=config)
     if problem:

@@ -9,11 +9,11 @@ Loading is as strict as that of a folder, and executes as little: pickles are re
 """
 
 import base64
-import binascii
 import json
 import os
 import pickle
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def _single(path: Path) -> Export:
     try:
         document = json.loads(header[DESCRIPTION])
         tokenizer = base64.b64decode(header[TOKENIZER], validate=True) if TOKENIZER in header else None
-    except (json.JSONDecodeError, binascii.Error) as error:
+    except ValueError as error:  # of json and of base64
         raise ValueError(f"{path}: its header is damaged: {error}") from error
     document = checked(document, where=str(path))
     return Export(
@@ -110,15 +110,20 @@ def _single(path: Path) -> Export:
 
 
 def _checkpoint(path: Path) -> Export:
+    kinds = "as an export (a folder, .ckpt or .safetensors)"
+    if not zipfile.is_zipfile(path):  # torch would take its bytes for those of a pickle
+        raise ValueError(f"{path}: cannot be read {kinds}: another kind of file, or a damaged one")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except pickle.UnpicklingError as error:  # torch's text advises to execute it
         raise ValueError(
-            f"{path}: cannot be read as an export (a folder, .ckpt or .safetensors): {reason[:200]}"
+            f"{path}: cannot be read {kinds}: it is damaged, or holds more than data, and nothing in it is executed"
         ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: cannot be read {kinds}: {reason[:200]}") from error
     carried = content.get("export") if isinstance(content, dict) else None
-    if not isinstance(carried, dict):
+    if not isinstance(carried, dict) or not carried.keys() >= {"document", "places", "tensors", "tokenizer"}:
         raise ValueError(
             f"{path}: not a checkpoint of muomni that says what it holds; a training run also writes "
             f"checkpoints/<stage>/, and a checkpoint of micro-omni is imported by  {IMPORT}"

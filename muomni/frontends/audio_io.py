@@ -5,6 +5,7 @@ Shapes: N samples.
 
 import os
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor
 
 MAX_SECONDS = 30 * 60  # a small compressed file can decode to gigabytes: the header is checked before decoding
 MAX_SAMPLES = MAX_SECONDS * 48_000 * 2
+LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000  # Hz; what a header says beyond is damage
+LARGEST_RATIO = 2000  # numbers in the ratio of two rates: resampling takes their product, 44101 : 16000 took 20 s
 
 
 def read_audio(path: str | Path, sample_rate: int) -> Tensor:
@@ -30,7 +33,7 @@ def read_audio(path: str | Path, sample_rate: int) -> Tensor:
         with soundfile.SoundFile(path) as file:
             _check_header(path, file.frames, file.channels, file.samplerate)
             samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
-    except (soundfile.SoundFileError, RuntimeError, EOFError) as error:
+    except (soundfile.SoundFileError, RuntimeError, EOFError, TypeError) as error:  # TypeError: the name NAME.raw
         raise ValueError(f"cannot read {path} as audio (wav, flac, ogg or mp3): {error}") from error
     if len(samples) == 0:
         raise ValueError(f"the audio file {path} is empty: it holds no samples")
@@ -46,13 +49,22 @@ def _check_header(path: Path, frames: int, channels: int, rate: int) -> None:
             f"the audio file {path} is too long: {frames / rate:.0f} s x {channels} channels, "
             f"at most {MAX_SECONDS} s; cut it into pieces"
         )
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise ValueError(
+            f"the audio file {path} says {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz are read: its header is damaged"
+        )
 
 
 def resample(waveform: Tensor, rate: int, target: int) -> Tensor:
-    """Resample (..., N) from `rate` to `target` Hz; the same tensor when the rates agree."""
+    """Resample (..., N) from `rate` to `target` Hz; the same tensor when the rates agree.
+
+    A ratio of large numbers is replaced by the nearest of small ones, at most 0.03 % off.
+    """
     if rate == target:
         return waveform
-    resampled: Tensor = torchaudio.functional.resample(waveform, rate, target)
+    finest = max(1, LARGEST_RATIO * target // max(rate, target))
+    ratio = Fraction(rate, target).limit_denominator(finest)
+    resampled: Tensor = torchaudio.functional.resample(waveform, ratio.numerator, ratio.denominator)
     return resampled
 
 

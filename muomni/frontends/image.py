@@ -108,7 +108,7 @@ class ImageFrontend:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Raises ValueError unless the pixels are uint8 with three channels."""
-        if pixels.dtype != torch.uint8 or pixels.dim() not in (3, 4) or pixels.shape[-3] != 3:
+        if pixels.dtype != torch.uint8 or pixels.dim() not in (3, 4) or pixels.shape[-3] != 3 or not pixels.numel():
             raise ValueError(f"image: uint8 (3, H, W) is needed, not {pixels.dtype} {tuple(pixels.shape)}")
         batch = pixels if pixels.dim() == 4 else pixels[None]
         mean, std = self.mean.to(batch.device), self.std.to(batch.device)

@@ -126,6 +126,8 @@ class Engine:
 
     def _prompts(self, requests: Sequence[str | Request], common: Request, options: GenerationOptions) -> list[Prompt]:
         """A string takes over what `common` says besides the text."""
+        if isinstance(requests, str):  # else each of its letters were a request
+            raise ValueError("a list of requests is needed, not one string; generate takes a single one")
         prompter = self.need_prompter()
         whole = [replace(common, text=request) if isinstance(request, str) else request for request in requests]
         return [
@@ -200,8 +202,12 @@ class Engine:
         become words. Raises ValueError for a text of which nothing remains, and for an unknown voice.
         """
         speaker = self.need_speaker()
-        spoken, limits = self._to_speak(texts)
         voices = [0] * len(texts) if voices is None else list(voices)
+        if isinstance(texts, str) or len(voices) != len(texts):
+            raise ValueError("a list of texts is needed, and a voice for each")
+        if not texts:
+            return []
+        spoken, limits = self._to_speak(texts)
         self.timings = Timings()
         return speaker.speak(spoken, limits=limits, voices=voices, timings=self.timings)
 
@@ -209,7 +215,11 @@ class Engine:
         """Texts in the Talker's characters, and the most frames of each."""
         alphabet = self.facts.get("alphabet", LETTERS)
         tokens = [0 if self.tokenizer is None else len(self.tokenizer.encode(text)) for text in texts]
-        return [spoken_form(text, alphabet) for text in texts], [frame_limit(count) for count in tokens]
+        spoken = [spoken_form(text, alphabet) for text in texts]
+        for text, left in zip(texts, spoken, strict=True):
+            if text.strip() and not left:
+                raise ValueError(f"nothing in {text[:40]!r} can be spoken: this Talker's characters are {alphabet!r}")
+        return spoken, [frame_limit(count) for count in tokens]
 
     @property
     def speech_rate(self) -> int:

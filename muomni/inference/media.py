@@ -28,7 +28,10 @@ def spec_from_facts(kind: type[Spec], facts: Mapping[str, Any], name: str, *, wh
     known = {field.name for field in fields(kind)}
     if set(stored) != known:
         raise ValueError(f"{where}: the facts of {name!r} differ from {sorted(known)} by {sorted(known ^ set(stored))}")
-    return kind(**stored)
+    try:
+        return kind(**stored)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: the facts of {name!r} are damaged: {error}") from error
 
 
 class Media:

@@ -39,7 +39,8 @@ class GenerationOptions:
     length_penalty: float  # of beam search: the sum of log-probabilities is divided by length ** this
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        many = isinstance(self.stop, list | tuple)
+        stop = tuple(self.stop) if many else (self.stop,)
         object.__setattr__(self, "stop", stop)
         for name, (kind, holds, allowed) in LIMITS.items():
             value = getattr(self, name)

@@ -3,6 +3,7 @@
 Legend: T mel frames, M mel bins, T' encoder frames, S symbols, N samples.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,7 @@ from muomni.inference.rescoring import ThinkerScorer
 from muomni.models.audio import Audio
 
 WINDOWS = Windows(length=8.0, overlap=2.0, pause=0.6, longest=16.0)
+MOST_BEAMS = 1000  # their search is plain Python: minutes a second of sound beyond that
 BATCH_SIZE = 16  # windows heard at a time
 NGRAM_WEIGHT, NGRAM_BONUS = 0.5, 1.0  # of log P by an n-gram, and of each character
 THINKER_WEIGHT, THINKER_BONUS = 0.5, 0.0  # the Thinker hears the clip, it does not prefer short texts
@@ -80,12 +82,12 @@ def build_reader(
 
     Raises ValueError for beams below 1, a negative weight, and for a language model without beams to choose among.
     """
-    if beams < 1:
-        raise ValueError(f"beams={beams}: at least 1 is needed; 1 is greedy")
+    if not isinstance(beams, int) or not 1 <= beams <= MOST_BEAMS:
+        raise ValueError(f"beams={beams}: a whole number from 1 (greedy) to {MOST_BEAMS} is needed")
     if lm is None and lm_weight is not None:
         raise ValueError("lm_weight= weighs a language model: name one by lm=FILE or lm=thinker")
-    if lm_weight is not None and lm_weight < 0:
-        raise ValueError(f"lm_weight={lm_weight}: at least 0 is needed")
+    if lm_weight is not None and not (isinstance(lm_weight, int | float) and 0 <= lm_weight < math.inf):
+        raise ValueError(f"lm_weight={lm_weight}: a number of at least 0 is needed")
     if lm is None and beams == 1:
         return read_greedily
     if beams == 1:

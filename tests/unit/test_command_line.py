@@ -60,6 +60,12 @@ def test_a_wrong_override_never_reaches_the_run(monkeypatch):
     assert str(code).startswith("error: ")
 
 
+@pytest.mark.parametrize("word", ["hello", "stage"])
+def test_a_word_that_is_no_option_is_one_line(monkeypatch, word):
+    code = run(monkeypatch, ["seed=1", word], lambda: pytest.fail("the run began"))
+    assert str(code).startswith(f"error: {word!r} is no option: give NAME=VALUE")
+
+
 def test_hydra_adds_no_line_of_its_own(monkeypatch, tmp_path, capsys):
     """Through a real `hydra.main`, as train.py does it."""
     monkeypatch.chdir(tmp_path)

@@ -1,9 +1,11 @@
+import time
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from muomni.frontends.audio_io import read_audio, write_wav
+from muomni.frontends.audio_io import read_audio, resample, write_wav
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
@@ -22,6 +24,15 @@ def test_reads_any_rate_as_mono_of_the_same_pitch(tmp_path, suffix, rate, channe
     assert abs(peak - 440) <= 2
 
 
+@pytest.mark.parametrize("rate", [1000, 11111, 44101, 176400, 999_983])
+def test_rates_of_odd_ratios_take_no_time_and_keep_the_length(rate):
+    began = time.perf_counter()
+    resampled = resample(torch.from_numpy(tone(0.5, rate)), rate, 16000)
+    assert abs(len(resampled) - 8000) <= 4
+    assert int(torch.fft.rfft(resampled[:8000]).abs().argmax()) == 220
+    assert time.perf_counter() - began < 5  # 44101 Hz took 20 s
+
+
 def test_a_written_wav_reads_back_and_leaves_nothing_beside_it(tmp_path):
     waveform = torch.from_numpy(tone(0.3, 16000))
     write_wav(tmp_path / "deep" / "a.wav", waveform, 16000)
@@ -35,6 +46,13 @@ def test_bad_files_are_errors_that_name_them(tmp_path):
     (tmp_path / "junk.wav").write_bytes(b"RIFF no sound at all")
     with pytest.raises(ValueError, match=r"junk\.wav"):
         read_audio(tmp_path / "junk.wav", 16000)
+    (tmp_path / "junk.raw").write_bytes(b"\0" * 99)
+    with pytest.raises(ValueError, match=r"junk\.raw"):
+        read_audio(tmp_path / "junk.raw", 16000)
+    for rate in (7, 2_000_000_000):
+        soundfile.write(tmp_path / "rate.wav", np.zeros(99, np.float32), rate)
+        with pytest.raises(ValueError, match=rf"rate\.wav says {rate} Hz"):
+            read_audio(tmp_path / "rate.wav", 16000)
     soundfile.write(tmp_path / "empty.wav", np.zeros((0, 1), np.float32), 16000)
     with pytest.raises(ValueError, match=r"empty\.wav is empty"):
         read_audio(tmp_path / "empty.wav", 16000)

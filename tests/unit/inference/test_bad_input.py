@@ -91,6 +91,8 @@ def test_an_empty_prompt(ask, engine, text):
         engine.generate_batch(["tell me", text])
     with pytest.raises(ValueError, match="empty text cannot be spoken"):
         engine.generate_speech(text)
+    with pytest.raises(ValueError, match="nothing in '你好' can be spoken"):
+        engine.generate_speech("你好")
 
 
 def test_text_that_is_no_utf8(ask, engine, tmp_path):
@@ -182,6 +184,8 @@ def test_damaged_and_wrong_pictures(ask, engine, tmp_path, sound):
     for wrong in (torch.zeros(8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8)):
         with pytest.raises(ValueError, match="uint8"):
             engine.generate("what", image=wrong)
+    with pytest.raises(ValueError, match="uint8"):
+        engine.generate("what", image=torch.zeros(3, 0, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="a Pillow image or uint8"):
         engine.generate("what", image=np.zeros((8, 8, 3)))
     assert engine.generate("what", image=Image.open(whole)) == engine.generate("what", image=whole)
@@ -277,6 +281,15 @@ def test_a_sound_of_many_tokens_is_an_error_or_cut(ask, engine, tmp_path):
         ({"generation": {"top_p": 0}}, "top_p=0 is out of its range: above 0, at most 1 (off)"),
         ({"generation": {"top_p": 2}}, "top_p=2"),
         ({"generation": {"stop": [1]}}, "stop=[1]"),
+        ({"generation": {"stop": None}}, "stop=[None]"),
+        ({"generation": {"stop": 3}}, "stop=[3]"),
+        ({"generation": {"heat": 3}}, "unknown generation option 'heat'"),
+        ({"threads": 10**6}, "threads=1000000: at most 1024"),
+        ({"audio_in": "a.wav", "transcribe": True, "beams": 10**6}, "beams=1000000: a whole number from 1 (greedy) to"),
+        (
+            {"audio_in": "a.wav", "transcribe": True, "beams": 4, "lm": "thinker", "lm_weight": "much"},
+            "lm_weight=much: a number",
+        ),
         ({"generation": {"num_beams": 3, "temperature": 1.0}}, "set temperature=0"),
         ({"n_best": 3}, "n_best=3: as many beams are needed"),
         ({"voice": "low"}, "voice=low: a whole number"),
@@ -295,6 +308,29 @@ def test_options_out_of_range(ask, changes, reason, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_one_string_is_no_batch(engine):
+    assert engine.generate_batch([]) == engine.speak([]) == []
+    for call in (engine.generate_batch, engine.generate_n_best, engine.speak):
+        with pytest.raises(ValueError, match="a list of"):
+            call("hello")
+    with pytest.raises(ValueError, match="a voice for each"):
+        engine.speak(["a", "b", "c"], voices=[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("fact", "changes"), [("mel", {"hop": "wide"}), ("image", {"mean": 3}), ("image", {"size": "big"})]
+)
+def test_damaged_facts_name_the_export(ask, tmp_path, parts, tokenizer_path, fact, changes):
+    facts = {"stage": "omni_sft", "mel": MEL.facts(), "image": IMAGE.facts()}
+    facts[fact] = facts[fact] | changes
+    names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
+    folder = save_export(
+        tmp_path / "omni", {name: parts[name] for name in names}, facts=facts,
+        files={"tokenizer.model": tokenizer_path},
+    )  # fmt: skip
+    assert f"omni: the facts of {fact!r} are damaged" in ask(ckpt=str(folder), text="x")[1]
+
+
 def test_files_that_cannot_be_written(ask, tmp_path, export):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "a.wav", tmp_path):
@@ -307,6 +343,12 @@ def test_files_that_cannot_be_written(ask, tmp_path, export):
 def test_a_file_that_is_no_export(ask, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     assert "notes.txt: cannot be read as an export" in ask(text="x", ckpt=str(tmp_path / "notes.txt"))[1]
+    assert "sound.wav: cannot be read as an export" in ask(text="x", ckpt=wav(tmp_path / "sound.wav", noise(9)))[1]
+    for content in ({"export": {}}, {"export": {"document": {}}}):
+        torch.save(content, tmp_path / "a.ckpt")
+        assert "a.ckpt: not a checkpoint of muomni" in ask(text="x", ckpt=str(tmp_path / "a.ckpt"))[1]
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "a.ckpt")
+    assert "nothing in it is executed" in ask(text="x", ckpt=str(tmp_path / "a.ckpt"))[1]
     assert "is no export; exports under" in ask(text="x", ckpt=str(tmp_path))[1]
 
 

@@ -92,6 +92,7 @@ def test_the_spoken_answer_goes_to_a_file(export, capsys, tmp_path):
     out = run(export, capsys, text="what colour", audio_out=str(tmp_path / "a.wav"), generation={"seed": 1})
     assert (tmp_path / "a.wav").stat().st_size > 1000
     assert "real-time factor" in out.err
+    assert "cut off after" in out.err  # this Talker was never trained to stop
 
 
 @pytest.mark.parametrize(
