@@ -44,6 +44,12 @@ def validate(cfg: DictConfig) -> None:
     for key, known in (("task", TASKS), ("when_done", WHEN_DONE), ("prerequisites", PREREQUISITES)):
         if cfg[key] not in known:
             raise ValueError(f"{key}={cfg[key]}: available are {', '.join(known)}")
+    for key in ("accumulate_grad_batches", "log_every_n_steps"):
+        if cfg.trainer[key] < 1:
+            raise ValueError(f"trainer.{key}={cfg.trainer[key]}: at least 1")
+    clip = cfg.trainer.gradient_clip_val
+    if clip is not None and clip <= 0:
+        raise ValueError(f"trainer.gradient_clip_val={clip}: above 0, or null for no clipping")
     if (cfg.task == "replay") != (cfg.spike is not None):
         raise ValueError("task=replay and spike=FILE go together")
     if cfg.ckpt is not None and not is_export(cfg.ckpt):

@@ -33,6 +33,8 @@ class StepGuard(Callback):
     """
 
     def __init__(self, *, patience: int) -> None:
+        if patience < 1:
+            raise ValueError(f"patience={patience}: at least 1")
         self.patience = patience
         self.refused, self.in_a_row = 0, 0
         self._samples: list[str] = []

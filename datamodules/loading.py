@@ -152,14 +152,16 @@ def _cannot_hand_over(error: BaseException, batch: Any) -> None:
 def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
     """A loader's worker that dies inside becomes one RuntimeError that says what it was reading.
 
-    torch may notice it by the signal, in the middle of anything, or by a connection that breaks.
+    torch may notice it by the signal, in the middle of anything (of a library that makes an error of its own of it, too), or by
+    a connection that breaks.
     """
     try:
         yield
-    except (RuntimeError, OSError, EOFError) as error:
+    except Exception as error:
         # torch looks at every child that ends, and would raise the same error again and again.
         handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        patience = 1.0 if isinstance(error, RuntimeError) else 30.0  # a connection breaks before its process has ended
+        broken = isinstance(error, (OSError, EOFError))
+        patience = 30.0 if broken else 1.0  # a connection breaks before its process has ended
         dead = [said for reader in readers for said in _dead_workers(reader, patience=patience)]
         signal.signal(signal.SIGCHLD, handler)
         if not dead:

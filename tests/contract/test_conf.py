@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from muomni.frontends.characters import NUM_SYMBOLS
 from muomni.runs import identity
-from train import IDENTITY
+from train import IDENTITY, validate
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 STAGES = sorted(path.stem for path in (CONF / "stage").glob("*.yaml"))
@@ -210,3 +210,10 @@ def test_every_option_is_reached(path):
     group = path.relative_to(CONF).parts
     others = ("stage", "hydra", "backbone", "generation", "mel", "experiment", "ablation")
     assert len(group) == 1 or group[0] in (*GROUPS, *others)
+
+
+@pytest.mark.parametrize("option", ["accumulate_grad_batches=0", "log_every_n_steps=0", "gradient_clip_val=-1"])
+def test_a_trainer_that_could_not_train_is_refused(option):
+    """A negative norm to clip to would climb the loss, zero would learn nothing, both in silence."""
+    with pytest.raises(ValueError, match=rf"^trainer\.{option}: "):
+        validate(compose("train", overrides=[f"trainer.{option}"]))

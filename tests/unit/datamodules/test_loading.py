@@ -115,9 +115,25 @@ def begin(data):
 def test_a_death_in_the_middle_of_a_step_is_named_though_the_iterator_has_gone():
     """torch raises wherever the step is; Lightning lets go of the iterator before the error gets out."""
     data = FragileData(Fragile(64), num_workers=2)
-    died = r"^a worker of the data loader died \((idle after|reading) sample square-\d+, process \d+, killed by signal 9"
+    died = (
+        r"^a worker of the data loader died \((idle after|reading) sample square-\d+, process \d+, killed by signal 9"
+    )
     with pytest.raises(RuntimeError, match=died), named_deaths(data.readers):
         kill_one(data)
+
+
+def test_a_death_is_named_where_a_library_took_it_for_an_error_of_its_own():
+    """As `inspect.getfullargspec` does, which Lightning calls."""
+    data = FragileData(Fragile(64), num_workers=2)
+
+    def swallow():
+        try:
+            kill_one(data)
+        except RuntimeError as error:
+            raise TypeError("unsupported callable") from error
+
+    with pytest.raises(RuntimeError, match="^a worker of the data loader died"), named_deaths(data.readers):
+        swallow()
 
 
 def kill_one(data):
