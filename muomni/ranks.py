@@ -21,10 +21,11 @@ _together = False
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Every rank is in here at the same time, and calls the same functions in the same order."""
+def together(whole: bool = True) -> Iterator[None]:
+    """Every rank is in here at the same time, and calls the same functions in the same order. False, inside of it: what only
+    some ranks compute, where each stands alone again."""
     global _together
-    before, _together = _together, True
+    before, _together = _together, whole
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from muomni import ranks
 from muomni.models.outputs import Judgement
 
 
@@ -30,5 +31,6 @@ def feature_loss(recorded: list[Judgement], made: list[Judgement]) -> Tensor:
     for real, fake in zip(recorded, made, strict=True):
         for wanted, got in zip(real.features, fake.features, strict=True):
             wanted = wanted.detach()
-            losses.append((got - wanted).abs().mean() / wanted.abs().mean().clamp_min(1e-6))
+            size = ranks.summed(wanted.abs().mean()) / ranks.count()
+            losses.append((got - wanted).abs().mean() / size.clamp_min(1e-6))
     return torch.stack(losses).mean()

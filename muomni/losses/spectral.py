@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from muomni import ranks
+
 FLOOR = 1e-4  # of a magnitude before the log: -80 dB of a full-scale sine
 
 
@@ -25,5 +27,10 @@ def spectral_loss(made: Tensor, recorded: Tensor, *, n_ffts: Sequence[int]) -> T
     for n_fft in n_ffts:
         got, wanted = magnitudes(made, n_fft=n_fft), magnitudes(recorded, n_fft=n_fft)
         losses.append((got.log() - wanted.log()).abs().mean())
-        losses.append(torch.linalg.vector_norm(got - wanted) / torch.linalg.vector_norm(wanted))
+        losses.append(_norm(got - wanted) / _norm(wanted))
     return torch.stack(losses).sum() / len(n_ffts)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Of all ranks' shares of the batch: it is no mean of theirs."""
+    return torch.linalg.vector_norm(ranks.gathered(torch.linalg.vector_norm(x)[None]))

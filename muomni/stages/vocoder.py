@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from muomni import ranks
 from muomni.batch import SoundBatch
 from muomni.checkpoints import check_same
 from muomni.losses.adversarial import discriminator_loss, feature_loss, generator_loss
@@ -143,7 +144,7 @@ class VocoderStage(Stage):
         """The mels that the vocoder gets: those of the recordings, or what the codec makes of them."""
         if self.codec is None or not bool(batch.through_codec.any()):
             return batch.mel
-        with torch.no_grad():
+        with torch.no_grad(), ranks.together(False):  # another rank may have no such piece
             rebuilt = self.codec(batch.mel, batch.mel_lengths).mel.float()
         return torch.where(batch.through_codec[:, None, None], rebuilt, batch.mel)
 

@@ -103,6 +103,8 @@ def compare(alone: dict[str, Any], together: list[dict[str, Any]]) -> None:
         assert each["order"] == alone["order"] and each["shown"] == alone["shown"]
         assert each["metrics"].keys() == alone["metrics"].keys()
         for name, value in alone["metrics"].items():
+            if name.endswith("real_time_factor"):
+                continue  # a clock's
             assert each["metrics"][name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
         for name, value in alone["weights"].items() if rank == 0 else ():
             torch.testing.assert_close(
@@ -181,7 +183,7 @@ def test_two_ranks_do_what_one_does(stage: str, trainers: list[str], root: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["vision", "audio", "ocr", "codec", "talker", "omni_sft"])
+@pytest.mark.parametrize("stage", ["vision", "audio", "ocr", "codec", "talker", "omni_sft", "vocoder"])
 def test_two_ranks_do_what_one_does_in_every_stage(stage: str, line: Path) -> None:
     """Weights shared among the ranks too."""
     check(stage, str(line), *(["fsdp2"] if stage in ("vision", "audio") else ["ddp", "fsdp2"]))

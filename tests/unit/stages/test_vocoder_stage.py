@@ -11,6 +11,7 @@ from callbacks.finite_guard import FiniteGuard
 from callbacks.gradient_guard import GradientGuard
 from callbacks.random_state import RandomState
 from callbacks.step_guard import StepGuard
+from muomni import ranks
 from muomni.batch import SoundBatch
 from muomni.frontends.griffin_lim import GriffinLim
 from muomni.frontends.mel import LogMel, MelSpec
@@ -137,6 +138,15 @@ def test_asked_pieces_go_through_the_frozen_codec():
     torch.testing.assert_close(seen[0], clip.mel[0])
     torch.testing.assert_close(seen[1], stage.codec(clip.mel, clip.mel_lengths).mel[1])
     assert not torch.allclose(seen[1], clip.mel[1])
+
+
+def test_the_codec_asks_no_other_rank(monkeypatch):
+    """Which may have no piece that goes through it, and would never answer."""
+    stage = build(codec=codec_export()).train()
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    monkeypatch.setattr(ranks.dist, "all_reduce", lambda *_: pytest.fail("waits for the other rank"))
+    with ranks.together():
+        stage._seen(batch(through_codec=(False, True)))
 
 
 def test_a_codec_of_another_spectrogram_is_refused():
