@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from muomni.checkpoints import is_export, list_exports
 from muomni.command_line import CONF, one_line_errors, run_main
-from muomni.frontends.audio_io import write_wav
+from muomni.frontends.audio_io import check_target, write_wav
 from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
 from muomni.inference.engine import Engine
@@ -101,6 +101,9 @@ def run(cfg: dict[str, Any]) -> None:
     if not transcribes and not text and not pictures and cfg["audio_in"] is None:
         chat(engine, options, cfg)
         return
+    if cfg["audio_out"] is not None:  # what is wrong with it is said before the answer is made
+        engine.need_speaker().check_voice(cfg["voice"])
+        check_target(cfg["audio_out"])
     if "thinker" not in engine.parts and "talker" in engine.parts and text:
         if cfg["audio_out"] is None:
             raise ValueError(f"{export}: this export only speaks: name the wav file by audio_out=FILE")
@@ -120,8 +123,6 @@ def run(cfg: dict[str, Any]) -> None:
 
 def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], text: str, pictures: list[Any]) -> str:
     """Stream one answer to standard output; gives it whole, without an echoed prompt."""
-    if cfg["audio_out"] is not None:
-        engine.need_speaker()  # said before the answer is made
     asked = {
         "image": pictures,
         "audio": cfg["audio_in"],

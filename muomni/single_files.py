@@ -24,7 +24,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from muomni.checkpoints import Export, build_parts, checked, describe, document_of, is_export, load_export
+from muomni.checkpoints import (
+    Export,
+    build_parts,
+    checked,
+    describe,
+    document_of,
+    is_export,
+    list_exports,
+    load_export,
+)
 
 DESCRIPTION, TOKENIZER = "muomni", "tokenizer"
 IMPORT = "python -m muomni.micro_omni import FILE out=checkpoints/NAME"
@@ -41,7 +50,10 @@ def read_export(path: Path | str) -> Export:
     if path.is_file():
         return _single(path) if path.suffix == ".safetensors" else _checkpoint(path)
     if not is_export(path):
-        raise FileNotFoundError(f"{path}: no export here (no model.yaml and model.safetensors)")
+        beside = ", ".join(str(other) for other in list_exports(path.parent)) or "none"
+        raise FileNotFoundError(
+            f"{path}: no export here (no model.yaml and model.safetensors); exports beside it: {beside}"
+        )
     return load_export(path)
 
 

@@ -68,6 +68,16 @@ def resample(waveform: Tensor, rate: int, target: int) -> Tensor:
     return resampled
 
 
+def check_target(path: str | Path) -> None:
+    """Make the folder of a file that will be written. Raises ValueError where the path cannot be a file's, and OSError."""
+    path = Path(path)
+    if path.is_dir() or any(parent.is_file() for parent in path.parents):
+        raise ValueError(
+            f"cannot write {path}: a folder, or a file in place of a folder, is in the way; name another file"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     """Write a waveform (N,) as 16-bit wav, atomically: nothing half-written stays behind.
 
@@ -79,11 +89,7 @@ def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
         raise ValueError(f"cannot write {path}: a waveform (N,) is needed, not the shape {tuple(waveform.shape)}")
     if not bool(torch.isfinite(waveform).all()):
         raise ValueError(f"cannot write {path}: the waveform holds NaN or Inf")
-    if path.is_dir() or any(parent.is_file() for parent in path.parents):
-        raise ValueError(
-            f"cannot write {path}: a folder, or a file in place of a folder, is in the way; name another file"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_target(path)
     samples = waveform.detach().float().clamp(-1.0, 1.0).cpu().numpy()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)

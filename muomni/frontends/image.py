@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 MAX_PIXELS = 64 * 1024 * 1024  # a 17 KB file can open at 12000 x 12000: the header is checked before decoding
@@ -86,7 +86,8 @@ def check_pixels(path: Path, picture: Image.Image) -> None:
 
 
 def pixels_of(picture: Image.Image) -> Tensor:
-    """A Pillow image of any mode -> uint8 (3, H, W)."""
+    """A Pillow image of any mode -> uint8 (3, H, W), upright as its EXIF orientation says."""
+    ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode in ("I;16", "I;16L", "I;16B", "I"):  # Pillow would clip 16 bits to white
         grey = np.asarray(picture, dtype=np.float32) / 257.0
         rgb = np.repeat(grey.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)

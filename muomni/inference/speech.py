@@ -107,8 +107,12 @@ class Speaker:
             if not text.strip():
                 raise ValueError("an empty text cannot be spoken")
         for voice in voices:
-            if not 0 <= voice < self.talker.num_speakers:
-                raise ValueError(f"unknown voice {voice}; this Talker has the voices 0..{self.talker.num_speakers - 1}")
+            self.check_voice(voice)
+
+    def check_voice(self, voice: int) -> None:
+        """Raises ValueError for a voice that this Talker does not have."""
+        if not 0 <= voice < self.talker.num_speakers:
+            raise ValueError(f"unknown voice {voice}; this Talker has the voices 0..{self.talker.num_speakers - 1}")
 
     def _begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
         """Read the texts; gives what decodes from there, the first frames (B, K + 1) and the bounds in frames."""

@@ -34,6 +34,15 @@ def test_grey_and_sixteen_bit_pictures_keep_their_brightness(tmp_path):
     assert (read_image(tmp_path / "i.png") == 128).all()
 
 
+def test_a_sideways_photo_stands_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: the top of the scene is on the right of what is stored
+    halves().save(tmp_path / "a.jpg", exif=exif)
+    pixels = read_image(tmp_path / "a.jpg")
+    assert pixels.shape == (3, 40, 20)
+    assert pixels[:, 5, 10].argmax() == 0 and pixels[:, 35, 10].argmax() == 2
+
+
 def test_transparency_shows_black_and_animations_give_their_first_frame(tmp_path):
     clear = halves().convert("RGBA")
     clear.putalpha(0)

@@ -95,6 +95,13 @@ def test_the_spoken_answer_goes_to_a_file(export, capsys, tmp_path):
     assert "cut off after" in out.err  # this Talker was never trained to stop
 
 
+def test_what_is_wrong_with_the_sound_is_said_before_an_answer_is_made(export, capsys, tmp_path):
+    for wrong, reason in (({"voice": 77}, "unknown voice 77"), ({"audio_out": str(tmp_path)}, "a folder, or a file")):
+        with pytest.raises(ValueError, match=reason):
+            run(export, capsys, **({"text": "what colour", "audio_out": str(tmp_path / "a.wav")} | wrong))
+        assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
