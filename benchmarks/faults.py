@@ -266,7 +266,8 @@ def main(arguments: list[str]) -> None:
         outcomes, weights = measure(options, Path(options["root"] or temporary).resolve())
     print(show(outcomes))
     if options["json"]:
-        document = {"machine": describe_machine(), "options": options, **count(outcomes), "weights": weights}
+        chosen = {name: value for name, value in options.items() if name not in ("root", "json")}
+        document = {"machine": describe_machine(), "options": chosen, **count(outcomes), "weights": weights}
         Path(options["json"]).write_text(
             json.dumps(document | {"outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1) + "\n"
         )
