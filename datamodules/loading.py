@@ -155,6 +155,13 @@ def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
     torch may notice it by the signal, in the middle of anything (of a library that makes an error of its own of it, too), or by
     a connection that breaks.
     """
+    shown = sys.unraisablehook
+
+    def show(unraisable: "sys.UnraisableHookArgs") -> None:
+        if "DataLoader worker" not in str(unraisable.exc_value):  # where nothing can be raised: it comes again
+            shown(unraisable)
+
+    sys.unraisablehook = show
     try:
         yield
     except Exception as error:
@@ -170,6 +177,8 @@ def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
             f"a worker of the data loader died ({'; '.join(dead)}): look at the sample, or lower datamodule.num_workers, "
             "which each take memory"
         ) from error
+    finally:
+        sys.unraisablehook = shown
 
 
 def _dead_workers(reader: Reader, *, patience: float) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -191,3 +192,22 @@ def test_a_limit_counts_batches_of_all_processes():
     data = FragileData(Fragile(40))
     assert len(data._held_out("val", 3)) == 3 and len(data._held_out("val", 1.0)) == 5
     assert isinstance(next(iter(data.val_dataloader())), Batch)
+
+
+def test_a_death_noticed_where_nothing_can_be_raised_prints_nothing(monkeypatch):
+    """torch looks at its workers by a signal, which may come within a finalizer or while a process is forked."""
+
+    class Last:
+        def __init__(self, said):
+            self.said = said
+
+        def __del__(self):
+            raise RuntimeError(self.said)
+
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(str(unraisable.exc_value)))
+    before = sys.unraisablehook
+    with named_deaths([]):
+        Last("DataLoader worker (pid 8152) is killed by signal: Killed.")
+        Last("something else")
+    assert seen == ["something else"] and sys.unraisablehook is before
