@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 from torch.utils.data import get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from datamodules.loading import named_deaths
 from tests.unit.datamodules.test_base import Batch, Squares, Toy
@@ -135,6 +136,12 @@ def test_a_death_is_named_where_a_library_took_it_for_an_error_of_its_own():
 
     with pytest.raises(RuntimeError, match="^a worker of the data loader died"), named_deaths(data.readers):
         swallow()
+
+
+@pytest.fixture(autouse=True)
+def torch_listens(monkeypatch):
+    """Trainers of other tests, when they end, put back the handler from before torch's, which torch sets once a process."""
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
 
 
 def kill_one(data):
