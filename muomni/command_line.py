@@ -28,9 +28,8 @@ def run_main(main: Callable[[], Any], *, config: str) -> None:
     words = [(before, word) for before, word in pairwise(sys.argv) if not word.startswith("-")]
     overrides = [word for _, word in words if "=" in word]
     for before, word in words:
-        if (
-            "=" not in word and word[:1] != "~" and not before.startswith("-")
-        ):  # behind a flag it may be that one's value
+        value_of_flag = before.startswith("-")  # as far as can be known here
+        if "=" not in word and not word.startswith("~") and not value_of_flag:
             sys.exit(f"error: {word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces")
     multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
     problem = None if multirun else check_overrides(overrides, config=config)
