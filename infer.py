@@ -5,6 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # the imports below take seconds
+    from muomni import start
+
+    start.begin("infer")
+
 import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -204,7 +209,7 @@ def main() -> None:
     sys.argv[1:] = rest
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters shows the others as ?
-    run_main(composed, config="infer")
+    run_main(composed, config="infer", removable=())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+if __name__ == "__main__":  # the imports below take seconds
+    from muomni import start
+
+    start.begin("train")
+
 import hydra
 import lightning
 import torch
@@ -252,6 +257,7 @@ def close_loggers() -> None:
 
 
 if __name__ == "__main__":
-    launch.join()
-    run_main(main, config="train")
+    with one_line_errors():
+        launch.join()
+    run_main(main, config="train", removable=("callbacks", "logger"))
     launch.leave()

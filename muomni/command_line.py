@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -15,7 +14,8 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+from muomni import start
+from muomni.start import CONF
 
 #: Mistakes of input: their text says what, where and how to mend it. A bug keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
@@ -23,21 +23,40 @@ USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def run_main(main: Callable[[], Any], *, config: str) -> None:
-    """Check the overrides and run `main`, a user's mistakes as one line."""
-    words = [(before, word) for before, word in pairwise(sys.argv) if not word.startswith("-")]
-    overrides = [word for _, word in words if "=" in word]
-    for before, word in words:
-        value_of_flag = before.startswith("-")  # as far as can be known here
-        if "=" not in word and not word.startswith("~") and not value_of_flag:
-            sys.exit(f"error: {word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces")
-    multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
-    problem = None if multirun else check_overrides(overrides, config=config)
-    if problem:
-        sys.exit(f"error: {problem}")
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]) -> None:
+    """Check the overrides and run `main`, a user's mistakes as one line. removable: the groups whose entries the program
+    can do without, so that `~callbacks.ema` takes one out."""
+    start.ready()
     with one_line_errors():
+        words = [(before, word) for before, word in pairwise(sys.argv) if not word.startswith("-")]
+        overrides = []
+        for before, word in words:
+            value_of_flag = before.startswith("-")  # as far as can be known here
+            if word.startswith("~"):
+                _check_removal(word, removable)
+            elif "=" not in word and not value_of_flag:
+                sys.exit(
+                    f"error: {word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces; "
+                    "--help lists the options"
+                )
+            if "=" in word or word.startswith("~"):
+                overrides.append(word)
+        multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
+        problem = None if multirun else check_overrides(overrides, config=config)
+        if problem:
+            sys.exit(f"error: {problem}")
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         main()
+
+
+def _check_removal(word: str, removable: tuple[str, ...]) -> None:
+    """Raise ValueError for `~NAME` of something that the program reads."""
+    group, _, entry = word[1:].partition("=")[0].partition(".")
+    if group in removable and entry:
+        return
+    possible = " or ".join(f"~{name}.NAME" for name in removable)
+    hint = f"; what can be is {possible}" if possible else ""
+    raise ValueError(f"{word}: this option cannot be taken away, only be given another value, NAME=VALUE{hint}")
 
 
 @contextmanager
@@ -80,7 +99,7 @@ def check_overrides(overrides: list[str], *, config: str) -> str | None:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             compose(config, overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # of a group=null, for one
         return _explain(error, overrides, config)
     finally:
         GlobalHydra.instance().clear()

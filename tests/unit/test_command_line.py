@@ -51,7 +51,7 @@ def test_broken_syntax_is_one_line(override):
 def run(monkeypatch, arguments, main):
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        run_main(main, config="train")
+        run_main(main, config="train", removable=("callbacks",))
     return ended.value.code
 
 
@@ -64,6 +64,26 @@ def test_a_wrong_override_never_reaches_the_run(monkeypatch):
 def test_a_word_that_is_no_option_is_one_line(monkeypatch, word):
     code = run(monkeypatch, ["seed=1", word], lambda: pytest.fail("the run began"))
     assert str(code).startswith(f"error: {word!r} is no option: give NAME=VALUE")
+
+
+@pytest.mark.parametrize("word", ["~optim", "~callbacks", "~seed=0", "~trainer.precision"])
+def test_what_the_program_reads_cannot_be_taken_away(monkeypatch, word):
+    """Hydra takes anything away; the program then failed with a KeyError."""
+    code = run(monkeypatch, [word], lambda: pytest.fail("the run began"))
+    assert code == f"error: {word}: this option cannot be taken away, only be given another value, NAME=VALUE; " + (
+        "what can be is ~callbacks.NAME"
+    )
+
+
+def test_a_guard_can_be_taken_away_if_there_is_one(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "~callbacks.gradient_guard"])
+    run_main(lambda: None, config="train", removable=("callbacks",))
+    code = run(monkeypatch, ["~callbacks.guardian"], lambda: pytest.fail("the run began"))
+    assert "'callbacks.guardian' does not exist" in str(code) and len(str(code).splitlines()) == 1
+
+
+def test_a_group_of_nothing_is_one_line(monkeypatch):
+    assert "must be a string or a list" in str(run(monkeypatch, ["optim=null"], lambda: pytest.fail("the run began")))
 
 
 def test_hydra_adds_no_line_of_its_own(monkeypatch, tmp_path, capsys):
@@ -104,10 +124,10 @@ def test_a_mistake_inside_a_constructor_names_the_option(monkeypatch, options, w
 def test_a_bug_keeps_its_traceback_and_a_user_can_ask_for_one(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     with pytest.raises(KeyError):
-        run_main(lambda: fail(KeyError("bug")), config="train")
+        run_main(lambda: fail(KeyError("bug")), config="train", removable=("callbacks",))
     monkeypatch.setenv("MUOMNI_TRACEBACK", "1")
     with pytest.raises(ValueError, match="mine"):
-        run_main(lambda: fail(ValueError("mine")), config="train")
+        run_main(lambda: fail(ValueError("mine")), config="train", removable=("callbacks",))
 
 
 def test_ctrl_c_ends_with_130(monkeypatch, capsys):
