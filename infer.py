@@ -120,8 +120,7 @@ def run(cfg: dict[str, Any]) -> None:
     if cfg["audio_out"] is not None:
         spoken = engine.speak([answer], voices=[cfg["voice"]])[0]
         write_wav(cfg["audio_out"], spoken.waveform, engine.speech_rate)
-        cut = f", cut off after {len(spoken.codes)} frames: speak shorter texts" if spoken.truncated else ""
-        notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{cut}")
+        notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{engine.timings.cut_note()}")
     if not cfg["quiet"]:
         notice("\n".join(engine.timings.lines()))
 

@@ -1,5 +1,6 @@
 """The interactive chat: lines in, streamed answers out, the cache kept from turn to turn."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,18 +102,29 @@ class Chat:
 
     def answer(self, text: str) -> None:
         """Answer a message, and what was attached before it. Ctrl-C stops it; what stands there then is the answer."""
-        request = Request(text=text, images=list(self.images), audios=list(self.audios))
-        self.images.clear()
-        self.audios.clear()
         self.spoken = None
         with interruptible() as interrupt:
-            reply = self.write(self.conversation.say(request, self.options), interrupt)
+            reply = self.write(self.ask(text), interrupt)
             if self.speaks and reply.strip() and not interrupt.asked:
                 self.speak(reply, interrupt)
         if interrupt.asked:
             self.screen.say("stopped")
         if not self.quiet:
             self.statistics()
+
+    def ask(self, text: str) -> Iterator[str]:
+        """The answer's pieces. What is attached stays so until a message is taken: one that is refused is written again."""
+        request = Request(text=text, images=list(self.images), audios=list(self.audios))
+        attached = ", ".join([*self.images, *self.audios])
+        try:
+            pieces = self.conversation.say(request, self.options)
+        except (ValueError, OSError) as error:
+            if not attached:
+                raise
+            raise ValueError(f"{error}; still attached: {attached} (/reset drops it)") from error
+        self.images.clear()
+        self.audios.clear()
+        return pieces
 
     def write(self, pieces: Iterator[str], interrupt: Interrupt) -> str:
         """Show an answer while it comes; gives what was shown."""
@@ -144,23 +156,24 @@ class Chat:
                 break
         write_wav(self.speak_to, torch.cat(chunks), self.engine.speech_rate)
         self.spoken = self.engine.timings
-        self.screen.say(f"spoken: {self.speak_to}")
+        self.screen.say(f"spoken: {self.speak_to}{self.spoken.cut_note()}")
 
     def attach_image(self, rest: str) -> None:
         """`PATH [message]`: keep the picture for the next message, or send it with the message behind it."""
         path, message = split_path(rest)
-        self.engine.media.images([path])  # a file that cannot be read is said now
+        self.engine.need_prompter().encode_media(Request(images=[path]))  # what cannot be seen is said now
         self.attach(path, self.images, message)
 
     def attach_audio(self, rest: str) -> None:
         """The same for a sound."""
         path, message = split_path(rest)
-        self.engine.media.log_mel(path)
+        self.engine.need_prompter().encode_media(Request(audios=[path]))  # also one that is too long to be heard
         self.attach(path, self.audios, message)
 
     def attach(self, path: str, where: list[str], message: str) -> None:
         """Keep a file for the next message, or send it with one."""
-        where.append(path)
+        if path not in where:  # it is, where a refused line is sent again
+            where.append(path)
         if message:
             self.answer(message)
         else:
@@ -195,7 +208,7 @@ def split_path(rest: str) -> tuple[str, str]:
     """`PATH message` -> both; the longest beginning that is a file is the path. Raises for a missing file."""
     words = rest.split(" ")
     for count in range(len(words), 0, -1):
-        path = " ".join(words[:count]).strip("\"'")
-        if path and Path(path).expanduser().is_file():
-            return str(Path(path).expanduser()), " ".join(words[count:]).strip()
+        path = os.path.expanduser(" ".join(words[:count]).strip("\"'"))  # unlike Path's, no error for an unknown ~name
+        if os.path.isfile(path):  # nor for a message that is too long to be a name
+            return path, " ".join(words[count:]).strip()
     raise FileNotFoundError(f"no such file: {words[0] or '(a path is needed)'}")

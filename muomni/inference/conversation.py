@@ -80,6 +80,7 @@ class Conversation:
     def _best(self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions) -> str:
         """The whole answer by beam search; it is read with the next turn."""
         room = self.cache.remaining + 1  # the last token is never read
+        most = min(room, options.max_new_tokens or room)
         wide = copy.copy(self.cache)  # the beams' own rows; the conversation's stay
         with self.timings.span("model"):
             best = beam_search(
@@ -89,11 +90,12 @@ class Conversation:
                 num_beams=options.num_beams,
                 length_penalty=options.length_penalty,
                 repetition_penalty=options.repetition_penalty,
-                limits=torch.tensor([min(room, options.max_new_tokens or room)], device=logits.device),
+                limits=torch.tensor([most], device=logits.device),
                 padding=None,
                 seen=sampler.seen,
             )[0][0]
         self.timings.new_tokens = len(best.ids)
+        self.timings.text_cut = len(best.ids) == most
         self.pending = [*best.ids, EOS]
         return text_of(self.prompter.tokenizer, best.ids, stop=options.stop)
 
@@ -116,6 +118,8 @@ class Conversation:
                     yield piece
                 if stream.stopped:
                     break
+            else:
+                self.timings.text_cut = True
         rest = stream.close()
         if rest:
             yield rest

@@ -95,6 +95,7 @@ class Speaker:
             spoken = generate(decoder, first, limits=torch.tensor(bounds, device=first.device))
         rows = [row[:, :-1] for row in spoken.rows()]
         timings.frames += sum(len(row) for row in rows)
+        timings.speech_cut |= not bool(spoken.ended.all())
         return rows, (~spoken.ended).tolist()
 
     def say(self, texts: list[str], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
@@ -135,6 +136,7 @@ class Speaker:
             yield frame[0, :-1]
             if bool(decoder.ended(frame)):
                 return
+        timings.speech_cut = True
 
     def _chunks(self, text: str, limit: int, voice: int, timings: Timings) -> Iterator[Tensor]:
         blocks = spoken_blocks(self._frames(text, limit, voice, timings), self.codec, self.vocoder)

@@ -17,10 +17,12 @@ class Timings:
     prompt_tokens: int = 0
     prefill: float = 0.0
     new_tokens: int = 0
+    text_cut: bool = False  # a limit ended the answer, not its end token
     model: float = 0.0
     head: float = 0.0
     sampling: float = 0.0
     frames: int = 0
+    speech_cut: bool = False  # the bound on frames ended an utterance, not its stop
     speech: float = 0.0
     first_audio: float = 0.0
     audio_seconds: float = 0.0
@@ -56,6 +58,10 @@ class Timings:
             for handle in handles:
                 handle.remove()
 
+    def cut_note(self) -> str:
+        """What a person is told behind the name of a spoken file."""
+        return f", cut off after {self.frames} frames: speak shorter texts" if self.speech_cut else ""
+
     def lines(self) -> list[str]:
         """The statistics for a person."""
         shown: list[str] = []
@@ -64,8 +70,9 @@ class Timings:
             shown.append(f"prompt: {self.prompt_tokens} tokens, {1000 * self.prefill:.1f} ms, {rate:.1f} tokens/s")
         if self.new_tokens:
             total = self.model + self.sampling
+            cut = ", cut off by max_new_tokens or a full context" if self.text_cut else ""
             shown.append(
-                f"generated: {self.new_tokens} tokens, model {1000 * self.model:.1f} ms "
+                f"generated: {self.new_tokens} tokens{cut}, model {1000 * self.model:.1f} ms "
                 f"({1000 * self.model / self.new_tokens:.2f} ms/token), lm-head {1000 * self.head:.1f} ms, "
                 f"sampling {1000 * self.sampling:.1f} ms, total {1000 * total:.1f} ms, "
                 f"{self.new_tokens / max(total, 1e-9):.1f} tokens/s"

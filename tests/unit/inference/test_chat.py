@@ -1,6 +1,9 @@
 import io
+import re
 
+import numpy as np
 import pytest
+import soundfile
 
 from muomni.inference.chat import Chat, split_path
 from muomni.inference.sampling import preset
@@ -49,6 +52,44 @@ def test_pictures_and_sounds_are_attached(engine, tmp_path, picture, sound):
     assert not chat.audios
 
 
+def test_what_is_attached_stays_until_a_message_is_taken(engine, tmp_path, picture, sound):
+    """Also where the whole line, with its path, is sent again: it is attached once."""
+    asked = []
+    lines = [f"/audio {sound}", f"/image {picture} {'what ' * 200}"]
+    chat, _, notices = talk(engine, lines, tmp_path)
+    assert "(/reset drops it)" in notices and f"still attached: {picture}, {sound}" in notices
+    assert (chat.images, chat.audios) == ([str(picture)], [str(sound)])
+    chat.conversation.say = lambda request, options: asked.append(request) or iter(["yes"])
+    chat.turn(f"/image {picture} what")
+    chat.turn("what")
+    assert [(one.images, one.audios) for one in asked] == [([str(picture)], [str(sound)]), ([], [])]
+
+
+def test_a_sound_that_no_message_could_hold_is_refused_when_it_is_attached(engine, tmp_path):
+    """Else each later message were refused because of it."""
+    soundfile.write(tmp_path / "long.wav", np.zeros(16000 * 60, dtype=np.float32), 16000)
+    chat, answers, notices = talk(engine, [f"/audio {tmp_path}/long.wav", "tell me"], tmp_path)
+    assert "a quarter of the context" in notices
+    assert not chat.audios and answers.count("μOmni: ") == 1
+
+
+def test_an_answer_and_speech_that_a_limit_cut_off_say_so(engine, tmp_path):
+    """This Talker was never trained to stop."""
+    _, _, notices = talk(engine, ["/speak on", "tell me"], tmp_path, quiet=False)
+    assert "generated: 6 tokens, cut off by max_new_tokens or a full context, model" in notices
+    frames = re.search(r"speech: (\d+) frames", notices).group(1)
+    assert f"spoken: {tmp_path}/reply.wav, cut off after {frames} frames: speak shorter texts" in notices
+
+
+def test_an_answer_that_ends_otherwise_is_not_called_cut_off(engine):
+    answer = engine.generate("tell me", max_new_tokens=6)
+    assert engine.timings.text_cut
+    assert answer.startswith(engine.generate("tell me", max_new_tokens=6, stop=[answer[2:4]]))
+    assert not engine.timings.text_cut
+    engine.generate("tell me", max_new_tokens=6, num_beams=2)
+    assert engine.timings.text_cut == (engine.timings.new_tokens == 6)
+
+
 def test_mistakes_are_shown_and_the_chat_goes_on(engine, tmp_path):
     _, answers, notices = talk(engine, ["/image gone.png", "/speak loud", "what " * 200, "tell me"], tmp_path)
     assert "no such file: gone.png" in notices
@@ -65,6 +106,9 @@ def test_spoken_answers_reach_a_file(engine, tmp_path):
 def test_paths_with_spaces_are_found(tmp_path):
     (tmp_path / "a b.png").touch()
     assert split_path(f"{tmp_path}/a b.png what is it?") == (f"{tmp_path}/a b.png", "what is it?")
+    for missing in ("~nobody-of-this-name/a.png", "", "gone.png"):
+        with pytest.raises(FileNotFoundError, match="no such file"):
+            split_path(missing)
 
 
 @pytest.mark.parametrize(
