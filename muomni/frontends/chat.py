@@ -132,9 +132,11 @@ def text_of(message: Message) -> str:
 
 
 def _parts(message: Message) -> list[Mapping[str, Any]]:
+    if not isinstance(message, Mapping):
+        raise ValueError(f"chat: a message is {{'role': ..., 'content': ...}}, not {message!r}")
     role: Any = message.get("role")
     content: Any = message.get("content")
-    if role not in _TEXT_PARTS:
+    if not isinstance(role, str) or role not in _TEXT_PARTS:
         raise ValueError(f"chat: unknown role {role!r}; available: {', '.join(_TEXT_PARTS)}")
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
@@ -145,8 +147,11 @@ def _parts(message: Message) -> list[Mapping[str, Any]]:
             raise ValueError(
                 f"chat: a {role} message cannot hold a part of type {kind!r}; available: {', '.join(allowed)}"
             )
-        if ("text" if kind == "speech" else kind) not in part:
-            raise ValueError(f"chat: a part of type {kind!r} lacks its key {'text' if kind == 'speech' else kind!r}")
+        key = "text" if kind == "speech" else kind
+        if key not in part:
+            raise ValueError(f"chat: a part of type {kind!r} lacks its key {key!r}")
+        if key == "text" and not isinstance(part[key], str):
+            raise ValueError(f"chat: the text of a part is a string, not {part[key]!r}")
     return list(content)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from muomni.inference.beam import beam_search
 from muomni.inference.generate import decode
+from muomni.inference.kinds import need_switch, need_text
 from muomni.inference.prompt import Prompt, Prompter, Request
 from muomni.inference.runtime import Runtime
 from muomni.inference.sampling import GenerationOptions, Sampler
@@ -28,6 +29,8 @@ class Conversation:
     """
 
     def __init__(self, prompter: Prompter, runtime: Runtime, *, history: bool, system_prompt: str) -> None:
+        need_switch("history", history)
+        need_text("system_prompt", system_prompt)
         self.prompter, self.runtime = prompter, runtime
         self.history, self.system_prompt = history, system_prompt
         self.cache = runtime.new_cache(1, prompter.context)

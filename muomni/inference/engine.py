@@ -18,6 +18,7 @@ from muomni.frontends.spoken import LETTERS, spoken_form
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.batch import answer_batch, n_best
 from muomni.inference.conversation import Conversation
+from muomni.inference.kinds import need_many, need_switch, need_text
 from muomni.inference.media import Media, Source, spec_from_facts
 from muomni.inference.prompt import Prompt, Prompter, Request, prepare
 from muomni.inference.read import read_pictures
@@ -31,6 +32,7 @@ from muomni.inference.transcribe import Transcriber, Transcript, build_reader
 from muomni.inference.vocoder import choose_vocoder
 from muomni.models.omni import Omni
 
+TRANSCRIBING = ("timestamps", "beams", "lm", "lm_weight")
 LACKS = {
     "thinker": "this export has no Thinker, it cannot answer: train stage=thinker or stage=omni_sft and use its export",
     "audio": "this export has no audio encoder: train stage=audio or stage=omni_sft and use its export",
@@ -91,6 +93,7 @@ class Engine:
 
     def generate_stream(self, text: str = "", *, echo: bool = False, **options: Any) -> Iterator[str]:
         """`generate`, piece by piece; the pieces joined are the same text."""
+        need_switch("echo", echo)
         request, chosen = prepare(text, options)
         conversation = self.conversation(history=False)
         answer = conversation.say(request, chosen)
@@ -104,9 +107,9 @@ class Engine:
         from the seed + i.
         """
         common, chosen = prepare("", options)
-        if not requests:
-            return []
         prompts = self._prompts(requests, common, chosen)
+        if not prompts:
+            return []
         prompter, self.timings = self.need_prompter(), Timings()
         ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
         rows = answer_batch(prompter.model, self.need_runtime(), ids, features, options=chosen, timings=self.timings)
@@ -116,9 +119,9 @@ class Engine:
         """`num_beams` answers to each request with their scores, the best first: the sum of an answer's log-probabilities,
         divided by its length in tokens ** `length_penalty`. options: as of `generate_batch`; default: the preset "beam"."""
         common, chosen = prepare("", {"generation": "beam"} | options)
-        if not requests:
-            return []
         prompts = self._prompts(requests, common, chosen)
+        if not prompts:
+            return []
         prompter, self.timings = self.need_prompter(), Timings()
         ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
         rows = n_best(prompter.model, ids, features, options=chosen, timings=self.timings)
@@ -126,9 +129,12 @@ class Engine:
 
     def _prompts(self, requests: Sequence[str | Request], common: Request, options: GenerationOptions) -> list[Prompt]:
         """A string takes over what `common` says besides the text."""
-        if isinstance(requests, str):  # else each of its letters were a request
-            raise ValueError("a list of requests is needed, not one string; generate takes a single one")
+        need_many("requests", requests, of="strings or Requests", one="generate takes a single one")
         prompter = self.need_prompter()
+        requests = list(requests)
+        for place, request in enumerate(requests):
+            if not isinstance(request, Request):
+                need_text(f"requests[{place}]", request)
         whole = [replace(common, text=request) if isinstance(request, str) else request for request in requests]
         return [
             prompter.fitting(request, prompter.encode_media(request), max_new_tokens=options.max_new_tokens)
@@ -138,6 +144,8 @@ class Engine:
     def chat(self, text: str = "", *, conversation: Conversation | None = None, **options: Any) -> str:
         """One answer. With a `conversation` (see `conversation`) it continues that one; else it stands alone."""
         request, chosen = prepare(text, options)
+        if not isinstance(conversation, Conversation | None):
+            raise ValueError(f"conversation={conversation!r}: what model.conversation() gives is needed")
         conversation = conversation or self.conversation(history=False)
         answer = "".join(conversation.say(request, chosen))
         self.timings = conversation.timings
@@ -173,6 +181,9 @@ class Engine:
         the text and its words with their times. Raises ValueError for options that do not go together.
         """
         encoder = self.need("audio")
+        need_switch("timestamps", timestamps)
+        if unknown := [name for name in options if name not in TRANSCRIBING]:
+            raise ValueError(f"unknown option {unknown[0]!r} of transcribe; available: {', '.join(TRANSCRIBING)}")
         if options.get("lm") == "thinker":
             options |= {"lm": ThinkerScorer(self.need_prompter())}
         read = build_reader(**options)
@@ -202,17 +213,21 @@ class Engine:
         become words. Raises ValueError for a text of which nothing remains, and for an unknown voice.
         """
         speaker = self.need_speaker()
-        voices = [0] * len(texts) if voices is None else list(voices)
-        if isinstance(texts, str) or len(voices) != len(texts):
-            raise ValueError("a list of texts is needed, and a voice for each")
+        need_many("texts", texts, of="strings", one="generate_speech takes a single one")
+        voices = [0] * len(texts) if voices is None else voices
+        need_many("voices", voices, of="numbers", one="one for each text")
+        if len(voices) != len(texts):
+            raise ValueError(f"{len(texts)} texts and {len(voices)} voices: a voice for each is needed")
         if not texts:
             return []
         spoken, limits = self._to_speak(texts)
         self.timings = Timings()
-        return speaker.speak(spoken, limits=limits, voices=voices, timings=self.timings)
+        return speaker.speak(spoken, limits=limits, voices=list(voices), timings=self.timings)
 
     def _to_speak(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
         """Texts in the Talker's characters, and the most frames of each."""
+        for text in texts:
+            need_text("text", text)
         alphabet = self.facts.get("alphabet", LETTERS)
         tokens = [0 if self.tokenizer is None else len(self.tokenizer.encode(text)) for text in texts]
         spoken = [spoken_form(text, alphabet) for text in texts]

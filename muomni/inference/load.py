@@ -10,6 +10,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.compact import compact
 from muomni.inference.compiled import make_runtime
 from muomni.inference.engine import LACKS, Engine
+from muomni.inference.kinds import need_file
 from muomni.single_files import read_export
 
 
@@ -33,6 +34,9 @@ def load_model(
     compiled steps; default: `compiled` in the export, NAME.compiled beside a single file.
     Raises FileNotFoundError or ValueError naming what is wrong with the path, the export or the options.
     """
+    for name, file in (("path", path), ("talker", talker), ("vocoder", vocoder), ("packages", packages)):
+        if name in ("path", "vocoder") or file is not None:
+            need_file(name, file)
     export = gather(path, talker=talker)
     if "thinker" in export.parts:
         compact(export.parts["thinker"], dtype)

@@ -15,6 +15,7 @@ from torch import Tensor
 from muomni.frontends.audio_io import read_audio
 from muomni.frontends.image import ImageFrontend, ImageSpec, pixels_of, read_image
 from muomni.frontends.mel import LogMel, MelSpec
+from muomni.inference.kinds import need_file
 
 Source = str | Path | Tensor | Image.Image
 Spec = TypeVar("Spec", ImageSpec, MelSpec)
@@ -78,6 +79,7 @@ class Media:
                     f"not {source.dtype} {tuple(source.shape)}"
                 )
             return source, self.mel(source)
+        need_file("audio", source)
         waveform = read_audio(source, self.mel.spec.sample_rate)
         try:
             return waveform, self.mel(waveform)
@@ -92,4 +94,7 @@ def as_pixels(source: Source) -> Tensor:
     if not isinstance(source, str | Path | Tensor):
         kinds = "a file, a Pillow image or uint8 (3, H, W)"
         raise ValueError(f"image: {kinds} is needed, not {type(source).__name__}")
-    return source if isinstance(source, Tensor) else read_image(source)
+    if isinstance(source, Tensor):
+        return source
+    need_file("image", source)
+    return read_image(source)

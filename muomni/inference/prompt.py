@@ -12,6 +12,7 @@ from torch import Tensor
 
 from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.kinds import need_many, need_switch, need_text
 from muomni.inference.media import Media, Source
 from muomni.inference.sampling import PRESETS, GenerationOptions, preset
 from muomni.models.omni import MediaFeatures, Omni
@@ -36,6 +37,14 @@ class Request:
     system_prompt: str = ""
     messages: Sequence[Any] = ()
     truncate: bool = False
+
+    def __post_init__(self) -> None:
+        need_text("text", self.text)
+        need_text("system_prompt", self.system_prompt)
+        need_switch("truncate", self.truncate)
+        need_many("images", self.images, of="pictures", one="one of them: [picture]")
+        need_many("audios", self.audios, of="sounds", one="one of them: [sound]")
+        need_many("messages", self.messages, of='{"role", "content"}', one="a single question is the text")
 
     @property
     def question(self) -> str:
@@ -179,16 +188,17 @@ def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOpti
         images=as_list(options.pop("image", None)),
         audios=as_list(options.pop("audio", None)),
         system_prompt=options.pop("system_prompt", ""),
-        messages=options.pop("messages", ()),
+        messages=() if options.get("messages") is None else options["messages"],
         truncate=options.pop("truncate", False),
     )
+    options.pop("messages", None)
     generation = options.pop("generation", "greedy")
     if isinstance(generation, str):
         return request, preset(generation, **options)
-    if options:
-        raise ValueError(f"generation options are given twice: {', '.join(options)}")
     if not isinstance(generation, GenerationOptions):
         raise ValueError(f"generation={generation!r}: a preset ({', '.join(PRESETS)}) or GenerationOptions is needed")
+    if options:
+        raise ValueError(f"generation options are given twice: {', '.join(options)}")
     return request, generation
 
 

@@ -112,8 +112,9 @@ class Speaker:
 
     def check_voice(self, voice: int) -> None:
         """Raises ValueError for a voice that this Talker does not have."""
-        if not 0 <= voice < self.talker.num_speakers:
-            raise ValueError(f"unknown voice {voice}; this Talker has the voices 0..{self.talker.num_speakers - 1}")
+        whole = isinstance(voice, int) and not isinstance(voice, bool)
+        if not whole or not 0 <= voice < self.talker.num_speakers:
+            raise ValueError(f"unknown voice {voice!r}; this Talker has the voices 0..{self.talker.num_speakers - 1}")
 
     def _begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
         """Read the texts; gives what decodes from there, the first frames (B, K + 1) and the bounds in frames."""
