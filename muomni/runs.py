@@ -20,10 +20,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import torch
+
 log = logging.getLogger(__name__)
 
 #: What a run is taken up from, in this order: the later ones are there when the first turns out to be damaged.
 CHECKPOINTS = ("last.ckpt", "previous.ckpt", "best.ckpt")
+
+#: In the attributes of an entry of a zip archive.
+DOS_FOLDER = 0x10
 
 #: Seconds in which another process of the same configuration may finish dying.
 PATIENCE = 10.0
@@ -119,25 +124,48 @@ def _take_over(folder: Path, fresh: Path) -> None:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run folder; None where all are damaged. A damaged one is named in a line."""
+    """The newest whole checkpoint of a run folder; None where there is none. A damaged one is named in a line.
+
+    Raises ValueError where all are damaged: whether to begin again is the user's to say.
+    """
+    broken: list[str] = []
     for name in CHECKPOINTS:
         path = folder / "checkpoints" / name
         damage = damaged(path)
         if damage is None:
+            if broken:
+                log.warning("falling back to %s", path)
             return path
         if path.exists():
-            log.warning("%s is damaged (%s); falling back", path, damage)
+            log.warning("%s is damaged (%s)", path, damage)
+            broken.append(name)
+    if broken:
+        raise ValueError(
+            f"{folder}/checkpoints: no whole checkpoint to go on from ({', '.join(broken)} damaged); resume=never begins "
+            "anew in a folder of its own, resume=FILE goes on from another checkpoint"
+        )
     return None
 
 
 def damaged(path: Path) -> str | None:
-    """What is wrong with a checkpoint file; None where it is whole. Reads all of it: torch itself checks no checksum."""
+    """What is wrong with a checkpoint file, in a line; None where it is whole.
+
+    Reads all of it, since torch itself checks no checksum. Those do not cover the headers between the tensors: hence the
+    check that torch can read the file, and of the one bit that makes it read a tensor as empty, and fill it with what is
+    in memory.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        return str(error)
-    return None if broken is None else f"checksum of {broken} is wrong"
+            folders = [entry.filename for entry in archive.infolist() if entry.external_attr & DOS_FOLDER]
+        if broken is not None:
+            return f"checksum of {broken} is wrong"
+        if folders:
+            return f"{folders[0]} says that it is a folder"
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # a broken header may raise anything
+        return str(error).partition("\n")[0] or type(error).__name__
+    return None
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:

@@ -120,14 +120,37 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(runs, caplog):
     assert newest_checkpoint(folder) == last
     last.write_bytes(whole[: len(whole) // 2])
     assert newest_checkpoint(folder) == previous
-    assert "last.ckpt is damaged (File is not a zip file); falling back" in caplog.text
+    assert "last.ckpt is damaged (File is not a zip file)" in caplog.text
+    assert f"falling back to {previous}" in caplog.text
     place = whole.index(b"killed")
     previous.write_bytes(whole[:place] + b"k1" + whole[place + 2 :])
     assert newest_checkpoint(folder) == best
     assert "previous.ckpt is damaged (checksum of" in caplog.text
     best.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"\(last.ckpt, previous.ckpt, best.ckpt damaged\); resume=never begins anew"):
+        newest_checkpoint(folder)
+    for path in (last, previous, best):
+        path.unlink()
     assert newest_checkpoint(folder) is None
     assert damaged(folder / "none.ckpt").endswith("No such file or directory: '" + str(folder / "none.ckpt") + "'")
+
+
+def test_no_flipped_bit_goes_unseen(tmp_path):
+    """Whatever bit of a checkpoint flips: it is found, or changes nothing of what is read. In the directory at the end of
+    the file each bit in turn, before it one of a byte."""
+    path, value = tmp_path / "last.ckpt", torch.arange(5.0)
+    torch.save({"w": value, "step": 3}, path)
+    whole, harmless = path.read_bytes(), 0
+    directory = whole.index(b"PK\x01\x02")
+    flips = [(place, place % 8) for place in range(directory)]
+    flips += [(place, bit) for place in range(directory, len(whole)) for bit in range(8)]
+    for place, bit in flips:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+        if damaged(path) is None:
+            harmless += 1
+            found = torch.load(path)
+            assert found["step"] == 3 and torch.equal(found["w"], value), f"bit {bit} of byte {place}"
+    assert harmless < len(flips) / 2
 
 
 def test_identity_is_of_the_chosen_keys_alone():
