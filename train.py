@@ -240,14 +240,20 @@ def load_into(stage: Any, folder: Path) -> None:
 @one_line_errors()
 def main(cfg: DictConfig) -> float | None:
     """Entry point; gives the monitored metric to a sweeper."""
-    warnings.filterwarnings(
-        "ignore", message=".*(does not have many workers|LeafSpec|tensorboardX|Checkpoint directory|sync_dist=True).*"
-    )
+    hush()
     signals.listen()
     state = HydraConfig.get()
     metrics = run(cfg, output=Path(state.runtime.output_dir), overrides=list(state.overrides.task))
     close_loggers()
     return metrics.get(cfg.stage.monitor)
+
+
+def hush() -> None:
+    """Warnings that do not hold here. Lightning looks for a position in the loader, and warns of each resumed run; ours is in
+    the datamodule."""
+    untrue = ("does not have many workers", "LeafSpec", "tensorboardX", "Checkpoint directory", "sync_dist=True")
+    for part in (*untrue, "your dataloader is not resumable"):
+        warnings.filterwarnings("ignore", message=f".*{part}.*")
 
 
 def close_loggers() -> None:

@@ -31,6 +31,7 @@ from lightning import Callback
 from benchmarks import zygote
 from benchmarks.faults import STAGES, Whole, command, compare, prepare, train_whole, warm
 from benchmarks.planted import Outcome
+from muomni.hardware import describe_machine
 
 OWN = {"stages": ",".join(STAGES), "faults": "", "root": "", "out": "reports/planted_runs.json"}
 WORKERS = 2
@@ -105,7 +106,7 @@ def run_case(whole: Whole, stage: str, fault: str, root: Path) -> Outcome:
         differs, lost = compare(folder, whole, ranks=1)
         if differs or lost:
             return Outcome(stage, fault, False, f"afterwards {differs} differ, {lost} samples lost")
-        return Outcome(stage, fault, True, said)
+        return Outcome(stage, fault, True, said.replace(name, "FOLDER"))
 
 
 def main(arguments: list[str]) -> None:
@@ -136,7 +137,8 @@ def main(arguments: list[str]) -> None:
     )
     out = Path(options["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n")
+    document = {"machine": describe_machine(), "planted": len(outcomes), "caught": caught}
+    out.write_text(json.dumps(document | {"outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1) + "\n")
     sys.exit(0 if caught == len(outcomes) else 1)
 
 

@@ -1,0 +1,63 @@
+"""A killed run goes on with another number of processes: in its own folder, with the samples that would have come."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+#: In a process of its own, of which the runs are forks. Kills a run in its fifth step, and says what the second one left.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from benchmarks import zygote
+from benchmarks.faults import command, left, warm
+stage, root, folder, before, after = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
+warm()
+run = lambda ranks, **how: zygote.run(
+    [*command(stage, root, folder, workers=0, ranks=ranks), "trainer.precision=32-true"], folder=folder, ranks=ranks, **how
+)
+if before:
+    assert run(before, kill=zygote.Kill("step 5", 0.0)).code == -9
+done = run(after)
+assert done.code == 0, done.log
+weights, metrics, rows, _ = left(folder, 0)
+lines = [line.split() for file in sorted(folder.glob("samples.*")) for line in file.read_text().splitlines()]
+losses = [float(row[f"{stage}/train/loss"]) for row in rows if f"{stage}/train/loss" in row]
+print(json.dumps({"lines": lines, "losses": losses, "metrics": metrics, "log": done.log}))
+"""
+
+
+def left(stage: str, root: Path, folder: Path, before: int, after: int) -> dict:
+    """What a run leaves that `before` processes began and `after` went on with."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, stage, str(root), str(folder), str(before), str(after)],
+        cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def samples(run: dict) -> dict[str, list[str]]:
+    """Batch -> its samples; a batch that was trained on twice, and a share of it by each process, count once."""
+    found: dict[str, set[str]] = {}
+    for number, *ids in run["lines"]:
+        found.setdefault(number, set()).update(ids)
+    return {number: sorted(ids) for number, ids in found.items()}
+
+
+@pytest.mark.parametrize("stage", ["thinker", pytest.param("audio", marks=pytest.mark.slow)])
+def test_goes_on_with_another_number_of_processes(stage: str, line: Path, tmp_path: Path) -> None:
+    alone = left(stage, line, tmp_path / "alone", 0, 1)
+    for before, after in ((1, 2), (2, 1)):
+        other = left(stage, line, tmp_path / f"{before}-{after}", before, after)
+        assert "going on from" in other["log"] and "Warning" not in other["log"]
+        assert "not resumable" not in other["log"], "the position is the datamodule's: Lightning's warning is not true"
+        assert samples(other) == samples(alone)
+        assert other["losses"] == pytest.approx(alone["losses"], rel=1e-3)
+        assert other["metrics"].keys() == alone["metrics"].keys()
