@@ -22,6 +22,7 @@ from muomni.inference.chat import Chat
 from muomni.inference.engine import Engine
 from muomni.inference.load import gather, load_model, read_tokenizer
 from muomni.inference.sampling import GenerationOptions, preset
+from muomni.inference.tasks import choose_task, refuse_idle
 from muomni.single_files import save_single
 
 STRINGS = (
@@ -59,6 +60,10 @@ def validate(cfg: dict[str, Any]) -> None:
     for name in SWITCHES:
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name}={cfg[name]}: true or false")
+    if cfg["text"] is not None and cfg["prompt"] is not None:
+        raise ValueError("text= and prompt= are both the question: give one of them")
+    if cfg["text"] is not None and not cfg["text"].strip():
+        raise ValueError("text= is empty: write a question, or leave text= out to chat")
 
 
 def find_export(ckpt: str | None, checkpoints: Path) -> Path:
@@ -79,6 +84,7 @@ def run(cfg: dict[str, Any]) -> None:
         torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
     if cfg["export"] is not None:
+        refuse_idle("the export", cfg, defaults())
         whole = gather(export, talker=cfg["talker"])
         read_tokenizer(whole)  # refuses one that does not belong to it
         notice(f"written: {save_single(cfg['export'], whole)} ({', '.join(whole.parts)})")
@@ -88,32 +94,31 @@ def run(cfg: dict[str, Any]) -> None:
         **{name: cfg[name] for name in ("device", "format", "talker", "vocoder", "compile", "dtype", "packages")},
     )
     options = preset("greedy", **cfg["generation"])  # which names an unknown option
-    text = cfg["prompt"] or cfg["text"] or ""
-    if cfg["text"] is not None and not text.strip():
-        raise ValueError("text= is empty: write a question, or leave text= out to chat")
+    task = choose_task(cfg, engine.parts)
+    if task != "a transcript" and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
+        raise ValueError("beams=, lm= and timestamps= belong to a transcript: add transcribe=true and audio_in=FILE")
+    refuse_idle(task, cfg, defaults())
+    if task == "a chat":
+        chat(engine, options, cfg)
+        return
     pictures: list[Any] = [] if cfg["image"] is None else [cfg["image"]]
     if cfg["video"] is not None:
         pictures += read_video(cfg["video"], cfg["video_frames"])
-    if "ocr" in engine.parts:
-        if not pictures or text or cfg["audio_in"] is not None:
-            raise ValueError(f"{export}: this export reads the writing in pictures: give image=FILE and nothing else")
+    if task == "reading":
+        if not pictures:
+            raise ValueError(f"{export}: this export reads the writing in pictures: give image=FILE")
         for picture in pictures:
             print(engine.read(picture))
-        return
-    transcribes = cfg["transcribe"] or ("thinker" not in engine.parts and cfg["audio_in"] is not None)
-    if not transcribes and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
-        raise ValueError("beams=, lm= and timestamps= belong to a transcript: add transcribe=true and audio_in=FILE")
-    if not transcribes and not text and not pictures and cfg["audio_in"] is None:
-        chat(engine, options, cfg)
         return
     if cfg["audio_out"] is not None:  # what is wrong with it is said before the answer is made
         engine.need_speaker().check_voice(cfg["voice"])
         check_target(cfg["audio_out"])
-    if "thinker" not in engine.parts and "talker" in engine.parts and text:
+    text = cfg["prompt"] or cfg["text"] or ""
+    if task == "speech":
         if cfg["audio_out"] is None:
             raise ValueError(f"{export}: this export only speaks: name the wav file by audio_out=FILE")
         answer = text
-    elif transcribes:
+    elif task == "a transcript":
         answer = transcribe(engine, cfg)
     else:
         answer = respond(engine, options, cfg, text, pictures)
@@ -123,6 +128,13 @@ def run(cfg: dict[str, Any]) -> None:
         notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{engine.timings.cut_note()}")
     if not cfg["quiet"]:
         notice("\n".join(engine.timings.lines()))
+
+
+def defaults() -> dict[str, Any]:
+    """The options as conf/infer.yaml has them, and the preset that it names."""
+    own: Any = OmegaConf.to_container(OmegaConf.load(CONF / "infer.yaml"))
+    greedy = OmegaConf.to_container(OmegaConf.load(CONF / "generation" / "greedy.yaml"))
+    return {name: value for name, value in own.items() if name not in ("defaults", "hydra")} | {"generation": greedy}
 
 
 def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], text: str, pictures: list[Any]) -> str:

@@ -44,8 +44,8 @@ def test_a_missing_export_lists_those_at_hand(export):
     assert infer.find_export(str(export), export.parent) == export
 
 
-def run(export, capsys, **changes):
-    generation = {"max_new_tokens": 6} | changes.pop("generation", {})
+def run(export, capsys, *, reads=False, **changes):
+    generation = ({} if reads or changes.get("transcribe") else {"max_new_tokens": 6}) | changes.pop("generation", {})
     overrides = [f"generation.{key}={value}" for key, value in generation.items()]
     infer.run(config(*overrides) | {"ckpt": str(export), "device": "cpu"} | changes)
     return capsys.readouterr()
@@ -128,9 +128,11 @@ def test_a_reader_reads_pictures_and_nothing_else(tmp_path, capsys, picture, eng
     reader = Ocr(num_symbols=107, max_characters=5, image_size=IMAGE.size, patch=8, stem_channels=[], stem_patch=2,
                  encoder_layers=1, num_layers=1, dim=16, num_heads=2, ff_dim=32)  # fmt: skip
     folder = save_export(tmp_path / "ocr", {"ocr": reader}, facts={"stage": "ocr", "image": IMAGE.facts()}, files={})
-    assert run(folder, capsys, image=str(picture)).out == load_model(folder, device="cpu").read(picture) + "\n"
-    for wrong in ({}, {"image": str(picture), "text": "what?"}):
-        with pytest.raises(ValueError, match="give image=FILE"):
-            run(folder, capsys, **wrong)
+    assert (
+        run(folder, capsys, reads=True, image=str(picture)).out == load_model(folder, device="cpu").read(picture) + "\n"
+    )
+    for wrong, reason in (({}, "give image=FILE"), ({"image": str(picture), "text": "what?"}, "text= would have no")):
+        with pytest.raises(ValueError, match=reason):
+            run(folder, capsys, reads=True, **wrong)
     with pytest.raises(ValueError, match="train stage=ocr"):
         engine.read(picture)
