@@ -59,6 +59,8 @@ def check_image(path: str | Path) -> None:
 def _load_small(picture: Image.Image) -> None:
     picture.draft("RGB", (1, 1))  # the smallest scale at which JPEG decodes; other formats know none
     picture.load()
+    if picture.mode == "F":
+        _white(np.asarray(picture))
 
 
 def _opened(path: Path, read: Callable[[Image.Image], Read]) -> Read:
@@ -70,7 +72,10 @@ def _opened(path: Path, read: Callable[[Image.Image], Read]) -> Read:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
             with Image.open(path) as picture:
                 check_pixels(path, picture)
-                return read(picture)
+                try:
+                    return read(picture)
+                except FloatRangeError as error:
+                    raise ValueError(f"the image {path}: {error}") from error
     except Image.DecompressionBombError as error:  # Pillow's own limit, which comes before ours
         raise ValueError(f"the image {path} is too large: at most {MAX_PIXELS} pixels; shrink it") from error
     except (UnidentifiedImageError, OSError, SyntaxError, EOFError) as error:
@@ -85,11 +90,19 @@ def check_pixels(path: Path, picture: Image.Image) -> None:
         )
 
 
+class FloatRangeError(ValueError):
+    """A picture of numbers from which no one can tell what is white."""
+
+
 def pixels_of(picture: Image.Image) -> Tensor:
-    """A Pillow image of any mode -> uint8 (3, H, W), upright as its EXIF orientation says."""
+    """A Pillow image of any mode -> uint8 (3, H, W), upright as its EXIF orientation says.
+
+    Floats from 0 to 1 are shares of white, up to 255 and 65535 the levels of 8 and 16 bits; others raise ValueError.
+    """
     ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode in ("I;16", "I;16L", "I;16B", "I"):  # Pillow would clip 16 bits to white
-        grey = np.asarray(picture, dtype=np.float32) / 257.0
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I", "F"):  # Pillow would clip 16 bits to white, and floats to black
+        grey = np.asarray(picture, dtype=np.float32)
+        grey = np.rint(grey * (255.0 / _white(grey))) if picture.mode == "F" else grey / 257.0
         rgb = np.repeat(grey.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
     else:
         if "A" in picture.getbands() or "transparency" in picture.info:
@@ -97,6 +110,17 @@ def pixels_of(picture: Image.Image) -> Tensor:
             picture = Image.alpha_composite(Image.new("RGBA", layer.size, (*MATTE, 255)), layer)
         rgb = np.array(picture.convert("RGB"))
     return torch.from_numpy(rgb).permute(2, 0, 1).contiguous()
+
+
+def _white(grey: np.ndarray) -> float:
+    """The number that is white in a picture of floats: the smallest of the usual ones that all of it stays below."""
+    least, most = float(grey.min()), float(grey.max())
+    for white in (1.0, 255.0, 65535.0):
+        if least >= 0 and most <= white:  # never of NaN
+            return white
+    raise FloatRangeError(
+        f"its floats go from {least:.4g} to {most:.4g}; they are read where they stay within 0..1, 0..255 or 0..65535"
+    )
 
 
 class ImageFrontend:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from muomni.frontends.image import ImageFrontend, ImageSpec, check_image, read_image
+from muomni.frontends.image import ImageFrontend, ImageSpec, check_image, pixels_of, read_image
 
 SPEC = ImageSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -32,6 +32,23 @@ def test_grey_and_sixteen_bit_pictures_keep_their_brightness(tmp_path):
     assert (read_image(tmp_path / "l.png")[0] == read_image(tmp_path / "l.png")[2]).all()
     Image.fromarray(np.full((4, 4), 32896, np.uint16)).save(tmp_path / "i.png")
     assert (read_image(tmp_path / "i.png") == 128).all()
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0, 65535.0])
+def test_pictures_of_floats_keep_their_brightness(tmp_path, white):
+    """Pillow makes those of shares, 0..1, black."""
+    Image.fromarray(np.array([[0.0, 0.4, 1.0]], np.float32) * np.float32(white)).save(tmp_path / "f.tiff")
+    assert read_image(tmp_path / "f.tiff")[:, 0].tolist() == [[0, 102, 255]] * 3
+
+
+@pytest.mark.parametrize("worst", [-1.0, 1e6, np.nan, np.inf])
+def test_floats_of_no_known_range_are_refused(tmp_path, worst):
+    Image.fromarray(np.array([[0.0, 0.4, worst]], np.float32)).save(tmp_path / "f.tiff")
+    for read in (read_image, check_image):
+        with pytest.raises(ValueError, match=r"f\.tiff: its floats go from .* to .*; they are read where"):
+            read(tmp_path / "f.tiff")
+    with pytest.raises(ValueError, match="its floats go from"):
+        pixels_of(Image.open(tmp_path / "f.tiff"))
 
 
 def test_a_sideways_photo_stands_upright(tmp_path):
