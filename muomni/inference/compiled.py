@@ -8,7 +8,10 @@ On a GPU a call is recorded as a CUDA graph for each answer and replayed. One ro
 Shapes: B rows, n tokens a call, S slots.
 """
 
+import logging
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ from muomni.inference.step import DecodeStep, fixed_options, temperature_of
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
 from muomni.special_tokens import EOS
+
+log = logging.getLogger(__name__)
 
 MODES = ("none", "default", "max")
 TOKENS_A_CALL = 4
@@ -67,6 +72,10 @@ class Compiled(Eager):
         assert isinstance(eager, TextDecoder)
         return CompiledDecoder(self, eager, padding=padding)
 
+    def watch(self, timings: Timings) -> AbstractContextManager[None]:
+        """Nothing: the head is a part of the step, which torch does not trace through hooks that look at a clock."""
+        return nullcontext()
+
     def call(self, arguments: list[Any], sampler: Sampler) -> Call:
         """The compiled step for arguments like these."""
         options, batch = fixed_options(sampler.options), len(arguments[0])
@@ -74,7 +83,7 @@ class Compiled(Eager):
         key = (batch, options, capacity)
         if key not in self.calls:
             step = DecodeStep(self._weights(batch), options=options, count=self.count).eval()
-            self.calls[key] = self._package(step, arguments) if self.mode == "max" else self._jit(step)
+            self.calls[key] = (self._package if self.mode == "max" else self._jit)(step, arguments)
         return self.calls[key]
 
     def _weights(self, batch: int) -> Thinker:
@@ -85,7 +94,7 @@ class Compiled(Eager):
             self.twin = panelled(self.thinker)
         return self.twin
 
-    def _jit(self, step: DecodeStep) -> Call:
+    def _jit(self, step: DecodeStep, arguments: list[Any]) -> Call:
         compiled = torch.compile(step, fullgraph=True)
 
         def call(arguments: list[Any]) -> Tensor:
@@ -93,6 +102,12 @@ class Compiled(Eager):
             with torch._dynamo.config.patch(recompile_limit=STEPS):  # they are all versions of one function to torch
                 return compiled(*arguments)
 
+        # torch compiles at the first call: now, and not in the middle of an answer. What it writes lies behind the position.
+        log.info("compiling the decode step for this process; compile=max keeps it")
+        start, seen = time.perf_counter(), arguments[SEEN_AT].clone()
+        call([*(argument.clone() for argument in arguments[:SLOTS_AT]), *arguments[SLOTS_AT:]])
+        arguments[SEEN_AT].copy_(seen)
+        log.info("compiled in %.1f s", time.perf_counter() - start)
         return call
 
     def _package(self, step: DecodeStep, arguments: list[Any]) -> Call:
@@ -157,7 +172,9 @@ class CompiledDecoder:
         needed = -(-(position + self.runtime.count) // SLOTS) * SLOTS
         counters = [torch.tensor(position, device=device), torch.tensor(self.sampler.drawn, device=device)]
         slots = self.slots if device.type == "cuda" else self.slots[:needed]
-        return [tokens.contiguous(), *counters, slots, *self.fixed]  # a package trusts strides to be its example's
+        # A package trusts strides to be its example's; to torch.compile a tensor of inference mode is of another kind.
+        own = tokens.clone(memory_format=torch.contiguous_format)
+        return [own, *counters, slots, *self.fixed]
 
     @torch.inference_mode()
     def _prepare(self, arguments: list[Any]) -> Call:

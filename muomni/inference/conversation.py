@@ -109,7 +109,7 @@ class Conversation:
         with self.timings.span("sampling"):
             first = sampler(logits)
         steps = decode(decoder, first, most=options.max_new_tokens)
-        with closing(steps), self.timings.watch_head(self.prompter.thinker.head):
+        with closing(steps), self.runtime.watch(self.timings):
             for ids in steps:
                 token = int(ids)
                 if token == EOS:

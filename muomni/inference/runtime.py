@@ -6,6 +6,7 @@ Shapes: B rows, T tokens, D width, V vocabulary.
 """
 
 import functools
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from torch import Tensor
@@ -32,6 +33,10 @@ class Runtime(Protocol):
         """What goes on from a filled cache; the sampler chose the first token already."""
         ...
 
+    def watch(self, timings: Timings) -> AbstractContextManager[None]:
+        """Time the output head while the context is open, where it is a call of its own."""
+        ...
+
 
 class Eager:
     """The model's own modules, operation by operation: exact, no waiting before the first token."""
@@ -51,3 +56,7 @@ class Eager:
         """One forward a token."""
         step = functools.partial(decode_step, self.thinker, cache=cache, padding=padding)
         return TextDecoder(step, cache, sampler=sampler, timings=timings)
+
+    def watch(self, timings: Timings) -> AbstractContextManager[None]:
+        """By hooks."""
+        return timings.watch_head(self.thinker.head)

@@ -70,10 +70,11 @@ class Timings:
             shown.append(f"prompt: {self.prompt_tokens} tokens, {1000 * self.prefill:.1f} ms, {rate:.1f} tokens/s")
         if self.new_tokens:
             total = self.model + self.sampling
+            head = f"lm-head {1000 * self.head:.1f} ms, " if self.head else ""  # a compiled step does not tell it apart
             cut = ", cut off by max_new_tokens or a full context" if self.text_cut else ""
             shown.append(
                 f"generated: {self.new_tokens} tokens{cut}, model {1000 * self.model:.1f} ms "
-                f"({1000 * self.model / self.new_tokens:.2f} ms/token), lm-head {1000 * self.head:.1f} ms, "
+                f"({1000 * self.model / self.new_tokens:.2f} ms/token), {head}"
                 f"sampling {1000 * self.sampling:.1f} ms, total {1000 * total:.1f} ms, "
                 f"{self.new_tokens / max(total, 1e-9):.1f} tokens/s"
             )

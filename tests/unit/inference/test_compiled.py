@@ -18,10 +18,10 @@ from tests.unit.inference.conftest import VOCAB, tiny_thinker
 class Traced(Compiled):
     """The step as it is compiled, run operation by operation: what a compiler is given, without waiting for one."""
 
-    def _jit(self, step):
+    def _jit(self, step, arguments):
         return lambda arguments: step(*arguments)
 
-    _package = lambda self, step, arguments: self._jit(step)  # noqa: E731
+    _package = _jit
 
 
 def traced(thinker, tmp_path, mode="max"):
@@ -220,6 +220,30 @@ def test_a_step_is_made_before_an_answer_begins(tmp_path):
     logits = prefill(runtime.thinker, row[None], cache)
     runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
     assert len(runtime.calls) == 1 and logits.shape == (1, VOCAB)
+
+
+def test_the_head_of_a_compiled_step_is_not_watched(tmp_path):
+    """Tracing through hooks that look at a clock fails, and every answer of a conversation with it."""
+    thinker = tiny_thinker()
+    for runtime, hooks in ((Eager(thinker), 1), (traced(thinker, tmp_path), 0)):
+        with runtime.watch(Timings()):
+            assert len(thinker.head._forward_hooks) == hooks
+    timings = Timings(new_tokens=4, model=1.0)
+    assert "lm-head" not in timings.lines()[0]
+    timings.head = 0.5
+    assert "lm-head 500.0 ms" in timings.lines()[0]
+
+
+@pytest.mark.slow
+def test_an_engine_answers_by_torch_compile_which_compiles_before_the_answer_and_once(export, caplog):
+    plain = load_model(export, device="cpu")
+    compiled = load_model(export, device="cpu", compile="default")
+    caplog.set_level("INFO")
+    compiled.generate("tell me", max_new_tokens=1)
+    assert [record.message.split()[0] for record in caplog.records] == ["compiling", "compiled"]
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for text in ("tell me", "what colour is the big red circle"):
+            assert compiled.generate(text, max_new_tokens=70) == plain.generate(text, max_new_tokens=70)
 
 
 def test_what_a_killed_build_left_is_removed_and_a_running_one_stays(tmp_path):
