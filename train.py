@@ -86,8 +86,12 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
         if cfg.task != "replay":
             datamodule.read(cfg.task)
-    make_stage: Any = instantiate(cfg.module, _convert_="all")
-    stage = make_stage(**datamodule.facts())
+
+    def make_stage() -> Any:
+        """A new one: what `instantiate` gives holds a model, which two calls of it would share."""
+        return instantiate(cfg.module, _convert_="all")(**datamodule.facts())
+
+    stage = make_stage()
     if launch.rank():
         # other noise in each process's share of a batch
         lightning.seed_everything(cfg.seed + launch.rank(), verbose=False)
@@ -95,7 +99,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     with named_deaths(datamodule.readers):
         if cfg.task == "fit":
             trainer.fit(stage, datamodule=datamodule, ckpt_path=checkpoint)
-            stage = hand_over(stage, trainer, export, facts, fresh=lambda: make_stage(**datamodule.facts()))
+            stage = hand_over(stage, trainer, export, facts, fresh=make_stage)
         else:
             load_into(stage, trained)
         lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import AdamW, Optimizer
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -36,6 +37,18 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
     assert product is not None
     x = product @ x
     return x.mT if tall else x
+
+
+def _whole(update: Tensor) -> Tensor:
+    """All of a matrix that processes share (FSDP2): a part of it cannot be orthogonalised alone."""
+    return update.full_tensor() if isinstance(update, DTensor) else update
+
+
+def _share(update: Tensor, parameter: Tensor) -> Tensor:
+    """This process' part of an update that all have computed alike."""
+    if not isinstance(parameter, DTensor):
+        return update
+    return distribute_tensor(update, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
 class MuonAdamW(Optimizer):
@@ -73,19 +86,19 @@ class MuonAdamW(Optimizer):
                 one = parameter[0] if group.get("stacked") else parameter
                 by_shape[(one.shape[0], one[0].numel())].append(parameter)
         for (rows, columns), parameters in by_shape.items():
-            updates = []
+            updates: list[Tensor] = []
             for parameter in parameters:
                 state, gradient = self.state[parameter], parameter.grad
                 assert gradient is not None
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
                 buffer = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-                updates.append(gradient.lerp(buffer, group["momentum"]).view(-1, rows, columns))
+                updates.append(_whole(gradient.lerp(buffer, group["momentum"])).view(-1, rows, columns))
             scale = 0.2 * max(rows, columns) ** 0.5
             counts = [len(update) for update in updates]
             for parameter, update in zip(parameters, orthogonalise(torch.cat(updates)).split(counts), strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+                parameter.add_(_share(update.reshape(parameter.shape), parameter), alpha=-group["lr"] * scale)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore both; the inner AdamW looks at the new groups and state."""

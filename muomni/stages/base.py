@@ -245,7 +245,9 @@ class Stage(ManyRanks):
         export. Refuse to save what is broken: the last good checkpoint stays."""
         tensors = dict(self.state_dict())
         for optimizer in checkpoint.get("optimizer_states", []):
-            for number, state in optimizer["state"].items():
+            for number, state in optimizer.get(
+                "state", {}
+            ).items():  # rank 0 alone has it where processes share the model
                 tensors |= {f"optimizer.{number}.{key}": v for key, v in state.items() if isinstance(v, Tensor)}
         broken = first_broken(tensors)
         if broken is not None:

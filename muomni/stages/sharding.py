@@ -35,7 +35,15 @@ def make_whole(stage: nn.Module) -> None:
 
 
 def share_again(stage: nn.Module) -> None:
-    """Back to a part of every weight."""
+    """Back to a part of every weight.
+
+    FSDP2 remembers which unit read after which, to gather ahead in a backward pass, and forgets it only there. What it saw in
+    a validation differs where a process had no batch of it: then one gathers ahead, the other does not, and both wait for ever.
+    """
     for unit in units(stage):
+        group = unit._get_fsdp_state()._fsdp_param_group
+        if group is not None:
+            group.comm_ctx.post_forward_order.clear()
+            group._post_forward_indices.clear()
         unit.set_reshard_after_forward(unit is not stage, recurse=False)
         unit.reshard()

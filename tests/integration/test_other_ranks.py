@@ -17,9 +17,11 @@ from pathlib import Path
 from benchmarks import zygote
 from benchmarks.faults import command, left, warm
 stage, root, folder, before, after = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
+trainer = sys.argv[6]
 warm()
 run = lambda ranks, **how: zygote.run(
-    [*command(stage, root, folder, workers=0, ranks=ranks), "trainer.precision=32-true"], folder=folder, ranks=ranks, **how
+    [word.replace("trainer=ddp", trainer) for word in command(stage, root, folder, workers=0, ranks=ranks)]
+    + ["trainer.precision=32-true"], folder=folder, ranks=ranks, limit=120, **how
 )
 if before:
     assert run(before, kill=zygote.Kill("step 5", 0.0)).code == -9
@@ -32,10 +34,10 @@ print(json.dumps({"lines": lines, "losses": losses, "metrics": metrics, "log": d
 """
 
 
-def left(stage: str, root: Path, folder: Path, before: int, after: int) -> dict:
+def left(stage: str, root: Path, folder: Path, before: int, after: int, trainer: str = "ddp") -> dict:
     """What a run leaves that `before` processes began and `after` went on with."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, stage, str(root), str(folder), str(before), str(after)],
+        [sys.executable, "-c", SCRIPT, stage, str(root), str(folder), str(before), str(after), f"trainer={trainer}"],
         cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
@@ -61,3 +63,13 @@ def test_goes_on_with_another_number_of_processes(stage: str, line: Path, tmp_pa
         assert samples(other) == samples(alone)
         assert other["losses"] == pytest.approx(alone["losses"], rel=1e-3)
         assert other["metrics"].keys() == alone["metrics"].keys()
+
+
+@pytest.mark.parametrize("stage", ["thinker", pytest.param("audio", marks=pytest.mark.slow)])
+def test_processes_that_share_the_model_train_as_one_does(stage: str, line: Path, tmp_path: Path) -> None:
+    """The whole command with trainer=fsdp2: its own optimizer, checkpoints, a validation in the middle of which one process
+    has no batch, and the export."""
+    alone, shared = left(stage, line, tmp_path / "alone", 0, 1), left(stage, line, tmp_path / "two", 0, 2, "fsdp2")
+    assert samples(shared) == samples(alone)
+    assert shared["losses"] == pytest.approx(alone["losses"], rel=1e-3)
+    assert shared["metrics"] == pytest.approx(alone["metrics"], rel=0.05, abs=0.05)
