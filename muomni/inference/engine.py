@@ -28,7 +28,7 @@ from muomni.inference.sampling import GenerationOptions
 from muomni.inference.speech import Speaker, Utterance, frame_limit
 from muomni.inference.stats import Timings
 from muomni.inference.text_stream import text_of
-from muomni.inference.transcribe import Transcriber, Transcript, build_reader
+from muomni.inference.transcribe import WINDOWS, Transcriber, Transcript, build_reader
 from muomni.inference.vocoder import choose_vocoder
 from muomni.models.omni import Omni
 
@@ -188,7 +188,11 @@ class Engine:
             options |= {"lm": ThinkerScorer(self.need_prompter())}
         read = build_reader(**options)
         spec = spec_from_facts(MelSpec, self.facts, "mel", where=self.where)
-        transcriber = Transcriber(encoder, hop=spec.hop, sample_rate=spec.sample_rate)  # type: ignore[arg-type]
+        windows = WINDOWS
+        if isinstance(options.get("lm"), ThinkerScorer):
+            frame_seconds = encoder.downsample * spec.hop / spec.sample_rate  # type: ignore[operator]
+            windows = WINDOWS.at_most(options["lm"].most_frames * frame_seconds)  # it hears each piece whole
+        transcriber = Transcriber(encoder, hop=spec.hop, sample_rate=spec.sample_rate, windows=windows)  # type: ignore[arg-type]
         waveform, mel = self.media.hear(audio)
         self.timings = Timings(heard_seconds=len(waveform) / spec.sample_rate)
         with self.timings.span("hearing"):

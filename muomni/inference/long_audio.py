@@ -7,7 +7,7 @@ the overlap covers what a frame sees on each side, the stitched log-probabilitie
 Legend: T mel frames, M mel bins, R mel frames a frame of the encoder, T' = ceil(T / R), S symbols with the blank at 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -30,6 +30,12 @@ class Windows:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.length:
             raise ValueError(f"windows: 0 <= overlap < length is needed, not {self.overlap} and {self.length} seconds")
+
+    def at_most(self, seconds: float) -> "Windows":
+        """The same, with no piece longer than `seconds` where the silences allow it."""
+        length = min(self.length, seconds)
+        overlap = min(self.overlap, length / 4)
+        return replace(self, length=length, overlap=overlap, longest=min(self.longest, seconds))
 
 
 def window_starts(total: int, *, length: int, overlap: int) -> list[int]:

@@ -98,6 +98,11 @@ class Prompter:
         """Most tokens that the Thinker reads and writes."""
         return self.thinker.max_length
 
+    @property
+    def most_audio_tokens(self) -> int:
+        """Of each sound: a quarter of the context."""
+        return self.context // 4
+
     @torch.inference_mode()
     def encode_media(self, request: Request) -> MediaFeatures:
         """Run the encoders over a request's pictures and sounds. Errors name the file."""
@@ -117,13 +122,13 @@ class Prompter:
         """At most a quarter of the context for each sound: an error, or cut."""
         if features.audios is None or features.audio_lengths is None:
             return features
-        most = self.context // 4
+        most = self.most_audio_tokens
         for source, count in zip(audios, features.audio_lengths.tolist(), strict=True):
             if count > most and not truncate:
                 name = "the audio" if isinstance(source, Tensor) else str(source)
                 raise ValueError(
                     f"{name}: {count} audio tokens, at most {most} (a quarter of the context): cut it shorter, "
-                    "or allow truncate=true"
+                    "allow truncate=true, or have all of it written down by transcribe"
                 )
         return replace(features, audios=features.audios[:, :most], audio_lengths=features.audio_lengths.clamp_max(most))
 

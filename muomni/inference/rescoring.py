@@ -4,6 +4,7 @@ Shapes: N candidates, P prompt tokens, T tokens of the longest candidate with it
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,13 +20,27 @@ class ThinkerScorer:
     def __init__(self, prompter: Prompter) -> None:
         self.prompter = prompter
 
+    @property
+    def most_frames(self) -> int:
+        """Frames of the encoder that surely fit into the tokens which a sound may take."""
+        projector: Any = self.prompter.model.audio_projector
+        if projector is None:
+            raise ValueError("lm=thinker: this export's Thinker hears nothing: use one of stage=omni_sft, or lm=FILE")
+        return (self.prompter.most_audio_tokens - 1) * projector.stack
+
     @torch.inference_mode()
     def __call__(self, waveform: Tensor, texts: Sequence[str]) -> list[float]:
         """Raises ValueError for a clip with more audio tokens than the context allows."""
         prompter, device = self.prompter, self.prompter.device
         request = Request(audios=[waveform])
         answers = [torch.tensor([*prompter.tokenizer.encode(text), EOS]) for text in texts]
-        features = prompter.encode_media(request)
+        try:
+            features = prompter.encode_media(request)
+        except ValueError as error:
+            raise ValueError(
+                f"lm=thinker: a piece without a pause is longer than this Thinker can hear ({error}); "
+                "an n-gram, lm=FILE, hears any"
+            ) from error
         prompt = prompter.fitting(request, features, max_new_tokens=max(map(len, answers)))
         read = [torch.cat([prompt.ids, answer[:-1]]) for answer in answers]
         ids = pad_sequence(read, batch_first=True, padding_value=PAD).to(

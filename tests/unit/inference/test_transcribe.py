@@ -176,5 +176,23 @@ def test_the_thinker_ranks_the_beams(engine, sound):
     assert isinstance(engine.transcribe(sound, beams=4, lm="thinker"), str)
     assert engine.transcribe(sound, beams=4, lm="thinker", lm_weight=0.0) == engine.transcribe(sound, beams=4)
     assert engine.transcribe(sound, beams=4, lm="thinker", lm_weight=1e4) != engine.transcribe(sound, beams=4)
-    with pytest.raises(ValueError, match="audio tokens, at most 32"):
+
+
+def test_a_recording_is_cut_into_pieces_that_the_thinker_can_hear(engine, monkeypatch):
+    """Pieces were as long as 16 s; this Thinker hears 2.5 s, that of size=nano 10 s."""
+    lengths, score = [], ThinkerScorer.__call__
+
+    def listen(self, waveform, texts):
+        lengths.append(len(waveform) / 16000)
+        return score(self, waveform, texts)
+
+    monkeypatch.setattr(ThinkerScorer, "__call__", listen)
+    blanks = torch.full((100, 99), -10.0)
+    blanks[:, 0] = 0.0
+    blanks[10::20, 0], blanks[10::20, 40] = -10.0, 0.0  # short pauses: none of them ends a piece
+    monkeypatch.setattr("muomni.inference.transcribe.log_probs_in_windows", lambda *_, **__: blanks)
+    engine.transcribe(torch.randn(16000 * 4), beams=4, lm="thinker")
+    assert len(lengths) > 1 and sum(lengths) == pytest.approx(4.0) and max(lengths) <= 2.5
+    blanks[:, 0], blanks[:, 40] = -10.0, 0.0
+    with pytest.raises(ValueError, match=r"lm=thinker: a piece without a pause is longer .* at most 32 .* lm=FILE"):
         engine.transcribe(torch.randn(16000 * 4), beams=4, lm="thinker")
