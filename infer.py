@@ -1,6 +1,7 @@
 """Answer, transcribe, speak or chat with an export: composition root of inference. Answers go to standard output."""
 
 import io
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,8 @@ def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], tex
         print(piece, end="", flush=True)
         written.append(piece)
     print(flush=True)
+    if not "".join(written).strip():
+        notice("the answer is empty: the model ended it at once")
     if not cfg["quiet"] and cfg["audio_out"] is not None:
         notice("\n".join(engine.timings.lines()))
     return "".join(written)
@@ -169,10 +172,13 @@ def transcribe(engine: Engine, cfg: dict[str, Any]) -> str:
     if not cfg["timestamps"]:
         text = engine.transcribe(cfg["audio_in"], **options)
         print(text)
-        return text
-    transcript = engine.transcribe(cfg["audio_in"], timestamps=True, **options)
-    print("\n".join(transcript.lines()))
-    return transcript.text
+    else:
+        transcript = engine.transcribe(cfg["audio_in"], timestamps=True, **options)
+        text = transcript.text
+        print("\n".join(transcript.lines()))
+    if not text:
+        notice(f"{cfg['audio_in']}: no words were heard")
+    return text
 
 
 def rank(engine: Engine, cfg: dict[str, Any], text: str, asked: dict[str, Any]) -> str:
@@ -193,6 +199,7 @@ def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> Non
         options=options,
         history=cfg["history"],
         system_prompt=cfg["system_prompt"],
+        truncate=cfg["truncate"],
         speak=cfg["speak"] or cfg["audio_out"] is not None,
         speak_to=speak_to,
         voice=cfg["voice"],
@@ -218,6 +225,8 @@ def main() -> None:
         run({str(key): value for key, value in plain.items()} | raw)
 
     sys.argv[1:] = rest
+    # It says on a CPU that there is no GPU, in the middle of what compiling says.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters shows the others as ?
     run_main(composed, config="infer", removable=())

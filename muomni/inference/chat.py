@@ -32,8 +32,8 @@ class Chat:
     """Reads lines until the user leaves.
 
     Args:
-        options: how answers are chosen. speak_to: the wav file of spoken answers; voice: the Talker's; speak: start
-            with speech on.
+        options: how answers are chosen. truncate: what is too long is cut (see `Request`), not refused.
+        speak_to: the wav file of spoken answers; voice: the Talker's; speak: start with speech on.
         quiet: no statistics after answers. answers: where prompts and answers go; notices: everything else.
     """
 
@@ -44,6 +44,7 @@ class Chat:
         options: GenerationOptions,
         history: bool,
         system_prompt: str,
+        truncate: bool,
         speak: bool,
         speak_to: Path,
         voice: int,
@@ -53,6 +54,7 @@ class Chat:
     ) -> None:
         self.engine, self.options, self.quiet = engine, options, quiet
         self.conversation: Conversation = engine.conversation(history=history, system_prompt=system_prompt)
+        self.truncate = truncate
         self.speak_to, self.voice, self.speaks = speak_to, voice, False
         self.answers, self.screen = answers, Screen(answers, notices)
         self.images: list[str] = []
@@ -114,7 +116,7 @@ class Chat:
 
     def ask(self, text: str) -> Iterator[str]:
         """The answer's pieces. What is attached stays so until a message is taken: one that is refused is written again."""
-        request = Request(text=text, images=list(self.images), audios=list(self.audios))
+        request = Request(text=text, images=list(self.images), audios=list(self.audios), truncate=self.truncate)
         attached = ", ".join([*self.images, *self.audios])
         try:
             pieces = self.conversation.say(request, self.options)
@@ -161,13 +163,15 @@ class Chat:
     def attach_image(self, rest: str) -> None:
         """`PATH [message]`: keep the picture for the next message, or send it with the message behind it."""
         path, message = split_path(rest)
-        self.engine.need_prompter().encode_media(Request(images=[path]))  # what cannot be seen is said now
+        self.engine.need_prompter().encode_media(
+            Request(images=[path], truncate=self.truncate)
+        )  # what cannot be seen is said now
         self.attach(path, self.images, message)
 
     def attach_audio(self, rest: str) -> None:
         """The same for a sound."""
         path, message = split_path(rest)
-        self.engine.need_prompter().encode_media(Request(audios=[path]))  # also one that is too long to be heard
+        self.engine.need_prompter().encode_media(Request(audios=[path], truncate=self.truncate))  # also too long a one
         self.attach(path, self.audios, message)
 
     def attach(self, path: str, where: list[str], message: str) -> None:

@@ -13,7 +13,7 @@ USES = {
     "reading": _PICTURES,
     "a transcript": ("transcribe", "audio_in", "beams", "lm", "lm_weight", "timestamps", "audio_out", "voice"),
     "speech": (*_QUESTION, "audio_out", "voice"),
-    "a chat": (*_THINKER, "history", "speak", "audio_out", "voice"),
+    "a chat": (*_THINKER, "history", "truncate", "speak", "audio_out", "voice"),
     "an answer": (*_QUESTION, *_PICTURES, "audio_in", *_THINKER, "n_best", "echo", "truncate", "audio_out", "voice"),
 }
 

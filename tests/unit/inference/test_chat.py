@@ -12,7 +12,14 @@ from muomni.inference.stats import cache_lines
 
 def talk(engine, lines, tmp_path, **options):
     answers, notices = io.StringIO(), io.StringIO()
-    settings = {"history": True, "system_prompt": "", "speak": False, "voice": 0, "quiet": True} | options
+    settings = {
+        "history": True,
+        "system_prompt": "",
+        "truncate": False,
+        "speak": False,
+        "voice": 0,
+        "quiet": True,
+    } | options
     chat = Chat(
         engine, options=preset("greedy", max_new_tokens=6), speak_to=tmp_path / "reply.wav",
         answers=answers, notices=notices, **settings,
@@ -71,6 +78,8 @@ def test_a_sound_that_no_message_could_hold_is_refused_when_it_is_attached(engin
     chat, answers, notices = talk(engine, [f"/audio {tmp_path}/long.wav", "tell me"], tmp_path)
     assert "a quarter of the context" in notices
     assert not chat.audios and answers.count("μOmni: ") == 1
+    _, answers, notices = talk(engine, [f"/audio {tmp_path}/long.wav", "what " * 200], tmp_path, truncate=True)
+    assert "error" not in notices and answers.count("μOmni: ") == 1
 
 
 def test_an_answer_and_speech_that_a_limit_cut_off_say_so(engine, tmp_path):

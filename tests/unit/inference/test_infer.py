@@ -95,6 +95,14 @@ def test_the_spoken_answer_goes_to_a_file(export, capsys, tmp_path):
     assert "cut off after" in out.err  # this Talker was never trained to stop
 
 
+def test_an_answer_or_a_transcript_of_nothing_says_so(export, capsys, picture, sound, monkeypatch):
+    monkeypatch.setattr(infer.Engine, "generate_stream", lambda *_, **__: iter([" "]))
+    monkeypatch.setattr(infer.Engine, "transcribe", lambda *_, **__: "")
+    assert run(export, capsys, text="x", quiet=True) == (" \n", "the answer is empty: the model ended it at once\n")
+    heard = run(export, capsys, transcribe=True, audio_in=str(sound), quiet=True)
+    assert heard == ("\n", f"{sound}: no words were heard\n")
+
+
 def test_what_is_wrong_with_the_sound_is_said_before_an_answer_is_made(export, capsys, tmp_path):
     for wrong, reason in (({"voice": 77}, "unknown voice 77"), ({"audio_out": str(tmp_path)}, "a folder, or a file")):
         with pytest.raises(ValueError, match=reason):
