@@ -1,6 +1,7 @@
 """Documents of the Thinker's pretraining among the instructions, so that it does not forget them (experience replay,
 Rolnick et al. 2019, arXiv:1811.11682)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.manifests import read_manifest
+from datamodules.mixture import evenly
 from datamodules.text import encode_document
 from muomni.frontends.tokenizer import Tokenizer
 
@@ -16,13 +18,17 @@ REPLAY = "replay"  # the task of such a row
 
 
 def replayed(
-    path: Path, tokenizer: Tokenizer, *, count: int, max_length: int, seed: int
+    path: Path, tokenizer: Tokenizer, *, count: int, kinds: Mapping[str, float], max_length: int, seed: int
 ) -> tuple[list[dict[str, Any]], list[tuple[Tensor, Tensor]]]:
     """`count` documents of a text manifest (all, where it has fewer), drawn without replacement: (rows, [(ids, targets)]).
+
+    kinds: kind of document -> fraction of its documents to draw from; others wholly.
 
     Each stands alone and every token is learnt, as in pretraining; what exceeds `max_length` tokens is cut off.
     """
     documents = read_manifest(path, shape="text", split=None)
+    wanted = evenly([document.get("kind", "text") for document in documents], kinds, default=1.0)
+    documents = [document for document, kept in zip(documents, wanted, strict=True) if kept]
     rows, sequences = [], []
     for index in np.random.default_rng(seed).permutation(len(documents))[:count]:
         document = documents[index]

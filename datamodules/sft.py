@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
@@ -47,7 +46,7 @@ class SftData(DataModule):
         opening: task -> fraction of its training rows that open the first epoch. Descriptions of pictures ground the
             image tokens many times faster than short answers do.
         replay: text manifest whose documents are learnt along, whole, as in pretraining; None: none. replay_share: of all
-            training rows.
+            training rows. replay_kinds: kind of document -> fraction of its documents to draw from; others wholly.
         pack: tokens of a row into which several conversations of a batch are packed, each seeing itself alone, so that
             every step sees all tasks; None: one a row, in batches of similar lengths.
         memory_mb: for decoded pictures of a split.
@@ -74,13 +73,14 @@ class SftData(DataModule):
         pack: int | None = None,
         replay: str | None = None,
         replay_share: float = 0.0,
+        replay_kinds: Mapping[str, float] | None = None,
         **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
         if not 0 <= replay_share < 1:
             raise ValueError(f"datamodule.replay_share={replay_share}: a share of all rows, at least 0 and below 1")
         self.replay_path = None if replay is None or not replay_share else Path(replay)
-        self.replay_share = replay_share
+        self.replay_share, self.replay_kinds = replay_share, dict(replay_kinds or {})
         self.tokenizer_path = Path(tokenizer)
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
         self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
@@ -119,30 +119,21 @@ class SftData(DataModule):
                 [{"id": clip, "audio": clip} for clip in clips], self.mel, cache=self.cache, what=str(path)
             )
         place = {clip: index for index, clip in enumerate(clips)}
-        kept: list[int] = []
-        sequences: list[tuple[Tensor, Tensor]] = []
-        parts: dict[int, Tensor] = {}
-        for index, (row, (_, audios)) in enumerate(zip(rows, media, strict=True)):
-            counts = [-(-int(mels.lengths[place[clip]]) // self.frames_per_token) for clip in audios] if mels else []
-            sequence = self._encode(row, counts)
-            fits = len(sequence.ids) <= self.max_length and all(0 < count <= self.max_audio_tokens for count in counts)
-            if fits:
-                if sequence.parts is not None:
-                    parts[len(kept)] = sequence.parts
-                kept.append(index)
-                sequences.append((sequence.ids, sequence.targets))
-            elif not train:
-                raise ValueError(
-                    f"{path}: {row['id']}: Too many tokens: {len(sequence.ids)} > {self.max_length} "
-                    f"(audio: {counts}, at most {self.max_audio_tokens}); shorten it"
-                )
-        if len(kept) < 0.99 * len(rows):
-            raise ValueError(f"{path}: {len(rows) - len(kept)} of {len(rows)} rows do not fit {self.max_length} tokens")
+        lengths = {} if mels is None else {clip: int(mels.lengths[place[clip]]) for clip in clips}
+        encoded = self._encode_all(rows, media, lengths, train=train, what=str(path))
+        kept = list(encoded)
+        sequences = [(sequence.ids, sequence.targets) for sequence in encoded.values()]
+        parts = {row: each.parts for row, each in enumerate(encoded.values()) if each.parts is not None}
         rows, media = [rows[index] for index in kept], [media[index] for index in kept]
         if train and self.replay_path is not None:
             count = round(len(rows) * self.replay_share / (1 - self.replay_share))
             old, read = replayed(
-                self.replay_path, self.tokenizer, count=count, max_length=self.max_length, seed=self.seed
+                self.replay_path,
+                self.tokenizer,
+                count=count,
+                kinds=self.replay_kinds,
+                max_length=self.max_length,
+                seed=self.seed,
             )
             rows, sequences, media = rows + old, sequences + read, media + [([], [])] * len(old)
         pictures = list(dict.fromkeys(picture for images, _ in media for picture in images))
@@ -155,6 +146,33 @@ class SftData(DataModule):
             mels=mels,
             audio_place=place,
         )
+
+    def _encode_all(
+        self,
+        rows: list[dict[str, Any]],
+        media: list[tuple[list[str], list[str]]],
+        lengths: Mapping[str, int],
+        *,
+        train: bool,
+        what: str,
+    ) -> dict[int, ChatSequence]:
+        """Index -> tokens of the rows that are short enough; in a test all must be. lengths: mel frames of each clip."""
+        encoded: dict[int, ChatSequence] = {}
+        for index, (row, (_, audios)) in enumerate(zip(rows, media, strict=True)):
+            counts = [-(-lengths[clip] // self.frames_per_token) for clip in audios]
+            sequence = self._encode(row, counts)
+            if len(sequence.ids) <= self.max_length and all(0 < count <= self.max_audio_tokens for count in counts):
+                encoded[index] = sequence
+            elif not train:
+                raise ValueError(
+                    f"{what}: {row['id']}: Too many tokens: {len(sequence.ids)} > {self.max_length} "
+                    f"(audio: {counts}, at most {self.max_audio_tokens}); shorten it"
+                )
+        if len(encoded) < 0.99 * len(rows):
+            raise ValueError(
+                f"{what}: {len(rows) - len(encoded)} of {len(rows)} rows do not fit {self.max_length} tokens"
+            )
+        return encoded
 
     def _encode(self, row: Mapping[str, Any], audio_tokens: list[int]) -> ChatSequence:
         if "others" in row:

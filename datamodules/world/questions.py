@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from datamodules.world.captions import opposite, plural, relations
-from datamodules.world.lexicon import COLOURS, PLACES, SHAPES, SIZES
+from datamodules.world.lexicon import COLOURS, PLACES, RELATIONS, SHAPES, SIZES
 from datamodules.world.rng import Choices, item_rng
-from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_single, draw_twins, twin_count
+from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair, draw_single, draw_twins, twin_count
 
 TYPES = ("colour", "shape", "count", "where", "relation")
 PHRASES = {
@@ -141,6 +141,33 @@ _CANDIDATES = {"colour": _colour, "shape": _shape, "count": _count, "where": _wh
 def candidates(scene: Scene, kind: str) -> list[Question]:
     """Every question of a type that the scene answers, in a fixed order, no two alike."""
     return list(dict.fromkeys(_CANDIDATES[kind](scene)))
+
+
+def question_alone(choices: Choices, pairs: Pairs) -> str:
+    """The words of a question, of any type, about no picture at all; what it names are trained pairs."""
+
+    def thing() -> str:
+        form = choices.pick(("place", "size", "shape", "colour", "pair"))
+        if form == "place":
+            return f"the object at the {choices.pick(PLACES)}"
+        size = choices.pick(SIZES) + " " if form == "size" else choices.pick(("", *(size + " " for size in SIZES)))
+        if form == "pair":
+            colour, shape = draw_pair(choices, pairs)
+            return f"the {size}{COLOURS[colour]} {SHAPES[shape]}"
+        colours = choices.pick(COLOURS) + " " if form == "colour" else ""
+        return f"the {size}{colours}{choices.pick(SHAPES) if form == 'shape' else 'object'}"
+
+    kind = choices.pick(TYPES)
+    phrase = choices.pick(PHRASES[kind])
+    if kind == "count":
+        every = (
+            "objects",
+            *(plural(shape) for shape in range(len(SHAPES))),
+            *(f"{colour} objects" for colour in COLOURS),
+        )
+        return phrase.format(a=choices.pick(every))
+    relation = choices.pick(RELATIONS) if kind == "relation" else ""
+    return phrase.format(a=thing(), relation=relation, b=thing() if relation else "")
 
 
 @lru_cache(maxsize=4)

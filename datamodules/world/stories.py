@@ -12,6 +12,12 @@ MOVES = ("{actor} moves the {thing} to the {place}.", "then {actor} takes the {t
 QUESTIONS = ("where is the {thing}?", "where is the {thing} now?")
 
 
+def draw_line(choices: Choices) -> str:
+    """One line of some story: who puts or moves which thing where."""
+    line = choices.pick((*PUTS, *MOVES))
+    return line.format(actor=choices.pick(ACTORS), thing=choices.pick(THINGS), place=choices.pick(CONTAINERS))
+
+
 def draw_story(choices: Choices, *, level: str, questions: int = 1) -> tuple[str, list[tuple[str, str]]]:
     """(story, [(question, answer), ...]), the questions about different things (at most two, as every story has two).
 

@@ -12,15 +12,17 @@ from datamodules.world.arithmetic import Arithmetic, Sum, equation, expression, 
 from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
 from datamodules.world.facts import Facts
 from datamodules.world.lexicon import RELATIONS, WORDS
-from datamodules.world.questions import PHRASES, TYPES, candidates
+from datamodules.world.questions import PHRASES, TYPES, candidates, question_alone
 from datamodules.world.rng import Choices, content_split, digest, item_rng
 from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair
 from datamodules.world.spec import WorldSpec
-from datamodules.world.stories import draw_story
+from datamodules.world.stories import draw_line, draw_story
 
-#: Saying long rows of words again teaches to copy, which looking up, transcribing and speaking are made of (docs/log/thinker.md).
-KINDS = {"fact": 0.16, "arithmetic": 0.29, "story": 0.19, "caption": 0.26, "say": 0.1}
+#: Saying long rows of words again teaches to copy, which looking up, transcribing and speaking are made of (docs/log/thinker.md);
+#: saying sentences again, to copy also where one could guess how they go on (docs/log/omni_sft.md).
+KINDS = {"fact": 0.16, "arithmetic": 0.29, "story": 0.19, "caption": 0.23, "say": 0.13}
 MOST_SAID = 12  # words
+SAID = {"fact": 1, "question": 1, "sum": 1, "line": 1, "picture": 2, "caption": 2}  # kinds of sentences, by weight
 SUM_PHRASES = ("what is {sum}?", "how much is {sum}?")
 SAY_PHRASES = ("say {words}", "repeat {words}")
 
@@ -115,9 +117,31 @@ class TextWorld:
         return tuple(things)
 
     def say(self, choices: Choices) -> str:
-        """Words to repeat."""
-        words = " ".join(choices.pick(WORDS) for _ in range(choices.pick(range(1, MOST_SAID + 1))))
+        """Words or a sentence to repeat."""
+        if choices.pick((False, True)):
+            words = self.sentence(choices)
+        else:
+            words = " ".join(choices.pick(WORDS) for _ in range(choices.pick(range(1, MOST_SAID + 1))))
         return f"{ask(choices.pick(SAY_PHRASES).format(words=words))} {words}"
+
+    def sentence(self, choices: Choices) -> str:
+        """A sentence of the world's grammar as one says it: without marks, numbers in words."""
+        source = choices.weighted(tuple(SAID), tuple(SAID.values()))
+        if source == "fact":
+            return self.facts.statement(choices)
+        if source == "question":
+            return self.facts.question(choices)[0].rstrip("?")
+        if source == "sum":
+            return equation(self.arithmetic.draw(choices), words=True)
+        if source == "line":
+            return draw_line(choices).rstrip(".")
+        if source == "picture":
+            return question_alone(choices, self.pairs).rstrip("?")
+        form = choices.pick(("description", "relation", "list"))
+        if form == "relation":
+            return relate(self.things(choices, 2, placed=False), choices.pick(RELATIONS))
+        scene = self.things(choices, choices.pick((1, 2)), placed=form == "description")
+        return describe(scene) if form == "description" else enumerate_things(scene, choices.pick(LIST_TEMPLATES))
 
     def document(self, split: str, index: int) -> tuple[str, str, float]:
         """(kind, text, logprob) of document `index`: drawn until the hash of its text falls in `split`."""
@@ -125,8 +149,15 @@ class TextWorld:
         while True:
             choices = Choices(rng)
             kind, text = self.draw(choices)
-            if content_split(self.spec.seed, "document", told(kind, text)) == split:
+            if self.split_of(kind, text) == split:
                 return kind, text, choices.logprob
+
+    def split_of(self, kind: str, text: str) -> str:
+        """The split of a document: of what is to be said again that of the same words in speech, so that no sentence of a
+        test of speaking or listening stands in training."""
+        if kind == "say":
+            return content_split(self.spec.seed, "speech", text.split(" answer: ")[1])
+        return content_split(self.spec.seed, "document", told(kind, text))
 
     def story_question(self, split: str, index: int) -> tuple[str, str, str]:
         """(story, question, answer) of `split`."""

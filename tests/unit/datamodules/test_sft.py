@@ -188,6 +188,16 @@ def test_replayed_documents_are_learnt_whole(folder):
         make(folder, replay=str(folder / "text.jsonl"), replay_share=1.0)
 
 
+def test_of_some_kinds_of_documents_fewer_are_replayed(folder):
+    kinds = ["caption", "fact"] * 20
+    documents = [{"id": str(i), "text": "red dot", "kind": kind} for i, kind in enumerate(kinds)]
+    (folder / "text.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    data = make(folder, replay=str(folder / "text.jsonl"), replay_share=0.9, replay_kinds={"caption": 0.25})
+    replayed = [row["id"].split("-")[1] for row in data.samples("train").rows if row["task"] == "replay"]
+    drawn = [kinds[int(number)] for number in replayed]
+    assert (drawn.count("caption"), drawn.count("fact")) == (5, 20)
+
+
 def test_a_packed_batch_holds_the_same_conversations_with_media_in_the_order_of_their_slots(folder):
     data = make(folder, pack=40, batch_size=5)
     samples = data.samples("train")

@@ -11,8 +11,9 @@ import pytest
 from datamodules.world import WorldSpec
 from datamodules.world.arithmetic import Arithmetic
 from datamodules.world.facts import Facts
+from datamodules.world.questions import question_alone
 from datamodules.world.rng import Choices, content_split, item_rng
-from datamodules.world.text import TextWorld, documents, text_questions, told
+from datamodules.world.text import TextWorld, documents, text_questions
 
 
 class Enumerator(Choices):
@@ -50,7 +51,7 @@ def world() -> TextWorld:
     return TextWorld(WorldSpec.of("ci", people=16))
 
 
-@pytest.mark.parametrize("name", ["statement", "question", "sum", "caption"])
+@pytest.mark.parametrize("name", ["statement", "question", "sum", "caption", "sentence", "picture question"])
 def test_log_probabilities_sum_to_one_and_no_text_arises_twice(world: TextWorld, name: str) -> None:
     writers = {
         "statement": world.facts.statement,
@@ -58,6 +59,8 @@ def test_log_probabilities_sum_to_one_and_no_text_arises_twice(world: TextWorld,
         "sum": lambda choices: str(world.arithmetic.draw(choices)),
         # one thing with its place, and everything that can be asked of it
         "caption": lambda choices: world.caption(OneThing(choices)),
+        "sentence": lambda choices: world.sentence(OneThing(choices)),
+        "picture question": lambda choices: question_alone(OneThing(choices), world.pairs),
     }
     outcomes = every_outcome(writers[name])
     total: dict[str, float] = defaultdict(float)
@@ -94,10 +97,18 @@ def test_documents_belong_to_their_split_and_do_not_depend_on_the_size(spec: Wor
     assert longer[: len(shorter)] == shorter
     assert len(longer) > len(shorter)
     for split in ("train", "val"):
-        assert all(
-            content_split(0, "document", told(row["kind"], row["text"])) == split for row in documents(spec, split)
-        )
+        assert all(TextWorld(spec).split_of(row["kind"], row["text"]) == split for row in documents(spec, split))
     assert list(documents(WorldSpec.of("ci", seed=1, text_bytes=3000), "train")) != shorter
+
+
+def test_words_and_sentences_are_said_again_and_none_of_the_tests_of_speech(spec: WorldSpec) -> None:
+    said = [row["text"] for row in documents(WorldSpec.of("ci", text_bytes=150_000), "train") if row["kind"] == "say"]
+    asked = [re.fullmatch(r"question: (?:say|repeat) (.*) answer: (.*)", text).groups() for text in said]
+    assert all(words == again for words, again in asked)
+    assert all(content_split(0, "speech", words) == "train" for words, _ in asked)
+    sentences = [words for words, _ in asked if re.search(r"\b(the|is|of|a)\b", words)]
+    assert 0.3 < len(sentences) / len(asked) < 0.7
+    assert all(re.fullmatch(r"[a-z' ]+", words) for words in sentences)  # as one says it: no marks, no digits
 
 
 def test_held_out_sums_occur_in_no_document(spec: WorldSpec) -> None:
