@@ -1,7 +1,7 @@
 """Train and measure a stage:  python train.py stage=omni_sft     (`ls conf/*` is the vocabulary)."""
 
+import functools
 import logging
-import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,6 +18,7 @@ import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
@@ -95,6 +96,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     if launch.rank():
         # other noise in each process's share of a batch
         lightning.seed_everything(cfg.seed + launch.rank(), verbose=False)
+    if checkpoint is not None:  # refused, where it must be, before loggers open a run
+        stage.on_load_checkpoint(torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True))
     trainer = build_trainer(cfg, output)
     with named_deaths(datamodule.readers):
         if cfg.task == "fit":
@@ -193,6 +196,8 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
         # Lightning's own requeueing saves in the middle of a step; ours: callbacks/interrupts.py
         plugins.append(SLURMEnvironment(auto_requeue=False))
     make: Any = instantiate(cfg.trainer, _convert_="all")
+    if not any(isinstance(callback, ProgressBar) for callback in callbacks):  # or Lightning adds one of its own
+        make = functools.partial(make, enable_progress_bar=False)
     trainer = make(
         callbacks=callbacks, logger=list(loggers.values()), precision=precision, default_root_dir=str(output),
         use_distributed_sampler=False, plugins=plugins,
@@ -213,7 +218,7 @@ def take_up(cfg: DictConfig, run_identity: str, fresh: Path) -> tuple[Path, str 
         checkpoint = resume_from(cfg, folder)
     folder = Path(launch.agree(str(folder)))
     if folder != fresh:
-        shutil.rmtree(fresh, ignore_errors=True)
+        runs.discard(fresh)
     return folder, launch.agree(checkpoint or "") or None, lock
 
 
@@ -247,7 +252,11 @@ def main(cfg: DictConfig) -> float | None:
     hush()
     signals.listen()
     state = HydraConfig.get()
-    metrics = run(cfg, output=Path(state.runtime.output_dir), overrides=list(state.overrides.task))
+    output = Path(state.runtime.output_dir)
+    try:
+        metrics = run(cfg, output=output, overrides=list(state.overrides.task))
+    finally:
+        runs.discard(output)
     close_loggers()
     return metrics.get(cfg.stage.monitor)
 

@@ -41,12 +41,19 @@ class AliveError(RuntimeError):
 #: Of the trainer's options, those that say where a run computes, not what: it goes on elsewhere, or in more processes.
 PLACE = ("accelerator", "devices", "num_nodes", "strategy")
 
+#: What a run folder holds before anything was computed in it.
+BEGUN = {".hydra", ".lock", "identity.txt"}
+
 
 def identity(config: Mapping[str, Any], keys: tuple[str, ...]) -> str:
     """16 hex digits over the parts of a configuration that decide what a run computes."""
     chosen = {key: config.get(key) for key in keys}
     if "trainer" in config:
         chosen["trainer"] = {key: value for key, value in config["trainer"].items() if key not in PLACE}
+    if "num_workers" in (config.get("datamodule") or {}):
+        # The order of the data does not depend on it. It counts as its default, not as absent: so the runs and exports of
+        # before keep their identity.
+        chosen["datamodule"] = {**config["datamodule"], "num_workers": 0}
     return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -121,6 +128,17 @@ def _take_over(folder: Path, fresh: Path) -> None:
         shutil.copytree(fresh / ".hydra", folder / ".hydra", dirs_exist_ok=True)
     for part in [*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")]:
         part.unlink()
+
+
+def discard(folder: Path) -> None:
+    """Take away a run folder in which nothing was computed: of a command that was refused, or went on in another folder. One
+    that holds anything else stays, and so does one that another process works in."""
+    try:
+        if {path.name for path in folder.iterdir()} <= BEGUN:
+            hold(folder).close()
+            shutil.rmtree(folder, ignore_errors=True)
+    except (AliveError, FileNotFoundError):  # another process' folder, or one that another rank has just taken away
+        return
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

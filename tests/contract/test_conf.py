@@ -152,6 +152,14 @@ def test_an_ablation_is_a_configuration_of_its_own():
     assert len({identity(config, IDENTITY) for config in configs}) == 3
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_workers_of_the_loader_are_no_part_of_a_runs_identity(stage):
+    """The data come in the same order: the same command with other workers goes on. A batch of another size does not."""
+    words = ([], ["datamodule.num_workers=3"], ["datamodule.batch_size=3"])
+    plain, workers, size = (identity(composed(f"stage={stage}", *word), IDENTITY) for word in words)
+    assert plain == workers != size
+
+
 @pytest.mark.parametrize("mel", sorted(path.stem for path in (CONF / "mel").glob("*.yaml")))
 def test_every_spectrogram_is_one_that_the_frontend_takes(mel):
     config = OmegaConf.to_container(OmegaConf.load(CONF / "mel" / f"{mel}.yaml"))

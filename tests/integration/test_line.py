@@ -1,6 +1,7 @@
 """From an empty folder to a model: one command trains every stage, and each hands over to the next and to infer.py."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,20 @@ def test_evaluates_an_export_on_real_data(
     assert done.returncode == 0, done.stderr[-2000:]
     (metrics,) = tmp_path.glob(f"runs/{stage}/*/metrics.json")
     assert f"{stage}/test/{metric}" in json.loads(metrics.read_text())
+
+
+def test_a_run_does_not_go_on_with_another_tokenizer(line: Path, tmp_path: Path) -> None:
+    """And what is refused leaves no run folder."""
+    other = tmp_path / "other.model"
+    Tokenizer.train(["another text of a few words"] * 9, 1200, other, exact=False)
+    (checkpoint,) = line.glob("runs/thinker/*/checkpoints/last.ckpt")
+    done = run_script(
+        "train.py", "stage=thinker", "budget=ci", "data.preset=ci", f"resume={checkpoint}", f"paths.root={line}",
+        f"datamodule.tokenizer={other}", f"paths.runs={tmp_path}/runs", "logger=[tensorboard]",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert re.search(r"step 2: tokenizer differs: .*; resume=never begins anew", done.stderr), done.stderr
+    assert list((tmp_path / "runs").rglob("*")) == [tmp_path / "runs" / "thinker"]
 
 
 def test_an_export_is_not_measured_with_another_tokenizer(line: Path, real_data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,7 +10,17 @@ import threading
 import pytest
 import torch
 
-from muomni.runs import AliveError, claim, damaged, identity, newest_checkpoint, write_atomically, write_metrics
+from muomni.runs import (
+    AliveError,
+    claim,
+    damaged,
+    discard,
+    hold,
+    identity,
+    newest_checkpoint,
+    write_atomically,
+    write_metrics,
+)
 from tests.conftest import ROOT
 
 
@@ -109,6 +120,24 @@ def test_a_run_that_is_alive_is_not_taken_up(runs, alive, monkeypatch):
 def test_a_dying_run_is_waited_for(runs, alive):
     threading.Timer(0.5, alive.kill).start()
     assert taken_up(runs) == "alive"
+
+
+def test_a_folder_in_which_nothing_was_computed_goes_away(runs, alive):
+    folder, lock = claim(runs, "mine", runs / "now", take_up=False)
+    discard(folder)
+    assert not folder.exists()
+    discard(folder)
+    lock.close()
+    for name in ("checkpoints/last.ckpt", "metrics.csv", "notes.txt"):
+        folder = runs / name.partition(".")[0]
+        hold(folder).close()
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+        discard(folder)
+        assert (folder / name).is_file(), "not ours to take away"
+    shutil.rmtree(runs / "alive" / "checkpoints")
+    discard(runs / "alive")
+    assert (runs / "alive" / "identity.txt").is_file(), "another process has just begun in it"
 
 
 def test_a_damaged_checkpoint_is_said_and_passed_over(runs, caplog):

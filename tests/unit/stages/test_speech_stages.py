@@ -181,6 +181,20 @@ def test_talker_refuses_a_codec_that_does_not_fit():
         build_talker_stage(lambda talker, codec: None, num_codebooks=3)
 
 
+def test_a_run_does_not_go_on_with_another_codec():
+    def build():
+        return build_talker_stage(lambda talker, codec: None)
+
+    torch.manual_seed(0)
+    stage = build()
+    checkpoint = {"global_step": 7}
+    stage.on_save_checkpoint(checkpoint)
+    torch.manual_seed(0)
+    build().on_load_checkpoint(checkpoint)
+    with pytest.raises(ValueError, match=r"step 7: codec differs: .* '\w{16}', this run has '\w{16}'; resume=never"):
+        build().on_load_checkpoint(checkpoint)
+
+
 def test_disturbed_frames_change_whole():
     codes = torch.full((40, 50, 2), 7)
     changed = (disturb(codes, probability=0.3, size=7) != codes).float()

@@ -1,0 +1,44 @@
+"""The progress bar, whose total, rate and remaining time are true for a resumed run too.
+
+Lightning announces no epoch that it goes on with in its middle: its bar then has no name and no total, and counts what was
+trained before as if it had been trained now. And it takes the steps that are left for batches.
+"""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's bar; batches of this epoch of those that it will have."""
+
+    _first = True
+    """Whether the next batch is the first that this process trains on."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Batches of an epoch that now begins."""
+        return self._total(0)
+
+    def on_train_start(self, *arguments: Any) -> None:
+        """A bar without a total yet."""
+        self._first = True
+        super().on_train_start(*arguments)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Begin where the epoch was left."""
+        first, self._first = self._first, False
+        if first and batch_idx > 0:
+            bar = self.train_progress_bar
+            bar.reset()  # its time begins now
+            bar.total = self._total(batch_idx)
+            bar.n = bar.initial = batch_idx
+            bar.set_description(f"Epoch {trainer.current_epoch}")
+
+    def _total(self, done: int) -> int | float:
+        """Batches of an epoch of which `done` are over: all, or as many as the steps that are left take."""
+        trainer, whole = self.trainer, self.trainer.num_training_batches
+        if trainer.max_steps < 0:
+            return whole
+        return min(whole, done + (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
