@@ -1,9 +1,11 @@
 """A killed run goes on with another number of processes: in its own folder, with the samples that would have come."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ print(json.dumps({"lines": lines, "losses": losses, "metrics": metrics, "log": d
 """
 
 
-def left(stage: str, root: Path, folder: Path, before: int, after: int, trainer: str = "ddp") -> dict:
+def left(stage: str, root: Path, folder: Path, *, before: int, after: int, trainer: str = "ddp") -> dict:
     """What a run leaves that `before` processes began and `after` went on with."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, stage, str(root), str(folder), str(before), str(after), f"trainer={trainer}"],
@@ -53,23 +55,52 @@ def samples(run: dict) -> dict[str, list[str]]:
     return {number: sorted(ids) for number, ids in found.items()}
 
 
-@pytest.mark.parametrize("stage", ["thinker", pytest.param("audio", marks=pytest.mark.slow)])
-def test_goes_on_with_another_number_of_processes(stage: str, line: Path, tmp_path: Path) -> None:
-    alone = left(stage, line, tmp_path / "alone", 0, 1)
-    for before, after in ((1, 2), (2, 1)):
-        other = left(stage, line, tmp_path / f"{before}-{after}", before, after)
-        assert "going on from" in other["log"] and "Warning" not in other["log"]
-        assert "not resumable" not in other["log"], "the position is the datamodule's: Lightning's warning is not true"
-        assert samples(other) == samples(alone)
-        assert other["losses"] == pytest.approx(alone["losses"], rel=1e-3)
-        assert other["metrics"].keys() == alone["metrics"].keys()
+@pytest.fixture(scope="module")
+def alone(line: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], dict]:
+    """What a run of so many processes leaves that was never killed; of each there is one."""
+    return functools.cache(
+        lambda stage, ranks: left(stage, line, tmp_path_factory.mktemp(f"{stage}-{ranks}"), before=0, after=ranks)
+    )
 
 
-@pytest.mark.parametrize("stage", ["thinker", pytest.param("audio", marks=pytest.mark.slow)])
-def test_processes_that_share_the_model_train_as_one_does(stage: str, line: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stage", "before", "after"),
+    [
+        ("thinker", 1, 2),
+        pytest.param("thinker", 2, 1, marks=pytest.mark.slow),
+        pytest.param("audio", 1, 2, marks=pytest.mark.slow),
+        pytest.param("audio", 2, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_goes_on_with_another_number_of_processes(
+    stage: str, before: int, after: int, alone: Callable[[str, int], dict], line: Path, tmp_path: Path
+) -> None:
+    other = left(stage, line, tmp_path, before=before, after=after)
+    assert "going on from" in other["log"] and "Warning" not in other["log"]
+    assert "not resumable" not in other["log"], "the position is the datamodule's: Lightning's warning is not true"
+    assert samples(other) == samples(alone(stage, 1))
+    assert other["losses"] == pytest.approx(alone(stage, 1)["losses"], rel=1e-3)
+    assert other["metrics"].keys() == alone(stage, 1)["metrics"].keys()
+
+
+@pytest.mark.parametrize(
+    ("stage", "ranks"),
+    [
+        ("thinker", 1),
+        pytest.param("audio", 1, marks=pytest.mark.slow),
+        pytest.param("vision", 1, marks=pytest.mark.slow),
+        pytest.param(
+            "codec", 2, marks=pytest.mark.slow
+        ),  # each process draws its own windows, and its own disturbances
+        pytest.param("talker", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_processes_that_share_the_model_train_as_those_that_do_not(
+    stage: str, ranks: int, alone: Callable[[str, int], dict], line: Path, tmp_path: Path
+) -> None:
     """The whole command with trainer=fsdp2: its own optimizer, checkpoints, a validation in the middle of which one process
     has no batch, and the export."""
-    alone, shared = left(stage, line, tmp_path / "alone", 0, 1), left(stage, line, tmp_path / "two", 0, 2, "fsdp2")
-    assert samples(shared) == samples(alone)
-    assert shared["losses"] == pytest.approx(alone["losses"], rel=1e-3)
-    assert shared["metrics"] == pytest.approx(alone["metrics"], rel=0.05, abs=0.05)
+    shared = left(stage, line, tmp_path, before=0, after=2, trainer="fsdp2")
+    assert samples(shared) == samples(alone(stage, ranks))
+    assert shared["losses"] == pytest.approx(alone(stage, ranks)["losses"], rel=1e-3)
+    assert shared["metrics"] == pytest.approx(alone(stage, ranks)["metrics"], rel=0.05, abs=0.05)
