@@ -263,8 +263,15 @@ def main(cfg: DictConfig) -> float | None:
 
 def hush() -> None:
     """Warnings that do not hold here. Lightning looks for a position in the loader, and warns of each resumed run; ours is in
-    the datamodule."""
-    untrue = ("does not have many workers", "LeafSpec", "tensorboardX", "Checkpoint directory", "sync_dist=True")
+    the datamodule. It takes parts that are not trained, as the Talker's codec, for forgotten in eval mode."""
+    untrue = (
+        "does not have many workers",
+        "LeafSpec",
+        "tensorboardX",
+        "Checkpoint directory",
+        "sync_dist=True",
+        "in eval mode at",
+    )
     for part in (*untrue, "your dataloader is not resumable"):
         warnings.filterwarnings("ignore", message=f".*{part}.*")
 

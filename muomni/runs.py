@@ -62,22 +62,43 @@ def claim(runs: Path, run_identity: str, fresh: Path, *, take_up: bool) -> tuple
 
     take_up: the folder of the newest unfinished run of the same configuration under `runs`, where there is one. The
     configuration of this command, which Hydra has just written to `fresh`, is copied there. Else `fresh`.
-    Raises AliveError where another process works on that run; one that is dying is waited for.
+    Raises AliveError where another process works on that run; one that is dying is waited for. Raises ValueError where
+    Hydra was told to use the folder of a run that is not to be gone on with.
     """
+    here = _goes_on_in(fresh, run_identity, take_up=take_up)
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            found = find_unfinished(runs, run_identity, current=fresh) if take_up else None
+            found = find_unfinished(runs, run_identity, current=fresh) if take_up and not here else None
             folder, lock = found or (fresh, hold(fresh))
             break
         except AliveError:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
-    if found is not None:
-        _take_over(folder, fresh)
+    _take_over(folder, fresh)
     write_atomically(folder / "identity.txt", run_identity + "\n")
     return folder, lock
+
+
+def _goes_on_in(fresh: Path, run_identity: str, *, take_up: bool) -> bool:
+    """Whether an unfinished run of this configuration lies in the very folder that Hydra was told to use (`hydra.run.dir`, or
+    a job of a sweep that is queued again). Raises ValueError where another run's checkpoints lie there."""
+    if not has_checkpoint(fresh):
+        return False
+    marker = fresh / "identity.txt"
+    same = marker.is_file() and marker.read_text().strip() == run_identity
+    if take_up and same and not (fresh / "metrics.json").is_file():
+        return True
+    raise ValueError(
+        f"{fresh} holds a run that has ended, is of another configuration, or is not to be gone on with (resume=): nothing "
+        "is written over it; give another hydra.run.dir, or move it away"
+    )
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a file, whole or not, that a run could be taken up from."""
+    return any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS)
 
 
 def find_unfinished(runs: Path, run_identity: str, *, current: Path) -> tuple[Path, IO[str]] | None:
@@ -90,7 +111,7 @@ def find_unfinished(runs: Path, run_identity: str, *, current: Path) -> tuple[Pa
         if (folder / "metrics.json").is_file():
             return None
         lock = hold(folder)
-        if any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS):
+        if has_checkpoint(folder):
             return folder, lock
         lock.close()
     return None
@@ -124,7 +145,7 @@ def hold(folder: Path) -> IO[str]:
 
 def _take_over(folder: Path, fresh: Path) -> None:
     """The configuration of this command goes along; what a killed process left half-written goes away."""
-    if (fresh / ".hydra").is_dir():
+    if folder != fresh and (fresh / ".hydra").is_dir():
         shutil.copytree(fresh / ".hydra", folder / ".hydra", dirs_exist_ok=True)
     for part in [*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")]:
         part.unlink()

@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 
 def make(runs, name, *, of="mine", checkpoint=True, ended=False, age=0):
     folder = runs / name
-    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "identity.txt", of)
     if checkpoint:
         torch.save({"step": name}, folder / "checkpoints" / "last.ckpt")
@@ -84,6 +84,23 @@ def test_no_runs_at_all(runs):
     make(runs, "crashed")
     folder, _ = claim(runs, "mine", runs / "now", take_up=False)
     assert folder == runs / "now"
+
+
+def test_a_folder_that_was_named_is_gone_on_with_or_left_alone(runs):
+    """hydra.run.dir, or a job of a sweep that SLURM queues again."""
+    make(runs, "other-place")
+    folder = make(runs, "now", age=5)
+    (folder / "checkpoints" / ".last.ckpt.12.part").touch()
+    assert taken_up(runs) == "now" and not list(folder.glob("**/*.part"))
+    refused = r"now holds a run that has ended, is of another configuration, or .*; give another hydra\.run\.dir"
+    with pytest.raises(ValueError, match=refused):
+        claim(runs, "mine", folder, take_up=False)
+    with pytest.raises(ValueError, match=refused):
+        claim(runs, "another", folder, take_up=True)
+    write_metrics(folder, {})
+    with pytest.raises(ValueError, match=refused):
+        claim(runs, "mine", folder, take_up=True)
+    assert (folder / "identity.txt").read_text() == "mine\n"
 
 
 HOLDER = """
