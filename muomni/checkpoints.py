@@ -22,7 +22,6 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 import muomni.models  # noqa: F401  (registers every part)
 from muomni.models.part import PARTS
@@ -61,10 +60,10 @@ def weights_fingerprint(module: nn.Module) -> str:
 def first_broken(tensors: Mapping[str, Tensor]) -> str | None:
     """`KEY holds NaN=3, Inf=0` of the first tensor that is not finite; None where all are. One read of the device, unless
     there is one."""
+    # A DTensor is told by its method: importing the class takes longer than all else that an answer needs.
     floating = {
-        key: value.detach().to_local() if isinstance(value, DTensor) else value.detach()
-        for key, value in tensors.items()
-        if value.is_floating_point()
+        key: value.to_local() if hasattr(value, "to_local") else value
+        for key, value in ((key, value.detach()) for key, value in tensors.items() if value.is_floating_point())
     }
     if not floating:
         return None

@@ -31,7 +31,9 @@ class Experts(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(num_experts, 2 * hidden, dim))
         self.down = nn.Parameter(torch.empty(num_experts, dim, hidden))
 
-    @torch.compiler.disable  # torch 2.11 runs the grouped kernel in float32, but refuses to trace it
+    # torch 2.11 runs the grouped kernel in float32, but refuses to trace it. This is torch.compiler.disable, but does not import
+    # the compiler, which takes seconds, before there is something to run.
+    @torch._disable_dynamo
     def forward(self, x: Tensor, ends: Tensor) -> Tensor:
         """x (N, D) sorted by expert; ends (E) int32: where each expert's tokens end -> (N, D)."""
         device = x.device.type

@@ -111,6 +111,14 @@ def test_inference_loads_neither_lightning_nor_hydra():
     assert done.stdout.strip() == "[]"
 
 
+def test_loading_a_model_waits_for_no_compiler():
+    """torch's compiler and its sharded tensors take twice as long to import as all else that an answer needs."""
+    slow = ("torch._dynamo", "torch.distributed.tensor", "sympy")
+    code = f"import sys, muomni.inference.load\nprint([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
 def test_importing_has_no_side_effects():
     """No seeding, thread counts, or output when a module is imported."""
     code = (
