@@ -245,9 +245,8 @@ class Stage(ManyRanks):
         export. Refuse to save what is broken: the last good checkpoint stays."""
         tensors = dict(self.state_dict())
         for optimizer in checkpoint.get("optimizer_states", []):
-            for number, state in optimizer.get(
-                "state", {}
-            ).items():  # rank 0 alone has it where processes share the model
+            # Rank 0 alone has a state where processes share the model.
+            for number, state in optimizer.get("state", {}).items():
                 tensors |= {f"optimizer.{number}.{key}": v for key, v in state.items() if isinstance(v, Tensor)}
         broken = first_broken(tensors)
         if broken is not None:
