@@ -22,13 +22,18 @@ def replayed(
 ) -> tuple[list[dict[str, Any]], list[tuple[Tensor, Tensor]]]:
     """`count` documents of a text manifest (all, where it has fewer), drawn without replacement: (rows, [(ids, targets)]).
 
-    kinds: kind of document -> fraction of its documents to draw from; others wholly.
-
+    kinds: kind of document -> fraction of its documents to draw from; others, and those that name no kind, wholly.
     Each stands alone and every token is learnt, as in pretraining; what exceeds `max_length` tokens is cut off.
+    Raises ValueError for a row that is a question instead of a document, and where `kinds` leaves no document.
     """
     documents = read_manifest(path, shape="text", split=None)
-    wanted = evenly([document.get("kind", "text") for document in documents], kinds, default=1.0)
+    for document in documents:
+        if not isinstance(document.get("text"), str):
+            raise ValueError(f"{path}: {document['id']} is a question; data.replay= takes documents (text) alone")
+    wanted = evenly([str(document.get("kind", "text")) for document in documents], kinds, default=1.0)
     documents = [document for document, kept in zip(documents, wanted, strict=True) if kept]
+    if not documents:
+        raise ValueError(f"{path}: datamodule.replay_kinds={dict(kinds)} leaves no document to replay")
     rows, sequences = [], []
     for index in np.random.default_rng(seed).permutation(len(documents))[:count]:
         document = documents[index]

@@ -196,6 +196,15 @@ def test_of_some_kinds_of_documents_fewer_are_replayed(folder):
     replayed = [row["id"].split("-")[1] for row in data.samples("train").rows if row["task"] == "replay"]
     drawn = [kinds[int(number)] for number in replayed]
     assert (drawn.count("caption"), drawn.count("fact")) == (5, 20)
+    nothing = {"caption": 0.01, "fact": 0.0}
+    with pytest.raises(ValueError, match=r"text\.jsonl: datamodule\.replay_kinds=.* leaves no document"):
+        make(folder, replay=str(folder / "text.jsonl"), replay_share=0.9, replay_kinds=nothing).samples("train")
+
+
+def test_questions_are_not_replayed(folder):
+    (folder / "text.jsonl").write_text(json.dumps({"id": "q", "prompt": "question: dot? answer:", "answer": "red"}))
+    with pytest.raises(ValueError, match=r"text\.jsonl: q is a question; data\.replay= takes documents \(text\) alone"):
+        make(folder, replay=str(folder / "text.jsonl"), replay_share=0.5).samples("train")
 
 
 def test_a_packed_batch_holds_the_same_conversations_with_media_in_the_order_of_their_slots(folder):
