@@ -218,15 +218,17 @@ class Engine:
         """
         speaker = self.need_speaker()
         need_many("texts", texts, of="strings", one="generate_speech takes a single one")
+        texts = list(texts)
         voices = [0] * len(texts) if voices is None else voices
         need_many("voices", voices, of="numbers", one="one for each text")
+        voices = list(voices)
         if len(voices) != len(texts):
             raise ValueError(f"{len(texts)} texts and {len(voices)} voices: a voice for each is needed")
         if not texts:
             return []
         spoken, limits = self._to_speak(texts)
         self.timings = Timings()
-        return speaker.speak(spoken, limits=limits, voices=list(voices), timings=self.timings)
+        return speaker.speak(spoken, limits=limits, voices=voices, timings=self.timings)
 
     def _to_speak(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
         """Texts in the Talker's characters, and the most frames of each."""

@@ -45,6 +45,8 @@ class Request:
         need_many("images", self.images, of="pictures", one="one of them: [picture]")
         need_many("audios", self.audios, of="sounds", one="one of them: [sound]")
         need_many("messages", self.messages, of='{"role", "content"}', one="a single question is the text")
+        # An iterator would be empty when it is read again.
+        self.images, self.audios, self.messages = list(self.images), list(self.audios), list(self.messages)
 
     @property
     def question(self) -> str:

@@ -20,6 +20,15 @@ def test_what_is_right_passes():
         need_many("requests", many, of="strings", one="")
 
 
+def test_what_comes_one_by_one_is_taken_like_a_list(engine):
+    request = Request(images=iter(["a.png"]), audios=iter(["a.wav"]), messages=iter([{"role": "user", "content": "x"}]))
+    assert (request.images, request.audios) == (["a.png"], ["a.wav"])
+    assert request.as_messages() == request.as_messages() == [{"role": "user", "content": "x"}]
+    assert [one.codes.tolist() for one in engine.speak(iter(["hi"]), voices=iter([1]))] == [
+        one.codes.tolist() for one in engine.speak(["hi"], voices=[1])
+    ]
+
+
 @pytest.mark.parametrize(
     ("call", "line"),
     [
