@@ -271,8 +271,9 @@ def hush() -> None:
         "Checkpoint directory",
         "sync_dist=True",
         "in eval mode at",
+        "your dataloader is not resumable",
     )
-    for part in (*untrue, "your dataloader is not resumable"):
+    for part in untrue:
         warnings.filterwarnings("ignore", message=f".*{part}.*")
 
 

@@ -22,7 +22,7 @@ PROMPT, LABEL = "You: ", "μOmni: "
 HELP = """/image PATH     show a picture with the next message (or at once, with text behind: /image PATH what is it?)
 /audio PATH     play a sound with the next message
 /speak on|off   speak the answers, into the file of audio_out= or reply.wav
-/reset          forget the conversation
+/reset          forget the conversation and what is attached
 /stats          how full the cache is, and how long the last answer took
 /help           this text
 exit            leave (also quit, q, /quit, Ctrl-D); Ctrl-C stops an answer, and on an empty line it leaves"""
@@ -163,15 +163,15 @@ class Chat:
     def attach_image(self, rest: str) -> None:
         """`PATH [message]`: keep the picture for the next message, or send it with the message behind it."""
         path, message = split_path(rest)
-        self.engine.need_prompter().encode_media(
-            Request(images=[path], truncate=self.truncate)
-        )  # what cannot be seen is said now
+        # What cannot be seen is said now.
+        self.engine.need_prompter().encode_media(Request(images=[path], truncate=self.truncate))
         self.attach(path, self.images, message)
 
     def attach_audio(self, rest: str) -> None:
         """The same for a sound."""
         path, message = split_path(rest)
-        self.engine.need_prompter().encode_media(Request(audios=[path], truncate=self.truncate))  # also too long a one
+        # What cannot be heard is said now, and what is too long.
+        self.engine.need_prompter().encode_media(Request(audios=[path], truncate=self.truncate))
         self.attach(path, self.audios, message)
 
     def attach(self, path: str, where: list[str], message: str) -> None:
