@@ -156,7 +156,10 @@ class SftData(DataModule):
         train: bool,
         what: str,
     ) -> dict[int, ChatSequence]:
-        """Index -> tokens of the rows that are short enough; in a test all must be. lengths: mel frames of each clip."""
+        """Index -> tokens of the rows that are short enough. lengths: mel frames of each clip. what: names the manifest.
+
+        Raises ValueError for a held-out row that is too long, and where over 1 % of the training rows are.
+        """
         encoded: dict[int, ChatSequence] = {}
         for index, (row, (_, audios)) in enumerate(zip(rows, media, strict=True)):
             counts = [-(-lengths[clip] // self.frames_per_token) for clip in audios]

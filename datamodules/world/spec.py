@@ -41,7 +41,8 @@ class WorldSpec:
 
     level        easy | hard (names of several tokens, larger numbers and some beyond the trained range, longer stories)
     rotation     0..7: which colour-shape pairs are held out; held_out 6 | 12 of the 48 pairs
-    templates    1..6: how many caption templates training uses (two more are always kept for test_para)
+    templates    1..6: how many templates the captions of training have (two more are always kept for test_para); sentences
+                 that are spoken, or said again, have all six
     speakers     3..10 voices, the last two held out; speaker 0 is the narrator
     monochrome   share of train pictures drawn in grey, whose captions and questions name no colour
     digits       share of train pictures that hold one written digit instead of shapes

@@ -125,7 +125,8 @@ class TextWorld:
         return f"{ask(choices.pick(SAY_PHRASES).format(words=words))} {words}"
 
     def sentence(self, choices: Choices) -> str:
-        """A sentence of the world's grammar as one says it: without marks, numbers in words."""
+        """A sentence of the world's grammar as one says it: without marks, numbers in words. Of all caption templates, as in
+        speech (`sentences.py`), whatever `spec.templates` says."""
         source = choices.weighted(tuple(SAID), tuple(SAID.values()))
         if source == "fact":
             return self.facts.statement(choices)
@@ -153,8 +154,8 @@ class TextWorld:
                 return kind, text, choices.logprob
 
     def split_of(self, kind: str, text: str) -> str:
-        """The split of a document: of what is to be said again that of the same words in speech, so that no sentence of a
-        test of speaking or listening stands in training."""
+        """The split of a document: of what is to be said again that of the same words in speech, so that no training document
+        says again what a test of speaking or listening holds."""
         if kind == "say":
             return content_split(self.spec.seed, "speech", text.split(" answer: ")[1])
         return content_split(self.spec.seed, "document", told(kind, text))

@@ -17,7 +17,7 @@ class Timings:
     prompt_tokens: int = 0
     prefill: float = 0.0
     new_tokens: int = 0
-    text_cut: bool = False  # a limit ended the answer, not its end token
+    text_cut: bool = False  # a limit ended a conversation's answer, not its end token
     model: float = 0.0
     head: float = 0.0
     sampling: float = 0.0

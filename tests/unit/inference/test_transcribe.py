@@ -179,7 +179,7 @@ def test_the_thinker_ranks_the_beams(engine, sound):
 
 
 def test_a_recording_is_cut_into_pieces_that_the_thinker_can_hear(engine, monkeypatch):
-    """Pieces were as long as 16 s; this Thinker hears 2.5 s, that of size=nano 10 s."""
+    """Pieces are up to 16 s long; this Thinker hears 2.5 s."""
     lengths, score = [], ThinkerScorer.__call__
 
     def listen(self, waveform, texts):
