@@ -145,7 +145,7 @@ class TextWorld:
         return describe(scene) if form == "description" else enumerate_things(scene, choices.pick(LIST_TEMPLATES))
 
     def document(self, split: str, index: int) -> tuple[str, str, float]:
-        """(kind, text, logprob) of document `index`: drawn until the hash of its text falls in `split`."""
+        """(kind, text, logprob) of document `index`: drawn until its split (`split_of`) is `split`."""
         rng = item_rng(self.spec.seed, split, "document", index)
         while True:
             choices = Choices(rng)
