@@ -21,7 +21,13 @@ def without_pictures(rows: list[dict[str, Any]], *, what: str) -> list[dict[str,
 
 
 def evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float) -> np.ndarray:
-    """Choose a fraction of each kind (`default` of those not named), evenly spread -> (len(kinds),) bool."""
+    """Choose a fraction of each kind (`default` of those not named), evenly spread -> (len(kinds),) bool.
+
+    Raises ValueError, naming it, for a share outside 0..1.
+    """
+    for kind, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{kind}: {share}: a share of its rows is needed, from 0 to 1")
     seen: dict[str, float] = {}
     chosen = np.zeros(len(kinds), dtype=bool)
     for place, kind in enumerate(kinds):

@@ -45,6 +45,8 @@ def verify_world(root: Path | str) -> list[str]:
         problems += _held_out(root / part, pairs)
         problems += _disjoint(root / part, {"text": "text", "writing": "text", "speech": "text"}.get(part))
         problems += _media(root / part)
+    if {"text", "speech"} <= set(fingerprint["parts"]):
+        problems += _said_again(root)
     if "instructions" in fingerprint["parts"]:
         problems += _balance(root / "instructions")
         problems += _complements(root / "instructions")
@@ -105,6 +107,17 @@ def _disjoint(folder: Path, key: str | None) -> list[str]:
             if content is not None and seen.setdefault(content, kind) != kind:
                 problems.append(f"{folder.name}/{path.name}: {row['id']} occurs in {seen[content]} too")
     return problems
+
+
+def _said_again(root: Path) -> list[str]:
+    """No text of a test of speech is one that a document of training says again."""
+    tests = {row["text"] for path in (root / "speech").glob("test*.jsonl") for row in rows(path)}
+    said = (
+        (row["id"], row["text"].split(" answer: "))
+        for row in rows(root / "text" / "train.jsonl")
+        if row["kind"] == "say"
+    )
+    return [f"text/train.jsonl: {name} says a text of speech/test again" for name, (*_, text) in said if text in tests]
 
 
 def _media(folder: Path) -> list[str]:

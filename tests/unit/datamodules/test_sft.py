@@ -134,6 +134,12 @@ def test_shares_thin_out_evenly():
     assert len(places) == 5 and max(b - a for a, b in zip(places, places[1:], strict=False)) == 8
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_outside_its_range_is_refused_by_name(share):
+    with pytest.raises(ValueError, match=f"tts: {share}: a share"):
+        thin_out([{"id": 0, "task": "asr"}], {"tts": share})
+
+
 def test_plain_questions_are_read_among_the_tests(folder):
     data = make(folder)
     sample = data.samples("test/plain").item(0, -1)

@@ -131,6 +131,13 @@ def test_verify_sees_a_changed_file_and_a_document_in_two_splits(root: Path, tmp
     assert any(
         "occurs in train too" in problem for problem in edited(root, tmp_path / "a", "text/val.jsonl", copy_train)
     )
+    tested = read(root / "speech/test.jsonl")[0]["text"]
+
+    def say_a_test(rows: list[dict]) -> None:
+        rows[0].update(kind="say", text=f"question: say {tested} answer: {tested}")
+
+    problems = edited(root, tmp_path / "b", "text/train.jsonl", say_a_test)
+    assert any("says a text of speech/test again" in problem for problem in problems)
     copy = tmp_path / root.name
     shutil.copytree(root, copy)
     with (copy / "text/train.jsonl").open("a") as file:

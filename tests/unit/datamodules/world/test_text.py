@@ -101,8 +101,10 @@ def test_documents_belong_to_their_split_and_do_not_depend_on_the_size(spec: Wor
     assert list(documents(WorldSpec.of("ci", seed=1, text_bytes=3000), "train")) != shorter
 
 
-def test_words_and_sentences_are_said_again_and_none_of_the_tests_of_speech(spec: WorldSpec) -> None:
-    said = [row["text"] for row in documents(WorldSpec.of("ci", text_bytes=150_000), "train") if row["kind"] == "say"]
+@pytest.mark.parametrize("level", ["easy", "hard"])
+def test_words_and_sentences_are_said_again_and_none_of_the_tests_of_speech(level: str) -> None:
+    spec = WorldSpec.of("ci", text_bytes=150_000, level=level)
+    said = [row["text"] for row in documents(spec, "train") if row["kind"] == "say"]
     asked = [re.fullmatch(r"question: (?:say|repeat) (.*) answer: (.*)", text).groups() for text in said]
     assert all(words == again for words, again in asked)
     assert all(content_split(0, "speech", words) == "train" for words, _ in asked)
