@@ -158,7 +158,9 @@ def discard(folder: Path) -> None:
         if {path.name for path in folder.iterdir()} <= BEGUN:
             hold(folder).close()
             shutil.rmtree(folder, ignore_errors=True)
-    except (AliveError, FileNotFoundError):  # another process' folder, or one that another rank has just taken away
+    # Another process' folder; one that another rank has just taken away; a disk so full that it cannot be locked. Whatever it is,
+    # it must not hide the error that the command ends with.
+    except (AliveError, OSError):
         return
 
 

@@ -80,6 +80,10 @@ class Prompt:
         return len(self.ids)
 
 
+class AudioTooLongError(ValueError):
+    """A sound of more audio tokens than a request may spend on it."""
+
+
 class Prompter:
     """Turns requests into prompts and prompts into embeddings.
 
@@ -128,7 +132,7 @@ class Prompter:
         for source, count in zip(audios, features.audio_lengths.tolist(), strict=True):
             if count > most and not truncate:
                 name = "the audio" if isinstance(source, Tensor) else str(source)
-                raise ValueError(
+                raise AudioTooLongError(
                     f"{name}: {count} audio tokens, at most {most} (a quarter of the context): cut it shorter, "
                     "allow truncate=true, or have all of it written down by transcribe"
                 )

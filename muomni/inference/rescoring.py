@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from muomni.inference.prompt import Prompter, Request
+from muomni.inference.prompt import AudioTooLongError, Prompter, Request
 from muomni.special_tokens import EOS, PAD
 
 
@@ -36,7 +36,7 @@ class ThinkerScorer:
         answers = [torch.tensor([*prompter.tokenizer.encode(text), EOS]) for text in texts]
         try:
             features = prompter.encode_media(request)
-        except ValueError as error:
+        except AudioTooLongError as error:
             raise ValueError(
                 f"lm=thinker: a piece without a pause is longer than this Thinker can hear ({error}); "
                 "an n-gram, lm=FILE, hears any"

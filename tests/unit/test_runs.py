@@ -157,6 +157,19 @@ def test_a_folder_in_which_nothing_was_computed_goes_away(runs, alive):
     assert (runs / "alive" / "identity.txt").is_file(), "another process has just begun in it"
 
 
+def test_tidying_up_hides_no_error(runs, monkeypatch):
+    """A disk so full that not even a lock can be written ends the command with an error of its own."""
+    folder = runs / "full"
+    folder.mkdir(parents=True)
+
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("muomni.runs.hold", full)
+    discard(folder)
+    assert folder.is_dir()
+
+
 def test_a_damaged_checkpoint_is_said_and_passed_over(runs, caplog):
     folder = make(runs, "killed")
     last, previous, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous", "best"))
