@@ -158,7 +158,7 @@ def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], tex
         written.append(piece)
     print(flush=True)
     if not "".join(written).strip():
-        notice("the answer is empty: the model ended it at once")
+        notice("the answer is empty")
     if not cfg["quiet"] and cfg["audio_out"] is not None:
         notice("\n".join(engine.timings.lines()))
     return "".join(written)
