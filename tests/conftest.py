@@ -1,12 +1,17 @@
 """Fixtures shared by all tests."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)  # the tensors of tests are tiny: more threads only wait for each other
@@ -14,15 +19,36 @@ torch.set_num_threads(1)  # the tensors of tests are tiny: more threads only wai
 SHARED = ROOT.parent / "shared" / "data"
 
 
+#: The stages of the omni model, each after those it needs, and what makes them quick.
+LINE = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
+BUDGET = ("budget=ci", "data.preset=ci")
+#: Runs the scripts, once a test has asked for one.
+_server: list[ForkServer] = []
+#: As a fork finds them already used, a script that is given others is a process of its own.
+FIXED = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
 def run_script(
     script: str, *arguments: str, timeout: float = 600, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script of the checkout as a user would; one thread, CPU."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-    )  # fmt: skip
+    """Run a script of the checkout as a user would; one thread, CPU. PYTHONPATH=...: by a new interpreter, not a fork."""
+    command, variables = [str(ROOT / script), *arguments], {**os.environ, **FIXED, **environment}
+    if not _server or environment.keys() & {"PYTHONPATH", *FIXED}:
+        return subprocess.run(
+            [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False, env=variables
+        )  # fmt: skip
+    return _server[0].run(command, folder=ROOT, environment=variables, timeout=timeout)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scripts_are_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    _server.append(
+        ForkServer(
+            tmp_path_factory.getbasetemp(), modules=("train", "infer"), root=ROOT, environment={**os.environ, **FIXED}
+        )
+    )
+    yield
+    _server.pop().close()
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +60,19 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root folder in which the whole line of stages was trained for two steps each on the ci world, by one go."""
-    root = tmp_path_factory.mktemp("line")
-    done = run_script("train.py", "stage=omni_sft", "budget=ci", "data.preset=ci", f"paths.root={root}")
-    assert done.returncode == 0, done.stderr[-4000:]
-    return root
+    """A root folder in which the whole line of stages was trained for two steps each on the ci world.
+
+    It is made once; each process of the tests has a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "line-of-all"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made / "checkpoints" / LINE[-1]).exists():
+            for stage in LINE:
+                done = run_script("train.py", f"stage={stage}", *BUDGET, "prerequisites=error", f"paths.root={made}")
+                assert done.returncode == 0, done.stderr[-4000:]
+    return Path(shutil.copytree(made, base / "line", symlinks=True))
 
 
 @pytest.fixture(scope="session")

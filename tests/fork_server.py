@@ -1,0 +1,164 @@
+"""Scripts as forks of one process that has imported the libraries: a start costs a second instead of twenty.
+
+`python -m tests.fork_server SOCKET MODULE ...` imports the modules, listens at the UNIX socket, and runs each script that it
+is sent in a fork of its own. A fork is as good as a new interpreter as long as nothing of torch has run yet: no thread
+pool, no random number drawn. It leaves when the process that started it is gone.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+LONGEST_REQUEST = 1 << 20
+
+
+def serve(path: str, modules: Sequence[str]) -> None:
+    """Listen until the parent process is gone."""
+    for module in modules:
+        importlib.import_module(module)
+    parent = os.getppid()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    running: dict[int, socket.socket] = {}
+    while os.getppid() == parent:
+        ready, _, _ = select.select([listener, *running.values()], [], [], 0.05)
+        if listener in ready:
+            connection, _ = listener.accept()
+            running[_fork(connection, listener)] = connection
+        for child, connection in list(running.items()):
+            if connection in ready:  # the client says nothing more: it has given up
+                with suppress(ProcessLookupError):
+                    os.killpg(child, signal.SIGKILL)
+            gone, status = os.waitpid(child, os.WNOHANG)
+            if gone:
+                with suppress(OSError):
+                    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+                running.pop(child).close()
+    listener.close()
+
+
+def _fork(connection: socket.socket, listener: socket.socket) -> int:
+    message, descriptors, _, _ = socket.recv_fds(connection, LONGEST_REQUEST, 3)
+    while not message.endswith(b"\n"):
+        message += connection.recv(LONGEST_REQUEST)
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        listener.close()
+        connection.close()
+        _live(json.loads(message), descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return child
+
+
+def _live(asked: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
+    """The child's life: the script as `python SCRIPT ARGUMENTS` runs it."""
+    code: Any = 1
+    try:
+        for target, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, target)
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        os.chdir(asked["folder"])
+        script, *arguments = asked["command"]
+        sys.argv = [script, *arguments]
+        sys.path[0] = str(Path(script).resolve().parent)
+        runpy.run_path(script, run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+class ForkServer:
+    """A server process, which begins with the first run, and its client.
+
+    modules: what the server imports. environment: of the server; what a module reads while it is imported is from there.
+    """
+
+    def __init__(self, folder: Path, *, modules: Sequence[str], root: Path, environment: Mapping[str, str]) -> None:
+        self.path, self.log = str(folder / "fork"), folder / "fork.log"
+        self.modules, self.root, self.environment = modules, root, environment
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.fork_server", self.path, *self.modules], cwd=self.root, env=dict(self.environment),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def run(
+        self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """As `subprocess.run(["python", *command], cwd=folder, env=environment, capture_output=True, text=True)`."""
+        end = time.monotonic() + timeout
+        connection = self._connect(end)
+        asked = {"command": list(command), "folder": str(folder), "environment": dict(environment)}
+        with (
+            connection,
+            open(os.memfd_create("out"), "w+b") as out,
+            open(os.memfd_create("err"), "w+b") as err,
+            open(os.devnull, "rb") as nothing,
+        ):
+            connection.settimeout(max(0.1, end - time.monotonic()))
+            request = json.dumps(asked).encode() + b"\n"
+            descriptors = [nothing.fileno(), out.fileno(), err.fileno()]
+            sent = socket.send_fds(connection, [request], descriptors)
+            connection.sendall(request[sent:])
+            try:
+                code = int(connection.recv(64))
+            except TimeoutError:
+                raise subprocess.TimeoutExpired(list(command), timeout) from None
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode(errors="replace"))
+        return subprocess.CompletedProcess(list(command), code, *texts)
+
+    def _connect(self, end: float) -> socket.socket:
+        self.process = self.process or self._begin()
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(self.path)
+                return connection
+            except (FileNotFoundError, ConnectionRefusedError):
+                connection.close()
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"the fork server ended: {self.log.read_text()[-4000:]}") from None
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
+    def close(self) -> None:
+        """End the server, if there is one."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2:])
