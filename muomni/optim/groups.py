@@ -1,13 +1,19 @@
 """Parameter groups: matrices decay, vectors and embeddings do not; every trained parameter exactly once.
 
-`matrices` are what Muon may take: hidden 2-D weights, not embeddings, heads, routers or short convolutions (Jordan et al.
-2024); those of the experts of a mixture are `stacked`, one matrix an expert.
+`matrices` are what Muon may take (Jordan et al. 2024): hidden weights of linear layers and of convolutions that mix
+channels; those of the experts of a mixture are `experts`, one matrix an expert. The rest takes AdamW's step. `heads`: layers
+that write a network's output, and routers. `vectors`: whatever is no weight of such a layer or has a side of one, as
+embeddings, positions, class tokens, codebooks, depthwise and short convolutions, norms, biases, weights under a
+parametrization; so what a new module holds by itself is no matrix. All of it by stage: tests/unit/optim/test_table.py.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+KINDS = ("matrices", "experts", "heads", "vectors")
 
 
 def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_decay: float) -> list[dict[str, Any]]:
@@ -19,14 +25,13 @@ def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_
     seen: set[int] = set()
     groups = []
     for name, module, scale in modules:
-        embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-        kinds: dict[str, list[nn.Parameter]] = {"matrices": [], "experts": [], "heads": [], "vectors": []}
+        matrices = _matrices(module)
+        kinds: dict[str, list[nn.Parameter]] = {kind: [] for kind in KINDS}
         for key, parameter in module.named_parameters():
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            hidden = parameter.dim() >= 2 and id(parameter) not in embeddings and not key.endswith("short_conv.weight")
-            kinds[_kind(key) if hidden else "vectors"].append(parameter)
+            kinds[_kind(key) if id(parameter) in matrices else "vectors"].append(parameter)
         for kind, members in kinds.items():
             if members:
                 groups.append(
@@ -44,8 +49,28 @@ def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_
     return groups
 
 
+def _matrices(module: nn.Module) -> set[int]:
+    """The ids of the weights, heads among them, that multiply vectors of several numbers into such; not those that an
+    embedding shares."""
+    found: set[int] = set()
+    embeddings: set[int] = set()
+    for key, holder in module.named_modules():
+        if isinstance(holder, nn.Embedding):
+            embeddings.add(id(holder.weight))
+        elif isinstance(holder, nn.Linear) or (isinstance(holder, CONVOLUTIONS) and holder.groups == 1):
+            weight = holder.weight
+            if min(weight.shape[0], weight[0].numel()) > 1:
+                found.add(id(weight))
+        elif "experts" in key.split("."):
+            found |= {id(parameter) for parameter in holder.parameters(recurse=False) if parameter.dim() == 3}
+    return found - embeddings
+
+
 def _kind(key: str) -> str:
-    """The group of a parameter with at least two dimensions, by its name."""
-    if key.endswith(("head.weight", "router.weight")):
-        return "heads"
-    return "experts" if "experts" in key.split(".") else "matrices"
+    """The kind of a matrix by the name of its layer."""
+    path = key.split(".")[:-1]
+    if "experts" in path:
+        return "experts"
+    output = path[-1:] == ["proj_out"] or path[-2:] == ["decoder", "proj"]  # of the codec and the vocoder
+    is_head = output or any(part == "router" or part.endswith(("head", "heads")) for part in path[-2:])
+    return "heads" if is_head else "matrices"

@@ -1,7 +1,9 @@
 """Muon: momentum orthogonalised by Newton-Schulz steps (Jordan et al. 2024, kellerjordan.github.io/posts/muon), with AdamW
 beside it for vectors, embeddings and heads, as one optimizer, so that a trainer counts one step.
 
-Matrices of the same shape are orthogonalised as one batch. In float32: bfloat16 matmuls are slower on most CPUs.
+Matrices of the same shape are orthogonalised as one batch, in float32: bfloat16 matmuls are slower on most CPUs. No step
+relies on float32's precision, since a GPU rounds the factors of its products to 10 bits (TF32, which train.py allows) and
+no flag of the process is switched for a step's sake.
 """
 
 from collections import defaultdict
@@ -17,26 +19,42 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
-    """(N, rows, columns) -> the nearest semi-orthogonal matrices, singular values in about [0.7, 1.2].
+    """(N, rows, columns) -> the nearest semi-orthogonal matrices, singular values in about [0.7, 1.2]; float32.
 
-    The steps act on the Gram matrix alone: every factor is a polynomial of it, so all of them commute, and the long side
-    enters two products instead of two a step: of a 768 x 128 matrix 29 products of 128 x 128 are left of 65.
+    Of a long matrix the steps act on its Gram matrix: every factor is a polynomial of it, so all of them commute, and the
+    long side enters four products instead of ten. The Gram matrix has the squares of the singular values, and what rounding
+    takes from the small ones is multiplied by 3.4 a step; so it is computed anew after three steps, from a matrix whose
+    small singular values have grown by then. Without that TF32 gave singular values of 4.2 (docs/log/thinker.md). Where the
+    sides differ by less than half, computing it anew at each step costs less.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = matrices.mT.float() if tall else matrices.float()
+    anew = range(0, steps, 3) if 2 * x.shape[2] > 3 * x.shape[1] else range(steps)
+    # The Frobenius norm is the root of the Gram matrix' trace: no pass over the matrix itself.
     gram = x @ x.mT
-    product: Tensor | None = None
-    for step in range(steps):
-        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal(dim1=1, dim2=2).add_(a)
-        product = factor if product is None else factor @ product
-        if step < steps - 1:
+    scale = 1 / (gram.diagonal(dim1=1, dim2=2).sum(dim=1).sqrt() + 1e-7)[:, None, None]
+    gram = gram * scale.square()
+    factor = product = _factor(gram, a, b, c)
+    product = product * scale
+    for step in range(1, steps):
+        if step in anew:
+            x = product @ x
+            gram = x @ x.mT
+            factor = product = _factor(gram, a, b, c)
+        else:
             gram = factor @ (factor @ gram)
-    assert product is not None
+            factor = _factor(gram, a, b, c)
+            product = factor @ product
     x = product @ x
     return x.mT if tall else x
+
+
+def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
+    """a + b gram + c gram^2."""
+    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
 
 
 def _whole(update: Tensor) -> Tensor:
@@ -86,19 +104,21 @@ class MuonAdamW(Optimizer):
                 one = parameter[0] if group.get("stacked") else parameter
                 by_shape[(one.shape[0], one[0].numel())].append(parameter)
         for (rows, columns), parameters in by_shape.items():
-            updates: list[Tensor] = []
-            for parameter in parameters:
-                state, gradient = self.state[parameter], parameter.grad
-                assert gradient is not None
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                buffer = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-                updates.append(_whole(gradient.lerp(buffer, group["momentum"])).view(-1, rows, columns))
+            updates = [self._update(parameter, group["momentum"]).view(-1, rows, columns) for parameter in parameters]
             scale = 0.2 * max(rows, columns) ** 0.5
             counts = [len(update) for update in updates]
             for parameter, update in zip(parameters, orthogonalise(torch.cat(updates)).split(counts), strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(_share(update.reshape(parameter.shape), parameter), alpha=-group["lr"] * scale)
+
+    def _update(self, parameter: Tensor, momentum: float) -> Tensor:
+        """Nesterov's momentum of a parameter, which moves on by its gradient."""
+        state, gradient = self.state[parameter], parameter.grad
+        assert gradient is not None
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        buffer = state["momentum"].lerp_(gradient, 1 - momentum)
+        return _whole(gradient.lerp(buffer, momentum))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore both; the inner AdamW looks at the new groups and state."""

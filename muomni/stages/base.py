@@ -14,6 +14,7 @@ from muomni import ranks
 from muomni.checkpoints import check_same, first_broken
 from muomni.nn.transformer import Transformer
 from muomni.optim.groups import parameter_groups
+from muomni.optim.regroup import regroup
 from muomni.single_files import describe_for_checkpoint
 from muomni.stages.joining import joined_state, own_state
 from muomni.stages.many_ranks import ManyRanks
@@ -271,6 +272,7 @@ class Stage(ManyRanks):
             where=f"checkpoint of step {checkpoint['global_step']}",
             remedy="resume=never begins anew",
         )
+        regroup(checkpoint, self.trained_modules())
 
     def configure_optimizers(self) -> Any:
         """One optimizer over all groups, one schedule by step."""

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import AdamW
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from muomni.optim.groups import parameter_groups
-from muomni.optim.muon import MuonAdamW, orthogonalise
+from muomni.optim.muon import NEWTON_SCHULZ, MuonAdamW, orthogonalise
 from muomni.optim.optimizers import adamw, muon
 from muomni.optim.schedule import warmup_stable_decay
 
@@ -51,6 +52,70 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape):
     assert out.shape == x.shape
     assert 0.6 < after.min() < after.max() < 1.3
     assert torch.linalg.vecdot(left.mT @ out, right).min() > 0.6
+
+
+class Rounded(TorchDispatchMode):
+    """Factors of matrix products keep `bits` of their 23 bits of mantissa: 10 are TF32, 7 are bfloat16."""
+
+    def __init__(self, bits):
+        super().__init__()
+        self.bits, self.products = bits, 0
+
+    def round(self, x):
+        bits, cut = x.contiguous().view(torch.int32), 23 - self.bits
+        return ((bits + (1 << (cut - 1))) & ~((1 << cut) - 1)).view(torch.float32)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        first = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}.get(name)
+        if first is not None:
+            args = (*args[:first], *(self.round(x) for x in args[first : first + 2]), *args[first + 2 :])
+            self.products += 1
+        return function(*args, **(kwargs or {}))
+
+
+def hard_matrices(rows, columns):
+    """As momenta are: a few large singular values and many small ones, or little beside a matrix of rank one."""
+    small = min(rows, columns)
+    left, _, right = torch.linalg.svd(torch.randn(rows, columns), full_matrices=False)
+    spectra = [
+        torch.logspace(0, -6, small),
+        torch.linspace(1, 0, small) ** 4,
+        torch.tensor([1.0] + [1e-4] * (small - 1)),
+    ]
+    flat = torch.randn(rows, 1) @ torch.randn(1, columns)
+    noisy = [flat + size * torch.randn(rows, columns) for size in (1e-1, 1e-2, 1e-3)]
+    return torch.stack([left @ (spectrum[:, None] * right) for spectrum in spectra] + noisy)
+
+
+@pytest.mark.parametrize("bits", [10, 7])
+@pytest.mark.parametrize("shape", [(64, 64), (64, 80), (96, 64), (64, 192), (384, 64)])
+def test_rounded_products_do_not_blow_up_singular_values(shape, bits):
+    """train.py allows TF32; Newton-Schulz on a Gram matrix computed once gave 4 and more under it."""
+    hard, gaussian = hard_matrices(*shape), torch.randn(2, *shape)
+    exact = orthogonalise(gaussian)
+    with Rounded(bits) as mode:
+        rounded, near = orthogonalise(hard), orthogonalise(gaussian)
+    assert mode.products
+    assert torch.linalg.svdvals(rounded).max() < 1.25
+    assert (near - exact).norm() / exact.norm() < (0.02 if bits == 10 else 0.15)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (20, 24), (24, 20), (20, 60), (120, 20), (1, 7), (3, 2)])
+def test_both_forms_are_the_five_steps_of_the_paper(shape):
+    a, b, c = NEWTON_SCHULZ
+    x = torch.randn(3, *shape, dtype=torch.float64)
+    wanted = x / x.norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        gram = wanted @ wanted.mT
+        wanted = a * wanted + (b * gram + c * gram @ gram) @ wanted
+    torch.testing.assert_close(orthogonalise(x.float()).double(), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_zeros_stay_zeros_and_half_precision_is_computed_in_float32():
+    assert torch.equal(orthogonalise(torch.zeros(1, 3, 5)), torch.zeros(1, 3, 5))
+    x = hard_matrices(16, 48).bfloat16()
+    assert torch.equal(orthogonalise(x), orthogonalise(x.float())) and orthogonalise(x).dtype == torch.float32
 
 
 def test_a_batch_of_matrices_equals_each_alone():
