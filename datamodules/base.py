@@ -13,6 +13,7 @@ import torch
 from lightning import LightningDataModule
 
 from datamodules.loading import Loader, Reader, SampleSet, begin_work, collate_read
+from datamodules.manifests import MOST_BAD, say_left_out
 from datamodules.order import BatchOrder
 
 
@@ -126,6 +127,10 @@ class DataModule(LightningDataModule):
                 rank=rank,
                 ranks=ranks,
             )
+            over = len(samples) - int(self.order.batches(0)[1][-1])
+            if over > MOST_BAD * len(samples):
+                why = "they do not fill a batch (in each epoch others)"
+                say_left_out(over, len(samples), what="train", why=why)
             if self._restored is not None:
                 self.order.load_state_dict(self._restored)
         return self._loader("train", self.collate_train, self.order)
@@ -151,6 +156,10 @@ class DataModule(LightningDataModule):
         batches = [indices[start : start + size] for start in range(0, len(indices), size)]
         if isinstance(limit, int):
             batches = batches[:limit]
+            over = len(indices) - sum(map(len, batches))
+            task = "test" if kind.startswith("test/") else kind
+            why = f"only the first are measured (trainer.limit_{task}_batches={limit})"
+            say_left_out(over, len(indices), what=kind, why=why)
         rank, ranks = self._place()
         share = batches[len(batches) * rank // ranks : len(batches) * (rank + 1) // ranks]
         if not share:  # Lightning leaves a process without batches behind, and the others wait for it

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.manifests import read_manifest
+from datamodules.manifests import read_manifest, say_left_out
 from datamodules.pictures import PictureStore, without_broken_pictures
 from datamodules.tokenizers import tokenizer_for
 from muomni.batch import ImageTextBatch
@@ -108,7 +108,8 @@ class ImageTextData(DataModule):
             (the captions, where that is None) and kept under `tokenizer_root`.
         max_length: longest caption in tokens; of longer ones the rest is cut off, and said.
         memory_mb: for decoded pictures of a split.
-        probe_pictures: of a test split that reads the training manifest again (to fit the probes), use only so many.
+        probe_pictures: of a held-out split that reads the training manifest again (to fit the probes), use only so many;
+            None: all.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class ImageTextData(DataModule):
         tokenizer_root: str,
         max_length: int,
         memory_mb: int,
-        probe_pictures: int,
+        probe_pictures: int | None,
         text: str | None = None,
         **loaders: Any,
     ) -> None:
@@ -142,7 +143,10 @@ class ImageTextData(DataModule):
         """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
         rows = read_manifest(path, shape="image_text", split=split, root=self.root)
         if not train and self.train_path is not None and path == Path(self.train_path):
-            rows = rows[: self.probe_pictures]
+            kept = rows[: self.probe_pictures]
+            why = f"datamodule.probe_pictures={self.probe_pictures} are enough of the training pictures seen again"
+            say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+            rows = kept
         rows = without_broken_pictures(rows, what=str(path))
         return Captioned(
             rows,

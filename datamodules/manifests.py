@@ -21,7 +21,7 @@ MOST_BAD = 0.01
 def read_manifest(
     path: Path | str, *, shape: str, split: str | None = None, root: Path | str | None = None
 ) -> list[Row]:
-    """Rows of a manifest, media paths made absolute, each with an `id`; the same whatever the file's format.
+    """Rows of a manifest, media paths made absolute, each with an `id` of its own; the same whatever the file's format.
 
     split: keep only rows whose "split" is this; None keeps all.
     root: of the media paths: `p` is root/p, root/images/p, parent of root/p or p, the first that is a file. None: the
@@ -39,22 +39,36 @@ def read_manifest(
     folder = Path(os.path.abspath(path.parent if root is None else root))
     rows: list[Row] = []
     bad: list[str] = []
+    others = 0
+    seen: set[str] = set()
     for number, entry in read_entries(path, shape=shape):
         try:
             if isinstance(entry, BadRow):
                 raise entry
             if split is not None and entry.get("split") != split:
+                others += 1
                 continue
             CHECKS[shape](entry, folder)
         except BadRow as error:
             bad.append(f"{entry_place(path, number)}: {error}")
             continue
-        entry.setdefault("id", f"{path.stem}:{number}")
+        entry["id"] = _unused(entry.get("id"), seen, place=f"{path}:{number}")
         rows.append(entry)
     report_bad(bad, total=len(rows) + len(bad), what=str(path))
+    say_left_out(others, len(rows) + len(bad) + others, what=str(path), why=f"their split is not {split!r}")
     if not rows:
         raise ValueError(f"{path}: no rows" + (f" with split {split!r}" if split else ""))
     return rows
+
+
+def _unused(given: Any, seen: set[str], *, place: str) -> Any:
+    """A row's own id, or else its place, FILE:LINE, which no other file shares; one that the file has already gets its place
+    behind it."""
+    name = place if given is None or str(given) == "" else given
+    if str(name) in seen:
+        name = f"{name} ({place})"
+    seen.add(str(name))
+    return name
 
 
 def report_bad(bad: list[str], *, total: int, what: str) -> None:
@@ -64,6 +78,12 @@ def report_bad(bad: list[str], *, total: int, what: str) -> None:
     if len(bad) > MOST_BAD * total:
         raise ValueError(f"{what}: {len(bad)} of {total} samples cannot be used (over 1 %); the first: {bad[0]}")
     log.warning("%s: skipped %d of %d samples; the first: %s", what, len(bad), total, bad[0])
+
+
+def say_left_out(count: int, total: int, *, what: str, why: str) -> None:
+    """One line of how many of a manifest's rows are not used, and why; none where all are. what: the name of the data."""
+    if count:
+        log.warning("%s: %d of %d rows are left out: %s", what, count, total, why)
 
 
 def find_media(name: str, root: Path) -> str:
@@ -87,6 +107,14 @@ def _media(row: Row, key: str, root: Path) -> None:
 def _text(row: Row, key: str = "text") -> None:
     if not isinstance(row.get(key), str) or not row[key].strip():
         raise BadRow(f"empty or missing {key!r}")
+    _check_characters(row[key], key)
+
+
+def _check_characters(text: str, key: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # of JSON: "\\ud83d" without its second half
+        raise BadRow(f"half a character ({text[error.start]!a}) in {key!r}, at character {error.start + 1}") from error
 
 
 def _check_text(row: Row, root: Path) -> None:
@@ -103,6 +131,8 @@ def _check_image_text(row: Row, root: Path) -> None:
     captions = row.get("captions")
     if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c.strip() for c in captions):
         raise BadRow("empty or missing 'captions'")
+    for caption in captions:
+        _check_characters(caption, "captions")
     _media(row, "image", root)
 
 

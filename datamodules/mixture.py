@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.manifests import say_left_out
 from muomni.frontends.chat import media_of, text_of
 
 log = logging.getLogger(__name__)
@@ -37,10 +38,18 @@ def evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float)
     return chosen
 
 
-def thin_out(rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0) -> list[dict[str, Any]]:
-    """Keep a fraction of each task's rows (`default` of those not named), evenly spread over the manifest."""
+def thin_out(
+    rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0, what: str = "rows"
+) -> list[dict[str, Any]]:
+    """Keep a fraction of each task's rows (`default` of those not named), evenly spread over the manifest, and say how many
+    are not kept. what: the manifest's name in messages."""
     chosen = evenly([row.get("task", "chat") for row in rows], shares, default=default)
+    say_left_out(int((~chosen).sum()), len(rows), what=what, why=f"datamodule.shares takes {_shown(shares)}")
     return [row for row, kept in zip(rows, chosen, strict=True) if kept]
+
+
+def _shown(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{share:g} of {name}" for name, share in shares.items())
 
 
 def join_turns(rows: list[dict[str, Any]], *, turns: int, apart: float = 0.0) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
 from datamodules.conversations import Conversations, OmniSample, positions_of
-from datamodules.manifests import read_manifest
+from datamodules.manifests import read_manifest, say_left_out
 from datamodules.mels import mel_store
 from datamodules.mixture import evenly, join_turns, thin_out, without_pictures
 from datamodules.packing import fill_rows, lay_out, pack
@@ -104,7 +104,7 @@ class SftData(DataModule):
             return self._plain(read_manifest(path, shape="text", split=split, root=self.root))
         rows = read_manifest(path, shape="sft", split=split, root=self.root)
         if train:
-            rows = thin_out(join_turns(rows, turns=self.turns, apart=self.apart), self.shares)
+            rows = thin_out(join_turns(rows, turns=self.turns, apart=self.apart), self.shares, what=str(path))
         if not self.image_tokens:
             rows = without_pictures(rows, what=str(path))
         if train and not rows:
@@ -175,6 +175,11 @@ class SftData(DataModule):
             raise ValueError(
                 f"{what}: {len(rows) - len(encoded)} of {len(rows)} rows do not fit {self.max_length} tokens"
             )
+        say_left_out(
+            len(rows) - len(encoded), len(rows), what=what,
+            why=f"longer than {self.max_length} tokens, or their sound than {self.max_audio_tokens} (datamodule.max_length, "
+            "max_audio_tokens)",
+        )  # fmt: skip
         return encoded
 
     def _encode(self, row: Mapping[str, Any], audio_tokens: list[int]) -> ChatSequence:

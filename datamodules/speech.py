@@ -3,7 +3,6 @@
 Legend: B batch, T frames, M mel bins, C characters.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,11 @@ import torch
 
 from datamodules.augment import MelAugment
 from datamodules.base import DataModule, SampleSet
-from datamodules.manifests import read_manifest
+from datamodules.manifests import read_manifest, say_left_out
 from datamodules.mels import MelStore, mel_store
 from muomni.batch import SpeechBatch
 from muomni.frontends.characters import encode_characters
 from muomni.frontends.mel import MelSpec
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -92,6 +89,7 @@ class SpeechData(DataModule):
         augment: of training clips, None: none.
         speakers: keep only clips of these (as the manifest names them), numbered in this order; None keeps all,
             numbered in the order of their names (numbers by value) in the training manifest.
+        most_speakers: that the model can tell apart; None: any number.
         test_kinds: of the test splits, keep only clips whose "kind" is one of these, or that have none; null keeps all.
         max_seconds: longer training clips are left out and counted.
         lowercase: texts in lower case.
@@ -107,6 +105,7 @@ class SpeechData(DataModule):
         test_kinds: list[str] | None,
         max_seconds: float,
         lowercase: bool,
+        most_speakers: int | None = None,
         **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
@@ -115,25 +114,33 @@ class SpeechData(DataModule):
         self.wanted = None if speakers is None else [str(speaker) for speaker in speakers]
         self.test_kinds = None if test_kinds is None else set(test_kinds)
         self.max_seconds, self.lowercase = max_seconds, lowercase
+        self.most_speakers = most_speakers
         self._speakers: dict[str, int] | None = None
 
     def load(self, path: Path, split: str | None, *, train: bool) -> SpeechSet:
         """Read a manifest and its mels."""
         rows = read_manifest(path, shape="speech", split=split, root=self.root)
         if self.wanted is not None:
-            rows = [row for row in rows if str(row.get("speaker", 0)) in self.wanted]
+            kept = [row for row in rows if str(row.get("speaker", 0)) in self.wanted]
+            why = f"their speaker is not {', '.join(self.wanted)} (datamodule.speakers)"
+            say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+            rows = kept
             if not rows:
                 raise ValueError(f"{path}: no clip of the speakers {', '.join(self.wanted)}; set datamodule.speakers")
         for row in rows:
             row["text"] = row["text"].strip().lower() if self.lowercase else row["text"].strip()
         mels = mel_store(rows, self.mel, cache=self.cache, what=str(path))
         samples = SpeechSet(
-            rows, mels, speakers=self._number(rows), augment=self.augment if train else None, seed=self.seed
+            rows,
+            mels,
+            speakers=self._number(rows, train=train),
+            augment=self.augment if train else None,
+            seed=self.seed,
         )
         if train:
             fits = samples.lengths <= self.max_seconds * self.mel.frame_rate
-            if not fits.all():
-                log.info("%s: %d clips longer than %g s are left out", path, int((~fits).sum()), self.max_seconds)
+            why = f"longer than {self.max_seconds:g} s (datamodule.max_seconds)"
+            say_left_out(int((~fits).sum()), len(rows), what=str(path), why=why)
             samples.index = samples.index[fits]
         return samples
 
@@ -144,23 +151,35 @@ class SpeechData(DataModule):
         if not known and kind.startswith("test/") and self.test_kinds is not None:
             assert isinstance(samples, SpeechSet)
             fits = [samples.rows[place].get("kind") in (None, *self.test_kinds) for place in samples.index]
+            wanted = sorted(self.test_kinds)
+            why = f"their kind is not {', '.join(wanted)} (datamodule.test_kinds)"
+            say_left_out(fits.count(False), len(fits), what=kind, why=why)
             if not any(fits):
-                wanted = sorted(self.test_kinds)
                 raise ValueError(f"{kind}: no clip of the kinds {wanted}; set datamodule.test_kinds=null")
             samples.index = samples.index[fits]
         return samples
 
-    def _number(self, rows: list[dict[str, Any]]) -> dict[str, int]:
-        """Speaker name -> number, the same for all splits; one that training does not know is number 0."""
-        if self.wanted is not None:
-            return {name: number for number, name in enumerate(self.wanted)}
+    def _number(self, rows: list[dict[str, Any]], *, train: bool) -> dict[str, int]:
+        """Speaker name -> number, the same for all splits; one that training does not know is number 0.
+
+        Raises ValueError where there are more than the model tells apart.
+        """
+        if self._speakers is None and self.wanted is not None:
+            self._speakers = {name: number for number, name in enumerate(self.wanted)}
         if self._speakers is None:
-            if self.train_path is not None:
+            if self.train_path is not None and not train:
                 split = self.splits.get("train")
                 rows = read_manifest(self.train_path, shape="speech", split=split, root=self.root)
             names = {str(row.get("speaker", 0)) for row in rows}
             order = sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
             self._speakers = {name: number for number, name in enumerate(order)}
+        if self.most_speakers is not None and len(self._speakers) > self.most_speakers:
+            shown = ", ".join(list(self._speakers)[:5]) + (", .." if len(self._speakers) > 5 else "")
+            raise ValueError(
+                f"{self.train_path or 'data'}: {len(self._speakers)} speakers ({shown}) and a Talker of "
+                f"{self.most_speakers}: give backbone.talker.num_speakers={len(self._speakers)}, or say whose clips are "
+                "used, speakers=[NAME]"
+            )
         return self._speakers
 
     def lengths(self, samples: SpeechSet) -> np.ndarray:

@@ -3,6 +3,7 @@
 Legend: B batch, T tokens of a row.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.manifests import read_manifest
+from datamodules.manifests import read_manifest, say_left_out
 from datamodules.packing import fill_rows, pack
 from datamodules.tokenizers import tokenizer_for
 from muomni.batch import TextBatch
@@ -36,6 +37,23 @@ class TextSample:
 def encode_document(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """`BOS text EOS` as int32."""
     return np.array([BOS, *tokenizer.encode(text), EOS], dtype=np.int32)
+
+
+def encode_row(tokenizer: Tokenizer, row: dict[str, Any]) -> tuple[np.ndarray, int]:
+    """A manifest's row -> ids, and how many of its targets belong to a question's prompt."""
+    if "prompt" not in row:
+        return encode_document(tokenizer, row["text"]), 0
+    prompt = [BOS, *tokenizer.encode(row["prompt"])]
+    return np.array([*prompt, *tokenizer.encode(row["answer"]), EOS], dtype=np.int32), len(prompt) - 1
+
+
+def windows(ids: np.ndarray, *, max_length: int) -> list[np.ndarray]:
+    """ids (L) -> pieces of equal length, or nearly so, of at most `max_length` + 1 tokens: each begins with the token that
+    the one before it ends with, so that every token but the first is a target exactly once."""
+    targets = len(ids) - 1
+    count = max(1, -(-targets // max_length))
+    ends = [targets * number // count for number in range(count + 1)]
+    return [ids[start : end + 1] for start, end in itertools.pairwise(ends)]
 
 
 class PackedRows:
@@ -71,24 +89,35 @@ class PackedRows:
 
 
 class Documents:
-    """Single documents, or prompts with their answers, as the manifest has them."""
+    """Single documents, or prompts with their answers, as the manifest has them; a longer one than `max_length` in windows.
 
-    def __init__(self, rows: list[dict[str, Any]], tokenizer: Tokenizer, *, max_length: int) -> None:
-        self.samples = []
+    Args:
+        train: a question that is longer is learnt in windows, too; else it is left out and counted, since it can only be
+            asked as a whole. what: the manifest's name in messages.
+    """
+
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        train: bool = True,
+        what: str = "text",
+    ) -> None:
+        self.samples: list[TextSample] = []
+        long = []
         for row in rows:
-            prompt = [BOS, *tokenizer.encode(row["prompt"])] if "prompt" in row else [BOS]
-            ids = np.array([*prompt, *tokenizer.encode(row["answer"] if "prompt" in row else row["text"]), EOS])
-            if len(ids) > max_length + 1 and "prompt" in row:
-                raise ValueError(f"{row['id']}: Too many tokens: {len(ids) - 1} > {max_length}")
-            self.samples.append(
-                TextSample(
-                    ids=ids[: max_length + 1],
-                    prompt=len(prompt) - 1,
-                    kind=row.get("kind", "text"),
-                    floor=-float(row.get("logprob", "nan")) if len(ids) <= max_length + 1 else float("nan"),
-                    sample_id=str(row["id"]),
-                )
-            )
+            ids, prompt = encode_row(tokenizer, row)
+            if "prompt" in row and not train and len(ids) > max_length + 1:
+                long.append(f"{row['id']}: Too many tokens: {len(ids) - 1} > {max_length}")
+                continue
+            self.samples += _samples(row, ids, prompt=prompt, max_length=max_length)
+        if long and not self.samples:
+            raise ValueError(f"{what}: {long[0]}; no question fits: raise backbone.thinker.max_length")
+        say_left_out(
+            len(long), len(rows), what=what, why=f"questions of more than {max_length} tokens; the first: {long[:1]}"
+        )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -100,6 +129,23 @@ class Documents:
     def item(self, index: int, epoch: int) -> TextSample:
         """Document `index`; the same in every epoch."""
         return self.samples[index]
+
+
+def _samples(row: dict[str, Any], ids: np.ndarray, *, prompt: int, max_length: int) -> list[TextSample]:
+    """A document's only sample, or one a window that has a target."""
+    pieces = windows(ids, max_length=max_length)
+    kind, name = row.get("kind", "text"), str(row["id"])
+    if len(pieces) == 1:
+        return [TextSample(ids=ids, prompt=prompt, kind=kind, floor=-float(row.get("logprob", "nan")), sample_id=name)]
+    starts = np.cumsum([0, *(len(piece) - 1 for piece in pieces)])
+    return [
+        TextSample(
+            ids=piece, prompt=max(0, prompt - int(start)), kind=kind, floor=float("nan"),
+            sample_id=f"{name} [{number}/{len(pieces)}]",
+        )
+        for number, (piece, start) in enumerate(zip(pieces, starts, strict=False), start=1)
+        if prompt - start < len(piece) - 1
+    ]  # fmt: skip
 
 
 def begins(ids: Tensor, words: Sequence[int]) -> Tensor:
@@ -127,7 +173,7 @@ class TextData(DataModule):
         length: tokens of a training row cut from the stream of all documents, for long texts; None: whole documents.
         pack: with whole documents, tokens of a row into which several of a batch are packed, each seeing itself alone, so
             that every step sees documents of all lengths; None: a document a row, in batches of similar lengths.
-        max_length: most tokens of a single document.
+        max_length: most tokens of a single document; a longer one is split into windows, in every split.
         answer_weight: how many times a target counts in training that belongs to the answer of a "question: .. answer: ..".
             What is looked up stands there, among many tokens that nobody can foresee.
         train_share: how much of the training documents is used, the first ones (0 to 1]. In a short run, documents that are
@@ -165,10 +211,13 @@ class TextData(DataModule):
         """Packed rows for training where a length is set, documents elsewhere."""
         rows = read_manifest(path, shape="text", split=split, root=self.root)
         if train:
-            rows = rows[: math.ceil(len(rows) * self.train_share)]
+            kept = rows[: math.ceil(len(rows) * self.train_share)]
+            why = f"the first are enough for this budget (datamodule.train_share={self.train_share:g})"
+            say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+            rows = kept
         if not train or self.length is None:
-            return Documents(rows, self.tokenizer, max_length=self.max_length)
-        documents = [encode_document(self.tokenizer, row["text"]) for row in rows]
+            return Documents(rows, self.tokenizer, max_length=self.max_length, train=train, what=str(path))
+        documents = [encode_row(self.tokenizer, row)[0] for row in rows]
         return PackedRows(documents, length=self.length, seed=self.seed)
 
     def lengths(self, samples: PackedRows | Documents) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from datamodules.manifests import read_manifest
 from muomni.frontends.tokenizer import Tokenizer
@@ -39,8 +40,13 @@ def tokenizer_for(
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = read_manifest(text, shape=shape, root=media_root)
-        texts = (line for row in rows for line in row.get("captions") or [row.get("text")] if line)
-        Tokenizer.train(texts, vocab_size, path, exact=exact)
+        Tokenizer.train((text for row in rows for text in _texts_of(row)), vocab_size, path, exact=exact)
     elif exact:
         Tokenizer.load(path).expect_size(vocab_size)
     return path
+
+
+def _texts_of(row: dict[str, Any]) -> list[str]:
+    if "prompt" in row:
+        return [row["prompt"], row["answer"]]
+    return row["captions"] if "captions" in row else [row["text"]]

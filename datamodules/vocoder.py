@@ -15,7 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule, SampleSet
-from datamodules.manifests import read_manifest
+from datamodules.manifests import read_manifest, say_left_out
 from datamodules.sounds import SoundStore
 from muomni.batch import SoundBatch
 from muomni.frontends.mel import LogMel, MelSpec
@@ -127,6 +127,8 @@ class VocoderData(DataModule):
         for row in rows:
             row["text"] = row["text"].strip().lower()
         sounds = SoundStore(rows, sample_rate=self.mel.sample_rate, memory_mb=self.memory_mb, what=str(path))
+        short = int(((sounds.lengths > 0) & (sounds.lengths < self.mel.hop)).sum())
+        say_left_out(short, len(rows), what=str(path), why=f"shorter than a frame, {1000 / self.mel.frame_rate:g} ms")
         return SoundSet(rows, sounds, piece=self.piece, seed=self.seed, whole=whole)
 
     def samples(self, kind: str) -> SampleSet:
@@ -136,12 +138,18 @@ class VocoderData(DataModule):
         path = Path(self.test_paths[kind.removeprefix("test/")])
         rows = read_manifest(path, shape="speech", split=self.splits.get("test"), root=self.root)
         if self.test_kinds is not None:
-            rows = [row for row in rows if row.get("kind") in (None, *self.test_kinds)]
+            kept = [row for row in rows if row.get("kind") in (None, *self.test_kinds)]
+            why = f"their kind is not {', '.join(sorted(self.test_kinds))} (datamodule.test_kinds)"
+            say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+            rows = kept
             if not rows:
                 raise ValueError(
                     f"{path}: no clip of the kinds {sorted(self.test_kinds)}; set datamodule.test_kinds=null"
                 )
-        self._sets[kind] = self._load(path, rows[: self.test_clips], whole=True)
+        kept = rows[: self.test_clips]
+        why = f"only the first are measured (datamodule.test_clips={self.test_clips})"
+        say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+        self._sets[kind] = self._load(path, kept, whole=True)
         return self._sets[kind]
 
     def collate(self, samples: Sequence[SoundSample]) -> SoundBatch:

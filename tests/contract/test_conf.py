@@ -225,3 +225,46 @@ def test_a_trainer_that_could_not_train_is_refused(option):
     """A negative norm to clip to would climb the loss, zero would learn nothing, both in silence."""
     with pytest.raises(ValueError, match=rf"^trainer\.{option}: "):
         validate(compose("train", overrides=[f"trainer.{option}"]))
+
+
+#: How much of its data a stage uses, and in which order: what it does with data that nobody tuned it for.
+WHOLLY = {
+    "thinker": {"train_share": 1.0, "answer_weight": 1.0},
+    "vision": {"probe_pictures": None},
+    "audio": {"speakers": None, "test_kinds": None},
+    "codec": {"speakers": None, "test_kinds": None},
+    "talker": {"speakers": None, "test_kinds": None},
+    "vocoder": {"test_kinds": None, "test_clips": None},
+    "omni_sft": {"shares": {}, "turns": 1, "opening": {}, "replay_kinds": {}},
+    "ocr": {},
+}
+WORLDS = {
+    "thinker": {"train_share": 0.5, "answer_weight": 2.0},
+    "vision": {"probe_pictures": 2000},
+    "talker": {"speakers": [0], "test_kinds": ["sentence"]},
+    "omni_sft": {
+        "shares": {"caption": 0.7, "asr": 0.9, "spoken_image_qa": 0.65, "audio_qa": 0.2, "text_qa": 0.6, "tts": 0.1},
+        "turns": 9, "opening": {"caption": 0.6, "replay": 0.06}, "replay_kinds": {"caption": 0.1, "story": 0.3},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_tuned_for_the_world_never_touches_other_data(stage):
+    """The demo's numbers reach its own data alone; other data is used wholly, each row once, in any order."""
+    shape = composed(f"stage={stage}")["stage"]["shape"]
+    for data, wanted in ((shape, WHOLLY[stage]), ("world", WHOLLY[stage] | WORLDS.get(stage, {}))):
+        cfg = compose("train", overrides=[f"stage={stage}", f"data={data}"])
+        found = {name: cfg.datamodule[name] for name in wanted}
+        assert OmegaConf.to_container(OmegaConf.create(found), resolve=True) == wanted, data
+
+
+def test_an_option_of_the_command_line_wins_over_the_worlds_recipe():
+    how = [
+        "stage=omni_sft",
+        "datamodule.turns=2",
+        "datamodule.shares={tts: 0.3}",
+        "data.recipe.omni_sft.opening.caption=1",
+    ]
+    datamodule = compose("train", overrides=how).datamodule
+    assert (datamodule.turns, dict(datamodule.shares), datamodule.opening.caption) == (2, {"tts": 0.3}, 1)

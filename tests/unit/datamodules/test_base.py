@@ -107,3 +107,12 @@ def test_a_subclass_must_say_what_it_reads():
 
     with pytest.raises(TypeError, match="Nothing does not define load"):
         Nothing(train="x", val=None, test={}, batch_size=1, eval_batch_size=1, num_workers=0, seed=0).samples("train")
+
+
+def test_samples_that_fill_no_batch_and_batches_beyond_a_limit_are_said(caplog):
+    make(train="22").train_dataloader()
+    assert "train: 2 of 22 rows are left out: they do not fill a batch (in each epoch others)" in caplog.text
+    make(train="403").train_dataloader()
+    assert "of 403" not in caplog.text, "3 are less than one percent"
+    make()._held_out("test/b", 2)
+    assert "test/b: 1 of 7 rows are left out: only the first are measured (trainer.limit_test_batches=2)" in caplog.text

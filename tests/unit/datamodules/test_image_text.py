@@ -52,8 +52,10 @@ def test_captions_change_with_the_epoch_and_repeat_with_the_seed(folder):
     assert drawn[0] == drawn[2] and drawn[0] != drawn[1]
 
 
-def test_the_probe_reads_a_part_of_the_training_pictures(folder):
+def test_the_probe_reads_a_part_of_the_training_pictures(folder, caplog):
     assert len(make(folder).samples("test/probe")) == 4
+    assert "train.jsonl: 2 of 6 rows are left out: datamodule.probe_pictures=4" in caplog.text
+    assert len(make(folder, probe_pictures=None).samples("test/probe")) == 6
 
 
 def test_stored_pictures_are_the_frontends_own(folder):

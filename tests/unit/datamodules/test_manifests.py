@@ -37,8 +37,9 @@ def write(folder, rows, name="x.jsonl"):
 
 @pytest.mark.parametrize("shape", GOOD)
 def test_good_rows_get_an_id(folder, shape):
-    (first, second) = read_manifest(write(folder, [GOOD[shape], "", GOOD[shape] | {"id": "mine"}]), shape=shape)
-    assert (first["id"], second["id"]) == ("x:1", "mine")
+    path = write(folder, [GOOD[shape], "", GOOD[shape] | {"id": "mine"}])
+    (first, second) = read_manifest(path, shape=shape)
+    assert (first["id"], second["id"]) == (f"{path}:1", "mine")
 
 
 def test_media_paths_are_made_absolute(folder):
@@ -80,7 +81,7 @@ def test_short_forms(folder):
     (row,) = read_manifest(write(folder, [{"image": "m/a.png", "caption": "a dog"}]), shape="image_text")
     assert row["captions"] == ["a dog"]
     (row,) = read_manifest(write(folder, [{"wav": "m/a.flac", "text": "x"}]), shape="speech")
-    assert row == {"audio": str(folder / "m" / "a.flac"), "text": "x", "id": "x:1"}
+    assert row == {"audio": str(folder / "m" / "a.flac"), "text": "x", "id": f"{folder}/x.jsonl:1"}
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     (row,) = read_manifest(write(folder, [{"messages": turns}]), shape="sft")
     assert row["messages"][1]["content"] == [{"type": "text", "text": "ho"}]
@@ -99,6 +100,10 @@ def test_a_split_is_selected(folder):
 
 
 BAD = [
+    ("text", '{"text": "half \\ud83d of it"}', r"half a character \('\\ud83d'\) in 'text', at character 6"),
+    ("image_text", '{"image": "m/a.png", "captions": ["\\udc00"]}', "half a character .* in 'captions'"),
+    ("text", '{"text": "x", "n": ' + "9" * 5000 + "}", "not JSON that can be read"),
+    ("text", '{"text": ' + "[" * 100_000, "not JSON that can be read"),
     ("text", "{oops", "not JSON"),
     ("text", "[1]", "not a JSON object"),
     ("text", {"text": "  "}, "empty or missing 'text'"),
@@ -163,6 +168,12 @@ def test_up_to_one_percent_is_skipped_and_reported(folder, caplog, bad, fine):
         assert len(read_manifest(path, shape="text")) == 200 - bad
     assert f"skipped {bad} of 200 samples" in caplog.text
     assert f"{path}:1:" in caplog.text
+
+
+def test_rows_of_another_split_are_counted(folder, caplog):
+    path = write(folder, [GOOD["text"] | {"split": "train"}] * 3 + [GOOD["text"]] * 2)
+    assert len(read_manifest(path, shape="text", split="train")) == 3
+    assert f"{path}: 2 of 5 rows are left out: their split is not 'train'" in caplog.text
 
 
 def test_one_percent_is_one_of_the_split(folder):

@@ -245,3 +245,33 @@ def test_image_tokens_none_leaves_rows_with_pictures_out_of_every_split_and_says
 
 def samples_of(samples, name):
     return [row["id"] for row in samples.rows].index(name)
+
+
+def test_what_is_left_out_is_said_in_a_line_a_cause(folder, caplog):
+    documents = [{"id": str(i), "text": "red dot", "kind": kind} for i, kind in enumerate(["caption", "fact"] * 20)]
+    (folder / "text.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    short = [row(f"t{n}", "text_qa", "what is red?", "a dot") for n in range(200)]
+    long = [row("long", "chat", "what is red? " * 40, "a dot"), row("tts", "tts", "what?", "red")]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, short + long)))
+    how = {"replay": str(folder / "text.jsonl"), "replay_share": 0.05, "replay_kinds": {"caption": 0.5}}
+    rows = make(folder, shares={"tts": 0.0}, **how).samples("train").rows
+    assert len(rows) == 200 + 11
+    for line in (
+        "train.jsonl: 1 of 202 rows are left out: datamodule.shares takes 0 of tts",
+        "train.jsonl: 1 of 201 rows are left out: longer than 64 tokens",
+        "text.jsonl: 10 of 40 rows are left out: datamodule.replay_kinds takes 0.5 of caption",
+        "text.jsonl: 19 of 30 rows are left out: replay_share of the rows needs no more",
+    ):
+        assert caplog.text.count(line) == 1, line
+
+
+def test_of_a_long_document_that_is_replayed_every_token_is(folder):
+    texts = ["what colour is the dot? " * 30, "red", "blue dot"]
+    (folder / "text.jsonl").write_text("\n".join(json.dumps({"id": str(i), "text": t}) for i, t in enumerate(texts)))
+    data = make(folder, replay=str(folder / "text.jsonl"), replay_share=0.9)
+    samples = data.samples("train")
+    pieces = [samples.item(i, 0) for i in range(len(samples)) if samples.rows[i]["id"].startswith("replay-0")]
+    assert len(pieces) > 2 and max(len(piece.ids) for piece in pieces) <= 64
+    learnt = sorted(token for piece in pieces for token in piece.targets.tolist())
+    assert learnt == sorted([*data.tokenizer.encode(texts[0]), EOS])
+    assert len({r["id"] for r in samples.rows}) == len(samples)

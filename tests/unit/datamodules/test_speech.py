@@ -1,6 +1,7 @@
 """Speech data: mels and their cache, speakers, augmentation, batches."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -63,11 +64,27 @@ def test_the_cache_gives_the_same_and_notices_a_changed_file(manifest, tmp_path)
     assert not list(cache.rglob("*.part"))
 
 
-def test_speakers_kinds_and_length_are_filters(manifest):
+def test_the_cache_notices_other_sound_of_the_same_length_and_time(manifest, tmp_path):
+    """As of an archive that is unpacked again: every file has the size and the time that it had."""
+    clip, cache = manifest.parent / "3.wav", str(tmp_path / "mels")
+    before, state = build(manifest, cache=cache).samples("val").item(3, -1).mel, clip.stat()
+    write_wav(clip, torch.zeros(3200 + 1600 * 3), 16000)
+    os.utime(clip, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert clip.stat().st_size == state.st_size and clip.stat().st_mtime_ns == state.st_mtime_ns
+    assert not np.array_equal(before, build(manifest, cache=cache).samples("val").item(3, -1).mel)
+
+
+def test_speakers_kinds_and_length_are_filters(manifest, caplog):
     data = build(manifest, speakers=[9], test_kinds=["sentence"], max_seconds=0.4)
     assert [data.samples("val").item(i, -1).text for i in range(2)] == ["text 1", "text 4"]
     assert len(data.samples("train")) == 1
     assert len(build(manifest, test_kinds=["digits"]).samples("test/test")) == 3
+    for line in (
+        "speech.jsonl: 4 of 6 rows are left out: their speaker is not 9 (datamodule.speakers)",
+        "speech.jsonl: 1 of 2 rows are left out: longer than 0.4 s (datamodule.max_seconds)",
+        "test/test: 3 of 6 rows are left out: their kind is not digits (datamodule.test_kinds)",
+    ):
+        assert line in caplog.text
     with pytest.raises(ValueError, match="no clip of the speakers 77"):
         build(manifest, speakers=[77]).samples("train")
 
@@ -98,3 +115,11 @@ def test_augmented_mels_stay_finite_and_keep_their_bins():
         assert mel.dtype == np.float32
         assert mel.shape[1] == 40
         assert np.isfinite(mel).all()
+
+
+def test_more_speakers_than_a_talker_has_are_refused_by_name(manifest):
+    with pytest.raises(ValueError, match=r"speech\.jsonl: 3 speakers \(8, 9, 10\) and a Talker of 1: .*num_speakers=3"):
+        build(manifest, most_speakers=1).samples("train")
+    with pytest.raises(ValueError, match="2 speakers"):
+        build(manifest, most_speakers=1, speakers=[8, 9]).samples("val")
+    assert len(build(manifest, most_speakers=3).samples("train")) == 6

@@ -3,12 +3,13 @@
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from datamodules.text import PackedRows, TextData
+from datamodules.text import Documents, PackedRows, TextData, windows
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD
 
 WORDS = ["the", "red", "circle", "is", "above", "a", "blue", "square", "and", "ann", "lives", "in", "paris"]
@@ -95,14 +96,55 @@ def test_of_a_question_only_the_answer_is_learnt(folder):
     assert math.isnan(batch.floors[0])
 
 
-def test_a_document_that_is_cut_has_no_floor(folder):
-    batch = next(iter(make(folder, max_length=4).val_dataloader()))
-    assert batch.ids.shape[1] == 4
-    cut = batch.targets[:, -1] != EOS
-    assert cut.any()
-    assert batch.floors[cut].isnan().all()
-    with pytest.raises(ValueError, match=r"q: Too many tokens: \d+ > 4"):
+@pytest.mark.parametrize("kind", ["train", "val"])
+def test_a_document_longer_than_a_row_comes_in_windows_that_hold_each_token_once(folder, kind):
+    data = make(folder, length=None, max_length=8, pack=10)
+    rows = [json.loads(line)["text"] for line in (folder / "train.jsonl").read_text().splitlines()]
+    samples = data.samples(kind).samples
+    for number, text in enumerate(rows):
+        whole = [BOS, *data.tokenizer.encode(text), EOS]
+        pieces = [sample for sample in samples if sample.sample_id.split(" ")[0] == f"d{number}"]
+        assert [*pieces[0].ids[:1], *(token for piece in pieces for token in piece.ids[1:])] == whole
+        assert all(len(piece.ids) <= 9 and piece.kind == "story" for piece in pieces)
+        assert max(len(p.ids) for p in pieces) - min(len(p.ids) for p in pieces) <= 1, "no window of a single token"
+        assert len(pieces) == 1 or all(math.isnan(piece.floor) for piece in pieces)
+    assert any(len(sample.ids) < 9 and sample.floor > 0 for sample in samples), "what is whole keeps its floor"
+    assert len({sample.sample_id for sample in samples}) == len(samples)
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 6, 9, 10, 11, 40])
+def test_windows_are_equal_and_overlap_by_one(length):
+    pieces = windows(np.arange(length + 1), max_length=5)
+    assert [int(piece[0]) for piece in pieces[1:]] == [int(piece[-1]) for piece in pieces[:-1]]
+    assert [*pieces[0], *(x for piece in pieces[1:] for x in piece[1:])] == list(range(length + 1))
+    assert len(pieces) == math.ceil(length / 5) and max(map(len, pieces)) <= 6
+
+
+def test_a_long_question_is_learnt_in_windows_and_not_asked(folder, caplog):
+    questions = [
+        {"id": "long", "prompt": "where is ann? " * 6, "answer": "paris and the blue square"},
+        {"id": "q", "prompt": "where?", "answer": "in"},
+    ]
+    (folder / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    data = make(folder, length=None, max_length=12, val=str(folder / "qa.jsonl"))
+    learnt = Documents(questions, data.tokenizer, max_length=12).samples
+    answer = [*data.tokenizer.encode(questions[0]["answer"]), EOS]
+    targets = [token for s in learnt if s.sample_id != "q" for token in s.ids[1 + s.prompt :].tolist()]
+    assert targets == answer, "of every window the answer's tokens alone, and a window without any is none"
+    assert [sample.sample_id for sample in data.samples("test/qa").samples] == ["q"]
+    assert re.search(r"qa\.jsonl: 1 of 2 rows are left out: .*long: Too many tokens: \d+ > 12", caplog.text)
+    with pytest.raises(ValueError, match=r"qa\.jsonl: long: Too many tokens: \d+ > 4"):
         make(folder, max_length=4).samples("test/qa")
+
+
+@pytest.mark.parametrize("length", [None, 32])
+def test_questions_and_answers_alone_are_text_enough_to_train_on(folder, length):
+    rows = [{"prompt": f"question: where is {name}? answer:", "answer": f"in {name}land"} for name in WORDS * 4]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = make(folder, length=length, vocab_size=290)
+    batch = next(iter(data.train_dataloader()))
+    assert len(batch.ids) == 4 and (batch.targets != IGNORE).any()
+    assert data.tokenizer.decode(data.tokenizer.encode("circleland")) == "circleland"
 
 
 def test_the_tokenizer_is_trained_once_for_the_same_text(folder):
@@ -163,12 +205,15 @@ def test_without_questions_all_targets_count_alike(folder):
     assert bool((batch.weights == 1).all())
 
 
-def test_a_share_of_the_training_documents_is_the_first_ones_and_evaluation_keeps_all(folder):
+def test_a_share_of_the_training_documents_is_the_first_ones_and_evaluation_keeps_all(folder, caplog):
     whole = [f"d{i}" for i in range(120)]
     data = make(folder, length=None, train_share=0.2)
     seen = [row for batch in data.train_dataloader() for row in batch.sample_ids]
     assert sorted(seen) == sorted(whole[:24])
     assert sorted(row for batch in data.val_dataloader() for row in batch.sample_ids) == sorted(whole)
+    assert (
+        "96 of 120 rows are left out: the first are enough for this budget (datamodule.train_share=0.2)" in caplog.text
+    )
     for share in (0.0, 1.5):
         with pytest.raises(ValueError, match="train_share"):
             make(folder, train_share=share)

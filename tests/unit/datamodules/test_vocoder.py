@@ -48,6 +48,17 @@ def test_a_pieces_mel_is_that_of_the_whole_clip(manifest):
     assert len(starts) > 6
 
 
+def test_clips_that_are_left_out_are_counted(manifest, caplog):
+    data = build(manifest, test_kinds=["a"], test_clips=1)
+    assert [len(data.samples(kind)) for kind in ("train", "test/test")] == [3, 0]
+    for line in (
+        "1 of 4 rows are left out: shorter than a frame, 10 ms",
+        "2 of 4 rows are left out: their kind is not a (datamodule.test_kinds)",
+        "1 of 2 rows are left out: only the first are measured (datamodule.test_clips=1)",
+    ):
+        assert f"speech.jsonl: {line}" in caplog.text
+
+
 def test_a_draw_is_a_function_of_seed_epoch_and_index(manifest):
     def draws(seed, epoch):
         samples = build(manifest, seed=seed, gain=6.0, codec_share=0.5).samples("train")
