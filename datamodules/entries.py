@@ -6,6 +6,7 @@ The suffix names the format. JSON arrays, CSV and text are the files of micro-om
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def read_entries(path: Path, *, shape: str) -> Entries:
         raise ValueError(
             f"{path}: unknown format {path.suffix!r}; a manifest of shape {shape} is .jsonl, .json or .csv"
         )
+    _check_encoding(path)
     try:
         yield from reader(path, shape)
     except UnicodeDecodeError as error:
@@ -49,6 +51,14 @@ def read_entries(path: Path, *, shape: str) -> Entries:
 def entry_place(path: Path, number: int) -> str:
     """How messages name an entry: FILE:LINE, or of a JSON array FILE, entry NUMBER."""
     return f"{path}, entry {number}" if path.suffix.lower() == ".json" else f"{path}:{number}"
+
+
+def _check_encoding(path: Path) -> None:
+    """Raise ValueError for UTF-16 or UTF-32 without a mark at its beginning, which could pass for UTF-8 full of zeros."""
+    with path.open("rb") as file:
+        beginning = file.read(4096)
+    if beginning.count(0) > len(beginning) // 4:
+        raise ValueError(f"{path}:1: not UTF-8 (every other byte is zero: UTF-16?); save the file as UTF-8")
 
 
 def _undecodable_line(path: Path) -> int:
@@ -62,11 +72,14 @@ def _undecodable_line(path: Path) -> int:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank; any ends of line, with or without a byte order mark."""
+    """Lines that are not blank, as they are but for their end (any of \\n, \\r\\n, \\r); with or without a byte order mark.
+
+    What else Unicode calls a line separator (U+0085, U+2028, a form feed) is a character of the line.
+    """
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
-            if line := line.strip():
-                yield number, line
+            if not line.isspace():
+                yield number, line.removesuffix("\n")
 
 
 def _text_lines(path: Path, shape: str) -> Entries:
@@ -80,7 +93,7 @@ def _text_lines(path: Path, shape: str) -> Entries:
 
 def _json_lines(path: Path, shape: str) -> Entries:
     for number, line in _lines(path):
-        yield number, _json_object(line)
+        yield number, _json_object(line.strip().lstrip("\ufeff"))  # the mark: of files that were joined
 
 
 def _json_object(line: str) -> Row | BadRow:
@@ -88,6 +101,8 @@ def _json_object(line: str) -> Row | BadRow:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         return BadRow(f"not JSON ({error.msg} at column {error.colno})")
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets in brackets in ..
+        return BadRow(f"not JSON that can be read ({error})")
     return row if isinstance(row, dict) else BadRow("not a JSON object (an array of them is a .json file)")
 
 
@@ -97,6 +112,8 @@ def _json_array(path: Path, shape: str) -> Entries:
     except json.JSONDecodeError as error:
         hint = "; an object a line is a .jsonl file" if error.msg == "Extra data" else ""
         raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno}){hint}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: not JSON that can be read ({error})") from error
     if not isinstance(entries, list):
         raise ValueError(
             f"{path}: not a JSON array; a .json manifest is an array of objects, a .jsonl an object a line"
@@ -143,6 +160,7 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | BadRow]]:
     A malformed record of one line costs that line. One that breaks over lines has swallowed an unknown number of others,
     so that no count of bad rows would be true: it is an error.
     """
+    csv.field_size_limit(sys.maxsize)  # of a cell: a book is one, too
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         while True:

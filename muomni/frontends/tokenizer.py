@@ -7,7 +7,7 @@ tokens ("<user>") are plain text; only this project's own code can place their i
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sentencepiece
@@ -15,6 +15,10 @@ import sentencepiece
 from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
 
 MAX_LINE_BYTES = 1 << 20
+META = "\u2581"  # what SentencePiece writes for a space
+RESERVED = "\u2585"  # a line that holds it is skipped in SentencePiece's training
+#: Characters that Unicode gives to nobody: one of them stands for META on its way through SentencePiece.
+STAND_INS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 
 
 class Tokenizer:
@@ -55,7 +59,7 @@ class Tokenizer:
         writer = _Buffer()
         try:
             sentencepiece.SentencePieceTrainer.Train(
-                sentence_iterator=iter(lines), model_writer=writer, vocab_size=vocab_size, model_type="bpe",
+                sentence_iterator=_sentences(lines), model_writer=writer, vocab_size=vocab_size, model_type="bpe",
                 hard_vocab_limit=False,  # part of the bytes: one value for both, so that equal text gives equal bytes
                 byte_fallback=byte_fallback, character_coverage=1.0 if not byte_fallback else 0.9995,
                 normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
@@ -116,8 +120,29 @@ class Tokenizer:
             raise ValueError(
                 f"the text is no valid UTF-8 at character {error.start + 1} ({text[error.start]!a}): give it as UTF-8"
             ) from error
-        ids: list[int] = self._processor.EncodeAsIds(text)
+        ids = self._encode_meta(text) if META in text else self._processor.EncodeAsIds(text)
         return [BOS] * bos + ids + [EOS] * eos
+
+    def _encode_meta(self, text: str) -> list[int]:
+        """A text that holds META, which is no space: its three bytes, or unknown to a model without pieces for bytes."""
+        free = [c for c in STAND_INS if c not in text and self._processor.PieceToId(c) == UNK]
+        if not free:
+            raise ValueError("the text holds U+2581 and every one of U+FDD0..U+FDEF: leave one out")
+        ids: list[int] = self._processor.EncodeAsIds(text.replace(META, free[0]))
+        stand_in, meta = (
+            [self._processor.PieceToId(f"<0x{byte:02X}>") for byte in character.encode()]
+            for character in (free[0], META)
+        )
+        if UNK in meta:
+            return ids
+        place = 0
+        while place < len(ids):
+            if ids[place : place + len(meta)] == stand_in:
+                ids[place : place + len(meta)] = meta
+                place += len(meta)
+            else:
+                place += 1
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids -> text; special tokens are left out. Bytes that are no UTF-8 become U+FFFD."""
@@ -136,6 +161,19 @@ class Tokenizer:
 
     def __setstate__(self, model: bytes) -> None:
         self.__init__(model)  # type: ignore[misc]
+
+
+def _sentences(lines: Iterable[str]) -> Iterator[str]:
+    """Lines as SentencePiece learns from all of: none longer than it takes, cut at spaces where there are some."""
+    most = MAX_LINE_BYTES // 4  # characters
+    for line in lines:
+        text, start = line.replace(RESERVED, " "), 0
+        while len(text) - start > most:
+            space = text.rfind(" ", start + 1, start + most)
+            end = start + most if space < 0 else space
+            yield text[start:end]
+            start = end
+        yield text[start:]
 
 
 class _Buffer:

@@ -6,6 +6,8 @@ import random
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datamodules.entries import BadRow, read_entries
 from datamodules.manifests import read_manifest
@@ -88,9 +90,73 @@ def test_a_table_reads_the_same_in_every_format(tmp_path, shape, seed):
     ]
     assert without_id(found[0]) == without_id(found[1]) == without_id(found[2])
     assert len(found[0]) == len(rows)
-    for row, given in zip(found[0], rows, strict=True):
-        assert row.get("text") == given.get("text") and row.get("category") == given.get("category")
-    assert [row["id"] for row in found[1]] == [f"t:{number}" for number in range(1, len(rows) + 1)]
+    for row, put_in in zip(found[0], rows, strict=True):
+        assert row.get("text") == put_in.get("text") and row.get("category") == put_in.get("category")
+    assert [row["id"] for row in found[1]] == [f"{tmp_path}/t.json:{number}" for number in range(1, len(rows) + 1)]
+
+
+#: What a text may hold: any character that UTF-8 has, and often one that some reader takes for the end of something.
+AWKWARD = st.sampled_from(
+    [*" \t\"',;{}[]\\\x00\x0b\x0c\x1c\x1d\x1e\x85\xa0\u1680\u2028\u2029\u2581\u3000\ufeff\ufffd", "😀", "́"]
+)
+ANY = st.one_of(st.integers(0, 0xD7FF), st.integers(0xE000, 0x10FFFF)).map(chr)  # all but halves of characters
+TEXT = st.lists(st.one_of(AWKWARD, ANY), min_size=1, max_size=12).map("".join)
+LINE = TEXT.filter(lambda text: not set(text) & set("\r\n"))
+
+
+def texts_of(path):
+    return [row["text"] for row in read_manifest(path, shape="text")]
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(texts=st.lists(TEXT, min_size=1, max_size=4), crlf=st.booleans(), mark=st.booleans(), escaped=st.booleans())
+def test_a_text_reads_the_same_in_each_format(tmp_path_factory, texts, crlf, mark, escaped):
+    """Leading and trailing space, separators of lines that are none, zeros: a manifest gives what was put in."""
+    folder = tmp_path_factory.mktemp("t")
+    texts = [text for text in texts if text.strip()] or ["x"]
+    encoding, end = "utf-8-sig" if mark else "utf-8", "\r\n" if crlf else "\n"
+    lines = [json.dumps({"text": text}, ensure_ascii=escaped) for text in texts]
+    (folder / "t.jsonl").write_text(end.join(lines), encoding=encoding, newline="")
+    (folder / "t.json").write_text(f"[{','.join(lines)}]", encoding=encoding, newline="")
+    rows = [{"text": text} for text in texts]
+    write_csv(folder / "t.csv", rows, header=["text"], encoding=encoding, lineterminator=end, quoting=csv.QUOTE_ALL)
+    assert texts_of(folder / "t.jsonl") == texts_of(folder / "t.json") == texts_of(folder / "t.csv") == texts
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(texts=st.lists(LINE, min_size=1, max_size=4), crlf=st.booleans(), blank=st.booleans())
+def test_lines_of_text_read_as_what_they_are(tmp_path_factory, texts, crlf, blank):
+    path = tmp_path_factory.mktemp("t") / "t.txt"
+    texts = [text for text in texts if text.strip()] or ["x"]
+    path.write_text(("\r\n" if crlf else "\n").join(texts) + "\n" * blank, encoding="utf-8-sig", newline="")
+    assert texts_of(path) == texts
+
+
+def test_a_cell_may_hold_a_book(tmp_path):
+    book = 'he said ""no"", and\n' * 20_000
+    (tmp_path / "x.csv").write_text(f'text\n"{book}"\nlast\n')
+    first, last = texts_of(tmp_path / "x.csv")
+    assert (first, last) == (book.replace('""', '"'), "last") and len(first) > 131_072
+
+
+def test_files_that_were_joined_keep_their_byte_order_marks(tmp_path):
+    one = b'\xef\xbb\xbf{"text": "a"}\n'
+    (tmp_path / "x.jsonl").write_bytes(one + one)
+    assert texts_of(tmp_path / "x.jsonl") == ["a", "a"]
+
+
+def test_ids_are_of_one_row_alone(tmp_path):
+    """Of two files with one name, of a file of another format beside it, and of rows that say the same id."""
+    found = []
+    for name in ("train/m.jsonl", "val/m.jsonl", "val/m.json"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        rows = [{"text": "a"}, {"text": "b", "id": ""}, {"text": "c", "id": 7}, {"text": "d", "id": "7"}]
+        path.write_text(json.dumps(rows) if name.endswith("json") else "\n".join(map(json.dumps, rows)))
+        ids = [str(row["id"]) for row in read_manifest(path, shape="text")]
+        assert ids[2:] == ["7", f"7 ({path}:4)"]
+        found += ids[:2]
+    assert len(set(found)) == 6
 
 
 @pytest.mark.parametrize("header", ["wav,text", "text,wav", " text , wav ,note", "audio,text,speaker"])
@@ -101,13 +167,14 @@ def test_csv_columns_are_found_by_name(tmp_path, header):
     names = [name.strip() for name in header.split(",")]
     (tmp_path / "x.csv").write_text(f"{header}\n\n{','.join(cells[name] for name in names)}\n")
     (row,) = read_manifest(tmp_path / "x.csv", shape="speech")
-    expected = {"audio": str(tmp_path / "a.wav"), "text": 'one, "two"', "id": "x:3"}
+    expected = {"audio": str(tmp_path / "a.wav"), "text": 'one, "two"', "id": f"{tmp_path}/x.csv:3"}
     assert row == expected | ({"speaker": "7"} if "speaker" in names else {})
 
 
 def test_an_id_names_the_line_on_which_a_record_begins(tmp_path):
     (tmp_path / "x.csv").write_bytes(b'text,id\r\n"two\r\nlines",\r\n\r\nplain,mine\r\nlast,\r\n')
-    assert [row["id"] for row in read_manifest(tmp_path / "x.csv", shape="text")] == ["x:2", "mine", "x:6"]
+    path = tmp_path / "x.csv"
+    assert [row["id"] for row in read_manifest(path, shape="text")] == [f"{path}:2", "mine", f"{path}:6"]
 
 
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.tokens", "x.TXT"])
@@ -115,8 +182,8 @@ def test_text_is_a_sample_a_line(tmp_path, name):
     path = tmp_path / name
     path.write_bytes("\ufeffone é\r\n\r\n   \n two \nold\rmac\u2028line\n{not json".encode())
     rows = read_manifest(path, shape="text")
-    assert [row["text"] for row in rows] == ["one é", "two", "old", "mac\u2028line", "{not json"]
-    assert [row["id"] for row in rows] == ["x:1", "x:4", "x:5", "x:6", "x:7"]
+    assert [row["text"] for row in rows] == ["one é", " two ", "old", "mac\u2028line", "{not json"]
+    assert [row["id"] for row in rows] == [f"{path}:{number}" for number in (1, 4, 5, 6, 7)]
 
 
 def test_json_lines_with_a_byte_order_mark(tmp_path):
@@ -145,6 +212,7 @@ WRONG_FILES = [
     ("text", "x.csv", b'text\ngood\n"a\nb" c\nd\n', r"x\.csv:3: a quoted field begins here .* at line 4"),
     ("text", "x.csv", b'"text\n', r"x\.csv:1: not CSV"),
     ("text", "x.csv", b'text\nfine\n"caf\xe9"\n', r"x\.csv:3: not UTF-8"),
+    ("text", "x.txt", "ab\nc\n".encode("utf-16-le"), r"x\.txt:1: not UTF-8 .*UTF-16"),
     ("text", "x.txt", "ab\nc\n".encode("utf-16"), r"x\.txt:1: not UTF-8 .*save the file as UTF-8"),
     ("text", "x.txt", b"ab\r\nc\xe9\n", r"x\.txt:2: not UTF-8"),
     ("text", "x.txt", b"ab\nc\xc3", r"x\.txt:2: not UTF-8"),

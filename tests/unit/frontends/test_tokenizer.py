@@ -1,6 +1,8 @@
 import pickle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import BOS, EOS, PIECES, UNK
@@ -29,6 +31,50 @@ def test_text_round_trips(tokenizer, text):
     assert ids[-1] == EOS
     assert UNK not in ids
     assert tokenizer.decode(ids) == text
+
+
+AWKWARD = [
+    "▁",
+    "▅",
+    " ",
+    "\t",
+    "\n",
+    "\r",
+    "\0",
+    "<s>",
+    "<0xE2>",
+    "⁇",
+    "\ufeff",
+    "\ufdd0",
+    "\ufdd1",
+    "\x85",
+    "\u2028",
+    "the",
+]
+
+
+ANY = st.one_of(st.integers(0, 0xD7FF), st.integers(0xE000, 0x10FFFF)).map(chr)  # all but halves of characters
+
+
+@settings(max_examples=80, deadline=None, database=None)
+@given(st.lists(st.one_of(st.sampled_from(AWKWARD), ANY), max_size=12).map("".join))
+def test_any_text_round_trips(tokenizer, text):
+    """SentencePiece's own mark for a space (U+2581) and what it reserves are characters like others."""
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert UNK not in ids and (not ids or min(ids) >= len(PIECES))
+
+
+def test_the_mark_for_a_space_is_unknown_where_bytes_are(tmp_path):
+    tokenizer = Tokenizer.train(["a red dot"] * 9, 40, tmp_path / "t.model", byte_fallback=False, exact=False)
+    assert tokenizer.encode("red▁dot").count(UNK) == 1 and UNK not in tokenizer.encode("red dot")
+
+
+@pytest.mark.parametrize("line", ["zebra▅quagga", "zebra quagga " * 90_000], ids=["reserved", "long"])
+def test_every_line_is_learnt_from(tmp_path, line):
+    """SentencePiece leaves out lines that hold a character of its own, or that are longer than a limit, and says nothing."""
+    tokenizer = Tokenizer.train([line, "cat"], 290, tmp_path / "t.model", exact=False)
+    assert len(tokenizer.encode("zebra quagga")) < 8 < len(tokenizer.encode("yonder fluxes"))
 
 
 def test_written_special_tokens_stay_text(tokenizer):
