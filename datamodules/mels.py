@@ -60,11 +60,12 @@ def mel_store(rows: Sequence[dict[str, Any]], spec: MelSpec, *, cache: Path | No
 
 
 def _key(rows: Sequence[dict[str, Any]], spec: MelSpec) -> str:
-    """A name that changes with the spec and with any file's path, size or time of change."""
+    """A name that changes with the spec and with any file's path, size, or time of change. Of its content and of its entry in
+    the folder, too: an unpacked archive gives every file the time that it had when it was packed."""
     digest = hashlib.blake2b(json.dumps(spec.facts(), sort_keys=True).encode(), digest_size=12)
     for row in rows:
         state = os.stat(row["audio"])
-        digest.update(f"{row['audio']}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        digest.update(f"{row['audio']}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\n".encode())
     return digest.hexdigest()
 
 

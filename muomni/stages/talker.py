@@ -91,7 +91,7 @@ class TalkerStage(Stage):
         self.vocoder, self.judge, self.disturbance = vocoder, judge, disturbance
         self.jitter = jitter
         self.frame_rate = self.mel["sample_rate"] / self.mel["hop"] / self.codec.stride
-        self._aligned: dict[str, Tensor] = {}
+        self._aligned: dict[tuple[str, str], Tensor] = {}  # by recording and text: ids of two manifests may be the same
 
     def _check_codec(self, folder: str) -> None:
         if self.codec_facts["mel"] != self.mel:
@@ -128,14 +128,15 @@ class TalkerStage(Stage):
 
         Alone: among others its last bits would depend on them, and a resumed run, which has yet to align all, would differ.
         """
-        for row, name in enumerate(batch.sample_ids):
-            if name not in self._aligned:
-                (times,) = self.judge.align([batch.audio[row]], [batch.texts[row]])
-                self._aligned[name] = times * self.frame_rate
+        keys = list(zip(batch.audio, batch.texts, strict=True))
+        for key in keys:
+            if key not in self._aligned:
+                (times,) = self.judge.align([key[0]], [key[1]])
+                self._aligned[key] = times * self.frame_rate
         B, C = batch.characters.shape
         places = torch.zeros(B, C)
-        for row, name in enumerate(batch.sample_ids):
-            known = self._aligned[name]
+        for row, key in enumerate(keys):
+            known = self._aligned[key]
             places[row, : len(known)] = known
             places[row, len(known) :] = known[-1] + torch.arange(1, C - len(known) + 1)
         return places.to(self.device)

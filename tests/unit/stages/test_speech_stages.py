@@ -176,6 +176,24 @@ def test_talker_metrics_tell_cut_and_runaway_speech():
     assert metrics["cer_recorded"] == 0.0 < metrics["cer"]
 
 
+def test_alignments_are_remembered_by_recording_and_text_and_not_by_id():
+    """Rows of two manifests may have one id, with texts of other lengths: once a crash, or another clip's places."""
+    stage = build_talker_stage(lambda talker, codec: None)
+    asked = []
+
+    def align(paths, texts):
+        asked.append((paths[0], texts[0]))
+        return [0.08 * torch.arange(1.0, 1 + len(text)) for text in texts]
+
+    stage.judge.align = align
+    one, other = batch(), batch()
+    other.characters, other.character_lengths = other.characters[:, :2], torch.full((4,), 2)
+    other.audio, other.texts = ["val/" + name for name in TEXTS], [text[:2] for text in TEXTS]
+    first = stage._places(one)
+    assert stage._places(other).tolist() == first[:, :2].tolist()
+    assert torch.equal(stage._places(batch()), first) and len(asked) == len(set(asked)) == 8, "each clip once"
+
+
 def test_talker_refuses_a_codec_that_does_not_fit():
     with pytest.raises(ValueError, match="the codec has 2 codebooks of 4, the Talker speaks 3 of 4"):
         build_talker_stage(lambda talker, codec: None, num_codebooks=3)
