@@ -190,7 +190,7 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
         loggers["csv"] = MetricsFile(str(output))
     for logger in loggers.values():
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
-    precision = best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
+    precision = best_precision(cfg.trainer.accelerator) if cfg.trainer.precision == "auto" else cfg.trainer.precision
     plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         # Lightning's own requeueing saves in the middle of a step; ours: callbacks/interrupts.py

@@ -129,7 +129,7 @@ def measure(name: str, overrides: list[str], *, rounds: int) -> dict[str, Any]:
     inside = Inside(made)
     turns = Turns({kind: [made[key] for key in keys] for kind, keys in KINDS.items()}, inside)
     trainer = Trainer(
-        max_epochs=1, accelerator="cpu", precision=best_precision(), logger=False, enable_checkpointing=False,
+        max_epochs=1, accelerator="cpu", precision=best_precision("cpu"), logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=[*made.values(), turns],
         gradient_clip_val=cfg.trainer.gradient_clip_val, use_distributed_sampler=False, default_root_dir="/tmp",
     )  # fmt: skip
@@ -158,7 +158,7 @@ def main(arguments: list[str]) -> None:
     overrides = [f"paths.root={root}", "budget=ci", *(WORLD if temporary else ()), *rest]
     rows = []
     print(
-        f"{options['threads']} thread(s), {best_precision()}; percent of a step's processor time, aim of the guards: {AIM:g} %"
+        f"{options['threads']} thread(s), {best_precision('cpu')}; percent of a step's processor time, aim of the guards: {AIM:g} %"
     )
     for name in options["stages"].split(","):
         row = measure(name, overrides, rounds=int(options["rounds"]))

@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 def gemm_rate(size: int = 1024, seconds: float = 1.0) -> float:
     """Best rate of a float32 (bfloat16 where it is fast) matrix product in GFLOP/s."""
-    dtype = torch.bfloat16 if best_precision() == "bf16-mixed" else torch.float32
+    dtype = torch.bfloat16 if best_precision("cpu") == "bf16-mixed" else torch.float32
     a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -70,7 +70,7 @@ def make_step(stage: Any) -> Callable[[Any], None]:
     """Forward, backward, clipping and the optimizer's step, as the trainer does them."""
     optimizer = stage.configure_optimizers()["optimizer"]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    bf16 = best_precision() == "bf16-mixed"
+    bf16 = best_precision("cpu") == "bf16-mixed"
 
     def step(batch: Any) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
@@ -194,9 +194,9 @@ def main(arguments: list[str]) -> None:
     for name in options["stages"].split(","):
         print(f"{name} ...", file=sys.stderr)
         rows.append(measure(name, overrides, steps=int(options["steps"]), compiled=options["compile"], rate=rate))
-    result = {"machine": describe_machine(), "gemm_gflops": rate, "precision": best_precision(), "stages": rows}
+    result = {"machine": describe_machine(), "gemm_gflops": rate, "precision": best_precision("cpu"), "stages": rows}
     print(
-        f"large matrix product: {rate:.0f} GFLOP/s, {torch.get_num_threads()} threads, {best_precision()}\n{show(rows)}"
+        f"large matrix product: {rate:.0f} GFLOP/s, {torch.get_num_threads()} threads, {best_precision('cpu')}\n{show(rows)}"
     )
     out = Path(options["out"])
     out.parent.mkdir(parents=True, exist_ok=True)

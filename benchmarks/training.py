@@ -144,7 +144,7 @@ def count_operations(ids: Tensor, targets: Tensor) -> int:
 def measure(options: dict[str, str]) -> dict[str, Any]:
     """Train all in turn."""
     rows, length, rounds = int(options["rows"]), int(options["length"]), int(options["rounds"])
-    bf16 = has_fast_bfloat16() if options["precision"] == "auto" else options["precision"] == "bf16"
+    bf16 = has_fast_bfloat16("cpu") if options["precision"] == "auto" else options["precision"] == "bf16"
     torch.manual_seed(1)
     tokens = torch.randint(VOCAB, (rows, length + 1))
     ids, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()

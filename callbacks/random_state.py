@@ -10,25 +10,31 @@ from lightning import Callback, LightningModule, Trainer
 State = dict[str, Any]
 
 
-def read_state() -> State:
-    """States of python, numpy, torch and CUDA generators; plain data, so that `weights_only` loading works."""
+def read_state(device: torch.device | None = None) -> State:
+    """States of the python, numpy and torch generators, and of the GPU `device` that this process computes on; plain data, so
+    that `weights_only` loading works."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  (libraries draw from the global generator)
     return {
         "python": list(random.getstate()[1]),
         "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "gpu": torch.cuda.get_rng_state(device) if device is not None and device.type == "cuda" else None,
     }
 
 
-def write_state(state: State) -> None:
-    """Put back what `read_state` gave."""
+def write_state(state: State, device: torch.device | None = None) -> None:
+    """Put back what `read_state` gave. The machine may have fewer GPUs, or none: a state of a GPU that this process does not
+    have is left out."""
     random.setstate((3, tuple(state["python"]), None))
     kind, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if device is not None and device.type == "cuda":
+        index = device.index or 0
+        older = state.get("cuda") or []  # of each GPU of the machine, as checkpoints once had them
+        own = older[index] if index < len(older) else state.get("gpu")
+        if own is not None:
+            torch.cuda.set_rng_state(own, device)
 
 
 class RandomState(Callback):
@@ -44,7 +50,7 @@ class RandomState(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """States of all ranks now; every rank calls it."""
-        own = self._outside or read_state()
+        own = self._outside or read_state(pl_module.device)
         states: list[Any] = [None] * trainer.world_size
         if trainer.world_size > 1:
             torch.distributed.all_gather_object(states, own)
@@ -60,11 +66,11 @@ class RandomState(Callback):
         """Put them back; a rank that the checkpoint's run did not have keeps its own."""
         states, self._restored = self._restored, None
         if states is not None and trainer.global_rank < len(states):
-            write_state(states[trainer.global_rank])
+            write_state(states[trainer.global_rank], pl_module.device)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the generators of training."""
-        self._outside = read_state()
+        self._outside = read_state(pl_module.device)
         random.seed(trainer.global_rank)
         np.random.seed(trainer.global_rank)  # noqa: NPY002
         torch.manual_seed(trainer.global_rank)
@@ -73,4 +79,4 @@ class RandomState(Callback):
         """Come back to them."""
         assert self._outside is not None
         state, self._outside = self._outside, None
-        write_state(state)
+        write_state(state, pl_module.device)

@@ -1,4 +1,4 @@
-"""What this machine's processor can do."""
+"""What this machine's processor and GPU can do."""
 
 import os
 import platform
@@ -7,19 +7,22 @@ from pathlib import Path
 import torch
 
 
-def has_fast_bfloat16() -> bool:
+def has_fast_bfloat16(accelerator: str = "auto") -> bool:
     """Whether bfloat16 matrix products run in hardware: AMX or AVX512-bf16 on a CPU, Ampere or later on a GPU.
 
-    Emulated bfloat16 is tens of times slower than float32.
+    Emulated bfloat16 is tens of times slower than float32. accelerator: what Lightning calls it, `trainer.accelerator`; with
+    "auto" the GPU where there is one.
     """
-    if torch.cuda.is_available():
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    if accelerator in ("auto", "cpu"):
+        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return False
 
 
-def best_precision() -> str:
-    """Lightning's name of the precision that `trainer.precision=auto` stands for."""
-    return "bf16-mixed" if has_fast_bfloat16() else "32-true"
+def best_precision(accelerator: str = "auto") -> str:
+    """Lightning's name of the precision that `trainer.precision=auto` stands for, on the accelerator that is trained on."""
+    return "bf16-mixed" if has_fast_bfloat16(accelerator) else "32-true"
 
 
 def describe_machine() -> dict[str, str | int]:

@@ -22,7 +22,9 @@ def joined_state(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _on_cpu(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.cpu()
+        value = value.detach().cpu()
+        # A view is sent with all of what it is a view of: of one cell of a picture, its whole batch.
+        return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
     if isinstance(value, list):
         return [_on_cpu(each) for each in value]
     if isinstance(value, tuple):

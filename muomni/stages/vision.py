@@ -133,17 +133,20 @@ class VisionStage(Stage):
             self._gather(gather_cells(features.grid, CELLS).flatten(2), batch.objects)
 
     def _gather(self, cells: Tensor, objects: list[list[dict[str, Any]]]) -> None:
-        """Features and labels of the probes: cells (B, 9, D)."""
-        for row, each in enumerate(objects):
-            for thing in each:
-                for key in PROBED:
-                    if thing.get(key) is not None:
-                        self._objects[key][0].append(cells[row, thing["cell"]])
-                        self._objects[key][1].append(thing[key])
-            taken = {thing["cell"] for thing in each}
-            for cell in range(CELLS * CELLS):
-                self._objects["place"][0].append(cells[row, cell])
-                self._objects["place"][1].append("taken" if cell in taken else "free")
+        """Features (n, D) and labels of the probes: cells (B, 9, D)."""
+        things = [(row, thing) for row, each in enumerate(objects) for thing in each]
+        picks = {
+            key: [(row, thing["cell"], thing[key]) for row, thing in things if thing.get(key) is not None]
+            for key in PROBED
+        }
+        taken = {(row, thing["cell"]) for row, thing in things}
+        places = [(row, cell) for row in range(len(objects)) for cell in range(CELLS * CELLS)]
+        picks["place"] = [(*place, "taken" if place in taken else "free") for place in places]
+        for key, picked in picks.items():
+            if picked:
+                rows, columns, labels = map(list, zip(*picked, strict=True))
+                self._objects[key][0].append(cells[rows, columns])  # copies: views would keep the whole batch
+                self._objects[key][1].extend(labels)
 
     def _show(self, batch: ImageTextBatch, similarity: Tensor, start: int, split: str) -> None:
         if sum(sample["split"] == split for sample in self._shown):
@@ -166,7 +169,7 @@ class VisionStage(Stage):
         if split == self.probe_split:
             for key, (features, labels) in self._objects.items():
                 if labels:
-                    self._probes[key] = LinearProbe(torch.stack(features), labels, ridge=10.0)
+                    self._probes[key] = LinearProbe(torch.cat(features), labels, ridge=10.0)
             return {}
         metrics = {
             "r1_image_to_text": sum(pair[0] for pair in self._r1) / len(self._r1),
@@ -175,7 +178,7 @@ class VisionStage(Stage):
         for key, probe in self._probes.items():
             features, labels = self._objects[key]
             if labels:
-                metrics[f"probe_{key}"] = probe.accuracy(torch.stack(features), labels)
+                metrics[f"probe_{key}"] = probe.accuracy(torch.cat(features), labels)
         return metrics
 
     def samples(self) -> list[dict[str, Any]]:

@@ -69,6 +69,29 @@ def test_random_generators_come_back_as_they_were(tmp_path):
     assert draw() == expected
 
 
+def test_a_process_keeps_the_state_of_its_own_gpu_and_goes_on_where_there_are_fewer(monkeypatch):
+    """Eight processes saved, four (or a CPU) go on; and what older checkpoints hold, of all GPUs of the machine."""
+    states = {index: torch.tensor([index], dtype=torch.uint8) for index in range(8)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[device.index].clone())
+    written = {}
+
+    def write(state, device):
+        assert device.index < 4, "there are four"
+        written[device.index] = int(state)
+
+    monkeypatch.setattr(torch.cuda, "set_rng_state", write)
+    saved = [read_state(torch.device("cuda", index)) for index in range(8)]
+    for rank in range(4):
+        write_state(saved[rank], torch.device("cuda", rank))
+    older = {key: value for key, value in saved[1].items() if key != "gpu"} | {"cuda": list(states.values())}
+    assert written == {0: 0, 1: 1, 2: 2, 3: 3}
+    write_state(older, torch.device("cuda", 1))
+    write_state(saved[5], torch.device("cpu"))
+    write_state(read_state(torch.device("cpu")), torch.device("cuda", 2))
+    assert written == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert read_state(torch.device("cpu"))["gpu"] is None
+
+
 class Draws(Callback):
     """What training draws, and what validation draws."""
 
