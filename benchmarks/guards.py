@@ -158,7 +158,8 @@ def main(arguments: list[str]) -> None:
     overrides = [f"paths.root={root}", "budget=ci", *(WORLD if temporary else ()), *rest]
     rows = []
     print(
-        f"{options['threads']} thread(s), {best_precision('cpu')}; percent of a step's processor time, aim of the guards: {AIM:g} %"
+        f"{options['threads']} thread(s), {best_precision('cpu')}; percent of a step's processor time, "
+        f"aim of the guards: {AIM:g} %"
     )
     for name in options["stages"].split(","):
         row = measure(name, overrides, rounds=int(options["rounds"]))
