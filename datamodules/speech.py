@@ -13,11 +13,12 @@ import torch
 
 from datamodules.augment import MelAugment
 from datamodules.base import DataModule, SampleSet
-from datamodules.manifests import read_manifest, say_left_out
+from datamodules.manifests import read_manifest, report_bad, say_left_out
 from datamodules.mels import MelStore, mel_store
 from muomni.batch import SpeechBatch
 from muomni.frontends.characters import encode_characters
 from muomni.frontends.mel import MelSpec
+from muomni.frontends.spoken import LETTERS, speak_out
 
 
 @dataclass(slots=True)
@@ -81,6 +82,20 @@ class SpeechSet:
         )
 
 
+def spoken_rows(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
+    """The rows with their texts as they are spoken. One whose text has no words, or characters without any, is skipped and
+    reported; over 1 % of them is a ValueError. what: the name of the data in messages."""
+    kept, bad = [], []
+    for row in rows:
+        spoken = speak_out(row["text"], LETTERS)
+        if spoken.left_out or not spoken.text:
+            bad.append(f"{row['id']}: {row['text'][:40]!r} {spoken.notice() or 'holds nothing to speak'}")
+            continue
+        kept.append(row | {"text": spoken.text})
+    report_bad(bad, total=len(rows), what=what)
+    return kept
+
+
 class SpeechData(DataModule):
     """Speech manifests.
 
@@ -93,6 +108,8 @@ class SpeechData(DataModule):
         test_kinds: of the test splits, keep only clips whose "kind" is one of these, or that have none; null keeps all.
         max_seconds: longer training clips are left out and counted.
         lowercase: texts in lower case.
+        in_words: texts as they are spoken (muomni/frontends/spoken.py), numbers and signs in words; a clip whose text
+            holds what has no words is left out and counted.
     """
 
     def __init__(
@@ -105,6 +122,7 @@ class SpeechData(DataModule):
         test_kinds: list[str] | None,
         max_seconds: float,
         lowercase: bool,
+        in_words: bool,
         most_speakers: int | None = None,
         **loaders: Any,
     ) -> None:
@@ -113,7 +131,7 @@ class SpeechData(DataModule):
         self.cache = None if cache is None else Path(cache)
         self.wanted = None if speakers is None else [str(speaker) for speaker in speakers]
         self.test_kinds = None if test_kinds is None else set(test_kinds)
-        self.max_seconds, self.lowercase = max_seconds, lowercase
+        self.max_seconds, self.lowercase, self.in_words = max_seconds, lowercase, in_words
         self.most_speakers = most_speakers
         self._speakers: dict[str, int] | None = None
 
@@ -127,6 +145,8 @@ class SpeechData(DataModule):
             rows = kept
             if not rows:
                 raise ValueError(f"{path}: no clip of the speakers {', '.join(self.wanted)}; set datamodule.speakers")
+        if self.in_words:
+            rows = spoken_rows(rows, what=str(path))
         for row in rows:
             row["text"] = row["text"].strip().lower() if self.lowercase else row["text"].strip()
         mels = mel_store(rows, self.mel, cache=self.cache, what=str(path))

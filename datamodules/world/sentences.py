@@ -4,16 +4,15 @@ A text is normalised: lower case, numbers in words, letters, spaces and apostrop
 text, so that no sentence of a test is spoken in training by any voice.
 """
 
-import re
-
 from datamodules.world.arithmetic import equation
 from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
-from datamodules.world.lexicon import RELATIONS, UNITS, WORDS, number_words
+from datamodules.world.lexicon import RELATIONS, UNITS, WORDS
 from datamodules.world.questions import PHRASES, TYPES, candidates
 from datamodules.world.rng import Choices, content_split, item_rng
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_story
 from datamodules.world.text import TextWorld
+from muomni.frontends.spoken import LETTERS, speak_out
 
 KINDS = {"sentence": 0.72, "spelled": 0.08, "digits": 0.1, "words": 0.1}
 NARRATOR_KINDS = {"sentence": 0.9, "words": 0.1}
@@ -22,10 +21,8 @@ FEWEST_WORDS, MOST_WORDS = 3, 12
 
 
 def normalise(text: str) -> str:
-    """Lower case, numbers (below 1000) in words, only a-z, space and apostrophe: "12 + 7?" -> "twelve plus seven"."""
-    text = text.lower().replace("+", " plus ").replace("=", " is ").replace(" - ", " minus ")
-    text = re.sub(r"\d+", lambda found: number_words(int(found.group())), text)
-    return " ".join(re.sub(r"[^a-z' ]+", " ", text).split())
+    """As training and inference say it: "12 + 7?" -> "twelve plus seven"."""
+    return speak_out(text, LETTERS).text
 
 
 def spoken_form(text: str, kind: str) -> str:

@@ -1,49 +1,246 @@
-"""Written text -> the characters that a Talker was taught: numbers and signs become words where it knows no digits."""
+"""Written text -> what is said of it, in the characters that a Talker was taught: the one way to it for training,
+evaluation and inference.
 
+English. Numbers, dates, money, units and signs become words (`number_rules.py`), abbreviations what they stand for, Latin
+letters with marks the plain ones. Marks of punctuation are not spoken. What else has no words here (other scripts, emoji)
+is left out and named: `Spoken.left_out`.
+"""
+
+import logging
 import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from anyascii import anyascii
+
+from muomni.frontends.number_rules import spell_numbers
+from muomni.frontends.units import MONEY_CODES, UNIT_WORDS
+
+log = logging.getLogger(__name__)
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz '"  # the alphabet of the world's transcripts
-_ONES_TEXT = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
+SHOWN = 8  # characters that a notice names
+LONGEST_PIECE = 300  # characters that the rules see at once
+
+_SAME = str.maketrans(
+    {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "′": "'", "“": '"', "”": '"', "″": '"', "‐": "-", "‑": "-", "‒": "-",
+     "－": "-", "﹣": "-", "…": " ", "—": " ", "―": " ", "№": " number ", "™": " trademark ", "℠": " service mark ",
+     "⁻": "−", "µ": "μ", "⁄": "/", "∕": "/", "−": "−", "∶": ":"}
+)  # fmt: skip
+_SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+_TITLES = {
+    "mr": "mister", "mrs": "missus", "ms": "miz", "messrs": "messers", "dr": "doctor", "prof": "professor",
+    "st": "saint",
+}  # fmt: skip
+_ABBREVIATIONS = {
+    "Gen": "general", "Col": "colonel", "Maj": "major", "Capt": "captain", "Lt": "lieutenant", "Sgt": "sergeant",
+    "Rev": "reverend", "Hon": "honorable", "Gov": "governor", "Sen": "senator", "Pres": "president", "Drs": "doctors",
+    "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Ave": "avenue", "Rd": "road", "Blvd": "boulevard", "Ltd": "limited",
+    "Co": "company", "Corp": "corporation", "Inc": "incorporated", "Mt": "mount", "Ft": "fort", "Dept": "department",
+    "dept": "department", "approx": "approximately", "etc": "et cetera", "vs": "versus", "St": "street", "Dr": "drive",
+    "Jan": "january", "Feb": "february", "Aug": "august", "Sept": "september", "Oct": "october", "Nov": "november",
+    "Dec": "december",
+}  # fmt: skip
+_BEFORE_NUMBERS = {
+    "no": "number", "nos": "numbers", "p": "page", "pp": "pages", "fig": "figure", "ch": "chapter", "vol": "volume",
+    "sec": "section", "eq": "equation",
+}  # fmt: skip
+_ROMAN = {name: value for value, name in enumerate(
+    "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX".split(), 1)}  # noqa: SIM905  # fmt: skip
+_NUMBERED = "chapter|part|war|volume|act|book|phase|type|section|scene|appendix"
+_RULERS = (
+    "Henry|Louis|George|Edward|Charles|James|William|Richard|Elizabeth|Philip|Napoleon|Frederick|Nicholas|Alexander|"
+    "Catherine|Benedict|Leo|Pius|Gregory|Clement|Francis|Ivan|Paul"
 )
-_TENS_TEXT = "_ _ twenty thirty forty fifty sixty seventy eighty ninety"
-_ONES, _TENS = _ONES_TEXT.split(), _TENS_TEXT.split()
-_GROUPS = ((1_000_000_000, "billion"), (1_000_000, "million"), (1000, "thousand"), (100, "hundred"))
-_SIGNS = {"+": "plus", "=": "equals", "*": "times", "%": "percent", "&": "and", "@": "at"}
-_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)|\d+")
+_SIGNS = {
+    "<=": "less than or equal to", ">=": "greater than or equal to", "!=": "is not", "->": "to", "=>": "to", "==": "is",
+    "≤": "less than or equal to", "≥": "greater than or equal to", "≠": "is not", "≈": "is about", "+": "plus", "=": "is",
+    "%": "percent", "&": "and", "@": "at", "‰": "per mille", "±": "plus or minus", "×": "times", "√": "square root of",
+    "∞": "infinity", "°": "degrees", "§": "section", "©": "copyright", "®": "registered", "→": "to", "¢": "cent",
+    "∑": "sum of", "∫": "integral of", "∂": "partial", "∆": "delta", "−": "minus",
+    "÷": "divided by",
+}  # fmt: skip
+_SIGN = re.compile("|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True)))
+_WEB = re.compile(r"(?i)\b(?:https?://\S+|www\.\S+)|[\w.+-]+@[\w-]+\.[\w.-]*\w")
+_WEB_SIGNS = {
+    ".": "dot",
+    "/": "slash",
+    "-": "dash",
+    "_": "underscore",
+    ":": "colon",
+    "~": "tilde",
+    "#": "hash",
+    "?": "question mark",
+}
 
 
-def number_words(number: int) -> str:
-    """0 .. 999 999 999 999 in words: 342 is "three hundred forty two"."""
-    if number < 20:
-        return _ONES[number]
-    if number < 100:
-        return _TENS[number // 10] + (f" {_ONES[number % 10]}" if number % 10 else "")
-    size, name = next(group for group in _GROUPS if number >= group[0])
-    rest = number % size
-    return f"{number_words(number // size)} {name}" + (f" {number_words(rest)}" if rest else "")
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """text: in the alphabet, single spaces between words, perhaps empty. left_out: the characters that have no words,
+    each once."""
+
+    text: str
+    left_out: str
+
+    def notice(self) -> str:
+        """What a person is told of what was left out; empty where nothing was."""
+        if not self.left_out:
+            return ""
+        named = ", ".join(repr(character) for character in self.left_out[:SHOWN])
+        more = f" and {len(self.left_out) - SHOWN} more" if len(self.left_out) > SHOWN else ""
+        return f"cannot be spoken, left out: {named}{more}"
 
 
 def spoken_form(text: str, alphabet: str) -> str:
-    """The text in characters of `alphabet`: lower case, words for numbers and signs where it lacks them; what still is
-    outside becomes a space. Runs of spaces become one. May be empty."""
+    """`speak_out` as a text; what is left out is logged in one line."""
+    spoken = speak_out(text, alphabet)
+    if spoken.left_out:
+        log.warning("%s", spoken.notice())
+    return spoken.text
+
+
+def speak_out(text: str, alphabet: str) -> Spoken:
+    """The text in characters of `alphabet`. An alphabet with digits keeps numbers and whatever else it holds as written;
+    for one without, all is said in words."""
+    if alphabet == LETTERS and re.fullmatch(r"[a-z ]*", text):
+        return Spoken(" ".join(text.split()), "")
+    text = _unify(text)
     if not any(digit in alphabet for digit in "0123456789"):
-        text = re.sub(r"(?<![\w)])-(?=\d)", " minus ", text)
-        text = re.sub(r"(?<=\d)\.(?=\d)", " point ", text)
-        text = _NUMBER.sub(_say_number, text)
-    for sign, word in _SIGNS.items():
-        if sign not in alphabet:
-            text = text.replace(sign, f" {word} ")
-    kept = (
-        character if character in alphabet else character.lower() if character.lower() in alphabet else " "
-        for character in text.replace("’", "'")
-    )  # fmt: skip
-    return " ".join("".join(kept).split())
+        pieces = map(_open_abbreviations, _pieces(text))
+        text = " ".join(_say_signs(spell_numbers(piece)) for piece in pieces)
+    return _in_alphabet(text, alphabet)
 
 
-def _say_number(match: re.Match[str]) -> str:
-    digits = match.group().replace(",", "")
-    if len(digits) > 12 or (len(digits) > 1 and digits[0] == "0"):
-        return " " + " ".join(_ONES[int(digit)] for digit in digits) + " "
-    return f" {number_words(int(digits))} "
+def _pieces(text: str) -> Iterator[str]:
+    """The text in parts of at most `LONGEST_PIECE` characters, after a sentence, a comma or a word where there is one: the
+    time that the rules take rises faster than the length of what they search."""
+    start = 0
+    while len(text) - start > LONGEST_PIECE:
+        ends = (text.rfind(mark, start, start + LONGEST_PIECE) for mark in (". ", "\n", ", ", " "))
+        end = next((end for end in ends if end > start), start + LONGEST_PIECE - 1) + 1
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _unify(text: str) -> str:
+    """One way to write each character: composed, plain digits, plain dashes and quotes; format characters are gone."""
+    text = re.sub(
+        r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", "", unicodedata.normalize("NFC", text).translate(_SAME)
+    )
+    text = re.sub(f"−?[{_SUPERSCRIPT}]+", _superscript, text)
+    written = []
+    for character in text:
+        category = unicodedata.category(character)
+        if "<fraction>" in unicodedata.decomposition(character):
+            character = " " + unicodedata.normalize("NFKC", character).replace("⁄", "/")
+        elif category == "Nd":
+            character = str(unicodedata.decimal(character))
+        elif category == "Cf":
+            character = ""
+        written.append(character)
+    return unicodedata.normalize("NFKC", "".join(written))
+
+
+def _superscript(found: re.Match[str]) -> str:
+    return "^" + "".join("-" if c == "−" else str(_SUPERSCRIPT.index(c)) for c in found[0])
+
+
+def _open_abbreviations(text: str) -> str:
+    """Titles, abbreviations, addresses and initials as they are read."""
+    text = _WEB.sub(_address, text)
+    text = re.sub(r"(?i)\be\.\s?g\.", "for example", text)
+    text = re.sub(r"(?i)\bi\.\s?e\.", "that is", text)
+    titles = "|".join(_TITLES)
+    text = re.sub(rf"\b((?i:{titles}))\b(?:\.\s*|\s+)(?=[A-Z])", lambda found: _title(found[1]), text)
+    text = re.sub(
+        rf"(?i)\b({'|'.join(_BEFORE_NUMBERS)})\.\s?(?=\d)", lambda found: _BEFORE_NUMBERS[found[1].lower()] + " ", text
+    )
+    text = re.sub(rf"\b({'|'.join(_ABBREVIATIONS)})\.(?!\w)", lambda found: _ABBREVIATIONS[found[1]] + " ", text)
+    text = re.sub(r"(?i)\bvs\b", "versus", text)
+    text = _roman_numbers(text)
+    text = re.sub(r"\b(?:[A-Za-z]\.){2,}(?!\w)", lambda found: found[0].replace(".", " "), text)
+    if any(character.islower() for character in text):  # what is all in capitals has no acronyms to tell apart
+        text = re.sub(r"\b[B-DF-HJ-NP-TV-XZ]{2,5}\b(?!')", _acronym, text)
+    return text
+
+
+def _roman_numbers(text: str) -> str:
+    """Chapter IV -> "Chapter 4", Louis XIV -> "Louis the 14th"; alone only where it can be no letter or word."""
+    every = "|".join(sorted(_ROMAN, key=len, reverse=True))
+    long = "|".join(sorted((name for name in _ROMAN if len(name) > 1), key=len, reverse=True))
+    text = re.sub(rf"\b((?i:{_NUMBERED}))\s+({every})\b(?!')", lambda found: f"{found[1]} {_ROMAN[found[2]]}", text)
+    text = re.sub(rf"\b({_RULERS})\s+({long}|V|X)\b(?!')", lambda found: f"{found[1]} the {_ROMAN[found[2]]}th", text)
+    return re.sub(rf"(?<=[A-Za-z] )({long})\b(?!')", lambda found: str(_ROMAN[found[1]]), text)
+
+
+def _title(name: str) -> str:
+    """A title before a name; ST and DR alone in capitals are left to the acronyms."""
+    return f"{_TITLES[name.lower()]} " if name[0].isupper() or name.lower() in ("mr", "mrs", "dr") else f"{name} "
+
+
+def _acronym(found: re.Match[str]) -> str:
+    known = found[0] in MONEY_CODES or (found[0] in UNIT_WORDS and re.search(r"\d\s?$", found.string[: found.start()]))
+    return found[0] if known else " ".join(found[0])
+
+
+def _address(found: re.Match[str]) -> str:
+    """https://a.org/b -> "a dot org slash b"; of an e-mail the @ stays."""
+    address = re.sub(r"(?i)^https?://", "", found[0]).rstrip(".,;:!?)")
+    tail = found[0][len(found[0].rstrip(".,;:!?)")) :]
+    return "".join(f" {_WEB_SIGNS[sign]} " if sign in _WEB_SIGNS else sign for sign in address) + tail
+
+
+def _say_signs(text: str) -> str:
+    """Signs that are read, in words; the numbers are words already."""
+    text = re.sub(
+        r"#(?=\s?(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|\w+ty)\b)", " number ", text
+    )
+    text = re.sub(r"#(?=[^\W\d])", " hashtag ", text)
+    text = re.sub(r"~(?=\s*\w)", " about ", text)
+    text = re.sub(r"(?<=\s)<(?=\s)", " less than ", text)
+    text = re.sub(r"(?<=\s)>(?=\s)", " greater than ", text)
+    text = re.sub(r"(?<=[a-z])\.(?=[a-z]{2})", " dot ", text)
+    return _SIGN.sub(lambda found: f" {_SIGNS[found[0]]} ", text)
+
+
+def _in_alphabet(text: str, alphabet: str) -> Spoken:
+    """Letters and leftovers; an apostrophe stays between letters alone where the alphabet is of letters."""
+    if not any(digit in alphabet for digit in "0123456789"):
+        text = re.sub(r"(?<![^\W\d_])'|'(?![^\W\d_])", " ", text)
+    kept: list[str] = []
+    left_out: dict[str, None] = {}
+    for character in text:
+        said = _in_letters(character, alphabet)
+        if said is None:
+            left_out[character] = None
+        kept.append(" " if said is None else said)
+    return Spoken(" ".join("".join(kept).split()), "".join(left_out))
+
+
+@lru_cache(maxsize=4096)
+def _in_letters(character: str, alphabet: str) -> str | None:
+    """What is said of one character: itself, its plain letters, a name, " " for a mark; None where nothing can be."""
+    for same in (character, character.lower(), character.upper()):
+        if same in alphabet:
+            return same
+    name = unicodedata.name(character, "")
+    if name.startswith("LATIN "):
+        plain = anyascii(character).lower()
+        return plain if plain and all(letter in alphabet for letter in plain) else None
+    words = _SIGNS.get(character, "").split()
+    if name.startswith("GREEK ") and " LETTER " in name:
+        words = [name.split(" LETTER ")[1].split()[0].lower().replace("lamda", "lambda")]
+    elif name.endswith(" SIGN") and unicodedata.category(character) == "Sc":
+        words = name.removesuffix(" SIGN").lower().split()
+    if words and all(letter in alphabet for word in words for letter in word):
+        return f" {' '.join(words)} "
+    return (
+        " "
+        if unicodedata.category(character)[0] in "PZM"
+        or unicodedata.category(character) == "Cc"
+        or character in "`^~|<>$+=¨¯¸˚"
+        else None
+    )

@@ -152,7 +152,7 @@ class Chat:
     def speak(self, reply: str, interrupt: Interrupt) -> None:
         """Into the file; up to the chunk at which Ctrl-C was pressed."""
         chunks: list[Tensor] = []
-        for chunk in self.engine.generate_speech_stream(reply, voice=self.voice):
+        for chunk in self.engine.speak_stream(reply, voice=self.voice):
             chunks.append(chunk)
             if interrupt.asked:
                 break

@@ -4,7 +4,7 @@ Shapes: B requests, T tokens, N samples.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
-from muomni.frontends.spoken import LETTERS, spoken_form
+from muomni.frontends.spoken import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.batch import answer_batch, n_best
 from muomni.inference.conversation import Conversation
@@ -25,7 +25,7 @@ from muomni.inference.read import read_pictures
 from muomni.inference.rescoring import ThinkerScorer
 from muomni.inference.runtime import Eager, Runtime
 from muomni.inference.sampling import GenerationOptions
-from muomni.inference.speech import Speaker, Utterance, frame_limit
+from muomni.inference.speech import Speaker, Utterance, warn_of_cut
 from muomni.inference.stats import Timings
 from muomni.inference.text_stream import text_of
 from muomni.inference.transcribe import WINDOWS, Transcriber, Transcript, build_reader
@@ -200,15 +200,24 @@ class Engine:
         return transcript if timestamps else transcript.text
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:
-        """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised. The same text gives the same waveform."""
-        return self.speak([text], voices=[voice])[0].waveform
+        """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised. The same text gives the same waveform. One that the
+        bound on frames cut off is logged; `speak` tells it apart."""
+        waveform = self.speak([text], voices=[voice])[0].waveform
+        warn_of_cut(self.timings)
+        return waveform
 
     def generate_speech_stream(self, text: str, *, voice: int = 0) -> Iterator[Tensor]:
         """`generate_speech` in chunks (N,), the first of them while the Talker still speaks; joined they are its waveform."""
+        return self.speak_stream(text, voice=voice, ended=warn_of_cut)
+
+    def speak_stream(
+        self, text: str, *, voice: int = 0, ended: Callable[[Timings], None] = lambda timings: None
+    ) -> Iterator[Tensor]:
+        """`generate_speech_stream`, which tells `ended` by its timings whether the bound cut it off, and nobody else."""
         speaker = self.need_speaker()
-        (spoken,), (limit,) = self._to_speak([text])
+        (spoken,), (limit,) = speaker.prepare([text], self.tokenizer)
         self.timings = Timings()
-        return speaker.stream(spoken, limit=limit, voice=voice, timings=self.timings)
+        return speaker.stream(spoken, limit=limit, voice=voice, timings=self.timings, ended=ended)
 
     def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
         """Several texts at once, each as if alone, with their codes and whether one was cut off by its bound.
@@ -226,21 +235,9 @@ class Engine:
             raise ValueError(f"{len(texts)} texts and {len(voices)} voices: a voice for each is needed")
         if not texts:
             return []
-        spoken, limits = self._to_speak(texts)
+        spoken, limits = speaker.prepare(texts, self.tokenizer)
         self.timings = Timings()
         return speaker.speak(spoken, limits=limits, voices=voices, timings=self.timings)
-
-    def _to_speak(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
-        """Texts in the Talker's characters, and the most frames of each."""
-        for text in texts:
-            need_text("text", text)
-        alphabet = self.facts.get("alphabet", LETTERS)
-        tokens = [0 if self.tokenizer is None else len(self.tokenizer.encode(text)) for text in texts]
-        spoken = [spoken_form(text, alphabet) for text in texts]
-        for text, left in zip(texts, spoken, strict=True):
-            if text.strip() and not left:
-                raise ValueError(f"nothing in {text[:40]!r} can be spoken: this Talker's characters are {alphabet!r}")
-        return spoken, [frame_limit(count) for count in tokens]
 
     @property
     def speech_rate(self) -> int:
@@ -296,4 +293,4 @@ class Engine:
                 f"{codec.num_codebooks} of {codec.codebook_size}: put the codec back that it was trained with"
             )
         vocoder, self.vocoder_note = choose_vocoder(choice, spec=spec, beside=Path(self.where), device=self.device)
-        return Speaker(talker, codec, vocoder)
+        return Speaker(talker, codec, vocoder, alphabet=self.facts.get("alphabet", LETTERS))

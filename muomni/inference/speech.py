@@ -3,19 +3,25 @@
 Shapes: B texts, C characters, T frames, K codebooks, E entries, M mel bins, N samples.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from muomni.frontends.characters import encode_characters
+from muomni.frontends.spoken import LETTERS, Spoken, speak_out
+from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.generate import decode, generate
+from muomni.inference.kinds import need_text
 from muomni.inference.speech_stream import Vocoder, spoken_blocks, spoken_waveform
 from muomni.inference.stats import Timings
 from muomni.models.codec import Codec
 from muomni.models.outputs import TalkerOutput
 from muomni.models.talker import Talker, TalkerCache
+
+log = logging.getLogger(__name__)
 
 FRAMES_A_TOKEN, FEWEST_FRAMES, MOST_FRAMES, FRAMES_WITHOUT_TOKENS = 30, 50, 1000, 200
 
@@ -25,6 +31,12 @@ def frame_limit(num_tokens: int) -> int:
     if num_tokens == 0:
         return FRAMES_WITHOUT_TOKENS
     return min(max(FRAMES_A_TOKEN * num_tokens, FEWEST_FRAMES), MOST_FRAMES)
+
+
+def warn_of_cut(timings: Timings) -> None:
+    """Log that an utterance was cut off by its bound, where one was."""
+    if timings.speech_cut:
+        log.warning("the speech is%s", timings.cut_note().removeprefix(","))
 
 
 @dataclass(slots=True)
@@ -59,10 +71,35 @@ class FrameDecoder:
 
 
 class Speaker:
-    """A Talker, its codec and a vocoder. Greedy: the same text gives the same utterance, alone, in a batch or as a stream."""
+    """A Talker, its codec and a vocoder. Greedy: the same text gives the same utterance, alone, in a batch or as a stream.
 
-    def __init__(self, talker: Talker, codec: Codec, vocoder: Vocoder) -> None:
-        self.talker, self.codec, self.vocoder = talker, codec, vocoder
+    alphabet: the characters that this Talker was taught; `in_words` writes a text in them, all else takes such texts.
+    """
+
+    def __init__(self, talker: Talker, codec: Codec, vocoder: Vocoder, *, alphabet: str = LETTERS) -> None:
+        self.talker, self.codec, self.vocoder, self.alphabet = talker, codec, vocoder, alphabet
+
+    def in_words(self, text: str) -> Spoken:
+        """What this Talker says of a written text, and the characters that it has no words for."""
+        return speak_out(text, self.alphabet)
+
+    def prepare(self, texts: Sequence[str], tokenizer: Tokenizer | None) -> tuple[list[str], list[int]]:
+        """Written texts -> what is said of them, and the most frames of each. What has no words is logged; raises
+        ValueError for a text of which nothing remains."""
+        spoken, limits = [], []
+        for text in texts:
+            need_text("text", text)
+            said = self.in_words(text)
+            if text.strip() and not said.text:
+                raise ValueError(
+                    f"nothing in {text[:40]!r} can be spoken: this Talker's characters are {self.alphabet!r}"
+                )
+            if said.left_out:
+                log.warning("%r: %s", text[:40], said.notice())
+            tokens = 0 if tokenizer is None else max(len(tokenizer.encode(text)), len(tokenizer.encode(said.text)))
+            spoken.append(said.text)
+            limits.append(frame_limit(tokens))
+        return spoken, limits
 
     def speak(self, texts: list[str], *, limits: list[int], voices: list[int], timings: Timings) -> list[Utterance]:
         """Speak texts, each with at most `limits` frames, in the voice of that number. Raises ValueError for an empty
@@ -77,12 +114,14 @@ class Speaker:
         timings.audio_seconds += sum(len(one.waveform) for one in spoken) / self.vocoder.spec.sample_rate
         return spoken
 
-    def stream(self, text: str, *, limit: int, voice: int, timings: Timings) -> Iterator[Tensor]:
-        """The waveform of `speak`, in chunks (N) that come while the Talker speaks on. Raises ValueError as it does, at
-        once."""
+    def stream(
+        self, text: str, *, limit: int, voice: int, timings: Timings, ended: Callable[[Timings], None]
+    ) -> Iterator[Tensor]:
+        """The waveform of `speak`, in chunks (N) that come while the Talker speaks on; `ended` is told when it is whole.
+        Raises ValueError as `speak` does, at once."""
         self._check([text], [voice])
         timings.vocoder = self.vocoder.name
-        return self._chunks(text, limit, voice, timings)
+        return self._chunks(text, limit, voice, timings, ended)
 
     @torch.inference_mode()
     def codes(
@@ -139,12 +178,15 @@ class Speaker:
                 return
         timings.speech_cut = True
 
-    def _chunks(self, text: str, limit: int, voice: int, timings: Timings) -> Iterator[Tensor]:
+    def _chunks(
+        self, text: str, limit: int, voice: int, timings: Timings, ended: Callable[[Timings], None]
+    ) -> Iterator[Tensor]:
         blocks = spoken_blocks(self._frames(text, limit, voice, timings), self.codec, self.vocoder)
         while True:
             with timings.span("speech"):  # what the listener does with a chunk takes other time
                 block = next(blocks, None)
             if block is None:
+                ended(timings)
                 return
             timings.first_audio = timings.first_audio or timings.speech
             timings.audio_seconds += len(block) / self.vocoder.spec.sample_rate

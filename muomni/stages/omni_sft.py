@@ -255,6 +255,7 @@ class OmniSftStage(Stage):
             self._scores.written(said, truth)
             if self.speech is not None:
                 heard, sounds = self.speech.heard(said)
+                truth = self.speech.in_words(truth)
                 self._scores.spoken(heard, truth)
                 self._show_sounds(split, heard, truth, sounds)
         return self._scores.metrics()

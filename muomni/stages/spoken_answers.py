@@ -3,6 +3,7 @@
 Legend: M mel bins, N samples.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from muomni.checkpoints import check_same
 from muomni.stages.codec import Judge
 from muomni.stages.talker import Voice
+
+log = logging.getLogger(__name__)
 
 
 class SpokenAnswers:
@@ -44,17 +47,29 @@ class SpokenAnswers:
         """The Talker's own facts, its stage's name left out."""
         return {key: value for key, value in self.export.facts.items() if key not in ("stage", "run")}
 
+    def in_words(self, texts: list[str]) -> list[str]:
+        """The texts as they are said: what the judge is compared with."""
+        return [self.voice.in_words(text).text for text in texts]
+
     def heard(self, texts: list[str]) -> tuple[list[str], list[Tensor | None]]:
-        """What the judge hears of each text spoken by the narrator, and the sounds; an empty text is silence."""
-        spoken = [text for text in texts if text.strip()]
+        """What the judge hears of each text spoken by the narrator, in words, and the sounds; a text of which nothing is
+        said is silence. What has no words is counted and logged."""
+        written = [self.voice.in_words(text) for text in texts]
+        if holes := [said for said in written if said.left_out]:
+            log.warning(
+                "%d of %d answers hold characters that cannot be spoken; the first: %r", len(holes), len(texts),
+                holes[0].left_out,
+            )  # fmt: skip
+        texts = [said.text for said in written]
+        spoken = [text for text in texts if text]
         sounds: list[Tensor] = []
         if spoken:
             codes, _ = self.voice.say(spoken, [0] * len(spoken))
             codec = self.export.parts["codec"]
             sounds = [self.vocoder(codec.decode(row[None])[0]).cpu() for row in codes]
-        texts_heard = iter(self.judge(sounds) if sounds else [])
+        texts_heard = iter(self.in_words(self.judge(sounds)) if sounds else [])
         each = iter(sounds)
         return (
-            [next(texts_heard) if text.strip() else "" for text in texts],
-            [next(each) if text.strip() else None for text in texts],
+            [next(texts_heard) if text else "" for text in texts],
+            [next(each) if text else None for text in texts],
         )

@@ -28,8 +28,19 @@ SHOWN = 3  # sentences of a split that `samples` gives
 RUNAWAY = 2.0  # longer than this many times the recording
 
 
+class InWords(Protocol):
+    """A text as it is said, and the characters that have no words (muomni/frontends/spoken.py)."""
+
+    text: str
+    left_out: str
+
+
 class Voice(Protocol):
     """What speaks with the Talker (muomni/inference/speech.py): texts -> codes, and whether the limit cut each."""
+
+    def in_words(self, text: str) -> InWords:
+        """A written text as `say` takes it: numbers and signs in words."""
+        ...
 
     def say(self, texts: list[str], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
         """Codes (T', K) of each text, truncated or not."""
@@ -171,6 +182,7 @@ class TalkerStage(Stage):
         sounds: dict[str, list[Tensor]] = {"codec": self._sound(rebuilt), "spoken": self._sound(said)}
         heard = {kind: self.judge(waveforms) for kind, waveforms in sounds.items()}
         sounds["recorded"], heard["recorded"] = self.judge.read(batch.audio)
+        heard = {kind: [self.voice.in_words(text).text for text in texts] for kind, texts in heard.items()}
         self._show(batch, sounds, heard, split)
         for kind, texts in heard.items():
             self._heard[kind] += texts

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from datamodules.augment import MelAugment, stretch
-from datamodules.speech import SpeechData
+from datamodules.speech import SpeechData, spoken_rows
 from muomni.frontends.audio_io import read_audio, write_wav
 from muomni.frontends.characters import encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
+from muomni.frontends.spoken import LETTERS, spoken_form
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
 AUGMENT = MelAugment(
@@ -34,7 +35,13 @@ def manifest(tmp_path):
 
 def build(manifest, **options):
     how = {"mel": MEL, "cache": None, "augment": None, "speakers": None, "test_kinds": None, "max_seconds": 60.0}
-    how |= {"lowercase": True, "train": str(manifest), "val": str(manifest), "test": {"test": str(manifest)}}
+    how |= {
+        "lowercase": True,
+        "in_words": False,
+        "train": str(manifest),
+        "val": str(manifest),
+        "test": {"test": str(manifest)},
+    }
     how |= {"batch_size": 2, "eval_batch_size": 3, "num_workers": 0, "seed": 0}
     return SpeechData(**(how | options))
 
@@ -52,6 +59,18 @@ def test_a_batch_holds_the_clips(manifest):
     assert batch.characters[1].tolist() == encode_characters("text 5")
     assert batch.speakers.tolist() == [0, 2]
     assert batch.audio[1].endswith("5.wav")
+
+
+def test_texts_in_words_are_those_of_inference(manifest, caplog):
+    data = build(manifest, in_words=True)
+    assert [data.samples("val").item(i, -1).text for i in (0, 5)] == ["text zero", "text five"]
+    rows = [{"id": str(number), "text": "7 - 2 = 5"} for number in range(200)] + [{"id": "a:1", "text": "日本 hello"}]
+    kept = spoken_rows(rows, what="m.jsonl")
+    assert len(kept) == 200
+    assert kept[0]["text"] == spoken_form(rows[0]["text"], LETTERS) == "seven minus two is five"
+    assert "m.jsonl: skipped 1 of 201 samples; the first: a:1: '日本 hello' cannot be spoken" in caplog.text
+    with pytest.raises(ValueError, match="1 of 1 samples cannot be used.*holds nothing to speak"):
+        spoken_rows([{"id": "0", "text": "..."}], what="m.jsonl")
 
 
 def test_the_cache_gives_the_same_and_notices_a_changed_file(manifest, tmp_path):

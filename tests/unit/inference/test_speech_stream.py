@@ -167,6 +167,25 @@ def test_a_mel_that_is_not_finite_is_an_error():
 # --- the engine ---------------------------------------------------------------------------------------------------
 
 
+def test_speech_that_is_cut_off_or_has_no_words_is_said(engine, caplog, monkeypatch):
+    monkeypatch.setattr("muomni.inference.speech.frame_limit", lambda tokens: 3)
+    for speak in (engine.generate_speech, lambda text: list(engine.generate_speech_stream(text))):
+        caplog.clear()
+        speak("tell me \U0001f600")
+        assert [record.getMessage() for record in caplog.records] == [
+            "'tell me \U0001f600': cannot be spoken, left out: '\U0001f600'",
+            "the speech is cut off after 3 frames: speak shorter texts",
+        ]
+    caplog.clear()
+    assert engine.speak(["tell me"])[0].truncated  # it says so itself
+    assert not caplog.records
+
+
+def test_numbers_are_spoken_in_the_words_of_training(engine):
+    said = engine.generate_speech("seven minus two is five")
+    assert torch.equal(engine.generate_speech("7 - 2 = 5"), said)
+
+
 def test_the_engines_stream_is_its_waveform(engine):
     text = "what colour is the circle"
     whole = engine.generate_speech(text)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from muomni.batch import SpeechBatch
+from muomni.frontends.spoken import LETTERS, speak_out
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
@@ -134,6 +135,9 @@ class Echo:
     def __init__(self, by_text):
         self.by_text = by_text
 
+    def in_words(self, text):
+        return speak_out(text, LETTERS)
+
     def say(self, texts, voices):
         rows = [self.by_text(text) for text in texts]
         return [row for row, _ in rows], [cut for _, cut in rows]
@@ -164,6 +168,16 @@ def test_talker_learns_beside_a_frozen_codec():
     steps = stage.model(clips.characters, clips.character_lengths, codes, speakers=clips.speakers).steps
     assert (steps - torch.tensor([1.0, 2.0, 2.0])).abs().mean() < 0.4
     assert set(stage.export_parts()) == {"talker", "codec"}
+
+
+def test_what_the_judge_writes_is_compared_in_words():
+    class Writer(ToneJudge):
+        def read(self, paths):
+            return [None] * len(paths), [f"{text.upper()}!" for text in TEXTS]
+
+    stage = build_talker_stage(lambda talker, codec: Echo(lambda text: (torch.zeros(6, 2, dtype=torch.long), False)))
+    stage.judge = Writer()
+    assert score(stage)["cer_recorded"] == 0.0
 
 
 def test_talker_metrics_tell_cut_and_runaway_speech():

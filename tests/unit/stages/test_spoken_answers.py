@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from muomni.frontends.spoken import LETTERS, speak_out
 from muomni.stages.spoken_answers import SpokenAnswers
 
 
@@ -15,6 +16,9 @@ class Codec(nn.Module):
 
 
 class Voice:
+    def in_words(self, text):
+        return speak_out(text, LETTERS)
+
     def say(self, texts, voices):
         return [torch.full((len(text), 1), 2) for text in texts], [False] * len(texts)
 
@@ -23,7 +27,7 @@ def spec(hop):
     return SimpleNamespace(facts=lambda: {"hop": hop}, sample_rate=16000)
 
 
-def test_texts_keep_their_places_and_an_empty_one_is_silence():
+def test_texts_keep_their_places_and_an_empty_one_is_silence(caplog):
     export = SimpleNamespace(
         parts={"talker": nn.Identity(), "codec": Codec()},
         facts={"stage": "talker", "run": {}, "codec_mel": {"hop": 160}},
@@ -43,5 +47,10 @@ def test_texts_keep_their_places_and_an_empty_one_is_silence():
     assert sounds[1] is None
     assert [len(sound) for sound in (sounds[0], sounds[2])] == [3, 1]
     assert spoken.heard([""]) == ([""], [None])
+    heard, sounds = spoken.heard(["5", "...", "日本 a"])
+    assert heard == ["xxxx", "", "x"]  # four, nothing to speak, a: as inference says them
+    assert sounds[1] is None
+    assert "1 of 3 answers hold characters that cannot be spoken; the first: '日本'" in caplog.text
+    assert spoken.in_words(["7 - 2 = 5"]) == ["seven minus two is five"]
     assert set(spoken.parts()) == {"talker", "codec"}
     assert spoken.facts() == {"codec_mel": {"hop": 160}}
