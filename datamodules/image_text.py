@@ -35,6 +35,7 @@ class ImageTextSample:
     path: str
     objects: list[dict[str, Any]]
     sample_id: str
+    group: str = ""
 
 
 def placed(objects: Any) -> list[dict[str, Any]]:
@@ -42,6 +43,19 @@ def placed(objects: Any) -> list[dict[str, Any]]:
     them, for instance)."""
     found = objects if isinstance(objects, list) else []
     return [thing for thing in found if isinstance(thing, dict) and "cell" in thing]
+
+
+def twins(rows: list[dict[str, Any]]) -> list[list[int]]:
+    """Rows in groups: each with its twin (the row whose id its "twin" names, and that names it), or alone."""
+    place = {row["id"]: index for index, row in enumerate(rows)}
+    groups = []
+    for index, row in enumerate(rows):
+        other = place.get(row.get("twin"))
+        if other is None or other == index or rows[other].get("twin") != row["id"]:
+            groups.append([index])
+        elif index < other:
+            groups.append([index, other])
+    return groups
 
 
 class Captioned:
@@ -59,6 +73,7 @@ class Captioned:
         seed: int,
     ) -> None:
         self.rows, self.seed = rows, seed
+        self.group = {index: str(rows[each[0]]["id"]) for each in twins(rows) for index in each}
         self.pictures = PictureStore([row["image"] for row in rows], image, memory_mb=memory_mb)
         whole = [[tokenizer.encode(caption) for caption in row["captions"]] for row in rows]
         self.ids = [[ids[:max_length] for ids in each] for each in whole]
@@ -84,19 +99,12 @@ class Captioned:
             path=row["image"],
             objects=placed(row.get("objects")),
             sample_id=str(row["id"]),
+            group=self.group[index],
         )
 
     def twins(self) -> list[list[int]]:
-        """Pictures in groups: each with its twin (the row whose id its "twin" names), or alone."""
-        place = {row["id"]: index for index, row in enumerate(self.rows)}
-        groups = []
-        for index, row in enumerate(self.rows):
-            other = place.get(row.get("twin"))
-            if other is None or self.rows[other].get("twin") != row["id"]:
-                groups.append([index])
-            elif index < other:
-                groups.append([index, other])
-        return groups
+        """Pictures in groups: each with its twin, or alone."""
+        return twins(self.rows)
 
 
 class ImageTextData(DataModule):
@@ -148,6 +156,8 @@ class ImageTextData(DataModule):
             say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
             rows = kept
         rows = without_broken_pictures(rows, what=str(path))
+        if not train:  # retrieval ranks neighbours
+            rows = [rows[index] for group in twins(rows) for index in group]
         return Captioned(
             rows,
             tokenizer=self.tokenizer,
@@ -183,4 +193,5 @@ class ImageTextData(DataModule):
             paths=[sample.path for sample in samples],
             objects=[sample.objects for sample in samples],
             sample_ids=[sample.sample_id for sample in samples],
+            groups=[sample.group for sample in samples],
         )

@@ -84,7 +84,7 @@ class BatchOrder(Sampler[list[Draw]]):
     def _shuffled(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
         """All samples of an epoch in order."""
         if self.groups is not None:
-            order = np.array([i for g in rng.permutation(len(self.groups)) for i in self.groups[g]])
+            order = _side_by_side([self.groups[g] for g in rng.permutation(len(self.groups))], self.batch_size)
         else:
             order = rng.permutation(self.size)
         if epoch == 0 and self.first is not None:
@@ -149,6 +149,40 @@ class BatchOrder(Sampler[list[Draw]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a position that `state_dict` gave."""
         self.epoch, self.consumed = state["epoch"], state["consumed"]
+
+
+def _side_by_side(groups: list[list[int]], size: int) -> np.ndarray:
+    """The members of groups in order, so that batches of `size` cut none: samples that are alone go two by two where twins
+    fill a batch evenly; a group that does not fit into what is left of a batch waits for the next, and smaller ones go first.
+    Where none is left to go first, groups are cut."""
+    order: list[int] = []
+    waiting: list[list[int]] = []
+    for group in _couples(groups) if size % 2 == 0 else groups:
+        if len(group) > size - len(order) % size:
+            waiting.append(group)
+            continue
+        order += group
+        while waiting and len(waiting[0]) <= size - len(order) % size:
+            order += waiting.pop(0)
+    return np.array([*order, *(index for group in waiting for index in group)])
+
+
+def _couples(groups: list[list[int]]) -> list[list[int]]:
+    """The groups in order, each of one sample together with the next such; a last one without is last of all."""
+    single: list[int] = []
+    couples: list[list[int]] = []
+    for group in groups:
+        if len(group) == 1 and single:
+            single.append(group[0])
+            single = []
+        elif len(group) == 1:
+            single = list(group)
+            couples.append(single)
+        else:
+            couples.append(group)
+    if single:
+        couples = [*(group for group in couples if group is not single), single]
+    return couples
 
 
 def _check_budget(budget: int, lengths: np.ndarray | None, first: np.ndarray | None, ranks: int) -> None:

@@ -3,7 +3,7 @@
 Legend: B batch, T tokens or frames, C characters, M mel bins, N images, A audios, H height, W width.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import torch
@@ -18,10 +18,10 @@ class _Movable:
     __slots__ = ()
 
     def _map(self, change: Any) -> Self:
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
             if isinstance(value, Tensor):
-                setattr(self, field.name, change(value))
+                setattr(self, each.name, change(value))
         return self
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
@@ -67,6 +67,8 @@ class ImageTextBatch(_Movable):
     objects: list[list[dict[str, Any]]]
     """What each picture holds, where the manifest says so: colour, shape, size, cell (0-8); else empty."""
     sample_ids: list[str]
+    groups: list[str] = field(default_factory=list)
+    """Pictures of one group (twins) are ranked in one pool; empty: each is alone."""
 
 
 @dataclass(slots=True)

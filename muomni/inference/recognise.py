@@ -57,7 +57,7 @@ class Recogniser:
             rows = order[start : start + self.batch_size]
             lengths = torch.tensor([len(mels[row]) for row in rows])
             padded = torch.nn.utils.rnn.pad_sequence([mels[row] for row in rows], batch_first=True)
-            for row, text in zip(rows, greedy_texts(self.audio(padded.to(device), lengths.to(device))), strict=True):
+            for row, text in zip(rows, greedy_texts(self._heard(padded.to(device), lengths.to(device))), strict=True):
                 texts[row] = text
         return texts
 
@@ -70,7 +70,7 @@ class Recogniser:
         mels = [self.mel(waveform) for waveform in waveforms]
         lengths = torch.tensor([len(mel) for mel in mels])
         padded = torch.nn.utils.rnn.pad_sequence(mels, batch_first=True)
-        output = self.audio(padded.to(device), lengths.to(device))
+        output = self._heard(padded.to(device), lengths.to(device))
         seconds = self.audio.downsample / self.mel.spec.frame_rate
         times = []
         rows = output.logits.log_softmax(-1).cpu()
@@ -78,6 +78,12 @@ class Recogniser:
             frames = align_characters(log_probs[:length], encode_characters(text))
             times.append((frames + 0.5) * seconds)
         return times
+
+    def _heard(self, mel: Tensor, lengths: Tensor) -> AudioOutput:
+        """What the encoder makes of mels (B, T, M): in float32, also within the step of a stage under autocast."""
+        with torch.autocast(mel.device.type, enabled=False):
+            output: AudioOutput = self.audio(mel, lengths)
+        return output
 
     def read(self, paths: Sequence[str | Path]) -> tuple[list[Tensor], list[str]]:
         """Files -> waveforms (N) each and texts."""

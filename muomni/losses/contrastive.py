@@ -1,4 +1,9 @@
-"""Contrastive losses between pictures and captions.
+"""Contrastive losses between pictures and captions. Similarities and losses are float32, under autocast too: bfloat16 has
+ties where the best is asked for.
+
+Pictures often share a caption ("a photo of a dog"), and a picture may come twice. Such pairs are equals: each is as right as
+the other, so no negative (`equal_pairs`). A softmax leaves them out (false negatives eliminated, Huynh et al. 2022,
+arXiv:2011.11765), so that a perfect model's loss is 0 whatever is equal in a batch.
 
 Legend: B pairs, A pictures, C captions, P patches of a picture, T tokens of a caption, E width of the shared space.
 """
@@ -6,6 +11,8 @@ Legend: B pairs, A pictures, C captions, P patches of a picture, T tokens of a c
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from muomni.metrics.retrieval import equals_of
 
 
 def late_interaction(patches: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
@@ -16,10 +23,11 @@ def late_interaction(patches: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
     """
     A, P, E = patches.shape
     C, T, _ = tokens.shape
-    patches, tokens = F.normalize(patches.float(), dim=-1), F.normalize(tokens.float(), dim=-1)
-    real = tokens[keep]  # N E: only real tokens are compared
-    # `max`, not `amax`: its gradient is a scatter to one patch instead of a division over all of them.
-    best = (patches.reshape(A * P, E) @ real.T).view(A, P, -1).max(dim=1).values  # A N
+    with torch.autocast(patches.device.type, enabled=False):
+        patches, tokens = F.normalize(patches.float(), dim=-1), F.normalize(tokens.float(), dim=-1)
+        real = tokens[keep]  # N E: only real tokens are compared
+        # `max`, not `amax`: its gradient is a scatter to one patch instead of a division over all of them.
+        best = (patches.reshape(A * P, E) @ real.T).view(A, P, -1).max(dim=1).values  # A N
     owner = torch.arange(C, device=keep.device)[:, None].expand(C, T)[keep]
     total = best.new_zeros(A, C).index_add(1, owner, best)
     return total / keep.sum(dim=1).clamp(min=1)
@@ -27,14 +35,37 @@ def late_interaction(patches: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
 
 def cosine(pictures: Tensor, captions: Tensor) -> Tensor:
     """Similarity (A, C) of whole pictures (A, E) and whole captions (C, E)."""
-    return F.normalize(pictures.float(), dim=-1) @ F.normalize(captions.float(), dim=-1).T
+    with torch.autocast(pictures.device.type, enabled=False):
+        return F.normalize(pictures.float(), dim=-1) @ F.normalize(captions.float(), dim=-1).T
 
 
-def info_nce(similarity: Tensor, scale: Tensor) -> Tensor:
+def info_nce(similarity: Tensor, scale: Tensor, *, equal: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE over a batch of pairs (Radford et al. 2021, arXiv:2103.00020): a scalar in nats.
 
-    similarity (B, B), pairs on the diagonal; scale: 1 / temperature. Chance is log(B).
+    similarity (B, B), pairs on the diagonal; scale: 1 / temperature. equal: (B, B) bool, True where picture and caption of
+    two pairs belong together (`equal_pairs`); None: `equals_of` the similarities. Chance is the log of a row's candidates,
+    B where nothing is equal.
     """
-    logits = similarity * scale
-    labels = torch.arange(logits.shape[0], device=logits.device)
+    logits = similarity.float() * scale
+    B = len(logits)
+    equal = equals_of(similarity) if equal is None else equal
+    others = equal & ~torch.eye(B, dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill(others, float("-inf"))
+    labels = torch.arange(B, device=logits.device)
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def equal_pairs(pictures: Tensor, captions: Tensor) -> Tensor:
+    """Keys of the pictures and the captions of B pairs (B) -> (B, B) bool: True where picture (row) and caption (column) of
+    two pairs belong together, since the pairs have the same picture or the same caption."""
+    return (pictures[:, None] == pictures) | (captions[:, None] == captions)
+
+
+def fingerprints(rows: Tensor) -> Tensor:
+    """(B, ...) of any type -> (B) int64, the same for rows of the same bits and, but for one chance in 2^32 at most, for no
+    others; zeros at a row's end change nothing. Sums of integers: exact, in whatever order a device adds them."""
+    raw = rows.detach().flatten(1).contiguous().view(torch.uint8)
+    words = F.pad(raw, (0, -raw.shape[1] % 8)).view(torch.int64)
+    weights = torch.arange(1, words.shape[1] + 1, device=rows.device) * -7046029254386353131
+    weights = (weights ^ (weights >> 32)) * -4658895280553007687
+    return (words * (weights ^ (weights >> 29) | 1)).sum(dim=1)

@@ -6,6 +6,7 @@ fold `stride` frames of the 100 Hz mel into one and put ConvNeXt blocks on both 
 Legend: B batch, T frames, M mel bins, R stride, T' = ceil(T / R), W width, D width of a code vector, K codebooks.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -102,8 +103,9 @@ class Codec(nn.Module):
         return self.encoder(x, keep=keep), keep
 
     def encode(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """mel (B, T, M); lengths (B) of valid frames -> codes (B, T', K)."""
-        return self.quantizer.encode(self._latent(mel, lengths)[0])
+        """mel (B, T, M); lengths (B) of valid frames -> codes (B, T', K), under autocast those of float32."""
+        with torch.autocast(mel.device.type, enabled=False):
+            return self.quantizer.encode(self._latent(mel, lengths)[0])
 
     def decode(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
         """codes (B, T', n) of the first n <= K codebooks; lengths (B) of valid rows -> mel (B, T' R, M)."""

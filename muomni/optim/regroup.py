@@ -37,7 +37,9 @@ def regroup(checkpoint: dict[str, Any], modules: Iterable[tuple[str, nn.Module, 
     members = [parameter for each in older.values() for parameter in each]
     place = {id(parameter): number for parameter, number in zip(members, numbers, strict=True)}
     by_name = {group["name"]: group for group in saved}
-    has_muon, state, regrouped, sources = "muon" in saved[0], {}, [], []
+    has_muon, state = "muon" in saved[0], {}
+    regrouped: list[dict[str, Any]] = []
+    sources: list[int] = []
     for group in groups:
         source = _like(group["name"], by_name)
         sources.append(saved.index(source))

@@ -206,11 +206,13 @@ class Stage(ManyRanks):
         split = self.trainer.datamodule.test_splits[dataloader_idx]  # type: ignore[attr-defined]
         if self.is_spare(f"test/{split}"):
             return
-        if split != self._split:
-            self._close_split()
-            self._split = split
-            self.begin_split(split)
-        self.test_batch(batch, split)
+        # In float32, as inference computes: in bfloat16 the best of many is often a tie.
+        with torch.autocast(self.device.type, enabled=False):
+            if split != self._split:
+                self._close_split()
+                self._split = split
+                self.begin_split(split)
+            self.test_batch(batch, split)
 
     def on_test_epoch_end(self) -> None:
         """Close the last split, join what several processes gathered, and log all metrics."""

@@ -6,8 +6,9 @@ parts, every word with its best cell (after Yao et al. 2022, arXiv:2111.07783), 
 Legend: B batch, D width of the encoder.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from torch import Tensor, nn
 
 from muomni import ranks
 from muomni.batch import ImageTextBatch
-from muomni.losses.contrastive import cosine, info_nce, late_interaction
+from muomni.losses.contrastive import cosine, equal_pairs, fingerprints, info_nce, late_interaction
 from muomni.metrics.linear_probe import LinearProbe
-from muomni.metrics.retrieval import recall_at_1
+from muomni.metrics.retrieval import Item, Retrieval
 from muomni.models.outputs import TextTowerOutput
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
 from muomni.models.vision import VisionTransformer
+from muomni.nn.conv import frame_mask
 from muomni.nn.patch import gather_cells
 from muomni.stages.base import Stage
 
@@ -33,11 +35,12 @@ SHOWN = 4  # pictures of a split that `samples` gives
 
 
 class VisionStage(Stage):
-    """Symmetric InfoNCE with learned, clamped temperatures.
+    """Symmetric InfoNCE with learned, clamped temperatures. Equal captions, and equal pictures, of a batch are no negatives.
 
-    Metrics of a split (percent): `r1_image_to_text`, `r1_text_to_image` among `candidates` neighbouring rows (pictures
-    and their twins); where the manifest names the objects, what a linear probe fitted on `probe_split` reads:
-    `probe_colour`, `probe_shape` of an object from the features of its cell, `probe_place` whether a cell is taken.
+    Metrics of a split (percent): `r1_image_to_text`, `r1_text_to_image` among `r1_candidates` neighbouring rows (pictures
+    and their twins): `candidates`, or all of a smaller split; where the manifest names the objects, what a linear probe
+    fitted on `probe_split` reads: `probe_colour`, `probe_shape` of an object from the features of its cell, `probe_place`
+    whether a cell is taken.
 
     Args:
         model, text_tower, image_head: the parts. score: "late" trains both losses and ranks by the parts' similarity;
@@ -48,7 +51,7 @@ class VisionStage(Stage):
     """
 
     name = "vision"
-    gathered = ("_objects", "_r1")
+    gathered = ("_objects", "_pairs")
 
     def __init__(
         self,
@@ -96,41 +99,79 @@ class VisionStage(Stage):
         """`global` and, unless score is "global", `late`."""
         whole, cells = self.image_head(self.model(batch.images))
         text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
-        scales = self.log_scales.clamp(max=self.max_log_scale).exp()
+        scales = self._log_scales().exp()
         # Every picture is compared with the captions of all ranks.
+        equal = equal_pairs(*(ranks.gathered(each) for each in self._keys(batch)))
         whole, pooled = ranks.gathered(whole.float()), ranks.gathered(text.pooled.float())
-        losses = {"global": info_nce(cosine(whole, pooled), scales[0])}
+        losses = {"global": info_nce(cosine(whole, pooled), scales[0], equal=equal)}
         if self.score == "late":
             parts = (ranks.gathered(each) for each in (cells.float(), text.tokens.float(), text.keep))
-            losses["late"] = info_nce(late_interaction(*parts), scales[1])
+            losses["late"] = info_nce(late_interaction(*parts), scales[1], equal=equal)
         return losses
+
+    def _log_scales(self) -> Tensor:
+        """Within the limit, with the gradient of what is beyond it: a clamp's gradient there is 0, and would stay so."""
+        return self.log_scales + (self.log_scales.clamp(max=self.max_log_scale) - self.log_scales).detach()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """The parameter itself stays within the limit, so that the way back is not long (as in CLIP's code)."""
+        with torch.no_grad():
+            self.log_scales.clamp_(max=self.max_log_scale)
+
+    def _keys(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
+        """(B) of the pictures, (B) of the captions: the same for the same. Pictures in memory are float16."""
+        keep = frame_mask(batch.lengths, batch.ids.shape[1])
+        return fingerprints(batch.images.half()), fingerprints((batch.ids + 1) * keep)
 
     # --- measuring -----------------------------------------------------------------------------------------------
 
     def begin_split(self, split: str) -> None:
         """Nothing gathered yet."""
         self._objects: dict[str, tuple[list[Tensor], list[str]]] = {key: ([], []) for key in (*PROBED, "place")}
-        self._r1: list[tuple[float, float]] = []
+        self._pairs: list[Item] = []
+        self._retrieval = Retrieval(self.candidates, functools.partial(self._compare, split))
         self._shown = [sample for sample in self._shown if sample["split"] != split]
 
     @torch.no_grad()
     def test_batch(self, batch: ImageTextBatch, split: str) -> None:
-        """Rank the batch's pictures and captions in groups of `candidates` (the batch size is a multiple of it);
-        gather the probes' features."""
+        """Rank pictures and captions; gather the probes' features."""
         features = self.model(batch.images)
-        whole, cells = self.image_head(features)
         if split != self.probe_split:
-            text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
-            for start in range(0, len(batch.captions), self.candidates):
-                group = slice(start, start + self.candidates)
-                if self.score == "late":
-                    similarity = late_interaction(cells[group], text.tokens[group], text.keep[group])
-                else:
-                    similarity = cosine(whole[group], text.pooled[group])
-                self._r1 += [recall_at_1(similarity)] * similarity.shape[0]
-                self._show(batch, similarity, start, split)
+            self._pairs += self._items(batch, *self.image_head(features))
+            if ranks.world() == 1:  # the pools of several processes are theirs together
+                self._retrieval.add(self._pairs)
+                self._pairs = []
         if self.model.side % CELLS == 0 and any(batch.objects):
             self._gather(gather_cells(features.grid, CELLS).flatten(2), batch.objects)
+
+    def _items(self, batch: ImageTextBatch, whole: Tensor, cells: Tensor) -> list[Item]:
+        """What is ranked of each pair, without what it shares memory with."""
+        text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
+        lengths, keys = batch.lengths.tolist(), [each.tolist() for each in self._keys(batch)]
+        late = self.score == "late"
+        return [
+            {
+                "image": (cells if late else whole)[row].float().clone(),
+                "text": (text.tokens[row, :length] if late else text.pooled[row]).float().clone(),
+                "keys": (keys[0][row], keys[1][row]),
+                "group": batch.groups[row] if batch.groups else batch.sample_ids[row],
+                "shown": (batch.sample_ids[row], batch.paths[row], batch.captions[row]),
+            }
+            for row, length in enumerate(lengths)
+        ]
+
+    def _compare(self, split: str, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """Similarity and equality of a pool, (C, C) each."""
+        images, texts = torch.stack([item["image"] for item in items]), [item["text"] for item in items]
+        if self.score == "late":
+            lengths = torch.tensor([len(text) for text in texts], device=images.device)
+            tokens = nn.utils.rnn.pad_sequence(texts, batch_first=True)
+            similarity = late_interaction(images, tokens, frame_mask(lengths, tokens.shape[1]))
+        else:
+            similarity = cosine(images, torch.stack(texts))
+        self._show(items, similarity, split)
+        keys = torch.tensor([item["keys"] for item in items], device=images.device)
+        return similarity, equal_pairs(keys[:, 0], keys[:, 1])
 
     def _gather(self, cells: Tensor, objects: list[list[dict[str, Any]]]) -> None:
         """Features (n, D) and labels of the probes: cells (B, 9, D)."""
@@ -148,21 +189,13 @@ class VisionStage(Stage):
                 self._objects[key][0].append(cells[rows, columns])  # copies: views would keep the whole batch
                 self._objects[key][1].extend(labels)
 
-    def _show(self, batch: ImageTextBatch, similarity: Tensor, start: int, split: str) -> None:
-        if sum(sample["split"] == split for sample in self._shown):
+    def _show(self, items: Sequence[Item], similarity: Tensor, split: str) -> None:
+        if any(sample["split"] == split for sample in self._shown):
             return
-        best = similarity.argmax(dim=1).tolist()
-        for row in range(min(SHOWN, similarity.shape[0])):
-            self._shown.append(
-                {
-                    "split": split,
-                    "id": batch.sample_ids[start + row],
-                    "question": "which caption?",
-                    "image": batch.paths[start + row],
-                    "answer": batch.captions[start + best[row]],
-                    "truth": batch.captions[start + row],
-                }
-            )
+        for item, best in zip(items[:SHOWN], similarity.argmax(dim=1).tolist(), strict=False):
+            name, path, caption = item["shown"]
+            answer = {"answer": items[best]["shown"][2], "truth": caption}
+            self._shown.append({"split": split, "id": name, "question": "which caption?", "image": path, **answer})
 
     def finish_split(self, split: str) -> dict[str, float]:
         """Recalls and probes; the split that the probes are fitted on has no metrics."""
@@ -171,9 +204,14 @@ class VisionStage(Stage):
                 if labels:
                     self._probes[key] = LinearProbe(torch.cat(features), labels, ridge=10.0)
             return {}
+        if ranks.world() > 1:
+            self._retrieval = Retrieval(self.candidates, functools.partial(self._compare, split))
+        self._retrieval.add(self._pairs)
+        image_to_text, text_to_image = self._retrieval.finish()
         metrics = {
-            "r1_image_to_text": sum(pair[0] for pair in self._r1) / len(self._r1),
-            "r1_text_to_image": sum(pair[1] for pair in self._r1) / len(self._r1),
+            "r1_image_to_text": image_to_text,
+            "r1_text_to_image": text_to_image,
+            "r1_candidates": float(self._retrieval.size),
         }
         for key, probe in self._probes.items():
             features, labels = self._objects[key]

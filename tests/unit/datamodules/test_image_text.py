@@ -86,3 +86,10 @@ def test_without_a_tokenizer_one_is_trained_on_the_captions_or_on_a_text(folder)
     (folder / "text.jsonl").write_text('{"id": "0", "text": "seven purple boats"}\n')
     of_text = make(folder, tokenizer=None, text=str(folder / "text.jsonl"))
     assert of_text.tokenizer.fingerprint() != of_captions.tokenizer.fingerprint()
+
+
+def test_held_out_twins_are_neighbours_and_know_their_group(folder):
+    data = make(folder, test={"test": str(folder / "train.jsonl"), "probe": str(folder / "train.jsonl")}, train=None)
+    samples = data.samples("test/test")
+    assert [samples.name(index) for index in range(6)] == ["p0", "p1", "p2", "p4", "p3", "p5"]
+    assert data.collate([samples.item(index, -1) for index in range(6)]).groups == ["p0", "p0", "p2", "p2", "p3", "p5"]

@@ -138,3 +138,15 @@ def test_draws_name_index_and_epoch():
     order = make()
     order.load_state_dict({"epoch": 5, "consumed": 0})
     assert all(isinstance(draw, Draw) and draw.epoch == 5 for draw in itertools.chain(*order))
+
+
+@pytest.mark.parametrize(("size", "alone"), [(8, 15), (8, 1), (8, 100), (9, 60), (9, 100)])
+def test_a_sample_without_a_twin_tears_no_others(size, alone):
+    """Where a batch has no room for two, one that is alone comes first. Batches of an odd size need one each."""
+    groups = [[i] for i in range(alone)] + [[i, i + 1] for i in range(alone, 240, 2)]
+    groups = [group for group in groups if group[-1] < 240]
+    count = sum(map(len, groups))
+    batches = [set(batch.tolist()) for batch in make(size=count, batch_size=size, groups=groups).batches(0)[0]]
+    assert len(set().union(*batches)) == count // size * size
+    torn = [group for group in groups if any(0 < len(batch & set(group)) < len(group) for batch in batches)]
+    assert len(torn) <= (size % 2)  # the last batch is dropped, and may take one of a pair along

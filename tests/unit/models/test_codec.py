@@ -38,6 +38,14 @@ def test_padding_never_changes_a_valid_frame():
     assert torch.equal(output.codes[1, :6], alone.codes[0])
 
 
+def test_codes_under_autocast_are_those_of_float32():
+    """The Talker's targets are computed within its step."""
+    codec, mel = build(codebook_size=200), torch.randn(4, 400, 16)
+    codes = codec.encode(mel)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(codec.encode(mel), codes)
+
+
 def test_encode_and_decode_are_the_halves_of_forward():
     codec = build()
     mel, lengths = torch.randn(2, 30, 16), torch.tensor([30, 22])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from muomni.nn.rvq import ResidualQuantizer, nearest
+from muomni.nn.rvq import ResidualQuantizer, exact_product, nearest
+from tests.unit.optim.rounded import Rounded
 
 
 def build(**options):
@@ -15,6 +16,25 @@ def build(**options):
 def test_nearest_is_the_euclidean_one():
     vectors, entries = torch.randn(50, 6), torch.randn(8, 6)
     assert torch.equal(nearest(vectors, entries), torch.cdist(vectors, entries).argmin(1))
+
+
+def test_under_autocast_the_codes_are_those_of_float32():
+    vectors, entries = torch.randn(2000, 16), torch.randn(256, 16)
+    quantizer, x = build(dim=16, codebook_size=256).eval(), torch.randn(4, 100, 16)
+    found, codes, trained = nearest(vectors, entries), quantizer.encode(x), quantizer(x, keep=None).codes
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(nearest(vectors, entries), found)
+        assert torch.equal(nearest(vectors.bfloat16(), entries), nearest(vectors.bfloat16().float(), entries))
+        assert torch.equal(quantizer.encode(x), codes)
+        assert torch.equal(quantizer(x, keep=None).codes, trained)
+
+
+def test_products_are_exact_where_factors_are_rounded():
+    a, b = torch.randn(200, 32), torch.randn(32, 64)
+    wanted = a.double() @ b.double()
+    with Rounded(10):
+        exact, plain = exact_product(a, b), a @ b
+    assert (exact - wanted).abs().max() < 2e-5 < 1e-3 < (plain - wanted).abs().max()
 
 
 def test_each_codebook_takes_what_is_left():

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import AdamW
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from muomni.optim.groups import parameter_groups
 from muomni.optim.muon import NEWTON_SCHULZ, MuonAdamW, orthogonalise
 from muomni.optim.optimizers import adamw, muon
 from muomni.optim.schedule import warmup_stable_decay
+from tests.unit.optim.rounded import Rounded
 
 
 @pytest.fixture(autouse=True)
@@ -52,26 +52,6 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape):
     assert out.shape == x.shape
     assert 0.6 < after.min() < after.max() < 1.3
     assert torch.linalg.vecdot(left.mT @ out, right).min() > 0.6
-
-
-class Rounded(TorchDispatchMode):
-    """Factors of matrix products keep `bits` of their 23 bits of mantissa: 10 are TF32, 7 are bfloat16."""
-
-    def __init__(self, bits):
-        super().__init__()
-        self.bits, self.products = bits, 0
-
-    def round(self, x):
-        bits, cut = x.contiguous().view(torch.int32), 23 - self.bits
-        return ((bits + (1 << (cut - 1))) & ~((1 << cut) - 1)).view(torch.float32)
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        first = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}.get(name)
-        if first is not None:
-            args = (*args[:first], *(self.round(x) for x in args[first : first + 2]), *args[first + 2 :])
-            self.products += 1
-        return function(*args, **(kwargs or {}))
 
 
 def hard_matrices(rows, columns):

@@ -65,6 +65,15 @@ def test_splits_open_and_close_in_order_and_results_are_named(toy):
     assert toy.results == {"toy/a/count": 4.0, "toy/b/count": 7.0}
 
 
+def test_held_out_splits_are_measured_in_float32(toy, monkeypatch):
+    dtypes = []
+    monkeypatch.setattr(Toy, "test_batch", lambda self, batch, split: dtypes.append(self.layer(torch.ones(1, 2)).dtype))
+    toy.on_test_start()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        toy.test_step("x", 0, 0)
+    assert dtypes == [torch.float32]
+
+
 def test_a_second_test_forgets_the_first(toy):
     toy.on_test_start()
     toy.test_step("x", 0, 1)

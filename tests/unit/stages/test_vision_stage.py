@@ -1,5 +1,6 @@
 """Contrastive stage on tiny parts: losses, metrics, hand-over."""
 
+import math
 from functools import partial
 
 import pytest
@@ -86,10 +87,54 @@ def test_plain_clip_has_one_loss_and_an_unknown_score_is_refused():
         make(score="all")
 
 
-def test_the_temperature_is_clamped():
-    stage = make()
+def test_the_temperature_keeps_its_limit_and_its_gradient():
+    """Beyond the limit the loss is that at the limit, and the gradient leads back; a step cannot leave it behind."""
+    stage, data = make(), batch()
+    data.ids = data.ids.flip(0)  # wrong captions: the scales must fall
+    stage.log_scales.data.fill_(stage.max_log_scale)
+    limit = stage.total_loss(stage.step(data))
     stage.log_scales.data.fill_(100.0)
-    assert all(torch.isfinite(loss) for loss in stage.step(batch()).values())
+    beyond = stage.total_loss(stage.step(data))
+    beyond.backward()
+    assert torch.isfinite(beyond) and beyond.item() == pytest.approx(limit.item(), rel=1e-5)
+    assert (stage.log_scales.grad > 0).all()
+    stage.on_train_batch_end(None, data, 0)
+    assert torch.equal(stage.log_scales.detach(), torch.full((2,), stage.max_log_scale))
+
+
+def test_equal_captions_and_equal_pictures_of_a_batch_are_no_negatives():
+    """Four pictures twice, each with the same caption both times: the loss of four pairs, but for the weights of rows."""
+    stage, data = make(), batch()
+    single = {name: loss.item() for name, loss in stage.step(data).items()}
+    data.images, data.ids, data.lengths = (torch.cat([x, x]) for x in (data.images, data.ids, data.lengths))
+    wanted = [2 * (math.exp(loss) - 1) + 1 for loss in single.values()]  # each negative stands there twice
+    found = [math.exp(loss.item()) for loss in stage.step(data).values()]
+    assert all(1 < value <= most + 1e-3 for value, most in zip(found, wanted, strict=True))
+
+
+def test_retrieval_counts_equals_as_right_and_does_not_depend_on_batches():
+    """Four pictures five times over, told apart: R@1 is 100 among ten."""
+    stage, data = make(candidates=10), batch()
+    optimizer = stage.configure_optimizers()["optimizer"]
+    for _ in range(60):
+        optimizer.zero_grad()
+        stage.total_loss(stage.step(data)).backward()
+        optimizer.step()
+    stage.eval()
+    for batches in (5, 1):
+        stage.begin_split("test_iid")
+        for _ in range(batches):
+            many = 5 // batches
+            data = batch()
+            data.images, data.ids = data.images.repeat(many, 1, 1, 1), data.ids.repeat(many, 1)
+            data.lengths = data.lengths.repeat(many)
+            data.captions, data.paths, data.objects, data.sample_ids = (
+                each * many for each in (data.captions, data.paths, data.objects, data.sample_ids)
+            )
+            stage.test_batch(data, "test_iid")
+        metrics = stage.finish_split("test_iid")
+        assert metrics["r1_candidates"] == 10
+        assert metrics["r1_image_to_text"] == 100 and metrics["r1_text_to_image"] == 100
 
 
 def test_hand_over():
