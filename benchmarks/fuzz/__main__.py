@@ -1,0 +1,115 @@
+"""python -m benchmarks.fuzz     damaged and hostile input for everything that opens files of others
+
+    inputs=20000    how many, shared out over the targets
+    targets=a,b     only these        seed=0
+    only=image:17   one input again, with its traceback; keep=DIR keeps its files
+    seconds=20      the most that an input may take       megabytes=1024      of memory, beside what was in use before
+    out=FILE        the counts as JSON
+
+Exit status 1 where anything but an answer or a refusal in one line came of it.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.fuzz import data, media, models, options
+from benchmarks.fuzz.harness import BAD, GOOD, Limits, Outcomes, Target, make_input, try_all
+
+#: Share of the inputs: those that take long get fewer.
+SHARES = {
+    "image": 6,
+    "sound": 5,
+    "video": 2,
+    "manifest": 4,
+    "ngram": 3,
+    "export": 3,
+    "description": 5,
+    "weights": 2,
+    "single": 3,
+    "checkpoint": 2,
+    "tokenizer": 3,
+    "micro_omni": 2,
+    "call": 5,
+    "override": 1,
+}
+TARGETS: dict[str, Target] = {target.name: target for room in (media, data, models, options) for target in room.TARGETS}
+OWN = {
+    "inputs": "20000",
+    "targets": "",
+    "seed": "0",
+    "only": "",
+    "keep": "",
+    "seconds": "20",
+    "megabytes": "1024",
+    "out": "",
+}
+SHOWN = 40
+
+
+def parse(arguments: list[str]) -> dict[str, str]:
+    """KEY=VALUE arguments over the defaults."""
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    if unknown := [key for key in given if key not in OWN]:
+        raise ValueError(f"unknown option {unknown[0]!r}; available: {', '.join(OWN)}")
+    return OWN | given
+
+
+def run(chosen: list[str], *, inputs: int, seed: int, limits: Limits) -> dict[str, Outcomes]:
+    """Try inputs of each target; target -> outcomes."""
+    whole = sum(SHARES[name] for name in chosen)
+    models.seeds()
+    options.engine()
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="muomni-fuzz-") as folder:
+        for name in chosen:
+            numbers = range(max(1, round(inputs * SHARES[name] / whole)))
+            found[name] = try_all(TARGETS[name], numbers, seed=seed, folder=Path(folder), limits=limits)
+            print(f"{name:<12} {_counts(found[name])}", flush=True)
+    return found
+
+
+def _counts(outcomes: Outcomes) -> str:
+    return "  ".join(f"{kind} {outcomes.counts.get(kind, 0)}" for kind in (*GOOD, *BAD))
+
+
+def again(only: str, *, seed: int, keep: str) -> None:
+    """One input, its error as Python shows it."""
+    name, _, number = only.partition(":")
+    models.seeds()
+    folder = Path(keep or tempfile.mkdtemp(prefix="muomni-fuzz-"))
+    made = make_input(TARGETS[name], int(number), seed=seed, folder=folder / name)
+    print(f"{only}: {made!r:.2000}")
+    TARGETS[name].use(made)
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the arguments ask."""
+    cfg = parse(arguments)
+    torch.set_num_threads(1)
+    if cfg["only"]:
+        again(cfg["only"], seed=int(cfg["seed"]), keep=cfg["keep"])
+        return 0
+    chosen = cfg["targets"].split(",") if cfg["targets"] else list(TARGETS)
+    if unknown := [name for name in chosen if name not in TARGETS]:
+        raise ValueError(f"targets={unknown[0]}: available are {', '.join(TARGETS)}")
+    limits = Limits(seconds=float(cfg["seconds"]), memory=int(cfg["megabytes"]) << 20)
+    found = run(chosen, inputs=int(cfg["inputs"]), seed=int(cfg["seed"]), limits=limits)
+    total, bad = Outcomes(), [line for outcomes in found.values() for line in outcomes.bad]
+    for outcomes in found.values():
+        for kind, count in outcomes.counts.items():
+            total.counts[kind] = total.counts.get(kind, 0) + count
+    print(f"{'all':<12} {_counts(total)}   of {sum(total.counts.values())} inputs")
+    print("\n".join(bad[:SHOWN]))
+    if cfg["out"]:
+        Path(cfg["out"]).write_text(
+            json.dumps({name: o.counts for name, o in found.items()} | {"bad": bad}, indent=1) + "\n"
+        )
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""Processes that try inputs one after another, and what became of each."""
+
+import faulthandler
+import os
+import random
+import resource
+import select
+import shutil
+import signal
+import struct
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from muomni.command_line import USER_ERRORS
+
+GOOD = ("taken", "refused")
+BAD = ("traceback", "unclear", "hang", "memory", "crash", "broken")
+RECORD = struct.Struct("!iH")  # number of the input, length of the outcome that follows
+
+
+class BrokenAnswerError(Exception):
+    """An answer came out of weights that hold NaN or Inf."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that takes input of others.
+
+    make: (random numbers, an empty folder) -> the input. use: tries it; what it raises is judged. names: an error must hold
+    the name of the input where that is a path.
+    """
+
+    name: str
+    make: Callable[[random.Random, Path], Any]
+    use: Callable[[Any], object]
+    names: bool = True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one input: seconds, and bytes of memory beside what the process had before."""
+
+    seconds: float = 20.0
+    memory: int = 1 << 30
+
+
+@dataclass
+class Outcomes:
+    """How many inputs of a target ended how, and a line for each of the bad ones."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    bad: list[str] = field(default_factory=list)
+
+    def add(self, target: str, number: int, outcome: str) -> None:
+        """Note one: `kind` or `kind: what was raised`."""
+        kind, _, said = outcome.partition(": ")
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if kind in BAD:
+            self.bad.append(f"{target}:{number} {kind} {said}".rstrip())
+
+
+def try_all(target: Target, numbers: Iterable[int], *, seed: int, folder: Path, limits: Limits) -> Outcomes:
+    """Try inputs of a target in forks of this process; one that dies or hangs costs its own input alone."""
+    waiting, outcomes = list(numbers), Outcomes()
+    while waiting:
+        done, ended = _one_process(target, waiting, seed, folder, limits, outcomes)
+        waiting = waiting[done:]
+        if ended and waiting:
+            outcomes.add(target.name, waiting[0], ended)
+            waiting = waiting[1:]
+    return outcomes
+
+
+def _one_process(
+    target: Target, numbers: Sequence[int], seed: int, folder: Path, limits: Limits, outcomes: Outcomes
+) -> tuple[int, str]:
+    """How many inputs a fork tried, and what ended it before the last of them ("": nothing did)."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _live(target, numbers, seed, folder, limits, writer)
+    os.close(writer)
+    done, buffer, ended = 0, b"", ""
+    while True:
+        ready, _, _ = select.select([reader], [], [], limits.seconds)
+        if not ready:
+            os.kill(child, signal.SIGKILL)
+            ended = f"hang: over {limits.seconds:g} s"
+            break
+        chunk = os.read(reader, 65536)
+        if not chunk:
+            break
+        buffer += chunk
+        while len(buffer) >= RECORD.size:
+            number, length = RECORD.unpack_from(buffer)
+            if len(buffer) < RECORD.size + length:
+                break
+            outcomes.add(target.name, number, buffer[RECORD.size : RECORD.size + length].decode(errors="replace"))
+            buffer = buffer[RECORD.size + length :]
+            done += 1
+    os.close(reader)
+    _, status = os.waitpid(child, 0)
+    if not ended and os.WIFSIGNALED(status):
+        ended = f"crash: signal {os.WTERMSIG(status)}"
+    elif not ended and done < len(numbers):
+        ended = f"crash: the process left with {os.waitstatus_to_exitcode(status)}"
+    return done, ended
+
+
+def _live(target: Target, numbers: Sequence[int], seed: int, folder: Path, limits: Limits, writer: int) -> None:
+    """The fork: never returns."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):  # decoders written in C print what they think
+        os.dup2(nothing, descriptor)
+    warnings.simplefilter("ignore")
+    faulthandler.disable()  # the parent says what ended this process
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + limits.memory, size + limits.memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        for number in numbers:
+            outcome = try_one(target, number, seed=seed, folder=folder).encode()[:60000]
+            os.write(writer, RECORD.pack(number, len(outcome)) + outcome)
+    except BaseException:  # an input could not be made: a fault of this program
+        outcome = f"crash: {_where()}".encode()[:60000]
+        os.write(writer, RECORD.pack(number, len(outcome)) + outcome)
+    finally:
+        os._exit(0)
+
+
+def make_input(target: Target, number: int, *, seed: int, folder: Path) -> Any:
+    """The input of this number, in `folder`, which is emptied."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return target.make(random.Random(f"{seed}/{target.name}/{number}"), folder)
+
+
+def try_one(target: Target, number: int, *, seed: int, folder: Path) -> str:
+    """Make an input, try it, and say what became of it."""
+    made = make_input(target, number, seed=seed, folder=folder / target.name)
+    start = time.perf_counter()
+    try:
+        target.use(made)
+    except MemoryError:
+        return "memory: " + _where()
+    except BrokenAnswerError as error:
+        return f"broken: {error}"
+    except USER_ERRORS as error:
+        return judge(error, made if target.names else None)
+    except Exception:
+        return "traceback: " + _where()
+    return "taken" if time.perf_counter() - start < 60 else "hang: answered after a minute"
+
+
+def judge(error: BaseException, made: Any) -> str:
+    """Whether a user would know from this text what is wrong with which file."""
+    text = " ".join(str(error).split())
+    made = made[0] if isinstance(made, tuple) else made
+    named = not isinstance(made, Path) or made.name in text or made.parent.name in text
+    if "allocate memory" in text or "not enough memory" in text:
+        return f"memory: {text[:200]}"
+    if len(text) >= 8 and named and len(text) < 2000:
+        return "refused"
+    return f"unclear: {type(error).__name__}: {text[:200]}"
+
+
+def _where() -> str:
+    """The last lines of a traceback, in one."""
+    lines = traceback.format_exc().strip().splitlines()
+    return " | ".join(line.strip() for line in [*lines[-4:-1], lines[-1][:300]])

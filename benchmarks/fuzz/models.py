@@ -1,0 +1,274 @@
+"""Targets: exports, single files, checkpoints, tokenizers, checkpoints of micro-omni; each is loaded, and asked."""
+
+import copy
+import json
+import random
+import shutil
+import struct
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from benchmarks.fuzz.harness import BrokenAnswerError, Target
+from benchmarks.fuzz.mutate import damage_bytes, damage_tree
+from muomni.checkpoints import load_export, save_export
+from muomni.frontends.image import ImageSpec
+from muomni.frontends.mel import MelSpec
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.engine import Engine
+from muomni.inference.load import load_model
+from muomni.micro_omni.exporting import export_checkpoint
+from muomni.micro_omni.importing import import_checkpoints
+from muomni.models.audio import Audio
+from muomni.models.codec import Codec
+from muomni.models.projector import AudioProjector, ImageProjector
+from muomni.models.talker import Talker
+from muomni.models.thinker import Thinker
+from muomni.models.vision import VisionTransformer
+from muomni.single_files import describe_for_checkpoint, save_single
+
+MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=32, f_min=20.0, f_max=8000.0, log=True, floor=1e-5)
+IMAGE = ImageSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+VOCAB = 300
+#: What is planted in weights: with these no answer may come.
+BROKEN = (float("nan"), float("inf"), -float("inf"))
+
+
+def build_parts() -> dict[str, nn.Module]:
+    """A whole omni model with random weights."""
+    torch.manual_seed(0)
+    shape = {"dim": 16, "num_layers": 1, "num_heads": 2, "ff_dim": 24}
+    thinker = Thinker(
+        vocab_size=VOCAB, dim=16, num_layers=2, num_heads=2, num_kv_heads=1, ff_dim=24, max_length=64, short_conv=3
+    )
+    return {
+        "thinker": thinker,
+        "vision": VisionTransformer(image_size=32, patch=8, **shape),
+        "image_projector": ImageProjector(dim=16, out_dim=16, image_tokens="grid", grid=2, cell=4),
+        "audio": Audio(n_mels=32, num_symbols=99, channels=4, downsample=4, conv_kernel=3, **shape),
+        "audio_projector": AudioProjector(dim=16, out_dim=16, stack=2),
+        "codec": Codec(
+            n_mels=32,
+            stride=8,
+            dim=8,
+            num_codebooks=2,
+            codebook_size=16,
+            num_layers=1,
+            width=16,
+            kernel=3,
+            ff_dim=16,
+            decay=0.99,
+            dropout=0.0,
+            idle=0.0,
+        ),
+        "talker": Talker(
+            num_symbols=99,
+            num_speakers=2,
+            text_layers=1,
+            text_kernel=3,
+            num_codebooks=2,
+            codebook_size=16,
+            max_frames=20,
+            shared_embedding=False,
+            **shape,
+        ),
+    }
+
+
+@cache
+def seeds() -> Path:
+    """A folder with an `export`, the same as `one.safetensors` and `run.ckpt`, a `tokenizer.model`, and `micro.pt`."""
+    folder = Path(tempfile.mkdtemp(prefix="muomni-fuzz-"))
+    lines = ["what colour is the big red circle", "a small blue square", "tell me 1 2 3"] * 20
+    tokenizer = Tokenizer.train(lines, VOCAB, folder / "tokenizer.model")
+    parts = build_parts()
+    facts = {"stage": "omni_sft", "tokenizer": tokenizer.fingerprint(), "mel": MEL.facts(), "image": IMAGE.facts()}
+    save_export(folder / "export", parts, facts=facts, files={"tokenizer.model": folder / "tokenizer.model"})
+    export = load_export(folder / "export")
+    save_single(folder / "one.safetensors", export)
+    stage = nn.ModuleDict(parts)
+    carried = describe_for_checkpoint(stage, parts, facts, (folder / "tokenizer.model").read_bytes())
+    torch.save({"state_dict": stage.state_dict(), "export": carried, "global_step": 3}, folder / "run.ckpt")
+    (folder / "plain").mkdir()
+    plain = Thinker(vocab_size=VOCAB, dim=16, num_layers=1, num_heads=2, num_kv_heads=1, ff_dim=24, max_length=64)
+    facts = {"stage": "thinker", "tokenizer": tokenizer.fingerprint()}
+    save_export(
+        folder / "plain/export", {"thinker": plain}, facts=facts, files={"tokenizer.model": folder / "tokenizer.model"}
+    )
+    export_checkpoint(folder / "plain/export", folder / "micro.pt")
+    return folder
+
+
+def make_export(rng: random.Random, folder: Path) -> Path:
+    """An export folder one file of which is damaged as bytes, cut, missing, or another's."""
+    path = folder / "export"
+    shutil.copytree(seeds() / "export", path)
+    victim = path / rng.choice(("model.yaml", "model.safetensors", "model.safetensors", "tokenizer.model"))
+    kind = rng.random()
+    if kind < 0.05:
+        victim.unlink()
+    elif kind < 0.1:
+        victim.write_bytes((seeds() / rng.choice(("one.safetensors", "tokenizer.model", "micro.pt"))).read_bytes())
+    else:
+        victim.write_bytes(damage_bytes(victim.read_bytes(), rng))
+    return path
+
+
+def make_description(rng: random.Random, folder: Path) -> Path:
+    """An export whose model.yaml holds odd values in odd places, or is hostile YAML."""
+    path = folder / "export"
+    shutil.copytree(seeds() / "export", path)
+    file = path / "model.yaml"
+    kind = rng.random()
+    if kind < 0.9:
+        document = damage_tree(yaml.safe_load(file.read_text()), rng)
+        text = yaml.safe_dump(document) if rng.random() < 0.9 else json.dumps(document, default=str)
+    elif kind < 0.95:
+        text = "a: &a [x, x]\n" + "".join(
+            f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n"
+            for i in range(rng.randrange(2, 20))
+        )
+    else:
+        text = rng.choice(
+            ("[" * 5000, "{a: " * 2000, "!!python/object/apply:os.system [id]", "? " * 3000, "\t", "%YAML 9.9")
+        )
+    file.write_text(text)
+    return path
+
+
+def make_weights(rng: random.Random, folder: Path) -> tuple[Path, bool]:
+    """An export whose weights hold something that is not finite, or have other shapes, kinds or names."""
+    path = folder / "export"
+    shutil.copytree(seeds() / "export", path)
+    file = path / "model.safetensors"
+    tensors = {key: value.clone() for key, value in load_file(file).items()}
+    planted = False
+    for _ in range(rng.choice((1, 1, 3))):
+        key = rng.choice(sorted(tensors))
+        value, kind = tensors[key], rng.randrange(5)
+        if kind <= 1 and value.is_floating_point() and value.numel():
+            value.view(-1)[rng.randrange(value.numel())] = rng.choice(BROKEN)
+            planted = True
+        elif kind == 2:
+            tensors[key] = value[:-1].contiguous() if value.dim() else value[None]
+        elif kind == 3:
+            tensors[key] = value.to(rng.choice((torch.int64, torch.float64, torch.bool, torch.bfloat16)))
+        else:
+            tensors[f"{key}.more"] = tensors.pop(key)
+    save_file(tensors, file)
+    return path, planted
+
+
+def make_single(rng: random.Random, folder: Path) -> Path:
+    """A single file with damaged bytes or a header that says something else."""
+    path = folder / "one.safetensors"
+    content = (seeds() / "one.safetensors").read_bytes()
+    if rng.random() < 0.5:
+        (length,) = struct.unpack("<Q", content[:8])
+        header = json.loads(content[8 : 8 + length])
+        if rng.random() < 0.5:
+            description = damage_tree(json.loads(header["__metadata__"]["muomni"]), rng)
+            header["__metadata__"]["muomni"] = json.dumps(description, default=str)
+        else:
+            header = damage_tree(header, rng)
+        text = json.dumps(header, default=str).encode()
+        content = struct.pack("<Q", len(text)) + text + content[8 + length :]
+    else:
+        content = damage_bytes(content, rng)
+    path.write_bytes(content)
+    return path
+
+
+def make_checkpoint(rng: random.Random, folder: Path) -> Path:
+    """A training's .ckpt, damaged as bytes or in what it says."""
+    path = folder / "run.ckpt"
+    if rng.random() < 0.4:
+        path.write_bytes(damage_bytes((seeds() / "run.ckpt").read_bytes(), rng))
+        return path
+    content = torch.load(seeds() / "run.ckpt", weights_only=True)
+    plain = {"document": content["export"]["document"], "places": content["export"]["places"]}
+    damaged = damage_tree(plain, rng)
+    content["export"] |= damaged if isinstance(damaged, dict) else {"document": damaged}
+    torch.save(content, path)
+    return path
+
+
+def make_tokenizer(rng: random.Random, folder: Path) -> Path:
+    """A tokenizer.model with damaged bytes."""
+    path = folder / "tokenizer.model"
+    path.write_bytes(damage_bytes((seeds() / "tokenizer.model").read_bytes(), rng))
+    return path
+
+
+def make_micro(rng: random.Random, folder: Path) -> Path:
+    """A checkpoint of micro-omni with damaged bytes, keys, shapes or numbers of blocks."""
+    path = folder / "thinker.pt"
+    if rng.random() < 0.3:
+        path.write_bytes(damage_bytes((seeds() / "micro.pt").read_bytes(), rng))
+        return path
+    content: Any = copy.copy(torch.load(seeds() / "micro.pt", weights_only=True))
+    state = content.get("model", content) if isinstance(content, dict) else content
+    for _ in range(rng.choice((1, 1, 3))):
+        key = rng.choice(sorted(key for key in state if isinstance(state[key], Tensor)))
+        kind = rng.randrange(5)
+        if kind == 0:
+            state[key.replace(".0.", f".{rng.choice((1, 7, 10**9, -1))}.")] = state.pop(key)
+        elif kind == 1:
+            state[key] = rng.choice(
+                (None, 3, "x", torch.zeros(()), torch.zeros(0, 5), state[key].t() if state[key].dim() == 2 else 0)
+            )
+        elif kind == 2:
+            state[f"{key}x"] = state.pop(key)
+        elif kind == 3:
+            state[key] = state[key][: max(1, len(state[key]) // 2)] if state[key].dim() else state[key]
+        else:
+            state[key] = torch.full_like(state[key], float("nan"))
+    torch.save(content, path)
+    return path
+
+
+def ask(path: Path) -> Engine:
+    """Load it, and get an answer of a few tokens, a transcript and a word spoken from what loads."""
+    engine = load_model(path, device="cpu")
+    engine.generate("what colour is it?", max_new_tokens=3)
+    if "audio" in engine.parts:
+        engine.transcribe(torch.sin(torch.arange(4000) / 5.0) * 0.1)
+    if "talker" in engine.parts:
+        engine.generate_speech("a red circle")
+    return engine
+
+
+def ask_weights(made: tuple[Path, bool]) -> None:
+    """Weights that are not finite are refused as they are loaded, or never answer."""
+    path, planted = made
+    ask(path)
+    if planted:
+        raise BrokenAnswerError("an engine answered with weights that hold NaN or Inf")
+
+
+def ask_tokenizer(path: Path) -> None:
+    """Load it, and take a text there and back."""
+    tokenizer = Tokenizer.load(path)
+    tokenizer.decode(tokenizer.encode("the red circle"))
+
+
+def import_micro(path: Path) -> None:
+    """Import it into an export."""
+    import_checkpoints([path], path.parent / "imported", tokenizer=seeds() / "tokenizer.model")
+
+
+TARGETS = (
+    Target("export", make_export, ask),
+    Target("description", make_description, ask),
+    Target("weights", make_weights, ask_weights),
+    Target("single", make_single, ask),
+    Target("checkpoint", make_checkpoint, ask),
+    Target("tokenizer", make_tokenizer, ask_tokenizer),
+    Target("micro_omni", make_micro, import_micro),
+)

@@ -1,0 +1,134 @@
+"""Damage: to bytes, and to trees of plain data."""
+
+import copy
+import random
+from collections.abc import MutableMapping, MutableSequence
+from typing import Any
+
+EDGES = (
+    b"\x00",
+    b"\xff",
+    b"\x7f",
+    b"\x80",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\x00\x00\x00\x00",
+)
+#: Values that no one expects: wrong types, wrong signs, too large, too deep.
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    2**31,
+    2**63,
+    10**9,
+    10**30,
+    -(10**9),
+    0.0,
+    0.5,
+    -1.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    " ",
+    "0",
+    "-1",
+    "nan",
+    "true",
+    "a",
+    "\x00",
+    "é",
+    "../../etc/passwd",
+    "x" * 5000,
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [None],
+    [1, 2, 3],
+    ["a"],
+    {"": None},
+    [[[[[[]]]]]],
+    b"bytes".hex(),
+    "!!python/object:os.system",
+    "*a",
+    "&a [*a]",
+    "${oc.env:HOME}",
+)
+
+
+def damage_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Flip, overwrite, cut, repeat, insert or empty; one to four times, more often near the head, where formats are told."""
+    data = bytearray(content)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        if not data:
+            break
+        size = len(data)
+        at = rng.randrange(min(size, 64)) if rng.random() < 0.5 else rng.randrange(size)
+        kind = rng.randrange(8)
+        if kind == 0:
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            data[at] = rng.randrange(256)
+        elif kind == 2:
+            edge = rng.choice(EDGES)
+            data[at : at + len(edge)] = edge
+        elif kind == 3:
+            del data[at:]
+        elif kind == 4:
+            del data[at : at + rng.randrange(1, 64)]
+        elif kind == 5:
+            data[at:at] = data[at : at + rng.randrange(1, 256)]
+        elif kind == 6:
+            data[at:at] = rng.randbytes(rng.randrange(1, 64))
+        elif rng.random() < 0.2:
+            data.clear()
+        else:
+            data += rng.randbytes(rng.randrange(1, 4096))
+    return bytes(data)
+
+
+def damage_tree(tree: Any, rng: random.Random) -> Any:
+    """A copy of plain data (dicts, lists, scalars) in which one to three places are odd, missing, doubled or renamed."""
+    tree = copy.deepcopy(tree)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        places = list(_places(tree))
+        if not places:
+            return rng.choice(ODD)
+        owner, key = rng.choice(places)
+        kind = rng.randrange(6)
+        if kind == 0:
+            del owner[key]
+        elif kind == 1 and isinstance(owner, MutableMapping):
+            owner[rng.choice(("", "x", f"{key}_", "dim", "messages"))] = owner.pop(key)
+        elif kind == 2 and isinstance(owner, MutableSequence):
+            owner[key:key] = [copy.deepcopy(owner[key])] * rng.choice((1, 2, 50))
+        elif kind == 3 and isinstance(owner[key], int | float) and not isinstance(owner[key], bool):
+            owner[key] = rng.choice(
+                (-owner[key], owner[key] + 1, owner[key] * 1000, 0, owner[key] / 3, str(owner[key]))
+            )
+        else:
+            owner[key] = copy.deepcopy(rng.choice(ODD))
+    return tree
+
+
+def _places(tree: Any) -> Any:
+    """(container, key) of every place in a tree."""
+    items = (
+        tree.items()
+        if isinstance(tree, MutableMapping)
+        else enumerate(tree)
+        if isinstance(tree, MutableSequence)
+        else ()
+    )
+    for key, value in list(items):
+        yield tree, key
+        yield from _places(value)

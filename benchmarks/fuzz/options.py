@@ -1,0 +1,188 @@
+"""Targets: what is asked of an engine, by values of any type; and overrides of the command lines."""
+
+import random
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.fuzz.harness import Target
+from benchmarks.fuzz.models import seeds
+from benchmarks.fuzz.mutate import ODD
+from muomni.command_line import check_overrides
+from muomni.inference.engine import Engine
+from muomni.inference.load import load_model
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "generate": (
+        "text",
+        "echo",
+        "image",
+        "audio",
+        "messages",
+        "system_prompt",
+        "truncate",
+        "generation",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "max_new_tokens",
+        "seed",
+        "stop",
+        "num_beams",
+        "length_penalty",
+        "nonsense",
+    ),
+    "generate_batch": ("requests", "image", "max_new_tokens", "seed", "stop", "temperature"),
+    "generate_n_best": ("requests", "num_beams", "length_penalty"),
+    "transcribe": ("audio", "timestamps", "beams", "lm", "lm_weight", "nonsense"),
+    "generate_speech": ("text", "voice"),
+    "speak": ("texts", "voices"),
+    "load_model": ("path", "device", "format", "talker", "vocoder", "compile", "dtype"),
+}
+#: The first argument as it should be, and what keeps a call short.
+USUAL: dict[str, dict[str, Any]] = {
+    "generate": {"text": "what is it?", "max_new_tokens": 3},
+    "generate_batch": {"requests": ["what?", "where?"], "max_new_tokens": 3},
+    "generate_n_best": {"requests": ["what?"], "max_new_tokens": 3},
+    "transcribe": {"audio": torch.sin(torch.arange(4000) / 5.0) * 0.1},
+    "generate_speech": {"text": "a circle"},
+    "speak": {"texts": ["a circle"]},
+    "load_model": {"device": "cpu"},
+}
+OVERRIDES: dict[str, tuple[str, ...]] = {
+    "train": (
+        "stage",
+        "size",
+        "data",
+        "budget",
+        "optim.lr",
+        "trainer.max_steps",
+        "datamodule.batch_size",
+        "data.train",
+        "seed",
+        "resume",
+        "callbacks",
+        "logger",
+        "module.loss_weights",
+        "experiment",
+        "vocab_size",
+        "backbone.thinker.dim",
+        "nonsense",
+        "data.trian",
+    ),
+    "infer": (
+        "ckpt",
+        "text",
+        "image",
+        "audio_out",
+        "generation",
+        "generation.top_k",
+        "device",
+        "beams",
+        "threads",
+        "nonsense",
+        "vocoder",
+    ),
+}
+WORDS = (
+    "",
+    "null",
+    "a",
+    "a b",
+    "a,b",
+    "[a",
+    "{a: b",
+    "${x}",
+    "é",
+    "1e",
+    "-1",
+    "=",
+    "a=b",
+    "\\",
+    "'",
+    '"',
+    "~",
+    "@",
+    "${now:}",
+    "nan",
+    "[1,2]",
+    "x" * 3000,
+)
+MORE: tuple[Any, ...] = (
+    torch.zeros(0),
+    torch.zeros(3, 4, 4, dtype=torch.uint8),
+    torch.full((400,), float("nan")),
+    torch.zeros(2, 2, 2, 2),
+    np.zeros(5),
+    np.zeros((4, 4, 3), np.uint8),
+    object(),
+    lambda: 3,
+    3 + 2j,
+    b"x",
+    {1, 2},
+    range(3),
+    "nothing.png",
+    Path("nothing.wav"),
+    Path(),
+    ["what?", None],
+    [{"role": "user", "content": "a"}],
+    [{"role": "robot", "content": []}],
+    [{"role": "user", "content": [{"type": "image"}]}],
+    "é ☃ 漢字",
+    "<user>",
+    "a " * 500,
+    10**18,
+    -0.0,
+)
+
+
+@cache
+def engine() -> Engine:
+    """Loaded once, before the processes that try are forked."""
+    return load_model(seeds() / "export", device="cpu")
+
+
+def make_call(rng: random.Random, folder: Path) -> tuple[str, dict[str, Any]]:
+    """A method of the engine and arguments of which one to three are odd."""
+    method = rng.choice(list(CALLS))
+    arguments = dict(USUAL[method])
+    if method == "load_model":
+        arguments["path"] = seeds() / "export"
+    for name in rng.sample(CALLS[method], min(len(CALLS[method]), rng.choice((1, 1, 1, 2, 3)))):
+        arguments[name] = rng.choice(ODD if rng.random() < 0.5 else MORE)
+    return method, arguments
+
+
+def call(made: tuple[str, dict[str, Any]]) -> None:
+    """Make the call."""
+    method, arguments = made
+    if method == "load_model":
+        load_model(**arguments)
+        return
+    getattr(engine(), method)(**arguments)
+
+
+def make_override(rng: random.Random, folder: Path) -> tuple[str, list[str]]:
+    """A program, and one or two options with words that its grammar does not expect."""
+    program = rng.choice(list(OVERRIDES))
+    names = rng.sample(OVERRIDES[program], rng.choice((1, 1, 2)))
+    return program, [f"{name}={rng.choice(WORDS)}" for name in names]
+
+
+def compose(made: tuple[str, list[str]]) -> None:
+    """Compose the configuration as the program does; a mistake is one line of text, which is as good as an error."""
+    program, overrides = made
+    problem = check_overrides(overrides, config=program)
+    if problem is not None:
+        raise ValueError(problem)
+
+
+TARGETS = (
+    Target("call", make_call, call, names=False),
+    Target("override", make_override, compose, names=False),
+)

@@ -1,0 +1,80 @@
+"""Damaged input: the harness sees each kind of failure, and a few inputs of each target are answered or refused."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from benchmarks.fuzz import __main__ as fuzz
+from benchmarks.fuzz.harness import BAD, BrokenAnswerError, Limits, Target, make_input, try_all
+from benchmarks.fuzz.mutate import damage_bytes, damage_tree
+
+
+def raises(error):
+    raise error
+
+
+#: number of the input -> what using it does, and the outcome that this is.
+CASES = [
+    (lambda path: None, "taken"),
+    (lambda path: raises(ValueError(f"{path}: the header is damaged")), "refused"),
+    (lambda path: raises(ValueError("bad")), "unclear"),
+    (lambda path: raises(RuntimeError("mat1 and mat2 shapes cannot be multiplied")), "unclear"),
+    (lambda path: raises(KeyError("dim")), "traceback"),
+    (lambda path: time.sleep(60), "hang"),
+    (lambda path: bytearray(8 << 30), "memory"),
+    (lambda path: os.kill(os.getpid(), signal.SIGSEGV), "crash"),
+    (lambda path: os._exit(3), "crash"),
+    (lambda path: raises(BrokenAnswerError("NaN was answered")), "broken"),
+    (lambda path: None, "taken"),
+]
+
+
+def test_each_failure_is_counted_and_costs_its_own_input_alone(tmp_path):
+    def make(rng, folder):
+        number = int(next(counter))
+        (folder / "a.bin").write_text(str(number))
+        return folder / "a.bin"
+
+    def use(path):
+        CASES[int(path.read_text())][0](path)
+
+    for number, (_, expected) in enumerate(CASES):
+        counter = iter([number])
+        limits = Limits(seconds=1.0 if expected == "hang" else 60.0, memory=1 << 30)
+        found = try_all(Target("case", make, use), [number], seed=0, folder=tmp_path, limits=limits)
+        assert found.counts == {expected: 1}, (number, found)
+        assert len(found.bad) == (expected in BAD)
+
+
+def test_inputs_behind_a_dead_process_are_still_tried(tmp_path):
+    target = Target("dies", lambda rng, folder: rng.random(), lambda value: os._exit(0) if value < 0.5 else None)
+    found = try_all(target, range(20), seed=0, folder=tmp_path, limits=Limits(seconds=5.0))
+    assert sum(found.counts.values()) == 20
+    assert found.counts["crash"] > 3 and found.counts["taken"] > 3
+
+
+def test_an_input_is_a_function_of_its_number(tmp_path):
+    for name in ("image", "sound", "manifest", "ngram"):
+        contents = []
+        for folder in ("a", "b"):
+            make_input(fuzz.TARGETS[name], 5, seed=3, folder=tmp_path / folder)
+            contents.append({path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()})
+        assert contents[0] == contents[1]
+
+
+def test_damage_changes_something_and_leaves_the_seed_alone():
+    import random
+
+    seed = bytes(range(256))
+    assert sum(damage_bytes(seed, random.Random(n)) != seed for n in range(100)) > 90
+    tree = {"a": [1, {"b": 2.5}], "c": "text"}
+    assert sum(damage_tree(tree, random.Random(n)) != tree for n in range(100)) > 80
+    assert tree == {"a": [1, {"b": 2.5}], "c": "text"}
+
+
+def test_the_targets_have_shares():
+    assert fuzz.TARGETS.keys() == fuzz.SHARES.keys()
+    with pytest.raises(ValueError, match="targets=nothing: available are image"):
+        fuzz.main(["targets=nothing"])
