@@ -76,7 +76,7 @@ class Ear:
     """A recogniser with its spectrogram, timed."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.spec = engine, engine.media.mel.spec
+        self.engine, self.spec = engine, engine.media.need_hearing().mel
         self.audio = engine.need("audio")
 
     def measure(self, clips: list[Clip], read: Reader, **windows: float) -> Row:
@@ -86,8 +86,8 @@ class Ear:
         )
         start, heard = time.perf_counter(), []
         for waveform, _ in clips:
-            mel = self.engine.media.log_mel(waveform)
-            heard.append(transcriber(waveform, mel, read, timestamps=False).text)
+            sound = self.engine.media.hear(waveform)
+            heard.append(transcriber(waveform, sound.mel, read, timestamps=False, spans=sound.spans).text)
         seconds = time.perf_counter() - start
         sound = sum(len(waveform) for waveform, _ in clips) / self.spec.sample_rate
         return {**error_rates(heard, [text for _, text in clips]), "rtf": seconds / sound, "clips": len(clips)}

@@ -40,7 +40,7 @@ class MelAugment:
             mel = stretch(mel, np.linspace(0, T - 1, frames, dtype=np.float32))
         if self.warp:
             bins = np.arange(M, dtype=np.float32) * (1 + rng.uniform(-self.warp, self.warp))
-            mel = stretch(mel.T, np.minimum(bins, M - 1)).T
+            mel = stretch(np.ascontiguousarray(mel.T), np.minimum(bins, M - 1)).T
         mel = np.array(mel, dtype=np.float32)
         lowest = float(mel.min())
         if self.gain:
@@ -64,8 +64,13 @@ def stretch(x: Array, where: Array) -> Array:
     """x (N, C) read at the fractional rows `where` (n), linearly interpolated -> (n, C)."""
     low = where.astype(np.int64)
     high = np.minimum(low + 1, len(x) - 1)
-    share = (where - low)[:, None]
-    return x[low] * (1 - share) + x[high] * share
+    share = (where - low).astype(np.float32)[:, None]  # in float64 it takes twice the time
+    first = x[low]
+    between: Array = x[high]
+    between -= first
+    between *= share
+    between += first
+    return between
 
 
 def _span(rng: np.random.Generator, total: int, width: int) -> tuple[int, int]:

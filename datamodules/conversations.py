@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.conditions import FixedRecordings
 from datamodules.mels import MelStore
 from datamodules.pictures import PictureStore
 from muomni.frontends.chat import text_of
@@ -39,6 +40,7 @@ class Conversations:
         sequences: (ids, targets) of each row. parts: row -> parts, where it has some. media: (images, audios), a row's
             paths, as the messages have them.
         pictures, mels: stores of all media, by `image_place`, `audio_place`: path -> index.
+        audio_mark: goes behind the path in a sound's key, where it is not what the file holds.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class Conversations:
         *,
         parts: Mapping[int, Tensor],
         pictures: PictureStore,
-        mels: MelStore | None,
+        mels: MelStore | FixedRecordings | None,
         audio_place: Mapping[str, int],
+        audio_mark: str = "",
     ) -> None:
         self.parts = parts
         self.rows, self.sequences, self.media = rows, sequences, media
         self.pictures, self.mels, self.audio_place = pictures, mels, audio_place
+        self.audio_mark = audio_mark
         self.image_place = {path: index for index, path in enumerate(pictures.paths)}
 
     def __len__(self) -> int:
@@ -81,7 +85,7 @@ class Conversations:
             images=[self.pictures[self.image_place[path]] for path in images],
             mels=[torch.from_numpy(self.mels[self.audio_place[path]]) for path in audios],  # type: ignore[index]
             image_keys=images,
-            audio_keys=audios,
+            audio_keys=[path + self.audio_mark for path in audios],
             question=text_of(row["messages"][-2]) if "messages" in row else row["prompt"],
             row=row,
         )

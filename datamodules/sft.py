@@ -12,15 +12,17 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
+from datamodules.conditions import Conditions, FixedRecordings, recorder
 from datamodules.conversations import Conversations, OmniSample, positions_of
 from datamodules.manifests import read_manifest, say_left_out
-from datamodules.mels import mel_store
+from datamodules.mels import MelStore, mel_store
 from datamodules.mixture import evenly, join_turns, thin_out, without_pictures
 from datamodules.packing import fill_rows, lay_out, pack
 from datamodules.pictures import PictureStore
 from datamodules.replay import REPLAY, replayed
 from muomni.batch import OmniBatch
 from muomni.frontends.chat import ChatSequence, encode_apart, encode_messages, media_of, text_of
+from muomni.frontends.hearing import HearingSpec
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
@@ -31,7 +33,9 @@ class SftData(DataModule):
     """SFT manifests (see datamodules/manifests.py), and plain text questions `{"prompt", "answer"}` among the tests.
 
     Args:
-        tokenizer: path of the Thinker's. image, mel: what the encoders take. cache: folder that keeps computed mels.
+        tokenizer: path of the Thinker's. image, mel: what the encoders take. hearing: how sounds are prepared; None: not at
+            all. cache: folder that keeps computed mels.
+        conditions: under which training sounds are recorded anew, each under its own; None: as they are.
         image_tokens: "cls", "grid" or "none", image_grid: tokens a side of a picture: the image projector's options. With
             "none" rows with pictures are left out of every split, and said how many.
         audio_downsample: of the audio encoder, audio_stack: of its projector: mel frames an audio token stands for are
@@ -74,6 +78,8 @@ class SftData(DataModule):
         replay: str | None = None,
         replay_share: float = 0.0,
         replay_kinds: Mapping[str, float] | None = None,
+        hearing: HearingSpec | None = None,
+        conditions: Conditions | None = None,
         **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
@@ -83,6 +89,7 @@ class SftData(DataModule):
         self.replay_share, self.replay_kinds = replay_share, dict(replay_kinds or {})
         self.tokenizer_path = Path(tokenizer)
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
+        self.hearing, self.record = hearing, recorder(conditions, mel, hearing)
         self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
         counts = {"cls": 1, "grid": image_grid**2, "none": 0}
         if image_tokens not in counts:
@@ -113,11 +120,12 @@ class SftData(DataModule):
             )
         media = [media_of(row["messages"]) for row in rows]
         clips = list(dict.fromkeys(clip for _, audios in media for clip in audios))
-        mels = None
+        mels: MelStore | FixedRecordings | None = None
+        record = self.record if train else None
         if clips:
-            mels = mel_store(
-                [{"id": clip, "audio": clip} for clip in clips], self.mel, cache=self.cache, what=str(path)
-            )
+            files = [{"id": clip, "audio": clip} for clip in clips]
+            mels = mel_store(files, self.mel, cache=self.cache, what=str(path), hearing=self.hearing)
+            mels = mels if record is None else FixedRecordings(mels, record, seed=self.seed)
         place = {clip: index for index, clip in enumerate(clips)}
         lengths = {} if mels is None else {clip: int(mels.lengths[place[clip]]) for clip in clips}
         encoded = self._encode_all(rows, media, lengths, train=train, what=str(path))
@@ -145,6 +153,7 @@ class SftData(DataModule):
             pictures=PictureStore(pictures, self.image, memory_mb=self.memory_mb),
             mels=mels,
             audio_place=place,
+            audio_mark="" if record is None else "#recorded",
         )
 
     def _encode_all(
@@ -220,6 +229,7 @@ class SftData(DataModule):
         return {
             "image": self.image.facts(),
             "mel": self.mel.facts(),
+            "hearing": None if self.hearing is None else self.hearing.facts(),
             "tokenizer": self.tokenizer_path,
             "tokenizer_fingerprint": self.tokenizer.fingerprint(),
             "encode": self.tokenizer.encode,

@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from datamodules.manifests import report_bad
-from muomni.frontends.audio_io import read_audio
+from datamodules.odd_sounds import OddSounds
+from muomni.frontends.audio_io import read_sound
 
 log = logging.getLogger(__name__)
 
@@ -37,30 +38,35 @@ class SoundStore:
         self._kept: list[np.ndarray | None] = [None] * len(rows)
         room = memory_mb * 2**20
         bad = []
+        odd = OddSounds(what)
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:  # decoding leaves the lock
             results = pool.map(self._try, self.paths)
             quiet = len(rows) < 500
             shown = tqdm(
                 results, f"sounds of {what}", len(rows), leave=False, unit="clip", mininterval=1, disable=quiet
             )
-            for index, (clip, fault) in enumerate(shown):
+            for index, (clip, remarks, fault) in enumerate(shown):
+                odd.add(str(rows[index]["id"]), remarks)
                 if fault is not None:
                     bad.append(f"{rows[index]['id']}: {fault}")
                 self.lengths[index] = len(clip)
                 if clip.nbytes <= room:
                     self._kept[index] = clip
                     room -= clip.nbytes
+        odd.report()
         report_bad(bad, total=len(rows), what=what)
 
-    def _try(self, path: str) -> tuple[np.ndarray, ValueError | None]:
+    def _try(self, path: str) -> tuple[np.ndarray, tuple[str, ...], ValueError | None]:
         try:
-            return self._read(path), None
+            return *self._read(path), None
         except ValueError as error:
-            return np.empty(0, dtype=np.int16), error
+            return np.empty(0, dtype=np.int16), (), error
 
-    def _read(self, path: str) -> np.ndarray:
-        waveform = read_audio(path, self.sample_rate).numpy()
-        return np.round(waveform.clip(-1.0, 1.0) * FULL_SCALE).astype(np.int16)
+    def _read(self, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        sound = read_sound(path, self.sample_rate)
+        waveform = sound.waveform.numpy()
+        peak = max(1.0, float(np.abs(waveform).max(initial=0.0)))  # a float file may go above 1
+        return np.round(waveform / peak * FULL_SCALE).astype(np.int16), sound.remarks
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -68,5 +74,5 @@ class SoundStore:
     def __getitem__(self, index: int) -> np.ndarray:
         """(N) float32, in [-1, 1]."""
         kept = self._kept[index]
-        clip = self._read(self.paths[index]) if kept is None else kept
+        clip = self._read(self.paths[index])[0] if kept is None else kept
         return clip.astype(np.float32) / FULL_SCALE

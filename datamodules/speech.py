@@ -13,17 +13,20 @@ import torch
 
 from datamodules.augment import MelAugment
 from datamodules.base import DataModule, SampleSet
+from datamodules.conditions import Conditions, Recorder, recorder
 from datamodules.manifests import read_manifest, report_bad, say_left_out
 from datamodules.mels import MelStore, mel_store
 from muomni.batch import SpeechBatch
 from muomni.frontends.characters import encode_characters
+from muomni.frontends.hearing import HearingSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.spoken import LETTERS, speak_out
 
 
 @dataclass(slots=True)
 class SpeechSample:
-    """mel (T, M) float32; characters (C) int64; text as it was encoded; audio: path of the recording."""
+    """mel (T, M) float32; characters (C) int64; text as it was encoded; audio: path of the recording. Of the mel, `lead`
+    frames at the front and `trail` at the end are silence that a batch may leave out."""
 
     mel: np.ndarray
     characters: np.ndarray
@@ -31,6 +34,8 @@ class SpeechSample:
     text: str
     audio: str
     sample_id: str
+    lead: int = 0
+    trail: int = 0
 
 
 class SpeechSet:
@@ -38,7 +43,7 @@ class SpeechSet:
 
     Args:
         rows: the manifest's, with "audio" and "text". mels: theirs. speakers: name -> number.
-        augment: of the drawn items, None for none. seed: of the augmentation.
+        augment, record: of the drawn items, None for none. seed: of both.
     """
 
     def __init__(
@@ -49,9 +54,10 @@ class SpeechSet:
         speakers: dict[str, int],
         augment: MelAugment | None,
         seed: int,
+        record: Recorder | None = None,
     ) -> None:
         self.rows, self.mels, self.speakers = rows, mels, speakers
-        self.augment, self.seed = augment, seed
+        self.augment, self.record, self.seed = augment, record, seed
         self.index = np.flatnonzero(mels.lengths > 0)  # clips that could be read
 
     def __len__(self) -> int:
@@ -70,15 +76,24 @@ class SpeechSet:
         """Clip `index`, augmented as a function of (seed, epoch, index) unless the epoch is -1."""
         place = int(self.index[index])
         row, mel = self.rows[place], self.mels[place]
-        if self.augment is not None and epoch >= 0:
-            mel = self.augment(mel, np.random.default_rng([self.seed, epoch, index]))
+        text, lead, trail = row["text"], 0, 0
+        if epoch >= 0:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            if self.augment is not None:
+                mel = self.augment(mel, rng)
+            if self.record is not None:
+                recorded = self.record(mel, rng)
+                mel, lead, trail = recorded.mel, recorded.lead, recorded.trail
+                text = text if recorded.spoken else ""
         return SpeechSample(
             mel=mel,
-            characters=np.array(encode_characters(row["text"]), dtype=np.int64),
+            characters=np.array(encode_characters(text), dtype=np.int64),
             speaker=self.speakers.get(str(row.get("speaker", 0)), 0),
-            text=row["text"],
+            text=text,
             audio=row["audio"],
             sample_id=str(row["id"]),
+            lead=lead,
+            trail=trail,
         )
 
 
@@ -100,8 +115,10 @@ class SpeechData(DataModule):
     """Speech manifests.
 
     Args:
-        mel: the spectrogram. cache: folder that keeps computed mels, None: in memory only.
-        augment: of training clips, None: none.
+        mel: the spectrogram. hearing: how clips are prepared for an encoder; None: they are left as they are.
+        cache: folder that keeps computed mels, None: in memory only.
+        augment: of training clips, None: none. conditions: under which they are recorded anew, None: as they are; they
+            need `hearing`, which brings voices to a level.
         speakers: keep only clips of these (as the manifest names them), numbered in this order; None keeps all,
             numbered in the order of their names (numbers by value) in the training manifest.
         most_speakers: that the model can tell apart; None: any number.
@@ -124,10 +141,13 @@ class SpeechData(DataModule):
         lowercase: bool,
         in_words: bool,
         most_speakers: int | None = None,
+        hearing: HearingSpec | None = None,
+        conditions: Conditions | None = None,
         **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
-        self.mel, self.augment = mel, augment
+        self.mel, self.hearing, self.augment = mel, hearing, augment
+        self.record = recorder(conditions, mel, hearing)
         self.cache = None if cache is None else Path(cache)
         self.wanted = None if speakers is None else [str(speaker) for speaker in speakers]
         self.test_kinds = None if test_kinds is None else set(test_kinds)
@@ -149,12 +169,13 @@ class SpeechData(DataModule):
             rows = spoken_rows(rows, what=str(path))
         for row in rows:
             row["text"] = row["text"].strip().lower() if self.lowercase else row["text"].strip()
-        mels = mel_store(rows, self.mel, cache=self.cache, what=str(path))
+        mels = mel_store(rows, self.mel, cache=self.cache, what=str(path), hearing=self.hearing)
         samples = SpeechSet(
             rows,
             mels,
             speakers=self._number(rows, train=train),
             augment=self.augment if train else None,
+            record=self.record if train else None,
             seed=self.seed,
         )
         if train:
@@ -207,13 +228,14 @@ class SpeechData(DataModule):
         return samples.lengths
 
     def collate(self, samples: Sequence[SpeechSample]) -> SpeechBatch:
-        """Pad mels and characters by zeros."""
-        frames = [len(sample.mel) for sample in samples]
+        """Pad mels and characters by zeros. Silence around a clip takes the room that its batch has."""
+        mels = fit_silence(samples)
+        frames = [len(mel) for mel in mels]
         counts = [len(sample.characters) for sample in samples]
         mel = torch.zeros(len(samples), max(frames), self.mel.bins)
         characters = torch.zeros(len(samples), max(counts), dtype=torch.long)
         for row, sample in enumerate(samples):
-            mel[row, : frames[row]] = torch.from_numpy(sample.mel)
+            mel[row, : frames[row]] = torch.from_numpy(mels[row])
             characters[row, : counts[row]] = torch.from_numpy(sample.characters)
         return SpeechBatch(
             mel=mel,
@@ -227,5 +249,17 @@ class SpeechData(DataModule):
         )
 
     def facts(self) -> dict[str, Any]:
-        """What the stage must know: the spectrogram."""
-        return {"mel": self.mel.facts()}
+        """What the stage must know: the spectrogram, and how clips were prepared."""
+        return {"mel": self.mel.facts()} | ({} if self.hearing is None else {"hearing": self.hearing.facts()})
+
+
+def fit_silence(samples: Sequence[SpeechSample]) -> list[np.ndarray]:
+    """Mels (T, M), none longer than the longest clip without the silence around it: a batch takes no more time for it."""
+    widest = max(len(sample.mel) - sample.lead - sample.trail for sample in samples)
+    mels = []
+    for sample in samples:
+        surplus = max(0, len(sample.mel) - widest)
+        around = sample.lead + sample.trail
+        front = 0 if not around else round(surplus * sample.lead / around)
+        mels.append(sample.mel[front : len(sample.mel) - (surplus - front)])
+    return mels

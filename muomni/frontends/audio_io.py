@@ -3,8 +3,10 @@
 Shapes: N samples.
 """
 
+import logging
 import os
 import tempfile
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,45 +16,121 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from muomni.frontends.channels import clipping, mix_down, to_unit_scale
+
+log = logging.getLogger(__name__)
+
 MAX_SECONDS = 30 * 60  # a small compressed file can decode to gigabytes: the header is checked before decoding
 MAX_SAMPLES = MAX_SECONDS * 48_000 * 2
 LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000  # Hz; what a header says beyond is damage
+UNKNOWN = 2**40  # frames: a stream's header that does not know its length says the greatest number there is
+BLOCK = 1 << 16  # frames of such a stream that are decoded at a time
 LARGEST_RATIO = 2000  # numbers in the ratio of two rates: resampling takes their product, 44101 : 16000 took 20 s
 
 
-def read_audio(path: str | Path, sample_rate: int) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """waveform (N,) float32 mono; remarks: what was odd about the file and how it was taken, a line each, without its name."""
+
+    waveform: Tensor
+    remarks: tuple[str, ...] = ()
+
+
+class _Stream(soundfile.SoundFile):
+    """Read from front to end: a FLAC of unknown length cannot be asked for its place."""
+
+    def seekable(self) -> bool:
+        """Never."""
+        return False
+
+
+def read_audio(path: str | Path, sample_rate: int, *, seconds: float | None = None) -> Tensor:
+    """`read_sound`'s waveform (N,); what is odd about the file is said in the log, a line each."""
+    sound = read_sound(path, sample_rate, seconds=seconds)
+    for remark in sound.remarks:
+        log.warning("%s: %s", path, remark)
+    return sound.waveform
+
+
+def read_sound(path: str | Path, sample_rate: int, *, seconds: float | None = None) -> Sound:
     """Read a sound file as a mono waveform (N,) float32, about [-1, 1], resampled to `sample_rate` Hz.
 
+    seconds: read no more than the first so many. Without it a file of more than 30 minutes is an error.
     Raises FileNotFoundError where there is no such file and ValueError for one that is corrupt, empty, holds
-    NaN or Inf, or is longer than 30 minutes. Both name the file.
+    NaN or Inf, or is too long. Both name the file.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such audio file: {path}")
     try:
-        with soundfile.SoundFile(path) as file:
-            _check_header(path, file.frames, file.channels, file.samplerate)
-            samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
+        with _Stream(path) as file:
+            _check_header(path, file, seconds)
+            samples, rate = _decode(path, file, seconds), file.samplerate
     except (soundfile.SoundFileError, RuntimeError, EOFError, TypeError) as error:  # TypeError: the name NAME.raw
         raise ValueError(f"cannot read {path} as audio (wav, flac, ogg or mp3): {error}") from error
     if len(samples) == 0:
         raise ValueError(f"the audio file {path} is empty: it holds no samples")
     if not np.isfinite(samples).all():
         raise ValueError(f"the audio file {path} holds NaN or Inf samples")
-    waveform = torch.from_numpy(samples.mean(axis=1))
-    return resample(waveform, rate, sample_rate)
+    try:
+        samples, scale = to_unit_scale(samples)
+    except ValueError as error:
+        raise ValueError(f"the audio file {path} {error}") from error
+    mono, mixed = mix_down(samples)
+    remarks = tuple(remark for remark in (scale, mixed, clipping(mono)) if remark is not None)
+    return Sound(resample(torch.from_numpy(mono), rate, sample_rate), remarks)
 
 
-def _check_header(path: Path, frames: int, channels: int, rate: int) -> None:
-    if frames > MAX_SECONDS * rate or frames * channels > MAX_SAMPLES:
-        raise ValueError(
-            f"the audio file {path} is too long: {frames / rate:.0f} s x {channels} channels, "
-            f"at most {MAX_SECONDS} s; cut it into pieces"
-        )
+def duration(path: str | Path) -> float | None:
+    """Seconds of sound as the file's header has it, None where that does not say. Errors as of `read_sound`."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such audio file: {path}")
+    try:
+        with _Stream(path) as file:
+            return None if file.frames >= UNKNOWN else file.frames / file.samplerate
+    except (soundfile.SoundFileError, RuntimeError, EOFError, TypeError) as error:
+        raise ValueError(f"cannot read {path} as audio (wav, flac, ogg or mp3): {error}") from error
+
+
+def _too_long(path: Path, length: str, channels: int) -> ValueError:
+    return ValueError(
+        f"the audio file {path} is too long: {length} s x {channels} channels, at most {MAX_SECONDS} s "
+        f"({MAX_SAMPLES // 1_000_000} million samples of all channels); cut it into pieces"
+    )
+
+
+def _check_header(path: Path, file: soundfile.SoundFile, seconds: float | None) -> None:
+    frames, channels, rate = file.frames, file.channels, file.samplerate
+    if seconds is not None:
+        frames = min(frames, round(seconds * rate))
+    if frames < UNKNOWN and (frames > MAX_SECONDS * rate or frames * channels > MAX_SAMPLES):
+        raise _too_long(path, f"{frames / rate:.0f}", channels)
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise ValueError(
             f"the audio file {path} says {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz are read: its header is damaged"
         )
+
+
+def _decode(path: Path, file: soundfile.SoundFile, seconds: float | None) -> np.ndarray:
+    """(N, C) float32: what is there, whatever the header says, up to the limits."""
+    channels, rate = file.channels, file.samplerate
+    if seconds is None:
+        most = min(MAX_SECONDS * rate, MAX_SAMPLES // channels)
+    else:
+        most = min(round(seconds * rate), MAX_SAMPLES // channels)
+    expected = min(file.frames, most)
+    blocks, room = [], most
+    if file.frames < UNKNOWN:
+        blocks.append(file.read(expected, dtype="float32", always_2d=True))
+        room -= len(blocks[0])
+    else:
+        while room > 0 and len(block := file.read(min(BLOCK, room), dtype="float32", always_2d=True)):
+            blocks.append(block)
+            room -= len(block)
+        if seconds is None and not room and len(file.read(1, dtype="float32", always_2d=True)):
+            raise _too_long(path, f"more than {most / rate:.0f}", channels)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty((0, channels), np.float32)])
 
 
 def resample(waveform: Tensor, rate: int, target: int) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 LOG_MEAN = -7.0  # of log mel magnitudes of speech, measured over recorded and synthetic voices
 LOG_STD = 2.0
+LONGEST_PIECE = 6000  # frames whose spectrum is held at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,33 +109,56 @@ class LogMel:
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Raises ValueError for a clip shorter than one hop and for samples that are not finite."""
+        self.check(waveform)
+        mel = self.transform(waveform.float().reshape(-1, waveform.shape[-1]))
+        return mel if waveform.dim() == 2 else mel[0]
+
+    def check(self, waveform: Tensor) -> None:
+        """What `__call__` raises."""
         spec = self.spec
         if waveform.dim() not in (1, 2):
             raise ValueError(f"mel: a waveform (N,) or (B, N) is needed, not the shape {tuple(waveform.shape)}")
-        frames = spec.num_frames(waveform.shape[-1])
-        if frames == 0:
+        if spec.num_frames(waveform.shape[-1]) == 0:
             raise ValueError(
                 f"the clip is too short: {waveform.shape[-1]} samples at {spec.sample_rate} Hz, "
                 f"one frame needs {spec.hop}"
             )
         if not bool(torch.isfinite(waveform).all()):
             raise ValueError("mel: the waveform holds NaN or Inf")
-        mel = self.transform(waveform.float().reshape(-1, waveform.shape[-1]))
-        return mel if waveform.dim() == 2 else mel[0]
 
     def transform(self, clips: Tensor) -> Tensor:
         """(B, N) float32, N at least one hop -> (B, T, M), without looking at what the clips hold: for losses."""
+        mel = self.magnitudes(clips)
+        return normalise_log(mel, self.spec.floor) if self.spec.log else mel
+
+    def magnitudes(self, clips: Tensor) -> Tensor:
+        """(B, N) float32 -> mel magnitudes (B, T, M), before any log; what is long is computed piece by piece, since the
+        spectrum takes eight times the memory of its mel."""
         spec = self.spec
-        window, filters = self.window.to(clips.device), self.filters.to(clips.device)
+        frames = spec.num_frames(clips.shape[1])
+        if frames <= LONGEST_PIECE:
+            return self._piece(clips, frames, center=True)
+        half = spec.n_fft // 2
+        padded = torch.nn.functional.pad(clips, (half, half))  # what a centred transform does itself
+        pieces = []
+        for start in range(0, frames, LONGEST_PIECE):
+            count = min(LONGEST_PIECE, frames - start)
+            samples = padded[:, start * spec.hop : (start + count - 1) * spec.hop + spec.n_fft]
+            pieces.append(self._piece(samples, count, center=False))
+        return torch.cat(pieces, dim=1)
+
+    def _piece(self, samples: Tensor, frames: int, *, center: bool) -> Tensor:
+        """The first `frames` frames of (B, N): (B, frames, M)."""
+        spec = self.spec
+        window, filters = self.window.to(samples.device), self.filters.to(samples.device)
         spectrum = torch.stft(
-            clips,
+            samples,
             spec.n_fft,
             spec.hop,
             spec.win,
             window,
-            center=True,
+            center=center,
             pad_mode="constant",
             return_complex=True,
-        )[..., : spec.num_frames(clips.shape[1])]  # B F T
-        mel = (spectrum.abs().transpose(1, 2) @ filters) * self.scale  # B T M
-        return normalise_log(mel, spec.floor) if spec.log else mel
+        )[..., :frames]  # B F T
+        return (spectrum.abs().transpose(1, 2) @ filters) * self.scale  # B T M

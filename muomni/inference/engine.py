@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from muomni.frontends.hearing import hearing_of
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.spoken import LETTERS
@@ -28,7 +29,7 @@ from muomni.inference.sampling import GenerationOptions
 from muomni.inference.speech import Speaker, Utterance, warn_of_cut
 from muomni.inference.stats import Timings
 from muomni.inference.text_stream import text_of
-from muomni.inference.transcribe import WINDOWS, Transcriber, Transcript, build_reader
+from muomni.inference.transcribe import Transcriber, Transcript, build_reader
 from muomni.inference.vocoder import choose_vocoder
 from muomni.models.omni import Omni
 
@@ -74,6 +75,7 @@ class Engine:
         self.media = Media(
             image=spec_from_facts(ImageSpec, facts, "image", where=where) if sees else None,
             mel=spec_from_facts(MelSpec, facts, "mel", where=where) if hears else None,
+            hearing=hearing_of(facts, where=where),
         )
         self.prompter = self._build_prompter(format) if "thinker" in parts else None
         self.runtime: Runtime | None = None if self.prompter is None else Eager(self.prompter.thinker)
@@ -177,8 +179,8 @@ class Engine:
         """Speech -> text by the audio encoder's CTC head: a sound file of any length, or a waveform (N,) at 16 kHz.
 
         options: of `build_reader`: beams= (1, the default, is greedy), lm= (an `NGram`, its file, or "thinker": this
-        export's Thinker hears the clip too and ranks the beams) and lm_weight=. timestamps=True gives a `Transcript`:
-        the text and its words with their times. Raises ValueError for options that do not go together.
+        export's Thinker ranks the beams) and lm_weight=. timestamps=True gives a `Transcript`: the text and its words with
+        their times. Raises ValueError for options that do not go together.
         """
         encoder = self.need("audio")
         need_switch("timestamps", timestamps)
@@ -187,16 +189,14 @@ class Engine:
         if options.get("lm") == "thinker":
             options |= {"lm": ThinkerScorer(self.need_prompter())}
         read = build_reader(**options)
-        spec = spec_from_facts(MelSpec, self.facts, "mel", where=self.where)
-        windows = WINDOWS
-        if isinstance(options.get("lm"), ThinkerScorer):
-            frame_seconds = encoder.downsample * spec.hop / spec.sample_rate  # type: ignore[operator]
-            windows = WINDOWS.at_most(options["lm"].most_frames * frame_seconds)  # it hears each piece whole
-        transcriber = Transcriber(encoder, hop=spec.hop, sample_rate=spec.sample_rate, windows=windows)  # type: ignore[arg-type]
-        waveform, mel = self.media.hear(audio)
-        self.timings = Timings(heard_seconds=len(waveform) / spec.sample_rate)
+        heard, mel = self.media.hear(audio), self.media.need_hearing().mel  # the mel's spec
+        most = (
+            options["lm"].most_frames if isinstance(options.get("lm"), ThinkerScorer) else None
+        )  # it hears pieces whole
+        transcriber = Transcriber(encoder, hop=mel.hop, sample_rate=mel.sample_rate, longest=most)  # type: ignore[arg-type]
+        self.timings = Timings(heard_seconds=len(heard.waveform) / mel.sample_rate)
         with self.timings.span("hearing"):
-            transcript = transcriber(waveform, mel, read, timestamps=timestamps)
+            transcript = transcriber(heard.waveform, heard.mel, read, timestamps=timestamps, spans=heard.spans)
         return transcript if timestamps else transcript.text
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:

@@ -1,5 +1,6 @@
 """Long recordings: heard in overlapping windows, and cut at pauses into pieces that are written down one by one.
 
+Where nothing is said (muomni/frontends/voice_activity.py) nothing is heard: all is blank there.
 Windows are stitched before anything is decided: of two neighbours' log-probabilities, each gives those on its side of the
 middle of what both heard. So a word at a border is heard whole by one of them, and none is lost or written twice; where
 the overlap covers what a frame sees on each side, the stitched log-probabilities are those of the whole recording.
@@ -7,6 +8,7 @@ the overlap covers what a frame sees on each side, the stitched log-probabilitie
 Legend: T mel frames, M mel bins, R mel frames a frame of the encoder, T' = ceil(T / R), S symbols with the blank at 0.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -16,6 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from muomni.frontends.characters import BLANK
 from muomni.models.audio import Audio
+
+CERTAIN = 25.0  # nats: how much likelier than any character the blank is where nothing is said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,27 +49,60 @@ def window_starts(total: int, *, length: int, overlap: int) -> list[int]:
     return [place * step for place in range(max(1, -(-(total - overlap) // step)))]
 
 
-def log_probs_in_windows(audio: Audio, mel: Tensor, *, length: int, overlap: int, batch_size: int) -> Tensor:
+def log_probs_in_windows(
+    audio: Audio, mel: Tensor, *, length: int, overlap: int, batch_size: int, spans: list[tuple[int, int]] | None = None
+) -> Tensor:
     """mel (T, M) -> log-probabilities (T', S) on the CPU, heard in windows of `length` mel frames that share `overlap`;
-    both are rounded down to what falls on the encoder's frames. batch_size: windows at a time."""
-    R, device = audio.downsample, next(audio.parameters()).device
+    both are rounded down to what falls on the encoder's frames. batch_size: windows at a time.
+
+    spans: mel frames (begin, end) that are heard, each as a recording of its own; between them all is blank. None: all.
+    """
+    R, total = audio.downsample, len(mel)
     overlap -= overlap % (2 * R)
     length = max(length - length % R, overlap + R)
-    starts = window_starts(len(mel), length=length, overlap=overlap)
-    windows = [mel[start : start + length] for start in starts]
-    heard: list[Tensor] = []
+    windows: list[Tensor] = []
+    places: list[tuple[int, int, int]] = []  # of each window: the frames that it gives, and the one it begins with
+    for first, last in whole_frames([(0, total)] if spans is None else spans, R, total):
+        starts = [first + start for start in window_starts(last - first, length=length, overlap=overlap)]
+        seams = [first // R, *((start + overlap // 2) // R for start in starts[1:]), -(-last // R)]
+        windows += [mel[start : min(start + length, last)] for start in starts]
+        places += [(begin, end, start // R) for start, (begin, end) in zip(starts, pairwise(seams), strict=True)]
+    result: Tensor | None = None
+    for probs, (begin, end, start) in zip(_heard(audio, windows, batch_size), places, strict=True):
+        if result is None:
+            result = silent(-(-total // R), probs.shape[1])
+        result[begin:end] = probs[begin - start : end - start]
+    return silent(-(-total // R), audio.num_symbols) if result is None else result
+
+
+def whole_frames(spans: list[tuple[int, int]], R: int, total: int) -> list[tuple[int, int]]:
+    """Spans of mel frames, widened to whole frames of the encoder; those that then touch are one."""
+    widened: list[tuple[int, int]] = []
+    for begin, end in spans:
+        begin, end = begin - begin % R, min(-(-end // R) * R, total)
+        if widened and begin <= widened[-1][1]:
+            widened[-1] = (widened[-1][0], end)
+        else:
+            widened.append((begin, end))
+    return widened
+
+
+def silent(frames: int, symbols: int) -> Tensor:
+    """Log-probabilities (frames, symbols) of nothing but the blank."""
+    logits = torch.full((symbols,), -CERTAIN)
+    logits[BLANK] = 0.0
+    return logits.log_softmax(-1).expand(frames, symbols).clone()
+
+
+def _heard(audio: Audio, windows: list[Tensor], batch_size: int) -> Iterator[Tensor]:
+    """Windows of a mel -> log-probabilities (frames, S) of each, on the CPU."""
+    device = next(audio.parameters()).device
     for first in range(0, len(windows), batch_size):
         rows = windows[first : first + batch_size]
         lengths = torch.tensor([len(row) for row in rows], device=device)
         output = audio(pad_sequence(rows, batch_first=True).to(device), lengths)
         probs = output.logits.float().log_softmax(-1).cpu()
-        heard += [row[:count] for row, count in zip(probs, output.lengths.tolist(), strict=True)]
-    total = -(-len(mel) // R)
-    seams = [0, *((start + overlap // 2) // R for start in starts[1:]), total]
-    return torch.cat([
-        row[begin - start // R : end - start // R]
-        for row, start, (begin, end) in zip(heard, starts, pairwise(seams), strict=True)
-    ])  # fmt: skip
+        yield from (row[:count] for row, count in zip(probs, output.lengths.tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

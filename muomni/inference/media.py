@@ -3,7 +3,9 @@
 Shapes: N images, A audios, S image side, T frames, M mel bins, H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from muomni.frontends.audio_io import read_audio
+from muomni.frontends.audio_io import duration, read_audio
+from muomni.frontends.channels import to_unit_scale
+from muomni.frontends.hearing import Heard, Hearing, HearingSpec
 from muomni.frontends.image import ImageFrontend, ImageSpec, pixels_of, read_image
-from muomni.frontends.mel import LogMel, MelSpec
+from muomni.frontends.mel import MelSpec
+from muomni.inference.excerpt import AudioTooLongError, Bound
 from muomni.inference.kinds import need_file
+
+log = logging.getLogger(__name__)
 
 Source = str | Path | Tensor | Image.Image
 Spec = TypeVar("Spec", ImageSpec, MelSpec)
@@ -36,11 +43,15 @@ def spec_from_facts(kind: type[Spec], facts: Mapping[str, Any], name: str, *, wh
 
 
 class Media:
-    """Reads pictures and sound as the encoders were trained on them; a spec is None where there is no such encoder."""
+    """Reads pictures and sound as the encoders were trained on them; a spec is None where there is no such encoder.
 
-    def __init__(self, *, image: ImageSpec | None, mel: MelSpec | None) -> None:
+    Args:
+        hearing: how sound is prepared; None: not at all.
+    """
+
+    def __init__(self, *, image: ImageSpec | None, mel: MelSpec | None, hearing: HearingSpec | None = None) -> None:
         self.image = None if image is None else ImageFrontend(image)
-        self.mel = None if mel is None else LogMel(mel)
+        self.hearing = None if mel is None else Hearing(mel, hearing)
 
     def images(self, sources: Sequence[Source]) -> Tensor | None:
         """Picture files, or uint8 tensors (3, H, W) -> (N, 3, S, S); None for none."""
@@ -52,39 +63,87 @@ class Media:
             )
         return torch.stack([self.image(as_pixels(source)) for source in sources])
 
-    def mels(self, sources: Sequence[Source]) -> tuple[Tensor | None, Tensor | None]:
-        """Sound files, or waveforms (N,) at the encoder's rate -> mel (A, T, M) padded by zeros and lengths (A)."""
+    def mels(self, sources: Sequence[Source], *, bound: Bound | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """Sound files, or waveforms (N,) at the encoder's rate -> mel (A, T, M) of what is said in them, padded by zeros, and
+        lengths (A)."""
         if not sources:
             return None, None
-        rows = [self.log_mel(source) for source in sources]
+        rows = [self.log_mel(source, bound=bound) for source in sources]
         lengths = torch.tensor([len(row) for row in rows])
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 
-    def log_mel(self, source: Source) -> Tensor:
-        """A sound file or waveform (N,) -> log-mel (T, M). Errors name the file."""
-        return self.hear(source)[1]
+    def log_mel(self, source: Source, *, bound: Bound | None = None) -> Tensor:
+        """A sound file or waveform (N,) -> log-mel (T, M) of what is said in it, all of it where nothing stands out.
 
-    def hear(self, source: Source) -> tuple[Tensor, Tensor]:
-        """A sound file or waveform -> waveform (N,) at the encoder's rate and log-mel (T, M). Errors name the file."""
-        if self.mel is None:
+        bound: how much of it, at most. Errors name the file.
+        """
+        if bound is None:
+            return self.hear(source).trimmed()
+        hearing, name = self.need_hearing(), name_of(source)
+        bound.check_seconds(self.seconds(source), hearing, name=name)
+        seconds = bound.seconds(hearing)
+        waveform = self.waveform(source, seconds=seconds if bound.truncate else seconds + 1)
+        bound.check_seconds(len(waveform) / hearing.mel.sample_rate, hearing, name=name)  # whatever the header said
+        with naming(source):
+            return bound.excerpt(hearing, waveform, name=name)
+
+    def hear(self, source: Source, *, seconds: float | None = None) -> Heard:
+        """A sound file or waveform -> what is heard of it, or of its first `seconds`; where nothing in it is speech, the log
+        says so. Errors name the file."""
+        hearing = self.need_hearing()
+        waveform = self.waveform(source, seconds=seconds)
+        with naming(source):
+            heard = hearing(waveform)
+        if not heard.spoken:
+            log.warning("%s: nothing in it stands out as speech", name_of(source))
+        return heard
+
+    def waveform(self, source: Source, *, seconds: float | None = None) -> Tensor:
+        """A sound file or waveform -> its samples (N,) at the encoder's rate, of the first `seconds`."""
+        rate = self.need_hearing().mel.sample_rate
+        if isinstance(source, str | Path):
+            need_file("audio", source)
+            return read_audio(source, rate, seconds=seconds)
+        if not isinstance(source, Tensor):
+            raise ValueError(f"audio: a file or a waveform (N,) is needed, not {type(source).__name__}")
+        if source.dim() != 1 or not source.is_floating_point():
+            raise ValueError(
+                f"audio: a waveform (N,) in [-1, 1] at {rate} Hz is needed, not {source.dtype} {tuple(source.shape)}"
+            )
+        samples, remark = to_unit_scale(source.detach().float().cpu().numpy())
+        if remark is not None:
+            log.warning("the audio: %s", remark)
+        return torch.from_numpy(samples[: None if seconds is None else round(seconds * rate)])
+
+    def seconds(self, source: Source) -> float | None:
+        """How long a sound is, before it is read; None where its file does not say."""
+        if isinstance(source, Tensor):
+            return len(source) / self.need_hearing().mel.sample_rate if source.dim() == 1 else None
+        return duration(source) if isinstance(source, str | Path) else None
+
+    def need_hearing(self) -> Hearing:
+        """The way from a waveform to its mel; needs an audio encoder."""
+        if self.hearing is None:
             raise ValueError(
                 "this export has no audio encoder, it hears nothing: train stage=omni_sft and use its export"
             )
-        if not isinstance(source, str | Path | Tensor):
-            raise ValueError(f"audio: a file or a waveform (N,) is needed, not {type(source).__name__}")
-        if isinstance(source, Tensor):
-            if source.dim() != 1 or not source.is_floating_point():
-                raise ValueError(
-                    f"audio: a waveform (N,) in [-1, 1] at {self.mel.spec.sample_rate} Hz is needed, "
-                    f"not {source.dtype} {tuple(source.shape)}"
-                )
-            return source, self.mel(source)
-        need_file("audio", source)
-        waveform = read_audio(source, self.mel.spec.sample_rate)
-        try:
-            return waveform, self.mel(waveform)
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
+        return self.hearing
+
+
+@contextmanager
+def naming(source: Source) -> Iterator[None]:
+    """Errors inside name the source."""
+    try:
+        yield
+    except AudioTooLongError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{name_of(source)}: {error}") from error
+
+
+def name_of(source: Source) -> str:
+    """A source in an error."""
+    return str(source) if isinstance(source, str | Path) else "the audio"
 
 
 def as_pixels(source: Source) -> Tensor:

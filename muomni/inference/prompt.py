@@ -12,6 +12,7 @@ from torch import Tensor
 
 from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.excerpt import Bound
 from muomni.inference.kinds import need_many, need_switch, need_text
 from muomni.inference.media import Media, Source
 from muomni.inference.sampling import PRESETS, GenerationOptions, preset
@@ -80,10 +81,6 @@ class Prompt:
         return len(self.ids)
 
 
-class AudioTooLongError(ValueError):
-    """A sound of more audio tokens than a request may spend on it."""
-
-
 class Prompter:
     """Turns requests into prompts and prompts into embeddings.
 
@@ -116,27 +113,21 @@ class Prompter:
             raise ValueError("a plain prompt has no roles: use format=chat for conversations")
         images, audios = media_of(request.as_messages()) if self.format == "chat" else (request.images, request.audios)
         pictures = self.media.images(images)
-        mel, lengths = self.media.mels(audios)
-        features = self.model.encode(
+        mel, lengths = self.media.mels(audios, bound=self.bound(truncate=request.truncate))
+        features: MediaFeatures = self.model.encode(
             images=None if pictures is None else pictures.to(self.device),
             mel=None if mel is None else mel.to(self.device),
             mel_lengths=None if lengths is None else lengths.to(self.device),
         )
-        return self._bounded(features, audios, truncate=request.truncate)
+        return features
 
-    def _bounded(self, features: MediaFeatures, audios: Sequence[Source], *, truncate: bool) -> MediaFeatures:
-        """At most a quarter of the context for each sound: an error, or cut."""
-        if features.audios is None or features.audio_lengths is None:
-            return features
-        most = self.most_audio_tokens
-        for source, count in zip(audios, features.audio_lengths.tolist(), strict=True):
-            if count > most and not truncate:
-                name = "the audio" if isinstance(source, Tensor) else str(source)
-                raise AudioTooLongError(
-                    f"{name}: {count} audio tokens, at most {most} (a quarter of the context): cut it shorter, "
-                    "allow truncate=true, or have all of it written down by transcribe"
-                )
-        return replace(features, audios=features.audios[:, :most], audio_lengths=features.audio_lengths.clamp_max(most))
+    def bound(self, *, truncate: bool) -> Bound | None:
+        """Of each sound; None for a model that hears nothing, which says so itself."""
+        audio, projector = self.model.audio, self.model.audio_projector
+        if audio is None or projector is None:
+            return None
+        per_token = audio.downsample * projector.stack
+        return Bound(tokens=self.most_audio_tokens, frames_per_token=per_token, truncate=truncate)
 
     def prompt(self, request: Request, features: MediaFeatures, *, first: bool = True) -> Prompt:
         """A request and its media in tokens; `first=False` continues a conversation."""

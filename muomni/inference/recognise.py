@@ -12,7 +12,8 @@ from torch import Tensor
 from muomni.checkpoints import load_export
 from muomni.frontends.audio_io import read_audio
 from muomni.frontends.characters import collapse_ctc, decode_characters, encode_characters
-from muomni.frontends.mel import LogMel, MelSpec
+from muomni.frontends.hearing import Hearing, HearingSpec, hearing_of
+from muomni.frontends.mel import MelSpec
 from muomni.inference.alignment import align_characters
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
@@ -31,12 +32,13 @@ class Recogniser:
     """Transcribes waveforms and files.
 
     Args:
-        audio: a trained encoder with its head. mel: the spectrogram it was trained on.
+        audio: a trained encoder with its head. mel: the spectrogram it was trained on. hearing: how sound is prepared for it.
         batch_size: clips at a time; clips of similar length share a batch.
     """
 
-    def __init__(self, *, audio: Audio, mel: MelSpec, batch_size: int) -> None:
-        self.audio, self.mel, self.batch_size = audio.eval(), LogMel(mel), batch_size
+    def __init__(self, *, audio: Audio, mel: MelSpec, batch_size: int, hearing: HearingSpec | None = None) -> None:
+        self.audio, self.hear, self.batch_size = audio.eval(), Hearing(mel, hearing), batch_size
+        self.sample_rate, self.frame_rate = mel.sample_rate, mel.frame_rate
 
     @classmethod
     def from_export(cls, folder: str | Path, *, batch_size: int) -> "Recogniser":
@@ -44,13 +46,14 @@ class Recogniser:
         export = load_export(folder, ["audio"])
         audio = export.parts["audio"]
         assert isinstance(audio, Audio)
-        return cls(audio=audio, mel=MelSpec(**export.facts["mel"]), batch_size=batch_size)
+        hearing = hearing_of(export.facts, where=str(folder))
+        return cls(audio=audio, mel=MelSpec(**export.facts["mel"]), batch_size=batch_size, hearing=hearing)
 
     @torch.inference_mode()
     def __call__(self, waveforms: Sequence[Tensor]) -> list[str]:
         """waveforms (N) each, mono at the spectrogram's rate -> texts in the same order."""
         device = next(self.audio.parameters()).device
-        mels = [self.mel(waveform.detach().cpu()) for waveform in waveforms]
+        mels = [self.hear(waveform.detach().cpu()).trimmed() for waveform in waveforms]
         order = sorted(range(len(mels)), key=lambda index: len(mels[index]))
         texts = [""] * len(mels)
         for start in range(0, len(order), self.batch_size):
@@ -66,12 +69,11 @@ class Recogniser:
         """Files and what is said in them -> the time of each character (C), in seconds, rising: the middle of its
         frames on the best CTC path. A clip too short for its text gets its characters spread evenly."""
         device = next(self.audio.parameters()).device
-        waveforms = [read_audio(path, self.mel.spec.sample_rate) for path in paths]
-        mels = [self.mel(waveform) for waveform in waveforms]
+        mels = [self.hear(read_audio(path, self.sample_rate)).mel for path in paths]  # whole: times are the recording's
         lengths = torch.tensor([len(mel) for mel in mels])
         padded = torch.nn.utils.rnn.pad_sequence(mels, batch_first=True)
         output = self._heard(padded.to(device), lengths.to(device))
-        seconds = self.audio.downsample / self.mel.spec.frame_rate
+        seconds = self.audio.downsample / self.frame_rate
         times = []
         rows = output.logits.log_softmax(-1).cpu()
         for log_probs, length, text in zip(rows, output.lengths.tolist(), texts, strict=True):
@@ -87,5 +89,5 @@ class Recogniser:
 
     def read(self, paths: Sequence[str | Path]) -> tuple[list[Tensor], list[str]]:
         """Files -> waveforms (N) each and texts."""
-        waveforms = [read_audio(path, self.mel.spec.sample_rate) for path in paths]
+        waveforms = [read_audio(path, self.sample_rate) for path in paths]
         return waveforms, self(waveforms)

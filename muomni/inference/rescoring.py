@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from muomni.inference.prompt import AudioTooLongError, Prompter, Request
+from muomni.inference.excerpt import AudioTooLongError
+from muomni.inference.prompt import Prompter, Request
 from muomni.special_tokens import EOS, PAD
 
 

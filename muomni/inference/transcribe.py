@@ -110,18 +110,30 @@ class Transcriber:
 
     Args:
         audio: the encoder with its head. hop: samples a mel frame. sample_rate: of the waveform, Hz. windows: how what is
-            longer than one of them is heard.
+            longer than one of them is heard. longest: most frames of the encoder that its readers take; None: any.
     """
 
-    def __init__(self, audio: Audio, *, hop: int, sample_rate: int, windows: Windows = WINDOWS) -> None:
-        self.audio, self.hop, self.windows = audio, hop, windows
+    def __init__(
+        self, audio: Audio, *, hop: int, sample_rate: int, windows: Windows = WINDOWS, longest: int | None = None
+    ) -> None:
+        self.audio, self.hop = audio, hop
         self.frame_rate = sample_rate / hop  # of the mel
         self.frame_seconds = audio.downsample / self.frame_rate
+        self.windows = windows if longest is None else windows.at_most(longest * self.frame_seconds)
 
     @torch.inference_mode()
-    def __call__(self, waveform: Tensor, mel: Tensor, read: Reader, *, timestamps: bool) -> Transcript:
-        """Words are empty without `timestamps`."""
-        log_probs = self.log_probs(mel)
+    def __call__(
+        self,
+        waveform: Tensor,
+        mel: Tensor,
+        read: Reader,
+        *,
+        timestamps: bool,
+        spans: list[tuple[int, int]] | None = None,
+    ) -> Transcript:
+        """spans: frames (begin, end) of the mel in which something is said; None: all. Words are empty without
+        `timestamps`, which are those of the whole recording."""
+        log_probs = self.log_probs(mel, spans)
         step = self.audio.downsample * self.hop
         whole = ""
         words: list[Word] = []
@@ -135,10 +147,11 @@ class Transcriber:
             whole = f"{whole.rstrip()} {text.lstrip()}" if piece.pause else whole + text
         return Transcript(whole.strip(), words)
 
-    def log_probs(self, mel: Tensor) -> Tensor:
+    def log_probs(self, mel: Tensor, spans: list[tuple[int, int]] | None = None) -> Tensor:
         """mel (T, M) -> (T', S)."""
         length, overlap = (round(s * self.frame_rate) for s in (self.windows.length, self.windows.overlap))
-        return log_probs_in_windows(self.audio, mel, length=length, overlap=overlap, batch_size=BATCH_SIZE)
+        how = {"length": length, "overlap": overlap, "batch_size": BATCH_SIZE}
+        return log_probs_in_windows(self.audio, mel, spans=spans, **how)
 
     def pieces(self, log_probs: Tensor) -> list[Piece]:
         """(T', S) -> what is written down at once: all of it where it is no longer than a window."""

@@ -27,17 +27,25 @@ class AudioStage(Stage):
     transcript; they count in the error rates, and take no part in the loss).
 
     Args:
-        model: the encoder with its head. read: its output -> texts. mel: facts of the spectrogram.
+        model: the encoder with its head. read: its output -> texts. mel, hearing: facts of the spectrogram, and of how clips
+            were prepared; None: they were not.
     """
 
     name = "audio"
     gathered = ("_heard", "_truth", "_too_short")
 
     def __init__(
-        self, *, model: Audio, read: Callable[[AudioOutput], list[str]], mel: Mapping[str, Any], **how: Any
+        self,
+        *,
+        model: Audio,
+        read: Callable[[AudioOutput], list[str]],
+        mel: Mapping[str, Any],
+        hearing: Mapping[str, Any] | None = None,
+        **how: Any,
     ) -> None:
         super().__init__(**how)
         self.model, self.read, self.mel = model, read, dict(mel)
+        self.hearing = None if hearing is None else dict(hearing)
 
     def sharded_modules(self) -> list[nn.Module]:
         """The blocks."""
@@ -92,5 +100,5 @@ class AudioStage(Stage):
         return {"audio": self.model}
 
     def export_facts(self) -> dict[str, Any]:
-        """The spectrogram it hears."""
-        return {"stage": self.name, "mel": self.mel}
+        """The spectrogram it hears, and how recordings are prepared for it."""
+        return {"stage": self.name, "mel": self.mel, "hearing": self.hearing}

@@ -52,7 +52,7 @@ class OmniSftStage(Stage):
         rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
         answer_power: how much less a token of a long answer counts than one of a short answer (`answer_weights`).
         cache_mb: for features of frozen encoders.
-        image, mel, tokenizer, tokenizer_fingerprint, encode, decode: facts of the datamodule.
+        image, mel, hearing, tokenizer, tokenizer_fingerprint, encode, decode: facts of the datamodule.
     """
 
     name = "omni_sft"
@@ -79,6 +79,7 @@ class OmniSftStage(Stage):
         tokenizer_fingerprint: str,
         encode: Callable[[str], list[int]],
         decode: Callable[[list[int]], str],
+        hearing: Mapping[str, Any] | None = None,
         **how: Any,
     ) -> None:
         super().__init__(**how)
@@ -89,6 +90,10 @@ class OmniSftStage(Stage):
             if export is not None:
                 check_same(export.facts, {fact: value}, where=str(export.folder))
                 self.facts[fact] = value
+        if audio is not None:
+            self.facts["hearing"] = None if hearing is None else dict(hearing)
+            if "hearing" in audio.facts:  # older exports say nothing of it
+                check_same(audio.facts, {"hearing": self.facts["hearing"]}, where=str(audio.folder))
         self.model = Omni(
             thinker=thinker.parts["thinker"],
             vision=None if vision is None else vision.parts["vision"],

@@ -1,0 +1,125 @@
+"""Waveform -> what an encoder of speech hears of it: a log-mel in which voices are always equally loud, and where in it
+something is said. The same code before training, evaluation and inference; its numbers are a fact of each export.
+
+An encoder that knows voices of one level, in clips cut close to what is said, writes letters where there is only noise, and
+loses words that come after a silence or from far away (docs/log/audio.md).
+
+Legend: N samples, T frames, M mel bins.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from muomni.frontends.mel import LogMel, MelSpec, normalise_log
+from muomni.frontends.voice_activity import LOWEST_HERTZ, NOTHING, Threshold, band_power, spans_of_speech, standing_out
+
+TALK = 4000.0  # Hz: what of a voice every line carries; its level is measured up to here
+LOUD = 0.8  # quantile of the frames that something is said in: the level of its vowels
+JUDGED = 1.2  # seconds: what is shorter has no background to compare with, and is heard whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class HearingSpec:
+    """How a recording is prepared. Saved with every export that hears; two that differ do not mix."""
+
+    level: float  # dB that a voice is brought to; a sine at full scale is about 0
+    margin: float  # seconds that are kept on both sides of what is said
+    pause: float  # seconds: a longer silence is cut out
+    threshold: float  # dB by which speech stands out of the background at its clearest, on average over the bands
+    edge: float  # and all along it
+
+    def facts(self) -> dict[str, float]:
+        """The spec as plain values, for an export and for comparing."""
+        return asdict(self)
+
+
+#: What exports are heard with that say nothing of it: the level of the world's voices, which most of them were trained on.
+UNSAID = HearingSpec(level=-7.0, margin=0.25, pause=0.5, threshold=4.0, edge=1.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """waveform (N) as it came; mel (T, M) of all of it; spans: frames (begin, end) in which something is said, in order."""
+
+    waveform: Tensor
+    mel: Tensor
+    spans: list[tuple[int, int]]
+
+    @property
+    def spoken(self) -> bool:
+        """Whether anything is said."""
+        return bool(self.spans)
+
+    def trimmed(self) -> Tensor:
+        """The mel of what is said alone (T', M); all of it where nothing stands out."""
+        if not self.spans:
+            return self.mel
+        return torch.cat([self.mel[begin:end] for begin, end in self.spans])
+
+
+class Hearing:
+    """Callable: waveform (N,) -> `Heard`.
+
+    Args:
+        mel: the spectrogram. spec: None: as the waveform is, from its first frame to its last.
+    """
+
+    def __init__(self, mel: MelSpec, spec: HearingSpec | None) -> None:
+        self.log_mel, self.mel, self.spec = LogMel(mel), mel, spec
+        filters = self.log_mel.filters
+        self.centres = torch.linspace(0, mel.sample_rate / 2, len(filters))[filters.argmax(0)]
+
+    def __call__(self, waveform: Tensor) -> Heard:
+        """Raises ValueError for a waveform shorter than one frame and for samples that are not finite."""
+        if self.spec is None:
+            mel = self.log_mel(waveform)
+            return Heard(waveform, mel, [(0, len(mel))])
+        self.log_mel.check(waveform)
+        samples = waveform.float()
+        magnitudes = self.log_mel.magnitudes((samples - samples.mean())[None])[0]
+        score = standing_out(band_power(magnitudes, self.centres), frame_rate=self.mel.frame_rate)
+        spans = self.spans(score)
+        gain = self.gain(magnitudes, score, spoken=bool(spans))
+        magnitudes = magnitudes * gain
+        mel = normalise_log(magnitudes, self.mel.floor) if self.mel.log else magnitudes
+        return Heard(waveform, mel, spans)
+
+    def spans(self, score: Tensor) -> list[tuple[int, int]]:
+        """Where something is said."""
+        assert self.spec is not None
+        if len(score) < JUDGED * self.mel.frame_rate:
+            return [(0, len(score))]
+        return spans_of_speech(
+            score,
+            threshold=Threshold(decibels=self.spec.threshold, edge=self.spec.edge),
+            margin=self.spec.margin,
+            pause=self.spec.pause,
+            frame_rate=self.mel.frame_rate,
+        )
+
+    def gain(self, magnitudes: Tensor, score: Tensor, *, spoken: bool) -> float:
+        """What brings the voice, or all there is where no one speaks, to the level of the spec."""
+        assert self.spec is not None
+        band = (self.centres >= LOWEST_HERTZ) & (self.centres <= TALK)
+        power = magnitudes[:, band].square().sum(1)
+        loud = power[score >= self.spec.edge]
+        level = 10 * math.log10(float((loud if spoken and len(loud) else power).quantile(LOUD)) + 1e-20)
+        return 1.0 if level < NOTHING else 10 ** ((self.spec.level - level) / 20)
+
+
+def hearing_of(facts: Mapping[str, Any], *, where: str) -> HearingSpec | None:
+    """The spec that an export's facts name; `UNSAID` where they name none, and None for micro-omni's, which hear the
+    waveform as it is. Raises ValueError naming the export where the fact is damaged."""
+    if "hearing" not in facts:
+        return None if "micro_omni" in facts else UNSAID
+    if facts["hearing"] is None:
+        return None
+    try:
+        return HearingSpec(**{name: float(value) for name, value in facts["hearing"].items()})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{where}: the facts of 'hearing' are damaged: {error}") from error
