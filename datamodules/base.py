@@ -15,6 +15,7 @@ from lightning import LightningDataModule
 from datamodules.loading import Loader, Reader, SampleSet, begin_work, collate_read
 from datamodules.manifests import MOST_BAD, say_left_out
 from datamodules.order import BatchOrder
+from datamodules.windows import Windows
 
 
 class DataModule(LightningDataModule):
@@ -133,7 +134,22 @@ class DataModule(LightningDataModule):
                 say_left_out(over, len(samples), what="train", why=why)
             if self._restored is not None:
                 self.order.load_state_dict(self._restored)
-        return self._loader("train", self.collate_train, self.order)
+        return self._loader("train", self.collate_train, self.order, windows=self._windows())
+
+    def _windows(self) -> Windows | None:
+        """Batches that share an optimizer step, where several do."""
+        if self.trainer is None or self.trainer.accumulate_grad_batches == 1:
+            return None
+        assert self.order is not None
+        trainer, limit = self.trainer, self.trainer.limit_train_batches
+        most = min(len(self.order), limit) if isinstance(limit, int) else max(1, int(len(self.order) * limit))
+
+        def done() -> int:
+            """Batches of this epoch that are over; none where Lightning is about to begin another."""
+            ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            return ready if ready < most else 0
+
+        return Windows(trainer.accumulate_grad_batches, most, done, trainer.lightning_module.counts)
 
     def val_dataloader(self) -> Loader:
         """Held-out data while training."""
@@ -166,11 +182,14 @@ class DataModule(LightningDataModule):
             self.spare.add(kind)
         return self._loader(kind, self.collate, share or batches[:1])
 
-    def _loader(self, kind: str, collate: Callable[[Sequence[Any]], Any], batches: Any) -> Loader:
+    def _loader(
+        self, kind: str, collate: Callable[[Sequence[Any]], Any], batches: Any, *, windows: Windows | None = None
+    ) -> Loader:
         reader = Reader(self.samples(kind), broken=self.broken.setdefault(kind, {}), workers=self.num_workers)
         self.readers.append(reader)
         return Loader(
             reader,
+            windows=windows,
             batch_sampler=batches,
             collate_fn=functools.partial(collate_read, collate),
             num_workers=self.num_workers,

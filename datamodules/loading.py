@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datamodules.manifests import MOST_BAD
 from datamodules.order import Draw
+from datamodules.windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +110,18 @@ class Reader(Dataset[Any]):
 
 
 class Loader(DataLoader[Any]):
-    """Batches of a Reader; its faults are reported as they come, and a batch without a sample left is passed over."""
+    """Batches of a Reader; its faults are reported as they come, and a batch without a sample left is passed over.
+
+    windows: of batches that share an optimizer step, where several do."""
+
+    def __init__(self, reader: Reader, *, windows: Windows | None = None, **options: Any) -> None:
+        super().__init__(reader, **options)
+        self.windows = windows
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        return self._read() if self.windows is None else self.windows.over(self._read())
+
+    def _read(self) -> Iterator[Any]:
         reader = self.dataset
         assert isinstance(reader, Reader)
         reader.iterator, reader.workers = None, []  # workers that are started afresh get a copy of the reader

@@ -12,10 +12,25 @@ from torch import Tensor
 from muomni.special_tokens import IGNORE
 
 
+@dataclass(slots=True)
+class Window:
+    """The batches that share an optimizer step, this being number `index` of them: how many targets each loss is a mean over
+    in every one of them, by name, (batches) float32."""
+
+    counts: dict[str, Tensor]
+    index: int
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> "Window":
+        """Move to a device."""
+        return Window({name: each.to(device, non_blocking=non_blocking) for name, each in self.counts.items()}, self.index)
+
+
 class _Movable:
     """Moves every tensor field; other fields stay."""
 
-    __slots__ = ()
+    __slots__ = ("window",)
+    window: Window
+    """Only there while gradients are accumulated."""
 
     def _map(self, change: Any) -> Self:
         for each in fields(self):  # type: ignore[arg-type]
@@ -26,6 +41,8 @@ class _Movable:
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
         """Move to a device, in place; gives itself."""
+        if hasattr(self, "window"):
+            self.window = self.window.to(device, non_blocking)
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
     def tokens(self) -> tuple[Tensor, int]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muomni import ranks
 from muomni.batch import SpeechBatch
 from muomni.losses.ctc import ctc_loss, frames_needed
 from muomni.metrics.error_rates import error_rates, shuffled
@@ -59,9 +60,16 @@ class AudioStage(Stage):
         """CTC, in nats a character."""
         output: AudioOutput = self.model(batch.mel, batch.mel_lengths)
         ctc = ctc_loss(output.logits, output.lengths, batch.characters, batch.character_lengths)
-        if self.training:
-            self.log("audio/train/too_short", 100 * ctc.too_short.float().mean(), batch_size=len(batch.sample_ids))
+        if self.training:  # of the clips of all ranks
+            short, clips = ranks.summed(torch.stack([ctc.too_short, torch.ones_like(ctc.too_short)]).sum(dim=1)).unbind()
+            self.log("audio/train/too_short", 100 * short / clips, batch_size=len(batch.sample_ids))
         return {"ctc": ctc.loss}
+
+    def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
+        """Characters of the clips that can carry theirs."""
+        lengths = self.model.encoder.stem.out_lengths(batch.mel_lengths)
+        fits = lengths >= frames_needed(batch.characters, batch.character_lengths)
+        return {"ctc": (batch.character_lengths * fits).sum()}
 
     def begin_split(self, split: str) -> None:
         """Nothing heard yet."""

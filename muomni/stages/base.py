@@ -18,6 +18,7 @@ from muomni.optim.regroup import regroup
 from muomni.single_files import describe_for_checkpoint
 from muomni.stages.joining import joined_state, own_state
 from muomni.stages.many_ranks import ManyRanks
+from muomni.stages.weighing import SAMPLES, shares, split_means
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
@@ -62,13 +63,19 @@ class Stage(ManyRanks):
         self._split: str | None = None
         self._shown: list[dict[str, Any]] = []
         self._states: dict[str, dict[str, Any]] = {}
-        self._held_out: list[tuple[dict[str, Tensor], int]] = []
+        self._held_out: list[tuple[dict[str, Tensor], dict[str, Any]]] = []
+        self._window: dict[str, Tensor] = {}
 
     # --- what a subclass gives -----------------------------------------------------------------------------------
 
     def step(self, batch: Any) -> dict[str, Tensor]:
         """Named scalar losses of a batch."""
         raise TypeError(f"{type(self).__name__} does not define step")
+
+    def target_counts(self, batch: Any) -> dict[str, Any]:
+        """Over how many targets (or of what weight) each named loss of a batch is a mean, known from the batch alone: by it
+        batches are weighed, those of a held-out split and those that share a step. A loss that is not named counts samples."""
+        return {}
 
     def begin_split(self, split: str) -> None:
         """A held-out split starts: reset what is gathered."""
@@ -132,53 +139,59 @@ class Stage(ManyRanks):
             total = total + self.loss_weights.get(name, 1.0) * loss
         return total
 
+    def counts(self, batch: Any) -> dict[str, Any]:
+        """`target_counts`, and the number of samples, which is what other losses are means over."""
+        return {SAMPLES: len(batch.sample_ids), **self.target_counts(batch)}
+
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        """Losses of a batch, logged by name; their weighted sum."""
+        """Losses of a batch, logged by name; what is learnt from: their weighted sum, or its share of the step's."""
         with ranks.together():
             losses = self.step(batch)
-            total = self.total_loss(losses)
+            total = objective = self.total_loss(losses)
+            window = getattr(batch, "window", None)
+            logged: Mapping[str, Tensor] = losses
+            if window is not None:
+                part = shares(window, losses)
+                logged = {name: part[name] * loss for name, loss in losses.items()}
+                objective = self.total_loss(logged) * self.trainer.accumulate_grad_batches  # Lightning divides by it
+                before = {} if window.index == 0 else self._window
+                self._window = logged = {name: before.get(name, 0.0) + x.detach() for name, x in logged.items()}
             if ranks.count() > 1:
-                total = self.touch(total, batch)
+                objective = self.touch(objective, batch)
             self.losses = {"loss": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
-            self._log_losses(losses, total, batch)
-        return total
+            self._log_losses(logged, len(batch.sample_ids))
+        return objective
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         """The same losses on held-out data; each process has batches of its own."""
         if self.is_spare("val"):
             return
-        losses = self.step(batch)
-        size = len(batch.sample_ids)
-        self._held_out.append(
-            ({name: size * loss for name, loss in self._named("val", losses, self.total_loss(losses)).items()}, size)
-        )
+        losses = {name: loss.detach() for name, loss in self.step(batch).items()}
+        self._held_out.append((losses, self.counts(batch)))
 
     def on_validation_epoch_start(self) -> None:
         """Nothing measured yet."""
         self._held_out = []
 
     def on_validation_epoch_end(self) -> None:
-        """Means over the samples of all processes."""
+        """Means over the targets of all batches of all processes."""
         own = own_state(self, ("_held_out",))["_held_out"]
-        parts = [part for each in ranks.joined(own) for part in each]  # type: ignore[attr-defined]
-        size = sum(count for _, count in parts)
-        names = dict.fromkeys(name for losses, _ in parts for name in losses)
-        self.log_dict({name: sum(losses.get(name, 0.0) for losses, _ in parts) / size for name in names})
+        means = split_means([part for each in ranks.joined(own) for part in each])  # type: ignore[attr-defined]
+        self.log_dict(self._named("val", {name: torch.tensor(mean) for name, mean in means.items()}))
 
-    def _named(self, split: str, losses: Mapping[str, Tensor], total: Tensor) -> dict[str, Tensor]:
-        named = {f"{self.name}/{split}/loss": total.detach()}
+    def _named(self, split: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        named = {f"{self.name}/{split}/loss": self.total_loss(losses).detach()}
         if len(losses) > 1:
             named |= {f"{self.name}/{split}/{name}": loss.detach() for name, loss in losses.items()}
         return named
 
-    def _log_losses(self, losses: Mapping[str, Tensor], total: Tensor, batch: Any) -> None:
-        named = self._named("train", losses, total)
+    def _log_losses(self, losses: Mapping[str, Tensor], samples: int) -> None:
+        named = self._named("train", losses)
         if ranks.count() > 1:  # the average over ranks is the whole batch's
             values = ranks.summed(torch.stack([value.float() for value in named.values()])) / ranks.count()
             named = dict(zip(named, values.unbind(), strict=True))
-        size = len(batch.sample_ids)
-        self.log_dict(named, batch_size=size)
-        self.log("loss", named[f"{self.name}/train/loss"], prog_bar=True, logger=False, batch_size=size)
+        self.log_dict(named, batch_size=samples)
+        self.log("loss", named[f"{self.name}/train/loss"], prog_bar=True, logger=False, batch_size=samples)
 
     def configure_gradient_clipping(
         self,

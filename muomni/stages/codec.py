@@ -74,6 +74,11 @@ class CodecStage(Stage):
             "commitment": output.commitment,
         }
 
+    def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
+        """Mel frames; rows of codes."""
+        frames = batch.mel_lengths.sum()
+        return {"l1": frames, "l2": frames, "commitment": self.model.code_lengths(batch.mel_lengths).sum()}
+
     def begin_split(self, split: str) -> None:
         """Nothing rebuilt yet."""
         shape = (self.model.num_codebooks, self.model.codebook_size)

@@ -15,6 +15,7 @@ from muomni.losses.cross_entropy import masked_cross_entropy
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.ocr import Ocr
 from muomni.models.outputs import OcrOutput
+from muomni.special_tokens import IGNORE
 from muomni.stages.base import Stage
 
 SHOWN = 4  # pictures of a split that `samples` gives
@@ -52,6 +53,10 @@ class OcrStage(Stage):
         """Cross-entropy of the characters and the end, in nats each."""
         output: OcrOutput = self.model(batch.images, batch.ids)
         return {"characters": masked_cross_entropy(output.logits, batch.targets)}
+
+    def target_counts(self, batch: OcrBatch) -> dict[str, Tensor]:
+        """Characters, and the end of each text."""
+        return {"characters": (batch.targets != IGNORE).sum()}
 
     def begin_split(self, split: str) -> None:
         """Nothing read yet."""

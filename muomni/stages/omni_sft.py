@@ -184,6 +184,13 @@ class OmniSftStage(Stage):
             losses["replay"] = weighted_cross_entropy(logits, targets, old[learnt].float())
         return losses
 
+    def target_counts(self, batch: OmniBatch) -> dict[str, Tensor]:
+        """Tokens of answers, by their weights, and of replayed documents."""
+        learnt = batch.targets != IGNORE
+        old = torch.zeros_like(learnt) if batch.replayed is None else batch.replayed
+        weights = answer_weights(batch.targets.masked_fill(old, IGNORE), power=self.answer_power)
+        return {"answer": weights.sum(), "replay": (learnt & old).sum(), "balance": (batch.ids != PAD).sum()}
+
     # --- measuring -----------------------------------------------------------------------------------------------
 
     def begin_split(self, split: str) -> None:

@@ -164,6 +164,12 @@ class TalkerStage(Stage):
         place = place_loss(output.steps, places, batch.character_lengths)
         return {**talker_losses(output, codes, lengths), "place": place}
 
+    def target_counts(self, batch: SpeechBatch) -> dict[str, Any]:
+        """Rows of codes, clips to stop, characters that have a place."""
+        frames = self.codec.code_lengths(batch.mel_lengths).sum()
+        codebooks = dict.fromkeys((f"codebook_{k}" for k in range(self.model.num_codebooks)), frames)
+        return {**codebooks, "stop": len(batch.sample_ids), "place": batch.character_lengths.sum()}
+
     def begin_split(self, split: str) -> None:
         """Nothing said yet."""
         self._truth: list[str] = []

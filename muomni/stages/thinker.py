@@ -80,6 +80,12 @@ class ThinkerStage(Stage):
             losses["balance"] = balance_loss(routing, keep=batch.ids != PAD, per_token=self.model.experts_per_token)
         return losses
 
+    def target_counts(self, batch: TextBatch) -> dict[str, Tensor]:
+        """Tokens, by their weights where they have some."""
+        learnt = batch.targets != IGNORE
+        weight = learnt if batch.weights is None else learnt * batch.weights
+        return {"next_token": weight.sum(), "balance": (batch.ids != PAD).sum()}
+
     def begin_split(self, split: str) -> None:
         """Sums by kind."""
         self._nats: dict[str, float] = defaultdict(float)
