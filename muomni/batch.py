@@ -22,7 +22,9 @@ class Window:
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "Window":
         """Move to a device."""
-        return Window({name: each.to(device, non_blocking=non_blocking) for name, each in self.counts.items()}, self.index)
+        return Window(
+            {name: each.to(device, non_blocking=non_blocking) for name, each in self.counts.items()}, self.index
+        )
 
 
 class _Movable:

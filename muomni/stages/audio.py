@@ -61,7 +61,9 @@ class AudioStage(Stage):
         output: AudioOutput = self.model(batch.mel, batch.mel_lengths)
         ctc = ctc_loss(output.logits, output.lengths, batch.characters, batch.character_lengths)
         if self.training:  # of the clips of all ranks
-            short, clips = ranks.summed(torch.stack([ctc.too_short, torch.ones_like(ctc.too_short)]).sum(dim=1)).unbind()
+            short, clips = ranks.summed(
+                torch.stack([ctc.too_short, torch.ones_like(ctc.too_short)]).sum(dim=1)
+            ).unbind()
             self.log("audio/train/too_short", 100 * short / clips, batch_size=len(batch.sample_ids))
         return {"ctc": ctc.loss}
 

@@ -160,7 +160,9 @@ def test_the_loss_that_is_logged_is_the_steps(monkeypatch):
         stage.training_step(part, index)
     whole = stage.step(batch)["next_token"]
     assert said[-1]["thinker/train/next_token"] == pytest.approx(float(whole), rel=1e-5)
-    assert float(stage.losses["next_token"]) == pytest.approx(float(stage.step(part)["next_token"])), "of the last batch"
+    assert float(stage.losses["next_token"]) == pytest.approx(float(stage.step(part)["next_token"])), (
+        "of the last batch"
+    )
 
 
 def test_windows_end_with_the_step_the_epoch_and_the_limit():
