@@ -19,19 +19,22 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from callbacks.metrics_file import MetricsFile
 from callbacks.spikes import describe, load_spike
+from callbacks.validation_steps import count_in_steps
+from datamodules.fingerprint import digests
 from datamodules.loading import named_deaths
 from datamodules.sources import resolve_sources
 from muomni import launch, prerequisites, runs, signals
 from muomni.checkpoints import check_same, is_export, load_export, load_strictly, read_description, save_export
 from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.hardware import best_precision
+from muomni.options import count_steps, validate
 
 log = logging.getLogger(__name__)
 
@@ -40,26 +43,6 @@ IDENTITY = (
     "stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed", "backbone", "mel",
     "codec_mel", "vocoder", "vocab_size", "compile", "activation_checkpointing", "ema",
 )  # fmt: skip
-TASKS = ("fit", "validate", "test", "replay")
-WHEN_DONE = ("train", "skip")
-PREREQUISITES = ("train", "error")
-
-
-def validate(cfg: DictConfig) -> None:
-    """Rules across fields."""
-    for key, known in (("task", TASKS), ("when_done", WHEN_DONE), ("prerequisites", PREREQUISITES)):
-        if cfg[key] not in known:
-            raise ValueError(f"{key}={cfg[key]}: available are {', '.join(known)}")
-    for key in ("accumulate_grad_batches", "log_every_n_steps"):
-        if cfg.trainer[key] < 1:
-            raise ValueError(f"trainer.{key}={cfg.trainer[key]}: at least 1")
-    clip = cfg.trainer.gradient_clip_val
-    if clip is not None and clip <= 0:
-        raise ValueError(f"trainer.gradient_clip_val={clip}: above 0, or null for no clipping")
-    if (cfg.task == "replay") != (cfg.spike is not None):
-        raise ValueError("task=replay and spike=FILE go together")
-    if cfg.ckpt is not None and not is_export(cfg.ckpt):
-        raise FileNotFoundError(f"ckpt={cfg.ckpt}: no export folder (model.yaml + model.safetensors) there")
 
 
 def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, float]:
@@ -70,7 +53,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     run_identity = runs.identity(plain | {"ema": plain["callbacks"].get("ema")}, IDENTITY)
     facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": run_identity}
-    if cfg.task == "fit" and cfg.when_done == "skip" and made_by(export, run_identity):
+    facts["data"] = digests(cfg.data)
+    if cfg.task == "fit" and cfg.when_done == "skip" and made_by(export, facts):
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
         return {}
     with launch.first_alone():
@@ -87,17 +71,24 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
         datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
         if cfg.task != "replay":
             datamodule.read(cfg.task)
+    if cfg.task == "fit":
+        warmup = (cfg.get("schedule") or {}).get("warmup_steps") or 0
+        cfg.trainer.max_steps = count_steps(cfg.trainer, datamodule, warmup=warmup, processes=launch.ranks())
 
     def make_stage() -> Any:
         """A new one: what `instantiate` gives holds a model, which two calls of it would share."""
-        return instantiate(cfg.module, _convert_="all")(**datamodule.facts())
+        stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
+        stage.check_loss_weights()
+        return stage
 
     stage = make_stage()
     if launch.rank():
         # other noise in each process's share of a batch
         lightning.seed_everything(cfg.seed + launch.rank(), verbose=False)
     if checkpoint is not None:  # refused, where it must be, before loggers open a run
-        stage.on_load_checkpoint(torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True))
+        state = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
+        stage.on_load_checkpoint(state)
+        datamodule.check_data(state, path=checkpoint, named=cfg.resume != "auto")
     trainer = build_trainer(cfg, output)
     with named_deaths(datamodule.readers):
         if cfg.task == "fit":
@@ -161,9 +152,10 @@ def measure(task: str, stage: Any, trainer: lightning.Trainer, datamodule: Any) 
     return stage.results
 
 
-def made_by(export: Path, run_identity: str) -> bool:
-    """Whether an export is there that a run of this configuration made."""
-    return is_export(export) and read_description(export)["facts"].get("run", {}).get("identity") == run_identity
+def made_by(export: Path, facts: dict[str, Any]) -> bool:
+    """Whether an export is there that a run of this configuration made, of this data."""
+    made = read_description(export)["facts"].get("run", {}) if is_export(export) else {}
+    return made.get("identity") == facts["identity"] and made.get("data", facts["data"]) == facts["data"]
 
 
 def prepare(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
@@ -192,9 +184,10 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     precision = best_precision(cfg.trainer.accelerator) if cfg.trainer.precision == "auto" else cfg.trainer.precision
     plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
-        # Lightning's own requeueing saves in the middle of a step; ours: callbacks/interrupts.py
-        plugins.append(SLURMEnvironment(auto_requeue=False))
+    if (
+        launch.ranks() == 1
+    ):  # one process: whatever a cluster says, SLURM with --ntasks=4 or LSF, it has no others to meet
+        plugins.append(LightningEnvironment())
     make: Any = instantiate(cfg.trainer, _convert_="all")
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):  # or Lightning adds one of its own
         make = functools.partial(make, enable_progress_bar=False)
@@ -202,6 +195,9 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
         callbacks=callbacks, logger=list(loggers.values()), precision=precision, default_root_dir=str(output),
         use_distributed_sampler=False, plugins=plugins,
     )  # fmt: skip
+    if cfg.trainer.get("overfit_batches"):  # of which Lightning would validate as many, after each
+        trainer.limit_val_batches = cfg.trainer.limit_val_batches
+    count_in_steps(trainer)
     launch.check(trainer.num_devices * trainer.num_nodes)
     return trainer
 

@@ -4,6 +4,8 @@ A subclass gives `load(path, split, train)` -> a `SampleSet` and `collate(sample
 """
 
 import functools
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
+from datamodules.fingerprint import changes, digests
 from datamodules.loading import Loader, Reader, SampleSet, begin_work, collate_read
 from datamodules.manifests import MOST_BAD, say_left_out
 from datamodules.order import BatchOrder
 from datamodules.windows import Windows
+
+log = logging.getLogger(__name__)
 
 
 class DataModule(LightningDataModule):
@@ -52,6 +57,7 @@ class DataModule(LightningDataModule):
         self.order: BatchOrder | None = None
         self._sets: dict[str, SampleSet] = {}
         self._restored: dict[str, Any] | None = None
+        self._data: dict[str, Any] | None = None
         self.broken: dict[str, dict[int, str]] = {}
         """Samples that could not be read, by kind: index -> name and reason."""
         self.readers: list[Reader] = []
@@ -114,27 +120,50 @@ class DataModule(LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Endless by epochs; position and order are the BatchOrder's."""
-        samples = self.samples("train")
         if self.order is None:
             rank, ranks = self._place()
-            self.order = BatchOrder(
-                len(samples),
-                batch_size=self.batch_size,
-                seed=self.seed,
-                lengths=self.lengths(samples),
-                budget=self.batch_tokens,
-                groups=self.groups(samples),
-                first=self.first(samples),
-                rank=rank,
-                ranks=ranks,
-            )
-            over = len(samples) - int(self.order.batches(0)[1][-1])
-            if over > MOST_BAD * len(samples):
+            only = self.trainer.overfit_batches if self.trainer else 0
+            self.order = self._new_order(rank, ranks, only=only)
+            count = len(self.samples("train"))
+            over = 0 if only else count - int(self.order.batches(0)[1][-1])
+            if over > MOST_BAD * count:
                 why = "they do not fill a batch (in each epoch others)"
-                say_left_out(over, len(samples), what="train", why=why)
+                say_left_out(over, count, what="train", why=why)
             if self._restored is not None:
                 self.order.load_state_dict(self._restored)
         return self._loader("train", self.collate_train, self.order, windows=self._windows())
+
+    def _new_order(self, rank: int, ranks: int, *, only: float = 0) -> BatchOrder:
+        """From its beginning. only: so many batches (a share of them, if below 1) again and again; 0: all."""
+        samples = self.samples("train")
+        order = BatchOrder(
+            len(samples),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            lengths=self.lengths(samples),
+            budget=self.batch_tokens,
+            groups=self.groups(samples),
+            first=self.first(samples),
+            rank=rank,
+            ranks=ranks,
+        )
+        if only:
+            order.repeat(most_of(len(order), only))
+        return order
+
+    def steps_in(self, epochs: int, *, accumulate: int, limit: float | None, only: float, ranks: int) -> int:
+        """Optimizer steps of so many of the trainer's epochs, which have at most `limit` batches (a share of them, if it is
+        no whole number)."""
+        order = self._new_order(0, ranks, only=only)
+        most = most_of(len(order), only or (1.0 if limit is None else limit))
+        steps, epoch, left = 0, -1, 0
+        for _ in range(epochs):
+            if not left:
+                epoch += 1
+                left = len(order) if self.batch_tokens is None else len(order.batches(epoch)[0])
+            run = min(most, left)
+            steps, left = steps + math.ceil(run / accumulate), left - run
+        return steps
 
     def _windows(self) -> Windows | None:
         """Batches that share an optimizer step, where several do."""
@@ -142,7 +171,7 @@ class DataModule(LightningDataModule):
             return None
         assert self.order is not None
         trainer, limit = self.trainer, self.trainer.limit_train_batches
-        most = min(len(self.order), limit) if isinstance(limit, int) else max(1, int(len(self.order) * limit))
+        most = most_of(len(self.order), limit)
 
         def done() -> int:
             """Batches of this epoch that are over; none where Lightning is about to begin another."""
@@ -208,10 +237,42 @@ class DataModule(LightningDataModule):
         if self.order is not None:
             self.order.count_batch()
 
+    def data(self) -> dict[str, Any]:
+        """What a run is trained on (fingerprint.py)."""
+        if self._data is None:
+            paths = {"train": self.train_path, "val": self.val_path, "replay": getattr(self, "replay_path", None)}
+            self._data = {"files": digests(paths), "samples": len(self.samples("train")), "seed": self.seed}
+        return self._data
+
+    def check_data(self, checkpoint: Mapping[str, Any], *, path: str, named: bool) -> None:
+        """The data must be that of the run that a checkpoint belongs to; where the user named the checkpoint, other data is
+        said and trained on from its beginning. Raises ValueError."""
+        state = checkpoint.get(type(self).__qualname__) or {}
+        changed = changes(state.get("data", {}), self.data())
+        if changed is None:
+            return
+        if not named:
+            raise ValueError(
+                f"the data has changed since this run began ({changed}): resume=never begins a new run, resume={path} goes "
+                "on from this one's weights with the new data, and with the old data back the same command goes on"
+            )
+        log.warning(
+            "resume=%s: its run had other data (%s); going on with the new data from the begin of an epoch",
+            path,
+            changed,
+        )
+
     def state_dict(self) -> dict[str, Any]:
-        """Position in the data, kept in the checkpoint."""
-        return self.order.state_dict() if self.order is not None else {}
+        """Position in the data and what data it is, kept in the checkpoint."""
+        return {**self.order.state_dict(), "data": self.data()} if self.order is not None else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to that position when the loader is made."""
+        """Go to that position when the loader is made; in other data to the begin of the next epoch."""
         self._restored = state_dict or None
+        if state_dict and changes(state_dict.get("data", {}), self.data()) is not None:
+            self._restored = {"epoch": state_dict["epoch"] + 1, "consumed": 0}
+
+
+def most_of(count: int, limit: float) -> int:
+    """Lightning's limits: so many of `count` batches, or a share of them."""
+    return min(count, limit) if isinstance(limit, int) else max(1, int(count * limit))

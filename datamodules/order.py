@@ -63,6 +63,8 @@ class BatchOrder(Sampler[list[Draw]]):
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.lengths, self.budget, self.groups, self.bucket = lengths, budget, groups, bucket
         self.first = first
+        self.only: int | None = None
+        """So many first batches of the first epoch again and again, with the same augmentation; None: all."""
         self.rank, self.ranks = rank, ranks
         self.epoch = 0
         self.consumed = 0
@@ -74,10 +76,12 @@ class BatchOrder(Sampler[list[Draw]]):
 
     def batches(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
         """The batches of an epoch, each over all ranks, and how many samples are used with each."""
+        if self.only is not None:
+            epoch = 0
         if self._known is None or self._known[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch])
             order = self._shuffled(epoch, rng)
-            cut = (self._cut if self.budget is None else self._cut_by_budget)(epoch, order, rng)
+            cut = (self._cut if self.budget is None else self._cut_by_budget)(epoch, order, rng)[: self.only]
             self._known = epoch, cut, np.cumsum([len(batch) for batch in cut])
         return self._known[1:]
 
@@ -133,7 +137,7 @@ class BatchOrder(Sampler[list[Draw]]):
         epoch = self.epoch
         batches, ends = self.batches(epoch)
         for batch in batches[np.searchsorted(ends, self.consumed, side="right") :]:
-            yield [Draw(int(index), epoch) for index in batch[self.rank :: self.ranks]]
+            yield [Draw(int(index), epoch if self.only is None else 0) for index in batch[self.rank :: self.ranks]]
 
     def count_batch(self) -> None:
         """Training has used a batch on every rank."""
@@ -142,13 +146,20 @@ class BatchOrder(Sampler[list[Draw]]):
         if self.consumed >= ends[-1]:
             self.epoch, self.consumed = self.epoch + 1, 0
 
+    def repeat(self, count: int) -> None:
+        """Give the first `count` batches alone, again and again."""
+        self.only, self._known = count, None
+
     def state_dict(self) -> dict[str, Any]:
         """Position: epoch and samples used in it."""
         return {"epoch": self.epoch, "consumed": self.consumed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a position that `state_dict` gave."""
+        """Go to a position that `state_dict` gave. One beyond the end, as where the data has fewer samples now, is the begin of
+        the next epoch: an epoch without a batch would be followed by another for ever."""
         self.epoch, self.consumed = state["epoch"], state["consumed"]
+        if self.consumed >= self.batches(self.epoch)[1][-1]:
+            self.epoch, self.consumed = self.epoch + 1, 0
 
 
 def _side_by_side(groups: list[list[int]], size: int) -> np.ndarray:

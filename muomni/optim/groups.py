@@ -25,6 +25,8 @@ def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_
     seen: set[int] = set()
     groups = []
     for name, module, scale in modules:
+        if not scale:  # frozen
+            continue
         matrices = _matrices(module)
         kinds: dict[str, list[nn.Parameter]] = {kind: [] for kind in KINDS}
         for key, parameter in module.named_parameters():

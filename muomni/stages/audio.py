@@ -67,6 +67,10 @@ class AudioStage(Stage):
             self.log("audio/train/too_short", 100 * short / clips, batch_size=len(batch.sample_ids))
         return {"ctc": ctc.loss}
 
+    def loss_names(self) -> tuple[str, ...]:
+        """See `step`."""
+        return ("ctc",)
+
     def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Characters of the clips that can carry theirs."""
         lengths = self.model.encoder.stem.out_lengths(batch.mel_lengths)

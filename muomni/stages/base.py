@@ -1,30 +1,22 @@
 """What every stage shares: the weighted sum of named losses, logging, optimizers, and metrics by split."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from muomni import ranks
-from muomni.checkpoints import check_same, first_broken
 from muomni.nn.transformer import Transformer
-from muomni.optim.groups import parameter_groups
-from muomni.optim.regroup import regroup
-from muomni.single_files import describe_for_checkpoint
 from muomni.stages.joining import joined_state, own_state
-from muomni.stages.many_ranks import ManyRanks
+from muomni.stages.resuming import OptimizerFactory, Resumable, ScheduleFactory
 from muomni.stages.weighing import SAMPLES, shares, split_means
 
-OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
-ScheduleFactory = Callable[[Optimizer], LRScheduler]
 
-
-class Stage(ManyRanks):
+class Stage(Resumable):
     """A stage of training.
 
     A subclass gives `name`, `step`, the three methods of a split (`begin_split`, `test_batch`, `finish_split`), which
@@ -32,8 +24,8 @@ class Stage(ManyRanks):
     processes), and what it hands over (`export_parts`, `export_facts`, `export_files`).
 
     Args:
-        optimizer: parameter groups -> optimizer. schedule: optimizer -> learning-rate schedule, one step a batch.
-        weight_decay: of the groups that decay. loss_weights: by the names that `step` gives; a missing one is 1.
+        optimizer, schedule, weight_decay: see resuming.py.
+        loss_weights: by the names that `step` gives (`loss_names`); a missing one is 1.
         compile_model: compile (`compile_parts`) when training starts.
         activation_checkpointing: trained transformers compute their activations again instead of keeping them.
     """
@@ -51,9 +43,8 @@ class Stage(ManyRanks):
         compile_model: bool,
         activation_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        self.optimizer_factory, self.schedule_factory = optimizer, schedule
-        self.weight_decay, self.loss_weights = weight_decay, dict(loss_weights)
+        super().__init__(optimizer=optimizer, schedule=schedule, weight_decay=weight_decay)
+        self.loss_weights = dict(loss_weights)
         self.compile_model, self.activation_checkpointing = compile_model, activation_checkpointing
         self.results: dict[str, float] = {}
         #: Of the last training batch: `loss` (the weighted sum, before any scaling) and the named ones. For callbacks.
@@ -72,6 +63,10 @@ class Stage(ManyRanks):
         """Named scalar losses of a batch."""
         raise TypeError(f"{type(self).__name__} does not define step")
 
+    def loss_names(self) -> tuple[str, ...]:
+        """Names of the losses that `step` may give; none: not known."""
+        return ()
+
     def target_counts(self, batch: Any) -> dict[str, Any]:
         """Over how many targets (or of what weight) each named loss of a batch is a mean, known from the batch alone: by it
         batches are weighed, those of a held-out split and those that share a step. A loss that is not named counts samples."""
@@ -89,25 +84,9 @@ class Stage(ManyRanks):
         """Metric -> value of the split that ends."""
         raise TypeError(f"{type(self).__name__} does not define finish_split")
 
-    def export_parts(self) -> dict[str, nn.Module]:
-        """Parts of the export folder, each registered with `@part`; none where a stage hands nothing over."""
-        return {}
-
-    def export_facts(self) -> dict[str, Any]:
-        """What a later stage must agree with: frontends and fingerprints, plain data."""
-        return {"stage": self.name}
-
-    def export_files(self) -> dict[str, Path]:
-        """Files copied into the export: name -> path."""
-        return {}
-
     def samples(self) -> list[dict[str, Any]]:
         """A few inputs, answers and truths of the splits tested so far, for logger and report card."""
         return self._shown
-
-    def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
-        """(name, module, learning-rate factor) of what is trained; frozen parameters inside are left out."""
-        return [(self.name, self, 1.0)]
 
     def compiled_modules(self) -> list[nn.Module]:
         """Modules that `compile_parts` compiles."""
@@ -115,10 +94,22 @@ class Stage(ManyRanks):
 
     # --- what they share -----------------------------------------------------------------------------------------
 
+    def check_loss_weights(self) -> None:
+        """Raise ValueError for the weight of a loss that there is not, or one that is no number."""
+        known = self.loss_names()
+        for name, weight in self.loss_weights.items():
+            if known and name not in known:
+                raise ValueError(
+                    f"module.loss_weights.{name}: stage={self.name} has no such loss; it has {', '.join(known)}"
+                )
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise ValueError(f"module.loss_weights.{name}={weight}: a number is needed")
+
     def setup(self, stage: str) -> None:
-        """Compile and recompute where asked; evaluation alone does neither."""
+        """Freeze, compile and recompute where asked; evaluation alone does none of it."""
         if stage != "fit":
             return
+        self.freeze_still()
         transformers = [module for module in self.modules() if isinstance(module, Transformer)]
         if self.activation_checkpointing and not transformers:
             raise ValueError(f"stage={self.name} has no transformer whose activations could be checkpointed")
@@ -255,45 +246,3 @@ class Stage(ManyRanks):
             if states:
                 vars(self).update(joined_state(states))  # type: ignore[arg-type]
                 self._finish(split)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what a resumed run must agree with, and what the checkpoint holds, so that inference loads it as it loads an
-        export. Refuse to save what is broken: the last good checkpoint stays."""
-        tensors = dict(self.state_dict())
-        for optimizer in checkpoint.get("optimizer_states", []):
-            # Rank 0 alone has a state where processes share the model.
-            for number, state in optimizer.get("state", {}).items():
-                tensors |= {f"optimizer.{number}.{key}": v for key, v in state.items() if isinstance(v, Tensor)}
-        broken = first_broken(tensors)
-        if broken is not None:
-            raise ValueError(
-                f"step {checkpoint['global_step']}: {broken}; a broken state is not saved, the last good checkpoint stays: go "
-                "on from it with resume=FILE, and with a lower optim.lr or trainer.precision=32-true"
-            )
-        tokenizer = self.export_files().get("tokenizer.model")
-        checkpoint["export"] = describe_for_checkpoint(
-            self, self.export_parts(), self.export_facts(), None if tokenizer is None else tokenizer.read_bytes()
-        )
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Tokenizer, frontends and codec must be those that the checkpoint was trained with."""
-        if "export" not in checkpoint:
-            raise ValueError(
-                "the checkpoint names no tokenizer, frontends and codec; an older version made it: resume=never"
-            )
-        check_same(
-            checkpoint["export"]["document"]["facts"],
-            self.export_facts(),
-            where=f"checkpoint of step {checkpoint['global_step']}",
-            remedy="resume=never begins anew",
-        )
-        regroup(checkpoint, self.trained_modules())
-
-    def configure_optimizers(self) -> Any:
-        """One optimizer over all groups, one schedule by step."""
-        groups = parameter_groups(self.trained_modules(), weight_decay=self.weight_decay)
-        optimizer = self.optimizer_factory(groups)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.schedule_factory(optimizer), "interval": "step"},
-        }

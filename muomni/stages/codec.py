@@ -74,6 +74,10 @@ class CodecStage(Stage):
             "commitment": output.commitment,
         }
 
+    def loss_names(self) -> tuple[str, ...]:
+        """See `step`."""
+        return ("l1", "l2", "commitment")
+
     def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Mel frames; rows of codes."""
         frames = batch.mel_lengths.sum()

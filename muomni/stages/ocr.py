@@ -54,6 +54,10 @@ class OcrStage(Stage):
         output: OcrOutput = self.model(batch.images, batch.ids)
         return {"characters": masked_cross_entropy(output.logits, batch.targets)}
 
+    def loss_names(self) -> tuple[str, ...]:
+        """See `step`."""
+        return ("characters",)
+
     def target_counts(self, batch: OcrBatch) -> dict[str, Tensor]:
         """Characters, and the end of each text."""
         return {"characters": (batch.targets != IGNORE).sum()}

@@ -25,9 +25,11 @@ from muomni.stages.likely_answers import controls, likely_answers
 from muomni.stages.media_cache import MediaCache, features_of, features_of_row
 from muomni.stages.omni_scores import OmniScores
 from muomni.stages.place_names import name_places
+from muomni.stages.resuming import check_rates
 from muomni.stages.spoken_answers import SpokenAnswers
 
 GENERATED = ("caption", "asr", "tts")  # long answers: generated, then compared; short ones are judged by exact match
+RATED = ("thinker", "projectors", "vision", "audio")
 SHOWN = 2  # of each task of a split that `samples` gives
 Answers = Callable[..., list[list[int]]]
 
@@ -109,23 +111,21 @@ class OmniSftStage(Stage):
         self.rates, self.answers, self.max_new_tokens = dict(rates), answers, max_new_tokens
         self.answer_power = answer_power
         self.decode, self.tokenizer = decode, Path(tokenizer)
-        self.frozen = [
-            part for name in ("vision", "audio") if (part := getattr(self.model, name)) is not None and not rates[name]
-        ]
-        for part in self.frozen:
-            part.requires_grad_(False)
-        encoders = sum(getattr(self.model, name) is not None for name in ("vision", "audio"))
-        self.cache = MediaCache(megabytes=cache_mb) if len(self.frozen) == encoders else None
+        check_rates(self.rates, known=RATED)
+        self.frozen = [part for _, part, rate in self.trained_modules() if not rate]
+        self.freeze_still()
+        learn = any(rates[name] and getattr(self.model, name) is not None for name in ("vision", "audio"))
+        self.cache = None if learn else MediaCache(megabytes=cache_mb)
 
     def train(self, mode: bool = True) -> "OmniSftStage":
-        """Frozen encoders stay in evaluation mode."""
+        """What is frozen stays in evaluation mode."""
         super().train(mode)
         for part in self.frozen:
             part.eval()
         return self
 
     def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
-        """Thinker, projectors and the encoders that learn, each at its own rate."""
+        """Thinker, projectors and encoders, each at its own rate."""
         parts = {
             "thinker": (self.model.thinker, self.rates["thinker"]),
             "image_projector": (self.model.image_projector, self.rates["projectors"]),
@@ -133,7 +133,7 @@ class OmniSftStage(Stage):
             "vision": (self.model.vision, self.rates["vision"]),
             "audio": (self.model.audio, self.rates["audio"]),
         }
-        return [(name, part, rate) for name, (part, rate) in parts.items() if part is not None and rate]
+        return [(name, part, rate) for name, (part, rate) in parts.items() if part is not None]
 
     def optional_modules(self) -> dict[str, nn.Module]:
         """Projectors, encoders that learn, and the recogniser's head, which a projector may listen to."""
@@ -183,6 +183,10 @@ class OmniSftStage(Stage):
         if old is not None:
             losses["replay"] = weighted_cross_entropy(logits, targets, old[learnt].float())
         return losses
+
+    def loss_names(self) -> tuple[str, ...]:
+        """See `step`."""
+        return ("answer", "replay", "balance")
 
     def target_counts(self, batch: OmniBatch) -> dict[str, Tensor]:
         """Tokens of answers, by their weights, and of replayed documents."""

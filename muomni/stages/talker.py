@@ -164,6 +164,10 @@ class TalkerStage(Stage):
         place = place_loss(output.steps, places, batch.character_lengths)
         return {**talker_losses(output, codes, lengths), "place": place}
 
+    def loss_names(self) -> tuple[str, ...]:
+        """See `step`."""
+        return (*(f"codebook_{k}" for k in range(self.model.num_codebooks)), "stop", "place")
+
     def target_counts(self, batch: SpeechBatch) -> dict[str, Any]:
         """Rows of codes, clips to stop, characters that have a place."""
         frames = self.codec.code_lengths(batch.mel_lengths).sum()

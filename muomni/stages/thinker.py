@@ -80,6 +80,10 @@ class ThinkerStage(Stage):
             losses["balance"] = balance_loss(routing, keep=batch.ids != PAD, per_token=self.model.experts_per_token)
         return losses
 
+    def loss_names(self) -> tuple[str, ...]:
+        """See `step`."""
+        return ("next_token", "balance")
+
     def target_counts(self, batch: TextBatch) -> dict[str, Tensor]:
         """Tokens, by their weights where they have some."""
         learnt = batch.targets != IGNORE

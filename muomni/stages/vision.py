@@ -123,6 +123,10 @@ class VisionStage(Stage):
         keep = frame_mask(batch.lengths, batch.ids.shape[1])
         return fingerprints(batch.images.half()), fingerprints((batch.ids + 1) * keep)
 
+    def loss_names(self) -> tuple[str, ...]:
+        """See `step`."""
+        return ("global", "late")
+
     # --- measuring -----------------------------------------------------------------------------------------------
 
     def begin_split(self, split: str) -> None:

@@ -161,6 +161,10 @@ class VocoderStage(Stage):
             "discriminator": discriminator_loss(real, fake),
         }
 
+    def loss_names(self) -> tuple[str, ...]:
+        """See `step`."""
+        return ("mel", "spectral", "generator", "feature", "discriminator")
+
     # --- held-out splits -------------------------------------------------------------------------------------------
 
     def begin_split(self, split: str) -> None:

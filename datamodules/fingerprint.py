@@ -1,0 +1,56 @@
+"""What data a run was trained on: a resumed run must find the same, since its position in it means nothing elsewhere.
+
+A digest of the file's bytes (of a large one its size and 256 blocks spread over it), so that a copy on another machine is the
+same data; with the number of samples that were made of it, that an edit is found wherever it is. Media are not read: a
+picture that is replaced under its name is not noticed.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WHOLE = 64 << 20  # bytes of a file that is read whole
+BLOCKS, BLOCK = 256, 64 << 10  # of a larger one
+#: Keys of the `data` group that name what is trained on, or chooses the best checkpoint.
+LEARNT = ("train", "val", "replay")
+
+
+def digest(path: Path | str) -> str:
+    """16 hex digits of a file's content, or of the names and sizes under a folder; "none" where there is neither."""
+    path = Path(path)
+    state = hashlib.blake2b(digest_size=8)
+    if path.is_dir():
+        for file in sorted(each for each in path.rglob("*") if each.is_file()):
+            state.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        return state.hexdigest()
+    if not path.is_file():
+        return "none"
+    size = os.path.getsize(path)
+    state.update(f"{size}\0".encode())
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            state.update(file.read())
+            return state.hexdigest()
+        for block in range(BLOCKS):
+            file.seek((size - BLOCK) * block // (BLOCKS - 1))
+            state.update(file.read(BLOCK))
+    return state.hexdigest()
+
+
+def digests(sources: Mapping[str, Any]) -> dict[str, str]:
+    """Of the files that a run learns from, by what they are for."""
+    return {name: digest(sources[name]) for name in LEARNT if isinstance(sources.get(name), str | Path)}
+
+
+def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """What differs between the data of a run and that of a command, in words; None where nothing does. Both: `files` (digests
+    by what they are for), `samples` (of training) and `seed` (of their order); what is not known is the same."""
+    files = [name for name, value in was.get("files", {}).items() if now["files"].get(name, value) != value]
+    found = [f"data.{name} is another file than when it began" for name in files]
+    if was.get("samples", now["samples"]) != now["samples"]:
+        found.append(f"there were {was['samples']} training rows, now there are {now['samples']}")
+    if was.get("seed", now["seed"]) != now["seed"]:
+        found.append(f"datamodule.seed was {was['seed']}, now {now['seed']}")
+    return ", ".join(found) or None
