@@ -65,7 +65,7 @@ def test_a_new_rate_is_taken_by_the_schedule(before):
 
 
 def test_other_steps_and_betas_are_taken(before):
-    optimizer, scheduler, said = resumed(make(steps=100, betas=(0.8, 0.9)), before)
+    optimizer, _, said = resumed(make(steps=100, betas=(0.8, 0.9)), before)
     assert rates(optimizer) == [1e-3] * len(rates(optimizer)), "the plateau of the longer run"
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.9) and any(line.startswith("betas") for line in said)
 
