@@ -21,4 +21,4 @@ def count_in_steps(trainer: Trainer) -> None:
             steps = -(-loop.batch_progress.current.ready // trainer.accumulate_grad_batches)
         return steps % interval == 0
 
-    loop._should_check_val_fx = due  # type: ignore[method-assign]
+    loop._should_check_val_fx = due  # type: ignore[method-assign, assignment]

@@ -178,7 +178,8 @@ class DataModule(LightningDataModule):
             ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
             return ready if ready < most else 0
 
-        return Windows(trainer.accumulate_grad_batches, most, done, trainer.lightning_module.counts)
+        stage: Any = trainer.lightning_module
+        return Windows(trainer.accumulate_grad_batches, most, done, stage.counts)
 
     def val_dataloader(self) -> Loader:
         """Held-out data while training."""

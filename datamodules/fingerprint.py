@@ -22,8 +22,8 @@ def digest(path: Path | str) -> str:
     path = Path(path)
     state = hashlib.blake2b(digest_size=8)
     if path.is_dir():
-        for file in sorted(each for each in path.rglob("*") if each.is_file()):
-            state.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        for each in sorted(each for each in path.rglob("*") if each.is_file()):
+            state.update(f"{each.relative_to(path)}\0{each.stat().st_size}\0".encode())
         return state.hexdigest()
     if not path.is_file():
         return "none"

@@ -35,7 +35,7 @@ class Resumable(ManyRanks):
         super().__init__()
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
         self.weight_decay = weight_decay
-        self._asked: list[dict[str, Any]] = []
+        self._group_options: list[dict[str, Any]] = []
         self._resumed = False
 
     # --- what a stage gives --------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ class Resumable(ManyRanks):
     def configure_optimizers(self) -> Any:
         """One optimizer over all groups, one schedule by step."""
         optimizer = self.optimizer_factory(parameter_groups(self.trained_modules(), weight_decay=self.weight_decay))
-        self._asked = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        self._group_options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.schedule_factory(optimizer), "interval": "step"},
@@ -77,7 +77,7 @@ class Resumable(ManyRanks):
     def on_train_start(self) -> None:
         """A run that was taken up goes on by the options of this command; the checkpoint brought those of its own."""
         if self._resumed:
-            changed = take_options(self.trainer.optimizers[0], self.lr_schedulers(), self._asked)
+            changed = take_options(self.trainer.optimizers[0], self.lr_schedulers(), self._group_options)
             if changed:
                 log.info("going on with this command's options: %s", ", ".join(changed))
 

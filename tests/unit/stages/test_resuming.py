@@ -37,7 +37,7 @@ def resumed(stage, before):
     optimizer, scheduler = begun(stage)
     optimizer.load_state_dict(before[0].state_dict())
     scheduler.load_state_dict(before[1].state_dict())
-    return optimizer, scheduler, take_options(optimizer, scheduler, stage._asked)
+    return optimizer, scheduler, take_options(optimizer, scheduler, stage._group_options)
 
 
 @pytest.fixture
