@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -56,7 +57,7 @@ class Journal(Callback):
             return
         document = {
             "stage": str(pl_module.name),
-            "command": " ".join(["python", *sys.argv]),
+            "command": shlex.join(["python", *sys.argv]),
             "started": self._started,
             "seconds": {task: round(value, 1) for task, value in self.seconds.items()},
             "steps": trainer.global_step,

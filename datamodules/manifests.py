@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.entries import BadRow, Row, entry_place, read_entries
+from muomni.filenames import find
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,10 @@ def find_media(name: str, root: Path) -> str:
         # unlike Path.is_file, False also for what cannot be a name, as a text that is too long
         if os.path.isfile(place):
             return str(place.absolute())
+    for place in (root / name, root / "images" / name, root.parent / name):
+        alike = find(str(place))  # spelled in another Unicode form, or by backslashes
+        if os.path.isfile(alike):
+            return os.path.abspath(alike)
     if Path(name).is_absolute():
         raise BadRow(f"missing file {name}")
     raise BadRow(f"missing file {name}: not in {root}, its images/, its parent or here; set data.root=DIR")

@@ -15,10 +15,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from muomni import start
+from muomni.overrides import readable
 from muomni.start import CONF
 
 #: Mistakes of input: their text says what, where and how to mend it. A bug keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
+#: Lightning's own for options that do not fit, which is none of them.
+LIGHTNINGS = "MisconfigurationException"
 #: What a disk may answer that is full, or a folder that is not ours to write.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -28,6 +31,8 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
     can do without, so that `~callbacks.ema` takes one out."""
     start.ready()
     with one_line_errors():
+        multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
+        sys.argv[1:] = [each for word in sys.argv[1:] for each in readable(word, multirun=multirun)]
         words = [(before, word) for before, word in pairwise(sys.argv) if not word.startswith("-")]
         overrides = []
         for before, word in words:
@@ -41,7 +46,6 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
                 )
             if "=" in word or word.startswith("~"):
                 overrides.append(word)
-        multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
         problem = None if multirun else check_overrides(overrides, config=config)
         if problem:
             sys.exit(f"error: {problem}")
@@ -73,7 +77,7 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:  # whoever read our answer has gone: `| head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (*USER_ERRORS, OSError, InstantiationException) as error:
+    except Exception as error:
         mistake = _mistake(error)
         if mistake is None or os.environ.get("MUOMNI_TRACEBACK"):
             raise
@@ -86,9 +90,12 @@ def _mistake(error: Exception) -> str | None:
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         place = "" if error.filename is None else f": {error.filename}"
         return f"{error.strerror}{place}" if error.errno in DISK_ERRORS else None
-    if not isinstance(error, InstantiationException):
+    if isinstance(error, USER_ERRORS) or type(error).__name__ == LIGHTNINGS:
         return str(error)
-    if not isinstance(error.__cause__, (*USER_ERRORS, TypeError)):
+    if not isinstance(error, InstantiationException):
+        return None
+    cause = error.__cause__
+    if not isinstance(cause, (*USER_ERRORS, TypeError)) and type(cause).__name__ != LIGHTNINGS:
         return None
     where = [line.split(":", 1)[1].strip() for line in str(error).splitlines() if line.startswith("full_key:")]
     return ": ".join([*where, str(error.__cause__)])
@@ -114,8 +121,7 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
     if key is None:
         return "; ".join(available[:12])
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        others = [o for o in overrides if not f"{key}.".startswith(f"{o.split('=', 1)[0]}.")]
-        node: Any = compose(config, overrides=others)
+        node: Any = compose(config, overrides=[o for o in overrides if _is_group(o)])  # they say which options there are
     *parents, name = key.split(".")
     for depth, step in enumerate(parents):
         if not isinstance(node.get(step), DictConfig):
@@ -124,6 +130,12 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
         node = node[step]
     where = ".".join(parents) or "the top level"
     return f"unknown option {name!r} in {where}; available: {', '.join(sorted(map(str, node)))}"
+
+
+def _is_group(override: str) -> bool:
+    """Whether an override chooses a file of a group, as data=text."""
+    group = override.lstrip("+").split("=", 1)[0].split("@", 1)[0]
+    return "/" in group or (group != "" and "." not in group and (CONF / group).is_dir())
 
 
 def _unknown_key(message: str) -> str | None:

@@ -6,6 +6,7 @@ project's smallest sizes one thread a process does more than all threads on one.
 
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -101,7 +102,7 @@ def command(stage: str, overrides: Sequence[str]) -> list[str]:
 
 def shown(stage: str, overrides: Sequence[str]) -> str:
     """That command as a person would type it."""
-    return " ".join(["python", *command(stage, overrides)[1:]])
+    return shlex.join(["python", *command(stage, overrides)[1:]])
 
 
 def side_by_side() -> int:

@@ -41,6 +41,21 @@ def test_a_wrong_name_lists_the_right_ones(override, words):
         assert word in problem, problem
 
 
+@pytest.mark.parametrize(
+    ("overrides", "there", "not_there"),
+    [
+        (["stage=thinker", "data=text", "data.trian=x.jsonl"], "train_split", "preset"),
+        (["data.trian=x.jsonl", "data=speech"], "root", "preset"),
+        (["experiment=an4", "data.trian=x.jsonl", "optim.lerning=1"], "train_split", "preset"),
+        (["stage=vocoder", "module.adversarial=1"], "adversarial_from", "answer_power"),
+        (["stage=thinker", "optim=adamw", "optim.momentum=1"], "betas", "momentum,"),
+    ],
+)
+def test_the_list_is_that_of_the_group_that_was_chosen(overrides, there, not_there):
+    problem = str(check_overrides(overrides, config="train"))
+    assert "unknown option" in problem and there in problem and not_there not in problem, problem
+
+
 @pytest.mark.parametrize("override", ["stage=[", "optim.lr={"])
 def test_broken_syntax_is_one_line(override):
     problem = check_overrides([override], config="train")

@@ -1,0 +1,42 @@
+"""Names of files as people write them: another Unicode form (macOS decomposes é, others compose it), backslashes for slashes, ~."""
+
+import os
+import unicodedata
+from functools import lru_cache
+from pathlib import Path
+
+
+def find(name: str) -> str:
+    """The name under which a file or folder is there; the name itself where it is there, or nothing like it is."""
+    expanded = os.path.expanduser(name)
+    if not name or os.path.lexists(expanded):
+        return expanded
+    for spelled in (expanded, expanded.replace("\\", "/")):
+        found = _spelled_alike(spelled)
+        if found is not None:
+            return found
+    return name
+
+
+def _spelled_alike(name: str) -> str | None:
+    """A path whose parts are equal to those of `name` but for their Unicode form; None where there is none."""
+    path = Path(name)
+    here = Path(path.anchor) if path.is_absolute() else Path()
+    for part in path.parts[1:] if path.is_absolute() else path.parts:
+        if os.path.lexists(here / part):
+            here /= part
+            continue
+        alike = _names(str(here)).get(unicodedata.normalize("NFC", part))
+        if alike is None:
+            return None
+        here /= alike
+    return str(here)
+
+
+@lru_cache(maxsize=64)
+def _names(folder: str) -> dict[str, str]:
+    """Composed name -> name, of all in a folder that are not composed ASCII anyway."""
+    try:
+        return {unicodedata.normalize("NFC", name): name for name in os.listdir(folder) if not name.isascii()}
+    except OSError:
+        return {}

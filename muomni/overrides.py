@@ -1,0 +1,97 @@
+"""Words of a command line -> overrides that Hydra reads as they were meant.
+
+Hydra's grammar knows no é, no second = and no brackets in a plain value, and takes a comma for a sweep. A value that it cannot
+read is given to it in quotes; names of files always as they are.
+"""
+
+import re
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from muomni.filenames import find
+
+#: Options whose value is the name of a file or folder.
+FILES = re.compile(r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|an4|judge|datamodule\.tokenizer|paths\.\w+)$")
+#: Mappings whose names are the user's: a mapping that is given takes the place of the one that was there, or joins it.
+REPLACED = ("data.test",)
+JOINED = ("datamodule.shares", "datamodule.opening", "datamodule.replay_kinds")
+
+
+def readable(word: str, *, multirun: bool) -> list[str]:
+    """The overrides that a word `KEY=VALUE` stands for. Raises ValueError where it cannot be read."""
+    key, equals, value = word.partition("=")
+    if not equals or word.startswith(("-", "~")) or key.startswith("hydra"):
+        return [word]
+    bare = key.lstrip("+")
+    mapping = value.lstrip().startswith(("{", "["))
+    if FILES.fullmatch(bare) and not mapping:
+        if not multirun:
+            value = value if value in ("", "null", "auto", "never") or _quoted(value) else quote(find(value))
+    value = _as_read(key, value, multirun=multirun, mapping=mapping)
+    if key == bare and value.startswith("{") and bare in REPLACED:
+        return [f"{key}=null", f"++{key}={value}"]
+    if key == bare and (bare.rpartition(".")[0] in REPLACED + JOINED or (bare in JOINED and value.startswith("{"))):
+        return [f"++{key}={value}"]
+    return [f"{key}={value}"]
+
+
+def quote(text: str) -> str:
+    """A text in Hydra's quotes."""
+    inside = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    ending = len(inside) - len(inside.rstrip("\\"))
+    return f'"{inside}{chr(92) * ending}"'
+
+
+def _quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+
+
+def _as_read(key: str, value: str, *, multirun: bool, mapping: bool) -> str:
+    """The value so that Hydra reads it."""
+    try:
+        parsed = OverridesParser.create().parse_override(f"{key}={value}")
+    except HydraException:
+        parsed = None
+    if parsed is not None and (multirun or not parsed.is_sweep_override()):
+        return value
+    if parsed is not None:
+        raise ValueError(
+            f"{key}={value}: several values are a list of trainings, which -m begins (python train.py -m ...); one text with a comma "
+            f"needs quotes: {key}='\"{value}\"'"
+        )
+    if mapping:
+        loose = re.sub(r"([{,]\s*[\w-]+):(?=\S)", r"\1: ", value)
+        try:
+            return _written(yaml.safe_load(loose))
+        except (yaml.YAMLError, TypeError):
+            raise ValueError(f"{key}={value}: a list is [A, B], a mapping {{NAME: VALUE, ...}}, with quotes around the whole "
+                             "word for the shell") from None  # fmt: skip
+    if multirun:
+        return ",".join(part if _reads(key, part) else quote(part) for part in value.split(","))
+    return quote(value)
+
+
+def _reads(key: str, value: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(f"{key}={value}")
+    except HydraException:
+        return False
+    return True
+
+
+def _written(value: Any) -> str:
+    """A value in Hydra's grammar. Raises TypeError for what has no place in it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    if isinstance(value, dict) and all(isinstance(name, str) and re.fullmatch(r"[\w-]+", name) for name in value):
+        return f"{{{','.join(f'{name}:{_written(each)}' for name, each in value.items())}}}"
+    raise TypeError(value)
