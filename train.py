@@ -3,7 +3,6 @@
 import functools
 import logging
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +16,7 @@ import hydra
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.plugins.environments import LightningEnvironment
@@ -35,6 +35,8 @@ from muomni.checkpoints import check_same, is_export, load_export, load_strictly
 from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.hardware import best_precision
 from muomni.options import count_steps, validate
+from muomni.quiet import hush
+from muomni.sweeps import keep_best, score
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,9 @@ IDENTITY = (
 )  # fmt: skip
 
 
-def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, float]:
-    """Do the task of a configuration in the run folder `output`; gives the metrics of the test splits."""
+def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | None = None) -> dict[str, float]:
+    """Do the task of a configuration in the run folder `output`, a job's of the sweep in `sweep`; gives the metrics of the
+    test splits."""
     validate(cfg)
     torch.set_float32_matmul_precision("high")
     export = Path(cfg.paths.exports[cfg.stage.name])
@@ -93,7 +96,9 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
     with named_deaths(datamodule.readers):
         if cfg.task == "fit":
             trainer.fit(stage, datamodule=datamodule, ckpt_path=checkpoint)
-            stage = hand_over(stage, trainer, export, facts, fresh=make_stage)
+            kept = export if sweep is None else output / "export"
+            stage = hand_over(stage, trainer, kept, facts, fresh=make_stage)
+            losses = dict(trainer.callback_metrics)
         else:
             load_into(stage, trained)
         lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same
@@ -101,6 +106,9 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str]) -> dict[str, flo
             metrics = replay(stage, cfg.spike)
         else:
             metrics = measure(cfg.task, stage, trainer, datamodule)
+    if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
+        scored = score(metrics, cfg.stage.monitor, losses)
+        keep_best(sweep, output.name, export, scored, lambda: write_export(stage, export, facts))
     if trainer.is_global_zero:
         log.info("metrics: %s", runs.write_metrics(output, metrics))
     if lock is not None:
@@ -134,11 +142,16 @@ def hand_over(
             stage.load_state_dict(weights)
     with launch.first_alone():
         if trainer.is_global_zero:
-            parts, description = stage.export_parts(), stage.export_facts() | {"run": facts}
-            save_export(export, parts, facts=description, files=stage.export_files())
+            write_export(stage, export, facts)
         elif shared:
             load_into(stage, export)
     return stage
+
+
+def write_export(stage: Any, export: Path, facts: dict[str, Any]) -> None:
+    """What a stage hands over, with the facts of its run."""
+    parts, description = stage.export_parts(), stage.export_facts() | {"run": facts}
+    save_export(export, parts, facts=description, files=stage.export_files())
 
 
 def measure(task: str, stage: Any, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
@@ -250,27 +263,13 @@ def main(cfg: DictConfig) -> float | None:
     state = HydraConfig.get()
     output = Path(state.runtime.output_dir)
     try:
-        metrics = run(cfg, output=output, overrides=list(state.overrides.task))
+        sweep = Path(state.sweep.dir) if state.mode == RunMode.MULTIRUN else None
+        metrics = run(cfg, output=output, overrides=list(state.overrides.task), sweep=sweep)
     finally:
         runs.discard(output)
     close_loggers()
-    return metrics.get(cfg.stage.monitor)
-
-
-def hush() -> None:
-    """Warnings that do not hold here. Lightning looks for a position in the loader, and warns of each resumed run; ours is in
-    the datamodule. It takes parts that are not trained, as the Talker's codec, for forgotten in eval mode."""
-    untrue = (
-        "does not have many workers",
-        "LeafSpec",
-        "tensorboardX",
-        "Checkpoint directory",
-        "sync_dist=True",
-        "in eval mode at",
-        "your dataloader is not resumable",
-    )
-    for part in untrue:
-        warnings.filterwarnings("ignore", message=f".*{part}.*")
+    scored = score(metrics, cfg.stage.monitor, {})
+    return None if scored is None else scored[1]
 
 
 def close_loggers() -> None:

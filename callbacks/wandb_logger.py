@@ -1,13 +1,17 @@
-"""Weights & Biases, offline where nobody is logged in."""
+"""Weights & Biases, offline where nobody is logged in; one W&B run a run folder."""
 
 import logging
 import netrc
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from muomni.runs import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -30,4 +34,18 @@ def wandb_logger(**options: Any) -> WandbLogger:
     if "WANDB_MODE" not in os.environ and not logged_in():
         log.info("W&B: nobody is logged in, the run stays in %s/wandb; `wandb sync` sends it", options.get("save_dir"))
         offline = True
+    if options.get("id") is None:
+        options["id"] = run_id(Path(options["save_dir"]))
     return WandbLogger(offline=offline, **options)
+
+
+def run_id(folder: Path) -> str:
+    """The W&B run of a run folder: made once, so that a run which is taken up goes on in it."""
+    note = folder / "wandb-run.txt"
+    if note.is_file():
+        return note.read_text().strip()
+    fresh = secrets.token_hex(4)
+    if rank_zero_only.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, fresh + "\n")
+    return fresh

@@ -121,7 +121,9 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
     if key is None:
         return "; ".join(available[:12])
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        node: Any = compose(config, overrides=[o for o in overrides if _is_group(o)])  # they say which options there are
+        node: Any = compose(
+            config, overrides=[o for o in overrides if _is_group(o)]
+        )  # they say which options there are
     *parents, name = key.split(".")
     for depth, step in enumerate(parents):
         if not isinstance(node.get(step), DictConfig):

@@ -1,4 +1,4 @@
-"""Names of files as people write them: another Unicode form (macOS decomposes é, others compose it), backslashes for slashes, ~."""
+"""Names of files as people write them: in another Unicode form (macOS decomposes é, others do not), with backslashes, with ~."""
 
 import os
 import unicodedata
@@ -26,7 +26,9 @@ def _spelled_alike(name: str) -> str | None:
         if os.path.lexists(here / part):
             here /= part
             continue
-        alike = _names(str(here)).get(unicodedata.normalize("NFC", part))
+        folder = os.path.abspath(here)
+        changed = os.stat(folder).st_mtime_ns if os.path.isdir(folder) else 0
+        alike = _names(folder, changed).get(unicodedata.normalize("NFC", part))
         if alike is None:
             return None
         here /= alike
@@ -34,8 +36,8 @@ def _spelled_alike(name: str) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _names(folder: str) -> dict[str, str]:
-    """Composed name -> name, of all in a folder that are not composed ASCII anyway."""
+def _names(folder: str, changed: int) -> dict[str, str]:
+    """Composed name -> name, of all in a folder that are not ASCII. changed: when it last did."""
     try:
         return {unicodedata.normalize("NFC", name): name for name in os.listdir(folder) if not name.isascii()}
     except OSError:

@@ -14,7 +14,9 @@ from hydra.errors import HydraException
 from muomni.filenames import find
 
 #: Options whose value is the name of a file or folder.
-FILES = re.compile(r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|an4|judge|datamodule\.tokenizer|paths\.\w+)$")
+FILES = re.compile(
+    r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|an4|judge|datamodule\.tokenizer|paths\.\w+)$"
+)
 #: Mappings whose names are the user's: a mapping that is given takes the place of the one that was there, or joins it.
 REPLACED = ("data.test",)
 JOINED = ("datamodule.shares", "datamodule.opening", "datamodule.replay_kinds")
@@ -27,9 +29,8 @@ def readable(word: str, *, multirun: bool) -> list[str]:
         return [word]
     bare = key.lstrip("+")
     mapping = value.lstrip().startswith(("{", "["))
-    if FILES.fullmatch(bare) and not mapping:
-        if not multirun:
-            value = value if value in ("", "null", "auto", "never") or _quoted(value) else quote(find(value))
+    if FILES.fullmatch(bare) and not mapping and not multirun:
+        value = value if value in ("", "null", "auto", "never") or _quoted(value) else quote(find(value))
     value = _as_read(key, value, multirun=multirun, mapping=mapping)
     if key == bare and value.startswith("{") and bare in REPLACED:
         return [f"{key}=null", f"++{key}={value}"]
@@ -59,10 +60,11 @@ def _as_read(key: str, value: str, *, multirun: bool, mapping: bool) -> str:
         return value
     if parsed is not None:
         raise ValueError(
-            f"{key}={value}: several values are a list of trainings, which -m begins (python train.py -m ...); one text with a comma "
-            f"needs quotes: {key}='\"{value}\"'"
+            f"{key}={value}: several values are a list of trainings, which -m begins (python train.py -m ...); one text "
+            f"with a comma needs quotes: {key}='\"{value}\"'"
         )
-    if mapping:
+    whole = parsed is None and FILES.fullmatch(key.lstrip("+")) and value.rstrip()[-1:] not in "]}"
+    if mapping and not whole:
         loose = re.sub(r"([{,]\s*[\w-]+):(?=\S)", r"\1: ", value)
         try:
             return _written(yaml.safe_load(loose))

@@ -117,8 +117,8 @@ class Resumable(ManyRanks):
         regroup(checkpoint, [(name, module, rate) for name, module, rate in self.trained_modules() if rate])
         for state in checkpoint.get("optimizer_states", []):
             own = self.optimizer_factory(parameter_groups(self.trained_modules(), weight_decay=self.weight_decay))
-            was, now = _kinds(state["param_groups"]), _kinds(own.param_groups)
-            if was != now:
+            was, now = _kinds(state.get("param_groups", [])), _kinds(own.param_groups)
+            if was and was != now:
                 raise ValueError(
                     f"{where}: it trained {', '.join(was)}, this run trains {', '.join(now)}: the moments of one optimizer do "
                     "not fit another; give optim= and the rates as they were, or resume=never begins anew"

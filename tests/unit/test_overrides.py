@@ -64,7 +64,9 @@ def test_other_values_keep_their_kind():
 
 
 def test_a_list_of_trainings_needs_m():
-    with pytest.raises(ValueError, match=r"optim.lr=1e-3,3e-4: several values are a list of trainings, which -m begins"):
+    with pytest.raises(
+        ValueError, match=r"optim.lr=1e-3,3e-4: several values are a list of trainings, which -m begins"
+    ):
         readable("optim.lr=1e-3,3e-4", multirun=False)
     assert readable("optim.lr=1e-3,3e-4", multirun=True) == ["optim.lr=1e-3,3e-4"]
     assert readable("data.train=é.txt,b.txt", multirun=True) == ['data.train="é.txt",b.txt']
