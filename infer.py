@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from muomni.checkpoints import is_export, list_exports
 from muomni.command_line import CONF, one_line_errors, run_main
+from muomni.filenames import find
 from muomni.frontends.audio_io import check_target, write_wav
 from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
@@ -30,6 +31,16 @@ STRINGS = (
     "ckpt", "talker", "vocoder", "export", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out",
     "packages", "lm",
 )  # fmt: skip
+FILES = (
+    "ckpt",
+    "talker",
+    "vocoder",
+    "image",
+    "video",
+    "audio_in",
+    "packages",
+    "lm",
+)  # found in any spelling (filenames.py)
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
 MOST_THREADS = 1024
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
@@ -42,7 +53,7 @@ def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key in STRINGS:
-            raw[key] = value
+            raw[key] = find(value) if key in FILES else value
         else:
             rest.append(argument)
     return raw, rest

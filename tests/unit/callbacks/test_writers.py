@@ -116,7 +116,9 @@ def test_a_run_is_offline_without_a_login(nobody, tmp_path, monkeypatch, mode, k
 
 def test_a_run_that_is_taken_up_is_one_run_of_wandb(nobody, tmp_path):
     first, second = (module.wandb_logger(project="muomni", save_dir=str(tmp_path / "run")) for _ in range(2))
-    assert first._wandb_init["id"] == second._wandb_init["id"] == (tmp_path / "run" / "wandb-run.txt").read_text().strip()
+    assert (
+        first._wandb_init["id"] == second._wandb_init["id"] == (tmp_path / "run" / "wandb-run.txt").read_text().strip()
+    )
     other = module.wandb_logger(project="muomni", save_dir=str(tmp_path / "other"))
     assert other._wandb_init["id"] != first._wandb_init["id"]
     assert module.wandb_logger(project="muomni", save_dir=str(tmp_path / "run"), id="mine")._wandb_init["id"] == "mine"

@@ -14,6 +14,7 @@ from muomni.stages.audio import AudioStage
 from muomni.stages.base import Stage
 from muomni.stages.codec import CodecStage
 from muomni.stages.weighing import split_means
+from tests.ranks import run_ranks
 from tests.unit.stages import test_ocr_stage, test_omni_sft_stage, test_speech_stages, test_thinker_stage
 
 
@@ -147,6 +148,33 @@ def test_accumulated_gradients_are_those_of_the_large_batch(build, monkeypatch):
         assert got.keys() == want.keys()
         for name, gradient in want.items():
             torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-6, msg=f"{step} {name}")
+
+
+def share_of_two(batches):
+    """The gradients of a step of several batches of which each rank has every second row, averaged over the ranks."""
+    torch.distributed.init_process_group("gloo")
+    stage, batch = thinker()
+    learn_nothing(stage)
+    type(stage).trainer = SimpleNamespace(accumulate_grad_batches=len(batches))
+    stage.loss_weights["balance"] = 0.0
+    own = [rows(batch, chosen[torch.distributed.get_rank() :: 2]) for chosen in batches]
+    (found,) = gradients(stage, list(Windows(len(own), 9, lambda: 0, stage.counts).over(iter(own))), size=len(own))
+    for gradient in found.values():
+        torch.distributed.all_reduce(gradient)
+    return {name: (gradient / 2).numpy() for name, gradient in found.items()}
+
+
+def test_ranks_that_accumulate_have_the_gradients_of_the_large_batch(monkeypatch):
+    """Every batch and every share has another number of targets."""
+    batches = [[0, 1], [2, 1], [1, 0]]
+    stage, batch = thinker()
+    learn_nothing(stage)
+    stage.loss_weights["balance"] = 0.0
+    monkeypatch.setattr(type(stage), "trainer", SimpleNamespace(accumulate_grad_batches=1))
+    (want,) = gradients(stage, [rows(batch, [row for chosen in batches for row in chosen])], size=1)
+    for found in run_ranks(share_of_two, batches, ranks=2, timeout=120):
+        for name, gradient in want.items():
+            torch.testing.assert_close(torch.from_numpy(found[name]), gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_the_loss_that_is_logged_is_the_steps(monkeypatch):
