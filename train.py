@@ -70,13 +70,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     if cfg.task != "fit" and "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
         cfg.datamodule.tokenizer = str(trained / "tokenizer.model")  # the one that it was trained with
     lightning.seed_everything(cfg.seed, verbose=False)
-    with launch.first_alone():  # a tokenizer and spectrograms are made once
-        datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
-        if cfg.task != "replay":
-            datamodule.read(cfg.task)
-    if cfg.task == "fit":
-        warmup = (cfg.get("schedule") or {}).get("warmup_steps") or 0
-        cfg.trainer.max_steps = count_steps(cfg.trainer, datamodule, warmup=warmup, processes=launch.ranks())
+    datamodule = make_data(cfg, sources)
 
     def make_stage() -> Any:
         """A new one: what `instantiate` gives holds a model, which two calls of it would share."""
@@ -114,6 +108,18 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     if lock is not None:
         lock.close()
     return metrics
+
+
+def make_data(cfg: DictConfig, sources: dict[str, Any]) -> Any:
+    """The datamodule, which has read what the task needs. How many steps a training by epochs has is known now."""
+    with launch.first_alone():  # a tokenizer and spectrograms are made once
+        datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
+        if cfg.task != "replay":
+            datamodule.read(cfg.task)
+    if cfg.task == "fit":
+        warmup = (cfg.get("schedule") or {}).get("warmup_steps") or 0
+        cfg.trainer.max_steps = count_steps(cfg.trainer, datamodule, warmup=warmup, processes=launch.ranks())
+    return datamodule
 
 
 def replay(stage: Any, file: str) -> dict[str, float]:

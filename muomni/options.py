@@ -1,7 +1,8 @@
 """Rules across the options of a training command: what contradicts itself, would have no effect, or would never end."""
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from typing import Any
 
 from muomni.checkpoints import is_export
@@ -11,6 +12,16 @@ log = logging.getLogger(__name__)
 TASKS = ("fit", "validate", "test", "replay")
 WHEN_DONE = ("train", "skip")
 PREREQUISITES = ("train", "error")
+#: Least and largest of options that are numbers, where a configuration has them.
+NUMBERS = {
+    "optim.lr": (0, math.inf), "optim.adam_ratio": (0, math.inf), "optim.momentum": (0, 1), "module.weight_decay": (0, math.inf),
+    "schedule.decay_fraction": (0, 1), "schedule.final": (0, 1),
+}  # fmt: skip
+#: The least of options that count something.
+COUNTS = {
+    "seed": 0, "schedule.warmup_steps": 0, "datamodule.seed": 0, "datamodule.batch_size": 1, "datamodule.eval_batch_size": 1,
+    "datamodule.num_workers": 0, "datamodule.pack": 1, "datamodule.length": 1, "datamodule.batch_tokens": 1,
+}  # fmt: skip
 
 
 def validate(cfg: Any) -> None:
@@ -35,7 +46,13 @@ def validate(cfg: Any) -> None:
         raise ValueError(
             f"activation_checkpointing=true: stage={cfg.stage.name} has nothing to checkpoint; leave it out"
         )
-    _check_schedule(cfg.get("schedule") or {})
+    for key, (least, most) in NUMBERS.items():
+        _check_number(key, _at(cfg, key), least=least, most=most, whole=False)
+    for key, least in COUNTS.items():
+        _check_number(key, _at(cfg, key), least=least, most=math.inf, whole=True)
+    betas = _at(cfg, "optim.betas")
+    if betas is not None and (len(betas) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in betas)):
+        raise ValueError(f"optim.betas={list(betas)}: two numbers, from 0 to below 1")
 
 
 def _check_trainer(trainer: Any) -> None:
@@ -52,7 +69,7 @@ def _check_trainer(trainer: Any) -> None:
     if trainer.get("check_val_every_n_epoch") is None and trainer.val_check_interval is not None:
         _whole(trainer, "val_check_interval", "it counts optimizer steps", lambda value: value >= 1)
     clip = trainer.gradient_clip_val
-    if clip is not None and clip <= 0:
+    if clip is not None and not (_is_number(clip) and clip > 0):
         raise ValueError(f"trainer.gradient_clip_val={clip}: above 0, or null for no clipping")
 
 
@@ -62,13 +79,23 @@ def _whole(trainer: Any, key: str, meaning: str, fits: Callable[[int], bool]) ->
         raise ValueError(f"trainer.{key}={value}: a whole number, {meaning}")
 
 
-def _check_schedule(schedule: Mapping[str, Any]) -> None:
-    for key in ("decay_fraction", "final"):
-        value = schedule.get(key)
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"schedule.{key}={value}: a share, from 0 to 1")
-    if (schedule.get("warmup_steps") or 0) < 0:
-        raise ValueError(f"schedule.warmup_steps={schedule['warmup_steps']}: at least 0")
+def _at(cfg: Any, key: str) -> Any:
+    """The value of a dotted key, or None."""
+    for part in key.split("."):
+        cfg = None if cfg is None else cfg.get(part)
+    return cfg
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_number(key: str, value: Any, *, least: float, most: float, whole: bool) -> None:
+    if value is None:
+        return
+    if not _is_number(value) or not least <= value <= most or (whole and not isinstance(value, int)):
+        reach = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"{key}={value}: a {'whole ' if whole else ''}number, {reach}, is needed")
 
 
 def count_steps(trainer: Any, datamodule: Any, *, warmup: int, processes: int) -> int:

@@ -1,15 +1,31 @@
 """Options that contradict each other, do nothing or never end are refused by name; steps are counted before training."""
 
+import copy
+import functools
+
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from muomni.command_line import CONF
 from muomni.options import count_steps, validate
 
 
-def composed(*overrides):
+@functools.cache
+def groups(*chosen):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+        return compose("train", overrides=list(chosen))
+
+
+def composed(*overrides):
+    """Composed once for each choice of groups; single values are put in."""
+    chosen = tuple(word for word in overrides if (CONF / word.partition("=")[0]).is_dir())
+    cfg = copy.deepcopy(groups(*chosen))
+    for word in set(overrides) - set(chosen):
+        key, _, value = word.partition("=")
+        OmegaConf.update(cfg, key, float("nan") if value == "nan" else yaml.safe_load(value))
+    return cfg
 
 
 @pytest.mark.parametrize(
@@ -25,9 +41,19 @@ def composed(*overrides):
         (["task=test", "resume=x.ckpt"], "resume=x.ckpt goes on with a training: with task=test give ckpt=EXPORT"),
         (["stage=vocoder", "compile=true"], "stage=vocoder is not compiled"),
         (["stage=vocoder", "activation_checkpointing=true"], "stage=vocoder has nothing to checkpoint"),
-        (["schedule.decay_fraction=1.5"], "schedule.decay_fraction=1.5: a share"),
-        (["schedule.final=-1"], "schedule.final=-1: a share"),
-        (["schedule.warmup_steps=-1"], "schedule.warmup_steps=-1: at least 0"),
+        (["schedule.decay_fraction=1.5"], "schedule.decay_fraction=1.5: a number, from 0 to 1, is needed"),
+        (["schedule.final=-1"], "schedule.final=-1: a number"),
+        (["schedule.warmup_steps=-1"], "schedule.warmup_steps=-1: a whole number, at least 0, is needed"),
+        (["optim.lr=fast"], "optim.lr=fast: a number, at least 0, is needed"),
+        (["optim.lr=nan"], "optim.lr=nan: a number"),
+        (["optim.lr=true"], "optim.lr=True: a number"),
+        (["optim=adamw", "optim.betas=[0.9]"], r"optim.betas=\[0.9\]: two numbers"),
+        (["module.weight_decay=-1"], "module.weight_decay=-1: a number"),
+        (["datamodule.batch_size=0"], "datamodule.batch_size=0: a whole number, at least 1"),
+        (["datamodule.eval_batch_size=2.5"], "datamodule.eval_batch_size=2.5: a whole number"),
+        (["datamodule.num_workers=-1"], "datamodule.num_workers=-1: a whole number, at least 0"),
+        (["seed=-3"], "seed=-3: a whole number"),
+        (["trainer.gradient_clip_val=x"], "gradient_clip_val=x: above 0"),
     ],
 )
 def test_what_would_do_nothing_or_never_end_is_refused(overrides, words):

@@ -4,6 +4,7 @@ import unicodedata
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from muomni.overrides import quote, readable
@@ -24,7 +25,8 @@ def value(key, *words):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_of_a_file_is_taken_as_it_is(name):
-    assert value("data.train", "data=text", f"data.train={name}") == name
+    (word,) = readable(f"data.train={name}", multirun=False)
+    assert OverridesParser.create().parse_override(word).value() == name
 
 
 def test_many_names_at_once():
