@@ -273,16 +273,8 @@ class OmniSftStage(Stage):
                 heard, sounds = self.speech.heard(said)
                 truth = self.speech.in_words(truth)
                 self._scores.spoken(heard, truth)
-                self._show_sounds(split, heard, truth, sounds)
+                self._shown += self.speech.shown(split, heard[:SHOWN], truth, sounds)
         return self._scores.metrics()
-
-    def _show_sounds(self, split: str, heard: list[str], truth: list[str], sounds: list[Tensor | None]) -> None:
-        assert self.speech is not None
-        for place in range(min(SHOWN, len(truth))):
-            if sounds[place] is not None:
-                shown = {"split": split, "id": f"tts-{place}", "task": "tts", "kind": "spoken"}
-                shown |= {"question": truth[place], "answer": heard[place], "truth": truth[place]}
-                self._shown.append(shown | {"waveform": sounds[place], "sample_rate": self.speech.sample_rate})
 
     def samples(self) -> list[dict[str, Any]]:
         """A few questions of each kind with answer and truth."""

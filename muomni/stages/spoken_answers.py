@@ -73,3 +73,16 @@ class SpokenAnswers:
             [next(texts_heard) if text else "" for text in texts],
             [next(each) if text else None for text in texts],
         )
+
+    def shown(
+        self, split: str, heard: list[str], truth: list[str], sounds: list[Tensor | None]
+    ) -> list[dict[str, Any]]:
+        """Samples of a split: what was heard of each text that made a sound, with the sound."""
+        return [
+            {
+                "split": split, "id": f"tts-{place}", "task": "tts", "kind": "spoken", "question": truth[place],
+                "answer": answer, "truth": truth[place], "waveform": sounds[place], "sample_rate": self.sample_rate,
+            }
+            for place, answer in enumerate(heard)
+            if sounds[place] is not None
+        ]  # fmt: skip
