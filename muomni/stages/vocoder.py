@@ -2,8 +2,9 @@
 
 Generator and discriminators train in one step of one optimizer, by one backward: the discriminators see made-up sounds
 detached from the generator, the generator sees copies of the discriminators that learn nothing. Each parameter gets the
-gradient that it would get in turns (of the weights before the step), and all that holds for other stages holds here:
-accumulation, clipping, guards, precision, schedule, exact resume. Manual optimisation would lose most of them.
+gradient that it would get in turns (of the weights before the step), is clipped with its own side alone, and all that holds for
+other stages holds here: accumulation, guards, precision, schedule, exact resume. Manual optimisation would lose most of them.
+Until they join in, the discriminators have no gradients: zeros would count as steps of their moments.
 
 Legend: B batch, T frames, M mel bins, N samples.
 """
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from muomni import ranks
 from muomni.batch import SoundBatch
@@ -114,12 +116,42 @@ class VocoderStage(Stage):
         """Generator and discriminators."""
         return [("vocoder", self.model, 1.0), ("discriminators", self.discriminators, self.discriminator_rate)]
 
+    def optional_modules(self) -> dict[str, nn.Module]:
+        """The discriminators, which wait for their time."""
+        return {"discriminators": self.discriminators}
+
+    def reached(self, batch: SoundBatch) -> set[str]:
+        """Whether it has come."""
+        return set(self.optional_modules()) if self.global_step >= self.adversarial_start else set()
+
     def compiled_modules(self) -> list[nn.Module]:
         """The blocks."""
         return list(self.model.backbone.blocks)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Each side by its own norm: what one learns does not shrink the other's step."""
+        if gradient_clip_val is None or gradient_clip_algorithm == "value":
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        self.gradient_norm = None
+        for side in (self.model, self.discriminators):
+            nn.utils.clip_grad_norm_(side.parameters(), gradient_clip_val)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Moments of zeros, which older versions gave discriminators that were waiting, are forgotten."""
+        super().on_load_checkpoint(checkpoint)
+        for optimizer in checkpoint.get("optimizer_states", []):
+            states = optimizer.get("state", {})
+            for number in [n for n, state in states.items() if "exp_avg_sq" in state and not state["exp_avg_sq"].any()]:
+                del states[number]
+
     def step(self, batch: SoundBatch) -> dict[str, Tensor]:
-        """`mel` and `spectral`; in training also `generator`, `feature` and `discriminator`."""
+        """`mel` and `spectral`; in training, once the discriminators join in, also `generator`, `feature`, `discriminator`."""
         made = self._make(self._seen(batch), self.corrections_in_training)
         with torch.autocast(self.device.type, enabled=False):
             losses = {
@@ -150,8 +182,8 @@ class VocoderStage(Stage):
 
     def _adversarial(self, made: Tensor, recorded: Tensor) -> dict[str, Tensor]:
         """`generator` and `feature` reach the generator alone, `discriminator` the discriminators alone."""
-        if self.global_step < self.adversarial_start:  # all parameters take part, as DDP wants it
-            return {"discriminator": 0.0 * torch.stack([p.sum() for p in self.discriminators.parameters()]).sum()}
+        if self.global_step < self.adversarial_start:
+            return {}
         real, fake = self.discriminators(recorded), self.discriminators(made.detach())
         weights = {name: parameter.detach() for name, parameter in self.discriminators.named_parameters()}
         judged = torch.func.functional_call(self.discriminators, weights, (made,))

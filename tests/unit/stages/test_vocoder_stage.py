@@ -111,9 +111,46 @@ def test_gradients_are_those_of_taking_turns():
 def test_discriminators_wait_for_their_time_and_stay_out_of_validation():
     stage = build(adversarial_from=0.5, max_steps=4).train()
     losses = stage.step(batch())  # step 0 of 4
-    assert set(losses) == {"mel", "spectral", "discriminator"}
-    assert float(losses["discriminator"].detach()) == 0.0 and losses["discriminator"].requires_grad
+    assert set(losses) == {"mel", "spectral"}
     assert set(build().eval().step(batch())) == {"mel", "spectral"}
+
+
+def test_waiting_discriminators_have_no_moments_and_their_first_step_is_adams_first():
+    """Two steps without them, then their state is that of one step: not of three, two of them with gradients of zeros."""
+    stage, clip = build(adversarial_from=0.5, max_steps=4).train(), batch(frames=20)
+    optimizer = stage.configure_optimizers()["optimizer"]
+    for _ in range(2):
+        optimizer.zero_grad()
+        stage.total_loss(stage.step(clip)).backward()
+        assert all(p.grad is None for p in stage.discriminators.parameters())
+        optimizer.step()
+    assert not any(optimizer.state.get(p) for p in stage.discriminators.parameters())
+    stage.adversarial_start = 0
+    assert stage.reached(clip) == {"discriminators"}
+    before = [p.detach().clone() for p in stage.discriminators.parameters()]
+    optimizer.zero_grad()
+    stage.total_loss(stage.step(clip)).backward()
+    optimizer.step()
+    for old, new in zip(before, stage.discriminators.parameters(), strict=True):
+        assert optimizer.state[new]["step"] == 1
+        moved = (new - old).abs()[new.grad.abs() > 1e-5]
+        torch.testing.assert_close(moved, torch.full_like(moved, 3e-3), rtol=1e-2, atol=1e-5)
+
+
+def test_each_side_is_clipped_by_its_own_norm():
+    stage = build()
+    for side, size in ((stage.model, 100.0), (stage.discriminators, 0.001)):
+        for parameter in side.parameters():
+            parameter.grad = torch.full_like(parameter, size)
+    stage.gradient_norm = torch.tensor(1e6)  # as the guard measures it, of all
+    small = [p.grad.clone() for p in stage.discriminators.parameters()]
+    stage.configure_gradient_clipping(stage.configure_optimizers()["optimizer"], 1.0, "norm")
+    norms = [
+        torch.cat([p.grad.flatten() for p in side.parameters()]).norm() for side in (stage.model, stage.discriminators)
+    ]
+    assert norms[0] == pytest.approx(1.0, abs=1e-4) and stage.gradient_norm is None
+    for parameter, before in zip(stage.discriminators.parameters(), small, strict=True):
+        assert torch.equal(parameter.grad, before)
 
 
 def test_it_learns_spectra():
