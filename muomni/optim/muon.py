@@ -19,7 +19,13 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
-    """(N, rows, columns) -> the nearest semi-orthogonal matrices, singular values in about [0.7, 1.2]; float32.
+    """(N, rows, columns) -> the nearest semi-orthogonal matrices, singular values in about [0.7, 1.2]; float32."""
+    left, right = _factors(matrices, steps=steps)
+    return left @ right
+
+
+def _factors(matrices: Tensor, *, steps: int = 5) -> tuple[Tensor, Tensor]:
+    """Two factors of the orthogonalised matrices, the last product, which an update can add to a parameter in one pass.
 
     Of a long matrix the steps act on its Gram matrix: every factor is a polynomial of it, so all of them commute, and the
     long side enters four products instead of ten. The Gram matrix has the squares of the singular values, and what rounding
@@ -46,8 +52,7 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
             gram = factor @ (factor @ gram)
             factor = _factor(gram, a, b, c)
             product = factor @ product
-    x = product @ x
-    return x.mT if tall else x
+    return (x.mT, product.mT) if tall else (product, x)
 
 
 def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
@@ -105,11 +110,19 @@ class MuonAdamW(Optimizer):
                 by_shape[(one.shape[0], one[0].numel())].append(parameter)
         for (rows, columns), parameters in by_shape.items():
             updates = [self._update(parameter, group["momentum"]).view(-1, rows, columns) for parameter in parameters]
-            scale = 0.2 * max(rows, columns) ** 0.5
-            counts = [len(update) for update in updates]
-            for parameter, update in zip(parameters, orthogonalise(torch.cat(updates)).split(counts), strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(_share(update.reshape(parameter.shape), parameter), alpha=-group["lr"] * scale)
+            left, right = _factors(torch.cat(updates))
+            decay, rate, start = (
+                1 - group["lr"] * group["weight_decay"],
+                group["lr"] * 0.2 * max(rows, columns) ** 0.5,
+                0,
+            )
+            for parameter, update in zip(parameters, updates, strict=True):
+                here = slice(start, start := start + len(update))
+                if isinstance(parameter, DTensor) or parameter.dtype != torch.float32 or not parameter.is_contiguous():
+                    whole = (left[here] @ right[here]).reshape(parameter.shape)
+                    parameter.mul_(decay).add_(_share(whole, parameter), alpha=-rate)
+                else:
+                    parameter.view(-1, rows, columns).baddbmm_(left[here], right[here], beta=decay, alpha=-rate)
 
     def _update(self, parameter: Tensor, momentum: float) -> Tensor:
         """Nesterov's momentum of a parameter, which moves on by its gradient."""
