@@ -5,7 +5,8 @@
 
 A media slot is the id IMAGE or AUDIO repeated once a media token; the model overwrites their embeddings in order. A
 message is {"role", "content"}, content a string or a list of parts: {"type": "text", "text"}, {"type": "image",
-"image"}, {"type": "audio", "audio"}, and from the assistant {"type": "speech", "text"}, text that shall be spoken.
+"image"}, {"type": "audio", "audio"}, and from the assistant {"type": "speech", "text"}, text that shall be spoken. White
+space at the ends of what a user says means nothing (it is typed and pasted by accident) and is left out, in training as in use.
 
 Shapes: T tokens.
 """
@@ -115,7 +116,7 @@ def _encode(
             put([IMAGE] * (image_tokens * kinds.count("image")))
             for _ in range(kinds.count("audio")):
                 put([AUDIO] * next(counts))
-            put((opening if place == 0 else []) + [USER, *tokenizer.encode(text_of(message)), ASSISTANT])
+            put((opening if place == 0 else []) + [USER, *tokenizer.encode(text_of(message).strip()), ASSISTANT])
         else:
             put([*tokenizer.encode(text_of(message)), EOS], loss=True)
     row = torch.tensor(ids, dtype=torch.long)

@@ -134,8 +134,9 @@ class Prompter:
         counts = [] if features.audio_lengths is None else features.audio_lengths.tolist()
         image_tokens = self.model.image_tokens
         if self.format == "plain":  # [image slots][audio slots] BOS text, as micro-omni's models were trained
+            # a piece begins with its space: behind one that stands alone comes none that was ever learnt there
             slots = [IMAGE] * image_tokens * len(request.images) + [AUDIO] * sum(counts)
-            return Prompt(torch.tensor(slots + self.tokenizer.encode(request.question, bos=True)), features)
+            return Prompt(torch.tensor(slots + self.tokenizer.encode(request.question.rstrip(" "), bos=True)), features)
         sequence = encode_prompt(
             self.tokenizer, request.as_messages(), image_tokens=image_tokens, audio_tokens=counts, first=first
         )

@@ -98,3 +98,13 @@ def test_conversations_apart_hold_the_picture_once(tokenizer):
         assert both.ids[seen].tolist() == alone.ids.tolist() and both.targets[seen].tolist() == alone.targets.tolist()
     with pytest.raises(ValueError, match="this one picture"):
         encode_apart(tokenizer, [ask("what colour"), ask("what is it", "b.png")], image_tokens=3)
+
+
+@pytest.mark.parametrize("typed", ["and now ", "and now\n", " and now", "\n and now \t\n"])
+def test_white_space_around_a_question_changes_nothing(tokenizer, typed):
+    """It is typed and pasted by accident; once "red?" was answered and "red? " was not."""
+    plain = encode_prompt(tokenizer, [AGAIN], image_tokens=3, audio_tokens=[]).ids.tolist()
+    said = [{"role": "user", "content": typed}]
+    assert encode_prompt(tokenizer, said, image_tokens=3, audio_tokens=[]).ids.tolist() == plain
+    learnt = encode_messages(tokenizer, [*said, ANSWER], image_tokens=3, audio_tokens=[]).ids.tolist()
+    assert learnt[: len(plain)] == plain, "in training as in use"

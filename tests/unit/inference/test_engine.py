@@ -16,6 +16,7 @@ from muomni.inference.prompt import Request
 from muomni.inference.sampling import Sampler, preset
 from muomni.inference.speech import frame_limit
 from muomni.inference.stats import Timings
+from muomni.models.omni import MediaFeatures
 from muomni.special_tokens import EOS
 
 
@@ -229,3 +230,10 @@ def test_inference_imports_neither_lightning_nor_hydra():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_space_behind_a_plain_prompt_changes_nothing(export):
+    """A piece begins with its space; a line's end may mean something and stays."""
+    prompter = load_model(export, device="cpu", format="plain").need_prompter()
+    ids = [prompter.prompt(Request(text=text), MediaFeatures()).ids.tolist() for text in ("a red ", "a red", "a red\n")]
+    assert ids[0] == ids[1] != ids[2]
