@@ -30,7 +30,7 @@ from callbacks.validation_steps import count_in_steps
 from datamodules.fingerprint import digests
 from datamodules.loading import named_deaths
 from datamodules.sources import resolve_sources
-from muomni import launch, prerequisites, runs, signals
+from muomni import checkpoints, launch, prerequisites, runs, signals
 from muomni.checkpoints import check_same, is_export, load_export, load_strictly, read_description, save_export
 from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.hardware import best_precision
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 #: What decides a run's result; paths and loggers do not.
 IDENTITY = (
     "stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed", "backbone", "mel",
-    "codec_mel", "vocoder", "vocab_size", "compile", "activation_checkpointing", "ema",
+    "codec_mel", "vocoder", "vocab_size", "compile", "activation_checkpointing", "characters", "ema",
 )  # fmt: skip
 
 
@@ -69,8 +69,11 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     cfg.paths.output = str(output)
     if cfg.task != "fit" and "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
         cfg.datamodule.tokenizer = str(trained / "tokenizer.model")  # the one that it was trained with
+    if cfg.task != "fit":
+        cfg.characters = checkpoints.trained_characters(trained)
     lightning.seed_everything(cfg.seed, verbose=False)
     datamodule = make_data(cfg, sources)
+    cfg.characters = getattr(datamodule, "characters", None)  # learnt from the texts, perhaps
 
     def make_stage() -> Any:
         """A new one: what `instantiate` gives holds a model, which two calls of it would share."""

@@ -4,6 +4,7 @@ Legend: B batch, C characters, S image side.
 """
 
 import logging
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from datamodules.alphabet import Alphabet
 from datamodules.base import DataModule
 from datamodules.manifests import read_manifest
 from datamodules.picture_augment import PictureAugment
@@ -66,18 +68,30 @@ class OcrData(DataModule):
     Args:
         image: what the encoder sees (fit "letterbox" keeps the ends of a line). max_characters: of a text; a longer one is
             left out of training and counted, and an error in a test. memory_mb: for decoded pictures of a split.
-        augment: of training pictures; None: as they are.
+        augment: of training pictures; None: as they are. characters: that the model writes (datamodules/alphabet.py).
     """
 
     def __init__(
-        self, *, image: ImageSpec, max_characters: int, memory_mb: int, augment: PictureAugment | None, **loaders: Any
+        self,
+        *,
+        image: ImageSpec,
+        max_characters: int,
+        memory_mb: int,
+        augment: PictureAugment | None,
+        characters: str | None = None,
+        **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
+        self.alphabet = Alphabet(characters)
         self.image, self.max_characters, self.memory_mb, self.augment = image, max_characters, memory_mb, augment
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Writing:
         """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
         rows = read_manifest(path, shape="ocr", split=split, root=self.root)
+        for row in rows:
+            row["text"] = unicodedata.normalize("NFC", row["text"])
+        self._learn_characters(rows, train=train)
+        self.alphabet.check((row["text"] for row in rows), what=str(path))
         long = [row for row in rows if len(row["text"]) > self.max_characters]
         if long and not train:
             raise ValueError(
@@ -98,13 +112,30 @@ class OcrData(DataModule):
             augment=self.augment if train else None, seed=self.seed,
         )  # fmt: skip
 
+    def _learn_characters(self, rows: list[dict[str, Any]], *, train: bool) -> None:
+        """Where characters=data asks for it, from the training manifest, of which these rows may be."""
+        if self.alphabet.unknown and self.train_path is not None and not train:
+            rows = read_manifest(self.train_path, shape="ocr", split=self.splits.get("train"), root=self.root)
+        self.alphabet.learn(unicodedata.normalize("NFC", row["text"]) for row in rows)
+
+    @property
+    def characters(self) -> str | None:
+        """What the model is built with; None: the standard ones."""
+        return self.alphabet.characters
+
+    def read(self, task: str) -> None:
+        """As the base has it. Raises ValueError where over 1 % of the characters to train with cannot be written."""
+        super().read(task)
+        if task == "fit":
+            self.alphabet.refuse()
+
     def facts(self) -> dict[str, Any]:
         """The frontend's spec."""
         return {"image": self.image.facts()}
 
     def collate(self, samples: Sequence[OcrSample]) -> OcrBatch:
         """Pad texts on the right."""
-        symbols = [encode_symbols(sample.text) for sample in samples]
+        symbols = [encode_symbols(sample.text, self.alphabet.characters) for sample in samples]
         ids = [torch.tensor([BOS, *each]) for each in symbols]
         targets = [torch.tensor([*each, EOS]) for each in symbols]
         return OcrBatch(

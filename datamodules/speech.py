@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from datamodules.alphabet import Alphabet, spoken_rows, written
 from datamodules.augment import MelAugment
 from datamodules.base import DataModule, SampleSet
 from datamodules.conditions import Conditions, Recorder, recorder
-from datamodules.manifests import read_manifest, report_bad, say_left_out
+from datamodules.manifests import read_manifest, say_left_out
 from datamodules.mels import MelStore, mel_store
 from muomni.batch import SpeechBatch
-from muomni.frontends.characters import encode_characters
+from muomni.frontends.characters import ctc_frames_needed, encode_characters
 from muomni.frontends.hearing import HearingSpec
 from muomni.frontends.mel import MelSpec
-from muomni.frontends.spoken import LETTERS, speak_out
+from muomni.frontends.spoken import LETTERS
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class SpeechSet:
     """Clips of a manifest.
 
     Args:
-        rows: the manifest's, with "audio" and "text". mels: theirs. speakers: name -> number.
+        rows: the manifest's, with "audio" and "text". mels: theirs. characters: the model's own. speakers: name -> number.
         augment, record: of the drawn items, None for none. seed: of both.
     """
 
@@ -51,12 +52,13 @@ class SpeechSet:
         rows: list[dict[str, Any]],
         mels: MelStore,
         *,
+        characters: str | None,
         speakers: dict[str, int],
         augment: MelAugment | None,
         seed: int,
         record: Recorder | None = None,
     ) -> None:
-        self.rows, self.mels, self.speakers = rows, mels, speakers
+        self.rows, self.mels, self.speakers, self.characters = rows, mels, speakers, characters
         self.augment, self.record, self.seed = augment, record, seed
         self.index = np.flatnonzero(mels.lengths > 0)  # clips that could be read
 
@@ -87,7 +89,7 @@ class SpeechSet:
                 text = text if recorded.spoken else ""
         return SpeechSample(
             mel=mel,
-            characters=np.array(encode_characters(text), dtype=np.int64),
+            characters=np.array(encode_characters(text, self.characters), dtype=np.int64),
             speaker=self.speakers.get(str(row.get("speaker", 0)), 0),
             text=text,
             audio=row["audio"],
@@ -95,20 +97,6 @@ class SpeechSet:
             lead=lead,
             trail=trail,
         )
-
-
-def spoken_rows(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
-    """The rows with their texts as they are spoken. One whose text has no words, or characters without any, is skipped and
-    reported; over 1 % of them is a ValueError. what: the name of the data in messages."""
-    kept, bad = [], []
-    for row in rows:
-        spoken = speak_out(row["text"], LETTERS)
-        if spoken.left_out or not spoken.text:
-            bad.append(f"{row['id']}: {row['text'][:40]!r} {spoken.notice() or 'holds nothing to speak'}")
-            continue
-        kept.append(row | {"text": spoken.text})
-    report_bad(bad, total=len(rows), what=what)
-    return kept
 
 
 class SpeechData(DataModule):
@@ -127,6 +115,9 @@ class SpeechData(DataModule):
         lowercase: texts in lower case.
         in_words: texts as they are spoken (muomni/frontends/spoken.py), numbers and signs in words; a clip whose text
             holds what has no words is left out and counted.
+        characters: that the model writes or reads (datamodules/alphabet.py).
+        symbol_frames: mel frames that CTC needs to write a symbol; training clips with fewer than their text needs are
+            counted, the loss leaves them out. None: the model is not trained by CTC.
     """
 
     def __init__(
@@ -143,6 +134,8 @@ class SpeechData(DataModule):
         most_speakers: int | None = None,
         hearing: HearingSpec | None = None,
         conditions: Conditions | None = None,
+        characters: str | None = None,
+        symbol_frames: int | None = None,
         **loaders: Any,
     ) -> None:
         super().__init__(**loaders)
@@ -152,7 +145,8 @@ class SpeechData(DataModule):
         self.wanted = None if speakers is None else [str(speaker) for speaker in speakers]
         self.test_kinds = None if test_kinds is None else set(test_kinds)
         self.max_seconds, self.lowercase, self.in_words = max_seconds, lowercase, in_words
-        self.most_speakers = most_speakers
+        self.most_speakers, self.symbol_frames = most_speakers, symbol_frames
+        self.alphabet = Alphabet(characters)
         self._speakers: dict[str, int] | None = None
 
     def load(self, path: Path, split: str | None, *, train: bool) -> SpeechSet:
@@ -165,14 +159,17 @@ class SpeechData(DataModule):
             rows = kept
             if not rows:
                 raise ValueError(f"{path}: no clip of the speakers {', '.join(self.wanted)}; set datamodule.speakers")
-        if self.in_words:
-            rows = spoken_rows(rows, what=str(path))
         for row in rows:
-            row["text"] = row["text"].strip().lower() if self.lowercase else row["text"].strip()
+            row["text"] = written(row["text"], lowercase=self.lowercase)
+        self._learn_characters(rows, train=train)
+        if self.in_words:
+            rows = spoken_rows(rows, alphabet=self.alphabet.characters or LETTERS, what=str(path))
+        self.alphabet.check((row["text"] for row in rows), what=str(path))
         mels = mel_store(rows, self.mel, cache=self.cache, what=str(path), hearing=self.hearing)
         samples = SpeechSet(
             rows,
             mels,
+            characters=self.alphabet.characters,
             speakers=self._number(rows, train=train),
             augment=self.augment if train else None,
             record=self.record if train else None,
@@ -183,7 +180,36 @@ class SpeechData(DataModule):
             why = f"longer than {self.max_seconds:g} s (datamodule.max_seconds)"
             say_left_out(int((~fits).sum()), len(rows), what=str(path), why=why)
             samples.index = samples.index[fits]
+            self._say_too_short(samples, what=str(path))
         return samples
+
+    def _say_too_short(self, samples: SpeechSet, *, what: str) -> None:
+        if self.symbol_frames is None:
+            return
+        needed = [
+            ctc_frames_needed(encode_characters(samples.rows[place]["text"], samples.characters))
+            for place in samples.index
+        ]
+        short = int((-(-samples.lengths // self.symbol_frames) < np.array(needed)).sum())
+        why = f"their texts need more than a symbol in {self.symbol_frames / self.mel.frame_rate:g} s (too_short in the metrics)"
+        say_left_out(short, len(samples), what=what, why=why)
+
+    def _learn_characters(self, rows: list[dict[str, Any]], *, train: bool) -> None:
+        """Where characters=data asks for it, from the training manifest, of which these rows may be."""
+        if self.alphabet.unknown and self.train_path is not None and not train:
+            rows = read_manifest(self.train_path, shape="speech", split=self.splits.get("train"), root=self.root)
+        self.alphabet.learn(written(row["text"], lowercase=self.lowercase) for row in rows)
+
+    @property
+    def characters(self) -> str | None:
+        """What the model is built with; None: the standard ones."""
+        return self.alphabet.characters
+
+    def read(self, task: str) -> None:
+        """As the base has it. Raises ValueError where over 1 % of the characters to train with cannot be written."""
+        super().read(task)
+        if task == "fit":
+            self.alphabet.refuse()
 
     def samples(self, kind: str) -> SampleSet:
         """As the base has it; test splits keep the asked kinds of clips only."""

@@ -252,3 +252,10 @@ def check_same(
             raise ValueError(
                 f"{where}: {key} differs: it was trained with {facts.get(key)!r}, this run has {value!r}; {remedy}"
             )
+
+
+def trained_characters(export: Path) -> str | None:
+    """The characters of its own that a trained model spells with."""
+    parts = read_description(export)["parts"].values() if is_export(export) else ()
+    own = (part["options"].get("characters") for part in parts)
+    return next((characters for characters in own if isinstance(characters, str)), None)

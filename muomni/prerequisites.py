@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 #: Overrides that hold for the whole line of stages; others are meant for the stage that was named.
 SHARED = (
     "size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer", "experiment",
-    "ablation", "codec_mel", "mel@codec_mel",
+    "ablation", "characters", "codec_mel", "mel@codec_mel",
 )  # fmt: skip
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 

@@ -1,9 +1,12 @@
-"""The characters that the recogniser writes and the Talker reads: 98 symbols, and the blank of CTC at 0.
+"""The characters that the recogniser writes and the Talker reads, and the blank of CTC at 0.
 
-blank 0; printable ASCII 0x20-0x7E = 1..95; newline 96; tab 97; anything else 98.
+Unless a model has characters of its own, 98 symbols: printable ASCII 0x20-0x7E = 1..95; newline 96; tab 97; anything else 98.
+With n of its own (`characters`): 1..n in their order, anything else n + 1.
 """
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 from muomni.special_tokens import PIECES
@@ -16,32 +19,56 @@ NUM_LOGITS = 99
 NUM_SYMBOLS = len(PIECES) + NUM_LOGITS - 1  # of a language model over characters: special tokens, then 98 characters
 UNKNOWN_TEXT = "\ufffd"
 
-_TO_ID = {chr(code): code - 0x1F for code in range(0x20, 0x7F)} | {"\n": NEWLINE, "\t": TAB}
-_TO_TEXT = {index: character for character, index in _TO_ID.items()} | {UNKNOWN: UNKNOWN_TEXT}
+STANDARD = "".join(map(chr, range(0x20, 0x7F))) + "\n\t"
 
 
-def encode_characters(text: str) -> list[int]:
-    """Text -> ids in 1..98, one a character."""
-    return [_TO_ID.get(character, UNKNOWN) for character in text]
+@dataclass(frozen=True, slots=True)
+class Table:
+    """character -> id, id -> character, and the id of all others."""
+
+    to_id: Mapping[str, int]
+    to_text: Mapping[int, str]
+    unknown: int
 
 
-def decode_characters(ids: Iterable[int]) -> str:
-    """Ids in 1..98 -> text; blanks are left out. Raises ValueError for an id outside 0..98."""
+@functools.lru_cache(maxsize=16)
+def table_of(characters: str | None) -> Table:
+    """The table of a model's own characters; None: of the standard ones."""
+    to_id = {character: index for index, character in enumerate(characters or STANDARD, start=1)}
+    unknown = len(to_id) + 1
+    return Table(to_id, {index: c for c, index in to_id.items()} | {unknown: UNKNOWN_TEXT}, unknown)
+
+
+def learn_characters(texts: Iterable[str]) -> str:
+    """Every character of some texts, in the order of Unicode."""
+    return "".join(sorted(set().union(*map(set, texts))))
+
+
+def encode_characters(text: str, characters: str | None = None) -> list[int]:
+    """Text -> ids from 1, one a character. characters: the model's own."""
+    table = table_of(characters)
+    return [table.to_id.get(character, table.unknown) for character in text]
+
+
+def decode_characters(ids: Iterable[int], characters: str | None = None) -> str:
+    """Ids -> text; blanks are left out. An id behind the model's own characters is unknown text; raises ValueError for one
+    that the standard table does not have."""
+    table = table_of(characters)
     kept = [int(index) for index in ids if int(index) != BLANK]
     for index in kept:
-        if index not in _TO_TEXT:
-            raise ValueError(f"characters: the id {index} is outside 0..{UNKNOWN}")
-    return "".join(_TO_TEXT[index] for index in kept)
+        if index < 0 or (characters is None and index not in table.to_text):
+            raise ValueError(f"characters: the id {index} is outside 0..{table.unknown}")
+    return "".join(table.to_text.get(index, UNKNOWN_TEXT) for index in kept)
 
 
-def encode_symbols(text: str) -> list[int]:
+def encode_symbols(text: str, characters: str | None = None) -> list[int]:
     """Text -> ids behind those of the special tokens, one a character: what a language model over characters reads."""
-    return [len(PIECES) - 1 + index for index in encode_characters(text)]
+    return [len(PIECES) - 1 + index for index in encode_characters(text, characters)]
 
 
-def decode_symbols(ids: Iterable[int]) -> str:
+def decode_symbols(ids: Iterable[int], characters: str | None = None) -> str:
     """Such ids -> text; special tokens are left out."""
-    return decode_characters(index - len(PIECES) + 1 for index in ids if index >= len(PIECES))
+    return decode_characters((index - len(PIECES) + 1 for index in ids if index >= len(PIECES)), characters)
 
 
 def collapse_ctc(path: Iterable[int]) -> list[int]:

@@ -43,12 +43,14 @@ def align_characters(log_probs: Tensor, ids: list[int]) -> Tensor:
     return character_spans(log_probs, ids).mean(dim=1)
 
 
-def align_words(log_probs: Tensor, text: str, *, frame_seconds: float, offset: float) -> list[Word]:
+def align_words(
+    log_probs: Tensor, text: str, *, frame_seconds: float, offset: float, characters: str | None = None
+) -> list[Word]:
     """log_probs (T, S) of a clip that begins at `offset` seconds, and what is said in it -> its words, from the first
-    frame of their first character to the end of the last frame of their last one."""
+    frame of their first character to the end of the last frame of their last one. characters: the encoder's own."""
     if not text.strip():
         return []
-    spans = character_spans(log_probs, encode_characters(text)).tolist()
+    spans = character_spans(log_probs, encode_characters(text, characters)).tolist()
     words: list[Word] = []
     place = 0
     for piece in text.split(" "):

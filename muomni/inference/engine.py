@@ -188,7 +188,7 @@ class Engine:
             raise ValueError(f"unknown option {unknown[0]!r} of transcribe; available: {', '.join(TRANSCRIBING)}")
         if options.get("lm") == "thinker":
             options |= {"lm": ThinkerScorer(self.need_prompter())}
-        read = build_reader(**options)
+        read = build_reader(**options, characters=encoder.characters)  # type: ignore[arg-type]
         heard, mel = self.media.hear(audio), self.media.need_hearing().mel  # the mel's spec
         most = (
             options["lm"].most_frames if isinstance(options.get("lm"), ThinkerScorer) else None

@@ -12,6 +12,7 @@ contexts it is counted in how many places a symbol stands, not how often. The fi
 read it too. Its first line says the unit.
 """
 
+import copy
 import json
 import os
 import sys
@@ -51,6 +52,8 @@ class NGram:
     grams: dict[Gram, float]
     backoff: dict[Gram, float]
     _cache: dict[tuple[Gram, str], float] = field(default_factory=dict, repr=False)
+    characters: str | None = None
+    """Of the recogniser whose symbols it scores; None: the standard ones."""
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:
@@ -84,6 +87,12 @@ class NGram:
 
     # --- the recogniser's view: CTC symbols, one after the other (ctc_beam.LanguageModel) ------------------------
 
+    def spelled(self, characters: str | None) -> "NGram":
+        """The same model for a recogniser with characters of its own."""
+        other = copy.copy(self)
+        other.characters = characters
+        return other
+
     @property
     def start(self) -> tuple[Gram, str]:
         """Units so far, and the word that is being spelled."""
@@ -92,7 +101,7 @@ class NGram:
     def advance(self, state: tuple[Gram, str], symbol: int) -> tuple[tuple[Gram, str], float]:
         """A character model scores each symbol, a word model each word at the space behind it."""
         context, spelled = state
-        character = decode_characters([symbol])
+        character = decode_characters([symbol], self.characters)
         if self.unit == "word" and not character.isspace():
             return (context, spelled + character), 0.0
         if self.unit == "word" and not spelled:

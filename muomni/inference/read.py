@@ -30,4 +30,4 @@ def read_pictures(model: Ocr, images: Tensor) -> list[str]:
     spell = TextDecoder(step, cache, sampler=Sampler(preset("greedy"), device=images.device), timings=Timings())
     limits = torch.full((len(images),), model.max_characters, device=images.device)
     generated = generate(spell, spell.sampler(logits), limits=limits)
-    return [decode_symbols(row) for row in generated.answers()]
+    return [decode_symbols(row, model.characters) for row in generated.answers()]

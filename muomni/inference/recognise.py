@@ -19,11 +19,12 @@ from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
 
 
-def greedy_texts(output: AudioOutput) -> list[str]:
-    """The most likely symbol of every valid frame, collapsed: one text a clip, without spaces at its ends."""
+def greedy_texts(output: AudioOutput, *, characters: str | None = None) -> list[str]:
+    """The most likely symbol of every valid frame, collapsed: one text a clip, without spaces at its ends. characters: the
+    encoder's own."""
     paths = output.logits.argmax(-1).tolist()
     return [
-        decode_characters(collapse_ctc(path[:length])).strip()
+        decode_characters(collapse_ctc(path[:length]), characters).strip()
         for path, length in zip(paths, output.lengths.tolist(), strict=True)
     ]
 
@@ -60,7 +61,8 @@ class Recogniser:
             rows = order[start : start + self.batch_size]
             lengths = torch.tensor([len(mels[row]) for row in rows])
             padded = torch.nn.utils.rnn.pad_sequence([mels[row] for row in rows], batch_first=True)
-            for row, text in zip(rows, greedy_texts(self._heard(padded.to(device), lengths.to(device))), strict=True):
+            output = self._heard(padded.to(device), lengths.to(device))
+            for row, text in zip(rows, greedy_texts(output, characters=self.audio.characters), strict=True):
                 texts[row] = text
         return texts
 
@@ -77,7 +79,7 @@ class Recogniser:
         times = []
         rows = output.logits.log_softmax(-1).cpu()
         for log_probs, length, text in zip(rows, output.lengths.tolist(), texts, strict=True):
-            frames = align_characters(log_probs[:length], encode_characters(text))
+            frames = align_characters(log_probs[:length], encode_characters(text, self.audio.characters))
             times.append((frames + 0.5) * seconds)
         return times
 

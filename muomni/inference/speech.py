@@ -77,7 +77,7 @@ class Speaker:
     """
 
     def __init__(self, talker: Talker, codec: Codec, vocoder: Vocoder, *, alphabet: str = LETTERS) -> None:
-        self.talker, self.codec, self.vocoder, self.alphabet = talker, codec, vocoder, alphabet
+        self.talker, self.codec, self.vocoder, self.alphabet = talker, codec, vocoder, talker.characters or alphabet
 
     def in_words(self, text: str) -> Spoken:
         """What this Talker says of a written text, and the characters that it has no words for."""
@@ -158,7 +158,7 @@ class Speaker:
     def _begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
         """Read the texts; gives what decodes from there, the first frames (B, K + 1) and the bounds in frames."""
         talker, device = self.talker, self.talker.start.device
-        characters = [torch.tensor(encode_characters(text)) for text in texts]
+        characters = [torch.tensor(encode_characters(text, talker.characters)) for text in texts]
         lengths = torch.tensor([len(row) for row in characters], device=device)
         padded = torch.nn.utils.rnn.pad_sequence(characters, batch_first=True).to(device)
         bounds = [min(limit, talker.max_frames) for limit in limits]

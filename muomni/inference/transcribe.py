@@ -3,6 +3,7 @@
 Legend: T mel frames, M mel bins, T' encoder frames, S symbols, N samples.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +47,9 @@ class Reader(Protocol):
         ...
 
 
-def read_greedily(log_probs: Tensor, waveform: Tensor) -> str:
-    """The likeliest symbol of every frame, collapsed."""
-    return decode_characters(collapse_ctc(log_probs.argmax(-1).tolist()))
+def read_greedily(log_probs: Tensor, waveform: Tensor, *, characters: str | None = None) -> str:
+    """The likeliest symbol of every frame, collapsed. characters: the encoder's own."""
+    return decode_characters(collapse_ctc(log_probs.argmax(-1).tolist()), characters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,12 @@ class BeamReader:
     scorer: ThinkerScorer | None = None
     weight: float = 0.0
     bonus: float = 0.0
+    characters: str | None = None
 
     def __call__(self, log_probs: Tensor, waveform: Tensor) -> str:
         """Write down a piece."""
         found = self.search(log_probs)
-        texts = [decode_characters(hypothesis.ids) for hypothesis in found]
+        texts = [decode_characters(hypothesis.ids, self.characters) for hypothesis in found]
         if self.scorer is None or len(found) == 1:
             return texts[0]
         opinions = self.scorer(waveform, [text.strip() for text in texts])
@@ -75,10 +77,14 @@ class BeamReader:
 
 
 def build_reader(
-    *, beams: int = 1, lm: NGram | ThinkerScorer | str | Path | None = None, lm_weight: float | None = None
+    *,
+    beams: int = 1,
+    lm: NGram | ThinkerScorer | str | Path | None = None,
+    lm_weight: float | None = None,
+    characters: str | None = None,
 ) -> Reader:
     """beams: 1 is greedy. lm: an n-gram model, or its file, that guides the search, or a Thinker that ranks what it found.
-    lm_weight: of its log-probabilities beside the encoder's; None is the default of its kind.
+    lm_weight: of its log-probabilities beside the encoder's; None is the default of its kind. characters: the encoder's own.
 
     Raises ValueError for beams below 1, a negative weight, and for a language model without beams to choose among.
     """
@@ -90,7 +96,7 @@ def build_reader(
     if lm_weight is not None and not (number and 0 <= lm_weight < math.inf):
         raise ValueError(f"lm_weight={lm_weight}: a number of at least 0 is needed")
     if lm is None and beams == 1:
-        return read_greedily
+        return functools.partial(read_greedily, characters=characters) if characters else read_greedily
     if beams == 1:
         raise ValueError("lm= chooses among the beams of a search: give beams=16 or so with it")
     if lm is not None and not isinstance(lm, NGram | ThinkerScorer | str | Path):
@@ -99,10 +105,11 @@ def build_reader(
         lm = NGram.load(lm)
     if isinstance(lm, NGram):
         weight = NGRAM_WEIGHT if lm_weight is None else lm_weight
-        return BeamReader(search=BeamSearch(beams=beams, lm=lm, lm_weight=weight, bonus=NGRAM_BONUS))
+        search = BeamSearch(beams=beams, lm=lm.spelled(characters), lm_weight=weight, bonus=NGRAM_BONUS)
+        return BeamReader(search=search, characters=characters)
     search = BeamSearch(beams=beams, lm=None, lm_weight=0.0, bonus=0.0)
     weight = THINKER_WEIGHT if lm_weight is None else lm_weight
-    return BeamReader(search=search, scorer=lm, weight=weight, bonus=THINKER_BONUS)
+    return BeamReader(search=search, scorer=lm, weight=weight, bonus=THINKER_BONUS, characters=characters)
 
 
 class Transcriber:
@@ -142,7 +149,9 @@ class Transcriber:
             text = read(heard, waveform[piece.begin * step : piece.end * step])
             if timestamps:
                 offset = piece.begin * self.frame_seconds
-                found = align_words(heard, text, frame_seconds=self.frame_seconds, offset=offset)
+                found = align_words(
+                    heard, text, frame_seconds=self.frame_seconds, offset=offset, characters=self.audio.characters
+                )
                 words = join_words(words, found, divided=not piece.pause and inside_a_word(whole, text))
             whole = f"{whole.rstrip()} {text.lstrip()}" if piece.pause else whole + text
         return Transcript(whole.strip(), words)

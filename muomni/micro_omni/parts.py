@@ -41,10 +41,10 @@ ASSUMED: dict[str, dict[str, Any]] = {
 #: Part -> options that have one value in micro-omni: what an import gets, and what an export must have.
 FIXED: dict[str, dict[str, Any]] = {
     "thinker": {"qk_norm": False, "window": None, "short_conv": 0, "rope_scaling": 1.0, "norm_eps": 1e-5},
-    "audio": {"conv_kernel": 0, "rope_theta": None, "norm_eps": 1e-5},
+    "audio": {"conv_kernel": 0, "rope_theta": None, "norm_eps": 1e-5, "characters": None},
     "vision": {"stem_channels": [], "norm_eps": 1e-5},
     "codec": {"num_layers": 0, "stride": 1},
-    "talker": {"num_codebooks": 2, "shared_embedding": True, "norm_eps": 1e-5},
+    "talker": {"num_codebooks": 2, "shared_embedding": True, "norm_eps": 1e-5, "characters": None},
     "image_projector": {"image_tokens": "cls", "hidden": None, "positions": 0.0},
     "audio_projector": {"stack": 1, "characters": 0, "hidden": None},
 }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.models.outputs import AudioOutput
-from muomni.models.part import part
+from muomni.models.part import check_room, part
 from muomni.nn.attention import Attention
 from muomni.nn.conv import ConvBlock, ConvStem, TimeConv, frame_mask
 from muomni.nn.initialise import initialise
@@ -69,6 +69,7 @@ class Audio(nn.Module):
         n_mels: M. num_symbols: S, the blank included. channels: of the stem. downsample: 4 (25 Hz) or 8 (12.5 Hz).
         dim, num_layers, num_heads, ff_dim: shape of the blocks. conv_kernel: of the depthwise convolutions, 0 is none.
         rope_theta: base of the rotary positions, None for no positions at all (the published reference). dropout.
+        characters: that it writes, behind the blank and before one for all others; None: the standard ones.
     """
 
     def __init__(
@@ -86,8 +87,11 @@ class Audio(nn.Module):
         rope_theta: float | None = 10000.0,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
+        characters: str | None = None,
     ) -> None:
         super().__init__()
+        check_room(characters, num_symbols=num_symbols, others=1)
+        self.characters = characters
         self.n_mels, self.num_symbols, self.dim, self.downsample = n_mels, num_symbols, dim, downsample
         self.encoder = AudioEncoder(
             n_mels=n_mels,

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from muomni.models.outputs import OcrOutput
-from muomni.models.part import part
+from muomni.models.part import check_room, part
 from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
+from muomni.special_tokens import PIECES
 
 
 @part("ocr")
@@ -23,6 +24,7 @@ class Ocr(nn.Module):
         num_symbols: V, the special tokens and the characters. max_characters: most that a picture holds.
         image_size, patch, stem_channels, stem_patch: of the encoder, see `VisionTransformer`.
         encoder_layers, num_layers: blocks of encoder and decoder. dim, num_heads, ff_dim: shape of both.
+        characters: that it writes, behind the special tokens and before one for all others; None: the standard ones.
     """
 
     def __init__(
@@ -40,8 +42,11 @@ class Ocr(nn.Module):
         num_heads: int,
         ff_dim: int,
         dropout: float = 0.0,
+        characters: str | None = None,
     ) -> None:
         super().__init__()
+        check_room(characters, num_symbols=num_symbols, others=len(PIECES))
+        self.characters = characters
         self.max_characters = max_characters
         self.vision = VisionTransformer(
             image_size=image_size,

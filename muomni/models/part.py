@@ -37,3 +37,11 @@ def part(name: str) -> Callable[[T], T]:
         return cls
 
     return register
+
+
+def check_room(characters: str | None, *, num_symbols: int, others: int) -> None:
+    """Raise ValueError where a table of `num_symbols`, `others` of which are no characters, has no room for a model's own
+    characters and one more that stands for all the rest."""
+    needed = 0 if characters is None else len(characters) + 1 + others
+    if needed > num_symbols:
+        raise ValueError(f"num_symbols={num_symbols}: {len(characters or '')} characters need num_symbols={needed}")

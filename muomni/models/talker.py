@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.models.outputs import TalkerOutput
-from muomni.models.part import part
+from muomni.models.part import check_room, part
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.conv import ConvNeXtBlock, frame_mask
@@ -88,6 +88,7 @@ class Talker(nn.Module):
         max_frames: most frames it speaks.
         shared_embedding: one table of codes for all codebooks (the published reference), else one each.
         start_std: standard deviation of the start frame before training; 0 are zeros (the published reference).
+        characters: that it reads, behind the padding and before one for all others; None: the standard ones.
     """
 
     code_offset: Tensor
@@ -111,8 +112,11 @@ class Talker(nn.Module):
         rope_theta: float = 10000.0,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
+        characters: str | None = None,
     ) -> None:
         super().__init__()
+        check_room(characters, num_symbols=num_symbols, others=1)
+        self.characters = characters
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
         self.max_frames = max_frames

@@ -3,6 +3,7 @@
 Legend: B batch, T mel frames, T' encoder frames.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,8 +29,8 @@ class AudioStage(Stage):
     transcript; they count in the error rates, and take no part in the loss).
 
     Args:
-        model: the encoder with its head. read: its output -> texts. mel, hearing: facts of the spectrogram, and of how clips
-            were prepared; None: they were not.
+        model: the encoder with its head. read: its output -> texts (with `characters=` where it has its own). mel, hearing:
+            facts of the spectrogram, and of how clips were prepared; None: they were not.
     """
 
     name = "audio"
@@ -39,13 +40,14 @@ class AudioStage(Stage):
         self,
         *,
         model: Audio,
-        read: Callable[[AudioOutput], list[str]],
+        read: Callable[..., list[str]],
         mel: Mapping[str, Any],
         hearing: Mapping[str, Any] | None = None,
         **how: Any,
     ) -> None:
         super().__init__(**how)
-        self.model, self.read, self.mel = model, read, dict(mel)
+        self.model, self.mel = model, dict(mel)
+        self.read = read if model.characters is None else functools.partial(read, characters=model.characters)
         self.hearing = None if hearing is None else dict(hearing)
 
     def sharded_modules(self) -> list[nn.Module]:
@@ -114,5 +116,7 @@ class AudioStage(Stage):
         return {"audio": self.model}
 
     def export_facts(self) -> dict[str, Any]:
-        """The spectrogram it hears, and how recordings are prepared for it."""
-        return {"stage": self.name, "mel": self.mel, "hearing": self.hearing}
+        """The spectrogram it hears, how recordings are prepared for it, and the characters that it writes where they are its
+        own."""
+        own = {} if self.model.characters is None else {"characters": self.model.characters}
+        return {"stage": self.name, "mel": self.mel, "hearing": self.hearing, **own}

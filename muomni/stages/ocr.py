@@ -100,5 +100,6 @@ class OcrStage(Stage):
         return {"ocr": self.model}
 
     def export_facts(self) -> dict[str, Any]:
-        """The frontend it sees through."""
-        return {"stage": self.name, "image": self.image}
+        """The frontend it sees through, and the characters that it writes where they are its own."""
+        own = {} if self.model.characters is None else {"characters": self.model.characters}
+        return {"stage": self.name, "image": self.image, **own}

@@ -238,4 +238,5 @@ class TalkerStage(Stage):
 
     def export_facts(self) -> dict[str, Any]:
         """The codec's spectrogram and fingerprint: other codes would be noise."""
-        return {"stage": self.name, "codec_mel": self.mel, "codec": weights_fingerprint(self.codec)}
+        own = {} if self.model.characters is None else {"characters": self.model.characters}
+        return {"stage": self.name, "codec_mel": self.mel, "codec": weights_fingerprint(self.codec), **own}

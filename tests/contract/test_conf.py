@@ -252,9 +252,10 @@ WORLDS = {
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_is_tuned_for_the_world_never_touches_other_data(stage):
     """The demo's numbers reach its own data alone; other data is used wholly, each row once, in any order."""
-    shape = composed(f"stage={stage}")["stage"]["shape"]
-    for data, wanted in ((shape, WHOLLY[stage]), ("world", WHOLLY[stage] | WORLDS.get(stage, {}))):
-        cfg = compose("train", overrides=[f"stage={stage}", f"data={data}"])
+    own = OmegaConf.load(CONF / "stage" / f"{stage}.yaml")
+    for data, wanted in ((own.stage.shape, WHOLLY[stage]), ("world", WHOLLY[stage] | WORLDS.get(stage, {}))):
+        groups = {"data": CONF / "data" / f"{data}.yaml", "budget": CONF / "budget" / "demo.yaml"}
+        cfg = OmegaConf.merge(own, {name: OmegaConf.load(path) for name, path in groups.items()})
         found = {name: cfg.datamodule[name] for name in wanted}
         assert OmegaConf.to_container(OmegaConf.create(found), resolve=True) == wanted, data
 

@@ -69,3 +69,15 @@ def test_training_pictures_move_and_others_stand(manifest):
     assert torch.equal(train.item(0, 3).image, drawn[3]), "a function of (seed, epoch, index)"
     assert any(not torch.equal(picture, still) for picture in drawn)
     assert torch.equal(make(manifest, augment=None).samples("train").item(0, 3).image, still)
+
+
+def test_writing_in_another_script_is_refused_or_learnt(manifest):
+    rows = [json.loads(line) | {"text": "дом"} for line in manifest.read_text().splitlines()]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match=r"over 1 %.*writing\.jsonl: 9 of 9 characters cannot be written"):
+        make(manifest, val=str(manifest)).read("fit")
+    data = make(manifest, val=str(manifest), characters="data")
+    data.read("fit")
+    batch = data.collate([data.samples("val").item(0, -1)])
+    assert data.characters == "дмо" and batch.targets.tolist() == [[*encode_symbols("дом", "дмо"), EOS]]
+    assert batch.targets.max() <= len(PIECES) - 1 + 3

@@ -10,7 +10,7 @@ import torch
 from datamodules.augment import MelAugment, stretch
 from datamodules.speech import SpeechData, spoken_rows
 from muomni.frontends.audio_io import read_audio, write_wav
-from muomni.frontends.characters import encode_characters
+from muomni.frontends.characters import decode_characters, encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
 from muomni.frontends.spoken import LETTERS, spoken_form
 
@@ -142,3 +142,33 @@ def test_more_speakers_than_a_talker_has_are_refused_by_name(manifest):
     with pytest.raises(ValueError, match="2 speakers"):
         build(manifest, most_speakers=1, speakers=[8, 9]).samples("val")
     assert len(build(manifest, most_speakers=3).samples("train")) == 6
+
+
+def test_a_manifest_in_another_script_is_refused_or_learnt(manifest, caplog):
+    rows = [json.loads(line) | {"text": "Привет, как дела"} for line in manifest.read_text().splitlines()]
+    manifest.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    data = build(manifest)
+    data.samples("train")
+    assert "speech.jsonl: 78 of 96 characters cannot be written ('" in caplog.text
+    with pytest.raises(ValueError, match=r"over 1 %.*speech\.jsonl: 78 of 96"):
+        data.read("fit")
+    data.read("test")  # what is measured may hold anything, and is said
+    learnt = build(manifest, characters="data")
+    learnt.read("fit")
+    assert learnt.characters == " ,авдеиклпрт"
+    ids = learnt.samples("val").item(0, -1).characters
+    assert decode_characters(ids, learnt.characters) == "привет, как дела" and max(ids) <= len(learnt.characters)
+    build(manifest, characters="any").read("fit")
+
+
+def test_clips_too_short_for_their_texts_are_counted(manifest, caplog):
+    """20 to 70 frames: with 4 a symbol the first has 5, and "text 0" needs 6."""
+    build(manifest, symbol_frames=4).samples("train")
+    assert "speech.jsonl: 1 of 6 rows are left out: their texts need more than a symbol in 0.04 s" in caplog.text
+
+
+def test_what_a_talker_says_in_another_script_keeps_its_characters(manifest):
+    rows = [json.loads(line) | {"text": "Дом 7, сад"} for line in manifest.read_text().splitlines()]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    data = build(manifest, characters="data", in_words=True)
+    assert data.samples("train").item(0, -1).text == "дом 7, сад" and data.characters == " ,7адмос"

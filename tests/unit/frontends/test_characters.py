@@ -10,6 +10,7 @@ from muomni.frontends.characters import (
     decode_symbols,
     encode_characters,
     encode_symbols,
+    learn_characters,
 )
 from muomni.special_tokens import BOS, EOS, PIECES
 
@@ -43,3 +44,16 @@ def test_symbols_stand_behind_the_special_tokens():
     assert encode_symbols(" a") == [len(PIECES), len(PIECES) + ord("a") - ord(" ")]
     assert max(encode_symbols("\u6f22")) == NUM_SYMBOLS - 1
     assert decode_symbols([BOS, *encode_symbols("a 1\n"), EOS]) == "a 1\n"
+
+
+def test_characters_of_its_own_come_in_their_order_with_one_id_for_all_others():
+    own = learn_characters(["где он", "он там"])
+    assert own == " агдемнот"
+    assert (
+        encode_characters(" а", own) == [1, 2] and decode_characters(encode_characters("он где", own), own) == "он где"
+    )
+    assert encode_characters("x", own) == [len(own) + 1]
+    assert decode_characters([len(own) + 1, 98], own) == "\ufffd\ufffd", "also what a larger table of symbols holds"
+    assert decode_symbols(encode_symbols("там", own), own) == "там"
+    with pytest.raises(ValueError, match="outside 0"):
+        decode_characters([-1], own)

@@ -22,7 +22,7 @@ SHORT = Windows(length=1.0, overlap=0.4, pause=0.16, longest=2.0)
 class Recorded(torch.nn.Module):
     """An encoder whose mel is its log-probabilities, frame by frame: what it hears is what was written into it."""
 
-    downsample = 4
+    downsample, characters = 4, None
 
     def __init__(self):
         super().__init__()

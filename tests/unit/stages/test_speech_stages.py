@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from muomni.batch import SpeechBatch
+from muomni.checkpoints import load_export, save_export, trained_characters
 from muomni.frontends.spoken import LETTERS, speak_out
+from muomni.inference.recognise import greedy_texts
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
@@ -115,6 +117,26 @@ def test_audio_counts_clips_that_are_too_short():
     stage.begin_split("test")
     stage.test_batch(clips, "test")
     assert stage.finish_split("test")["too_short"] == 25.0
+
+
+def test_a_recogniser_writes_the_characters_of_its_own(tmp_path):
+    """From the training on to whoever loads its export: judge, aligner, transcriber."""
+    torch.manual_seed(0)
+    audio = Audio(**(build_audio().options | {"characters": "жёa"}))
+    stage = AudioStage(model=audio, read=greedy_texts, **how())
+    clips = batch()
+    clips.texts = [text.translate(str.maketrans("abc", "жёa")) for text in TEXTS]
+    learn(stage, 120)
+    stage.begin_split("test")
+    stage.test_batch(clips, "test")
+    assert stage.finish_split("test")["cer"] == 0.0
+    assert stage.export_facts()["characters"] == "жёa"
+    save_export(tmp_path / "audio", stage.export_parts(), facts=stage.export_facts(), files={})
+    loaded = load_export(tmp_path / "audio", ["audio"]).parts["audio"]
+    assert greedy_texts(loaded.eval()(clips.mel, clips.mel_lengths), characters=loaded.characters) == clips.texts
+    assert trained_characters(tmp_path / "audio") == "жёa"
+    with pytest.raises(ValueError, match="num_symbols=5: 4 characters need num_symbols=6"):
+        Audio(**(audio.options | {"characters": "abcd"}))
 
 
 def test_codec_learns_and_is_judged():
