@@ -130,7 +130,7 @@ class SpeechData(DataModule):
         test_kinds: list[str] | None,
         max_seconds: float,
         lowercase: bool,
-        in_words: bool,
+        in_words: bool = False,
         most_speakers: int | None = None,
         hearing: HearingSpec | None = None,
         conditions: Conditions | None = None,
