@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from muomni.checkpoints import is_export, list_exports
 from muomni.command_line import CONF, one_line_errors, run_main
 from muomni.filenames import find
-from muomni.frontends.audio_io import check_target, write_wav
+from muomni.frontends.audio_io import check_sound_target, write_sound
 from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
 from muomni.inference.engine import Engine
@@ -115,7 +115,7 @@ def run(cfg: dict[str, Any]) -> None:
         return
     pictures: list[Any] = [] if cfg["image"] is None else [cfg["image"]]
     if cfg["video"] is not None:
-        pictures += read_video(cfg["video"], cfg["video_frames"])
+        pictures += read_video(cfg["video"], cfg["video_frames"], matte=engine.media.matte)
     if task == "reading":
         if not pictures:
             raise ValueError(f"{export}: this export reads the writing in pictures: give image=FILE")
@@ -124,11 +124,11 @@ def run(cfg: dict[str, Any]) -> None:
         return
     if cfg["audio_out"] is not None:  # what is wrong with it is said before the answer is made
         engine.need_speaker().check_voice(cfg["voice"])
-        check_target(cfg["audio_out"])
+        check_sound_target(cfg["audio_out"])
     text = cfg["prompt"] or cfg["text"] or ""
     if task == "speech":
         if cfg["audio_out"] is None:
-            raise ValueError(f"{export}: this export only speaks: name the wav file by audio_out=FILE")
+            raise ValueError(f"{export}: this export only speaks: name the sound file by audio_out=FILE")
         answer = text
     elif task == "a transcript":
         answer = transcribe(engine, cfg)
@@ -136,7 +136,7 @@ def run(cfg: dict[str, Any]) -> None:
         answer = respond(engine, options, cfg, text, pictures)
     if cfg["audio_out"] is not None:
         spoken = engine.speak([answer], voices=[cfg["voice"]])[0]
-        write_wav(cfg["audio_out"], spoken.waveform, engine.speech_rate)
+        write_sound(cfg["audio_out"], spoken.waveform, engine.speech_rate)
         notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{engine.timings.cut_note()}")
     if not cfg["quiet"]:
         notice("\n".join(engine.timings.lines()))

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from muomni.frontends.audio_io import read_audio, write_wav
+from muomni.frontends.image_file import read_image
 from muomni.runs import write_atomically
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,7 @@ def _plain(value: Any) -> Any:
 def _picture(image: Any) -> Image.Image:
     """A path, or a tensor (3, H, W) float in [0, 1] or uint8, as an RGB picture."""
     if not isinstance(image, Tensor):
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
+        return Image.fromarray(read_image(image).permute(1, 2, 0).numpy())
     pixels = image.detach().cpu()
     if pixels.is_floating_point():
         pixels = (pixels.float().clamp(0, 1) * 255).round()
@@ -142,8 +142,7 @@ def _show_tensorboard(logger: Any, stage: str, folder: Path, rows: Sequence[Row]
         tag = f"{stage}/samples/{number}"
         logger.experiment.add_text(tag, caption(row), step)
         if "image" in row:
-            with Image.open(folder / row["image"]) as picture:
-                logger.experiment.add_image(tag, np.asarray(picture), step, dataformats="HWC")
+            logger.experiment.add_image(tag, read_image(folder / row["image"]), step)
         if "audio" in row:
             rate = row["sample_rate"]
             logger.experiment.add_audio(tag, read_audio(folder / row["audio"], rate)[None], step, sample_rate=rate)

@@ -4,7 +4,7 @@ Legend: S image side.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,32 +35,41 @@ class PictureStore:
     def __getitem__(self, index: int) -> Tensor:
         """(3, S, S) float32, normalised."""
         if index >= len(self._ready):
-            return self.frontend(read_image(self.paths[index]))
+            return self._see(index)
         if not self._ready[index]:
-            self._pixels[index] = self.frontend(read_image(self.paths[index]))
+            self._pixels[index] = self._see(index)
             self._ready[index] = True
         return self._pixels[index].float()
 
+    def _see(self, index: int) -> Tensor:
+        return self.frontend(read_image(self.paths[index], matte=self.frontend.spec.matte))
 
-def without_broken_pictures(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
-    """The rows whose "image" can be decoded; the others are counted and reported, over 1 % of them is a ValueError.
 
-    Every picture is looked at, since a broken one would end the training at the step that draws it. what: the name of the
-    data in messages.
+def without_broken_pictures(
+    rows: list[dict[str, Any]],
+    *,
+    what: str,
+    pictures: Callable[[dict[str, Any]], Sequence[str]] = lambda row: [row["image"]],
+) -> list[dict[str, Any]]:
+    """The rows whose pictures can be decoded; the others are counted and reported, over 1 % of them is a ValueError.
+
+    Every picture is looked at, once, since a broken one would end the training at the step that draws it. what: the name of
+    the data in messages. pictures: of a row.
     """
 
-    def fault(row: dict[str, Any]) -> str | None:
+    def fault(path: str) -> str | None:
         try:
-            check_image(row["image"])
-        except ValueError as error:
-            return f"{row['id']}: {error}"
+            check_image(path)
+        except (ValueError, FileNotFoundError) as error:
+            return str(error)
         return None
 
+    paths = list(dict.fromkeys(path for row in rows for path in pictures(row)))
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:  # decoding leaves the lock
-        results = pool.map(fault, rows)
-        faults = list(
-            tqdm(results, f"pictures of {what}", len(rows), leave=False, unit="picture", mininterval=1,
-                 disable=len(rows) < 2000)
-        )  # fmt: skip
-    report_bad([found for found in faults if found is not None], total=len(rows), what=what)
-    return [row for row, found in zip(rows, faults, strict=True) if found is None]
+        results = pool.map(fault, paths)
+        found = tqdm(results, f"pictures of {what}", len(paths), leave=False, unit="picture", mininterval=1,
+                     disable=len(paths) < 2000)  # fmt: skip
+        faults = {path: error for path, error in zip(paths, found, strict=True) if error is not None}
+    bad = [(row, next((faults[path] for path in pictures(row) if path in faults), None)) for row in rows]
+    report_bad([f"{row['id']}: {error}" for row, error in bad if error is not None], total=len(rows), what=what)
+    return [row for row, error in bad if error is None]

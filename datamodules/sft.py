@@ -18,7 +18,7 @@ from datamodules.manifests import read_manifest, say_left_out
 from datamodules.mels import MelStore, mel_store
 from datamodules.mixture import evenly, join_turns, thin_out, without_pictures
 from datamodules.packing import fill_rows, lay_out, pack
-from datamodules.pictures import PictureStore
+from datamodules.pictures import PictureStore, without_broken_pictures
 from datamodules.replay import REPLAY, replayed
 from muomni.batch import OmniBatch
 from muomni.frontends.chat import ChatSequence, encode_apart, encode_messages, media_of, text_of
@@ -110,10 +110,11 @@ class SftData(DataModule):
         if not train and _asks_plainly(path):
             return self._plain(read_manifest(path, shape="text", split=split, root=self.root))
         rows = read_manifest(path, shape="sft", split=split, root=self.root)
+        if self.image_tokens:
+            rows = without_broken_pictures(rows, what=str(path), pictures=lambda row: media_of(row["messages"])[0])
         if train:
             rows = thin_out(join_turns(rows, turns=self.turns, apart=self.apart), self.shares, what=str(path))
-        if not self.image_tokens:
-            rows = without_pictures(rows, what=str(path))
+        rows = rows if self.image_tokens else without_pictures(rows, what=str(path))
         if train and not rows:
             raise ValueError(
                 f"{path}: every row holds a picture, and image_tokens=none leaves them out: give text or sound"

@@ -9,6 +9,7 @@ a part's class is looked up in `muomni.models.part.PARTS`.
 """
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -25,6 +26,8 @@ from torch import Tensor, nn
 
 import muomni.models  # noqa: F401  (registers every part)
 from muomni.models.part import PARTS
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 
@@ -248,7 +251,7 @@ def check_same(
     Raises ValueError naming the fact and both values.
     """
     for key, value in expected.items():
-        if facts.get(key) != value:
+        if facts.get(key) != value and not _is_older(facts.get(key), value, where):
             raise ValueError(
                 f"{where}: {key} differs: it was trained with {facts.get(key)!r}, this run has {value!r}; {remedy}"
             )
@@ -259,3 +262,17 @@ def trained_characters(export: Path) -> str | None:
     parts = read_description(export)["parts"].values() if is_export(export) else ()
     own = (part["options"].get("characters") for part in parts)
     return next((characters for characters in own if isinstance(characters, str)), None)
+
+
+def _is_older(stored: Any, value: Any, where: str) -> bool:
+    """Whether the facts of pictures are alike but for what exports of earlier versions do not say: they were trained on the
+    centre square, on black, which of square pictures without transparency is the same. Logs it."""
+    if not isinstance(stored, Mapping) or not isinstance(value, Mapping) or "matte" in stored or "matte" not in value:
+        return False
+    if any(stored.get(key) != value[key] for key in value if key not in ("fit", "matte")):
+        return False
+    log.warning(
+        "%s: trained on the centre squares of pictures, on black; this run sees fit=%s on %s, the same for square pictures "
+        "without transparency", where, value["fit"], value["matte"],
+    )  # fmt: skip
+    return True

@@ -25,6 +25,11 @@ MAX_SAMPLES = MAX_SECONDS * 48_000 * 2
 LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000  # Hz; what a header says beyond is damage
 UNKNOWN = 2**40  # frames: a stream's header that does not know its length says the greatest number there is
 BLOCK = 1 << 16  # frames of such a stream that are decoded at a time
+WRITTEN = {
+    ".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".mp3": ("MP3", "MPEG_LAYER_III"), ".ogg": ("OGG", "VORBIS"),
+    ".oga": ("OGG", "VORBIS"), ".opus": ("OGG", "OPUS"), ".aiff": ("AIFF", "PCM_16"), ".aif": ("AIFF", "PCM_16"),
+    ".au": ("AU", "PCM_16"), ".caf": ("CAF", "PCM_16"), ".w64": ("W64", "PCM_16"),
+}  # fmt: skip
 LARGEST_RATIO = 2000  # numbers in the ratio of two rates: resampling takes their product, 44101 : 16000 took 20 s
 
 
@@ -156,12 +161,36 @@ def check_target(path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
-    """Write a waveform (N,) as 16-bit wav, atomically: nothing half-written stays behind.
+def check_sound_target(path: str | Path) -> None:
+    """`check_target`, and the suffix is one of `WRITTEN`."""
+    sound_format(path)
+    check_target(path)
 
-    Samples are clipped to [-1, 1]. Raises ValueError for a waveform that is not finite or not one-dimensional, and for a path
-    that cannot be a file's.
+
+def sound_format(path: str | Path) -> tuple[str, str]:
+    """(format, subtype) by the suffix, wav where there is none. Raises ValueError for one that is not written."""
+    suffix = Path(path).suffix.lower()
+    known = {name: kind for name, kind in WRITTEN.items() if kind[0] in soundfile.available_formats()}
+    if suffix and suffix not in known:
+        raise ValueError(f"cannot write {path}: sound is written as {', '.join(known)}; name a file of one of these")
+    return known[suffix or ".wav"]
+
+
+def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
+    """`write_sound`, as wav whatever the name says."""
+    _write(path, waveform, sample_rate, WRITTEN[".wav"])
+
+
+def write_sound(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
+    """Write a waveform (N,) in the format that the suffix names, atomically: nothing half-written stays behind.
+
+    Samples are clipped to [-1, 1]. Raises ValueError for a waveform that is not finite or not one-dimensional, for a path
+    that cannot be a file's, and for a suffix that is not one of `WRITTEN`.
     """
+    _write(path, waveform, sample_rate, sound_format(path))
+
+
+def _write(path: str | Path, waveform: Tensor, sample_rate: int, kind: tuple[str, str]) -> None:
     path = Path(path)
     if waveform.dim() != 1 or waveform.numel() == 0:
         raise ValueError(f"cannot write {path}: a waveform (N,) is needed, not the shape {tuple(waveform.shape)}")
@@ -172,7 +201,10 @@ def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     try:
-        soundfile.write(temporary, samples, sample_rate, format="WAV", subtype="PCM_16")
+        try:
+            soundfile.write(temporary, samples, sample_rate, format=kind[0], subtype=kind[1])
+        except (soundfile.SoundFileError, RuntimeError, ValueError) as error:  # Opus and mp3 know few rates
+            raise ValueError(f"cannot write {path} as {kind[0]} of {sample_rate} Hz: {error}") from error
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

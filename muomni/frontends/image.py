@@ -1,24 +1,19 @@
-"""Pictures: file -> uint8 -> normalised square float, the same in training and at inference.
+"""Pictures: uint8 -> normalised square float, the same in training and at inference. Files: `image_file.py`.
 
 Shapes: B pictures, H W pixels, S the side that the encoder sees.
 """
 
-import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-MAX_PIXELS = 64 * 1024 * 1024  # a 17 KB file can open at 12000 x 12000: the header is checked before decoding
-MATTE = (0, 0, 0)  # what shows through transparent pixels
+from muomni.frontends.image_file import MATTES, check_image, pixels_of, read_image
+
+__all__ = ["ImageFrontend", "ImageSpec", "check_image", "pixels_of", "read_image"]
+
 FITS = ("crop", "letterbox")
-Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +24,7 @@ class ImageSpec:
     mean: tuple[float, float, float]  # of each channel in [0, 1]
     std: tuple[float, float, float]
     fit: str = "crop"  # crop: the centre square; letterbox: the whole picture, the rest at the mean
+    matte: str = "black"  # what shows through transparent pixels; these two: of exports that do not say
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -37,90 +33,16 @@ class ImageSpec:
             raise ValueError(f"image: size >= 1 and three means and positive deviations are needed, not {self}")
         if self.fit not in FITS:
             raise ValueError(f"image: unknown fit {self.fit!r}; available: {', '.join(FITS)}")
+        if self.matte not in MATTES:
+            raise ValueError(f"image: unknown matte {self.matte!r}; available: {', '.join(MATTES)}")
+
+    def unseen(self, height: int, width: int) -> float:
+        """The share of a picture of this shape that the encoder does not see."""
+        return 1 - min(height, width) / max(height, width) if self.fit == "crop" else 0.0
 
     def facts(self) -> dict[str, object]:
         """The spec as plain values, for an export and for comparing."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
-
-
-def read_image(path: str | Path) -> Tensor:
-    """Read a picture file as uint8 (3, H, W): any mode becomes RGB, an animated one gives its first frame.
-
-    Raises FileNotFoundError, or ValueError for a corrupt file or one above 64 megapixels; both name the file.
-    """
-    return _opened(Path(path), pixels_of)
-
-
-def check_image(path: str | Path) -> None:
-    """Raise what `read_image` would, several times faster: of a JPEG all bytes are read, but not all pixels made."""
-    _opened(Path(path), _load_small)
-
-
-def _load_small(picture: Image.Image) -> None:
-    picture.draft("RGB", (1, 1))  # the smallest scale at which JPEG decodes; other formats know none
-    picture.load()
-    if picture.mode == "F":
-        _white(np.asarray(picture))
-
-
-def _opened(path: Path, read: Callable[[Image.Image], Read]) -> Read:
-    """What `read` makes of an opened picture; its errors name the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such image file: {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
-            with Image.open(path) as picture:
-                check_pixels(path, picture)
-                try:
-                    return read(picture)
-                except FloatRangeError as error:
-                    raise ValueError(f"the image {path}: {error}") from error
-    except Image.DecompressionBombError as error:  # Pillow's own limit, which comes before ours
-        raise ValueError(f"the image {path} is too large: at most {MAX_PIXELS} pixels; shrink it") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"cannot read {path} as an image: {error}") from error
-
-
-def check_pixels(path: Path, picture: Image.Image) -> None:
-    """Raise ValueError where the header promises more pixels than we decode."""
-    if picture.width * picture.height > MAX_PIXELS:
-        raise ValueError(
-            f"the image {path} is too large: {picture.width} x {picture.height}, at most {MAX_PIXELS} pixels; shrink it"
-        )
-
-
-class FloatRangeError(ValueError):
-    """A picture of numbers from which no one can tell what is white."""
-
-
-def pixels_of(picture: Image.Image) -> Tensor:
-    """A Pillow image of any mode -> uint8 (3, H, W), upright as its EXIF orientation says.
-
-    Floats from 0 to 1 are shares of white, up to 255 and 65535 the levels of 8 and 16 bits; others raise ValueError.
-    """
-    ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode in ("I;16", "I;16L", "I;16B", "I", "F"):  # Pillow would clip 16 bits to white, and floats to black
-        grey = np.asarray(picture, dtype=np.float32)
-        grey = np.rint(grey * (255.0 / _white(grey))) if picture.mode == "F" else grey / 257.0
-        rgb = np.repeat(grey.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
-    else:
-        if "A" in picture.getbands() or "transparency" in picture.info:
-            layer = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", layer.size, (*MATTE, 255)), layer)
-        rgb = np.array(picture.convert("RGB"))
-    return torch.from_numpy(rgb).permute(2, 0, 1).contiguous()
-
-
-def _white(grey: np.ndarray) -> float:
-    """The number that is white in a picture of floats: the smallest of the usual ones that all of it stays below."""
-    least, most = float(grey.min()), float(grey.max())
-    for white in (1.0, 255.0, 65535.0):
-        if least >= 0 and most <= white:  # never of NaN
-            return white
-    raise FloatRangeError(
-        f"its floats go from {least:.4g} to {most:.4g}; they are read where they stay within 0..1, 0..255 or 0..65535"
-    )
 
 
 class ImageFrontend:

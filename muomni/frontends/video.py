@@ -5,35 +5,50 @@ Shapes: H W pixels.
 
 import importlib
 import importlib.util
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 from torch import Tensor
 
-from muomni.frontends.image import check_pixels, pixels_of, read_image
+from muomni.frontends.image_file import MediaError, in_one_line, open_image, pixels_of, read_image
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 ANIMATIONS = (".gif", ".webp", ".png", ".apng")
 MOST_FRAMES = 36_000
+#: Pixels of all frames together, which are decoded to come to those that are kept: a minute or so.
+MOST_ANIMATED, MOST_FILMED = 2**30, 2**34
+MOST_KEPT = 2**28
 
 
-def read_video(path: str | Path, count: int) -> list[Tensor]:
-    """`count` frames (3, H, W) uint8, evenly spread over the video; fewer where it has fewer.
+def read_video(path: str | Path, count: int, *, matte: str = "white") -> list[Tensor]:
+    """`count` frames (3, H, W) uint8, evenly spread over the video and upright; fewer where it has fewer. Frames of a folder
+    come in the order of the numbers in their names. matte: as of `read_image`.
 
-    Raises FileNotFoundError, or ValueError for a file that holds no frames or needs PyAV; both name it.
+    Raises FileNotFoundError, or ValueError for a file that holds no frames, holds too many pixels, or needs PyAV; all name it.
     """
     path = Path(path)
     if count < 1:
         raise ValueError(f"video: at least one frame is needed, not {count}")
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        files = sorted((file for file in path.iterdir() if file.suffix.lower() in PICTURES), key=natural_order)
         if not files:
             raise ValueError(f"the folder {path} holds no pictures ({', '.join(PICTURES)})")
-        return [read_image(files[place]) for place in spread(len(files), count)]
+        return kept_frames((read_image(files[place], matte=matte) for place in spread(len(files), count)), path)
     if not path.is_file():
         raise FileNotFoundError(f"no such video: {path}")
-    return _animation(path, count) if path.suffix.lower() in ANIMATIONS else _film(path, count)
+    if path.suffix.lower() in ANIMATIONS:
+        return open_image(path, lambda film: _animation(film, path, count, matte), what="a video")
+    return _film(path, count)
+
+
+def natural_order(path: Path) -> list[str | int]:
+    """A key that sorts 2 before 10, also within names: frame_2.png, frame_10.png."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name.casefold())]
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -42,18 +57,35 @@ def spread(total: int, count: int) -> list[int]:
     return [(2 * place + 1) * total // (2 * count) for place in range(count)]
 
 
-def _animation(path: Path, count: int) -> list[Tensor]:
-    try:
-        with Image.open(path) as film:
-            check_pixels(path, film)
-            wanted = set(spread(min(getattr(film, "n_frames", 1), MOST_FRAMES), count))
-            return [
-                pixels_of(frame.convert("RGBA"))
-                for place, frame in enumerate(ImageSequence.Iterator(film))
-                if place in wanted
-            ]
-    except (UnidentifiedImageError, OSError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read {path} as a video: {error}") from error
+def kept_frames(frames: Iterable[Tensor], path: Path) -> list[Tensor]:
+    """The frames; raises ValueError as soon as they are too many pixels to keep."""
+    kept: list[Tensor] = []
+    pixels = 0
+    for frame in frames:
+        pixels += frame[0].numel()
+        if pixels > MOST_KEPT:
+            raise MediaError(
+                f"{path}: its frames are over {MOST_KEPT} pixels together; shrink it, or ask for fewer frames"
+            )
+        kept.append(frame)
+    return kept
+
+
+def check_work(path: Path, frames: int, width: int, height: int, most: int) -> None:
+    """Raise ValueError where so many frames hold more pixels than we decode."""
+    if frames * width * height > most:
+        raise MediaError(
+            f"the video {path} is too long: {frames} frames of {width} x {height}, at most {most} pixels together; "
+            "cut or shrink it"
+        )
+
+
+def _animation(film: Image.Image, path: Path, count: int, matte: str) -> list[Tensor]:
+    total = min(getattr(film, "n_frames", 1), MOST_FRAMES)
+    check_work(path, total, film.width, film.height, MOST_ANIMATED)
+    wanted = spread(total, count)
+    frames = (frame for place, frame in enumerate(ImageSequence.Iterator(film)) if place in wanted)
+    return kept_frames((pixels_of(frame, matte=matte) for frame in frames), path)
 
 
 def _film(path: Path, count: int) -> list[Tensor]:
@@ -65,14 +97,36 @@ def _film(path: Path, count: int) -> list[Tensor]:
     try:
         with av.open(str(path)) as film:
             if not film.streams.video:
-                raise ValueError(f"{path}: the file holds no video")
-            total = sum(1 for _ in zip(range(MOST_FRAMES), film.decode(video=0), strict=False))
-        wanted = set(spread(total, count))
+                raise MediaError(f"{path}: the file holds no video")
+            stream = film.streams.video[0]
+            packets = sum(1 for packet in film.demux(stream) if packet.size)  # not decoded
+            check_work(path, min(packets, MOST_FRAMES), stream.width, stream.height, MOST_FILMED)
         with av.open(str(path)) as film:
-            frames = zip(range(total), film.decode(video=0), strict=False)
-            kept = [frame.to_ndarray(format="rgb24") for place, frame in frames if place in wanted]
-    except (OSError, EOFError) as error:  # PyAV's errors are OSErrors
-        raise ValueError(f"cannot read {path} as a video: {error}") from error
+            total = sum(1 for _ in _decoded(film, path))
+        wanted = set(spread(total, count)) if total else set()
+        with av.open(str(path)) as film:
+            frames = (frame for place, frame in enumerate(_decoded(film, path)) if place in wanted)
+            kept = kept_frames((_upright(frame) for frame in frames), path)
+    except MediaError:
+        raise
+    except Exception as error:  # PyAV's errors are of many classes
+        raise ValueError(f"cannot read {path} as a video: {in_one_line(error)}") from error
     if not kept:
         raise ValueError(f"{path}: the video holds no frames")
-    return [torch.from_numpy(frame).permute(2, 0, 1).contiguous() for frame in kept]
+    return kept
+
+
+def _decoded(film: Any, path: Path) -> Iterator[Any]:
+    """The first frames of a film; raises ValueError where they hold more pixels than its header promised."""
+    pixels = 0
+    for _, frame in zip(range(MOST_FRAMES), film.decode(video=0), strict=False):
+        pixels += frame.width * frame.height
+        check_work(path, 1, pixels, 1, MOST_FILMED)
+        yield frame
+
+
+def _upright(frame: Any) -> Tensor:
+    """A film's frame as players show it: phones store it sideways, with a matrix that turns it."""
+    turns = round(getattr(frame, "rotation", 0) / 90)  # counter-clockwise
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -9,7 +9,7 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from muomni.frontends.audio_io import write_wav
+from muomni.frontends.audio_io import write_sound
 from muomni.inference.conversation import Conversation
 from muomni.inference.engine import Engine
 from muomni.inference.prompt import Request
@@ -156,7 +156,7 @@ class Chat:
             chunks.append(chunk)
             if interrupt.asked:
                 break
-        write_wav(self.speak_to, torch.cat(chunks), self.engine.speech_rate)
+        write_sound(self.speak_to, torch.cat(chunks), self.engine.speech_rate)
         self.spoken = self.engine.timings
         self.screen.say(f"spoken: {self.speak_to}{self.spoken.cut_note()}")
 

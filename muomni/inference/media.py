@@ -6,7 +6,7 @@ Shapes: N images, A audios, S image side, T frames, M mel bins, H W pixels.
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from muomni.frontends.audio_io import duration, read_audio
 from muomni.frontends.channels import to_unit_scale
 from muomni.frontends.hearing import Heard, Hearing, HearingSpec
 from muomni.frontends.image import ImageFrontend, ImageSpec, pixels_of, read_image
+from muomni.frontends.image_file import check_pixels, in_one_line
 from muomni.frontends.mel import MelSpec
 from muomni.inference.excerpt import AudioTooLongError, Bound
 from muomni.inference.kinds import need_file
@@ -25,6 +26,7 @@ from muomni.inference.kinds import need_file
 log = logging.getLogger(__name__)
 
 Source = str | Path | Tensor | Image.Image
+LEAST_UNSEEN = 0.02  # share of a picture outside the centre square that is worth a word
 Spec = TypeVar("Spec", ImageSpec, MelSpec)
 
 
@@ -34,8 +36,9 @@ def spec_from_facts(kind: type[Spec], facts: Mapping[str, Any], name: str, *, wh
     if not isinstance(stored, Mapping):
         raise ValueError(f"{where}: the export's facts lack {name!r}; export it again")
     known = {field.name for field in fields(kind)}
-    if set(stored) != known:
-        raise ValueError(f"{where}: the facts of {name!r} differ from {sorted(known)} by {sorted(known ^ set(stored))}")
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}  # of exports older than the fact
+    if wrong := (known - optional - set(stored)) | (set(stored) - known):
+        raise ValueError(f"{where}: the facts of {name!r} differ from {sorted(known)} by {sorted(wrong)}")
     try:
         return kind(**stored)
     except (TypeError, ValueError) as error:
@@ -61,7 +64,25 @@ class Media:
             raise ValueError(
                 "this export has no vision encoder, it reads no images: train stage=omni_sft and use its export"
             )
-        return torch.stack([self.image(as_pixels(source)) for source in sources])
+        return torch.stack([self._see(source, self.image) for source in sources])
+
+    @property
+    def matte(self) -> str:
+        """What shows through transparent pixels."""
+        return ImageSpec.matte if self.image is None else self.image.spec.matte
+
+    def _see(self, source: Source, frontend: ImageFrontend) -> Tensor:
+        """(3, S, S). What the encoder does not see of the picture is logged."""
+        pixels = as_pixels(source, matte=frontend.spec.matte)
+        square = frontend(pixels)
+        unseen = frontend.spec.unseen(*pixels.shape[1:])
+        if unseen > LEAST_UNSEEN:
+            name = source if isinstance(source, str | Path) else "the picture"
+            log.warning(
+                "%s: %d x %d, %.0f %% of it is not seen: this export sees the centre square; cut the picture to what counts",
+                name, pixels.shape[2], pixels.shape[1], 100 * unseen,
+            )  # fmt: skip
+        return square
 
     def mels(self, sources: Sequence[Source], *, bound: Bound | None = None) -> tuple[Tensor | None, Tensor | None]:
         """Sound files, or waveforms (N,) at the encoder's rate -> mel (A, T, M) of what is said in them, padded by zeros, and
@@ -146,14 +167,19 @@ def name_of(source: Source) -> str:
     return str(source) if isinstance(source, str | Path) else "the audio"
 
 
-def as_pixels(source: Source) -> Tensor:
+def as_pixels(source: Source, *, matte: str) -> Tensor:
     """A picture file, a Pillow image, or the uint8 tensor (3, H, W) that it already is."""
     if isinstance(source, Image.Image):
-        return pixels_of(source)
+        name = getattr(source, "filename", "") or "the Pillow image"
+        try:
+            check_pixels(source)
+            return pixels_of(source, matte=matte)
+        except Exception as error:  # it is decoded here, and decoders raise whatever damaged bytes lead them to
+            raise ValueError(f"image: cannot read {name}: {in_one_line(error)}") from error
     if not isinstance(source, str | Path | Tensor):
         kinds = "a file, a Pillow image or uint8 (3, H, W)"
         raise ValueError(f"image: {kinds} is needed, not {type(source).__name__}")
     if isinstance(source, Tensor):
         return source
     need_file("image", source)
-    return read_image(source)
+    return read_image(source, matte=matte)

@@ -153,7 +153,7 @@ def _copy(run: StageRun, samples: Sequence[Row], out: Path, base: Path) -> dict[
 
 def _copy_picture(source: Path, target: Path) -> None:
     """A small picture is enlarged by a whole factor, so that a person can see it."""
-    with Image.open(source) as picture:
+    with Image.open(source, formats=("PNG",)) as picture:
         factor = max(1, SHOWN_PIXELS // max(picture.size))
         picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(target)
 

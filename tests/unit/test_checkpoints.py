@@ -182,6 +182,16 @@ def test_facts_that_differ_are_named():
         check_same(facts, {"codec": "f00"}, where="x")
 
 
+def test_pictures_of_an_export_that_says_less_are_its_own_but_for_that(caplog):
+    old = {"image": {"size": 32, "mean": [0.3], "fit": "crop"}}
+    new = {"size": 32, "mean": [0.3], "fit": "letterbox", "matte": "white"}
+    check_same(old, {"image": new}, where="checkpoints/vision")
+    assert "checkpoints/vision: trained on the centre squares of pictures, on black" in caplog.text
+    for other in (old, {"image": new | {"matte": "black"}}):
+        with pytest.raises(ValueError, match="image differs"):
+            check_same(other, {"image": new | {"size": 64}}, where="x")
+
+
 def test_a_codec_that_the_talker_was_not_trained_with_is_refused(tmp_path):
     codec = thinker()
     folder = save_export(tmp_path / "talker", {"codec": codec}, facts={"codec": weights_fingerprint(codec)}, files={})

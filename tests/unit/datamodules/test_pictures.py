@@ -5,6 +5,7 @@ import logging
 import pytest
 from PIL import Image
 
+from datamodules import pictures
 from datamodules.pictures import without_broken_pictures
 
 
@@ -28,3 +29,14 @@ def test_a_broken_picture_is_skipped_and_said(rows, caplog):
 def test_over_one_percent_is_an_error(rows):
     with pytest.raises(ValueError, match=r"x\.json: 1 of 99 samples cannot be used .* x:3: cannot read .*cut\.jpg"):
         without_broken_pictures(rows[:99], what="x.json")
+
+
+def test_pictures_of_a_row_are_looked_at_once_each(rows, caplog, monkeypatch):
+    seen: list[str] = []
+    check = pictures.check_image
+    monkeypatch.setattr(pictures, "check_image", lambda path: (seen.append(path), check(path))[1])
+    with caplog.at_level(logging.WARNING):
+        kept = without_broken_pictures(rows, what="x.json", pictures=lambda row: [rows[0]["image"], row["image"]])
+    assert kept == rows[:3] + rows[4:]
+    assert len(seen) == 2
+    assert "skipped 1 of 200" in caplog.text

@@ -1,0 +1,178 @@
+"""Picture files and Pillow images -> uint8 pixels: the only file of the project that decodes other people's pictures.
+
+Pillow opens the formats of `FORMATS` alone: others start programs (EPS: Ghostscript) or crash on damaged bytes. The header is
+looked at before anything is decoded, and whatever a decoder raises becomes one line that names the file.
+
+Shapes: H W pixels.
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from torch import Tensor
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMAT_NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF or PPM"
+MAX_PIXELS = 64 * 1024 * 1024  # a 17 KB file can open at 12000 x 12000: the header is checked before decoding
+MATTES = {"black": (0, 0, 0), "white": (255, 255, 255)}  # what shows through transparent pixels
+DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # Pillow would clip 16 bits to white, and floats to black
+ORIENTATION = 0x0112  # the EXIF tag
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: np.rot90,
+}  # fmt: skip
+Read = TypeVar("Read")
+
+
+class MediaError(ValueError):
+    """An error whose one line names the file already."""
+
+
+class PixelError(ValueError):
+    """Pixels that mean nothing to us; the message lacks the file's name."""
+
+
+def read_image(path: str | Path, *, matte: str = "white") -> Tensor:
+    """Read a picture file as uint8 (3, H, W), as `pixels_of` does; an animated one gives its first frame.
+
+    Raises FileNotFoundError, or ValueError for a corrupt file, another format, or one above 64 megapixels; all name it.
+    """
+    return open_image(Path(path), lambda picture: pixels_of(picture, matte=matte))
+
+
+def check_image(path: str | Path) -> None:
+    """Raise what `read_image` would, several times faster: of a JPEG all bytes are read, but not all pixels made."""
+    open_image(Path(path), _read_small)
+
+
+def _read_small(picture: Image.Image) -> None:
+    picture.draft("RGB", (1, 1))  # the smallest scale at which JPEG decodes; other formats know none
+    pixels_of(picture)
+
+
+def open_image(path: Path, read: Callable[[Image.Image], Read], *, what: str = "an image") -> Read:
+    """What `read` makes of an opened picture; errors of a decoder are ValueErrors that name the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such {'video' if what == 'a video' else 'image file'}: {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures (our own limit is stricter) and of damaged tags
+            with Image.open(path, formats=FORMATS) as picture:
+                check_pixels(picture)
+                return read(picture)
+    except MediaError:
+        raise
+    except PixelError as error:
+        raise ValueError(f"the image {path} {error}") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which comes before ours
+        raise ValueError(f"the image {path} is too large: at most {MAX_PIXELS} pixels; shrink it") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot read {path} as {what}: it is no {FORMAT_NAMES} file") from error
+    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+        raise ValueError(f"cannot read {path} as {what}: {in_one_line(error)}") from error
+
+
+def in_one_line(error: Exception) -> str:
+    """An error's first line, or its name where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def check_pixels(picture: Image.Image) -> None:
+    """Raise PixelError where the header promises more pixels than we decode."""
+    if picture.width * picture.height > MAX_PIXELS:
+        raise PixelError(f"is too large: {picture.width} x {picture.height}, at most {MAX_PIXELS} pixels; shrink it")
+
+
+def pixels_of(picture: Image.Image, *, matte: str = "white") -> Tensor:
+    """A Pillow image of any mode -> uint8 (3, H, W): upright as its EXIF orientation says, in sRGB where it has a colour
+    profile, transparent pixels on the matte. The image itself stays as it is.
+
+    16 bits keep their brightness. Floats from 0 to 1 are shares of white, up to 255 and 65535 the levels of 8 and 16 bits;
+    others raise ValueError.
+    """
+    picture.load()
+    pixels = _rgb(picture, MATTES[matte])
+    turn = _TURNS.get(_orientation(picture))
+    if turn is not None:
+        pixels = turn(pixels)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _orientation(picture: Image.Image) -> int:
+    """1 to 8 as EXIF has it; 1 where there is none, or none that can be read."""
+    try:
+        value = picture.getexif().get(ORIENTATION, 1)
+    except Exception:  # tags of any type and any damage; a picture is seen without them
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _rgb(picture: Image.Image, matte: tuple[int, int, int]) -> np.ndarray:
+    """(H, W, 3) uint8, not turned yet."""
+    if picture.mode in DEEP:
+        grey: np.ndarray = np.asarray(picture, dtype=np.float32)
+        grey = np.rint(grey * (255.0 / _white(grey))) if picture.mode == "F" else _sixteen_bits(grey) / 257.0
+        return np.repeat(grey.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    if picture.mode == "La":
+        picture = picture.convert("LA")
+    bands = picture.getbands()
+    if "A" in bands or "a" in bands or "transparency" in picture.info:
+        layer = _to_srgb(picture.convert("RGBA"), picture.info.get("icc_profile"))
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, (*matte, 255)), layer)
+    elif picture.mode in ("RGB", "L", "CMYK"):
+        picture = _to_srgb(picture, picture.info.get("icc_profile"))
+    else:
+        picture = _to_srgb(picture.convert("RGB"), picture.info.get("icc_profile"))
+    return np.array(picture.convert("RGB"))
+
+
+def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """The picture in the colours of a screen; as it is where it has no profile, or none that fits it."""
+    if not profile:
+        return picture
+    colours = picture.convert("RGB") if picture.mode == "RGBA" else picture
+    try:
+        transform = _transform(profile, colours.mode)
+        converted = None if transform is None else ImageCms.applyTransform(colours, transform)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # a damaged profile, or one of other channels
+        return picture
+    if converted is None:
+        return picture
+    if picture.mode == "RGBA":
+        converted.putalpha(picture.getchannel("A"))
+    return converted
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> Any:
+    """From a profile to sRGB; None where it is sRGB."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if "sRGB" in ImageCms.getProfileDescription(source):
+        return None
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+
+def _sixteen_bits(grey: np.ndarray) -> np.ndarray:
+    least, most = float(grey.min()), float(grey.max())
+    if least < 0 or most > 65535:
+        raise PixelError(f"holds whole numbers from {least:.4g} to {most:.4g}: 16 bits, 0..65535, are read")
+    return grey
+
+
+def _white(grey: np.ndarray) -> float:
+    """The number that is white in a picture of floats: the smallest of the usual ones that all of it stays below."""
+    least, most = float(grey.min()), float(grey.max())
+    for white in (1.0, 255.0, 65535.0):
+        if least >= 0 and most <= white:  # never of NaN
+            return white
+    raise PixelError(
+        f"cannot be read: its floats go from {least:.4g} to {most:.4g}; they are read where they stay within 0..1, 0..255 or "
+        "0..65535"
+    )
