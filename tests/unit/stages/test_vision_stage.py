@@ -6,12 +6,14 @@ from functools import partial
 import pytest
 import torch
 
+from muomni import ranks
 from muomni.batch import ImageTextBatch
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
 from muomni.models.vision import VisionTransformer
 from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay
+from muomni.stages.joining import joined_state, own_state
 from muomni.stages.vision import VisionStage
 
 COLOURS = ("red", "blue", "green", "white")
@@ -135,6 +137,39 @@ def test_retrieval_counts_equals_as_right_and_does_not_depend_on_batches():
         metrics = stage.finish_split("test_iid")
         assert metrics["r1_candidates"] == 10
         assert metrics["r1_image_to_text"] == 100 and metrics["r1_text_to_image"] == 100
+
+
+def pieces(count):
+    """Twelve pictures of noise in `count` batches, in twins."""
+    generator = torch.Generator().manual_seed(3)
+    images, ids = torch.randn(12, 3, 12, 12, generator=generator), torch.randint(10, 30, (12, 3), generator=generator)
+    for rows in torch.arange(12).chunk(count):
+        names = [str(int(row)) for row in rows]
+        yield ImageTextBatch(
+            images=images[rows], ids=ids[rows], lengths=torch.full((len(rows),), 3), captions=names, paths=names,
+            objects=[[]] * len(rows), sample_ids=names, groups=[str(int(row) // 2) for row in rows],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("score", ["late", "global"])
+def test_several_processes_measure_what_one_does(score, monkeypatch):
+    alone = make(candidates=5, score=score).eval()
+    alone.begin_split("test_iid")
+    for data in pieces(3):
+        alone.test_batch(data, "test_iid")
+    wanted = alone.finish_split("test_iid")
+    assert wanted["r1_candidates"] == 5
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    states, batches = [], list(pieces(4))
+    for share in (batches[:1], batches[1:]):
+        stage = make(candidates=5, score=score).eval()
+        stage.begin_split("test_iid")
+        for data in share:
+            stage.test_batch(data, "test_iid")
+        states.append(own_state(stage, stage.gathered))
+    vars(stage).update(joined_state(states))
+    assert stage.finish_split("test_iid") == wanted
+    assert stage.samples() == alone.samples()
 
 
 def test_hand_over():
