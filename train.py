@@ -87,8 +87,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         lightning.seed_everything(cfg.seed + launch.rank(), verbose=False)
     if checkpoint is not None:  # refused, where it must be, before loggers open a run
         state = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
-        stage.on_load_checkpoint(state)
         datamodule.check_data(state, path=checkpoint, named=cfg.resume != "auto")
+        stage.on_load_checkpoint(state)
     trainer = build_trainer(cfg, output)
     with named_deaths(datamodule.readers):
         if cfg.task == "fit":

@@ -112,8 +112,7 @@ class OmniSftStage(Stage):
         self.answer_power = answer_power
         self.decode, self.tokenizer = decode, Path(tokenizer)
         check_rates(self.rates, known=RATED)
-        self.frozen = [part for _, part, rate in self.trained_modules() if not rate]
-        self.freeze_still()
+        self.frozen = [part.requires_grad_(False) for _, part, rate in self._rated() if not rate]
         learn = any(rates[name] and getattr(self.model, name) is not None for name in ("vision", "audio"))
         self.cache = None if learn else MediaCache(megabytes=cache_mb)
 
@@ -125,15 +124,14 @@ class OmniSftStage(Stage):
         return self
 
     def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
-        """Thinker, projectors and encoders, each at its own rate."""
-        parts = {
-            "thinker": (self.model.thinker, self.rates["thinker"]),
-            "image_projector": (self.model.image_projector, self.rates["projectors"]),
-            "audio_projector": (self.model.audio_projector, self.rates["projectors"]),
-            "vision": (self.model.vision, self.rates["vision"]),
-            "audio": (self.model.audio, self.rates["audio"]),
-        }
-        return [(name, part, rate) for name, (part, rate) in parts.items() if part is not None]
+        """Thinker, projectors and the encoders that learn, each at its own rate."""
+        return [each for each in self._rated() if each[2]]
+
+    def _rated(self) -> list[tuple[str, nn.Module, float]]:
+        names = {"image_projector": "projectors", "audio_projector": "projectors"}
+        parts = ("thinker", "image_projector", "audio_projector", "vision", "audio")
+        found = [(name, getattr(self.model, name), self.rates[names.get(name, name)]) for name in parts]
+        return [each for each in found if each[1] is not None]
 
     def optional_modules(self) -> dict[str, nn.Module]:
         """Projectors, encoders that learn, and the recogniser's head, which a projector may listen to."""

@@ -194,9 +194,12 @@ def test_the_loss_that_is_logged_is_the_steps(monkeypatch):
 
 
 def test_windows_end_with_the_step_the_epoch_and_the_limit():
+    class Batch(SimpleNamespace):
+        window = None
+
     def sizes(done, limit, batches, size=3):
         made = Windows(size, limit, lambda: done, lambda batch: {"samples": batch.count}).over(
-            SimpleNamespace(count=n) for n in range(batches)
+            Batch(count=n) for n in range(batches)
         )
         return [(len(batch.window.counts["samples"]), batch.window.index) for batch in made]
 
