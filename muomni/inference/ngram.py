@@ -8,34 +8,43 @@ The text holds a sample a line; of a .jsonl manifest the field "text" is taken. 
 never on what it is measured with.
 
 Interpolated Kneser-Ney smoothing with one discount an order (Kneser and Ney 1995; Chen and Goodman 1999): of the shorter
-contexts it is counted in how many places a symbol stands, not how often. The file is ARPA, plain text, log10: other tools
-read it too. Its first line says the unit.
+contexts it is counted in how many places a symbol stands, not how often. The file is ARPA (arpa.py), which other tools read
+too, and theirs are read here: an n-gram of characters is told by its units of one character each. Its first line says unit and
+case. A unit is looked up as it is written, or else whatever its case: a recogniser mostly writes lower case, and many models are
+in upper case.
 """
 
 import copy
 import json
-import os
+import logging
+import re
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import log
 from pathlib import Path
 
 from muomni.frontends.characters import decode_characters
+from muomni.inference.arpa import BEGIN, END, LN10, UNKNOWN, Gram, read_arpa, write_arpa
 
-BEGIN, END, UNKNOWN, SPACE = "<s>", "</s>", "<unk>", "<space>"
+log_file = logging.getLogger(__name__)
+
+SPACE = "<space>"
+SPACES = (SPACE, "|", "\u2581")  # what a model of characters calls the space; ours first
 UNITS = ("character", "word")
 HEADER = "muomni n-gram of units: "
-LN10 = log(10.0)
-Gram = tuple[str, ...]
+RESERVED = (BEGIN, END, UNKNOWN)
+CLOSED = -100 * LN10  # log-probability of the unknown in a file that has none, as in KenLM
+MOST_CACHED = 1 << 20  # looked-up probabilities that are remembered
 
 
 def split_units(text: str, unit: str) -> list[str]:
-    """The units of a text: its words, or its characters with a name for the space, which ARPA uses between units."""
+    """The units of a text: its words, or its characters with a name for the space, which ARPA uses between units. Words that
+    ARPA has other uses for ("<s>") are left out."""
     if unit == "word":
-        return text.split()
+        return [word for word in text.split() if word not in RESERVED]
     return [SPACE if character.isspace() else character for character in text]
 
 
@@ -60,12 +69,35 @@ class NGram:
         """All units, the end and the unknown one included; the begin is a context only."""
         return frozenset(gram[0] for gram in self.grams if len(gram) == 1 and gram[0] != BEGIN)
 
+    @cached_property
+    def capitals(self) -> int:
+        """How many units hold capital letters."""
+        return sum(unit != unit.lower() for unit in self.vocabulary)
+
+    @property
+    def case(self) -> str:
+        """ "lower" (or a script without case), "upper", or "mixed"."""
+        small = any(unit != unit.upper() for unit in self.vocabulary - {*RESERVED, SPACE})
+        return "lower" if not self.capitals else "mixed" if small else "upper"
+
+    @cached_property
+    def _whatever_case(self) -> dict[str, str]:
+        """Unit in folded case -> the likeliest of the vocabulary's."""
+        likeliest_last = sorted(self.vocabulary, key=lambda unit: (self.grams[(unit,)], unit))
+        return {unit.casefold(): unit for unit in likeliest_last}
+
+    def known(self, unit: str) -> str:
+        """A unit as the vocabulary has it."""
+        return unit if unit in self.vocabulary else self._whatever_case.get(unit.casefold(), UNKNOWN)
+
     def log_prob(self, context: Gram, unit: str) -> float:
         """log P(unit | context), of which the last order - 1 units count."""
-        unit = unit if unit in self.vocabulary else UNKNOWN
+        unit = self.known(unit)
         context = context[-(self.order - 1) :] if self.order > 1 else ()
         found = self._cache.get((context, unit))
         if found is None:
+            if len(self._cache) >= MOST_CACHED:
+                self._cache.clear()
             found = self._cache[context, unit] = self._look_up(context, unit)
         return found
 
@@ -118,54 +150,59 @@ class NGram:
         return closing + self.log_prob(context, END)
 
     def _moved(self, context: Gram, unit: str) -> Gram:
-        unit = unit if unit in self.vocabulary else UNKNOWN
-        return (*context, unit)[-(self.order - 1) :] if self.order > 1 else ()
+        return (*context, self.known(unit))[-(self.order - 1) :] if self.order > 1 else ()
 
     # --- files -----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
         """Write ARPA, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        by_order: dict[int, list[Gram]] = defaultdict(list)
-        for gram in sorted(self.grams):
-            by_order[len(gram)].append(gram)
-        lines = [f"{HEADER}{self.unit}", "", "\\data\\"]
-        lines += [f"ngram {n}={len(by_order[n])}" for n in range(1, self.order + 1)]
-        for n in range(1, self.order + 1):
-            lines += ["", f"\\{n}-grams:"]
-            for gram in by_order[n]:
-                behind = f"\t{self.backoff[gram] / LN10:.6f}" if gram in self.backoff else ""
-                lines.append(f"{self.grams[gram] / LN10:.6f}\t{' '.join(gram)}{behind}")
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="utf-8")
-        os.replace(temporary, path)
+        write_arpa(path, self.grams, self.backoff, comments=[f"# {HEADER}{self.unit}, case: {self.case}"])
 
     @classmethod
     def load(cls, path: str | Path) -> "NGram":
-        """Raises FileNotFoundError or ValueError naming the file and, where it is damaged, the line."""
+        """Read ARPA, ours or another tool's; a file that has not changed is parsed once.
+
+        What is odd about it is said in the log. Raises FileNotFoundError, or ValueError naming the file and, where it is
+        damaged, the line.
+        """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no such language model: {path}; python -m muomni.inference.ngram TEXT out={path}")
-        grams: dict[Gram, float] = {}
-        backoff: dict[Gram, float] = {}
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        unit = lines[0].removeprefix(HEADER).strip()
-        if unit not in UNITS:
-            raise ValueError(f"{path}: its first line must be '{HEADER}character' or '{HEADER}word'")
-        for number, line in enumerate(lines, start=1):
-            if "\t" not in line:
-                continue
-            value, gram, *rest = line.split("\t")
-            try:
-                grams[tuple(gram.split(" "))] = float(value) * LN10
-                if rest:
-                    backoff[tuple(gram.split(" "))] = float(rest[0]) * LN10
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: not a line of an ARPA file: {line[:60]!r}") from error
-        if (UNKNOWN,) not in grams or "\\end\\" not in lines:
-            raise ValueError(f"{path}: the file is cut off, or it lacks {UNKNOWN}; train it again")
-        return cls(unit=unit, order=max(map(len, grams)), grams=grams, backoff=backoff)
+        state = path.stat()
+        return _loaded(path.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, size: int, changed: int) -> NGram:
+    """size, changed: of the file as it is now."""
+    arpa = read_arpa(path)
+    units = {gram[0] for gram in arpa.grams if len(gram) == 1} - {*RESERVED}
+    if not units:
+        raise ValueError(f"{path}: it holds no units beside {', '.join(RESERVED)}")
+    stated = re.search(rf"{HEADER}(\w+)", " ".join(arpa.comments))
+    unit = stated[1] if stated else "character" if all(len(each) == 1 or each in SPACES for each in units) else "word"
+    if unit not in UNITS:
+        raise ValueError(f"{path}: n-gram of units {unit!r}: available are {', '.join(UNITS)}")
+    grams, backoff = arpa.grams, arpa.backoff
+    space = next((name for name in SPACES if name in units), SPACE)
+    if unit == "character" and not stated and space != SPACE:
+        grams, backoff = (
+            {tuple(SPACE if each == space else each for each in gram): value for gram, value in found.items()}
+            for found in (grams, backoff)
+        )
+    if (UNKNOWN,) not in grams:
+        grams[(UNKNOWN,)] = CLOSED
+        log_file.warning(
+            "%s has no %s: a %s that it does not know is taken for all but impossible", path, UNKNOWN, unit
+        )
+    model = NGram(unit=unit, order=arpa.order, grams=grams, backoff=backoff)
+    if model.capitals:
+        log_file.warning(
+            "%s is of %s case (%d of %d %ss hold capitals): what has no match as it is written is looked up whatever its case",
+            path, model.case, model.capitals, len(units), unit,
+        )  # fmt: skip
+    log_file.info("%s: %d-gram of %d %ss, %s case", path, model.order, len(units), unit, model.case)
+    return model
 
 
 def train_ngram(texts: Iterable[str], *, order: int, unit: str) -> NGram:

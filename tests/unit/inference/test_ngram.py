@@ -88,13 +88,15 @@ def test_damaged_files_are_named_with_the_line(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no such language model: .*muomni\.inference\.ngram TEXT out="):
         NGram.load(path)
     path.write_bytes(b"\x00\xff garbage")
-    with pytest.raises(ValueError, match="first line must be"):
+    with pytest.raises(ValueError, match=r"lm\.arpa:1: not UTF-8"):
         NGram.load(path)
     train_ngram(TEXTS, order=2, unit="word").save(path)
     whole = path.read_text()
-    path.write_text(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"lm\.arpa: the file is cut off"):
-        NGram.load(path)
+    for end in range(0, len(whole) - 8, 7):  # wherever it is cut off
+        path.write_text(whole[:end])
+        with pytest.raises(ValueError, match=r"lm\.arpa(:\d+)?: ") as error:
+            NGram.load(path)
+        assert "\n" not in str(error.value)
     path.write_text(whole.replace("\tred", "x\tred", 1))
     with pytest.raises(ValueError, match=r"lm\.arpa:\d+: not a line of an ARPA file"):
         NGram.load(path)
