@@ -1,11 +1,16 @@
 """A tokenizer for a text: given, found, or trained once and kept."""
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
 from datamodules.manifests import read_manifest
+from muomni.frontends.special_pieces import with_special_pieces
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.special_tokens import PIECES
+
+log = logging.getLogger(__name__)
 
 
 def tokenizer_for(
@@ -20,17 +25,15 @@ def tokenizer_for(
 ) -> Path:
     """Path of a SentencePiece model.
 
-    given: a model's path wins. Else one of `vocab_size` pieces is trained on the manifest `text` and kept in `root` under
-    a name made of the text's bytes and the size, so that the same text finds it again. Stages that start at once may each
-    train it: they write the same bytes. shape: of the manifest, "text" or
-    "image_text", whose captions are its text; media_root: of its pictures, None: its own folder. exact: False allows fewer
-    pieces where the text has no more.
+    given: a model's path wins; of one that lacks our special pieces, a copy in `root` that has them. Else one of
+    `vocab_size` pieces is trained on the manifest `text` and kept in `root` under a name made of the text's bytes and the
+    size, so that the same text finds it again. Stages that start at once may each train it: they write the same bytes.
+    shape: of the manifest, "text" or "image_text", whose captions are its text; media_root: of its pictures, None: its own
+    folder. exact: False allows fewer pieces where the text has no more.
+    Raises ValueError where a given one has another number of pieces than `vocab_size`.
     """
     if given is not None:
-        path = Path(given)
-        if not path.is_file():
-            raise FileNotFoundError(f"datamodule.tokenizer={given}: no such file")
-        return path
+        return _given(Path(given), vocab_size=vocab_size, root=root, exact=exact)
     if text is None:
         raise ValueError("no tokenizer and no training text: give datamodule.tokenizer=PATH or data.train=PATH")
     if not Path(text).is_file():
@@ -50,3 +53,43 @@ def _texts_of(row: dict[str, Any]) -> list[str]:
     if "prompt" in row:
         return [row["prompt"], row["answer"]]
     return row["captions"] if "captions" in row else [row["text"]]
+
+
+def _given(path: Path, *, vocab_size: int, root: Path, exact: bool) -> Path:
+    """The user's model, or a copy of it with our special pieces, if it has as many pieces as the Thinker is to have."""
+    if not path.is_file():
+        raise FileNotFoundError(f"datamodule.tokenizer={path}: no such file")
+    content = path.read_bytes()
+    try:
+        whole, added = with_special_pieces(content)
+        tokenizer = Tokenizer(whole)
+    except ValueError as error:
+        raise ValueError(f"datamodule.tokenizer={path}: {error}") from error
+    pieces = tokenizer.vocab_size
+    if pieces != vocab_size and (exact or pieces > vocab_size):
+        more = f", with the special ones that it lacks ({' '.join(added)})," if added else ""
+        raise ValueError(f"datamodule.tokenizer={path} has {pieces} pieces{more} and vocab_size={vocab_size}: "
+                         f"give vocab_size={pieces}")  # fmt: skip
+    _say_what_it_changes(path, tokenizer)
+    if whole == content:
+        return path
+    kept = root / f"given-{hashlib.sha256(content).hexdigest()[:12]}" / "tokenizer.model"
+    log.warning(
+        "%s: the first %d ids are those of special pieces here%s; its own follow (%d in all); the copy %s is used",
+        path, len(PIECES), f", {' '.join(added)} are new" if added else "", pieces, kept,
+    )  # fmt: skip
+    if not kept.is_file() or kept.read_bytes() != whole:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(kept)
+    return kept
+
+
+def _say_what_it_changes(path: Path, tokenizer: Tokenizer) -> None:
+    """A tokenizer of ours gives every text back as it was; others need not."""
+    lost = []
+    if not tokenizer.has_bytes:
+        lost.append("characters that it has no piece for become <unk> (it was trained without byte_fallback)")
+    if tokenizer.decode(tokenizer.encode("a  b")) != "a  b" and tokenizer.decode(tokenizer.encode("a b")) == "a b":
+        lost.append("several spaces become one")
+    if lost:
+        log.warning("%s does not keep text as it is: %s", path, "; ".join(lost))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sentencepiece
 
+from muomni.frontends.special_pieces import misplaced, read_model
 from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
 
 MAX_LINE_BYTES = 1 << 20
@@ -27,16 +28,12 @@ class Tokenizer:
     def __init__(self, model: bytes) -> None:
         """`model`: the content of a SentencePiece model file. Raises ValueError where special tokens have other ids."""
         self._model = model
-        self._processor = sentencepiece.SentencePieceProcessor()
-        try:
-            self._processor.LoadFromSerializedProto(model)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"not a SentencePiece model: {error}") from error
-        expected = (UNK, BOS, EOS)
-        found = (self._processor.unk_id(), self._processor.bos_id(), self._processor.eos_id())
-        if found != expected:
+        self._processor = read_model(model)
+        problem = misplaced(self._processor)
+        if problem is not None:
             raise ValueError(
-                f"the tokenizer has unk, bos, eos at {found}, muomni needs {expected}: train one by Tokenizer.train"
+                f"a tokenizer without muomni's special pieces: {problem}; a training that is given it by "
+                "datamodule.tokenizer=FILE puts them in"
             )
 
     @classmethod
@@ -111,6 +108,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Pieces, special tokens included."""
         return int(self._processor.vocab_size())
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether every text has ids other than UNK: what is no piece is written in bytes."""
+        return any(self._processor.IsByte(index) for index in range(self.vocab_size))
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         """Text -> ids, on demand between BOS and EOS. Raises ValueError for text that came from bytes that are no UTF-8."""

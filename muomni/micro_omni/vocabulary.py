@@ -8,72 +8,41 @@ all logits, and never the highest. Both steps can be taken back, bit for bit.
 Legend: V pieces, D width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import sentencepiece
 import torch
 from torch import Tensor
 
+from muomni.frontends.special_pieces import misplaced, read_model, with_special_pieces, without_pieces
 from muomni.micro_omni.parts import options_built
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import PAD, PIECES
 
 ADDED = PIECES[PAD:]
-_PIECES_FIELD = b"\x0a"  # field 1 of SentencePiece's ModelProto: a piece, as a message with its length before it
-_CONTROL = b"\x18\x03"  # field 3 of a piece: its kind
 
 
 def has_special_pieces(model: bytes) -> bool:
     """Whether a SentencePiece model holds our special tokens at their ids. Raises ValueError for what is no such model."""
-    processor = sentencepiece.SentencePieceProcessor()
-    try:
-        processor.LoadFromSerializedProto(model)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"not a SentencePiece model: {error}") from error
-    ids = range(PAD, min(len(PIECES), processor.vocab_size()))
-    return tuple(processor.IdToPiece(index) for index in ids) == ADDED
+    return misplaced(read_model(model)) is None
 
 
 def widened_tokenizer(model: bytes) -> bytes:
-    """A SentencePiece model with our special pieces behind its first three."""
-    first = _pieces_end(model, PAD)
-    return model[:first] + _control_pieces() + model[first:]
+    """A SentencePiece model with our special pieces behind its first three. Raises ValueError where these are not <unk>, <s>
+    and </s>, or where it has some of ours already."""
+    processor = read_model(model)
+    first = (processor.unk_id(), processor.bos_id(), processor.eos_id())
+    whole, added = with_special_pieces(model)
+    if first != tuple(range(PAD)) or tuple(added) != ADDED:
+        raise ValueError(
+            f"a tokenizer with <unk>, <s>, </s> at {first} and {' '.join(ADDED)}, if at all, at other ids than ours"
+        )
+    return whole
 
 
 def narrowed_tokenizer(model: bytes) -> bytes:
     """What `widened_tokenizer` was given."""
-    first, added = _pieces_end(model, PAD), _control_pieces()
-    assert model[first : first + len(added)] == added, "a widened tokenizer has our pieces behind its first three"
-    return model[:first] + model[first + len(added) :]
-
-
-def _control_pieces() -> bytes:
-    messages = [b"\x0a" + bytes([len(piece)]) + piece.encode() + _CONTROL for piece in ADDED]
-    return b"".join(_PIECES_FIELD + bytes([len(message)]) + message for message in messages)
-
-
-def _pieces_end(model: bytes, count: int) -> int:
-    """Where the first `count` pieces end. Pieces open the file: SentencePiece writes fields in the order of their numbers."""
-    ends = list(_piece_ends(model, count))
-    if len(ends) < count:
-        raise ValueError(f"not a SentencePiece model that begins with {count} pieces")
-    return ends[-1]
-
-
-def _piece_ends(model: bytes, count: int) -> Iterator[int]:
-    place = 0
-    for _ in range(count):
-        if model[place : place + 1] != _PIECES_FIELD:
-            return
-        place, length, shift = place + 1, 0, 0
-        while True:  # a number in groups of seven bits, the last without the eighth
-            byte = model[place]
-            length |= (byte & 0x7F) << shift
-            place, shift = place + 1, shift + 7
-            if byte < 0x80:
-                break
-        place += length
-        yield place
+    assert has_special_pieces(model), "a widened tokenizer has our pieces behind its first three"
+    return without_pieces(model, PAD, len(PIECES))
 
 
 def widened(thinker: Thinker) -> Thinker:
