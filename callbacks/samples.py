@@ -8,6 +8,7 @@ Legend: H height, W width, N audio samples.
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ Row = dict[str, Any]
 
 #: What a sound without a rate of its own is played at, in Hz.
 SAMPLE_RATE = 16000
+#: Characters of a word in the name of a file: a kind of question may be any text of the user's.
+MOST_WORD = 40
 #: Fields that hold files; the others are shown as text.
 MEDIA = ("image", "audio")
 
@@ -79,7 +82,7 @@ def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> list[Ro
 def _write_media(folder: Path, number: int, sample: Mapping[str, Any]) -> Row:
     row = {key: _plain(value) for key, value in sample.items() if key not in (*MEDIA, "waveform")}
     words = (str(number), *(str(sample[key]) for key in ("split", "kind") if sample.get(key)))
-    stem = "-".join(word.replace("/", "_") for word in words)
+    stem = "-".join(re.sub(r"[^\w.-]", "_", word)[:MOST_WORD] for word in words)
     if sample.get("image") is not None:
         row["image"] = f"{stem}.png"
         _picture(sample["image"]).save(folder / row["image"])

@@ -5,6 +5,7 @@ Legend: T tokens, F mel frames, M mel bins, S image side.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from datamodules.conditions import FixedRecordings
+from datamodules.entries import read_entries
+from datamodules.manifests import label
 from datamodules.mels import MelStore
 from datamodules.pictures import PictureStore
 from muomni.frontends.chat import text_of
@@ -89,6 +92,37 @@ class Conversations:
             question=text_of(row["messages"][-2]) if "messages" in row else row["prompt"],
             row=row,
         )
+
+
+def answer_of(row: Mapping[str, Any]) -> str:
+    """What the assistant's last turn says."""
+    return row["answer"] if "messages" not in row else text_of(row["messages"][-1])
+
+
+def asks_plainly(path: Path) -> bool:
+    """Whether a manifest's first row is a text question rather than a conversation."""
+    if not path.is_file():
+        return False
+    _, row = next(read_entries(path, shape="text"), (0, {}))
+    return isinstance(row, dict) and "prompt" in row and "messages" not in row
+
+
+def meta_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row's `meta` says that metrics read; a user's own `meta` may be anything, and what is of another kind is left out.
+
+    question: kind of the question. pair: of complementary questions. typed: id of the same question typed. spoken: the question
+    of a recording. objects: of a picture, each with its "shape".
+    """
+    meta = row.get("meta")
+    if not isinstance(meta, dict):
+        return {}
+    found = {key: value for key in ("pair", "typed", "spoken") if isinstance(value := meta.get(key), str | int)}
+    question, objects = label(meta, "question", ""), meta.get("objects")
+    if question:
+        found["question"] = question
+    if isinstance(objects, list) and all(isinstance(each, dict) and "shape" in each for each in objects):
+        found["objects"] = objects
+    return found
 
 
 def positions_of(parts: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ from muomni.special_tokens import PAD
 
 log = logging.getLogger(__name__)
 
+CELLS = 9  # of the world's pictures
+
 
 @dataclass(slots=True)
 class ImageTextSample:
@@ -40,21 +42,29 @@ class ImageTextSample:
 
 def placed(objects: Any) -> list[dict[str, Any]]:
     """A row's objects where it says in which cell of the picture each lies, as the world does; else none (others count
-    them, for instance)."""
-    found = objects if isinstance(objects, list) else []
-    return [thing for thing in found if isinstance(thing, dict) and "cell" in thing]
+    them, for instance). What they are is told by texts alone."""
+    found = [thing for thing in objects if isinstance(thing, dict)] if isinstance(objects, list) else []
+    return [
+        {key: value for key, value in thing.items() if key == "cell" or isinstance(value, str)}
+        for thing in found
+        if type(thing.get("cell")) is int and 0 <= thing["cell"] < CELLS
+    ]
 
 
 def twins(rows: list[dict[str, Any]]) -> list[list[int]]:
-    """Rows in groups: each with its twin (the row whose id its "twin" names, and that names it), or alone."""
-    place = {row["id"]: index for index, row in enumerate(rows)}
-    groups = []
+    """Rows in groups: each with its twin (the row whose id its "twin" names, and that names it), or alone; every row is in
+    one, also where ids occur twice."""
+    place = {str(row["id"]): index for index, row in enumerate(rows)}
+    groups: list[list[int]] = []
+    taken: set[int] = set()
     for index, row in enumerate(rows):
-        other = place.get(row.get("twin"))
-        if other is None or other == index or rows[other].get("twin") != row["id"]:
-            groups.append([index])
-        elif index < other:
-            groups.append([index, other])
+        if index in taken:
+            continue
+        other = place.get(str(row.get("twin")), index)
+        mutual = str(rows[other].get("twin")) == str(row["id"])
+        group = [index, other] if mutual and other != index and other not in taken else [index]
+        groups.append(group)
+        taken.update(group)
     return groups
 
 

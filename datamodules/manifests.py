@@ -13,10 +13,12 @@ from typing import Any
 
 from datamodules.entries import BadRow, Row, entry_place, read_entries
 from muomni.filenames import find
+from muomni.frontends.chat import check_conversation, join_turns_of_a_role
 
 log = logging.getLogger(__name__)
 
 MOST_BAD = 0.01
+MOST_LABEL = 60  # characters
 
 
 def read_manifest(
@@ -103,9 +105,18 @@ def find_media(name: str, root: Path) -> str:
     raise BadRow(f"missing file {name}: not in {root}, its images/, its parent or here; set data.root=DIR")
 
 
+def label(row: Row, key: str, default: str) -> str:
+    """A further key that names a sort of rows ("kind", "task"): metrics are named by it, so that it must be a short text or a
+    whole number; anything else counts as missing."""
+    value = row.get(key)
+    named = isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value).strip()) <= MOST_LABEL
+    return str(value).strip() if named else default
+
+
 def _media(row: Row, key: str, root: Path) -> None:
     if not isinstance(row.get(key), str) or not row[key].strip():
         raise BadRow(f"no {key!r}")
+    _check_characters(row[key], key)
     row[key] = find_media(row[key].strip(), root)
 
 
@@ -157,8 +168,7 @@ def _check_sft(row: Row, root: Path) -> None:
     messages = row.get("messages")
     if not isinstance(messages, list) or len(messages) < 2 or not all(isinstance(turn, dict) for turn in messages):
         raise BadRow("'messages' must hold turns: at least a user's and an assistant's")
-    if messages[-1].get("role") != "assistant":
-        raise BadRow("'messages' must end with the assistant's turn")
+    spoken = []
     for message in messages:
         if message.get("role") not in ("user", "assistant", "system"):
             raise BadRow(f"unknown role {message.get('role')!r}")
@@ -166,8 +176,18 @@ def _check_sft(row: Row, root: Path) -> None:
             message["content"] = [{"type": "text", "text": message["content"]}]
         if not isinstance(message.get("content"), list) or not message["content"]:
             raise BadRow(f"empty or missing 'content' of the {message['role']}'s turn")
+        if message["role"] == "system" and message["content"] == [{"type": "text", "text": ""}]:
+            continue  # many files have a system that says nothing
         for item in message["content"]:
             _check_item(item, root)
+        spoken.append(message)
+    if not spoken or spoken[-1]["role"] != "assistant":
+        raise BadRow("'messages' must end with the assistant's turn")
+    row["messages"] = join_turns_of_a_role(spoken)
+    try:
+        check_conversation(row["messages"])
+    except ValueError as error:
+        raise BadRow(str(error)) from error
 
 
 def _check_item(item: Any, root: Path) -> None:

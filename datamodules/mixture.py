@@ -1,7 +1,7 @@
 """Which rows of an instruction manifest are used, and which of them share a conversation."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ from datamodules.manifests import say_left_out
 from muomni.frontends.chat import media_of, text_of
 
 log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+_TYPED = ["user", "assistant"]
 
 
 def without_pictures(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
@@ -52,32 +55,76 @@ def _shown(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{share:g} of {name}" for name, share in shares.items())
 
 
-def join_turns(rows: list[dict[str, Any]], *, turns: int, apart: float = 0.0) -> list[dict[str, Any]]:
-    """Typed questions of a task about one single picture as one row of at most `turns` questions, each question once;
-    other rows as they are. apart: the share of such rows, evenly spread, in which the questions do not follow each other
-    as turns (`messages`) but stand beside the first one's conversation (`others`: messages of each)."""
-    together: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    joined = []
+def join_turns(
+    rows: list[Row],
+    *,
+    turns: int,
+    apart: float = 0.0,
+    fits: Callable[[Row], bool] = lambda row: True,
+    what: str = "rows",
+) -> list[Row]:
+    """Typed questions of a task about one single picture as one row of at most `turns` questions; other rows as they are.
+
+    apart: the share of such rows, evenly spread, in which the questions do not follow each other as turns (`messages`) but
+    stand beside the first one's conversation (`others`: messages of each). A question that is answered in several ways is
+    used with each answer, as turns in rows apart, so that none follows another; one with the very same answer is used
+    once, and said. fits: whether a row is short enough; one that is not is divided. what: the manifest's name in messages.
+    """
+    together: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
+    joined: list[Row] = []
     due = 0.0
+    again = 0
     for row in rows:
         images, audios = media_of(row["messages"])
-        if turns > 1 and len(images) == 1 and not audios and len(row["messages"]) == 2:
-            asked = together.setdefault((row.get("task", "chat"), images[0]), {})
-            asked.setdefault(text_of(row["messages"][0]), row)
+        if turns > 1 and len(images) == 1 and not audios and [turn["role"] for turn in row["messages"]] == _TYPED:
+            members = together.setdefault((row.get("task", "chat"), images[0]), {})
+            question, answer = map(text_of, row["messages"])
+            again += (question, answer) in members
+            members.setdefault((question, answer), row)
         else:
             joined.append(row)
-    for asked in together.values():
-        members = list(asked.values())
+    if again:
+        log.info("%s: %d of %d rows repeat another's picture, question and answer: learnt once", what, again, len(rows))
+    for members in together.values():
         parts = -(-len(members) // turns)
         for part in range(parts):
-            first, *others = members[part::parts]
+            chosen = list(members.values())[part::parts]
             before, due = due, due + apart
             if int(due) > int(before):
-                joined.append({**first, "others": [row["messages"] for row in others]})
+                joined += _divided(chosen, _beside, fits)
             else:
-                later = [_without_image(message) for row in others for message in row["messages"]]
-                joined.append({**first, "messages": [*first["messages"], *later]})
+                joined += [row for each in _rounds(chosen) for row in _divided(each, _behind, fits)]
     return joined
+
+
+def _rounds(rows: list[Row]) -> list[list[Row]]:
+    """Rows in groups, no question twice in one."""
+    rounds: list[list[Row]] = []
+    seen: dict[str, int] = {}
+    for row in rows:
+        question = text_of(row["messages"][0])
+        number = seen[question] = seen.get(question, -1) + 1
+        rounds += [[]] * (number == len(rounds))
+        rounds[number] = [*rounds[number], row]
+    return rounds
+
+
+def _divided(rows: list[Row], join: Callable[[list[Row]], Row], fits: Callable[[Row], bool]) -> list[Row]:
+    """Rows joined into one, or into as few halves of halves as fit."""
+    whole = join(rows)
+    if len(rows) == 1 or fits(whole):
+        return [whole]
+    half = len(rows) // 2
+    return [*_divided(rows[:half], join, fits), *_divided(rows[half:], join, fits)]
+
+
+def _beside(rows: list[Row]) -> Row:
+    return {**rows[0], "others": [row["messages"] for row in rows[1:]]}
+
+
+def _behind(rows: list[Row]) -> Row:
+    later = [_without_image(message) for row in rows[1:] for message in row["messages"]]
+    return {**rows[0], "messages": [*rows[0]["messages"], *later]}
 
 
 def _without_image(message: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
 from datamodules.conditions import Conditions, FixedRecordings, recorder
-from datamodules.conversations import Conversations, OmniSample, positions_of
-from datamodules.manifests import read_manifest, say_left_out
+from datamodules.conversations import Conversations, OmniSample, answer_of, asks_plainly, meta_of, positions_of
+from datamodules.manifests import label, read_manifest, say_left_out
 from datamodules.mels import MelStore, mel_store
 from datamodules.mixture import evenly, join_turns, thin_out, without_pictures
 from datamodules.packing import fill_rows, lay_out, pack
@@ -107,13 +107,16 @@ class SftData(DataModule):
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
         """Read a manifest and tokenise it."""
-        if not train and _asks_plainly(path):
+        if not train and asks_plainly(path):
             return self._plain(read_manifest(path, shape="text", split=split, root=self.root))
         rows = read_manifest(path, shape="sft", split=split, root=self.root)
+        for row in rows:
+            row["task"] = label(row, "task", "chat")
         if self.image_tokens:
             rows = without_broken_pictures(rows, what=str(path), pictures=lambda row: media_of(row["messages"])[0])
         if train:
-            rows = thin_out(join_turns(rows, turns=self.turns, apart=self.apart), self.shares, what=str(path))
+            joined = join_turns(rows, turns=self.turns, apart=self.apart, fits=self._fits, what=str(path))
+            rows = thin_out(joined, self.shares, what=str(path))
         rows = rows if self.image_tokens else without_pictures(rows, what=str(path))
         if train and not rows:
             raise ValueError(
@@ -129,7 +132,7 @@ class SftData(DataModule):
             mels = mels if record is None else FixedRecordings(mels, record, seed=self.seed)
         place = {clip: index for index, clip in enumerate(clips)}
         lengths = {} if mels is None else {clip: int(mels.lengths[place[clip]]) for clip in clips}
-        encoded = self._encode_all(rows, media, lengths, train=train, what=str(path))
+        encoded = self._encode_all(rows, media, lengths, what=str(path))
         kept = list(encoded)
         sequences = [(sequence.ids, sequence.targets) for sequence in encoded.values()]
         parts = {row: each.parts for row, each in enumerate(encoded.values()) if each.parts is not None}
@@ -163,27 +166,27 @@ class SftData(DataModule):
         media: list[tuple[list[str], list[str]]],
         lengths: Mapping[str, int],
         *,
-        train: bool,
         what: str,
     ) -> dict[int, ChatSequence]:
         """Index -> tokens of the rows that are short enough. lengths: mel frames of each clip. what: names the manifest.
 
-        Raises ValueError for a held-out row that is too long, and where over 1 % of the training rows are.
+        Raises ValueError where over 1 % of the rows are not.
         """
         encoded: dict[int, ChatSequence] = {}
+        first = ""
         for index, (row, (_, audios)) in enumerate(zip(rows, media, strict=True)):
             counts = [-(-lengths[clip] // self.frames_per_token) for clip in audios]
             sequence = self._encode(row, counts)
             if len(sequence.ids) <= self.max_length and all(0 < count <= self.max_audio_tokens for count in counts):
                 encoded[index] = sequence
-            elif not train:
-                raise ValueError(
-                    f"{what}: {row['id']}: Too many tokens: {len(sequence.ids)} > {self.max_length} "
-                    f"(audio: {counts}, at most {self.max_audio_tokens}); shorten it"
+            elif not first:
+                first = (
+                    f"the first: {row['id']}: Too many tokens: {len(sequence.ids)} > {self.max_length} "
+                    f"(audio: {counts}, at most {self.max_audio_tokens})"
                 )
         if len(encoded) < 0.99 * len(rows):
             raise ValueError(
-                f"{what}: {len(rows) - len(encoded)} of {len(rows)} rows do not fit {self.max_length} tokens"
+                f"{what}: {len(rows) - len(encoded)} of {len(rows)} rows do not fit {self.max_length} tokens; {first}"
             )
         say_left_out(
             len(rows) - len(encoded), len(rows), what=what,
@@ -191,6 +194,13 @@ class SftData(DataModule):
             "max_audio_tokens)",
         )  # fmt: skip
         return encoded
+
+    def _fits(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row with one picture is short enough."""
+        conversations = [row["messages"], *row.get("others", [])]
+        # No text has more tokens than bytes, and one more for the space before it.
+        most = sum(len(text_of(turn).encode()) + 3 for each in conversations for turn in each) + len(conversations)
+        return most + self.image_tokens <= self.max_length or len(self._encode(row, []).ids) <= self.max_length
 
     def _encode(self, row: Mapping[str, Any], audio_tokens: list[int]) -> ChatSequence:
         if "others" in row:
@@ -209,7 +219,7 @@ class SftData(DataModule):
             targets[len(prompt) - 1 : -1] = ids[len(prompt) :]
             sequences.append((ids, targets))
             row["task"] = "plain"
-            row["meta"] = {"question": row.get("kind", "text")}
+            row["meta"] = {"question": label(row, "kind", "text")}
         nothing = PictureStore([], self.image, memory_mb=0)
         return Conversations(
             rows, sequences, [([], [])] * len(rows), parts={}, pictures=nothing, mels=None, audio_place={}
@@ -266,7 +276,7 @@ class SftData(DataModule):
         images = [image for sample in samples for image in sample.images]
         mels = [mel for sample in samples for mel in sample.mels]
         ids = pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD)
-        tasks = [sample.row.get("task", "chat") for sample in samples]
+        tasks = [sample.row["task"] for sample in samples]
         return OmniBatch(
             ids=ids,
             targets=pad_sequence([sample.targets for sample in samples], batch_first=True, padding_value=IGNORE),
@@ -281,19 +291,6 @@ class SftData(DataModule):
             questions=[sample.question for sample in samples],
             answers=[answer_of(sample.row) for sample in samples],
             tasks=tasks,
-            meta=[sample.row.get("meta") or {} for sample in samples],
+            meta=[meta_of(sample.row) for sample in samples],
             sample_ids=[str(sample.row["id"]) for sample in samples],
         )
-
-
-def answer_of(row: Mapping[str, Any]) -> str:
-    """What the assistant's last turn says."""
-    return row["answer"] if "messages" not in row else text_of(row["messages"][-1])
-
-
-def _asks_plainly(path: Path) -> bool:
-    """Whether a manifest's first line is a text question rather than a conversation."""
-    if not path.is_file():
-        return False
-    with path.open(encoding="utf-8") as file:
-        return '"prompt"' in file.readline()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.manifests import read_manifest, say_left_out
+from datamodules.manifests import label, read_manifest, say_left_out
 from datamodules.packing import fill_rows, pack
 from datamodules.tokenizers import tokenizer_for
 from muomni.batch import TextBatch
@@ -32,6 +32,12 @@ class TextSample:
     kind: str
     floor: float
     sample_id: str
+
+
+def floor_of(row: dict[str, Any]) -> float:
+    """What a document costs at least, in nats, where its maker knows its "logprob"; else NaN."""
+    known = row.get("logprob")
+    return -float(known) if isinstance(known, int | float) and not isinstance(known, bool) else float("nan")
 
 
 def encode_document(tokenizer: Tokenizer, text: str) -> np.ndarray:
@@ -134,9 +140,9 @@ class Documents:
 def _samples(row: dict[str, Any], ids: np.ndarray, *, prompt: int, max_length: int) -> list[TextSample]:
     """A document's only sample, or one a window that has a target."""
     pieces = windows(ids, max_length=max_length)
-    kind, name = row.get("kind", "text"), str(row["id"])
+    kind, name = label(row, "kind", "text"), str(row["id"])
     if len(pieces) == 1:
-        return [TextSample(ids=ids, prompt=prompt, kind=kind, floor=-float(row.get("logprob", "nan")), sample_id=name)]
+        return [TextSample(ids=ids, prompt=prompt, kind=kind, floor=floor_of(row), sample_id=name)]
     starts = np.cumsum([0, *(len(piece) - 1 for piece in pieces)])
     return [
         TextSample(

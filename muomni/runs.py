@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import socket
@@ -210,12 +211,14 @@ def damaged(path: Path) -> str | None:
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:
-    """metrics.json: flat, "<stage>/<split>/<metric>": number. A number that is not finite is an error that names it."""
+    """metrics.json: flat, "<stage>/<split>/<metric>": number. It says that a run has ended, so that no metric may keep it from
+    being written: a number that is not finite is left out, and said."""
     for name, value in metrics.items():
-        if value != value or value in (float("inf"), float("-inf")):
-            raise ValueError(f"metric {name} is {value}")
+        if not math.isfinite(value):
+            log.warning("metric %s is %s: left out", name, value)
+    finite = {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)}
     path = folder / "metrics.json"
-    write_atomically(path, json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
+    write_atomically(path, json.dumps(finite, indent=2) + "\n")
     return path
 
 

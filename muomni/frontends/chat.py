@@ -43,6 +43,25 @@ def media_of(messages: Sequence[Message]) -> tuple[list[Any], list[Any]]:
     return images, audios
 
 
+def join_turns_of_a_role(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Consecutive turns of one role as one turn, their contents one after the other."""
+    joined: list[dict[str, Any]] = []
+    for message in messages:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+        if joined and joined[-1]["role"] == message["role"]:
+            joined[-1] = {**joined[-1], "content": [*joined[-1]["content"], *parts]}
+        else:
+            joined.append({**message, "content": parts})
+    return joined
+
+
+def check_conversation(messages: Sequence[Message]) -> None:
+    """Raise the ValueError that `encode_messages` would raise for roles out of order and unknown parts."""
+    media_of(messages)
+    _check_order(_split_system(messages)[1], prompt=False)
+
+
 def encode_messages(
     tokenizer: Tokenizer, messages: Sequence[Message], *, image_tokens: int, audio_tokens: Sequence[int]
 ) -> ChatSequence:

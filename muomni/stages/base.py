@@ -1,5 +1,6 @@
 """What every stage shares: the weighted sum of named losses, logging, optimizers, and metrics by split."""
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,6 +15,8 @@ from muomni.nn.transformer import Transformer
 from muomni.stages.joining import joined_state, own_state
 from muomni.stages.resuming import OptimizerFactory, Resumable, ScheduleFactory
 from muomni.stages.weighing import SAMPLES, shares, split_means
+
+log = logging.getLogger(__name__)
 
 
 class Stage(Resumable):
@@ -236,7 +239,10 @@ class Stage(Resumable):
 
     def _finish(self, split: str) -> None:
         for metric, value in self.finish_split(split).items():
-            self.results[f"{self.name}/{split}/{metric}"] = float(value)
+            if math.isfinite(value):
+                self.results[f"{self.name}/{split}/{metric}"] = float(value)
+            else:
+                log.warning("%s/%s/%s: left out, the split's data do not tell it (%s)", self.name, split, metric, value)
 
     def _join_splits(self, splits: list[str]) -> None:
         shown = [sample for each in ranks.joined(self._shown) for sample in each]  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """What the omni stage counts over a split, and the metrics that come of it."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Hashable
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from muomni.metrics.error_rates import error_rates
 from muomni.metrics.exact_match import interval, majority, pairs_right, percent
 from muomni.metrics.object_set import ObjectSetF1
+
+log = logging.getLogger(__name__)
 
 #: Task of a question -> the start of its metric's name; what is not listed keeps the task's own name.
 PREFIXES = {"image_qa": "image", "text_qa": "text", "plain": "text"}
@@ -23,6 +26,7 @@ class OmniScores:
         self._spoken: list[tuple[bool, str | None]] = []
         self._typed: dict[str, bool] = {}
         self._captions = ObjectSetF1()
+        self._undescribed = 0  # captions of pictures whose objects nobody has named
         self._heard: tuple[list[str], list[str]] = ([], [])
         self._said: tuple[list[str], list[str]] = ([], [])
 
@@ -42,9 +46,12 @@ class OmniScores:
         kind = f"{PREFIXES[task]}_{meta.get('question', 'other')}" if task in PREFIXES else task
         self._right[f"{kind}_{control}"].append(right)
 
-    def described(self, caption: str, objects: list[dict[str, Any]]) -> None:
-        """A caption and what its picture holds."""
-        self._captions.add(caption, objects)
+    def described(self, caption: str, objects: list[dict[str, Any]] | None) -> None:
+        """A caption and what its picture holds; None where nobody has said."""
+        if objects is None:
+            self._undescribed += 1
+        else:
+            self._captions.add(caption, objects)
 
     def transcribed(self, heard: str, truth: str) -> None:
         """A transcript and its reference."""
@@ -76,6 +83,8 @@ class OmniScores:
         same = [(right, self._typed[typed]) for right, typed in self._spoken if typed in self._typed]
         if same:
             values["spoken_image_qa_typed"] = percent([typed for _, typed in same])
+        if self._undescribed:
+            log.warning("caption_f1 leaves out %d captions: their rows have no meta.objects", self._undescribed)
         if self._captions.captions:
             values["caption_f1"] = self._captions.value()
         for task, texts in (("asr", self._heard), ("tts", self._said)):

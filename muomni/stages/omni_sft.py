@@ -222,7 +222,7 @@ class OmniSftStage(Stage):
             if batch.tasks[row] == "asr":
                 self._scores.transcribed(answer, batch.answers[row])
             elif batch.tasks[row] == "caption":
-                self._scores.described(answer, batch.meta[row].get("objects") or [])
+                self._scores.described(answer, batch.meta[row].get("objects"))
             else:
                 self._to_speak.append((answer, batch.answers[row]))
             self._show(batch, row, answer, split)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.image_text import ImageTextData, placed
+from datamodules.image_text import ImageTextData, placed, twins
 from datamodules.pictures import PictureStore
 from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
 from muomni.frontends.tokenizer import Tokenizer
@@ -93,3 +93,28 @@ def test_held_out_twins_are_neighbours_and_know_their_group(folder):
     samples = data.samples("test/test")
     assert [samples.name(index) for index in range(6)] == ["p0", "p1", "p2", "p4", "p3", "p5"]
     assert data.collate([samples.item(index, -1) for index in range(6)]).groups == ["p0", "p0", "p2", "p2", "p3", "p5"]
+
+
+def test_every_row_is_in_one_group_whatever_its_twin_says():
+    """Ids that occur twice, rows that name themselves, each other in a ring, or no id at all: none is lost, none is twice."""
+    for ids, others in (
+        (["y", "x", "x"], ["x", "y", "y"]), (["a", "b"], ["a", "b"]), (["a", "b", "c"], ["b", "c", "a"]),
+        (["a", "b", "c"], [["b"], {"a": 1}, None]), (["a", "b"], ["b", "a"]), (["1", "2"], [2, 1]),
+    ):  # fmt: skip
+        rows = [{"id": name, "twin": twin} for name, twin in zip(ids, others, strict=True)]
+        groups = twins(rows)
+        assert sorted(index for group in groups for index in group) == list(range(len(rows))), (ids, others)
+    assert groups == [[0, 1]]
+
+
+def test_objects_that_the_probes_cannot_read_are_left_out():
+    objects = [
+        {"cell": 3, "colour": "red", "shape": 7},
+        {"cell": "top"},
+        {"cell": 9},
+        {"cell": True},
+        {"shape": "dot"},
+        "x",
+        None,
+    ]
+    assert placed(objects) == [{"cell": 3, "colour": "red"}] and placed({"cell": 1}) == []

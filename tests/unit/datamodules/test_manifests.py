@@ -202,3 +202,44 @@ def test_missing_empty_and_wrong_files(folder):
 def test_nothing_bad_says_nothing(caplog):
     report_bad([], total=0, what="x")
     assert caplog.text == ""
+
+
+def said(role, *texts):
+    return {"role": role, "content": [{"type": "text", "text": text} for text in texts]}
+
+
+@pytest.mark.parametrize(
+    ("turns", "joined"),
+    [
+        ([said("user", "a"), said("user", "b"), said("assistant", "c")], [said("user", "a", "b"), said("assistant", "c")]),
+        ([said("user", "a"), said("assistant", "b"), said("assistant", "c")], [said("user", "a"), said("assistant", "b", "c")]),
+        ([said("system", "s"), said("system", "t"), said("user", "a"), said("assistant", "b")],
+         [said("system", "s", "t"), said("user", "a"), said("assistant", "b")]),
+        ([{"role": "system", "content": ""}, said("user", "a"), said("assistant", "b")],
+         [said("user", "a"), said("assistant", "b")]),
+    ],
+)  # fmt: skip
+def test_consecutive_turns_of_a_role_are_one(folder, turns, joined):
+    assert read_manifest(write(folder, [{"messages": turns}]), shape="sft")[0]["messages"] == joined
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [said("user", "a"), said("assistant", "b"), said("system", "s"), said("user", "a"), said("assistant", "b")],
+        [said("assistant", "a"), said("user", "b"), said("assistant", "c")],
+        [said("system", "a"), said("assistant", "b")],
+        [said("system", "a"), said("system", "b")],
+        [said("user", "a"), {"role": "assistant", "content": [{"type": "image", "image": "m/a.png"}]}],
+        [{"role": "user", "content": [{"type": "speech", "text": "a"}]}, said("assistant", "b")],
+        [said("user", "half \ud83d"), said("assistant", "b")],
+        [said("user", "a"), said("assistant", "\udc00")],
+        [said("user", ["a"]), said("assistant", "b")],
+        [{"role": "system", "content": [3]}, said("user", "a"), said("assistant", "b")],
+    ],
+)
+def test_a_conversation_that_cannot_be_learnt_costs_its_row_and_no_more(folder, caplog, turns):
+    good = {"messages": [said("user", "a"), said("assistant", "b")]}
+    path = write(folder, [*[good] * 120, {"messages": turns}, *[good] * 179])
+    assert len(read_manifest(path, shape="sft")) == 299
+    assert f"skipped 1 of 300 samples; the first: {path}:121: " in caplog.text

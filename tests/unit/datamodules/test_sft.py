@@ -10,6 +10,7 @@ from datamodules.conversations import positions_of
 from datamodules.mixture import join_turns, thin_out
 from datamodules.sft import SftData
 from muomni.frontends.audio_io import write_wav
+from muomni.frontends.chat import text_of
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
@@ -147,9 +148,14 @@ def test_plain_questions_are_read_among_the_tests(folder):
     assert data.tokenizer.decode(sample.targets[sample.targets != IGNORE].tolist()).strip() == "red"
 
 
-def test_what_is_too_long_is_refused_or_counted(folder):
+def test_what_is_too_long_is_refused_or_counted(folder, caplog):
     with pytest.raises(ValueError, match=r"caption: Too many tokens: \d+ > 20"):
         make(folder, max_length=20, test={"same": str(folder / "train.jsonl")}).samples("test/same")
+    few = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()][-1:]
+    many = [few[0] | {"id": str(n)} for n in range(199)] + [row("long", "chat", "what colour? " * 30, "red")]
+    (folder / "many.jsonl").write_text("\n".join(map(json.dumps, many)))
+    assert len(make(folder, test={"many": str(folder / "many.jsonl")}).samples("test/many")) == 199
+    assert "many.jsonl: 1 of 200 rows are left out: longer than 64 tokens" in caplog.text
     with pytest.raises(ValueError, match="of 5 rows do not fit"):
         make(folder, max_length=20).samples("train")
     with pytest.raises(ValueError, match="at most 2"):
@@ -275,3 +281,66 @@ def test_of_a_long_document_that_is_replayed_every_token_is(folder):
     learnt = sorted(token for piece in pieces for token in piece.targets.tolist())
     assert learnt == sorted([*data.tokenizer.encode(texts[0]), EOS])
     assert len({r["id"] for r in samples.rows}) == len(samples)
+
+
+def answers_in(rows):
+    conversations = [messages for each in rows for messages in [each["messages"], *each.get("others", [])]]
+    return sorted(text_of(m) for messages in conversations for m in messages if m["role"] == "assistant")
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("turns", [1, 2, 3, 9])
+def test_every_answer_to_the_same_question_about_the_same_picture_is_used(turns, apart):
+    """Five captions of a picture are five rows with one instruction; a question and its answer are used however often others
+    ask the same."""
+    rows = [row(f"{p}{n}", "caption", "describe", f"{p} {n}", image=f"{p}.png") for p in "ab" for n in range(5)]
+    rows += [row(f"q{n}", "caption", f"what {n}?", f"it {n}", image="a.png") for n in range(3)]
+    joined = join_turns(rows, turns=turns, apart=apart)
+    assert answers_in(joined) == sorted(each["messages"][1]["content"] for each in rows)
+    for each in joined:
+        asked = [m["content"][-1]["text"] for m in each["messages"][::2]]
+        assert len(asked) == len(set(asked)) <= turns, "in a conversation nobody asks twice"
+
+
+def test_a_row_that_repeats_another_is_learnt_once_and_said(caplog):
+    rows = [row(str(n), "image_qa", "what?", "a dot", image="a.png") for n in range(3)]
+    with caplog.at_level("INFO"):
+        assert answers_in(join_turns(rows, turns=9, what="mine.jsonl")) == ["a dot"]
+    assert "mine.jsonl: 2 of 3 rows repeat another's picture, question and answer" in caplog.text
+
+
+@pytest.mark.parametrize("apart", [0.0, 1.0])
+def test_questions_that_together_are_too_long_are_divided_not_lost(folder, apart):
+    rows = [row(f"q{n}", "image_qa", f"what colour is the dot? {n}", f"red {n}", image="a.png") for n in range(9)]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    samples = make(folder, turns=9, apart=apart, pack=64, max_length=90).samples("train")
+    learnt = [samples.item(index, 0) for index in range(len(samples))]
+    assert sum(int((sample.targets == EOS).sum()) for sample in learnt) == 9
+    assert 1 < len(samples) < 9 and max(len(sample.ids) for sample in learnt) <= 90
+
+
+@pytest.mark.parametrize(
+    "odd", [{"task": ["a"], "meta": "note"}, {"task": 7, "meta": ["x"]}, {"task": None, "meta": None}, {"task": "", "meta": 3},
+            {"meta": {"question": ["how"], "pair": [1], "objects": "two", "typed": {}, "spoken": None}},
+            {"meta": {"objects": [{"colour": "red"}]}}]
+)  # fmt: skip
+def test_further_keys_of_a_user_may_be_anything(folder, odd):
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    rows = [{key: value for key, value in each.items() if key not in odd} | odd for each in rows]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = make(folder, turns=4, opening={"chat": 0.5}, shares={"chat": 1.0})
+    assert len(answers_in(data.samples("train").rows)) == 5
+    batch = next(iter(data.test_dataloader()[0]))
+    assert all(isinstance(task, str) for task in batch.tasks)
+    assert all(set(meta) <= {"question"} for meta in batch.meta), "what no metric can read is left out"
+
+
+def test_a_conversation_with_a_further_key_prompt_is_a_conversation(folder):
+    rows = [
+        json.loads(line) | {"prompt": "of someone's trainer"}
+        for line in (folder / "train.jsonl").read_text().splitlines()
+    ]
+    (folder / "train.json").write_text(json.dumps(rows, indent=1))
+    assert len(make(folder, test={"same": str(folder / "train.json")}).samples("test/same")) == 5
+    (folder / "plain.csv").write_text("prompt,answer\nquestion: dot? answer:,red\n")
+    assert make(folder, test={"plain": str(folder / "plain.csv")}).samples("test/plain").rows[0]["task"] == "plain"

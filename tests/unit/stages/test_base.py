@@ -170,3 +170,11 @@ def test_a_stage_must_say_what_it_does(method):
 
     with pytest.raises(TypeError, match=f"Nothing does not define {method}"):
         getattr(Nothing(), method)("x")
+
+
+def test_a_metric_that_cannot_be_computed_is_left_out_and_said(toy, caplog):
+    """After a training of hours, a split that tells nothing must not decide whether it counts."""
+    toy.finish_split = lambda split: {"good": 1.0, "bad": float("nan"), "worse": float("inf")}
+    toy._finish("test")
+    assert toy.results == {"toy/test/good": 1.0}
+    assert "toy/test/bad: left out" in caplog.text and "toy/test/worse: left out" in caplog.text

@@ -215,3 +215,11 @@ def test_image_tokens_none_is_a_model_without_eyes():
     stage.begin_split("test_iid")
     stage.test_batch(heard, "test_iid")
     assert {name.split("_")[0] for name in stage.finish_split("test_iid")} == {"asr"}
+
+
+def test_captions_of_pictures_whose_objects_nobody_named_are_left_out_and_counted(caplog):
+    scores = OmniScores()
+    scores.described("a dog on the beach", None)
+    assert scores.metrics() == {} and "caption_f1 leaves out 1 captions" in caplog.text
+    scores.described("a red dot", [{"colour": "red", "shape": "dot"}])
+    assert scores.metrics() == {"caption_f1": 100.0}
