@@ -102,8 +102,10 @@ class DataModule(LightningDataModule):
         return list(self.test_paths)
 
     def read(self, task: str) -> None:
-        """Read what the task "fit", "validate" or "test" needs, so that caches are there when several processes ask."""
-        kinds = {"fit": ("train", "val"), "validate": ("val",), "test": tuple(f"test/{n}" for n in self.test_splits)}
+        """Read what the task "fit", "validate" or "test" needs, so that caches are there when several processes ask. The
+        tests of a training are read before it: what is wrong with them is not found out hours later."""
+        tests = tuple(f"test/{name}" for name in self.test_splits)
+        kinds = {"fit": ("train", "val", *tests), "validate": ("val",), "test": tests}
         for kind in kinds[task]:
             self.samples(kind)
 

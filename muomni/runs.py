@@ -7,6 +7,7 @@ A run that was killed is taken up in its own folder. Whether it is dead is not g
 run holds a lock on its folder that the kernel drops with the process, however it ends.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -17,7 +18,7 @@ import shutil
 import socket
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -208,6 +209,23 @@ def damaged(path: Path) -> str | None:
     except Exception as error:  # a broken header may raise anything
         return str(error).partition("\n")[0] or type(error).__name__
     return None
+
+
+@contextlib.contextmanager
+def trained(export: Path | None) -> Iterator[None]:
+    """While a training's export (None: there was no training) is measured: what ends that says that the training has ended, since
+    an unfinished run is taken up behind its last step, where only measuring is left."""
+    try:
+        yield
+    except Exception as error:
+        if export is None:
+            raise
+        stands = f"the training has ended and {export} stands: mended, the same command only measures it"
+        if isinstance(error, ValueError | FileNotFoundError):
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(f"{error}; {stands}") from error
+        log.error("%s: %s", type(error).__name__, stands)
+        raise
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:

@@ -18,6 +18,7 @@ from muomni.runs import (
     hold,
     identity,
     newest_checkpoint,
+    trained,
     write_atomically,
     write_metrics,
 )
@@ -246,3 +247,18 @@ def test_where_a_run_computes_is_no_part_of_its_identity():
         return identity({"trainer": {"max_steps": 5} | trainer}, ("trainer",))
 
     assert of(devices=1) == of(devices=2, num_nodes=2, strategy="ddp", accelerator="gpu") != of(max_steps=6)
+
+
+def test_what_ends_a_test_after_a_training_says_that_the_export_stands(tmp_path, caplog):
+    with (
+        pytest.raises(ValueError, match=r"^bad row; the training has ended and \S+ stands: .* the same command only"),
+        trained(tmp_path),
+    ):
+        raise ValueError("bad row")
+    with pytest.raises(FileNotFoundError, match="no file; the training has ended"), trained(tmp_path):
+        raise FileNotFoundError("no file")
+    with pytest.raises(KeyError), trained(tmp_path):
+        raise KeyError("x")
+    assert "KeyError: the training has ended" in caplog.text
+    with pytest.raises(ValueError, match="^bad row$"), trained(None):
+        raise ValueError("bad row")

@@ -116,3 +116,15 @@ def test_samples_that_fill_no_batch_and_batches_beyond_a_limit_are_said(caplog):
     assert "of 403" not in caplog.text, "3 are less than one percent"
     make()._held_out("test/b", 2)
     assert "test/b: 1 of 7 rows are left out: only the first are measured (trainer.limit_test_batches=2)" in caplog.text
+
+
+def test_a_training_reads_its_tests_before_it_begins():
+    """A test manifest that cannot be read is found out at once, not when the training has ended."""
+    data = make(test={"good": "3", "bad": "typo.jsonl"})
+    with pytest.raises(ValueError, match="typo"):
+        data.read("fit")
+    data = make()
+    data.read("fit")
+    assert data.loaded == ("7", "te", False)
+    data = make(test={"bad": "typo.jsonl"})
+    data.read("validate")
