@@ -42,10 +42,11 @@ def evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float)
 
 
 def thin_out(
-    rows: list[dict[str, Any]], shares: Mapping[str, float], *, default: float = 1.0, what: str = "rows"
-) -> list[dict[str, Any]]:
-    """Keep a fraction of each task's rows (`default` of those not named), evenly spread over the manifest, and say how many
-    are not kept. what: the manifest's name in messages."""
+    rows: list[Row], shares: Mapping[str, float] | None, *, default: float = 1.0, what: str = "rows"
+) -> list[Row]:
+    """Keep a fraction of each task's rows (`default` of those not named; None: all), evenly spread over the manifest, and
+    say how many are not kept. what: the manifest's name in messages."""
+    shares = shares or {}
     chosen = evenly([row.get("task", "chat") for row in rows], shares, default=default)
     say_left_out(int((~chosen).sum()), len(rows), what=what, why=f"datamodule.shares takes {_shown(shares)}")
     return [row for row, kept in zip(rows, chosen, strict=True) if kept]

@@ -69,10 +69,10 @@ class SftData(DataModule):
         audio_stack: int,
         max_length: int,
         max_audio_tokens: int,
-        shares: Mapping[str, float],
+        shares: Mapping[str, float] | None,
         turns: int,
         apart: float,
-        opening: Mapping[str, float],
+        opening: Mapping[str, float] | None,
         memory_mb: int,
         pack: int | None = None,
         replay: str | None = None,
@@ -102,8 +102,8 @@ class SftData(DataModule):
             raise ValueError(
                 f"datamodule.apart={apart}: questions stand apart in packed rows only; give datamodule.pack"
             )
-        self.shares, self.turns, self.apart = dict(shares), turns, apart
-        self.opening, self.memory_mb = dict(opening), memory_mb
+        self.shares, self.turns, self.apart = dict(shares or {}), turns, apart
+        self.opening, self.memory_mb = dict(opening or {}), memory_mb
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
         """Read a manifest and tokenise it."""

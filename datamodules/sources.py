@@ -11,14 +11,14 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
     """Keyword arguments `train`, `val`, `test`, `splits`, `root` of the stage's datamodule, and `text` or `replay` where it
     takes one.
 
-    data: the `data` group; of kind "world" it holds the fields of a WorldSpec, and the `recipe` that conf/stage reads.
+    data: the `data` group; of kind "world" it holds the fields of a WorldSpec.
     shape: of the manifests that the stage reads.
     world: where the stage finds its splits inside a world. A world is built where it is not there yet.
     Raises ValueError when the data's shape does not fit the stage.
     """
     kind = data["kind"]
     if kind == "world":
-        spec = WorldSpec.of(**{key: value for key, value in data.items() if key not in ("kind", "root", "recipe")})
+        spec = WorldSpec.of(**{key: value for key, value in data.items() if key not in ("kind", "root")})
         root = build_world(spec, Path(data["root"]), parts=world_parts(world))
         found = {name: str(root / path) for name, path in world.items() if name != "test"}
         return {**found, "test": {name: str(root / path) for name, path in world["test"].items()}}

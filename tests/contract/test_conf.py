@@ -21,7 +21,7 @@ GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
     for folder in CONF.iterdir()
     if folder.is_dir()
-    and folder.name not in ("stage", "hydra", "backbone", "generation", "mel", "experiment", "ablation")
+    and folder.name not in ("stage", "hydra", "backbone", "generation", "mel", "experiment", "ablation", "recipe")
 }
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 BACKBONES = sorted(path.name for path in (CONF / "backbone").iterdir())
@@ -216,7 +216,7 @@ def test_all_stages_and_sizes_are_there():
 def test_every_option_is_reached(path):
     """An option that lies in no group of these tests is one that nobody composes."""
     group = path.relative_to(CONF).parts
-    others = ("stage", "hydra", "backbone", "generation", "mel", "experiment", "ablation")
+    others = ("stage", "hydra", "backbone", "generation", "mel", "experiment", "ablation", "recipe")
     assert len(group) == 1 or group[0] in (*GROUPS, *others)
 
 
@@ -235,7 +235,7 @@ WHOLLY = {
     "codec": {"speakers": None, "test_kinds": None},
     "talker": {"speakers": None, "test_kinds": None},
     "vocoder": {"test_kinds": None, "test_clips": None},
-    "omni_sft": {"shares": {}, "turns": 1, "opening": {}, "replay_kinds": {}},
+    "omni_sft": {"shares": None, "turns": 1, "opening": None, "replay_kinds": None},
     "ocr": {},
 }
 WORLDS = {
@@ -261,11 +261,13 @@ def test_what_is_tuned_for_the_world_never_touches_other_data(stage):
 
 
 def test_an_option_of_the_command_line_wins_over_the_worlds_recipe():
-    how = [
-        "stage=omni_sft",
-        "datamodule.turns=2",
-        "datamodule.shares={tts: 0.3}",
-        "data.recipe.omni_sft.opening.caption=1",
-    ]
+    how = ["stage=omni_sft", "datamodule.turns=2", "datamodule.shares={tts: 0.3}", "datamodule.opening.caption=1"]
     datamodule = compose("train", overrides=how).datamodule
-    assert (datamodule.turns, dict(datamodule.shares), datamodule.opening.caption) == (2, {"tts": 0.3}, 1)
+    assert (datamodule.turns, datamodule.shares.tts, datamodule.opening.caption) == (2, 0.3, 1)
+    mine = compose("train", overrides=["stage=omni_sft", "data=sft", "datamodule.shares={mine: 0.3}"]).datamodule
+    assert dict(mine.shares) == {"mine": 0.3}
+
+
+def test_every_recipe_is_one_of_a_stage_and_a_sort_of_data():
+    pairs = {f"{stage}_{data}" for stage in STAGES for data in GROUPS["data"]}
+    assert {path.stem for path in (CONF / "recipe").glob("*.yaml")} <= pairs
