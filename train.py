@@ -100,7 +100,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
             load_into(stage, trained)
         lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same
         replayed = cfg.task == "replay"
-        with runs.trained(export if cfg.task == "fit" else None):
+        with runs.trained(kept if cfg.task == "fit" else None):
             metrics = replay(stage, cfg.spike) if replayed else measure(cfg.task, stage, trainer, datamodule)
     if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
         scored = score(metrics, cfg.stage.monitor, losses)
