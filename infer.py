@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +24,50 @@ from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
 from muomni.inference.engine import Engine
 from muomni.inference.load import gather, load_model, read_tokenizer
-from muomni.inference.sampling import GenerationOptions, preset
+from muomni.inference.prompt import as_list
+from muomni.inference.sampling import GenerationOptions, preset, refuse_idle_options
 from muomni.inference.tasks import choose_task, refuse_idle
-from muomni.single_files import save_single
+from muomni.single_files import check_single_place, save_single
+from muomni.user_path import user_path
 
 STRINGS = (
     "ckpt", "talker", "vocoder", "export", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out",
     "packages", "lm",
 )  # fmt: skip
-FILES = (
-    "ckpt",
-    "talker",
-    "vocoder",
-    "image",
-    "video",
-    "audio_in",
-    "packages",
-    "lm",
-)  # found in any spelling (filenames.py)
+FILES = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm")  # found in any spelling (filenames.py)
+PATHS = ("ckpt", "talker", "vocoder", "export", "image", "video", "audio_in", "audio_out", "packages", "lm")
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
 MOST_THREADS = 1024
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
 
 
-def split_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Command line -> strings as the shell passed them, and what Hydra shall parse."""
-    raw: dict[str, str] = {}
+def split_arguments(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Command line -> strings as the shell passed them, and what Hydra shall parse. Several image= are several pictures; another
+    option that is given twice is refused: one of both would be without effect."""
+    raw: dict[str, Any] = {}
     rest: list[str] = []
+    given: set[str] = set()
     for argument in arguments:
         key, equals, value = argument.partition("=")
+        if equals and key == "image" and key in raw:
+            raw[key] = [*([raw[key]] if isinstance(raw[key], str) else raw[key]), find(value)]
+            continue
+        if equals and key in given:
+            raise ValueError(f"{key}= is given twice: give one of them")
+        given.add(key)
         if equals and key in STRINGS:
             raw[key] = find(value) if key in FILES else value
         else:
             rest.append(argument)
     return raw, rest
+
+
+def home_folders(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The options with `~` replaced in those that are paths."""
+    paths = {name: str(user_path(cfg[name])) for name in PATHS if isinstance(cfg[name], str) and cfg[name]}
+    if isinstance(cfg["image"], list):
+        paths["image"] = [str(user_path(image)) for image in cfg["image"]]  # type: ignore[assignment]
+    return cfg | paths | {"paths": {name: str(user_path(value)) for name, value in cfg["paths"].items()}}
 
 
 def validate(cfg: dict[str, Any]) -> None:
@@ -89,14 +100,16 @@ def find_export(ckpt: str | None, checkpoints: Path) -> Path:
     raise ValueError(f"{problem}; exports under {checkpoints}: {found}")
 
 
-def run(cfg: dict[str, Any]) -> None:
-    """Do what a composed configuration asks."""
+def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
+    """Do what a composed configuration asks. given: those of its generation options that the user chose."""
+    cfg = home_folders(cfg)
     validate(cfg)
     if cfg["threads"] is not None:
         torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
     if cfg["export"] is not None:
         refuse_idle("the export", cfg, defaults())
+        check_single_place(cfg["export"], sources=[export, *([cfg["talker"]] if cfg["talker"] else [])])
         whole = gather(export, talker=cfg["talker"])
         read_tokenizer(whole)  # refuses one that does not belong to it
         notice(f"written: {save_single(cfg['export'], whole)} ({', '.join(whole.parts)})")
@@ -106,6 +119,7 @@ def run(cfg: dict[str, Any]) -> None:
         **{name: cfg[name] for name in ("device", "format", "talker", "vocoder", "compile", "dtype", "packages")},
     )
     options = preset("greedy", **cfg["generation"])  # which names an unknown option
+    refuse_idle_options(options, given or {})
     task = choose_task(cfg, engine.parts)
     if task != "a transcript" and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
         raise ValueError("beams=, lm= and timestamps= belong to a transcript: add transcribe=true and audio_in=FILE")
@@ -113,7 +127,7 @@ def run(cfg: dict[str, Any]) -> None:
     if task == "a chat":
         chat(engine, options, cfg)
         return
-    pictures: list[Any] = [] if cfg["image"] is None else [cfg["image"]]
+    pictures: list[Any] = as_list(cfg["image"])
     if cfg["video"] is not None:
         pictures += read_video(cfg["video"], cfg["video_frames"], matte=engine.media.matte)
     if task == "reading":
@@ -226,14 +240,17 @@ def notice(text: str) -> None:
 
 def main() -> None:
     """Command line -> configuration -> `run`. A user's mistake is one line and exit status 1."""
-    raw, rest = split_arguments(sys.argv[1:])
+    with one_line_errors():
+        raw, rest = split_arguments(sys.argv[1:])
+    chosen = [word.partition("=")[0].removeprefix("generation.") for word in rest if word.startswith("generation.")]
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="infer")
     @one_line_errors()
     def composed(cfg: DictConfig) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
-        run({str(key): value for key, value in plain.items()} | raw)
+        given = {name: plain["generation"][name] for name in chosen if name in plain["generation"]}
+        run({str(key): value for key, value in plain.items()} | raw, given=given)
 
     sys.argv[1:] = rest
     # It says on a CPU that there is no GPU, in the middle of what compiling says.

@@ -60,6 +60,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     if cfg.task == "fit" and cfg.when_done == "skip" and made_by(export, facts):
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
         return {}
+    if cfg.task == "fit":
+        checkpoints.check_place(export)  # before anything is trained
     with launch.first_alone():
         sources = prepare(cfg, overrides)
     trained = Path(cfg.ckpt or export)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from muomni import batch as batches
+from muomni.safe_load import load_data
 
 LEAST = 30  # losses before a spike can be told from noise
 BURST = 3  # steps; a spike so soon after another belongs to it: whatever went wrong, it went wrong with the first
@@ -103,11 +104,11 @@ def load_spike(path: Path | str) -> tuple[Any, dict[str, Any]]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; a run saves its spikes under runs/<stage>/<time>/spikes")
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        document = load_data(Path(path))
         kinds: dict[str, Any] = {name: kind for name, kind in vars(batches).items() if is_dataclass(kind)}
         batch = kinds[document.pop("kind")](**document.pop("batch"))
     except Exception as error:
-        raise ValueError(f"{path}: not a saved spike ({error})") from error
+        raise ValueError(f"{path}: not a saved spike ({' '.join(str(error).split())[:300]})") from error
     return batch, document
 
 

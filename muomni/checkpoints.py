@@ -5,14 +5,13 @@
     <files>             tokenizer.model and the like, as they are
 
 Loading is strict: a missing, unexpected or mis-shaped key is an error that names it. Nothing in a folder is executed:
-a part's class is looked up in `muomni.models.part.PARTS`.
+a part's class is looked up in `muomni.models.part.PARTS` (assembly.py).
 """
 
 import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import muomni.models  # noqa: F401  (registers every part)
-from muomni.models.part import PARTS
+from muomni import export_schema
+from muomni.assembly import assemble
+from muomni.assembly import build_part as build_part
+from muomni.assembly import first_broken as first_broken
+from muomni.assembly import load_strictly as load_strictly
+from muomni.atomic_write import atomic_folder, follow
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+DESCRIPTION, WEIGHTS, TOKENIZER = "model.yaml", "model.safetensors", "tokenizer.model"
+#: What an export's folder holds of ours (`compiled`: of earlier versions); a new export takes its place.
+OWN = (DESCRIPTION, WEIGHTS, TOKENIZER, "micro_omni.safetensors", "compiled")
 
 
 @dataclass(slots=True)
@@ -60,53 +66,47 @@ def weights_fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def first_broken(tensors: Mapping[str, Tensor]) -> str | None:
-    """`KEY holds NaN=3, Inf=0` of the first tensor that is not finite; None where all are. One read of the device, unless
-    there is one."""
-    # A DTensor is told by its method: importing the class takes longer than all else that an answer needs.
-    floating = {
-        key: value.to_local() if hasattr(value, "to_local") else value
-        for key, value in ((key, value.detach()) for key, value in tensors.items() if value.is_floating_point())
-    }
-    if not floating:
-        return None
-    sums = {key: value.sum(dtype=torch.float32) for key, value in floating.items()}
-    device = next(iter(sums.values())).device
-    finite = torch.stack([value.to(device) for value in sums.values()]).isfinite().tolist()
-    for key, good in zip(floating, finite, strict=True):
-        if not good:  # or a sum that overflowed
-            nan, inf = int(floating[key].isnan().sum()), int(floating[key].isinf().sum())
-            if nan or inf:
-                return f"{key} holds NaN={nan}, Inf={inf}"
-    return None
-
-
 def save_export(
     folder: Path | str, parts: Mapping[str, nn.Module], *, facts: Mapping[str, Any], files: Mapping[str, Path]
 ) -> Path:
-    """Write an export folder, whole or not at all: a temporary folder beside it takes its place at the end.
+    """Write an export folder, whole or not at all: a temporary folder beside it takes its place at the end. A symbolic link
+    stays; what else someone put into the folder stays too.
 
     parts: name -> a module registered with `@part`. facts: plain data. files: name in the folder -> file to copy.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    check_place(folder)
     document, tensors = describe(parts, facts, where=str(folder))
-    for killed in folder.parent.glob(f".{folder.name}.*"):  # what a process left that was killed while it exported
-        shutil.rmtree(killed, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        temporary.chmod(0o755)
-        save_file(tensors, temporary / "model.safetensors")
-        (temporary / "model.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-        for name, source in files.items():
-            shutil.copyfile(source, temporary / name)
-        _replace_folder(temporary, folder)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, SafetensorError):  # its way of saying that the disk is full
-            raise RuntimeError(f"cannot write {folder}: {error}") from error
-        raise
+        with atomic_folder(folder, own=OWN) as temporary:
+            description, weights = temporary / DESCRIPTION, temporary / WEIGHTS
+            description.write_text(yaml.safe_dump(document, sort_keys=False))
+            save_file(tensors, weights)
+            shutil.copymode(description, weights)  # safetensors' own choice is that no one else may read it
+            for name, source in files.items():
+                shutil.copyfile(source, temporary / name)
+    except SafetensorError as error:  # its way of saying that the disk is full
+        raise RuntimeError(f"cannot write {folder}: {error}") from error
     return folder
+
+
+def check_place(folder: Path | str) -> None:
+    """Raise ValueError where an export would take the place of something else, FileNotFoundError where the folder is a symbolic
+    link that leads nowhere."""
+    folder = Path(folder)
+    target = follow(folder)
+    if target.is_dir() and not is_export(target):
+        foreign = sorted(
+            name for name in os.listdir(target) if name not in OWN and name[0] != "." and name != "lost+found"
+        )
+        if foreign:
+            raise ValueError(
+                f"{folder} holds other things than an export ({', '.join(foreign[:3])}), which stay untouched: move them away, "
+                "or let the exports lie elsewhere by paths.root=DIR"
+            )
+    elif target.exists() and not target.is_dir():
+        raise ValueError(f"{folder} is a file where an export's folder would be: move it away")
 
 
 def describe(
@@ -129,16 +129,6 @@ def document_of(parts: Mapping[str, nn.Module], facts: Mapping[str, Any]) -> dic
     return {"format": FORMAT, "facts": dict(facts), "parts": described}
 
 
-def _replace_folder(new: Path, target: Path) -> None:
-    """Put `new` at `target`; what stood there goes away last."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def is_export(folder: Path | str) -> bool:
     """Whether a folder holds a finished export."""
     return (Path(folder) / "model.yaml").is_file() and (Path(folder) / "model.safetensors").is_file()
@@ -154,23 +144,37 @@ def list_exports(root: Path | str) -> list[Path]:
 
 def read_description(folder: Path | str) -> dict[str, Any]:
     """model.yaml of an export, checked. Raises FileNotFoundError or ValueError naming the file."""
-    path = Path(folder) / "model.yaml"
+    path = Path(folder) / DESCRIPTION
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no export here (no model.yaml)")
+    check_readable(path)
+    if path.stat().st_size > 4 * export_schema.MOST_BYTES:
+        raise ValueError(f"{path}: not readable as YAML: {path.stat().st_size} bytes")
     try:
-        document = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
-    return checked(document, where=str(path))
+    return checked(export_schema.read_yaml(text, where=str(path)), where=str(path))
+
+
+def check_readable(path: Path) -> None:
+    """Raise ValueError for a file that this user may not read."""
+    try:
+        with path.open("rb"):
+            pass
+    except PermissionError as error:
+        raise ValueError(f"{path}: no permission to read it: its owner can allow it by  chmod a+r {path}") from error
 
 
 def checked(document: Any, *, where: str) -> dict[str, Any]:
-    """A description as it must be. Raises ValueError naming what it lacks."""
+    """A description as it must be, in plain data. Raises ValueError naming what it lacks, or what in it is out of bounds."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"{where}: not an export of format {FORMAT}")
+    document = export_schema.plain_data(document, where=where)
     for key in ("facts", "parts"):
         if not isinstance(document.get(key), dict):
             raise ValueError(f"{where}: no {key!r} in it; the export is damaged, train it again")
+    export_schema.check_facts(document["facts"], where=where)
     return document
 
 
@@ -179,14 +183,20 @@ def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Expor
     that it was trained with."""
     folder = Path(folder)
     document = read_description(folder)
-    weights = folder / "model.safetensors"
+    weights, tokenizer = folder / WEIGHTS, folder / TOKENIZER
+    if not weights.is_file():
+        raise FileNotFoundError(f"{folder}: no export here (no model.safetensors)")
+    check_readable(weights)
     try:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{weights}: cannot be read ({error}); the export is damaged, train it again") from error
-    tokenizer = folder / "tokenizer.model"
     built = build_parts(document, tensors, parts, where=str(folder), weights=str(weights))
-    return Export(built, document["facts"], folder, tokenizer.read_bytes() if tokenizer.is_file() else None)
+    content = None
+    if tokenizer.is_file():
+        check_readable(tokenizer)
+        content = tokenizer.read_bytes()
+    return Export(built, document["facts"], folder, content)
 
 
 def build_parts(
@@ -198,45 +208,22 @@ def build_parts(
     missing = [name for name in wanted if name not in described]
     if missing:
         raise ValueError(f"{where}: this export has no part {missing[0]!r}; it holds {', '.join(described)}")
-    surplus = [key for key in tensors if key.split(".", 1)[0] not in described]
-    if surplus:
-        raise ValueError(f"{weights}: unexpected key {surplus[0]!r}")
+    states: dict[str, dict[str, Tensor]] = {name: {} for name in described}
+    for key, value in tensors.items():
+        name, _, rest = key.partition(".")
+        if name not in states:
+            raise ValueError(f"{weights}: unexpected key {key!r}")
+        states[name][rest] = value
     built = {}
     for name in wanted:
-        state = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        built[name] = build_part(described[name], where=f"{where}, part {name!r}")
-        load_strictly(built[name], state, where=f"{weights}, part {name!r}")
-        built[name].eval()
+        part_of = f"part {name!r}"
+        built[name] = assemble(
+            described[name], states[name], where=f"{where}, {part_of}", weights=f"{weights}, {part_of}"
+        )
     facts = document["facts"]
-    if "codec" in built and "codec" in facts:
+    if "codec" in built and facts.get("codec") is not None:
         check_same(facts, {"codec": weights_fingerprint(built["codec"])}, where=where)
     return built
-
-
-def build_part(description: Mapping[str, Any], *, where: str) -> nn.Module:
-    """Build a part from its name and options; `where` goes into the error."""
-    kind = description.get("part") if isinstance(description, Mapping) else description
-    if not isinstance(kind, str) or kind not in PARTS:
-        raise ValueError(f"{where}: unknown kind of part {kind!r}; known: {', '.join(sorted(PARTS))}")
-    try:
-        return PARTS[kind](**description.get("options", {}))
-    except (TypeError, AttributeError, ZeroDivisionError) as error:
-        raise ValueError(f"{where}: options do not fit {kind}: {error}") from error
-
-
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Load a state dict whose keys and shapes must be the module's own; the first that differ are named."""
-    own = module.state_dict()
-    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    if missing or surplus:
-        raise ValueError(f"{where}: missing keys {missing[:3]}, unexpected keys {surplus[:3]}")
-    for key, value in own.items():
-        if state[key].shape != value.shape:
-            raise ValueError(f"{where}: {key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}")
-    broken = first_broken(state)
-    if broken is not None:
-        raise ValueError(f"{where}: {broken}: the model is broken, train it again")
-    module.load_state_dict(dict(state))
 
 
 def check_same(

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from muomni import start
 from muomni.overrides import readable
 from muomni.start import CONF
+from muomni.user_path import with_home
 
 #: Mistakes of input: their text says what, where and how to mend it. A bug keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
@@ -30,6 +31,7 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
     """Check the overrides and run `main`, a user's mistakes as one line. removable: the groups whose entries the program
     can do without, so that `~callbacks.ema` takes one out."""
     start.ready()
+    sys.argv[1:] = [with_home(word) for word in sys.argv[1:]]
     with one_line_errors():
         multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
         sys.argv[1:] = [each for word in sys.argv[1:] for each in readable(word, multirun=multirun)]

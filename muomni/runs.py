@@ -24,6 +24,9 @@ from typing import IO, Any
 
 import torch
 
+from muomni.atomic_write import SUFFIX, atomic_write
+from muomni.safe_load import reason
+
 log = logging.getLogger(__name__)
 
 #: What a run is taken up from, in this order: the later ones are there when the first turns out to be damaged.
@@ -149,8 +152,9 @@ def _take_over(folder: Path, fresh: Path) -> None:
     """The configuration of this command goes along; what a killed process left half-written goes away."""
     if folder != fresh and (fresh / ".hydra").is_dir():
         shutil.copytree(fresh / ".hydra", folder / ".hydra", dirs_exist_ok=True)
-    for part in [*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")]:
-        part.unlink()
+    for ending in (".part", SUFFIX):
+        for part in [*folder.glob(f".*{ending}"), *folder.glob(f"checkpoints/.*{ending}")]:
+            part.unlink()
 
 
 def discard(folder: Path) -> None:
@@ -207,7 +211,7 @@ def damaged(path: Path) -> str | None:
             return f"{folders[0]} says that it is a folder"
         torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # a broken header may raise anything
-        return str(error).partition("\n")[0] or type(error).__name__
+        return reason(error)
     return None
 
 
@@ -242,9 +246,5 @@ def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic_write(path) as temporary:
         temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

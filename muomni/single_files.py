@@ -10,11 +10,8 @@ Loading is as strict as that of a folder, and executes as little: pickles are re
 
 import base64
 import json
-import os
-import pickle
-import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +19,14 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
+from muomni.atomic_write import atomic_write, follow
 from muomni.checkpoints import (
+    WEIGHTS,
     Export,
     build_parts,
+    check_readable,
     checked,
     describe,
     document_of,
@@ -34,6 +34,9 @@ from muomni.checkpoints import (
     list_exports,
     load_export,
 )
+from muomni.export_schema import MOST_BYTES
+from muomni.safe_load import check_tensors, load_data
+from muomni.user_path import user_path
 
 DESCRIPTION, TOKENIZER = "muomni", "tokenizer"
 IMPORT = "python -m muomni.micro_omni import FILE out=checkpoints/NAME"
@@ -44,7 +47,7 @@ def read_export(path: Path | str) -> Export:
 
     Raises FileNotFoundError or ValueError naming the file and what is wrong with it.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.name == "model.safetensors" and is_export(path.parent):
         path = path.parent
     if path.is_file():
@@ -58,26 +61,46 @@ def read_export(path: Path | str) -> Export:
 
 
 def save_single(path: Path | str, export: Export) -> Path:
-    """Write an export with every part as one .safetensors, whole or not at all."""
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"export={path}: the name of a single-file export ends with .safetensors")
-    if path.is_dir() or any(parent.is_file() for parent in path.parents):
-        raise ValueError(f"export={path}: a folder, or a file in place of a folder, is in the way; name another file")
+    """Write an export with every part as one .safetensors, whole or not at all. Raises ValueError as `check_single_place`."""
+    path = user_path(path)
+    check_single_place(path, sources=[export.folder])
     document, tensors = describe(export.parts, export.facts, where=str(path))
     header = {DESCRIPTION: json.dumps(document)}
     if export.tokenizer is not None:
         header[TOKENIZER] = base64.b64encode(export.tokenizer).decode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    try:
+    with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata=header)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def check_single_place(path: Path | str, *, sources: Sequence[Path | str]) -> None:
+    """Raise ValueError where a single-file export may not be written: under another ending, over something that is no
+    single-file export of ours, over one of the `sources` that it is made of, or where a folder is."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"export={path}: the name of a single-file export ends with .safetensors")
+    if path.is_dir() or any(parent.is_file() for parent in path.parents):
+        raise ValueError(f"export={path}: a folder, or a file in place of a folder, is in the way; name another file")
+    if not follow(path).exists():
+        return
+    for source in map(Path, sources):
+        for file in (source, source / WEIGHTS):
+            if file.exists() and file.samefile(path):
+                raise ValueError(f"export={path} is what the export is made of: name another file")
+    if not is_single(path):
+        raise ValueError(
+            f"export={path} is there already and is no export of this kind: nothing is written over it; name another file"
+        )
+
+
+def is_single(path: Path) -> bool:
+    """Whether a file is a single-file export, by its header."""
+    try:
+        with safe_open(path, "pt") as file:
+            return DESCRIPTION in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def describe_for_checkpoint(
@@ -99,6 +122,7 @@ def describe_for_checkpoint(
 
 
 def _single(path: Path) -> Export:
+    check_readable(path)
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
@@ -110,10 +134,12 @@ def _single(path: Path) -> Export:
             f"{path}: not a single-file export of muomni (its header holds no {DESCRIPTION!r}); "
             f"a file of micro-omni is imported by  {IMPORT}"
         )
+    if len(header[DESCRIPTION]) > MOST_BYTES:
+        raise ValueError(f"{path}: its header is damaged: a description of {len(header[DESCRIPTION])} characters")
     try:
         document = json.loads(header[DESCRIPTION])
         tokenizer = base64.b64decode(header[TOKENIZER], validate=True) if TOKENIZER in header else None
-    except ValueError as error:  # of json and of base64
+    except (ValueError, RecursionError) as error:  # of json and of base64
         raise ValueError(f"{path}: its header is damaged: {error}") from error
     document = checked(document, where=str(path))
     return Export(
@@ -123,17 +149,13 @@ def _single(path: Path) -> Export:
 
 def _checkpoint(path: Path) -> Export:
     kinds = "as an export (a folder, .ckpt or .safetensors)"
+    check_readable(path)
     if not zipfile.is_zipfile(path):  # torch would take its bytes for those of a pickle
         raise ValueError(f"{path}: cannot be read {kinds}: another kind of file, or a damaged one")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's text advises to execute it
-        raise ValueError(
-            f"{path}: cannot be read {kinds}: it is damaged, or holds more than data, and nothing in it is executed"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path}: cannot be read {kinds}: {reason[:200]}") from error
+        content = load_data(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read {kinds}: {error}") from error
     carried = content.get("export") if isinstance(content, dict) else None
     if not isinstance(carried, dict) or not carried.keys() >= {"document", "places", "tensors", "tokenizer"}:
         raise ValueError(
@@ -141,16 +163,35 @@ def _checkpoint(path: Path) -> Export:
             f"checkpoints/<stage>/, and a checkpoint of micro-omni is imported by  {IMPORT}"
         )
     document = checked(carried["document"], where=str(path))
-    state: Mapping[str, Tensor] = content["state_dict"]
-    tensors: dict[str, Tensor] = dict(carried["tensors"])
-    for name, place in carried["places"].items():
+    try:
+        tensors, tokenizer = _carried(content, carried, size=path.stat().st_size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; the checkpoint is damaged") from error
+    built = build_parts(document, tensors, None, where=str(path), weights=str(path))
+    return Export(built, document["facts"], path, tokenizer)
+
+
+def _carried(
+    content: Mapping[str, Any], carried: Mapping[str, Any], *, size: int
+) -> tuple[dict[str, Any], bytes | None]:
+    """The tensors of the export that a checkpoint carries, and its tokenizer."""
+    state, outside, places = content.get("state_dict"), carried["tensors"], carried["places"]
+    for name, table in (("state_dict", state), ("tensors", outside), ("places", places)):
+        if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
+            raise ValueError(f"its {name} is no table of names")
+    assert isinstance(state, dict)
+    tensors = dict(outside)
+    for name, place in places.items():
+        if not isinstance(place, str):
+            raise ValueError(f"the place of part {name!r} is no name")
         tensors |= {
             f"{name}.{key[len(place) + 1 :]}": value for key, value in state.items() if key.startswith(f"{place}.")
         }
+    check_tensors(tensors.items(), size=size)
     tokenizer = carried["tokenizer"]
-    return Export(
-        build_parts(document, tensors, None, where=str(path), weights=str(path)),
-        document["facts"],
-        path,
-        None if tokenizer is None else tokenizer.numpy().tobytes(),
-    )
+    if tokenizer is None:
+        return tensors, None
+    check_tensors([("tokenizer", tokenizer)], size=size)
+    if tokenizer.dtype != torch.uint8:
+        raise ValueError(f"its tokenizer is of {tokenizer.dtype}, not of bytes")
+    return tensors, tokenizer.contiguous().numpy().tobytes()

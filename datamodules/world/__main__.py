@@ -6,12 +6,12 @@ verify FOLDER
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from datamodules.world.build import PARTS, build_world
 from datamodules.world.spec import PRESETS, WorldSpec
 from datamodules.world.verify import describe_world, verify_world
+from muomni.user_path import user_path
 
 
 def parse_fields(fields: list[str]) -> dict[str, Any]:
@@ -34,12 +34,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m datamodules.world", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="make a world where it does not exist yet")
-    build.add_argument("--root", default="data", type=Path)
+    build.add_argument("--root", default="data", type=user_path)
     build.add_argument("--preset", default="small", choices=PRESETS)
     build.add_argument("--parts", default=",".join(PARTS))
     build.add_argument("fields", nargs="*", metavar="FIELD=VALUE")
     verify = commands.add_parser("verify", help="check fingerprint, splits and balance")
-    verify.add_argument("folder", type=Path)
+    verify.add_argument("folder", type=user_path)
     options = parser.parse_args(arguments)
     try:
         if options.command == "build":

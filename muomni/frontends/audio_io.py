@@ -3,9 +3,8 @@
 Shapes: N samples.
 """
 
+import io
 import logging
-import os
-import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +15,9 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from muomni.atomic_write import atomic_write, follow
 from muomni.frontends.channels import clipping, mix_down, to_unit_scale
+from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ def resample(waveform: Tensor, rate: int, target: int) -> Tensor:
 
 def check_target(path: str | Path) -> None:
     """Make the folder of a file that will be written. Raises ValueError where the path cannot be a file's, and OSError."""
-    path = Path(path)
+    path = follow(user_path(path))
     if path.is_dir() or any(parent.is_file() for parent in path.parents):
         raise ValueError(
             f"cannot write {path}: a folder, or a file in place of a folder, is in the way; name another file"
@@ -182,7 +183,8 @@ def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
 
 
 def write_sound(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
-    """Write a waveform (N,) in the format that the suffix names, atomically: nothing half-written stays behind.
+    """Write a waveform (N,) in the format that the suffix names, atomically: nothing half-written stays behind. Links, devices
+    and pipes stay what they are (`atomic_write`).
 
     Samples are clipped to [-1, 1]. Raises ValueError for a waveform that is not finite or not one-dimensional, for a path
     that cannot be a file's, and for a suffix that is not one of `WRITTEN`.
@@ -191,22 +193,17 @@ def write_sound(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
 
 
 def _write(path: str | Path, waveform: Tensor, sample_rate: int, kind: tuple[str, str]) -> None:
-    path = Path(path)
+    path = user_path(path)
     if waveform.dim() != 1 or waveform.numel() == 0:
         raise ValueError(f"cannot write {path}: a waveform (N,) is needed, not the shape {tuple(waveform.shape)}")
     if not bool(torch.isfinite(waveform).all()):
         raise ValueError(f"cannot write {path}: the waveform holds NaN or Inf")
     check_target(path)
     samples = waveform.detach().float().clamp(-1.0, 1.0).cpu().numpy()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
+    whole = io.BytesIO()  # libsndfile has no words for a full disk
     try:
-        try:
-            soundfile.write(temporary, samples, sample_rate, format=kind[0], subtype=kind[1])
-        except (soundfile.SoundFileError, RuntimeError, ValueError) as error:  # Opus and mp3 know few rates
-            raise ValueError(f"cannot write {path} as {kind[0]} of {sample_rate} Hz: {error}") from error
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        soundfile.write(whole, samples, sample_rate, format=kind[0], subtype=kind[1])
+    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:  # Opus and mp3 know few rates
+        raise ValueError(f"cannot write {path} as {kind[0]} of {sample_rate} Hz: {error}") from error
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(whole.getbuffer())

@@ -6,12 +6,12 @@ tokens ("<user>") are plain text; only this project's own code can place their i
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sentencepiece
 
+from muomni.atomic_write import atomic_write
 from muomni.frontends.special_pieces import misplaced, read_model
 from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
 
@@ -96,13 +96,8 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write the model file: beside the target first, then renamed."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(self._model)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @property
     def vocab_size(self) -> int:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.beam import Hypothesis, beam_search
 from muomni.inference.generate import generate, left_pad
-from muomni.inference.prompt import merge_features
+from muomni.inference.prompt import Prompt, Prompter, merge_features
 from muomni.inference.runtime import Eager, Runtime
-from muomni.inference.sampling import GenerationOptions, Sampler, preset
+from muomni.inference.sampling import BROKEN, NOT_FINITE, GenerationOptions, Sampler, preset, row_seeds
 from muomni.inference.stats import Timings
+from muomni.inference.text_stream import RowStops, stopper, text_of
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.nn.cache import KVCache
 
@@ -63,20 +65,36 @@ def answer_batch(
     *,
     options: GenerationOptions,
     timings: Timings,
+    tokenizer: Tokenizer | None = None,
+    strict: bool = True,
 ) -> list[list[int]]:
     """Prompts as of `read_prompts` -> the ids of each answer, without EOS.
 
-    A row ends at EOS, after `max_new_tokens`, or where it fills the context; under greedy it is what it is alone.
+    A row ends at EOS, at a stop string (which needs the tokenizer), after `max_new_tokens`, or where it fills the context; under
+    greedy it is what it is alone. Raises ValueError where the model's numbers are not finite; not `strict`, such an answer
+    ends there.
     """
     if options.num_beams > 1:
-        return [best[0].ids for best in n_best(model, prompts, features, options=options, timings=timings)]
+        found = n_best(model, prompts, features, options=options, timings=timings, tokenizer=tokenizer)
+        return [best[0].ids for best in found]
     read = read_prompts(model, runtime, prompts, features, max_new_tokens=options.max_new_tokens, timings=timings)
-    sampler = Sampler(options, device=read.ids.device)
+    seeds = None if options.is_greedy else row_seeds(options.seed, list(map(_content, prompts, features)))
+    sampler = Sampler(options, device=read.ids.device, seeds=seeds)
     sampler.note(read.ids, model.thinker.vocab_size)
     decoder = runtime.decoder(read.cache, sampler=sampler, padding=read.padding, timings=timings)
-    answers = generate(decoder, sampler(read.logits), limits=read.limits).answers()
+    stops = None if tokenizer is None or not options.stop else RowStops(tokenizer, rows=len(prompts), stop=options.stop)
+    generated = generate(decoder, sampler(read.logits), limits=read.limits, stops=stops)
+    if strict and any(BROKEN in row for row in (tokens.tolist() for tokens in generated.rows())):
+        raise ValueError(NOT_FINITE)
+    answers = generated.answers()
     timings.new_tokens = sum(len(answer) for answer in answers)
     return answers
+
+
+def _content(prompt: Tensor, features: MediaFeatures) -> bytes:
+    """What tells a prompt from others: its ids and its media."""
+    tensors = [prompt, *(value for value in (features.images, features.audios) if value is not None)]
+    return b"|".join(tensor.detach().cpu().float().numpy().tobytes() for tensor in tensors)
 
 
 @torch.inference_mode()
@@ -87,8 +105,10 @@ def n_best(
     *,
     options: GenerationOptions,
     timings: Timings,
+    tokenizer: Tokenizer | None = None,
 ) -> list[list[Hypothesis]]:
-    """Prompts as of `read_prompts` -> the answers of each row by beam search, the best first. Always computed eagerly."""
+    """Prompts as of `read_prompts` -> the answers of each row by beam search, the best first. Always computed eagerly. tokenizer:
+    where stop strings end beams."""
     thinker = model.thinker
     read = read_prompts(
         model, Eager(thinker), prompts, features, max_new_tokens=options.max_new_tokens, timings=timings
@@ -106,14 +126,42 @@ def n_best(
             limits=read.limits,
             padding=read.padding,
             seen=sampler.seen,
+            stopped=None if tokenizer is None else stopper(tokenizer, options.stop),
         )
     timings.new_tokens = sum(len(row[0].ids) for row in found)
     return found
 
 
+def answer_prompts(
+    prompter: Prompter, runtime: Runtime, prompts: Sequence[Prompt], *, options: GenerationOptions, timings: Timings
+) -> list[list[int]]:
+    """`answer_batch` of prompts that are ready."""
+    ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
+    tokenizer = prompter.tokenizer
+    return answer_batch(prompter.model, runtime, ids, features, options=options, timings=timings, tokenizer=tokenizer)
+
+
+def n_best_texts(
+    prompter: Prompter, prompts: Sequence[Prompt], *, options: GenerationOptions, timings: Timings
+) -> list[list[tuple[str, float]]]:
+    """The answers of `n_best` as texts with their scores, each text once: other tokens may be the same text, and what stands
+    behind a stop string is none."""
+    ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
+    tokenizer = prompter.tokenizer
+    rows: list[list[tuple[str, float]]] = []
+    for found in n_best(prompter.model, ids, features, options=options, timings=timings, tokenizer=tokenizer):
+        best: dict[str, float] = {}
+        for hypothesis in found:
+            best.setdefault(text_of(tokenizer, hypothesis.ids, stop=options.stop), hypothesis.score)
+        rows.append(list(best.items()))
+    return rows
+
+
 def greedy_answers(
     model: Omni, prompts: Sequence[Tensor], features: Sequence[MediaFeatures], *, max_new_tokens: int
 ) -> list[list[int]]:
-    """`answer_batch` as a stage measures with it: greedy, at most `max_new_tokens` each."""
+    """`answer_batch` as a stage measures with it: greedy, at most `max_new_tokens` each; a model that breaks while it is trained
+    answers less, and others say so."""
     options = preset("greedy", max_new_tokens=max_new_tokens)
-    return answer_batch(model, Eager(model.thinker), prompts, features, options=options, timings=Timings())
+    runtime = Eager(model.thinker)
+    return answer_batch(model, runtime, prompts, features, options=options, timings=Timings(), strict=False)

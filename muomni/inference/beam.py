@@ -7,13 +7,14 @@ Shapes: B rows, W beams a row, V vocabulary, t tokens so far.
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from muomni.inference.generate import LOOKS_ON_GPU, decode_step
-from muomni.inference.sampling import admissible
+from muomni.inference.sampling import NOT_FINITE, admissible
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
 from muomni.special_tokens import EOS, PIECES
@@ -40,11 +41,13 @@ def beam_search(
     limits: Tensor,
     padding: Tensor | None,
     seen: Tensor | None,
+    stopped: Callable[[Sequence[int]], bool] | None = None,
 ) -> list[list[Hypothesis]]:
     """After a prefill: logits (B, V) and a cache of B rows, which becomes the beams' -> W answers a row, the best first.
 
     length_penalty: the sum is divided by length ** this, EOS counted (Wu et al. 2016, arXiv:1609.08144, in its plainest
-    form). limits: (B), most tokens of each row. padding: (B), as in `prefill`. seen: (B, V), as in `choose`.
+    form). limits: (B), most tokens of each row. padding: (B), as in `prefill`. seen: (B, V), as in `choose`. stopped: whether
+    an answer ends with its last token for another reason than EOS. Raises ValueError where the model's numbers are not finite.
     """
     B, V = logits.shape
     W, device = num_beams, logits.device
@@ -56,12 +59,13 @@ def beam_search(
     sums[:, 0] = 0.0  # the beams of a row are still the same
     ids = torch.zeros(B, W, 0, dtype=torch.long, device=device)
     ended = torch.zeros(B, W, dtype=torch.bool, device=device)
+    halted = torch.zeros(B, W, dtype=torch.bool, device=device)  # by `stopped`
     lengths = torch.zeros(B, W, dtype=torch.long, device=device)
     still = torch.full((V,), -torch.inf, device=device)
     still[EOS] = 0.0  # all that becomes of a beam that stands still
     looks = LOOKS_ON_GPU if device.type == "cuda" else 1
     for count in range(1, int(limits.max()) + 1):
-        stands = ended | (limits < count)[:, None]
+        stands = ended | halted | (limits < count)[:, None]
         shares = admissible(logits, penalty=repetition_penalty, seen=seen).log_softmax(dim=1).view(B, W, V)
         shares = torch.where(stands[..., None], still, shares)
         sums, best = (sums[..., None] + shares).flatten(1).topk(W, dim=1)
@@ -69,8 +73,11 @@ def beam_search(
         stands = stands.gather(1, parents)
         lengths = lengths.gather(1, parents) + (~stands).long()
         ended = ended.gather(1, parents) | (~stands & (chosen == EOS))
+        halted = halted.gather(1, parents)
         ids = torch.cat([ids.gather(1, parents[..., None].expand(-1, -1, ids.shape[2])), chosen[..., None]], dim=2)
-        stands = ended | (limits <= count)[:, None]
+        if stopped is not None:
+            halted = halted | _stopped(stopped, ids, standing=stands)
+        stands = ended | halted | (limits <= count)[:, None]
         if cache.remaining == 0 or (count % looks == 0 and bool(stands.all())):
             break
         rows = (parents + torch.arange(B, device=device)[:, None] * W).flatten()
@@ -79,7 +86,17 @@ def beam_search(
             seen = seen[rows].scatter(1, chosen.view(-1, 1), True)
             seen[:, : len(PIECES)] = False
         logits = step(chosen.flatten())
-    return _ranked(ids, sums, lengths, ended, length_penalty)
+    found = _ranked(ids, sums, lengths, ended, length_penalty)
+    if not all(found):
+        raise ValueError(NOT_FINITE)
+    return found
+
+
+def _stopped(stopped: Callable[[Sequence[int]], bool], ids: Tensor, *, standing: Tensor) -> Tensor:
+    """(B, W) bool: which of the beams ids (B, W, t) that do not stand still end here."""
+    rows = zip(ids.tolist(), standing.tolist(), strict=True)
+    now = [[not still and stopped(beam) for beam, still in zip(*row, strict=True)] for row in rows]
+    return torch.tensor(now, device=ids.device)
 
 
 def _ranked(ids: Tensor, sums: Tensor, lengths: Tensor, ended: Tensor, length_penalty: float) -> list[list[Hypothesis]]:

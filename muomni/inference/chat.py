@@ -73,7 +73,7 @@ class Chat:
 
     def run(self, source: TextIO = sys.stdin) -> None:
         """Until exit, quit, q, /quit, the end of input (Ctrl-D) or Ctrl-C on an empty line."""
-        lines = open_lines(source, self.answers, [*self.commands, "/quit"])
+        lines = open_lines(source, self.answers, [*self.commands, "/quit"], say=self.screen.say)
         while True:
             try:
                 line = lines.read(PROMPT).strip()

@@ -33,19 +33,26 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class CompactLinear(nn.Module):
-    """x @ weight.T for a weight (N, K) in half precision, or in int8 with a scale for each output (N)."""
+    """x @ weight.T for a weight (N, K) in half precision, or in int8 with a scale for each output (N); a bias (N) is added as it
+    is."""
 
     weight: Tensor
     scale: Tensor | None
+    bias: Tensor | None
 
-    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> None:
         super().__init__()
         kept, scale = quantise(weight.detach()) if dtype == torch.int8 else (weight.detach().to(dtype), None)
         self.register_buffer("weight", kept)
         self.register_buffer("scale", scale)
+        self.register_buffer("bias", None if bias is None else bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., K) -> (..., N) of its dtype."""
+        y = self._product(x)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def _product(self, x: Tensor) -> Tensor:
         if self.scale is not None:
             return F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
         if x.device.type == "cuda":  # whose tensor cores take half precision as it is
@@ -59,14 +66,16 @@ class Panels(nn.Module):
 
     panels: Tensor
     scale: Tensor | None
+    bias: Tensor | None
 
-    def __init__(self, weight: Tensor, scale: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor | None, bias: Tensor | None = None) -> None:
         super().__init__()
         self.num_outputs, K = weight.shape
         missing = -self.num_outputs % WIDTH
         padded = F.pad(weight.detach(), (0, 0, 0, missing))
         self.register_buffer("panels", padded.view(-1, WIDTH, K).transpose(1, 2).contiguous())
         self.register_buffer("scale", None if scale is None else F.pad(scale, (0, missing)))
+        self.register_buffer("bias", None if bias is None else bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., K) float32 -> (..., N)."""
@@ -74,7 +83,10 @@ class Panels(nn.Module):
         y = (rows * self.panels.float()).sum(dim=2).flatten(1)  # M P*WIDTH
         if self.scale is not None:
             y = y * self.scale
-        return y[:, : self.num_outputs].view(*x.shape[:-1], self.num_outputs)
+        y = y[:, : self.num_outputs]
+        if self.bias is not None:
+            y = y + self.bias
+        return y.reshape(*x.shape[:-1], self.num_outputs)
 
 
 def replace_linears(module: nn.Module, make: Callable[[nn.Module], nn.Module]) -> None:
@@ -98,8 +110,7 @@ def compact(module: nn.Module, dtype: str) -> None:
 
     def make(layer: nn.Module) -> nn.Module:
         assert isinstance(layer, nn.Linear), "the weights are compact already"
-        assert layer.bias is None, "a compact layer has no bias"
-        return CompactLinear(layer.weight, DTYPES[dtype])
+        return CompactLinear(layer.weight, DTYPES[dtype], layer.bias)
 
     replace_linears(module, make)
 
@@ -108,5 +119,5 @@ def panelled(module: Model) -> Model:
     """A copy of a module whose linear layers lie in panels; all other weights are shared."""
     linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear | CompactLinear)]
     shared = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
-    panels = {id(layer): Panels(layer.weight, getattr(layer, "scale", None)) for layer in linears}  # type: ignore[arg-type]
+    panels = {id(layer): Panels(layer.weight, getattr(layer, "scale", None), layer.bias) for layer in linears}  # type: ignore[arg-type]
     return copy.deepcopy(module, shared | panels)  # which takes what it finds there for copies it made already

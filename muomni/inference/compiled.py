@@ -1,7 +1,7 @@
 """The Thinker run by a compiled step (`compile=default|max`); prompts are still read by its own modules.
 
     default   a token a call through torch.compile: ready after seconds, in every process anew
-    max       TOKENS_A_CALL tokens a call, an AOTInductor package that is kept beside the checkpoint (packages.py)
+    max       TOKENS_A_CALL tokens a call, an AOTInductor package that is kept in the user's cache (packages.py)
 
 On a GPU a call is recorded as a CUDA graph for each answer and replayed. One row on a CPU reads small weights as `Panels`.
 
@@ -18,30 +18,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from muomni.checkpoints import weights_fingerprint
 from muomni.inference.compact import CompactLinear, panelled
-from muomni.inference.generate import Decoder, TextDecoder
-from muomni.inference.packages import find_or_build
+from muomni.inference.generate import Decoder, TextDecoder, ends_text
+from muomni.inference.packages import find_or_build, use_private_compiler_cache
 from muomni.inference.runtime import Eager, Runtime
-from muomni.inference.sampling import GenerationOptions, Sampler
+from muomni.inference.sampling import Sampler
 from muomni.inference.stats import Timings
-from muomni.inference.step import DecodeStep, fixed_options, temperature_of
+from muomni.inference.step import DecodeStep, settings_of
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
-from muomni.special_tokens import EOS
 
 log = logging.getLogger(__name__)
 
 MODES = ("none", "default", "max")
 TOKENS_A_CALL = 4
 SLOTS = 32  # attention sees a multiple of so many slots
-STEPS = 256  # most steps, by batch size and options, that torch.compile keeps in a process
+STEPS = 256  # most steps, by batch size, that torch.compile keeps in a process
 SLOTS_AT, SEEN_AT, CACHE_AT = 3, 7, 8  # places among the arguments of `DecodeStep.forward`; from the last on: lists
 Call = Callable[[list[Any]], Tensor]
 
 
-def make_runtime(thinker: Thinker, *, mode: str, packages: Path) -> Runtime:
-    """The runtime of a name of `MODES`; packages: where max keeps its steps. Raises ValueError for what cannot be compiled."""
+def make_runtime(thinker: Thinker, *, mode: str, packages: Path | None) -> Runtime:
+    """The runtime of a name of `MODES`; packages: where max keeps its steps, None: in the user's cache. Raises ValueError for
+    what cannot be compiled."""
     if mode not in MODES:
         raise ValueError(f"compile={mode} is unknown; available: {', '.join(MODES)}")
     if mode == "none":
@@ -51,20 +50,31 @@ def make_runtime(thinker: Thinker, *, mode: str, packages: Path) -> Runtime:
     return Compiled(thinker, mode=mode, packages=packages)
 
 
-class Compiled(Eager):
-    """Steps by batch size and sampling options, compiled when they are first needed; see the module."""
+class RoomyCache(KVCache):
+    """A cache of one of two capacities, whatever was asked for: a step is made for one. `needed`: what was asked for."""
 
-    def __init__(self, thinker: Thinker, *, mode: str, packages: Path) -> None:
+    needed: int
+
+
+class Compiled(Eager):
+    """A step for each batch size, compiled when it is first needed; see the module."""
+
+    def __init__(self, thinker: Thinker, *, mode: str, packages: Path | None) -> None:
         super().__init__(thinker)
         self.mode, self.packages = mode, packages
         self.count = TOKENS_A_CALL if mode == "max" else 1
         self.device = thinker.embedding.weight.device
-        self.calls: dict[tuple[int, GenerationOptions, int], Call] = {}
+        self.calls: dict[tuple[int, int], Call] = {}
         self.twin: Thinker | None = None  # the Thinker with panels
 
     def new_cache(self, batch_size: int, capacity: int) -> KVCache:
-        """Of the whole context, whatever is asked: a step is made for one capacity."""
-        return self.thinker.new_cache(batch_size, max(capacity, self.thinker.max_length))
+        """Of the whole context for one row; of twice that for more, which ragged rows may need together."""
+        context = self.thinker.max_length
+        cache = self.thinker.new_cache(batch_size, max(capacity, context if batch_size == 1 else 2 * context))
+        cache.__class__ = RoomyCache
+        assert isinstance(cache, RoomyCache)
+        cache.needed = max(capacity, context) if batch_size == 1 else capacity
+        return cache
 
     def decoder(self, cache: KVCache, *, sampler: Sampler, padding: Tensor | None, timings: Timings) -> Decoder:
         """One call for `count` tokens; the last few of a full cache one by one."""
@@ -76,13 +86,11 @@ class Compiled(Eager):
         """Nothing: the head is a part of the step, which torch does not trace through hooks that look at a clock."""
         return nullcontext()
 
-    def call(self, arguments: list[Any], sampler: Sampler) -> Call:
+    def call(self, arguments: list[Any]) -> Call:
         """The compiled step for arguments like these."""
-        options, batch = fixed_options(sampler.options), len(arguments[0])
-        capacity = arguments[CACHE_AT][0].shape[2]
-        key = (batch, options, capacity)
+        key = (len(arguments[0]), arguments[CACHE_AT][0].shape[2])
         if key not in self.calls:
-            step = DecodeStep(self._weights(batch), options=options, count=self.count).eval()
+            step = DecodeStep(self._weights(key[0]), count=self.count).eval()
             self.calls[key] = (self._package if self.mode == "max" else self._jit)(step, arguments)
         return self.calls[key]
 
@@ -95,6 +103,7 @@ class Compiled(Eager):
         return self.twin
 
     def _jit(self, step: DecodeStep, arguments: list[Any]) -> Call:
+        use_private_compiler_cache()
         compiled = torch.compile(step, fullgraph=True)
 
         def call(arguments: list[Any]) -> Tensor:
@@ -116,10 +125,9 @@ class Compiled(Eager):
         dynamic: list[Any] = [*[None] * CACHE_AT, *([None] * len(group) for group in arguments[CACHE_AT:])]
         dynamic[SLOTS_AT] = {0: slots}
         facts = {
-            "weights": weights_fingerprint(self.thinker),
-            "dtypes": sorted({str(tensor.dtype) for tensor in step.state_dict().values()}),
+            "thinker": vars(self.thinker)["options"],
+            "tensors": sorted((name, str(t.dtype), list(t.shape)) for name, t in step.state_dict().items()),
             "shape": [len(arguments[0]), capacity, self.count],
-            "options": step.options,
         }
         some = torch.arange(min(2 * SLOTS, capacity - 1), device=self.device)
         example = [*arguments[:SLOTS_AT], some, *arguments[SLOTS_AT + 1 :]]
@@ -134,15 +142,18 @@ class CompiledDecoder:
         self.runtime, self.eager, self.cache = runtime, eager, eager.cache
         self.sampler, self.timings, device = eager.sampler, eager.timings, runtime.device
         batch, options = self.cache.keys.shape[1], self.sampler.options
-        self.slots = torch.arange(self.cache.capacity - 1, device=device)
-        if self.sampler.seen is None and options.repetition_penalty != 1:
-            self.sampler.note(torch.zeros(batch, 0, dtype=torch.long, device=device), runtime.thinker.vocab_size)
-        seen = self.sampler.seen
+        needed = self.cache.needed if isinstance(self.cache, RoomyCache) else self.cache.capacity
+        self.slots = torch.arange(min(-(-needed // SLOTS) * SLOTS, self.cache.capacity - 1), device=device)
+        vocab_size, seen = runtime.thinker.vocab_size, self.sampler.seen
+        if seen is None:  # a step writes down what it chooses, whether or not there is a penalty
+            seen = torch.zeros(batch, vocab_size, dtype=torch.bool, device=device)
+            if options.repetition_penalty != 1:
+                self.sampler.seen = seen
         self.fixed: list[Any] = [
             torch.zeros(batch, dtype=torch.long, device=device) if padding is None else padding,
-            torch.arange(batch, device=device) + options.seed,
-            torch.tensor(temperature_of(options), device=device),
-            torch.zeros(batch, 0, dtype=torch.bool, device=device) if seen is None else seen,
+            self.sampler.seeds(batch),
+            settings_of(options, vocab_size=vocab_size).to(device),
+            seen,
             list(self.cache.keys),
             list(self.cache.values),
             list(self.cache.inputs),
@@ -178,12 +189,12 @@ class CompiledDecoder:
 
     @torch.inference_mode()
     def _prepare(self, arguments: list[Any]) -> Call:
-        call = self.runtime.call(arguments, self.sampler)
+        call = self.runtime.call(arguments)
         return record(call, arguments) if self.runtime.device.type == "cuda" else call
 
     def ended(self, tokens: Tensor) -> Tensor:
         """ids (B) -> (B) bool."""
-        return tokens == EOS
+        return ends_text(tokens)
 
 
 def record(call: Call, arguments: list[Any]) -> Call:

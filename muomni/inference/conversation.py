@@ -15,9 +15,9 @@ from muomni.inference.generate import decode
 from muomni.inference.kinds import need_switch, need_text
 from muomni.inference.prompt import Prompt, Prompter, Request
 from muomni.inference.runtime import Runtime
-from muomni.inference.sampling import GenerationOptions, Sampler
+from muomni.inference.sampling import BROKEN, NOT_FINITE, GenerationOptions, Sampler
 from muomni.inference.stats import Timings
-from muomni.inference.text_stream import TextStream, text_of
+from muomni.inference.text_stream import TextStream, stopper, text_of
 from muomni.special_tokens import EOS
 
 
@@ -31,17 +31,20 @@ class Conversation:
     def __init__(self, prompter: Prompter, runtime: Runtime, *, history: bool, system_prompt: str) -> None:
         need_switch("history", history)
         need_text("system_prompt", system_prompt)
+        if system_prompt and prompter.format == "plain":
+            raise ValueError("a plain prompt has no roles: leave out system_prompt=, or use format=chat")
         self.prompter, self.runtime = prompter, runtime
         self.history, self.system_prompt = history, system_prompt
         self.cache = runtime.new_cache(1, prompter.context)
         self.pending: list[int] = []  # written but not read back: the last token of the answer, and its EOS
+        self.present: set[int] = set()  # what was read or written in any turn, for the repetition penalty
         self.timings = Timings()
         self.notice = ""
 
     def reset(self) -> None:
         """Forget all turns."""
         self.cache.reset()
-        self.pending = []
+        self.pending, self.present = [], set()
 
     def say(self, request: Request, options: GenerationOptions) -> Iterator[str]:
         """Read a turn; gives the answer's text in pieces. Stop iterating early, and the rest is never written.
@@ -58,7 +61,8 @@ class Conversation:
             embeddings = self.prompter.embed(ids, [prompt.features])
             logits = self.runtime.prefill(ids, self.cache, embeddings=embeddings, padding=None)
         self.timings.prompt_tokens = ids.shape[1]
-        sampler.note(ids, self.prompter.thinker.vocab_size)
+        self.present.update(ids[0].tolist())
+        sampler.note(torch.tensor([sorted(self.present)], device=ids.device), self.prompter.thinker.vocab_size)
         if options.num_beams > 1:
             return iter([self._best(logits, sampler, options)])
         return self._answer(logits, sampler, options)
@@ -71,7 +75,15 @@ class Conversation:
             needed = len(self.pending) + len(prompt) + (options.max_new_tokens or 1) + 1
             if needed <= self.cache.remaining:
                 return prompt
-        if self.system_prompt and not request.messages:
+        if self.system_prompt and request.messages:
+            raise ValueError(
+                "messages= beside a conversation with system_prompt=: put it into the messages, as role system"
+            )
+        if self.system_prompt and request.system_prompt not in ("", self.system_prompt):
+            raise ValueError(
+                "system_prompt= beside a conversation that has another one: give it to conversation() alone"
+            )
+        if self.system_prompt:
             request = replace(request, system_prompt=self.system_prompt)
         prompt = self.prompter.fitting(request, features, max_new_tokens=options.max_new_tokens)
         if self.cache.position:
@@ -96,10 +108,12 @@ class Conversation:
                 limits=torch.tensor([most], device=logits.device),
                 padding=None,
                 seen=sampler.seen,
+                stopped=stopper(self.prompter.tokenizer, options.stop),
             )[0][0]
         self.timings.new_tokens = len(best.ids)
         self.timings.text_cut = len(best.ids) == most
         self.pending = [*best.ids, EOS]
+        self.present.update(best.ids)
         return text_of(self.prompter.tokenizer, best.ids, stop=options.stop)
 
     def _answer(self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions) -> Iterator[str]:
@@ -114,8 +128,12 @@ class Conversation:
                 token = int(ids)
                 if token == EOS:
                     break
+                if token == BROKEN:
+                    self.pending = []
+                    raise ValueError(NOT_FINITE)
                 self.timings.new_tokens += 1
                 self.pending = [token, EOS]
+                self.present.add(token)
                 piece = stream.push(token)
                 if piece:
                     yield piece

@@ -17,7 +17,7 @@ from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.spoken import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.batch import answer_batch, n_best
+from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
 from muomni.inference.kinds import need_many, need_switch, need_text
 from muomni.inference.media import Media, Source, spec_from_facts
@@ -106,28 +106,26 @@ class Engine:
         """Answers to several requests at once, each with media of its own; under greedy each equals its single run.
 
         options: as of `generate`; what they say besides the text holds for every request that is a string. Row i draws
-        from the seed + i.
+        what the seed + i draws alone; a request that is repeated draws anew (`sampling.row_seeds`).
         """
         common, chosen = prepare("", options)
         prompts = self._prompts(requests, common, chosen)
         if not prompts:
             return []
         prompter, self.timings = self.need_prompter(), Timings()
-        ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
-        rows = answer_batch(prompter.model, self.need_runtime(), ids, features, options=chosen, timings=self.timings)
+        rows = answer_prompts(prompter, self.need_runtime(), prompts, options=chosen, timings=self.timings)
         return [text_of(prompter.tokenizer, row, stop=chosen.stop) for row in rows]
 
     def generate_n_best(self, requests: Sequence[str | Request], **options: Any) -> list[list[tuple[str, float]]]:
-        """`num_beams` answers to each request with their scores, the best first: the sum of an answer's log-probabilities,
-        divided by its length in tokens ** `length_penalty`. options: as of `generate_batch`; default: the preset "beam"."""
+        """Up to `num_beams` answers to each request, no text twice, with their scores, the best first: the sum of an answer's
+        log-probabilities, divided by its length in tokens ** `length_penalty`. options: as of `generate_batch`; default: the
+        preset "beam"."""
         common, chosen = prepare("", {"generation": "beam"} | options)
         prompts = self._prompts(requests, common, chosen)
         if not prompts:
             return []
-        prompter, self.timings = self.need_prompter(), Timings()
-        ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
-        rows = n_best(prompter.model, ids, features, options=chosen, timings=self.timings)
-        return [[(text_of(prompter.tokenizer, h.ids, stop=chosen.stop), h.score) for h in row] for row in rows]
+        self.timings = Timings()
+        return n_best_texts(self.need_prompter(), prompts, options=chosen, timings=self.timings)
 
     def _prompts(self, requests: Sequence[str | Request], common: Request, options: GenerationOptions) -> list[Prompt]:
         """A string takes over what `common` says besides the text."""

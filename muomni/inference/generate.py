@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from muomni.inference.sampling import Sampler
+from muomni.inference.sampling import BROKEN, Sampler
 from muomni.inference.stats import Timings
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
@@ -43,7 +43,8 @@ class Decoder(Protocol):
 
 
 class TextDecoder:
-    """A language model's decoder: `step` reads ids (B) and gives logits (B, V), a sampler chooses; an answer ends at EOS."""
+    """A language model's decoder: `step` reads ids (B) and gives logits (B, V), a sampler chooses; an answer ends at EOS, or
+    where the model's numbers are not finite (`sampling.BROKEN`)."""
 
     def __init__(self, step: Callable[[Tensor], Tensor], cache: KVCache, *, sampler: Sampler, timings: Timings) -> None:
         self.step, self.cache, self.sampler, self.timings = step, cache, sampler, timings
@@ -57,7 +58,12 @@ class TextDecoder:
 
     def ended(self, tokens: Tensor) -> Tensor:
         """ids (B) -> (B) bool."""
-        return tokens == EOS
+        return ends_text(tokens)
+
+
+def ends_text(tokens: Tensor) -> Tensor:
+    """ids (B) -> (B) bool: whether a text ends with them."""
+    return (tokens == EOS) | (tokens == BROKEN)
 
 
 def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -158,9 +164,18 @@ class Generated:
         return [row[:length] for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
 
 
+class Stops(Protocol):
+    """Ends rows of a batch for other reasons than their last token."""
+
+    def __call__(self, steps: Sequence[Tensor], lengths: Tensor) -> Tensor:
+        """All tokens so far, (B, ...) each, and lengths (B), 0 for rows that go on -> the lengths, with those that end now."""
+        ...
+
+
 @torch.inference_mode()
-def generate(decoder: Decoder, tokens: Tensor, *, limits: Tensor) -> Generated:
-    """`decode`, collected until every row has ended. limits: (B), most tokens of each row, at least 1."""
+def generate(decoder: Decoder, tokens: Tensor, *, limits: Tensor, stops: Stops | None = None) -> Generated:
+    """`decode`, collected until every row has ended. limits: (B), most tokens of each row, at least 1. stops: is asked as often
+    as the rows are looked at."""
     looks = LOOKS_ON_GPU if tokens.device.type == "cuda" else 1
     steps: list[Tensor] = []
     lengths = torch.zeros_like(limits)  # 0 while a row goes on
@@ -171,6 +186,8 @@ def generate(decoder: Decoder, tokens: Tensor, *, limits: Tensor) -> Generated:
         ends = going & decoder.ended(chosen)
         ended = ended | ends
         lengths = torch.where(ends | (going & (limits <= len(steps))), len(steps), lengths)
-        if len(steps) % looks == 0 and bool((lengths > 0).all()):
-            break
+        if len(steps) % looks == 0:
+            lengths = lengths if stops is None else stops(steps, lengths)
+            if bool((lengths > 0).all()):
+                break
     return Generated(torch.stack(steps, dim=1), torch.where(lengths == 0, len(steps), lengths), ended)

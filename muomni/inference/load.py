@@ -12,6 +12,7 @@ from muomni.inference.compiled import make_runtime
 from muomni.inference.engine import LACKS, Engine
 from muomni.inference.kinds import need_file
 from muomni.single_files import read_export
+from muomni.user_path import user_path
 
 
 def load_model(
@@ -31,12 +32,14 @@ def load_model(
     vocoder: what makes their sound: griffin_lim, an export of stage=vocoder, or auto: the export `vocoder` beside this one
     where there is one of the same spectrogram, else Griffin-Lim.
     compile, dtype: how the Thinker decodes, and how its weights are kept (docs/decoding.md). packages: the folder of
-    compiled steps; default: `compiled` in the export, NAME.compiled beside a single file.
+    compiled steps, which are run; default: the user's cache, and never an export, which may be from someone else.
     Raises FileNotFoundError or ValueError naming what is wrong with the path, the export or the options.
     """
     for name, file in (("path", path), ("talker", talker), ("vocoder", vocoder), ("packages", packages)):
         if name in ("path", "vocoder") or file is not None:
             need_file(name, file)
+    path, vocoder = user_path(path), vocoder if vocoder in ("auto", "griffin_lim") else user_path(vocoder)
+    talker, packages = (None if other is None else user_path(other) for other in (talker, packages))
     export = gather(path, talker=talker)
     if "thinker" in export.parts:
         compact(export.parts["thinker"], dtype)
@@ -53,8 +56,7 @@ def load_model(
     )
     if "thinker" in export.parts:
         thinker = engine.need_prompter().thinker
-        own = export.folder / "compiled" if export.folder.is_dir() else export.folder.with_suffix(".compiled")
-        engine.runtime = make_runtime(thinker, mode=compile, packages=Path(packages or own))
+        engine.runtime = make_runtime(thinker, mode=compile, packages=packages)
     return engine
 
 

@@ -22,6 +22,7 @@ from muomni.frontends.image_file import check_pixels, in_one_line
 from muomni.frontends.mel import MelSpec
 from muomni.inference.excerpt import AudioTooLongError, Bound
 from muomni.inference.kinds import need_file
+from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Media:
         rate = self.need_hearing().mel.sample_rate
         if isinstance(source, str | Path):
             need_file("audio", source)
-            return read_audio(source, rate, seconds=seconds)
+            return read_audio(user_path(source), rate, seconds=seconds)
         if not isinstance(source, Tensor):
             raise ValueError(f"audio: a file or a waveform (N,) is needed, not {type(source).__name__}")
         if source.dim() != 1 or not source.is_floating_point():
@@ -140,7 +141,7 @@ class Media:
         """How long a sound is, before it is read; None where its file does not say."""
         if isinstance(source, Tensor):
             return len(source) / self.need_hearing().mel.sample_rate if source.dim() == 1 else None
-        return duration(source) if isinstance(source, str | Path) else None
+        return duration(user_path(source)) if isinstance(source, str | Path) else None
 
     def need_hearing(self) -> Hearing:
         """The way from a waveform to its mel; needs an audio encoder."""
@@ -182,4 +183,4 @@ def as_pixels(source: Source, *, matte: str) -> Tensor:
     if isinstance(source, Tensor):
         return source
     need_file("image", source)
-    return read_image(source, matte=matte)
+    return read_image(user_path(source), matte=matte)

@@ -1,8 +1,10 @@
-"""Compiled decode steps kept on the disk: AOTInductor packages in a folder beside the checkpoint.
+"""Compiled decode steps kept on the disk: AOTInductor packages in the user's own cache, or in a folder that was named.
 
-A package is found again by its name, a digest of all it depends on: weights, shapes and options of the step, torch's
+A package is found again by its name, a digest of all it depends on: shape and dtypes of the Thinker, number of rows, torch's
 version, the processor or GPU, number of threads, and the source it was traced from. It holds code alone; weights are lent to
-it by the loaded model. Whatever lies in the folder may be deleted at any time, and is built anew when it is needed.
+it by the loaded model, and how tokens are chosen is an argument: one package serves every model of a shape and all options.
+Whatever lies in the folder may be deleted at any time, and is built anew when it is needed; what was used least lately goes by
+itself (`user_cache.prune`).
 """
 
 import hashlib
@@ -14,13 +16,17 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-FORMAT = 1
+from muomni.inference.user_cache import cache_folder, check_own, prune
+
+FORMAT = 2
+MOST, MOST_BYTES = 32, 1 << 30  # packages that are kept, and how large all of them may be
 log = logging.getLogger(__name__)
 #: What the source of a step can be: any change in it makes other packages.
 SOURCES = ("nn/*.py", "models/thinker.py", "inference/step.py", "inference/compact.py", "inference/sampling.py")
@@ -29,6 +35,7 @@ ABANDONED_AFTER = 3600.0  # seconds
 OPTIONS = {
     "aot_inductor.package_constants_in_so": False,  # weights are lent
     "cpp.enable_floating_point_contract_flag": "fast",  # multiply and add in one instruction
+    "allow_buffer_reuse": False,  # its estimate fails on a branch (torch 2.11: "Start index 7 out of bounds")
 }
 
 
@@ -70,27 +77,43 @@ def find_or_build(
     *,
     dynamic: Sequence[Any],
     facts: Mapping[str, Any],
-    folder: Path,
+    folder: Path | None,
     device: torch.device,
 ) -> Callable[[list[Tensor]], Tensor]:
-    """The compiled step as a function of its flat arguments, from the folder or built into it.
+    """The compiled step as a function of its flat arguments, from the folder or built into it; None: from the user's cache.
 
-    example, dynamic: arguments and dynamic shapes for `torch.export.export`. Raises ValueError where there is no compiler or
-    the folder cannot be written.
+    example, dynamic: arguments and dynamic shapes for `torch.export.export`. Raises ValueError where there is no compiler, where
+    the folder cannot be written, and for a cache that belongs to someone else.
     """
-    path = folder / package_name(facts, device=device)
+    path = (cache_folder("compiled") if folder is None else folder) / package_name(facts, device=device)
     if not path.is_file():
         _build(step, example, dynamic, path)
+    elif folder is None:
+        check_own(path)
     try:
-        return _load(path, step)
+        call = _load(path, step)
     except RuntimeError as error:
         log.warning("%s cannot be loaded (%s): it is built anew", path, str(error).splitlines()[0])
         _build(step, example, dynamic, path)
-        return _load(path, step)
+        call = _load(path, step)
+    with suppress(OSError):  # a folder of someone else, that was named
+        os.utime(path)  # used now
+        prune(path.parent.glob("decode-*.pt2"), most=MOST, most_bytes=MOST_BYTES)
+    return call
+
+
+def use_private_compiler_cache() -> None:
+    """Have torch keep what it compiles in the user's cache, unless they chose a place: its own choice is a name under /tmp that
+    anyone may have made before."""
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = cache_folder("inductor")
+        prune((path for path in folder.rglob("*") if path.is_file()), most=20_000, most_bytes=MOST_BYTES)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path: Path) -> None:
     """Compile into a temporary file, which takes its name when it is whole."""
+    use_private_compiler_cache()
     from torch._inductor.exc import InvalidCxxCompiler  # importing it takes a second and looks for CUDA, aloud
 
     log.info("compiling the decode step, which is done once; it is kept as %s", path)
@@ -109,7 +132,6 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, about itself
             program = torch.export.export(step, tuple(example), dynamic_shapes=tuple(dynamic))
             torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
-        os.chmod(temporary, 0o644)  # as readable as the export beside it
         os.replace(temporary, path)
     except InvalidCxxCompiler as error:
         raise ValueError(

@@ -15,7 +15,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.excerpt import Bound
 from muomni.inference.kinds import need_many, need_switch, need_text
 from muomni.inference.media import Media, Source
-from muomni.inference.sampling import PRESETS, GenerationOptions, preset
+from muomni.inference.sampling import PRESETS, GenerationOptions, preset, refuse_idle_options
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import AUDIO, IMAGE
@@ -48,6 +48,12 @@ class Request:
         need_many("messages", self.messages, of='{"role", "content"}', one="a single question is the text")
         # An iterator would be empty when it is read again.
         self.images, self.audios, self.messages = list(self.images), list(self.audios), list(self.messages)
+        beside = {"text": self.text, "image": self.images, "audio": self.audios, "system_prompt": self.system_prompt}
+        idle = [name for name, value in beside.items() if value and self.messages]
+        if idle:
+            raise ValueError(
+                f"{', '.join(f'{name}=' for name in idle)} beside messages=, which hold the whole conversation: put it into them"
+            )
 
     @property
     def question(self) -> str:
@@ -111,6 +117,8 @@ class Prompter:
         """Run the encoders over a request's pictures and sounds. Errors name the file."""
         if self.format == "plain" and request.messages:
             raise ValueError("a plain prompt has no roles: use format=chat for conversations")
+        if self.format == "plain" and request.system_prompt:
+            raise ValueError("a plain prompt has no roles: leave out system_prompt=, or use format=chat")
         images, audios = media_of(request.as_messages()) if self.format == "chat" else (request.images, request.audios)
         pictures = self.media.images(images)
         mel, lengths = self.media.mels(audios, bound=self.bound(truncate=request.truncate))
@@ -197,7 +205,9 @@ def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOpti
     options.pop("messages", None)
     generation = options.pop("generation", "greedy")
     if isinstance(generation, str):
-        return request, preset(generation, **options)
+        chosen = preset(generation, **options)
+        refuse_idle_options(chosen, options)
+        return request, chosen
     if not isinstance(generation, GenerationOptions):
         raise ValueError(f"generation={generation!r}: a preset ({', '.join(PRESETS)}) or GenerationOptions is needed")
     if options:

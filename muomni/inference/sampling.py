@@ -6,16 +6,22 @@ share, and nothing to save or to roll back.
 Shapes: B rows, V vocabulary, C tokens on the short list.
 """
 
+import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from muomni.special_tokens import EOS, PIECES
+from muomni.special_tokens import EOS, PAD, PIECES
 
 COLDEST = 1e-5
+BROKEN = PAD  # is chosen where the model's numbers are NaN or Inf, and ends an answer; no answer holds it
+NOT_FINITE = (
+    "the model's numbers are NaN or Inf: its weights are broken or too large; train it again, or use another export"
+)
 LARGEST_SEED = 2**62
 MOST_BEAMS = 64
 
@@ -33,7 +39,7 @@ class GenerationOptions:
     min_p: float  # share of the best token's probability; 0 is off
     repetition_penalty: float  # of tokens that were read or written; 1 is off (Keskar et al. 2019, arXiv:1909.05858)
     max_new_tokens: int | None  # None: until the context is full
-    seed: int  # row i of a batch draws from seed + i, whatever the other rows are
+    seed: int  # see `row_seeds` for the rows of a batch
     stop: tuple[str, ...]  # the answer ends before any of these
     num_beams: int  # 1 is off; more: beam search (inference/beam.py), without chance
     length_penalty: float  # of beam search: the sum of log-probabilities is divided by length ** this
@@ -105,6 +111,31 @@ def preset(name: str, **changes: Any) -> GenerationOptions:
     return replace(PRESETS[name], **changes)
 
 
+def refuse_idle_options(options: GenerationOptions, given: Mapping[str, Any]) -> None:
+    """Raise ValueError naming an option that was given and has no effect on how these answers are chosen."""
+    chance = ("top_k", "top_p", "min_p", "seed") if options.is_greedy and options.top_k != 1 else ()
+    off = {name: getattr(_GREEDY, name) for name in (*chance, *(("length_penalty",) if options.num_beams == 1 else ()))}
+    idle = [name for name, value in off.items() if name in given and given[name] != value]
+    if idle:
+        remedy = "num_beams=4" if idle == ["length_penalty"] else "temperature=0.7"
+        raise ValueError(
+            f"{', '.join(f'{name}={given[name]}' for name in idle)}: without effect, since nothing is left to chance at "
+            f"temperature={options.temperature:g} num_beams={options.num_beams}: leave it out, or set {remedy}"
+        )
+
+
+def row_seeds(seed: int, prompts: Sequence[bytes]) -> Tensor:
+    """The seeds (B) of a batch's rows. Row i draws what `seed + i` draws alone; a row whose prompt stands in an earlier row draws
+    from a hash of seed and place, so that many samples of one prompt, over neighbouring seeds, share no stream."""
+    earlier: set[bytes] = set()
+    seeds = []
+    for row, prompt in enumerate(prompts):
+        digest = hashlib.sha256(f"{seed} {row}".encode()).digest()
+        seeds.append(int.from_bytes(digest[:8]) % LARGEST_SEED if prompt in earlier else seed + row)
+        earlier.add(prompt)
+    return torch.tensor(seeds, dtype=torch.long)
+
+
 def shortlist(
     logits: Tensor, *, temperature: float, top_k: int, top_p: float, min_p: float
 ) -> tuple[Tensor, Tensor | None]:
@@ -155,7 +186,7 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & (2 ** (64 - bits) - 1)
 
 
-def admissible(logits: Tensor, *, penalty: float, seen: Tensor | None) -> Tensor:
+def admissible(logits: Tensor, *, penalty: float | Tensor, seen: Tensor | None) -> Tensor:
     """logits (B, V) -> float32: minus infinity for special tokens, which no answer holds, and those seen made unlikelier."""
     logits = logits.float().clone()
     logits[:, :EOS] = -torch.inf
@@ -166,31 +197,40 @@ def admissible(logits: Tensor, *, penalty: float, seen: Tensor | None) -> Tensor
 
 
 def choose(logits: Tensor, *, options: GenerationOptions, uniform: Tensor | None, seen: Tensor | None = None) -> Tensor:
-    """logits (B, V) -> the next ids (B). A pure function of tensors, so that it can be a part of a compiled step.
+    """logits (B, V) -> the next ids (B); BROKEN for a row whose numbers are not finite. A pure function of tensors, so that it
+    can be a part of a compiled step.
 
     uniform: (B) in [0, 1), what chance gives each row; None under greedy. seen: (B, V) bool: the repetition penalty falls
     on these tokens.
     """
     logits = admissible(logits, penalty=options.repetition_penalty, seen=seen)
     if options.is_greedy:
-        return logits.argmax(dim=1)
+        best, ids = logits.max(dim=1)
+        return torch.where(best < torch.inf, ids, BROKEN)
     assert uniform is not None, "sampling needs a number of each row's stream"
     share, ids = shortlist(
         logits, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p
     )
     mass = share.cumsum(dim=1)
-    place = (mass <= uniform[:, None] * mass[:, -1:]).sum(dim=1)
-    return place if ids is None else ids.gather(1, place[:, None])[:, 0]
+    place = (
+        (mass <= uniform[:, None] * mass[:, -1:]).sum(dim=1).clamp_max(mass.shape[1] - 1)
+    )  # beyond it for no mass at all
+    drawn = place if ids is None else ids.gather(1, place[:, None])[:, 0]
+    return torch.where(mass[:, -1] > 0, drawn, BROKEN)  # also for NaN
 
 
 class Sampler:
     """Chooses tokens by `options`; remembers what each row holds, for the repetition penalty.
 
     drawn: how many numbers of the rows' streams are used already, so that turns of a conversation draw different ones.
+    seeds: (B) of the rows; default: seed + row.
     """
 
-    def __init__(self, options: GenerationOptions, *, device: torch.device | str, drawn: int = 0) -> None:
+    def __init__(
+        self, options: GenerationOptions, *, device: torch.device | str, drawn: int = 0, seeds: Tensor | None = None
+    ) -> None:
         self.options, self.device, self.drawn = options, device, drawn
+        self._seeds = None if seeds is None else seeds.to(device)
         self.seen: Tensor | None = None  # B V bool
 
     def note(self, ids: Tensor, vocab_size: int) -> None:
@@ -202,10 +242,14 @@ class Sampler:
         self.seen.scatter_(1, ids, True)
         self.seen[:, : len(PIECES)] = False
 
+    def seeds(self, rows: int) -> Tensor:
+        """(rows) long."""
+        return torch.arange(rows, device=self.device) + self.options.seed if self._seeds is None else self._seeds
+
     def uniform(self, rows: int) -> Tensor:
         """(rows) in [0, 1): the next number of each row's stream."""
         self.drawn += 1
-        return uniforms(torch.arange(rows, device=self.device) + self.options.seed, self.drawn - 1)
+        return uniforms(self.seeds(rows), self.drawn - 1)
 
     def __call__(self, logits: Tensor) -> Tensor:
         """logits (B, V) -> next ids (B)."""

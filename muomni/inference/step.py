@@ -8,12 +8,10 @@ every length.
 Shapes: B rows, n tokens that are chosen, S slots, C capacity, L layers, G key-value heads, K head width, D width, V vocabulary.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
-from muomni.inference.sampling import COLDEST, GenerationOptions, choose, uniforms
+from muomni.inference.sampling import BROKEN, COLDEST, GenerationOptions, admissible, uniforms
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
 from muomni.special_tokens import PIECES
@@ -66,12 +64,11 @@ class StepCache(KVCache):
 
 
 class DecodeStep(nn.Module):
-    """`count` tokens a call, by the Thinker and by `options`, whose temperature and seed are arguments instead."""
+    """`count` tokens a call, by the Thinker and by `settings`, which are an argument: one step serves all ways of choosing."""
 
-    def __init__(self, thinker: Thinker, *, options: GenerationOptions, count: int) -> None:
+    def __init__(self, thinker: Thinker, *, count: int) -> None:
         super().__init__()
         self.thinker, self.count = thinker, count
-        self.options = fixed_options(options)
 
     def forward(
         self,
@@ -81,7 +78,7 @@ class DecodeStep(nn.Module):
         slots: Tensor,
         padding: Tensor,
         seeds: Tensor,
-        temperature: Tensor,
+        settings: Tensor,
         seen: Tensor,
         keys: list[Tensor],
         values: list[Tensor],
@@ -90,9 +87,9 @@ class DecodeStep(nn.Module):
         """Read tokens (B), choose, read that, and so on -> (B, n); the last of them is not read.
 
         position (): slots that are filled. drawn (): numbers used of each row's stream. slots (S): 0, 1, ...; S is at least
-        position + n, and less than C. padding (B): slots on the left that hold nothing. seeds (B). temperature (): above 0.
-        seen (B, V) bool, for the repetition penalty, (B, 0) without one. keys, values: L of (B, G, C, K), inputs: L of
-        (B, C, D); the cache, written in place as `seen` is.
+        position + n, and less than C. padding (B): slots on the left that hold nothing. seeds (B). settings: of `settings_of`.
+        seen (B, V) bool, for the repetition penalty. keys, values: L of (B, G, C, K), inputs: L of (B, C, D); the cache, written
+        in place as `seen` is.
         """
         window = self.thinker.window
         cache = StepCache(keys, values, inputs, position=position, slots=slots, padding=padding, window=window)
@@ -100,30 +97,60 @@ class DecodeStep(nn.Module):
         for place in range(self.count):
             positions = (cache.position - padding)[:, None]
             logits = self.thinker(tokens[:, None], positions=positions, cache=cache, last_only=True).logits[:, -1]
-            tokens = self._choose(logits, drawn + place, seeds, temperature, seen)
+            tokens = choose_by(logits, settings, uniform=uniforms(seeds, drawn + place), seen=seen)
+            seen.scatter_(1, tokens[:, None], True)
+            seen[:, : len(PIECES)] = False
             chosen.append(tokens)
         return torch.stack(chosen, dim=1)
 
-    def _choose(self, logits: Tensor, drawn: Tensor, seeds: Tensor, temperature: Tensor, seen: Tensor) -> Tensor:
-        options, penal = self.options, self.options.repetition_penalty != 1
-        uniform = None
-        if not options.is_greedy:
-            uniform = uniforms(seeds, drawn)
-            logits = logits / temperature  # a penalty multiplies: it may as well come behind
-        ids = choose(logits, options=options, uniform=uniform, seen=seen if penal else None)
-        if penal:
-            seen.scatter_(1, ids[:, None], True)
-            seen[:, : len(PIECES)] = False
-        return ids
+
+def settings_of(options: GenerationOptions, *, vocab_size: int) -> Tensor:
+    """How tokens are chosen, as numbers (7) for `choose_by`: whether by chance, temperature, top-k, top-p, min-p, penalty, and
+    whether a short list is drawn from, likeliest first."""
+    limits = 0 < options.top_k < vocab_size
+    return torch.tensor(
+        [
+            not options.is_greedy,
+            max(options.temperature, COLDEST),
+            options.top_k if limits else vocab_size,
+            options.top_p,
+            options.min_p,
+            options.repetition_penalty,
+            limits or options.top_p < 1,
+        ],
+        dtype=torch.float64,
+    )
 
 
-def fixed_options(options: GenerationOptions) -> GenerationOptions:
-    """What of the options is built into a step: equal options share one. Temperature and seed are arguments of it."""
-    if options.is_greedy:
-        options = replace(options, top_k=0, top_p=1.0, min_p=0.0)
-    return replace(options, temperature=0.0 if options.is_greedy else 1.0, seed=0, max_new_tokens=None, stop=())
+def choose_by(logits: Tensor, settings: Tensor, *, uniform: Tensor, seen: Tensor) -> Tensor:
+    """`sampling.choose` with the options as numbers: logits (B, V), settings (7), uniform (B), seen (B, V) -> ids (B)."""
+    logits = admissible(logits, penalty=settings[5], seen=seen)
+    best, ids = logits.max(dim=1)
+    likeliest = torch.where(best < torch.inf, ids, BROKEN)
+    if not torch.compiler.is_compiling():
+        return _drawn(logits, likeliest, settings, uniform) if bool(settings[0] > 0) else likeliest
+    if logits.device.type == "cuda":  # a recorded graph has no branches
+        return torch.where(settings[0] > 0, _drawn(logits, likeliest, settings, uniform), likeliest)
+    operands = (logits, likeliest, settings, uniform)
+    chosen: Tensor = torch.cond(settings[0] > 0, _drawn, _likeliest, operands)
+    return chosen
 
 
-def temperature_of(options: GenerationOptions) -> float:
-    """What a step divides logits by."""
-    return max(options.temperature, COLDEST)
+def _likeliest(logits: Tensor, likeliest: Tensor, settings: Tensor, uniform: Tensor) -> Tensor:
+    return likeliest.clone()  # a branch may not give an operand back
+
+
+def _drawn(logits: Tensor, likeliest: Tensor, settings: Tensor, uniform: Tensor) -> Tensor:
+    """By chance, as `sampling.shortlist` and `choose`: without a short list in the vocabulary's order."""
+    _, temperature, top_k, top_p, min_p, _, short = settings.unbind()
+    scaled = logits / temperature.to(logits.dtype)
+    ordered, ids = scaled.sort(dim=1, descending=True)
+    rank = torch.arange(logits.shape[1], device=logits.device)
+    share = ordered.masked_fill(rank >= top_k, -torch.inf).softmax(dim=1)
+    share = share.masked_fill(share.cumsum(dim=1) - share > top_p.to(share.dtype), 0.0)
+    share = torch.where(short > 0, share, scaled.softmax(dim=1))
+    share = share.masked_fill(share < min_p.to(share.dtype) * share.amax(dim=1, keepdim=True), 0.0)
+    mass = share.cumsum(dim=1)
+    place = (mass <= uniform[:, None] * mass[:, -1:]).sum(dim=1).clamp_max(logits.shape[1] - 1)
+    drawn = torch.where(short > 0, ids.gather(1, place[:, None])[:, 0], place)
+    return torch.where(mass[:, -1] > 0, drawn, BROKEN)

@@ -7,8 +7,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -98,23 +98,47 @@ def interrupt_binding() -> KeyBindings:
     return bindings
 
 
-def kept_history() -> History:
-    """In $XDG_STATE_HOME/muomni/chat_history (~/.local/state where it is not set); in memory where that cannot be
-    written."""
+class KeptHistory(FileHistory):
+    """Lines typed, in a file; where it cannot be written any more (a full disk), that is said once, and the lines are kept in
+    memory."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        super().__init__(path)
+        self.path, self.say, self.works = path, say, True
+
+    def store_string(self, string: str) -> None:
+        """Append a line to the file."""
+        if self.works:
+            try:
+                super().store_string(string)
+            except OSError as error:
+                self.works = False
+                self.say(f"{self.path}: what is typed is no longer kept there ({error.strerror}); the chat goes on")
+
+
+def kept_history(say: Callable[[str], None]) -> History:
+    """In $XDG_STATE_HOME/muomni/chat_history (~/.local/state where it is not set), which no one else may read; in memory where
+    that cannot be written. say: shows a notice."""
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    path = Path(state).expanduser() / "muomni" / "chat_history"
+    path = Path(os.path.expanduser(state)) / "muomni" / "chat_history"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
-    except OSError:
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.chmod(0o700)  # one of an earlier version
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        say(f"{path}: what is typed cannot be kept there ({error.strerror})")
         return InMemoryHistory()
-    return FileHistory(path)
+    return KeptHistory(path, say)
 
 
-def open_lines(source: TextIO, answers: TextIO, commands: Iterable[str]) -> PlainLines | TerminalLines:
-    """With editing where this process's own input and output are a terminal."""
+def open_lines(
+    source: TextIO, answers: TextIO, commands: Iterable[str], *, say: Callable[[str], None]
+) -> PlainLines | TerminalLines:
+    """With editing where this process's own input and output are a terminal. say: shows a notice."""
     if source is sys.stdin and answers is sys.stdout and source.isatty() and answers.isatty():
-        return TerminalLines(commands, kept_history())
+        return TerminalLines(commands, kept_history(say))
     return PlainLines(source, answers)
 
 
@@ -136,11 +160,12 @@ class Screen:
         stream.flush()
 
     def say(self, text: str) -> None:
-        """A notice, on lines of its own."""
+        """A notice, on lines of its own. One that cannot be shown (standard error goes to a full disk) ends nothing."""
         shown = Text(text, style="dim")
         for pattern, style in STYLES.items():
             shown.highlight_regex(pattern, f"not dim {style}")
-        self.notices.print(shown)
+        with suppress(OSError):
+            self.notices.print(shown)
 
 
 class Interrupt:

@@ -1,9 +1,14 @@
 """Tokens -> text while they come: nothing is shown that a later token could still change.
 
 Held back are characters whose bytes are incomplete and what may become a stop string.
+
+Shapes: B rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
 
@@ -68,3 +73,30 @@ def text_of(tokenizer: Tokenizer, ids: Sequence[int], *, stop: Sequence[str]) ->
         if stream.stopped:
             break
     return "".join(pieces) + stream.close()
+
+
+def stopper(tokenizer: Tokenizer, stop: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
+    """Whether ids hold a stop string, as a function; None where there is none."""
+    if not stop:
+        return None
+    return lambda ids: find_stop(tokenizer.decode(ids), stop) is not None
+
+
+class RowStops:
+    """Ends each row of a batch at its first stop string (`generate.Stops`)."""
+
+    def __init__(self, tokenizer: Tokenizer, *, rows: int, stop: Sequence[str]) -> None:
+        self.streams = [TextStream(tokenizer, stop=stop) for _ in range(rows)]
+        self.read = 0  # steps
+
+    def __call__(self, steps: Sequence[Tensor], lengths: Tensor) -> Tensor:
+        """Steps so far, (B) each, and lengths (B), 0 for rows that go on -> the lengths, with those that end now."""
+        columns = torch.stack(list(steps[self.read :]), dim=1).tolist()
+        now = lengths.tolist()
+        for row, (stream, tokens) in enumerate(zip(self.streams, columns, strict=True)):
+            for place, token in enumerate(tokens, start=self.read + 1):
+                if now[row] == 0 and not stream.stopped:
+                    stream.push(token)
+                    now[row] = place if stream.stopped else 0
+        self.read = len(steps)
+        return torch.tensor(now, dtype=lengths.dtype, device=lengths.device)

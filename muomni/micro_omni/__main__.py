@@ -19,6 +19,7 @@ import yaml
 
 from muomni.micro_omni.exporting import export_checkpoint
 from muomni.micro_omni.importing import import_checkpoints
+from muomni.user_path import user_path
 
 OPTIONS = {"import": ("out", "tokenizer", "parts", "fill"), "export": ("out", "parts")}
 
@@ -32,7 +33,7 @@ def parse(command: str, arguments: list[str]) -> tuple[list[Path], dict[str, str
         key, equals, value = argument.partition("=")
         part, dot, option = key.partition(".")
         if not equals:
-            paths.append(Path(argument))
+            paths.append(user_path(argument))
         elif key in OPTIONS[command]:
             chosen[key] = value
         elif dot and command == "import":
@@ -65,12 +66,12 @@ def main(arguments: list[str]) -> int:
     command, *rest = arguments
     try:
         paths, chosen, of_parts = parse(command, rest)
-        out = Path(chosen["out"])
+        out = user_path(chosen["out"])
         parts = chosen["parts"].split(",") if "parts" in chosen else None
         if command == "export":
             notes = export_checkpoint(paths[0], out, parts=parts)
         else:
-            tokenizer = Path(chosen["tokenizer"]) if "tokenizer" in chosen else None
+            tokenizer = user_path(chosen["tokenizer"]) if "tokenizer" in chosen else None
             fill = chosen.get("fill") == "true"
             notes = import_checkpoints(paths, out, tokenizer=tokenizer, parts=parts, fill=fill, options=of_parts)
     except (ValueError, FileNotFoundError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from muomni.checkpoints import build_part, load_strictly
+from muomni.assembly import assemble, build_part, difference, outline
 from muomni.micro_omni.parts import ASSUMED, options_of
 from muomni.micro_omni.rules import TABLES, State, choose, to_ours, to_theirs
 
@@ -46,9 +46,7 @@ def build(
     Raises ValueError naming the first keys or the option that are wrong.
     """
     if name not in TABLES:  # our own, which a file of ours carries as it is
-        module = build_part(description or {}, where="its description")
-        load_strictly(module, ours, where=f"part {name!r}")
-        return Built(module.eval())
+        return Built(assemble(description or {}, ours, where="its description", weights=f"part {name!r}"))
     layout, rules = choose(name, theirs)
     notes: list[str] = []
     if description is not None and given:
@@ -60,33 +58,27 @@ def build(
         assumed = [f"{name}.{option}={options[option]}" for option in ASSUMED[name] if option not in given]
         notes += [f"assumed, since no tensor tells them: {' '.join(assumed)}"] if assumed else []
         description = {"part": name, "options": options}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        module = build_part(description, where="its description")
-    expected, rest = to_theirs(module.state_dict(), rules)
+    blank = outline(description, tensors=len(theirs) + len(ours), where="its description").state_dict()
+    expected, rest = to_theirs(blank, rules)
     optional = [key for key in expected if key.startswith(TABLES[name].optional)]
     lacking = optional if not any(key in theirs for key in optional) else []
-    compare({key: value for key, value in expected.items() if key not in lacking}, theirs)
+    problem = difference({key: value for key, value in expected.items() if key not in lacking}, theirs)
+    if problem is not None:
+        raise ValueError(problem)
     new = [key for key in (*rest, *lacking) if key not in ours]
     if new and not fill:
         raise ValueError(
             f"ours has what it lacks, {len(new)} keys: {_shortened(new)}; fill=true starts them anew (train them then), "
             f"parts= without {name} leaves it out"
         )
+    state = to_ours(theirs, rules) | ours
     if new:
         notes.append(f"{name}: started anew, to be trained: {_shortened(new)}")
-    load_strictly(module, module.state_dict() | to_ours(theirs, rules) | ours, where=f"part {name!r}")
-    return Built(module.eval(), layout, new, one_dtype(theirs), notes)
-
-
-def compare(expected: State, found: State) -> None:
-    """Raise ValueError naming the first keys of a state dict that are missing, surplus or of another shape."""
-    missing, surplus = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    if missing or surplus:
-        raise ValueError(f"missing keys {missing[:3]}, unexpected keys {surplus[:3]}")
-    for key, value in expected.items():
-        if found[key].shape != value.shape:
-            raise ValueError(f"{key} has shape {tuple(found[key].shape)}, expected {tuple(value.shape)}")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            state = build_part(description, where="its description").state_dict() | state
+    module = assemble(description, state, where="its description", weights=f"part {name!r}")
+    return Built(module, layout, new, one_dtype(theirs), notes)
 
 
 def one_dtype(state: State) -> str:

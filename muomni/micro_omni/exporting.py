@@ -4,7 +4,6 @@ What micro-omni has no option for is refused by name. What it has no place for (
 text tower) travels in a group of its own, so that importing the file gives the same export again.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
+from muomni.atomic_write import atomic_write
 from muomni.checkpoints import load_export
 from muomni.micro_omni import files
 from muomni.micro_omni.files import Checkpoint
@@ -66,7 +66,8 @@ def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = 
         notes.append("thinker: without the rows of our special tokens, which its checkpoint did not have")
     files.write(out, checkpoint)
     if tokenizer is not None:
-        _write_tokenizer(out.with_name("tokenizer.model"), tokenizer)
+        with atomic_write(out.with_name("tokenizer.model")) as temporary:
+            temporary.write_bytes(tokenizer)
     return notes
 
 
@@ -85,6 +86,8 @@ def _part(name: str, part: nn.Module, origin: Mapping[str, Any]) -> tuple[State,
 
 def _in_dtype(state: State, name: str) -> State:
     """In the dtype that the file had, where nothing is lost by it: after further training it stays float32."""
+    if name not in ("float16", "bfloat16"):
+        return state
     dtype = getattr(torch, name)
     cast = {key: value.to(dtype) for key, value in state.items()}
     return cast if all(torch.equal(cast[key].float(), value) for key, value in state.items()) else state
@@ -100,12 +103,3 @@ def _description(facts: Mapping[str, Any], parts: Mapping[str, nn.Module]) -> st
 def _check_tokenizer(path: Path, model: bytes) -> None:
     if path.exists() and path.read_bytes() != model:
         raise ValueError(f"{path} is there already and is another tokenizer: write to another folder")
-
-
-def _write_tokenizer(path: Path, model: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(model)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

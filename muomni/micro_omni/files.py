@@ -8,10 +8,6 @@ only resumes a training (optimizer, step, ...) is left out. What only we have go
 micro-omni never looks at: so that our exports come back whole.
 """
 
-import os
-import pickle
-import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from muomni.atomic_write import atomic_write
+from muomni.checkpoints import check_readable
 from muomni.micro_omni.rules import State
+from muomni.safe_load import check_tensors, load_data
 
 OURS = "muomni"
 #: Their group -> part of ours and the beginning of its keys there (our Audio holds encoder and CTC head).
@@ -77,12 +76,16 @@ def read(path: Path) -> Checkpoint:
             groups, description = _read_pt(path)
         else:
             raise ValueError("not a .pt or .safetensors file")
-        return _sort(groups, description)
+        found = _sort(groups, description)
+        states = (*found.parts.values(), found.kept, found.ours)
+        check_tensors((item for state in states for item in state.items()), size=path.stat().st_size)
+        return found
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
+    check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
@@ -100,15 +103,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
 
 def _read_pt(path: Path) -> tuple[dict[str, Any], str]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it asks for {wanted[1]}" if wanted else _first_line(error)
-        raise ValueError(
-            f"holds more than tensors ({what}) or is no checkpoint; nothing of it was run or loaded"
-        ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot be read, damaged or cut off ({_first_line(error)})") from error
+        content = load_data(path)
+    except ValueError as error:
+        raise ValueError(f"cannot be read, damaged, cut off or no checkpoint: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"holds a {type(content).__name__}, not a dictionary of state dicts")
     if BARE in {_plain(str(key)) for key in content}:
@@ -123,10 +120,6 @@ def _read_pt(path: Path) -> tuple[dict[str, Any], str]:
     ):
         raise ValueError(f"the entry {OURS!r} is not what muomni writes")
     return {**content, OURS: own["tensors"]}, own["description"]
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _sort(groups: Mapping[str, Any], description: str) -> Checkpoint:
@@ -183,9 +176,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         raise ValueError(f"{path}: name it .pt or .safetensors")
     groups, ours = _groups(checkpoint, path.suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
+    with atomic_write(path) as temporary:
         if path.suffix == ".pt":
             own = {"description": checkpoint.description, "tensors": ours}
             torch.save({**groups, OURS: own}, temporary)
@@ -193,11 +184,6 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
             flat = {f"{group}.{key}": value for group, state in groups.items() for key, value in state.items()}
             flat |= {f"{OURS}.{key}": value for key, value in ours.items()}
             save_file(flat, temporary, metadata={OURS: checkpoint.description})
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _groups(checkpoint: Checkpoint, suffix: str) -> tuple[dict[str, State], State]:

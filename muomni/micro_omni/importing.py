@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from safetensors.torch import save_file
 from torch import nn
 
 from muomni.checkpoints import is_export, save_export, weights_fingerprint
+from muomni.export_schema import check_facts, read_yaml
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
@@ -139,13 +139,12 @@ def _document(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     """The description of a file that we wrote, {} of another. Raises ValueError for a description that is none."""
     if not checkpoint.description:
         return {}
-    try:
-        document = yaml.safe_load(checkpoint.description)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: its entry {files.OURS!r} is not readable as YAML") from error
+    where = f"{path}, its entry {files.OURS!r}"
+    document = read_yaml(checkpoint.description, where=where)
     whole = isinstance(document, dict) and all(isinstance(document.get(key), dict) for key in ("parts", "facts"))
     if not whole or not all(isinstance(part, dict) for part in document["parts"].values()):
-        raise ValueError(f"{path}: its entry {files.OURS!r} describes no parts and facts")
+        raise ValueError(f"{where} describes no parts and facts")
+    check_facts(document["facts"], where=where)
     return document
 
 

@@ -66,9 +66,14 @@ class Shapes:
         return shape
 
     def count(self, pattern: str) -> int:
-        """1 + the highest number in keys of that pattern, which has one group."""
-        found = [int(match[1]) for key in self.state if (match := re.match(pattern, key))]
-        return 1 + max(found, default=-1)
+        """How many numbers, from 0 on, stand in keys of that pattern, which has one group. Raises ValueError where one is
+        missing: a single key may be of any number."""
+        found = {match[1] for key in self.state if (match := re.match(pattern, key))}
+        missing = [number for number in range(len(found)) if str(number) not in found]
+        if missing:
+            example = re.sub(r"\\(.)", r"\1", pattern).replace("(d+)", str(missing[0]))
+            raise ValueError(f"missing keys [{example!r}]: {len(found)} are there, numbered otherwise than from 0 on")
+        return len(found)
 
     def blocks(self) -> int:
         """Blocks of a transformer."""

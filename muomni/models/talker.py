@@ -126,7 +126,8 @@ class Talker(nn.Module):
         self.start = nn.Parameter(torch.zeros(1, 1, dim))
         tables = 1 if shared_embedding else num_codebooks
         self.code_embedding = nn.Embedding(tables * codebook_size, dim)
-        self.register_buffer("code_offset", torch.arange(num_codebooks) % tables * codebook_size, persistent=False)
+        offset = torch.arange(num_codebooks, device="cpu") % tables * codebook_size  # explicit: as in nn/rope.py
+        self.register_buffer("code_offset", offset, persistent=False)
         self.rope = Rope(self.head_dim, theta=rope_theta)
         blocks = [
             Block(

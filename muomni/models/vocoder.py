@@ -29,7 +29,8 @@ class FourierHead(nn.Module):
         if overlap < 2 or overlap % 2:
             raise ValueError(f"vocoder: overlap must be even, 2 or more, not {overlap}")
         self.hop, self.overlap, self.n_fft = hop, overlap, overlap * hop
-        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+        window = torch.hann_window(self.n_fft, device="cpu")  # explicit: as in nn/rope.py
+        self.register_buffer("window", window, persistent=False)
 
     def forward(self, log_magnitude: Tensor, phase: Tensor) -> Tensor:
         """log_magnitude, phase (B, T, F) -> waveform (B, N), float32."""

@@ -22,7 +22,8 @@ class Rope(nn.Module):
         super().__init__()
         if head_dim % 2:
             raise ValueError(f"rotary embedding needs an even head width, got {head_dim}")
-        exponent = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+        # On an explicit device, also where a model is built without memory: it is in no state dict.
+        exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
         self.register_buffer("inverse_frequency", theta**-exponent, persistent=False)
         self.scaling = scaling
 

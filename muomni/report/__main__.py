@@ -6,9 +6,9 @@ data=world      kind of data that the runs were trained on
 """
 
 import sys
-from pathlib import Path
 
 from muomni.report.page import write_report
+from muomni.user_path import user_path
 
 DEFAULTS = {"budget": "demo", "out": "", "root": ".", "page": "", "data": "world"}
 
@@ -22,9 +22,9 @@ def main(arguments: list[str]) -> int:
             print(f"error: unknown option {argument!r}; available: {', '.join(options)}\n\n{__doc__}", file=sys.stderr)
             return 2
         options[key] = value
-    out = Path(options["out"] or f"reports/{options['budget']}")
-    page = Path(options["page"] or out / "report.md")
-    runs = Path(options["root"]) / "runs"
+    out = user_path(options["out"] or f"reports/{options['budget']}")
+    page = user_path(options["page"] or out / "report.md")
+    runs = user_path(options["root"]) / "runs"
     given = [f"{key}={value}" for key, value in options.items() if value and key != "root" and value != DEFAULTS[key]]
     command = " ".join(["python -m muomni.report", *given])
     try:

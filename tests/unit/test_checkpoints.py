@@ -1,11 +1,17 @@
 """Exports: what comes back is what went in, and every damage is an error that names it."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from muomni.atomic_write import partial_name
 from muomni.checkpoints import (
+    check_place,
     check_same,
     is_export,
     list_exports,
@@ -145,13 +151,89 @@ def test_a_failed_write_leaves_nothing_behind(export, tmp_path):
     assert "second" in load_export(export).parts
 
 
-def test_what_a_killed_export_left_goes_with_the_next(export):
-    killed, other = export.parent / f".{export.name}.k1ll3d", export.parent / f".{export.name}-moe.k1ll3d"
+def test_what_a_killed_export_left_goes_with_the_next_and_nothing_else(export):
+    """`.emacs.d` beside an export named emacs, and a name that a pattern would take for another."""
+    killed = partial_name(export)
     killed.mkdir()
-    other.mkdir()
+    others = [
+        export.parent / name
+        for name in (f".{export.name}.d", f".{export.name}.old", f".{export.name}.k1ll3d", ".omn[i].d")
+    ]
+    for other in others:
+        other.mkdir()
+        (other / "precious").touch()
     save_export(export, {"thinker": thinker()}, facts={}, files={})
+    save_export(export.parent / "omn[i]", {"thinker": thinker()}, facts={}, files={})
     assert not killed.exists()
-    assert other.exists()
+    assert all((other / "precious").is_file() for other in others)
+
+
+def test_an_export_that_is_a_link_is_written_where_it_leads(export, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    os.replace(export, disk / "omni")
+    export.symlink_to("../disk/omni")
+    (export.parent / "talker").symlink_to(disk / "talker")  # leads to what is not there yet
+    for seed in (1, 2):
+        for link in (export, export.parent / "talker"):
+            save_export(link, {"thinker": thinker(seed)}, facts={}, files={})
+            assert link.is_symlink() and is_export(link)
+            assert weights_fingerprint(load_export(link).parts["thinker"]) == weights_fingerprint(thinker(seed))
+    assert sorted(path.name for path in disk.iterdir()) == ["omni", "talker"]
+    (export.parent / "vision").symlink_to(tmp_path / "unmounted" / "vision")
+    with pytest.raises(
+        FileNotFoundError, match=r"vision is a symbolic link to .*unmounted/vision, whose folder is not there"
+    ):
+        save_export(export.parent / "vision", {"thinker": thinker()}, facts={}, files={})
+
+
+def test_an_export_that_is_a_mount_point_is_filled(export, monkeypatch):
+    replace = os.replace
+
+    def refuse(source, target):
+        if Path(source) == export:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    save_export(export, {"thinker": thinker(3)}, facts={"stage": "new"}, files={})
+    assert weights_fingerprint(load_export(export).parts["thinker"]) == weights_fingerprint(thinker(3))
+    assert sorted(path.name for path in export.iterdir()) == ["model.safetensors", "model.yaml"]
+    assert [path.name for path in export.parent.iterdir()] == ["omni"]
+
+
+def test_what_someone_put_into_an_export_stays(export):
+    (export / "README.md").write_text("my notes")
+    (export / "compiled").mkdir()  # ours, of an earlier version
+    save_export(export, {"thinker": thinker()}, facts={}, files={})
+    assert sorted(path.name for path in export.iterdir()) == ["README.md", "model.safetensors", "model.yaml"]
+    assert (export / "README.md").read_text() == "my notes"
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    place = tmp_path / "thinker"
+    place.mkdir()
+    (place / ".DS_Store").touch()
+    check_place(place)
+    (place / "thesis.tex").touch()
+    with pytest.raises(
+        ValueError, match=r"thinker holds other things than an export \(thesis\.tex\), which stay untouched"
+    ):
+        save_export(place, {"thinker": thinker()}, facts={}, files={})
+    assert (place / "thesis.tex").is_file()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file where an export's folder would be"):
+        check_place(tmp_path / "file")
+
+
+def test_an_export_is_as_readable_as_any_new_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        folder = save_export(tmp_path / "omni", {"thinker": thinker()}, facts={}, files={})
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (folder, *folder.iterdir())}
+    assert modes == {"omni": "0o750", "model.yaml": "0o640", "model.safetensors": "0o640"}
 
 
 def test_a_second_export_takes_the_place_of_the_first(export):

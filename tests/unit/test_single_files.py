@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from muomni.checkpoints import Export, save_export, weights_fingerprint
-from muomni.single_files import describe_for_checkpoint, read_export, save_single
+from muomni.single_files import check_single_place, describe_for_checkpoint, read_export, save_single
 from tests.unit.test_checkpoints import thinker
 
 FACTS = {"stage": "omni_sft", "tokenizer": "abc", "image": {"mean": [0.5, 0.5, 0.5]}, "note": "μ"}
@@ -82,6 +82,29 @@ def test_wrong_names_and_missing_files(tmp_path):
     save_export(tmp_path / "mine", Training().parts(), facts={}, files={})
     with pytest.raises(FileNotFoundError, match=r"none: no export here .* exports beside it: .*/mine$"):
         read_export(tmp_path / "none")
+
+
+def test_only_an_export_of_ours_is_written_over_and_never_its_own_source(tmp_path):
+    export = Export({"thinker": thinker()}, {}, tmp_path)
+    path = save_single(tmp_path / "a.safetensors", export)
+    assert save_single(path, export) == path
+    again = read_export(path)
+    (tmp_path / "link.safetensors").symlink_to(path)
+    for name in ("a.safetensors", "link.safetensors"):
+        with pytest.raises(ValueError, match=rf"{name} is what the export is made of: name another file"):
+            save_single(tmp_path / name, again)
+    folder = save_export(tmp_path / "folder", export.parts, facts={}, files={})
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    (tmp_path / "text.safetensors").write_text("notes")
+    for other in (folder / "model.safetensors", tmp_path / "other.safetensors", tmp_path / "text.safetensors"):
+        before = other.read_bytes()
+        with pytest.raises(
+            ValueError, match="is there already and is no export of this kind|is what the export is made of"
+        ):
+            save_single(other, read_export(folder))
+        assert other.read_bytes() == before
+    with pytest.raises(ValueError, match="is what the export is made of"):
+        check_single_place(path, sources=[folder, path])
 
 
 def header_of(path):

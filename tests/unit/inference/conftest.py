@@ -41,6 +41,10 @@ def tiny_thinker(**changes: object) -> Thinker:
 
 @pytest.fixture(scope="session")
 def parts() -> dict[str, torch.nn.Module]:
+    return tiny_parts()
+
+
+def tiny_parts() -> dict[str, torch.nn.Module]:
     torch.manual_seed(1)
     transformer = {"dim": 24, "num_layers": 1, "num_heads": 2, "ff_dim": 32}
     return {

@@ -10,8 +10,9 @@ from muomni.inference.compiled import Compiled, make_runtime
 from muomni.inference.generate import decode, generate, left_pad, prefill
 from muomni.inference.load import load_model
 from muomni.inference.runtime import Eager
-from muomni.inference.sampling import Sampler, preset
+from muomni.inference.sampling import BROKEN, Sampler, choose, preset
 from muomni.inference.stats import Timings
+from muomni.inference.step import choose_by, settings_of
 from tests.unit.inference.conftest import VOCAB, tiny_thinker
 
 
@@ -136,6 +137,29 @@ def test_a_compact_thinker_is_smaller_and_nearly_the_same_and_compiles_to_the_sa
     assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_layers_with_biases_are_kept_small_too(dtype, tmp_path):
+    """mlp=gelu"""
+    whole, small = tiny_thinker(mlp="gelu"), tiny_thinker(mlp="gelu")
+    for thinker in (whole, small):
+        for name, parameter in thinker.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(len(name)))
+    compact(small, dtype)
+    ids = torch.stack(rows_of(12, 12))
+    exact, near = whole(ids).logits.log_softmax(-1), small(ids).logits.log_softmax(-1)
+    assert 0 < (exact.exp() * (exact - near)).sum(-1).mean() < 0.01
+    expected, _ = run(Eager(small), rows_of(7), GREEDY, new=30)
+    got, _ = run(traced(small, tmp_path), rows_of(7), GREEDY, new=30)
+    assert torch.equal(got, expected)
+    layer = torch.nn.Linear(24, 37)
+    kept = CompactLinear(layer.weight, torch.int8, layer.bias)
+    torch.testing.assert_close(
+        Panels(kept.weight, kept.scale, kept.bias)(ids[:, :2, None] * torch.ones(24)),
+        kept(ids[:, :2, None] * torch.ones(24)),
+    )
+
+
 def test_panels_share_all_other_weights():
     thinker = tiny_thinker()
     twin = panelled(thinker)
@@ -174,7 +198,7 @@ def test_ragged_samples_with_a_penalty_are_those_of_the_modules(mode, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_package_is_found_again_may_be_deleted_and_knows_its_weights(tmp_path, monkeypatch):
+def test_a_package_is_found_again_may_be_deleted_and_serves_all_options_and_weights(tmp_path, monkeypatch):
     thinker, rows = tiny_thinker(short_conv=0), rows_of(5)
     expected, _ = run(Eager(thinker), rows, GREEDY, new=20)
 
@@ -192,19 +216,47 @@ def test_a_package_is_found_again_may_be_deleted_and_knows_its_weights(tmp_path,
     builds[0].unlink()
     assert torch.equal(decode_with(thinker), expected)
     assert len(builds) == 3
+    # One package serves another model of the shape, every option, and prompts of any length together.
     other = tiny_thinker(short_conv=0)
     with torch.no_grad():
         other.head.weight.add_(torch.randn(other.head.weight.shape))
-    assert torch.equal(decode_with(other), run(Eager(other), rows, GREEDY, new=20)[0])
-    assert len({path.name for path in builds}) == 2
+    for options in OPTIONS:
+        runtime = make_runtime(other, mode="max", packages=tmp_path / "compiled")
+        assert torch.equal(
+            run(runtime, rows_of(60), options, new=60)[0], run(Eager(other), rows_of(60), options, new=60)[0]
+        )
+    assert len(builds) == 3 and len(list((tmp_path / "compiled").iterdir())) == 1
+
+
+@pytest.mark.parametrize("lengths", [(5,), (3, 17, 9)])
+def test_one_step_serves_all_options_and_capacities(lengths, tmp_path):
+    runtime = traced(tiny_thinker(), tmp_path)
+    for options in OPTIONS:
+        for new in (8, 40, 100):
+            run(runtime, rows_of(*lengths), options, new=new)
+    assert len(runtime.calls) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_settings_choose_what_options_choose(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(64, 40, generator=generator)
+    logits[5, 20], logits[6, 21], logits[7] = float("nan"), float("inf"), float("nan")
+    seen = torch.rand(64, 40, generator=generator) < 0.3
+    uniform = torch.rand(64, generator=generator)
+    for options in [*OPTIONS, preset("chat", top_k=40), preset("chat", top_k=1), preset("chat", top_p=0.05, min_p=0.3)]:
+        got = choose_by(logits, settings_of(options, vocab_size=40), uniform=uniform, seen=seen)
+        penal = seen if options.repetition_penalty != 1 else None
+        assert torch.equal(got, choose(logits, options=options, uniform=uniform, seen=penal))
+        assert got[5:8].eq(BROKEN).all() and not got[8:].eq(BROKEN).any()
 
 
 def test_a_package_is_named_by_all_that_it_depends_on(monkeypatch):
-    device, facts = torch.device("cpu"), {"weights": "a", "options": GREEDY}
+    device, facts = torch.device("cpu"), {"thinker": {"dim": 8}, "shape": [1, 128, 4]}
     name = packages.package_name(facts, device=device)
     assert name == packages.package_name(dict(facts), device=device)
-    names = {name, packages.package_name(facts | {"weights": "b"}, device=device)}
-    names.add(packages.package_name(facts | {"options": preset("chat")}, device=device))
+    names = {name, packages.package_name(facts | {"thinker": {"dim": 16}}, device=device)}
+    names.add(packages.package_name(facts | {"shape": [2, 128, 4]}, device=device))
     for change in ("capability", "source_digest"):
         with monkeypatch.context() as patch:
             patch.setattr(packages, change, lambda *_: "another")
@@ -283,7 +335,7 @@ def test_an_engine_is_loaded_compiled_or_compact_or_says_why_not(export, tmp_pat
     engine = load_model(export, device="cpu", compile="max", dtype="int8", packages=tmp_path)
     assert isinstance(engine.runtime, Compiled) and engine.runtime.packages == tmp_path
     assert isinstance(engine.parts["thinker"].head, CompactLinear)
-    assert load_model(export, device="cpu", compile="default").runtime.packages == export / "compiled"
+    assert load_model(export, device="cpu", compile="default").runtime.packages is None
     with pytest.raises(ValueError, match="dtype=int3 is unknown"):
         load_model(export, device="cpu", dtype="int3")
     speaking = save_export(tmp_path / "talker", {k: v for k, v in load_export(export).parts.items() if k in ("talker", "codec")},

@@ -14,7 +14,7 @@ from muomni.inference.batch import answer_batch
 from muomni.inference.generate import decode_step, left_pad, prefill
 from muomni.inference.prompt import Request
 from muomni.inference.runtime import Eager
-from muomni.inference.sampling import preset
+from muomni.inference.sampling import preset, row_seeds
 from muomni.inference.stats import Timings
 from muomni.inference.text_stream import TextStream, text_of
 from muomni.models.omni import MediaFeatures, Omni
@@ -124,7 +124,8 @@ def test_batches_equal_their_rows_and_repeat(thinker, rows, new, kind, seed):
 
     together = answer(rows, seed)
     assert together == answer(rows, seed)
-    assert together == [answer([row], seed + place)[0] for place, row in enumerate(rows)]
+    seeds = row_seeds(seed, [str(row.tolist()).encode() for row in rows]).tolist()
+    assert together == [answer([row], own)[0] for row, own in zip(rows, seeds, strict=True)]
     assert all(len(row) <= new and EOS not in row for row in together)
 
 

@@ -1,8 +1,11 @@
 """Lines that are typed and text that is shown, one side at a time; both together: test_chat_terminal.py."""
 
+import errno
 import io
 import os
 import signal
+import stat
+from contextlib import suppress
 
 import pytest
 from prompt_toolkit.document import Document
@@ -12,6 +15,7 @@ from prompt_toolkit.output import DummyOutput
 
 from muomni.inference.terminal import (
     CommandCompleter,
+    KeptHistory,
     PlainLines,
     Screen,
     TerminalLines,
@@ -57,13 +61,43 @@ def test_the_history_outlives_the_session(typed, tmp_path):
     assert typed(f"{UP}{UP}\r{CTRL_D}", history=FileHistory(tmp_path / "lines")) == ["first", EOFError]
 
 
-def test_the_history_lies_in_the_state_folder_or_in_memory(monkeypatch, tmp_path):
+def test_the_history_lies_in_the_state_folder_for_its_owner_alone_or_in_memory(monkeypatch, tmp_path):
+    said = []
+    path = tmp_path / "state" / "muomni" / "chat_history"
+    path.parent.mkdir(parents=True)
+    path.touch()  # of an earlier version, for all to read
+    path.chmod(0o644)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    history = kept_history()
-    assert isinstance(history, FileHistory) and (tmp_path / "state" / "muomni" / "chat_history").is_file()
+    assert isinstance(kept_history(said.append), FileHistory)
+    assert [stat.S_IMODE(entry.stat().st_mode) for entry in (path.parent, path)] == [0o700, 0o600]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "new"))
+    kept_history(said.append)
+    new = tmp_path / "new" / "muomni"
+    assert [stat.S_IMODE(entry.stat().st_mode) for entry in (new, new / "chat_history")] == [0o700, 0o600]
+    assert not said
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    assert isinstance(kept_history(), InMemoryHistory)
+    assert isinstance(kept_history(said.append), InMemoryHistory)
+    assert len(said) == 1 and "cannot be kept there" in said[0]
+
+
+def test_a_full_disk_is_said_once_and_the_lines_go_on(typed, tmp_path, monkeypatch):
+    def refuse(self, string):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FileHistory, "store_string", refuse)
+    said = []
+    history = KeptHistory(tmp_path / "lines", said.append)
+    assert typed(f"first\rsecond\r{CTRL_D}", history=history) == ["first", "second", EOFError]
+    assert history.get_strings() == ["first", "second"]
+    assert len(said) == 1 and "No space left on device" in said[0] and str(tmp_path / "lines") in said[0]
+
+
+def test_a_notice_that_cannot_be_shown_ends_nothing():
+    with open("/dev/full", "w") as full:
+        Screen(io.StringIO(), full).say("spoken: reply.wav")
+        with suppress(OSError):
+            full.close()
 
 
 def test_tab_completes_commands_and_paths(tmp_path):
@@ -81,7 +115,7 @@ def test_tab_completes_commands_and_paths(tmp_path):
 
 def test_lines_of_a_pipe_come_as_they_are():
     answers = io.StringIO()
-    lines = open_lines(io.StringIO("one\r\n\nlast"), answers, [])
+    lines = open_lines(io.StringIO("one\r\n\nlast"), answers, [], say=print)
     assert isinstance(lines, PlainLines)
     assert [lines.read("You: ") for _ in range(3)] == ["one", "", "last"]
     with pytest.raises(EOFError):

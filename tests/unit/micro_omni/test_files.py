@@ -35,9 +35,9 @@ def test_parts_kept_and_left_out(tmp_path):
 def test_a_pickle_that_wants_code_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"vit": theirs.vision(1), "step": Harmful()}, tmp_path / "zip.pt")
-    refused(tmp_path / "zip.pt", r"zip\.pt: holds more than tensors \(it asks for \w+\.system\)")
+    refused(tmp_path / "zip.pt", r"zip\.pt: .*holds more than tensors \(it asks for \w+\.system\)")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Harmful()))
-    refused(tmp_path / "plain.pt", "nothing of it was run or loaded")
+    refused(tmp_path / "plain.pt", "nothing in it is executed")
     assert not (tmp_path / "harmed").exists()
 
 
