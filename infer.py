@@ -67,7 +67,7 @@ def home_folders(cfg: dict[str, Any]) -> dict[str, Any]:
     paths = {name: str(user_path(cfg[name])) for name in PATHS if isinstance(cfg[name], str) and cfg[name]}
     if isinstance(cfg["image"], list):
         paths["image"] = [str(user_path(image)) for image in cfg["image"]]  # type: ignore[assignment]
-    return cfg | paths | {"paths": {name: str(user_path(value)) for name, value in cfg["paths"].items()}}
+    return cfg | paths
 
 
 def validate(cfg: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import muomni.models  # noqa: F401  (registers every part)
 from muomni import export_schema
@@ -77,9 +78,20 @@ def _own_copy(value: Tensor, dtype: torch.dtype, *, name: str) -> Tensor:
     return value.detach().to(dtype).clone(memory_format=torch.contiguous_format)
 
 
+class _WithoutNumbers(TorchFunctionMode):
+    """Initial weights are not drawn: on the meta device there are none, and to draw them there imports torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called for each function of torch: those of torch.nn.init give their tensor back."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 def outline(description: Any, *, tensors: int | None, where: str) -> nn.Module:
     """`build_part` on the meta device: shapes without numbers. tensors: how many the file holds of it."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutNumbers():
         return build_part(description, tensors=tensors, where=where)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from muomni.inference.compact import CompactLinear, panelled
 from muomni.inference.generate import Decoder, TextDecoder, ends_text
-from muomni.inference.packages import find_or_build, use_private_compiler_cache
+from muomni.inference.packages import COMPILER, find_or_build, use_private_compiler_cache
 from muomni.inference.runtime import Eager, Runtime
 from muomni.inference.sampling import Sampler
 from muomni.inference.stats import Timings
@@ -104,7 +104,7 @@ class Compiled(Eager):
 
     def _jit(self, step: DecodeStep, arguments: list[Any]) -> Call:
         use_private_compiler_cache()
-        compiled = torch.compile(step, fullgraph=True)
+        compiled = torch.compile(step, fullgraph=True, options=COMPILER)
 
         def call(arguments: list[Any]) -> Tensor:
             torch._dynamo.maybe_mark_dynamic(arguments[SLOTS_AT], 0)

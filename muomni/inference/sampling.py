@@ -205,8 +205,8 @@ def choose(logits: Tensor, *, options: GenerationOptions, uniform: Tensor | None
     """
     logits = admissible(logits, penalty=options.repetition_penalty, seen=seen)
     if options.is_greedy:
-        best, ids = logits.max(dim=1)
-        return torch.where(best < torch.inf, ids, BROKEN)
+        best, likeliest = logits.max(dim=1)
+        return torch.where(best < torch.inf, likeliest, BROKEN)
     assert uniform is not None, "sampling needs a number of each row's stream"
     share, ids = shortlist(
         logits, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p

@@ -233,7 +233,7 @@ def refused(tmp_path, paths, match, **options):
         ("thinker.pt", "model", lambda s: s.update({"norm.weight": torch.ones(256).half()}), "of float16 and float32"),
         ("thinker.pt", "model", lambda s: s.update({"norm.weight": torch.ones(256) / 0}), "norm.weight holds NaN=0, Inf=256"),
         ("omni.pt", "thinker", lambda s: s.update({"blocks.0.attn.k.weight": torch.zeros(100, 256)}), "has 100 rows"),
-        ("vision.pt", "vit", lambda s: s.update({"blocks.1000000000.norm1.bias": s["cls"]}), r"missing keys .*numbered otherwise"),
+        ("vision.pt", "vit", lambda s: s.update({"blocks.1000000000.norm1.bias": s["cls"]}), "missing keys .*numbered otherwise"),
         ("talker.pt", "rvq", lambda s: s.update({"codebooks.1000000000.weight": s["codebooks.0.weight"]}), "numbered otherwise"),
         ("vision.pt", "vit", lambda s: s.update(pos=torch.zeros(1, 1).expand(1, 1 << 28, 1)), "pos|ask for"),
     ],
