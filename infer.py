@@ -34,7 +34,16 @@ STRINGS = (
     "ckpt", "talker", "vocoder", "export", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out",
     "packages", "lm",
 )  # fmt: skip
-FILES = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm")  # found in any spelling (filenames.py)
+FILES = (
+    "ckpt",
+    "talker",
+    "vocoder",
+    "image",
+    "video",
+    "audio_in",
+    "packages",
+    "lm",
+)  # found in any spelling (filenames.py)
 PATHS = ("ckpt", "talker", "vocoder", "export", "image", "video", "audio_in", "audio_out", "packages", "lm")
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
 MOST_THREADS = 1024

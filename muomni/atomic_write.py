@@ -126,7 +126,8 @@ def atomic_folder(folder: Path, *, own: Container[str]) -> Iterator[Path]:
     target = follow(folder)
     remove_partials(target)
     temporary = partial_name(target)
-    temporary.mkdir()
+    with _named(folder, temporary):
+        temporary.mkdir()
     try:
         yield temporary
         if target.is_dir():

@@ -129,7 +129,7 @@ FACTS: dict[str, Bound | dict[str, Bound]] = {
     "stage": Bound(str, null=True),
     "tokenizer": Bound(str, null=True),
     "codec": Bound(str, null=True),
-    "alphabet": Bound(str, null=True),
+    "alphabet": _NAME,
     "corrections": _whole(0, 1000),
     "mel": _MEL,
     "codec_mel": _MEL,

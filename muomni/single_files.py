@@ -95,7 +95,9 @@ def check_single_place(path: Path | str, *, sources: Sequence[Path | str]) -> No
 
 
 def is_single(path: Path) -> bool:
-    """Whether a file is a single-file export, by its header."""
+    """Whether there is a single-file export, by its header."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with safe_open(path, "pt") as file:
             return DESCRIPTION in (file.metadata() or {})

@@ -17,6 +17,7 @@ from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.spoken import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference import finite
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
 from muomni.inference.kinds import need_many, need_switch, need_text
@@ -67,6 +68,8 @@ class Engine:
         vocoder: str | Path,
     ) -> None:
         self.parts = {name: part.to(device).eval() for name, part in parts.items()}
+        if "audio" in parts:
+            finite.watch(self.parts["audio"])
         self.facts, self.tokenizer, self.where, self.device = facts, tokenizer, where, device
         self.timings = Timings()
         if format == "auto":

@@ -10,6 +10,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.compact import compact
 from muomni.inference.compiled import make_runtime
 from muomni.inference.engine import LACKS, Engine
+from muomni.inference.fit import check_fit
 from muomni.inference.kinds import need_file
 from muomni.single_files import read_export
 from muomni.user_path import user_path
@@ -45,6 +46,7 @@ def load_model(
         compact(export.parts["thinker"], dtype)
     elif compile != "none" or dtype != "float32":
         raise ValueError(f"{path}: compile={compile} dtype={dtype}: {LACKS['thinker']}")
+    check_fit(export.parts, export.facts, where=str(export.folder))
     engine = Engine(
         parts=export.parts,
         facts=export.facts,

@@ -13,6 +13,7 @@ from torch import Tensor
 from muomni.frontends.characters import encode_characters
 from muomni.frontends.spoken import LETTERS, Spoken, speak_out
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.finite import check_finite
 from muomni.inference.generate import decode, generate
 from muomni.inference.kinds import need_text
 from muomni.inference.speech_stream import Vocoder, spoken_blocks, spoken_waveform
@@ -164,6 +165,7 @@ class Speaker:
         bounds = [min(limit, talker.max_frames) for limit in limits]
         cache = talker.new_cache(len(texts), padded.shape[1] + max(bounds))
         out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache)
+        check_finite(out.logits, out.stop)
         decoder = FrameDecoder(talker, cache)
         return decoder, decoder.choose(out), bounds
 

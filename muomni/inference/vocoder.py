@@ -34,7 +34,10 @@ class NeuralVocoder:
         export = load_export(folder, ["vocoder"])
         check_same(export.facts, {"codec_mel": spec.facts()}, where=str(folder))
         model = export.parts["vocoder"]
-        assert isinstance(model, VocoderModel)
+        if not isinstance(model, VocoderModel) or "corrections" not in export.facts:
+            raise ValueError(
+                f"{folder}: no export of stage=vocoder, or one without the fact 'corrections': export it again"
+            )
         return cls(model.to(device), spec=spec, corrections=int(export.facts["corrections"]), name=str(folder))
 
     @torch.inference_mode()

@@ -6,7 +6,9 @@ import torch
 from muomni.checkpoints import load_export, save_export, weights_fingerprint
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.load import find_device, gather, load_model
+from muomni.models.projector import ImageProjector
 from muomni.single_files import describe_for_checkpoint, save_single
+from tests.unit.inference.conftest import IMAGE, MEL
 
 
 @pytest.fixture(scope="module")
@@ -62,4 +64,29 @@ def test_a_tokenizer_that_is_none_names_the_export(tmp_path, parts):
         tmp_path / "thinker", {"thinker": parts["thinker"]}, facts={}, files={"tokenizer.model": tmp_path / "junk"}
     )
     with pytest.raises(ValueError, match=r"thinker, tokenizer\.model: not a SentencePiece model"):
+        load_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("fact", "message"),
+    [
+        ({"mel": MEL.facts() | {"bins": 64}}, r"omni: audio\.n_mels is 32, but bins of the fact 'mel' is 64"),
+        (
+            {"image": IMAGE.facts() | {"size": 64}},
+            r"omni: vision\.image_size is 32, but size of the fact 'image' is 64",
+        ),
+    ],
+)
+def test_parts_and_facts_that_do_not_belong_together_name_both(tmp_path, parts, tokenizer_path, fact, message):
+    facts = {"stage": "omni_sft", "mel": MEL.facts(), "image": IMAGE.facts()} | fact
+    folder = save_export(tmp_path / "omni", parts, facts=facts, files={"tokenizer.model": tokenizer_path})
+    with pytest.raises(ValueError, match=message):
+        load_model(folder, device="cpu")
+
+
+def test_an_encoder_of_another_model_names_both(tmp_path, parts, tokenizer_path):
+    facts = {"stage": "omni_sft", "mel": MEL.facts(), "image": IMAGE.facts()}
+    other = parts | {"image_projector": ImageProjector(dim=24, out_dim=48, image_tokens="grid", grid=2, cell=4)}
+    folder = save_export(tmp_path / "omni", other, facts=facts, files={"tokenizer.model": tokenizer_path})
+    with pytest.raises(ValueError, match=r"omni: image_projector\.out_dim is 48, but thinker\.dim is 32"):
         load_model(folder, device="cpu")
