@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 SOURCES = ("nn/*.py", "models/thinker.py", "inference/step.py", "inference/compact.py", "inference/sampling.py")
 BUILDING = ".building-"  # how the names of unfinished packages begin
 ABANDONED_AFTER = 3600.0  # seconds
-COMPILER = {
+COMPILER: dict[str, Any] = {
     "allow_buffer_reuse": False,  # its estimate fails on a branch (torch 2.11: "Start index 7 out of bounds")
 }
-OPTIONS = COMPILER | {
+OPTIONS: dict[str, Any] = COMPILER | {
     "aot_inductor.package_constants_in_so": False,  # weights are lent
     "cpp.enable_floating_point_contract_flag": "fast",  # multiply and add in one instruction
 }
