@@ -59,11 +59,12 @@ def _number(least: float, most: float, *, null: bool = False, many: int = 0) -> 
 
 _WIDTH, _WIDER, _LAYERS, _LENGTH = _whole(1, 1 << 16), _whole(1, 1 << 18), _whole(0, 1024), _whole(1, 1 << 20)
 _NAME, _SWITCH = Bound(str), Bound(bool)
-#: Of every option of every part (models/), by name.
+#: Of every option of every part (models/), by name, or by part and name where one name stands for two things.
 OPTIONS: dict[str, Bound] = {
     "cell": _WIDTH,
     "channels": _whole(1, 4096),
-    "characters": _whole(0, 1 << 20),
+    "audio_projector.characters": _whole(0, 1 << 20),  # a number there, a text elsewhere
+    "characters": Bound(str, null=True),
     "codebook_size": _whole(1, 1 << 20),
     "conv_kernel": _whole(0, 1023),
     "decay": _number(0, 1, null=True),
@@ -130,6 +131,7 @@ FACTS: dict[str, Bound | dict[str, Bound]] = {
     "tokenizer": Bound(str, null=True),
     "codec": Bound(str, null=True),
     "alphabet": _NAME,
+    "characters": Bound(str, null=True),
     "corrections": _whole(0, 1000),
     "mel": _MEL,
     "codec_mel": _MEL,
@@ -211,13 +213,18 @@ def _named(place: tuple[str, ...]) -> str:
     return f"{'.'.join(place)}: " if place else ""
 
 
+def bound_of(kind: str, name: str) -> Bound | None:
+    """The bound of an option of a part; None for one that is unknown."""
+    return OPTIONS.get(f"{kind}.{name}", OPTIONS.get(name))
+
+
 def check_options(kind: str, options: Mapping[str, Any], *, tensors: int | None, where: str) -> None:
     """Raise ValueError naming the first option of a part that is out of bounds.
 
     tensors: how many the file holds for the part, None where it is yet to be trained.
     """
     for name, value in options.items():
-        bound = OPTIONS.get(name)
+        bound = bound_of(kind, name)
         if bound is not None and not bound.allows(value):
             raise ValueError(f"{where}: options do not fit {kind}: {name}={shown(value)}: {bound}")
         if tensors is not None and name in REPEATS and value > max(tensors, 1):

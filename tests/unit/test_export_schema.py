@@ -7,7 +7,17 @@ import pytest
 import yaml
 
 import muomni.models  # noqa: F401  (registers every part)
-from muomni.export_schema import DEEPEST, FACTS, OPTIONS, Bound, check_facts, check_options, plain_data, read_yaml
+from muomni.export_schema import (
+    DEEPEST,
+    FACTS,
+    OPTIONS,
+    Bound,
+    bound_of,
+    check_facts,
+    check_options,
+    plain_data,
+    read_yaml,
+)
 from muomni.models.part import PARTS
 
 
@@ -18,15 +28,18 @@ def options_of(part):
 @pytest.mark.parametrize("kind", sorted(PARTS))
 def test_every_option_of_every_part_has_its_bound(kind):
     for name, parameter in options_of(PARTS[kind]).items():
-        assert name in OPTIONS, f"{kind}.{name}: give it a line in muomni/export_schema.py"
+        bound = bound_of(kind, name)
+        assert bound is not None, f"{kind}.{name}: give it a line in muomni/export_schema.py"
         if parameter.default is not inspect.Parameter.empty:
-            assert OPTIONS[name].allows(parameter.default), (kind, name)
-    assert set(OPTIONS) <= {name for part in PARTS.values() for name in options_of(part)}
+            assert bound.allows(parameter.default), (kind, name)
+    known = {name for part in PARTS.values() for name in options_of(part)}
+    assert {name.rpartition(".")[2] for name in OPTIONS} <= known
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_wrong_types_and_sizes_are_refused(name):
-    bound = OPTIONS[name]
+    bound, (kind, _, name) = OPTIONS[name], f".{name}".rpartition(".")
+    kind = kind.lstrip(".") or "thinker"
     wrong = [float("nan"), float("inf"), 10**9, -1, [1] * 9, {"a": 1}, [[1]], ["x"]]
     wrong += [] if bound.kind is str else ["12", ""]
     wrong += [] if bound.kind is bool else [True]
@@ -34,8 +47,8 @@ def test_wrong_types_and_sizes_are_refused(name):
     if name == "rope_theta":  # a base of 10**9 is in use
         wrong.remove(10**9)
     for value in wrong:
-        with pytest.raises(ValueError, match=rf"^x: options do not fit thinker: {name}=") as error:
-            check_options("thinker", {name: value}, tensors=None, where="x")
+        with pytest.raises(ValueError, match=rf"^x: options do not fit {kind}: {name}=") as error:
+            check_options(kind, {name: value}, tensors=None, where="x")
         assert len(str(error.value)) < 300
 
 
