@@ -141,7 +141,10 @@ class Media:
         """How long a sound is, before it is read; None where its file does not say."""
         if isinstance(source, Tensor):
             return len(source) / self.need_hearing().mel.sample_rate if source.dim() == 1 else None
-        return duration(user_path(source)) if isinstance(source, str | Path) else None
+        if not isinstance(source, str | Path):
+            return None
+        need_file("audio", source)
+        return duration(user_path(source))
 
     def need_hearing(self) -> Hearing:
         """The way from a waveform to its mel; needs an audio encoder."""
