@@ -251,13 +251,12 @@ WORLDS = {
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_is_tuned_for_the_world_never_touches_other_data(stage):
-    """The demo's numbers reach its own data alone; other data is used wholly, each row once, in any order."""
-    own = OmegaConf.load(CONF / "stage" / f"{stage}.yaml")
-    for data, wanted in ((own.stage.shape, WHOLLY[stage]), ("world", WHOLLY[stage] | WORLDS.get(stage, {}))):
-        groups = {"data": CONF / "data" / f"{data}.yaml", "budget": CONF / "budget" / "demo.yaml"}
-        cfg = OmegaConf.merge(own, {name: OmegaConf.load(path) for name, path in groups.items()})
+    """The demo's numbers (conf/recipe) reach its own data alone; other data is used wholly, each row once, in any order."""
+    worlds = compose("train", overrides=[f"stage={stage}", "budget=demo"])
+    others = compose("train", overrides=[f"stage={stage}", "budget=demo", f"data={worlds.stage.shape}"])
+    for cfg, wanted in ((others, WHOLLY[stage]), (worlds, WHOLLY[stage] | WORLDS.get(stage, {}))):
         found = {name: cfg.datamodule[name] for name in wanted}
-        assert OmegaConf.to_container(OmegaConf.create(found), resolve=True) == wanted, data
+        assert OmegaConf.to_container(OmegaConf.create(found), resolve=True) == wanted, cfg.data.kind
 
 
 def test_an_option_of_the_command_line_wins_over_the_worlds_recipe():
