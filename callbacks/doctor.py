@@ -33,7 +33,7 @@ class Doctor(Callback):
         self.every_n_steps, self.symptoms, self.spikes = every_n_steps, symptoms, spikes
         self.alarms, self._step = 0, 0
         self._since: dict[str, int] = {}
-        self._listening = False
+        self._listening = self._changes = False
         self._handles: list[RemovableHandle] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,6 +61,8 @@ class Doctor(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Listen in the steps that are examined."""
         self._step = trainer.global_step
+        order = getattr(getattr(trainer, "datamodule", None), "order", None)
+        self._changes = order is not None and order.opening_ends
         self._listening = self._step % self.every_n_steps == 0
 
     def on_train_batch_end(
@@ -72,6 +74,8 @@ class Doctor(Callback):
             spike = self.spikes.look(pl_module, batch, step=self._step, rank=trainer.global_rank, folder=folder)
             if spike is not None:
                 self._alarm(spike)
+            if self._changes:  # this batch is compared with those behind it
+                self.spikes.forget()
         if self._listening:
             self._listening = False
             self._examine(pl_module, batch)

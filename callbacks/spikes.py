@@ -58,6 +58,10 @@ class Spikes:
             copied.synchronize()
         return self._judge(stage.name, *seen, rank=rank, folder=folder)
 
+    def forget(self) -> None:
+        """Other kinds of samples begin: the losses so far do not say what is usual from now on."""
+        self._usual.clear()
+
     def _judge(
         self, stage: str, losses: dict[str, Tensor], batch: Any, step: int, *, rank: int, folder: Path
     ) -> str | None:

@@ -146,6 +146,13 @@ class BatchOrder(Sampler[list[Draw]]):
         if self.consumed >= ends[-1]:
             self.epoch, self.consumed = self.epoch + 1, 0
 
+    @property
+    def opening_ends(self) -> bool:
+        """Whether the next batch is the first that is not of the opening samples (`first`) alone."""
+        if self.first is None or self.epoch:
+            return False
+        return self.consumed == int(self.first.sum()) // self.batch_size * self.batch_size
+
     def repeat(self, count: int) -> None:
         """Give the first `count` batches alone, again and again."""
         self.only, self._known = count, None

@@ -97,7 +97,7 @@ def test_media_louder_than_text(caplog, tmp_path, kind):
     assert alarms(stage(False), omni.batch(), symptom(), caplog, tmp_path, steps=30) == []
 
 
-def spiking(toy, tmp_path, at=(), keep=5):
+def spiking(toy, tmp_path, at=(), keep=5, order=None):
     """The toy stage, whose loss is ten thousand times as large for some batches; what the doctor says."""
     doctor = Doctor(every_n_steps=100, symptoms={}, spikes=Spikes(window=50, deviations=10, keep=keep))
     stage, data, trainer = toy(doctor, batches=60)
@@ -106,6 +106,7 @@ def spiking(toy, tmp_path, at=(), keep=5):
         "square": step(batch)["square"] * (1e4 if int(batch.sample_ids[0].split("-")[0]) in at else 1.0)
     }
     stage.optimizer_factory = lambda groups: torch.optim.SGD(groups, lr=1e-12)
+    data.order = order
     trainer.fit(stage, datamodule=data)
     return stage, doctor
 
@@ -131,6 +132,21 @@ def test_a_spike_is_named_and_its_batch_saved(toy, tmp_path, caplog, monkeypatch
 def test_no_spike_in_a_healthy_run(toy, tmp_path):
     assert spiking(toy, tmp_path)[1].alarms == 0
     assert not (tmp_path / "spikes").exists()
+
+
+def test_other_samples_after_the_opening_are_no_spike(toy, tmp_path):
+    """A curriculum ends at batch 45: from then on losses are larger. What is usual is learnt again."""
+
+    class Order:
+        steps = 0
+
+        @property
+        def opening_ends(self):
+            self.steps += 1
+            return self.steps == 46
+
+    assert spiking(toy, tmp_path, at=range(45, 60))[1].alarms == 1
+    assert spiking(toy, tmp_path, at=range(45, 60), order=Order())[1].alarms == 0
 
 
 def test_only_some_spikes_are_saved(toy, tmp_path):

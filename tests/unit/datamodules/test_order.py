@@ -150,3 +150,17 @@ def test_a_sample_without_a_twin_tears_no_others(size, alone):
     assert len(set().union(*batches)) == count // size * size
     torn = [group for group in groups if any(0 < len(batch & set(group)) < len(group) for batch in batches)]
     assert len(torn) <= (size % 2)  # the last batch is dropped, and may take one of a pair along
+
+
+def test_the_end_of_the_opening_is_the_first_batch_that_is_not_of_it_alone():
+    first = np.arange(100) % 4 == 0  # 25 samples open: two batches of ten, then one of five and others
+    order = BatchOrder(100, batch_size=10, seed=0, first=first)
+    ends = []
+    for batch, _ in zip(order, range(5), strict=False):
+        ends.append(order.opening_ends)
+        assert all(first[draw.index] for draw in batch) == (len(ends) <= 2)
+        order.count_batch()
+    assert ends == [False, False, True, False, False]
+    order.load_state_dict({"epoch": 1, "consumed": 20})
+    assert not order.opening_ends
+    assert not BatchOrder(100, batch_size=10, seed=0).opening_ends
