@@ -38,8 +38,9 @@ class HearingSpec:
         return asdict(self)
 
 
-#: What exports are heard with that say nothing of it: the level of the world's voices, which most of them were trained on.
-UNSAID = HearingSpec(level=-7.0, margin=0.25, pause=0.5, threshold=4.0, edge=1.5)
+#: What exports are heard with that say nothing of it: the level of the voices that most of them were trained on, and no silence
+#: around them, of which those exports know nothing (docs/log/audio.md).
+UNSAID = HearingSpec(level=-7.0, margin=0.0, pause=0.5, threshold=4.0, edge=1.5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """What the Thinker hears: silence does not count, too much is refused before it is computed, what is cut off changes nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,8 +13,9 @@ from muomni.inference.excerpt import AudioTooLongError, Bound
 from muomni.inference.media import Media
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
-MEDIA = Media(image=None, mel=MEL, hearing=UNSAID)
-HEAR = Hearing(MEL, UNSAID)
+SPEC = replace(UNSAID, margin=0.25)
+MEDIA = Media(image=None, mel=MEL, hearing=SPEC)
+HEAR = Hearing(MEL, SPEC)
 
 
 def bound(seconds, *, truncate=False):
