@@ -3,14 +3,18 @@ arXiv:1703.01780): less noise than the last step's weights, and what validation,
 
 The average is state of this callback, so checkpoints keep it and a resumed run goes on with it; the model's own weights in a
 checkpoint are always those that are trained. Buffers and codebooks that follow averages of their own are used as they are.
+
+Where processes share the model (FSDP2) each averages its own part of every weight; in a checkpoint the average is whole.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from muomni.checkpoints import first_broken
 
@@ -42,7 +46,7 @@ class EMA(Callback):
             raise ValueError(
                 f"callbacks.ema: the checkpoint's average does not fit this model: {differing[:3]} (resume=never)"
             )
-        self.average = {name: value.to(weights[name].device) for name, value in self.average.items()}
+        self.average = {name: _like(value, weights[name]) for name, value in self.average.items()}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -53,7 +57,7 @@ class EMA(Callback):
         self._step = trainer.global_step
         weights = _trained_weights(pl_module)
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
-        torch._foreach_lerp_(list(self.average.values()), [weights[name] for name in self.average], 1 - decay)
+        torch._foreach_lerp_(_own(self.average.values()), _own(weights[name] for name in self.average), 1 - decay)
         self._updates += 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -65,6 +69,8 @@ class EMA(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The weights as they were, bit for bit."""
         if self._trained is not None:
+            if hasattr(pl_module, "share"):  # validation has gathered the weights, and the parts are what is trained
+                pl_module.share()
             _put(self._trained, pl_module)
             self._trained = None
 
@@ -79,10 +85,11 @@ class EMA(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The average; a broken one is not saved."""
-        broken = first_broken(self.average)
+        average = {name: _whole(value) for name, value in self.average.items()}
+        broken = first_broken(average)
         if broken is not None:
             raise ValueError(f"the average of {broken}; it is not saved, the last good checkpoint stays")
-        return {"average": self.average, "updates": self._updates}
+        return {"average": average, "updates": self._updates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The other way round."""
@@ -93,6 +100,24 @@ def _trained_weights(module: LightningModule) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
+def _own(values: Iterable[Tensor]) -> list[Tensor]:
+    """The parts of this process: all of each tensor that is not shared."""
+    return [value.to_local() if isinstance(value, DTensor) else value for value in values]
+
+
+def _whole(value: Tensor) -> Tensor:
+    """All of it; every process asks at the same time."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def _like(value: Tensor, weight: Tensor) -> Tensor:
+    """Where the weight is, and shared as it is; what a checkpoint brings is whole."""
+    value = value.to(weight.device)
+    if isinstance(weight, DTensor) and not isinstance(value, DTensor):
+        return distribute_tensor(value, weight.device_mesh, weight.placements)
+    return value
+
+
 def _put(values: dict[str, Tensor], module: LightningModule) -> None:
     weights = _trained_weights(module)
-    torch._foreach_copy_([weights[name] for name in values], list(values.values()))
+    torch._foreach_copy_(_own(weights[name] for name in values), _own(values.values()))

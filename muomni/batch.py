@@ -1,5 +1,8 @@
 """Typed batches: the seam between datamodules and stages.
 
+What a step would else have to ask the device for, and wait (how many targets there are, and where; how long clips are), is put
+down while the tensors are still on the host: `note`, called where a batch is pinned or moved.
+
 Legend: B batch, T tokens or frames, C characters, M mel bins, N images, A audios, H height, W width.
 """
 
@@ -9,7 +12,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from muomni.special_tokens import IGNORE
+from muomni.nn.packed import PackedRows, Runs, runs_of
+from muomni.special_tokens import AUDIO, IGNORE, IMAGE
+
+
+def _where(true: Tensor) -> Tensor:
+    """Flat indices, long, of what is true."""
+    return true.flatten().nonzero()[:, 0]
 
 
 @dataclass(slots=True)
@@ -34,7 +43,11 @@ class _Movable:
     window: Window
     """Only there while gradients are accumulated."""
 
+    def note(self) -> None:
+        """Fill the fields that are known from others, where they are not yet."""
+
     def _map(self, change: Any) -> Self:
+        self.note()
         for each in fields(self):  # type: ignore[arg-type]
             value = getattr(self, each.name)
             if isinstance(value, Tensor):
@@ -72,6 +85,20 @@ class TextBatch(_Movable):
     """(B, T) long where rows hold several documents: 1, 2, ... in each, 0 for padding. The lists are then by document."""
     weights: Tensor | None = None
     """(B, T) float: how much each target counts in training; None: all alike."""
+    query_runs: Tensor | None = None
+    """(R + 1) int32, with `segments`: see `Runs`."""
+
+    def note(self) -> None:
+        """Where documents begin in the rows."""
+        if self.segments is not None and self.query_runs is None:
+            self.query_runs = runs_of(self.segments).queries
+
+    def packed(self) -> PackedRows | None:
+        """Who sees whom; None: rows of one document."""
+        if self.segments is None:
+            return None
+        runs = None if self.query_runs is None else Runs(self.query_runs, self.query_runs, None)
+        return PackedRows(self.segments, runs=runs)
 
 
 @dataclass(slots=True)
@@ -88,6 +115,13 @@ class ImageTextBatch(_Movable):
     sample_ids: list[str]
     groups: list[str] = field(default_factory=list)
     """Pictures of one group (twins) are ranked in one pool; empty: each is alone."""
+    real: Tensor | None = None
+    """(N) long: the captions' tokens that are no padding, as flat indices."""
+
+    def note(self) -> None:
+        """Where the real tokens are."""
+        if self.real is None:
+            self.real = _where(torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None])
 
 
 @dataclass(slots=True)
@@ -119,6 +153,20 @@ class SpeechBatch(_Movable):
     audio: list[str]
     """Paths of the recordings."""
     sample_ids: list[str]
+    frame_counts: list[int] | None = None
+    """`mel_lengths`, known to the host."""
+    character_counts: list[int] | None = None
+    frames_needed: list[int] | None = None
+    """Frames of a CTC head that each text needs at least."""
+
+    def note(self) -> None:
+        """Lengths."""
+        if self.frame_counts is None:
+            self.frame_counts = self.mel_lengths.tolist()
+            self.character_counts = self.character_lengths.tolist()
+            rows = zip(self.characters.tolist(), self.character_counts, strict=True)
+            texts = [row[:count] for row, count in rows]
+            self.frames_needed = [len(text) + sum(map(int.__eq__, text, text[1:])) for text in texts]
 
     def tokens(self) -> tuple[Tensor, int]:
         """Frames."""
@@ -138,6 +186,13 @@ class SoundBatch(_Movable):
     audio: list[str]
     """Paths of the recordings."""
     sample_ids: list[str]
+    any_through_codec: bool | None = None
+    """Whether there is such a clip."""
+
+    def note(self) -> None:
+        """See the field."""
+        if self.any_through_codec is None:
+            self.any_through_codec = bool(self.through_codec.any())
 
     def tokens(self) -> tuple[Tensor, int]:
         """Frames."""
@@ -175,3 +230,32 @@ class OmniBatch(_Movable):
     """(B, T) long, with `parts`: of each token as if its part stood alone."""
     replayed: Tensor | None = None
     """(B, T) bool, True for the tokens of replayed documents, in a training that replays some."""
+    learnt: Tensor | None = None
+    """(N) long: the targets that are learnt, as flat indices."""
+    slots: tuple[int, int] | None = None
+    """How many image and audio slots `ids` has."""
+    frame_counts: list[int] | None = None
+    """`mel_lengths`, known to the host."""
+    query_runs: Tensor | None = None
+    """(R + 1) int32, with `segments`: see `Runs`, as the next two."""
+    key_runs: Tensor | None = None
+    key_index: Tensor | None = None
+
+    def note(self) -> None:
+        """Targets, slots, lengths and runs."""
+        if self.learnt is not None:
+            return
+        self.learnt = _where(self.targets != IGNORE)
+        self.slots = int((self.ids == IMAGE).sum()), int((self.ids == AUDIO).sum())
+        self.frame_counts = None if self.mel_lengths is None else self.mel_lengths.tolist()
+        if self.segments is not None:
+            self.query_runs, self.key_runs, self.key_index = runs_of(self.segments, self.parts)
+
+    def packed(self) -> PackedRows | None:
+        """Who sees whom; None: rows of one conversation."""
+        if self.segments is None:
+            return None
+        runs = None
+        if self.query_runs is not None and self.key_runs is not None:
+            runs = Runs(self.query_runs, self.key_runs, self.key_index)
+        return PackedRows(self.segments, self.parts, runs)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from muomni.frontends.mel import MelSpec, check_mel, denormalise_log, mel_filters
 from muomni.frontends.waveform import SMALLEST, peak_normalise
+from muomni.nn.constants import Constants
 from muomni.nn.overlap_add import overlap_add
 
 MOMENTUM = 0.99
@@ -36,6 +37,7 @@ class GriffinLim:
         self.window = F.pad(window, (left, self.length - spec.win - left))
         self.filters = mel_filters(spec)  # F M
         self.inverse = torch.linalg.pinv(self.filters, rtol=1e-5)  # M F
+        self._constants = Constants(self.window, self.filters, self.inverse)
 
     def __call__(self, mel: Tensor) -> Tensor:
         """Peak-normalised to 0.95; silence stays silence. Raises ValueError for a mel that is empty or not finite."""
@@ -70,7 +72,7 @@ class GriffinLim:
     def magnitudes(self, mel: Tensor) -> Tensor:
         """Mel (B, T, M) -> magnitudes (B, T + 1, R); the last frame, which `LogMel` drops, is repeated."""
         target = (denormalise_log(mel) if self.spec.log else mel.clamp_min(0.0)) * self.scale
-        filters, inverse = self.filters.to(mel.device), self.inverse.to(mel.device)
+        _, filters, inverse = self._constants.on(mel.device)
         magnitude = (target @ inverse).clamp_min(SMALLEST)  # B T F
         overlap = filters.sum(dim=1)  # F
         for _ in range(SHARPENING_STEPS):
@@ -88,7 +90,7 @@ class GriffinLim:
         half a frame before the first sample on; it stays as it is."""
         B, T, R = magnitude.shape
         device, hop = magnitude.device, self.spec.hop
-        window, half = self.window.to(device), self.length // 2
+        (window, *_), half = self._constants.on(device), self.length // 2
         overlap = overlap_add((window * window).expand(1, T, -1), hop=hop)
         valid = torch.arange(overlap.shape[1], device=device)
         gain = ((valid >= half) & (valid < half + samples)) / overlap.clamp_min(1e-6)

@@ -15,6 +15,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from muomni.nn.constants import Constants
+
 LOG_MEAN = -7.0  # of log mel magnitudes of speech, measured over recorded and synthetic voices
 LOG_STD = 2.0
 LONGEST_PIECE = 6000  # frames whose spectrum is held at a time
@@ -106,6 +108,7 @@ class LogMel:
         self.filters = mel_filters(spec)  # F M
         self.window = torch.hann_window(spec.win)
         self.scale = 2.0 / float(self.window.sum())
+        self._constants = Constants(self.window, self.filters)
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Raises ValueError for a clip shorter than one hop and for samples that are not finite."""
@@ -150,7 +153,7 @@ class LogMel:
     def _piece(self, samples: Tensor, frames: int, *, center: bool) -> Tensor:
         """The first `frames` frames of (B, N): (B, frames, M)."""
         spec = self.spec
-        window, filters = self.window.to(samples.device), self.filters.to(samples.device)
+        window, filters = self._constants.on(samples.device)
         spectrum = torch.stft(
             samples,
             spec.n_fft,

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from muomni.frontends.mel import MelSpec, denormalise_log, mel_filters
+from muomni.nn.constants import Constants
 from muomni.nn.overlap_add import overlap_add
 
 MOMENTUM = 0.99
@@ -30,6 +31,7 @@ class MelCorrection:
         self.filters = mel_filters(spec)  # F M
         overlap = self.filters.sum(dim=1, keepdim=True)
         self.shares = torch.where(overlap > 0, self.filters / overlap.clamp_min(1e-8), 0.0)  # F M
+        self._constants = Constants(self.window, self.filters, self.shares)
 
     def __call__(self, waveform: Tensor, mel: Tensor, *, iterations: int, past: Tensor | None = None) -> Tensor:
         """0 iterations give the waveform back. What lies under the spec's floor is silent enough, and left alone.
@@ -37,7 +39,7 @@ class MelCorrection:
         past: the first samples (n) as they were made already; they stay as they are, and the others fit behind them.
         """
         spec, hop, half = self.spec, self.spec.hop, self.spec.n_fft // 2
-        window, filters, shares = (x.to(waveform.device) for x in (self.window, self.filters, self.shares))
+        window, filters, shares = self._constants.on(waveform.device)
         magnitude = denormalise_log(mel.float()) if spec.log else mel.float()
         wanted = magnitude.clamp_min(spec.floor).log()
         wanted = torch.cat([wanted, wanted[:, -1:]], dim=1)  # B T+1 M: and the frame that `LogMel` drops

@@ -50,6 +50,11 @@ class Recogniser:
         hearing = hearing_of(export.facts, where=str(folder))
         return cls(audio=audio, mel=MelSpec(**export.facts["mel"]), batch_size=batch_size, hearing=hearing)
 
+    def to(self, device: torch.device | str) -> "Recogniser":
+        """The encoder on a device, in place; sounds are prepared on the CPU, where files are read."""
+        self.audio.to(device)
+        return self
+
     @torch.inference_mode()
     def __call__(self, waveforms: Sequence[Tensor]) -> list[str]:
         """waveforms (N) each, mono at the spectrogram's rate -> texts in the same order."""

@@ -46,5 +46,5 @@ def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[
         losses[f"codebook_{k}"] = ranks.mean((nats.view(B, T) * keep).sum(), count)
     last = (frames == lengths[:, None] - 1).float()
     nats = F.binary_cross_entropy_with_logits(output.stop.float(), last, reduction="none")
-    losses["stop"] = ranks.mean((nats * keep).sum(), torch.tensor(B, device=codes.device))
+    losses["stop"] = ranks.mean((nats * keep).sum(), torch.full((), B, device=codes.device))
     return losses

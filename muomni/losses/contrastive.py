@@ -15,20 +15,23 @@ from torch import Tensor
 from muomni.metrics.retrieval import equals_of
 
 
-def late_interaction(patches: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
+def late_interaction(patches: Tensor, tokens: Tensor, keep: Tensor, *, real: Tensor | None = None) -> Tensor:
     """Similarity (A, C) of pictures and captions by their parts: the mean over a caption's tokens of the best patch.
 
     patches (A, P, E) and tokens (C, T, E) are normalised here; keep (C, T) bool marks real tokens. The caption's side of
     FILIP (Yao et al. 2022, arXiv:2111.07783): every word must find its place; a patch need not find a word.
+    real: flat indices (N) long of the real tokens, where they are known: else a GPU is waited for.
     """
     A, P, E = patches.shape
     C, T, _ = tokens.shape
+    if real is None:
+        real = keep.flatten().nonzero()[:, 0]
     with torch.autocast(patches.device.type, enabled=False):
         patches, tokens = F.normalize(patches.float(), dim=-1), F.normalize(tokens.float(), dim=-1)
-        real = tokens[keep]  # N E: only real tokens are compared
+        words = tokens.flatten(0, 1)[real]  # N E: only real tokens are compared
         # `max`, not `amax`: its gradient is a scatter to one patch instead of a division over all of them.
-        best = (patches.reshape(A * P, E) @ real.T).view(A, P, -1).max(dim=1).values  # A N
-    owner = torch.arange(C, device=keep.device)[:, None].expand(C, T)[keep]
+        best = (patches.reshape(A * P, E) @ words.T).view(A, P, -1).max(dim=1).values  # A N
+    owner = real.div(T, rounding_mode="floor")
     total = best.new_zeros(A, C).index_add(1, owner, best)
     return total / keep.sum(dim=1).clamp(min=1)
 

@@ -29,15 +29,29 @@ def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
     return target_lengths + repeats
 
 
-def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> CTCLoss:
+def ctc_loss(
+    logits: Tensor,
+    lengths: Tensor,
+    targets: Tensor,
+    target_lengths: Tensor,
+    *,
+    known: tuple[list[int], list[int], list[int]] | None = None,
+) -> CTCLoss:
     """logits (B, T, S), lengths (B) of valid frames; targets (B, C) in 1..S-1, target_lengths (B).
 
     Clips that are too short are left out of the loss; with none left it is 0 with a gradient of 0.
+    known: lengths, target_lengths and `frames_needed` as the host knows them: else torch's kernel waits for the device.
     """
-    too_short = lengths < frames_needed(targets, target_lengths)
-    log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # T B S
+    if known is None:
+        needed = frames_needed(targets, target_lengths)
+        known = lengths.tolist(), target_lengths.tolist(), needed.tolist()
+    frames, characters, least = known
+    short = [has < needs for has, needs in zip(frames, least, strict=True)]
     # A clip left out reads an empty target, so that nothing is infinite; its weight is 0.
-    asked = torch.where(too_short, torch.zeros_like(target_lengths), target_lengths)
-    nats = F.ctc_loss(log_probs, targets, lengths, asked, blank=BLANK, reduction="none")
+    asked = [0 if out else count for out, count in zip(short, characters, strict=True)]
+    log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # T B S
+    nats = F.ctc_loss(log_probs, targets, frames, asked, blank=BLANK, reduction="none")  # type: ignore[arg-type]
+    too_short = torch.tensor(short).to(logits.device, non_blocking=True)
     total = (nats * (~too_short)).sum()
-    return CTCLoss(loss=ranks.mean(total, asked.sum()), too_short=too_short)
+    number = torch.tensor(sum(asked)).to(logits.device, non_blocking=True)
+    return CTCLoss(loss=ranks.mean(total, number), too_short=too_short)

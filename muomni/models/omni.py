@@ -7,6 +7,7 @@ Legend: B batch, T tokens, N images, A audios, M mel bins, D width of the Thinke
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from muomni.models.audio import Audio
@@ -23,12 +24,14 @@ from muomni.special_tokens import AUDIO, IMAGE
 class MediaFeatures:
     """Pooled encoder outputs before their projectors, as `Omni.encode` gives them; a stage may cache them.
 
-    images (N, tokens, width) or None; audios (A, tokens, width) padded or None; audio_lengths (A) in tokens.
+    images (N, tokens, width) or None; audios (A, tokens, width) padded or None; audio_lengths (A) in tokens; audio_counts:
+    the same numbers where the host knows them, so that it need not wait for a GPU.
     """
 
     images: Tensor | None = None
     audios: Tensor | None = None
     audio_lengths: Tensor | None = None
+    audio_counts: list[int] | None = None
 
 
 class Omni(nn.Module):
@@ -83,8 +86,13 @@ class Omni(nn.Module):
         if features.audios is not None:
             assert self.audio_projector is not None
             assert features.audio_lengths is not None
-            lengths = features.audio_lengths
-            audios = self.audio_projector(features.audios)[frame_mask(lengths, features.audios.shape[1])]
+            lengths, longest = features.audio_lengths, features.audios.shape[1]
+            audios = self.audio_projector(features.audios)
+            if features.audio_counts is None:
+                audios = audios[frame_mask(lengths, longest)]
+            else:
+                real = frame_mask(torch.tensor(features.audio_counts), longest).flatten().nonzero()[:, 0]
+                audios = audios.flatten(0, 1)[real.to(lengths.device, non_blocking=True)]
         return images, audios
 
     def embed(
@@ -95,18 +103,22 @@ class Omni(nn.Module):
         mel: Tensor | None = None,
         mel_lengths: Tensor | None = None,
         features: MediaFeatures | None = None,
+        slots: tuple[int, int] | None = None,
     ) -> Tensor:
         """ids (B, T) with media slots -> embeddings (B, T, D). Media raw (images, mel) or encoded (features), row by row.
+        slots: how many of images and of audio there are, where the host knows it.
 
         Raises ValueError when slots and media tokens differ in number.
         """
         if features is None:
             features = self.encode(images=images, mel=mel, mel_lengths=mel_lengths)
         x = self.thinker.embedding(ids)
-        for name, slot, tokens in zip(("image", "audio"), (IMAGE, AUDIO), self.project(features), strict=True):
+        for kind, (name, slot, tokens) in enumerate(
+            zip(("image", "audio"), (IMAGE, AUDIO), self.project(features), strict=True)
+        ):
             where = ids == slot
             given = 0 if tokens is None else tokens.shape[0]
-            wanted = int(where.sum())
+            wanted = int(where.sum()) if slots is None else slots[kind]
             if wanted != given:
                 raise ValueError(f"{wanted} {name} slots in the tokens, but {given} {name} tokens from the media")
             if tokens is not None:

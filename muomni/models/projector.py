@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from muomni.models.outputs import AudioOutput, VisionOutput
 from muomni.models.part import part
+from muomni.nn.conv import Length
 from muomni.nn.patch import gather_cells
 
 IMAGE_TOKENS = ("cls", "grid", "none")
@@ -94,7 +95,7 @@ class AudioProjector(nn.Module):
         self.stack, self.characters = stack, characters
         self.layers = _layers((dim + characters) * stack, hidden, out_dim, scale=scale)
 
-    def num_tokens(self, frames: Tensor) -> Tensor:
+    def num_tokens(self, frames: Length) -> Length:
         """Tokens of an audio of so many encoder frames: ceil(frames / K)."""
         return (frames + self.stack - 1) // self.stack
 

@@ -181,7 +181,7 @@ class Talker(nn.Module):
 
     def decode_step(self, codes: Tensor, *, frame: int, cache: "TalkerCache") -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E)."""
-        position = torch.tensor([float(frame)], device=codes.device)
+        position = torch.full((1,), float(frame), device=codes.device)
         x = self._embed_codes(codes) + cache.text[:, frame : frame + 1]
         return self._predict(self.transformer(x, rope=self.rope(position), cache=cache))
 

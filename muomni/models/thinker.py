@@ -17,6 +17,7 @@ from muomni.nn.initialise import initialise
 from muomni.nn.mlp import GeluMLP, SwiGLU
 from muomni.nn.moe import MoE, MoEBlock
 from muomni.nn.norm import RMSNorm
+from muomni.nn.packed import PackedRows
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import Block, Transformer
 from muomni.special_tokens import IMAGE
@@ -108,14 +109,14 @@ class Thinker(nn.Module):
         embeddings: Tensor | None = None,
         *,
         positions: Tensor | None = None,
-        keep: Tensor | None = None,
+        keep: Tensor | PackedRows | None = None,
         cache: KVCache | None = None,
         last_only: bool = False,
     ) -> ThinkerOutput:
         """Read ids (B, T), or embeddings (B, T, D) in their place; with both, the ids say which tokens are a picture's.
 
         positions: (T) or (B, T); default: from the cache's position on. keep: (B, T) bool, False for padding, or the
-        numbers of samples packed into a row (datamodules/packing.py), or (B, T, T) bool (`visible`).
+        numbers of samples packed into a row (datamodules/packing.py), those as `PackedRows`, or (B, T, T) bool (`visible`).
         cache: read behind what it holds; its position moves on. last_only: logits of the last token alone.
         """
         routing: list[Tensor] = []
@@ -135,7 +136,7 @@ class Thinker(nn.Module):
         *,
         ids: Tensor | None = None,
         positions: Tensor | None = None,
-        keep: Tensor | None = None,
+        keep: Tensor | PackedRows | None = None,
         cache: KVCache | None = None,
         routing: list[Tensor] | None = None,
     ) -> Tensor:
@@ -145,7 +146,9 @@ class Thinker(nn.Module):
         if positions is None:
             start = 0 if cache is None else cache.position
             positions = torch.arange(start, start + x.shape[1], device=x.device)
-        if self.window is not None and keep is not None and keep.dim() == 3:
+        if isinstance(keep, PackedRows):
+            keep = keep if keep.parts is None else keep._replace(positions=positions)
+        elif self.window is not None and keep is not None and keep.dim() == 3:
             # By position: in the row, other questions about the same picture may lie between.
             keep = keep & (positions[..., :, None] - positions[..., None, :] < self.window)
         apart = None if ids is None or not self.short_conv else ids == IMAGE

@@ -3,32 +3,31 @@
 Legend: B batch, T new tokens, S all tokens (cached and new), D width, H query heads, G key-value heads, K head width.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.nn.cache import KVCache
 from muomni.nn.norm import RMSNorm
+from muomni.nn.packed import PackedRows, Runs, attend_runs, causal_mask, has_flash, visible
 from muomni.nn.rope import rotate
-from muomni.nn.short_conv import ShortConv
+from muomni.nn.short_conv import Mixes, ShortConv
+
+__all__ = ["Attention", "AttentionMask", "attend", "causal_mask", "visible"]
 
 CPU_HAS_AMX = torch.cpu._is_amx_tile_supported()
 
 
-def causal_mask(length: int, total: int, *, window: int | None, device: torch.device) -> Tensor:
-    """(length, total) bool, True where the i-th of the last `length` of `total` tokens may look (window: itself and
-    the `window - 1` before it)."""
-    query = torch.arange(total - length, total, device=device)[:, None]
-    key = torch.arange(total, device=device)[None]
-    seen = key <= query
-    return seen if window is None else seen & (key > query - window)
+class AttentionMask(NamedTuple):
+    """What the attention of all blocks of a forward looks through, made once: `mask` (B, 1, T, S) bool, None where none is
+    needed, and the kernel's own causal flag; or `runs` for the kernel without a mask. `mixes`: of the short convolution."""
 
-
-def visible(segments: Tensor, parts: Tensor) -> Tensor:
-    """Who may see whom in packed rows, (B, T, T) bool: a token sees those of its own segment (B, T) that are of its own
-    part (B, T) or of part 0, which all parts of a segment share: questions about one picture, each as if it stood alone."""
-    same = segments[:, :, None] == segments[:, None]
-    return same & ((parts[:, :, None] == parts[:, None]) | (parts[:, None] == 0))
+    mask: Tensor | None
+    is_causal: bool
+    runs: Runs | None = None
+    mixes: Mixes | None = None
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, is_causal: bool) -> Tensor:
@@ -84,35 +83,58 @@ class Attention(nn.Module):
         x: Tensor,
         *,
         rope: tuple[Tensor, Tensor] | None = None,
-        keep: Tensor | None = None,
+        keep: Tensor | PackedRows | None = None,
         apart: Tensor | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
+        mask: AttentionMask | None = None,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D).
 
         rope: cos and sin of the new tokens. keep: (B, T) bool, True for real tokens (without a cache; a cache brings its
-        own); causal attention also takes integers: a token sees those of its own number alone, for samples packed into a
-        row; or (B, T, T) bool, who may see whom (`visible`), the window included. A masked-out query row may hold
-        anything, never NaN. apart: see `ShortConv`.
+        own); causal attention also takes samples packed into a row (`PackedRows`), or their integers alone: a token sees
+        those of its own number; or (B, T, T) bool, who may see whom (`visible`), the window included. A masked-out query
+        row may hold anything, never NaN. apart: see `ShortConv`. mask: `prepare(x, keep=keep, apart=apart)`, where it was
+        called for several blocks at once.
         """
         B, T, _ = x.shape
         H, G, K = self.heads, self.kv_heads, self.head_dim
+        if mask is None and cache is None:
+            mask = self.prepare(x, keep=keep, apart=apart)
         if self.short_conv is not None:
-            x = self.short_conv(x, keep=keep, apart=apart, cache=cache, layer=layer)
+            mixes = None if mask is None else mask.mixes
+            x = self.short_conv(x, apart=apart, cache=cache, layer=layer, mixes=mixes)
         query, key, value = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2).split((H, G, G), dim=1)
         query, key = self.query_norm(query), self.key_norm(key)
         if rope is not None:
             query, key = rotate(query, *rope), rotate(key, *rope)
         if cache is not None:
             key, value = cache.append(layer, key, value)
-            keep = cache.keep[:, : key.shape[2]] if cache.ragged else None
-            if self.window is not None and (keep is None or keep.dim() == 2):  # what no new token sees is not read
+            held = cache.keep[:, : key.shape[2]] if cache.ragged else None
+            if self.window is not None and (held is None or held.dim() == 2):  # what no new token sees is not read
                 reach = self.window + T - 1
-                key, value, keep = key[:, :, -reach:], value[:, :, -reach:], None if keep is None else keep[:, -reach:]
-        mask, is_causal = self._mask(T, key.shape[2], keep, x.device)
-        mixed = attend(query, key.to(query.dtype), value.to(query.dtype), mask=mask, is_causal=is_causal)
+                key, value, held = key[:, :, -reach:], value[:, :, -reach:], None if held is None else held[:, -reach:]
+            mask = AttentionMask(*self._mask(T, key.shape[2], held, x.device))
+        assert mask is not None
+        key, value = key.to(query.dtype), value.to(query.dtype)
+        if mask.runs is not None:
+            mixed = attend_runs(query, key, value, mask.runs, window=self.window)
+        else:
+            mixed = attend(query, key, value, mask=mask.mask, is_causal=mask.is_causal)
         return self.out(mixed.transpose(1, 2).reshape(B, T, H * K))
+
+    def prepare(self, x: Tensor, *, keep: Tensor | PackedRows | None, apart: Tensor | None) -> AttentionMask:
+        """What a forward without a cache looks through, for all blocks of this shape: x (B, T, D), keep and apart as there."""
+        T, mixes = x.shape[1], None
+        if self.short_conv is not None:
+            mixes = self.short_conv.mixes(keep, apart=apart)
+        if not isinstance(keep, PackedRows):
+            return AttentionMask(*self._mask(T, T, keep, x.device), mixes=mixes)
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        if keep.runs is not None and has_flash(x.device, dtype, self.head_dim):
+            return AttentionMask(None, False, runs=keep.runs, mixes=mixes)
+        return AttentionMask(keep.mask(window=self.window), False, mixes=mixes)
 
     def _mask(self, T: int, S: int, keep: Tensor | None, device: torch.device) -> tuple[Tensor | None, bool]:
         """The cheapest mask that says the same: none, the kernel's causal flag, or a (B, 1, T, S) boolean."""

@@ -4,6 +4,7 @@ Legend: B batch, T time, M mel bins, C channels, D width, R downsampling.
 """
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 
 from muomni.nn.cache import KVCache
 from muomni.nn.mlp import GeluMLP
+from muomni.nn.packed import PackedRows
 from muomni.nn.transformer import Block
+
+Length = TypeVar("Length", Tensor, int)
 
 
 def frame_mask(lengths: Tensor, total: int) -> Tensor:
@@ -41,7 +45,7 @@ class ConvStem(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(count, channels, 3, stride=2, padding=1) for count in inputs)
         self.proj = nn.Linear(channels * -(-n_mels // downsample), dim)
 
-    def out_lengths(self, lengths: Tensor) -> Tensor:
+    def out_lengths(self, lengths: Length) -> Length:
         """Valid frames after the stem: ceil(length / R)."""
         return -(-lengths // self.downsample)
 
@@ -88,16 +92,18 @@ class ConvBlock(Block):
         x: Tensor,
         *,
         rope: tuple[Tensor, Tensor] | None = None,
-        keep: Tensor | None = None,
+        keep: Tensor | PackedRows | None = None,
         apart: Tensor | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
         routing: list[Tensor] | None = None,
+        **how: Any,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D). It looks ahead, so a cache is refused."""
         assert cache is None, "a block with a centred convolution cannot be decoded token by token"
+        assert not isinstance(keep, PackedRows), "a centred convolution would mix neighbours in a row"
         x = x + self.dropout(self.conv(self.conv_norm(x), keep=keep))
-        return super().forward(x, rope=rope, keep=keep, apart=apart, layer=layer, routing=routing)
+        return super().forward(x, rope=rope, keep=keep, apart=apart, layer=layer, routing=routing, **how)
 
 
 class ConvNeXtBlock(nn.Module):

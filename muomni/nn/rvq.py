@@ -87,6 +87,7 @@ class ResidualQuantizer(nn.Module):
             self.register_buffer("counts", torch.ones(num_codebooks, codebook_size))
             self.register_buffer("sums", self.codebooks.detach().clone())
             self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        self._running = False  # `started`, once the host knows it
 
     def encode(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> codes (B, T, K)."""
@@ -114,8 +115,10 @@ class ResidualQuantizer(nn.Module):
         B, T, D = x.shape
         valid = torch.ones(B * T, dtype=torch.bool, device=x.device) if keep is None else keep.reshape(-1)
         flat, weight = x.reshape(-1, D).float(), valid.float()
-        if self.training and self.decay is not None and not bool(self.started):
-            self._start(flat.detach()[valid])
+        if self.training and self.decay is not None and not self._running:
+            if not bool(self.started):
+                self._start(flat.detach()[valid])
+            self._running = bool(self.started)
         used = self._codebooks_used(B, x.device).repeat_interleave(T)
         residual, total, codes = flat, torch.zeros_like(flat), []
         commitment, codebook_loss = flat.new_zeros(()), flat.new_zeros(())
@@ -168,21 +171,32 @@ class ResidualQuantizer(nn.Module):
     def _follow(self, k: int, vectors: Tensor, index: Tensor, weight: Tensor) -> None:
         """One step of the moving averages of codebook k; vectors (N, D), index (N), weight (N) 0 or 1.
 
-        A batch that is not finite moves nothing (the gradient guard sees it, but averages are no gradients).
+        A batch that is not finite moves nothing (the gradient guard sees it, but averages are no gradients). Nothing here waits
+        for the device: what is decided is decided there.
         """
         assert self.decay is not None
         E, D = self.codebook_size, vectors.shape[1]
         count = ranks.summed(vectors.new_zeros(E).index_add_(0, index, weight))
         total = ranks.summed(vectors.new_zeros(E, D).index_add_(0, index, vectors * weight[:, None]))
-        if not bool(torch.isfinite(total).all()):
-            return
-        self.counts[k].lerp_(count, 1 - self.decay)
-        self.sums[k].lerp_(total, 1 - self.decay)
-        mean = self.counts[k].mean()
-        idle = self.counts[k] < self.idle * mean
-        if bool(idle.any()) and bool(count.any()):
-            vectors, weight = ranks.gathered(vectors), ranks.gathered(weight)
-            drawn = ranks.first(vectors[torch.multinomial(weight, int(idle.sum()), replacement=True)])
-            self.counts[k, idle] = mean
-            self.sums[k, idle] = drawn * mean
+        whole = torch.isfinite(total).all()
+        self.counts[k].lerp_(torch.where(whole, count, self.counts[k]), 1 - self.decay)
+        self.sums[k].lerp_(torch.where(whole, total, self.sums[k]), 1 - self.decay)
+        if self.idle:
+            self._renew(k, vectors, weight, whole & count.any())
         self.codebooks[k] = self.sums[k] / self.counts[k].clamp_min(1e-6)[:, None]
+
+    def _renew(self, k: int, vectors: Tensor, weight: Tensor, may: Tensor) -> None:
+        """Draw idle entries anew from the vectors of weight 1, where the scalar `may` is true."""
+        mean = self.counts[k].mean()
+        idle = (self.counts[k] < self.idle * mean) & may
+        wanted = len(idle)
+        if idle.device.type == "cpu" or ranks.count() > 1:  # free to read, or waiting for others in any case
+            wanted = int(idle.sum())
+            if not wanted:
+                return
+        vectors, weight = ranks.gathered(vectors), ranks.gathered(weight)
+        weight = torch.where(weight.any() & torch.isfinite(vectors).all(), weight, 1.0)  # a draw of nothing is an error
+        drawn = ranks.first(vectors[torch.multinomial(weight, wanted, replacement=True)])
+        drawn = drawn[(idle.cumsum(0) - 1).clamp(0, wanted - 1)]  # the first for the first idle entry
+        self.counts[k] = torch.where(idle, mean, self.counts[k])
+        self.sums[k] = torch.where(idle[:, None], drawn * mean, self.sums[k])

@@ -8,6 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.nn.cache import KVCache
+from muomni.nn.packed import PackedRows
+
+#: Of the tokens 1, 2, ... before each: (B, T, 1) bool, True where it mixes with that token; None: always.
+Mixes = list[Tensor | None]
 
 
 class ShortConv(nn.Module):
@@ -28,31 +32,43 @@ class ShortConv(nn.Module):
         with torch.no_grad():
             self.weight[0] = 1.0
 
+    def mixes(self, keep: Tensor | PackedRows | None, *, apart: Tensor | None) -> Mixes:
+        """What a forward without a cache takes, the same for all blocks. keep: as in `Attention`: tokens of another number,
+        padding among them, or that may not be seen count as zeros. apart: as in `forward`."""
+        found: Mixes = []
+        for i in range(1, len(self.weight)):
+            mix = None if apart is None else ~apart
+            if keep is not None:
+                if isinstance(keep, PackedRows):
+                    seen = keep.behind(i)
+                else:
+                    seen = keep[:, i:] == keep[:, :-i] if keep.dim() == 2 else keep.diagonal(-i, dim1=1, dim2=2)
+                seen = F.pad(seen, (i, 0))
+                mix = seen if mix is None else mix & seen
+            found.append(None if mix is None else mix[..., None])
+        return found
+
     def forward(
         self,
         x: Tensor,
         *,
-        keep: Tensor | None = None,
+        keep: Tensor | PackedRows | None = None,
         apart: Tensor | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
+        mixes: Mixes | None = None,
     ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). keep: as in `Attention`: tokens of another number, padding among them, or that may
-        not be seen count as zeros (a cache has its own). apart: (B, T) bool, True for tokens that neither mix nor are mixed:
-        those of a picture, whose neighbours in the row are not their neighbours."""
+        """x (B, T, D) -> (B, T, D). keep: see `mixes` (a cache has its own). apart: (B, T) bool, True for tokens that neither
+        mix nor are mixed: those of a picture, whose neighbours in the row are not their neighbours. mixes: where they were
+        made for several blocks at once."""
         before, T = len(self.weight) - 1, x.shape[1]
+        if mixes is None:
+            mixes = self.mixes(keep if cache is None else None, apart=apart)
         y = x * self.weight[0]
         if apart is not None:
             x = x * ~apart[..., None]
         x = cache.behind(layer, x, count=before) if cache is not None else F.pad(x, (0, 0, before, 0))
-        for i, weight in enumerate(self.weight[1:], start=1):
+        for i, (weight, mix) in enumerate(zip(self.weight[1:], mixes, strict=True), start=1):
             earlier = x[:, before - i : before - i + T]
-            mixes = None if apart is None else ~apart
-            if keep is not None and cache is None:
-                seen = keep[:, i:] == keep[:, :-i] if keep.dim() == 2 else keep.diagonal(-i, dim1=1, dim2=2)
-                seen = F.pad(seen, (i, 0))
-                mixes = seen if mixes is None else mixes & seen
-            if mixes is not None:
-                earlier = earlier * mixes[..., None]
-            y = torch.addcmul(y, earlier, weight)
+            y = torch.addcmul(y, earlier if mix is None else earlier * mix, weight)
         return y

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from muomni.nn.cache import KVCache
+from muomni.nn.packed import PackedRows
 
 
 class Block(nn.Module):
@@ -27,14 +28,17 @@ class Block(nn.Module):
         x: Tensor,
         *,
         rope: tuple[Tensor, Tensor] | None = None,
-        keep: Tensor | None = None,
+        keep: Tensor | PackedRows | None = None,
         apart: Tensor | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
         routing: list[Tensor] | None = None,
+        **how: Any,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D); the options go to the attention, `routing` to a mixture of experts (moe.py)."""
-        mixed = self.attention(self.attention_norm(x), rope=rope, keep=keep, apart=apart, cache=cache, layer=layer)
+        mixed = self.attention(
+            self.attention_norm(x), rope=rope, keep=keep, apart=apart, cache=cache, layer=layer, **how
+        )
         x = x + self.dropout(mixed)
         return x + self.dropout(self.feed_forward(self.mlp_norm(x), routing))
 
@@ -61,7 +65,7 @@ class Transformer(nn.Module):
         x: Tensor,
         *,
         rope: tuple[Tensor, Tensor] | None = None,
-        keep: Tensor | None = None,
+        keep: Tensor | PackedRows | None = None,
         apart: Tensor | None = None,
         cache: KVCache | None = None,
         routing: list[Tensor] | None = None,
@@ -69,6 +73,9 @@ class Transformer(nn.Module):
         """x (B, T, D) -> (B, T, D). With a cache, its position moves on by T. routing: each mixture of experts appends
         its router's logits."""
         options: dict[str, Any] = {"rope": rope, "keep": keep, "apart": apart}
+        prepare = getattr(getattr(self.blocks[0], "attention", None), "prepare", None)
+        if cache is None and prepare is not None:  # a mask for all blocks, not one in each
+            options["mask"] = prepare(x, keep=keep, apart=apart)
         recompute = self.recompute and self.training and cache is None and torch.is_grad_enabled()
         for layer, block in enumerate(self.blocks):
             if recompute:

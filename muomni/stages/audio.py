@@ -61,7 +61,11 @@ class AudioStage(Stage):
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """CTC, in nats a character."""
         output: AudioOutput = self.model(batch.mel, batch.mel_lengths)
-        ctc = ctc_loss(output.logits, output.lengths, batch.characters, batch.character_lengths)
+        known = None
+        if batch.frame_counts is not None and batch.character_counts is not None and batch.frames_needed is not None:
+            frames = [self.model.encoder.stem.out_lengths(count) for count in batch.frame_counts]
+            known = frames, batch.character_counts, batch.frames_needed
+        ctc = ctc_loss(output.logits, output.lengths, batch.characters, batch.character_lengths, known=known)
         if self.training:  # of the clips of all ranks
             short, clips = ranks.summed(
                 torch.stack([ctc.too_short, torch.ones_like(ctc.too_short)]).sum(dim=1)

@@ -204,6 +204,7 @@ class Stage(Resumable):
 
     def on_test_start(self) -> None:
         """Forget earlier results."""
+        super().on_test_start()
         self.results = {}
         self._split = None
         self._states = {}

@@ -60,6 +60,10 @@ class CodecStage(Stage):
         super().__init__(**how)
         self.model, self.judge, self.vocoder, self.mel = model, judge, vocoder, dict(mel)
 
+    def companions(self) -> list[Any]:
+        """The judge."""
+        return [self.judge]
+
     def compiled_modules(self) -> list[nn.Module]:
         """Encoder and decoder; the quantiser between them looks at its averages."""
         return [self.model.encoder, self.model.decoder]

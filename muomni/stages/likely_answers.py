@@ -24,11 +24,11 @@ def likely_answers(model: Omni, batch: OmniBatch, features: MediaFeatures) -> tu
 
 
 def controls(
-    model: Omni, before: Thinker, batch: OmniBatch, features: MediaFeatures
+    model: Omni, before: Thinker | None, batch: OmniBatch, features: MediaFeatures
 ) -> Iterator[tuple[str, str, list[bool]]]:
     """(control, task that it belongs to, whether each row's answer would come out): pictures zeroed, pictures of other
-    items, and the Thinker as it came to the stage, `before`."""
-    if "plain" in batch.tasks:
+    items, and the Thinker as it came to the stage, `before`; None: not known."""
+    if "plain" in batch.tasks and before is not None:
         likeliest = before(embeddings=before.embedding(batch.ids)).logits.argmax(dim=-1)
         yield "before", "plain", _right(likeliest, batch)
     if "image_qa" in batch.tasks and features.images is not None:

@@ -3,16 +3,16 @@
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from muomni import ranks
+from muomni.stages.companions import Accompanied
 from muomni.stages.sharding import make_whole, shard, share_again
 
 
-class ManyRanks(LightningModule):
+class ManyRanks(Accompanied):
     """The base of `Stage`. In a run of one process it does nothing."""
 
     def __init__(self) -> None:
@@ -43,10 +43,15 @@ class ManyRanks(LightningModule):
 
     def on_validation_start(self) -> None:
         """Processes have different batches: what is shared is made whole."""
+        super().on_validation_start()
         make_whole(self)
 
     def on_validation_end(self) -> None:
         """Go on sharing."""
+        self.share()
+
+    def share(self) -> None:
+        """Each process keeps its part of every weight, where processes share them."""
         share_again(self)
 
     def touch(self, total: Tensor, batch: Any) -> Tensor:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Hashable
 from typing import Any
 
+from muomni.batch import OmniBatch
 from muomni.metrics.error_rates import error_rates
 from muomni.metrics.exact_match import interval, majority, pairs_right, percent
 from muomni.metrics.object_set import ObjectSetF1
@@ -91,3 +92,24 @@ class OmniScores:
             if texts[0]:
                 values |= {f"{task}_{name}": value for name, value in error_rates(*texts).items()}
         return values
+
+
+def shown_answer(batch: OmniBatch, row: int, said: str, split: str) -> dict[str, Any]:
+    """An answer with its question, its media and the truth, for logger and report card."""
+    meta = batch.meta[row]
+    sample = {
+        "split": split,
+        "id": batch.sample_ids[row],
+        "task": batch.tasks[row],
+        "kind": meta.get("question"),
+        "question": batch.questions[row] or meta.get("spoken", ""),
+        "answer": said,
+        "truth": batch.answers[row],
+    }
+    for name, rows, keys in (
+        ("image", batch.image_rows, batch.image_keys),
+        ("audio", batch.audio_rows, batch.audio_keys),
+    ):
+        if row in rows:
+            sample[name] = keys[rows.index(row)]
+    return sample

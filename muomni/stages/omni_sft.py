@@ -4,7 +4,6 @@ the encoders are frozen, or learn at a rate of their own.
 Legend: B batch, T tokens, V vocabulary.
 """
 
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
-from muomni.nn.attention import visible
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
+from muomni.stages.before import ThinkerBefore
+from muomni.stages.companions import Companion
 from muomni.stages.likely_answers import controls, likely_answers
 from muomni.stages.media_cache import MediaCache, features_of, features_of_row
-from muomni.stages.omni_scores import OmniScores
+from muomni.stages.omni_scores import OmniScores, shown_answer
 from muomni.stages.place_names import name_places
 from muomni.stages.resuming import check_rates
 from muomni.stages.spoken_answers import SpokenAnswers
@@ -106,8 +106,7 @@ class OmniSftStage(Stage):
         if place_words and self.model.image_projector is not None:
             name_places(self.model.image_projector, self.model.thinker.embedding.weight, encode)
         self.speech = speech
-        # In a list, so that it is neither trained nor saved: what the Thinker knew beforehand.
-        self._before = [copy.deepcopy(self.model.thinker).requires_grad_(False).eval()]
+        self._before = ThinkerBefore(thinker)
         self.rates, self.answers, self.max_new_tokens = dict(rates), answers, max_new_tokens
         self.answer_power = answer_power
         self.decode, self.tokenizer = decode, Path(tokenizer)
@@ -149,6 +148,10 @@ class OmniSftStage(Stage):
         held = {"image": batch.images, "audio": batch.mel, "characters": batch.mel if heard else None}
         return {name for name, media in held.items() if media is not None}
 
+    def companions(self) -> list[Companion | None]:
+        """Talker and judge."""
+        return [self.speech]
+
     def sharded_modules(self) -> list[nn.Module]:
         """The blocks."""
         return list(self.model.thinker.transformer.blocks)
@@ -162,24 +165,22 @@ class OmniSftStage(Stage):
         times the targets of an answer. With a mixture of experts also their balance."""
         features = features_of(self.model, batch, self.cache)
         thinker = self.model.thinker
-        keep = batch.segments
-        if batch.parts is not None:
-            assert keep is not None
-            keep = visible(keep, batch.parts)
-        x, routing = self.model.embed(batch.ids, features=features), list[Tensor]()
-        hidden = thinker.read(x, ids=batch.ids, positions=batch.positions, keep=keep, routing=routing)
+        batch.note()
+        assert batch.learnt is not None
+        x, routing = self.model.embed(batch.ids, features=features, slots=batch.slots), list[Tensor]()
+        hidden = thinker.read(x, ids=batch.ids, positions=batch.positions, keep=batch.packed(), routing=routing)
         losses: dict[str, Tensor] = {}
         if routing:
             losses["balance"] = balance_loss(routing, keep=batch.ids != PAD, per_token=thinker.experts_per_token)
-        learnt = batch.targets != IGNORE  # the head reads these alone: a fifth of a row
-        logits, targets = thinker.head(hidden[learnt]), batch.targets[learnt]
+        learnt = batch.learnt  # the head reads these alone: a fifth of a row
+        logits, targets = thinker.head(hidden.flatten(0, 1)[learnt]), batch.targets.flatten()[learnt]
         old = batch.replayed
         weights = answer_weights(
             batch.targets if old is None else batch.targets.masked_fill(old, IGNORE), power=self.answer_power
         )
-        losses["answer"] = weighted_cross_entropy(logits, targets, weights[learnt])
+        losses["answer"] = weighted_cross_entropy(logits, targets, weights.flatten()[learnt])
         if old is not None:
-            losses["replay"] = weighted_cross_entropy(logits, targets, old[learnt].float())
+            losses["replay"] = weighted_cross_entropy(logits, targets, old.flatten()[learnt].float())
         return losses
 
     def loss_names(self) -> tuple[str, ...]:
@@ -215,7 +216,8 @@ class OmniSftStage(Stage):
                     sample_id=batch.sample_ids[row], right=right[row],
                 )  # fmt: skip
                 self._show(batch, row, self.decode(said[row]), split)
-            for control, task, good in controls(self.model, self._before[0], batch, features):
+            before = self._before.on(self.device) if "plain" in batch.tasks else None
+            for control, task, good in controls(self.model, before, batch, features):
                 for row in (row for row in rows if batch.tasks[row] == task):
                     self._scores.control(task=task, meta=batch.meta[row], control=control, right=good[row])
         for row, answer in self._generate(batch, features):
@@ -242,28 +244,14 @@ class OmniSftStage(Stage):
         return [(row, self.decode(answer)) for row, answer in zip(rows, answers, strict=True)]
 
     def _show(self, batch: OmniBatch, row: int, said: str, split: str) -> None:
-        kind = (split, batch.tasks[row], batch.meta[row].get("question"))
-        if sum((s["split"], s["task"], s["kind"]) == kind for s in self._shown) >= SHOWN:
-            return
-        shown = {
-            "split": split,
-            "id": batch.sample_ids[row],
-            "task": batch.tasks[row],
-            "kind": kind[2],
-            "question": batch.questions[row] or batch.meta[row].get("spoken", ""),
-            "answer": said,
-            "truth": batch.answers[row],
-        }
-        for name, rows, keys in (
-            ("image", batch.image_rows, batch.image_keys),
-            ("audio", batch.audio_rows, batch.audio_keys),
-        ):
-            if row in rows:
-                shown[name] = keys[rows.index(row)]
-        self._shown.append(shown)
+        sample = shown_answer(batch, row, said, split)
+        kind = [sample[key] for key in ("split", "task", "kind")]
+        if sum([s["split"], s["task"], s["kind"]] == kind for s in self._shown) < SHOWN:
+            self._shown.append(sample)
 
     def finish_split(self, split: str) -> dict[str, float]:
         """All metrics; what shall be spoken is spoken now, in one batch."""
+        self._before.forget()
         if self._to_speak:
             said, truth = map(list, zip(*self._to_speak, strict=True))
             self._scores.written(said, truth)

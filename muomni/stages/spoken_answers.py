@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from muomni.checkpoints import check_same
@@ -38,6 +39,14 @@ class SpokenAnswers:
         self.sample_rate: int = mel.sample_rate
         self.export, self.vocoder, self.judge = talker, vocoder, judge
         self.voice = voice(talker.parts["talker"], talker.parts["codec"])
+
+    def to(self, device: torch.device) -> "SpokenAnswers":
+        """All of them on a device, in place."""
+        for part in self.parts().values():
+            part.to(device)
+        if hasattr(self.judge, "to"):
+            self.judge.to(device)
+        return self
 
     def parts(self) -> dict[str, nn.Module]:
         """What an omni model needs to speak."""

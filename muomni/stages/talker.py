@@ -120,6 +120,10 @@ class TalkerStage(Stage):
         self.codec.eval()
         return self
 
+    def companions(self) -> list[Any]:
+        """The judge."""
+        return [self.judge]
+
     def sharded_modules(self) -> list[nn.Module]:
         """The blocks."""
         return list(self.model.transformer.blocks)
@@ -150,7 +154,7 @@ class TalkerStage(Stage):
             known = self._aligned[key]
             places[row, : len(known)] = known
             places[row, len(known) :] = known[-1] + torch.arange(1, C - len(known) + 1)
-        return places.to(self.device)
+        return places.to(self.device, non_blocking=True)
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Losses by codebook, of the stop, and of the places."""

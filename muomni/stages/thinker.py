@@ -15,6 +15,7 @@ from muomni.batch import TextBatch
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import masked_cross_entropy, token_nats, weighted_cross_entropy
 from muomni.models.thinker import Thinker
+from muomni.nn.packed import PackedRows
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
 
@@ -22,11 +23,11 @@ SHOWN = 2  # questions of each kind that `samples` gives
 
 
 def next_token(
-    model: Thinker, ids: Tensor, targets: Tensor, *, segments: Tensor | None, weights: Tensor | None
+    model: Thinker, ids: Tensor, targets: Tensor, *, packed: PackedRows | None, weights: Tensor | None
 ) -> tuple[Tensor, list[Tensor]]:
     """The model and its loss as one function: compiled as one, the logits are read once instead of five times. Gives the loss
     and the routing of a mixture of experts."""
-    output = model(ids, keep=segments)
+    output = model(ids, keep=packed)
     if weights is None:
         return masked_cross_entropy(output.logits, targets), output.routing
     return weighted_cross_entropy(output.logits, targets, weights), output.routing
@@ -73,7 +74,7 @@ class ThinkerStage(Stage):
         """Cross-entropy of the next token, weighted where the batch says so (training), and with a mixture of experts
         their balance."""
         loss, routing = self.next_token(
-            self.model, batch.ids, batch.targets, segments=batch.segments, weights=batch.weights
+            self.model, batch.ids, batch.targets, packed=batch.packed(), weights=batch.weights
         )
         losses = {"next_token": loss}
         if routing:

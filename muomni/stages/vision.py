@@ -106,7 +106,8 @@ class VisionStage(Stage):
         losses = {"global": info_nce(cosine(whole, pooled), scales[0], equal=equal)}
         if self.score == "late":
             parts = (ranks.gathered(each) for each in (cells.float(), text.tokens.float(), text.keep))
-            losses["late"] = info_nce(late_interaction(*parts), scales[1], equal=equal)
+            real = batch.real if ranks.count() == 1 else None  # of this rank's captions alone
+            losses["late"] = info_nce(late_interaction(*parts, real=real), scales[1], equal=equal)
         return losses
 
     def _log_scales(self) -> Tensor:

@@ -124,6 +124,10 @@ class VocoderStage(Stage):
         """Whether it has come."""
         return set(self.optional_modules()) if self.global_step >= self.adversarial_start else set()
 
+    def companions(self) -> list[Any]:
+        """The judge."""
+        return [self.judge]
+
     def compiled_modules(self) -> list[nn.Module]:
         """The blocks."""
         return list(self.model.backbone.blocks)
@@ -174,7 +178,8 @@ class VocoderStage(Stage):
 
     def _seen(self, batch: SoundBatch) -> Tensor:
         """The mels that the vocoder gets: those of the recordings, or what the codec makes of them."""
-        if self.codec is None or not bool(batch.through_codec.any()):
+        wanted = batch.any_through_codec
+        if self.codec is None or not (bool(batch.through_codec.any()) if wanted is None else wanted):
             return batch.mel
         with torch.no_grad(), ranks.together(False):  # another rank may have no such piece
             rebuilt = self.codec(batch.mel, batch.mel_lengths).mel.float()

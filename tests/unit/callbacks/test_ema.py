@@ -2,9 +2,12 @@
 
 import pytest
 import torch
-from lightning import Callback
+from lightning import Callback, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from callbacks.ema import EMA
+from tests.ranks import run_ranks
+from tests.unit.callbacks.conftest import ToyData, ToyStage
 
 
 def ema(decay=0.9, validate=True, export=True):
@@ -105,3 +108,57 @@ def test_a_broken_average_is_not_saved():
 def test_a_decay_that_is_none():
     with pytest.raises(ValueError, match=r"callbacks.ema.decay=1.5 must lie between 0 and 1"):
         ema(decay=1.5)
+
+
+class Wider(ToyStage):
+    """Two layers, so that each process has a part of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 1))
+        self.optimizer_factory = lambda groups: torch.optim.AdamW(groups, lr=0.01)  # Lightning wants a state to restore
+
+
+class Losses(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_validation_end(self, trainer, pl_module):
+        self.seen.append(float(trainer.callback_metrics["toy/val/loss"]))
+
+
+def averaged(folder, ranks):
+    """Steps, validations under the average in their middle, a checkpoint, and a run that goes on from it."""
+    results = []
+    for steps, resumed in ((4, None), (6, f"{folder}/at-4.ckpt")):
+        torch.manual_seed(0)
+        average, losses = ema(export=False), Losses()
+        shared = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
+        trainer = Trainer(
+            accelerator="cpu", devices=ranks, strategy=shared if ranks > 1 else "auto", max_steps=steps, max_epochs=-1,
+            val_check_interval=2, limit_val_batches=2, callbacks=[average, losses], logger=False, num_sanity_val_steps=0,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+            default_root_dir=folder,
+        )  # fmt: skip
+        data = ToyData()
+        data.spare = set()
+        trainer.fit(Wider(), datamodule=data, ckpt_path=resumed)
+        state = average.state_dict()
+        trainer.save_checkpoint(f"{folder}/at-{steps}.ckpt")
+        results.append((losses.seen, {name: value.tolist() for name, value in state["average"].items()}))
+    return results
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_model_keep_one_average(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    alone = averaged(str(tmp_path / "one"), 1)
+    for rank in run_ranks(averaged, str(tmp_path / "two"), 2, ranks=2):
+        for (losses, average), (expected_losses, expected) in zip(rank, alone, strict=True):
+            assert losses == pytest.approx(expected_losses, rel=1e-4)
+            for name, value in expected.items():
+                assert torch.allclose(torch.tensor(average[name]), torch.tensor(value), rtol=1e-4), name
+    saved = [torch.load(tmp_path / f"{kind}/at-4.ckpt", weights_only=True)["callbacks"]["EMA"] for kind in ("one", "two")]
+    for name, value in saved[0]["average"].items():
+        torch.testing.assert_close(saved[1]["average"][name], value)

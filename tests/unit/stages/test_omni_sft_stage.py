@@ -130,7 +130,7 @@ def test_plain_questions_are_also_put_to_the_thinker_as_it_came():
     stage.begin_split("plain")
     stage.test_batch(data, "plain")
     assert {"text_fact", "text_fact_before"} < set(stage.finish_split("plain"))
-    assert any(parameter.abs().sum() > 0 for parameter in stage._before[0].parameters())
+    assert any(parameter.abs().sum() > 0 for parameter in stage._before.on(stage.device).parameters())
 
 
 def test_exports_of_other_settings_are_refused():

@@ -1,0 +1,275 @@
+"""How often a training step makes the host wait for the device: a table of all stages, on a GPU that the CPU pretends to be.
+
+One wait is allowed: the guards' verdict (callbacks/step_guard.py), which decides whether the optimizer steps. What a run pays
+once (a clip's first alignment, codebooks that start) falls on the first step, and the second is counted.
+"""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch.nn.utils.rnn import pad_sequence
+
+from callbacks.step_guard import StepGuard
+from muomni import batch as batches
+from muomni.checkpoints import save_export, weights_fingerprint
+from muomni.command_line import CONF
+from muomni.frontends.audio_io import write_wav
+from muomni.frontends.characters import encode_characters
+from muomni.frontends.image import ImageSpec
+from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, PAD, USER
+from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
+
+STAGES = ("thinker", "vision", "audio", "codec", "talker", "ocr", "vocoder", "omni_sft")
+#: Stage and overrides -> waits allowed in a step. All of them: the verdict, and nothing else.
+ALLOWED = {
+    **{(stage,): 1 for stage in STAGES},
+    ("thinker", "backbone.thinker.num_experts=4"): 1,
+    ("thinker", "optim=adamw"): 1,
+    ("vision", "module.score=global"): 1,
+    ("omni_sft", "backbone.thinker.num_experts=4"): 1,
+    ("omni_sft", "module.rates.vision=0.1", "module.rates.audio=0.1"): 1,
+}
+VERDICT = "tolist at callbacks/step_guard.py"
+GUARDS = ("finite_guard", "gradient_guard", "doctor", "gradient_norm", "throughput")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("waits")
+
+
+def composed(folder: Path, stage: str, *overrides: str) -> Any:
+    exports = folder / ("moe" if "backbone.thinker.num_experts=4" in overrides else "exports")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=[
+            f"stage={stage}", "budget=ci", f"paths.root={folder}", f"paths.checkpoints={exports}", "paths.output=x",
+            "backbone.talker.max_frames=6", "vocoder.iterations=2",
+            *(f"backbone.{each}.num_layers=1" for each in ("thinker", "vision", "audio", "talker", "text_tower")), *overrides,
+        ])  # fmt: skip
+
+
+def image_spec(cfg: Any, size: int) -> ImageSpec:
+    return ImageSpec(size=size, mean=[0.3] * 3, std=[0.3] * 3)
+
+
+def export_all(cfg: Any, folder: Path) -> None:
+    """What the later stages need, untrained."""
+    exports = Path(cfg.paths.checkpoints)
+    if exports.exists():
+        return
+    parts = {
+        name: instantiate(cfg.backbone[name], _convert_="all")
+        for name in ("thinker", "vision", "audio", "codec", "talker")
+    }
+    tokenizer = folder / "tokenizer.model"
+    tokenizer.write_bytes(b"x")
+    mel, codec_mel = instantiate(cfg.mel).facts(), instantiate(cfg.codec_mel).facts()
+    image = image_spec(cfg, cfg.backbone.vision.image_size).facts()
+    codec = weights_fingerprint(parts["codec"])
+    for name, extra, facts in (
+        ("thinker", (), {"tokenizer": "f00"}), ("vision", (), {"image": image}), ("audio", (), {"mel": mel}),
+        ("codec", (), {"mel": codec_mel}), ("talker", ("codec",), {"codec_mel": codec_mel, "codec": codec}),
+    ):  # fmt: skip
+        files = {"tokenizer.model": tokenizer} if name == "thinker" else {}
+        save_export(
+            exports / name, {each: parts[each] for each in (name, *extra)}, facts={"stage": name, **facts}, files=files
+        )
+    for number in range(2):
+        write_wav(folder / f"clip{number}.wav", torch.randn(8000 + 800 * number) * 0.1, 16000)
+
+
+def speech(cfg: Any, folder: Path, mel: Any) -> batches.SpeechBatch:
+    texts = ["red", "a blue"]
+    characters = [torch.tensor(encode_characters(text)) for text in texts]
+    return batches.SpeechBatch(
+        mel=torch.randn(2, 64, mel.bins), mel_lengths=torch.tensor([50, 64]), characters=pad_sequence(characters, True),
+        character_lengths=torch.tensor([len(each) for each in characters]), speakers=torch.zeros(2, dtype=torch.long),
+        texts=texts, audio=[str(folder / f"clip{number}.wav") for number in range(2)], sample_ids=["a", "b"],
+    )  # fmt: skip
+
+
+def text(cfg: Any) -> batches.TextBatch:
+    ids = torch.randint(9, cfg.vocab_size, (2, 12))
+    return batches.TextBatch(
+        ids=ids, targets=ids.roll(-1, 1), lengths=torch.tensor([10, 12]), kinds=["a"] * 3, floors=torch.zeros(3).double(),
+        sample_ids=["a", "b", "c"], segments=torch.tensor([[1] * 6 + [2] * 4 + [0] * 2, [1] * 12]), weights=torch.ones(2, 12),
+    )  # fmt: skip
+
+
+def captions(cfg: Any) -> batches.ImageTextBatch:
+    side = cfg.backbone.vision.image_size
+    return batches.ImageTextBatch(
+        images=torch.randn(4, 3, side, side), ids=torch.randint(9, cfg.vocab_size, (4, 7)), lengths=torch.tensor([7, 5, 6, 7]),
+        captions=list("abcd"), paths=list("abcd"), sample_ids=list("abcd"),
+        objects=[[{"cell": 0, "colour": "red", "shape": "circle"}, {"cell": 4, "colour": "blue", "shape": "square"}]] * 4,
+    )  # fmt: skip
+
+
+def writing(cfg: Any) -> batches.OcrBatch:
+    side = cfg.backbone.ocr.image_size
+    return batches.OcrBatch(
+        images=torch.randn(2, 3, side, side), ids=torch.randint(9, 50, (2, 6)), targets=torch.randint(9, 50, (2, 6)),
+        texts=["ab cd", "efg"], paths=["a", "b"], sample_ids=["a", "b"],
+    )  # fmt: skip
+
+
+def sound(cfg: Any, folder: Path, mel: Any) -> batches.SoundBatch:
+    return batches.SoundBatch(
+        mel=torch.randn(2, 16, mel.bins), mel_lengths=torch.tensor([16, 16]), waveform=torch.randn(2, 16 * mel.hop) * 0.1,
+        through_codec=torch.tensor([True, False]), texts=["ab", "cd"], sample_ids=["a", "b"],
+        audio=[str(folder / f"clip{number}.wav") for number in range(2)],
+    )  # fmt: skip
+
+
+def conversations(cfg: Any, mel: Any, *, packed: bool) -> batches.OmniBatch:
+    """Two questions about pictures, one about sound, and text alone; packed: the two share one picture's row."""
+    side, slots = cfg.backbone.vision.image_size, cfg.backbone.projector.image.grid**2
+    heard = math.ceil(math.ceil(60 / cfg.backbone.audio.downsample) / cfg.backbone.projector.audio.stack)
+    picture, question = [IMAGE] * slots, [BOS, USER, 12, ASSISTANT]
+    rows = [
+        [*picture, *question, 20, EOS], [*picture, *question, 21, 22, EOS],
+        [AUDIO] * heard + [*question, 23, 24, EOS], [BOS, 30, 31, 32, EOS],
+    ]  # fmt: skip
+    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=PAD)
+    targets = torch.full_like(ids, IGNORE)
+    for number, row in enumerate(rows):
+        start = row.index(ASSISTANT) if ASSISTANT in row else 0
+        targets[number, start : len(row) - 1] = ids[number, start + 1 : len(row)]
+    batch = batches.OmniBatch(
+        ids=ids, targets=targets, lengths=torch.tensor([len(row) for row in rows]), images=torch.randn(2, 3, side, side),
+        mel=torch.randn(1, 60, mel.bins), mel_lengths=torch.tensor([60]), image_rows=[0, 1], audio_rows=[2],
+        image_keys=["i", "j"], audio_keys=["k"], questions=["q"] * 4, answers=["20", "21 22", "23 24", "x"],
+        tasks=["image_qa", "caption", "asr", "plain"], sample_ids=list("abcd"),
+        meta=[{"question": "colour"}, {"objects": [{"size": "big", "colour": "red", "shape": "circle"}]}, {}, {"question": "f"}],
+    )  # fmt: skip
+    if packed:
+        batch.segments = (ids != PAD).long()
+        batch.parts = torch.zeros_like(ids)
+        batch.parts[0, slots:] = 1
+        batch.positions = torch.arange(ids.shape[1]).expand(ids.shape[0], -1).contiguous()
+        batch.replayed = torch.zeros_like(ids, dtype=torch.bool)
+        batch.replayed[3] = True
+    return batch
+
+
+def build(folder: Path, name: str, *overrides: str) -> tuple[Any, Any, Any]:
+    """Stage, callbacks, and what makes a batch to train (True) or to test (False)."""
+    cfg = composed(folder, name, *overrides)
+    export_all(cfg, folder)
+    mel, codec_mel = instantiate(cfg.mel), instantiate(cfg.codec_mel)
+    words = {"tokenizer": Path(cfg.paths.checkpoints) / "thinker/tokenizer.model", "tokenizer_fingerprint": "f00"}
+    seen = {"image": image_spec(cfg, cfg.backbone.vision.image_size).facts()}
+    facts: dict[str, Any] = {
+        "thinker": {**words, "decode": str},
+        "vision": {**words, **seen},
+        "ocr": {"image": {"size": cfg.backbone.ocr.image_size}},
+        "audio": {"mel": mel.facts()},
+        "omni_sft": {
+            **words, **seen, "mel": mel.facts(), "encode": lambda text: [10, 11],
+            "decode": lambda ids: " ".join(chr(97 + index % 26) for index in ids[:3]),
+        },
+    }.get(name, {"mel": codec_mel.facts()})  # fmt: skip
+    make = {
+        "thinker": lambda packed: text(cfg),
+        "vision": lambda packed: captions(cfg),
+        "ocr": lambda packed: writing(cfg),
+        "audio": lambda packed: speech(cfg, folder, mel),
+        "codec": lambda packed: speech(cfg, folder, codec_mel),
+        "talker": lambda packed: speech(cfg, folder, codec_mel),
+        "vocoder": lambda packed: sound(cfg, folder, codec_mel),
+        "omni_sft": lambda packed: conversations(cfg, mel, packed=packed),
+    }[name]
+    stage = instantiate(cfg.module, _convert_="all")(**facts)
+    callbacks = [instantiate(cfg.callbacks[each], _convert_="all") for each in GUARDS]
+    return stage, callbacks, make
+
+
+class Trainer(SimpleNamespace):
+    """What stage and callbacks ask of Lightning's."""
+
+    def __init__(self, callbacks: list[Any], folder: Path) -> None:
+        super().__init__(
+            callbacks=callbacks, global_step=0, log_every_n_steps=20, world_size=1, global_rank=0, strategy=None,
+            default_root_dir=str(folder), datamodule=SimpleNamespace(spare=set()), max_steps=10, loggers=[], logger=None,
+            state=SimpleNamespace(fn="fit"),
+        )  # fmt: skip
+
+
+def put_on(gpu: FakeCuda, stage: Any, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(stage), "trainer", property(lambda self: trainer))
+    late = 10**9  # the vocoder's discriminators have joined in
+    monkeypatch.setattr(type(stage), "global_step", property(lambda self: trainer.global_step + late))
+    stage.log = stage.log_dict = lambda *_, **__: None
+    gpu.move(stage)
+
+
+def one_step(gpu: FakeCuda, stage: Any, trainer: Trainer, optimizer: Any, batch: Any) -> dict[str, int]:
+    """As Lightning does it; gives the waits."""
+    gpu.counted()
+    for callback in trainer.callbacks:
+        callback.on_train_batch_start(trainer, stage, batch, 0)
+    loss = stage.training_step(batch, 0)
+    assert loss.device == CUDA
+    for callback in trainer.callbacks:
+        callback.on_before_backward(trainer, stage, loss)
+    loss.backward()
+    for callback in trainer.callbacks:
+        callback.on_before_optimizer_step(trainer, stage, optimizer)
+    stage.configure_gradient_clipping(optimizer, 1.0, "norm")
+    optimizer.step()
+    optimizer.zero_grad()
+    trainer.global_step += 1
+    for callback in trainer.callbacks:
+        callback.on_train_batch_end(trainer, stage, None, batch, 0)
+    return gpu.counted()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", ALLOWED, ids=" ".join)
+def test_a_step_waits_for_the_verdict_alone(
+    case: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, callbacks, make = build(folder, *case)
+    trainer = Trainer(callbacks, folder)
+    stage.clip_gradients = lambda *_, **__: None
+    with fake_cuda() as gpu:
+        put_on(gpu, stage, trainer, monkeypatch)
+        stage.on_fit_start()
+        stage.train()
+        optimizer = stage.configure_optimizers()["optimizer"]
+        for callback in callbacks:
+            callback.on_train_start(trainer, stage)
+        made = [make(True) for _ in range(2)]
+        one_step(gpu, stage, trainer, optimizer, gpu.tensors(made[0]))
+        waits = one_step(gpu, stage, trainer, optimizer, gpu.tensors(made[1]))
+        for callback in callbacks:
+            if hasattr(callback, "on_train_end"):
+                callback.on_train_end(trainer, stage)
+    assert sum(waits.values()) == ALLOWED[case], waits
+    assert all(where.startswith(VERDICT) for where in waits), waits
+    assert any(isinstance(callback, StepGuard) for callback in callbacks)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", STAGES)
+def test_validation_and_test_keep_to_one_device(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge, aligner, Talker and the Thinker "before" too; a CPU tensor among the GPU's raises."""
+    stage, callbacks, make = build(folder, name)
+    trainer = Trainer(callbacks, folder)
+    with fake_cuda() as gpu, torch.no_grad():
+        put_on(gpu, stage, trainer, monkeypatch)
+        stage.eval()
+        stage.on_fit_start()
+        stage.on_validation_epoch_start()
+        stage.validation_step(gpu.tensors(make(True)), 0)
+        stage.on_validation_epoch_end()
+        stage.on_test_start()
+        stage.begin_split("test")
+        stage.test_batch(gpu.tensors(make(False)), "test")
+        assert all(value == value or "stoi" in key for key, value in stage.finish_split("test").items())
