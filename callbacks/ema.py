@@ -69,8 +69,9 @@ class EMA(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The weights as they were, bit for bit."""
         if self._trained is not None:
-            if hasattr(pl_module, "share"):  # validation has gathered the weights, and the parts are what is trained
-                pl_module.share()
+            share: Any = getattr(pl_module, "share", None)
+            if share is not None:  # validation has gathered the weights, and the parts are what is trained
+                share()
             _put(self._trained, pl_module)
             self._trained = None
 

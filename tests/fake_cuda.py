@@ -293,7 +293,11 @@ def _module_to(gpu: FakeCuda) -> Any:
 
     def to(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         where = kwargs.get("device", args[0] if args and isinstance(args[0], (str, torch.device)) else None)
-        return gpu.move(module) if where is not None and torch.device(where).type == "cuda" else plain(module, *args, **kwargs)
+        return (
+            gpu.move(module)
+            if where is not None and torch.device(where).type == "cuda"
+            else plain(module, *args, **kwargs)
+        )
 
     return to
 

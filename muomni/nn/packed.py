@@ -20,11 +20,11 @@ HEAD_MULTIPLE, HEAD_MOST, CAPABILITY = 8, 256, (8, 0)
 
 class Runs(NamedTuple):
     """Of flattened rows: `queries` (R + 1) int32, where each run begins, and the end; `keys` (R + 1) int32 the same among the
-    keys, which are the tokens `index` (S) long, or with None those of the queries themselves."""
+    keys, which are the tokens `gather` (S) long, or with None those of the queries themselves."""
 
     queries: Tensor
     keys: Tensor
-    index: Tensor | None
+    gather: Tensor | None
 
 
 class PackedRows(NamedTuple):
@@ -119,8 +119,8 @@ def attend_runs(query: Tensor, key: Tensor, value: Tensor, runs: Runs, *, window
 
     B, H, T, K = query.shape
     flat = [x.transpose(1, 2).reshape(B * T, -1, K) for x in (query, key, value)]
-    if runs.index is not None:
-        flat[1:] = [x[runs.index] for x in flat[1:]]
+    if runs.gather is not None:
+        flat[1:] = [x[runs.gather] for x in flat[1:]]
     if flat[1].shape[1] != H:
         flat[1:] = [x.repeat_interleave(H // x.shape[1], dim=1) for x in flat[1:]]
     # The row's width bounds every run: a number that changes from batch to batch would be compiled anew.

@@ -159,6 +159,8 @@ def test_processes_that_share_the_model_keep_one_average(tmp_path):
             assert losses == pytest.approx(expected_losses, rel=1e-4)
             for name, value in expected.items():
                 assert torch.allclose(torch.tensor(average[name]), torch.tensor(value), rtol=1e-4), name
-    saved = [torch.load(tmp_path / f"{kind}/at-4.ckpt", weights_only=True)["callbacks"]["EMA"] for kind in ("one", "two")]
+    saved = [
+        torch.load(tmp_path / f"{kind}/at-4.ckpt", weights_only=True)["callbacks"]["EMA"] for kind in ("one", "two")
+    ]
     for name, value in saved[0]["average"].items():
         torch.testing.assert_close(saved[1]["average"][name], value)

@@ -16,7 +16,15 @@ PARTS = torch.tensor([[0] * 3 + [1] * 2 + [2] * 4 + [0] * 6, [0] * 5 + [1] * 6 +
 
 def thinker(**changes):
     torch.manual_seed(0)
-    shape = {"vocab_size": 40, "dim": 32, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2, "ff_dim": 48, "max_length": 32}
+    shape = {
+        "vocab_size": 40,
+        "dim": 32,
+        "num_layers": 3,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "ff_dim": 48,
+        "max_length": 32,
+    }
     return Thinker(**shape, short_conv=3, **changes)
 
 
@@ -87,11 +95,11 @@ def test_a_forward_makes_one_mask_for_all_layers(monkeypatch):
 def test_runs_by_hand():
     runs = runs_of(torch.tensor([[1, 1, 1, 2, 0], [1, 1, 1, 1, 1]]), torch.tensor([[0, 1, 2, 0, 0], [0, 0, 1, 1, 2]]))
     assert runs.queries.tolist() == [0, 1, 2, 3, 4, 5, 7, 9, 10]
-    assert runs.index.tolist() == [0, 0, 1, 0, 2, 3, 4, 5, 6, 5, 6, 7, 8, 5, 6, 9]
+    assert runs.gather.tolist() == [0, 0, 1, 0, 2, 3, 4, 5, 6, 5, 6, 7, 8, 5, 6, 9]
     assert runs.keys.tolist() == [0, 1, 3, 5, 6, 7, 9, 13, 16]
     plain = runs_of(torch.tensor([[1, 1, 2], [1, 1, 1]]))
     assert plain.queries.tolist() == plain.keys.tolist() == [0, 2, 3, 6]
-    assert plain.index is None
+    assert plain.gather is None
 
 
 def test_flash_is_taken_where_the_device_has_it():
