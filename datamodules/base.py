@@ -6,6 +6,7 @@ A subclass gives `load(path, split, train)` -> a `SampleSet` and `collate(sample
 import functools
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from datamodules.windows import Windows
 
 log = logging.getLogger(__name__)
 
+MOST_WORKERS = 4  # of a loader, each with a copy of what the samples keep in memory
+
 
 class DataModule(LightningDataModule):
     """Train, validation and test loaders.
@@ -30,7 +33,8 @@ class DataModule(LightningDataModule):
         train, val: manifests (None: that task is refused). test: split name -> manifest.
         splits: {"train": .., "val": .., "test": ..}: keep only rows with that "split" field; None keeps all.
         root: folder of the manifests' media paths; None: each manifest's own.
-        batch_size: samples of a step, of all processes together. eval_batch_size, num_workers, seed: of the loaders of each.
+        batch_size: samples of a step, of all processes together. eval_batch_size, num_workers (None: `usual_workers`), seed: of
+            the loaders of each.
         batch_tokens: the most tokens (frames of speech) of a training batch, padding included: where long samples meet,
             fewer than `batch_size` share it. For batches of similar lengths; None: `batch_size` alone counts.
     """
@@ -45,7 +49,7 @@ class DataModule(LightningDataModule):
         root: str | None = None,
         batch_size: int,
         eval_batch_size: int,
-        num_workers: int,
+        num_workers: int | None,
         seed: int,
         batch_tokens: int | None = None,
     ) -> None:
@@ -217,18 +221,20 @@ class DataModule(LightningDataModule):
     def _loader(
         self, kind: str, collate: Callable[[Sequence[Any]], Any], batches: Any, *, windows: Windows | None = None
     ) -> Loader:
-        reader = Reader(self.samples(kind), broken=self.broken.setdefault(kind, {}), workers=self.num_workers)
+        on_gpu = bool(self.trainer and self.trainer.strategy.root_device.type == "cuda")
+        workers = usual_workers(on_gpu=on_gpu) if self.num_workers is None else self.num_workers
+        reader = Reader(self.samples(kind), broken=self.broken.setdefault(kind, {}), workers=workers)
         self.readers.append(reader)
         return Loader(
             reader,
             windows=windows,
             batch_sampler=batches,
             collate_fn=functools.partial(collate_read, collate),
-            num_workers=self.num_workers,
+            num_workers=workers,
             worker_init_fn=begin_work,
-            persistent_workers=False,
+            persistent_workers=on_gpu and workers > 0 and kind in ("train", "val"),
             generator=torch.Generator(),  # a loader draws a number whenever it starts: not from the generator of training
-            pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
+            pin_memory=on_gpu,
         )
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
@@ -279,3 +285,12 @@ class DataModule(LightningDataModule):
 def most_of(count: int, limit: float) -> int:
     """Lightning's limits: so many of `count` batches, or a share of them."""
     return min(count, limit) if isinstance(limit, int) else max(1, int(count * limit))
+
+
+def usual_workers(*, on_gpu: bool) -> int:
+    """Workers of a loader: on a CPU none, since they would take its cores from training; on a GPU up to `MOST_WORKERS` of the
+    cores that each of the machine's processes has, one left to itself."""
+    if not on_gpu:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))

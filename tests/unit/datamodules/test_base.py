@@ -1,12 +1,13 @@
 """What every datamodule shares: named splits, refusals, resumable loaders with any number of workers."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from datamodules.base import DataModule
+from datamodules.base import DataModule, usual_workers
 
 
 class Squares:
@@ -128,3 +129,42 @@ def test_a_training_reads_its_tests_before_it_begins():
     assert data.loaded == ("7", "te", False)
     data = make(test={"bad": "typo.jsonl"})
     data.read("validate")
+
+
+def test_a_gpu_gets_workers_that_stay_and_a_cpu_none(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(16))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert (usual_workers(on_gpu=False), usual_workers(on_gpu=True)) == (0, 3)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert usual_workers(on_gpu=True) == 0
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    for kind, workers, stay in (("cpu", 0, False), ("cuda", 4, True)):
+        data = make(num_workers=None)
+        strategy = SimpleNamespace(root_device=torch.device(kind))
+        data.trainer = SimpleNamespace(
+            strategy=strategy,
+            limit_val_batches=2,
+            global_rank=0,
+            world_size=1,
+            overfit_batches=0,
+            accumulate_grad_batches=1,
+        )
+        for loader in (data.train_dataloader(), data.val_dataloader()):
+            assert (loader.num_workers, loader.persistent_workers, loader.pin_memory) == (workers, stay, kind == "cuda")
+
+
+def test_workers_that_stay_draw_what_a_resumed_run_draws():
+    """Over the end of an epoch, whose samples they get too."""
+
+    def stays():
+        data = make(num_workers=1)
+        data.trainer = SimpleNamespace(
+            strategy=SimpleNamespace(root_device=torch.device("cuda")), global_rank=0, world_size=1, overfit_batches=0,
+            accumulate_grad_batches=1,
+        )  # fmt: skip
+        return data
+
+    whole, first, second = run(make(), 8), stays(), stays()
+    begun = run(first, 5)
+    second.load_state_dict(first.state_dict())
+    assert begun + run(second, 3) == whole
