@@ -40,10 +40,11 @@ class ShortConv(nn.Module):
             mix = None if apart is None else ~apart
             if keep is not None:
                 if isinstance(keep, PackedRows):
-                    seen = keep.behind(i)
+                    seen, length = keep.behind(i), keep.segments.shape[1]
                 else:
+                    length = keep.shape[1]
                     seen = keep[:, i:] == keep[:, :-i] if keep.dim() == 2 else keep.diagonal(-i, dim1=1, dim2=2)
-                seen = F.pad(seen, (i, 0))
+                seen = F.pad(seen, (min(i, length), 0))  # a row may be shorter than the kernel
                 mix = seen if mix is None else mix & seen
             found.append(None if mix is None else mix[..., None])
         return found

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from muomni.nn.packed import PackedRows
 from muomni.nn.short_conv import ShortConv
 
 
@@ -24,6 +25,18 @@ def test_padding_counts_as_zeros():
     x = torch.tensor([9.0, 9.0, 3.0, 4.0]).view(1, 4, 1)
     keep = torch.tensor([[False, False, True, True]])
     assert conv(x, keep=keep).flatten().tolist()[2:] == [3, 34]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_rows_shorter_than_the_kernel(length):
+    conv = ShortConv(1, kernel=4)
+    conv.weight.data = torch.tensor([[1.0], [10.0], [100.0], [1000.0]])
+    x = torch.arange(1.0, length + 1).view(1, length, 1)
+    one = torch.zeros(1, length, dtype=torch.long)
+    expected = [1, 12, 123][:length]
+    sees = torch.ones(1, length, length, dtype=torch.bool).tril()
+    for keep in (None, torch.ones(1, length, dtype=torch.bool), sees, PackedRows(segments=one, parts=None)):
+        assert conv(x, keep=keep).flatten().tolist() == expected
 
 
 @pytest.mark.parametrize("kernel", [-1, 0, 1])
