@@ -35,6 +35,8 @@ ALLOWED = {
     ("omni_sft", "backbone.thinker.num_experts=4"): 1,
     ("omni_sft", "module.rates.vision=0.1", "module.rates.audio=0.1"): 1,
 }
+#: Of every `make test`; the others, as `make test-all` runs them.
+QUICK = (("audio",), ("codec",), ("vocoder",), ("omni_sft",))
 VERDICT = "tolist at callbacks/step_guard.py"
 GUARDS = ("finite_guard", "gradient_guard", "doctor", "gradient_norm", "throughput")
 
@@ -231,7 +233,9 @@ def one_step(gpu: FakeCuda, stage: Any, trainer: Trainer, optimizer: Any, batch:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", ALLOWED, ids=" ".join)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow, id=" ".join(case)) for case in ALLOWED]
+)
 def test_a_step_waits_for_the_verdict_alone(
     case: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +261,9 @@ def test_a_step_waits_for_the_verdict_alone(
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "omni_sft" else pytest.mark.slow) for name in STAGES]
+)
 def test_validation_and_test_keep_to_one_device(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Judge, aligner, Talker and the Thinker "before" too; a CPU tensor among the GPU's raises."""
     stage, callbacks, make = build(folder, name)
