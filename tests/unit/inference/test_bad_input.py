@@ -328,7 +328,7 @@ def test_damaged_facts_name_the_export(ask, tmp_path, parts, tokenizer_path, fac
         tmp_path / "omni", {name: parts[name] for name in names}, facts=facts,
         files={"tokenizer.model": tokenizer_path},
     )  # fmt: skip
-    assert f"omni: the facts of {fact!r} are damaged" in ask(ckpt=str(folder), text="x")[1]
+    assert f"omni/model.yaml: the facts of {fact!r} are damaged" in ask(ckpt=str(folder), text="x")[1]
 
 
 def test_files_that_cannot_be_written(ask, tmp_path, export):
