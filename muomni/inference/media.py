@@ -132,7 +132,10 @@ class Media:
             raise ValueError(
                 f"audio: a waveform (N,) in [-1, 1] at {rate} Hz is needed, not {source.dtype} {tuple(source.shape)}"
             )
-        samples, remark = to_unit_scale(source.detach().float().cpu().numpy())
+        try:
+            samples, remark = to_unit_scale(source.detach().float().cpu().numpy())
+        except ValueError as error:
+            raise ValueError(f"the waveform {error}") from error
         if remark is not None:
             log.warning("the audio: %s", remark)
         return torch.from_numpy(samples[: None if seconds is None else round(seconds * rate)])

@@ -369,7 +369,7 @@ def test_a_file_that_is_no_export(ask, tmp_path):
         (
             ("talker", "codec"),
             {"text": "x", "generation": {"max_new_tokens": 100}},
-            "this export only speaks: name the wav file by audio_out=FILE",
+            "this export only speaks: name the sound file by audio_out=FILE",
         ),
         (("audio",), {"text": "x"}, "this export has no Thinker"),
     ],
