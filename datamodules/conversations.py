@@ -116,7 +116,9 @@ def meta_of(row: Mapping[str, Any]) -> dict[str, Any]:
     meta = row.get("meta")
     if not isinstance(meta, dict):
         return {}
-    found = {key: value for key in ("pair", "typed", "spoken") if isinstance(value := meta.get(key), str | int)}
+    found: dict[str, Any] = {
+        key: value for key in ("pair", "typed", "spoken") if isinstance(value := meta.get(key), str | int)
+    }
     question, objects = label(meta, "question", ""), meta.get("objects")
     if question:
         found["question"] = question

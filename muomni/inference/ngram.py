@@ -121,6 +121,8 @@ class NGram:
 
     def spelled(self, characters: str | None) -> "NGram":
         """The same model for a recogniser with characters of its own."""
+        if characters == self.characters:
+            return self
         other = copy.copy(self)
         other.characters = characters
         return other
