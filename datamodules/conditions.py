@@ -92,7 +92,7 @@ class Recorder:
         if line and before:
             self._telephone(whole, rng)
         if noisy:
-            distance = rng.uniform(*how.snr) if spoken else rng.uniform(-5.0, how.snr[1])
+            distance = rng.uniform(how.snr[0], how.snr[1]) if spoken else rng.uniform(-5.0, how.snr[1])
             whole = self._under_noise(whole, self.voice - distance, rng)
         if line and not before:
             self._telephone(whole, rng)
@@ -107,7 +107,8 @@ class Recorder:
         """level: dB of the noise's RMS; it may swell or sink by a few decibels from the first frame to the last."""
         noise = self.noises[int(rng.integers(len(self.noises)))]
         frames = (int(rng.integers(len(noise))) + np.arange(len(mel))) % len(noise)
-        course = np.linspace(*rng.uniform(-3.0, 3.0, 2), len(mel), dtype=np.float32)
+        first, last = rng.uniform(-3.0, 3.0, 2)
+        course = np.linspace(first, last, len(mel), dtype=np.float32)
         behind: Array = noise[frames]
         behind += ((level + course) * DECIBEL).astype(np.float32)[:, None]
         power = np.float32(2 * LOG_STD)

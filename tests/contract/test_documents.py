@@ -1,11 +1,13 @@
 """What the documents say is so: the tree, the commands, the names of metrics."""
 
+import ast
 import json
 import re
 
 import pytest
 import yaml
 
+from datamodules.world.spec import PRESETS, WorldSpec
 from tests.contract.tree import BEGIN, END, ROOT, tracked, tree
 
 README = ROOT / "README.md"
@@ -91,3 +93,37 @@ def test_every_column_of_a_training_is_explained(line, stage):
     (path,) = (line / "runs" / stage).glob("*/metrics.csv")
     columns = path.read_text().splitlines()[0].split(",")
     assert [name for name in columns if name not in ("epoch", "step") and not explained(name)] == []
+
+
+def loss_names(path):
+    """The strings in a stage's `loss_names`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name == "loss_names":
+            skipped = ast.get_docstring(node)
+            strings = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            yield from (string for string in strings if string != skipped and re.fullmatch(r"[a-z_0-9]+", string))
+
+
+#: Names that are made of a number.
+FAMILIES = {"codebook_": "codebook_<k>"}
+
+
+def test_every_named_loss_is_explained():
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    named = re.sub(r"\s+", " ", text[text.index("Named losses:") : text.index("## thinker")])
+    found = {name: path.stem for path in (ROOT / "muomni" / "stages").glob("*.py") for name in loss_names(path)}
+    assert {"next_token", "ctc", "global", "answer", "stop", "mel"} <= found.keys()
+    assert [name for name in found if f"`{FAMILIES.get(name, name)}`" not in named] == []
+
+
+def test_the_worlds_sizes_are_those_of_its_presets():
+    text = (ROOT / "docs" / "world.md").read_text()
+    for preset in PRESETS:
+        spec = WorldSpec.of(preset)
+        (row,) = re.findall(rf"^\| {preset} \|(.*)$", text, flags=re.MULTILINE)
+        numbers = {int(number.replace(" ", "")) for number in re.findall(r"\d+(?: \d{3})*", row)}
+        speech = {spec.speech_utterances, spec.narrator_utterances}
+        sums = {spec.speech_utterances + spec.narrator_utterances}
+        size = spec.text_bytes // (10**6 if spec.text_bytes >= 10**6 else 10**3)
+        assert {size, spec.train_pictures, spec.image_size, spec.instructions} <= numbers
+        assert speech <= numbers or sums <= numbers
