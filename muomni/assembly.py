@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 import muomni.models  # noqa: F401  (registers every part)
 from muomni import export_schema
 from muomni.models.part import PARTS
+from muomni.shown import shown
 
 
 def first_broken(tensors: Mapping[str, Tensor]) -> str | None:
@@ -99,12 +100,10 @@ def build_part(description: Any, *, where: str, tensors: int | None = None) -> n
     """Build a part from its name and options, which are checked; `where` goes into the error."""
     kind = description.get("part") if isinstance(description, Mapping) else description
     if not isinstance(kind, str) or kind not in PARTS:
-        raise ValueError(
-            f"{where}: unknown kind of part {export_schema.shown(kind)}; known: {', '.join(sorted(PARTS))}"
-        )
+        raise ValueError(f"{where}: unknown kind of part {shown(kind)}; known: {', '.join(sorted(PARTS))}")
     options = description.get("options", {}) if isinstance(description, Mapping) else {}
     if not isinstance(options, Mapping):
-        raise ValueError(f"{where}: options do not fit {kind}: {export_schema.shown(options)} is no table of them")
+        raise ValueError(f"{where}: options do not fit {kind}: {shown(options)} is no table of them")
     export_schema.check_options(kind, options, tensors=tensors, where=where)
     try:
         return PARTS[kind](**options)

@@ -29,6 +29,7 @@ from muomni.assembly import build_part as build_part
 from muomni.assembly import first_broken as first_broken
 from muomni.assembly import load_strictly as load_strictly
 from muomni.atomic_write import atomic_folder, follow
+from muomni.shown import shown
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +191,9 @@ def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Expor
     try:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{weights}: cannot be read ({error}); the export is damaged, train it again") from error
+        raise ValueError(
+            f"{weights}: cannot be read ({shown(error, str, most=300)}); the export is damaged, train it again"
+        ) from error
     built = build_parts(document, tensors, parts, where=str(folder), weights=str(weights))
     content = None
     if tokenizer.is_file():

@@ -10,12 +10,15 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from muomni import start
 from muomni.overrides import readable
+from muomni.shown import shown
 from muomni.start import CONF
 from muomni.user_path import with_home
 
@@ -23,8 +26,8 @@ from muomni.user_path import with_home
 USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
 #: Lightning's own for options that do not fit, which is none of them.
 LIGHTNINGS = "MisconfigurationException"
-#: What a disk may answer that is full, or a folder that is not ours to write.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+#: What a disk may answer that is full, to a name that no file can have, or for a folder that is not ours to write.
+DISK_ERRORS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]) -> None:
@@ -90,7 +93,7 @@ def one_line_errors() -> Iterator[None]:
 def _mistake(error: Exception) -> str | None:
     """What the user did wrong, in one line; None for a bug. Hydra wraps what the constructor of a `_target_` raises."""
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-        place = "" if error.filename is None else f": {error.filename}"
+        place = "" if error.filename is None else f": {shown(error.filename, str)}"
         return f"{error.strerror}{place}" if error.errno in DISK_ERRORS else None
     if isinstance(error, USER_ERRORS) or type(error).__name__ == LIGHTNINGS:
         return str(error)
@@ -105,6 +108,11 @@ def _mistake(error: Exception) -> str | None:
 
 def check_overrides(overrides: list[str], *, config: str) -> str | None:
     """Compose the configuration; what is wrong with the overrides in one line, or None."""
+    for override in overrides:
+        group, equals, value = override.partition("=")
+        if equals and _is_group(override) and _holds_no_names(value):
+            there = ", ".join(sorted(path.stem for path in (CONF / group.lstrip("+")).glob("*.yaml")))
+            return f"{shown(override, str)}: the name of a configuration is needed; available: {there}"
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             compose(config, overrides=overrides)
@@ -121,7 +129,9 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
     available = [line for line in lines if not line.startswith(("full_key", "object_type", "To append"))]
     key = _unknown_key(message)
     if key is None:
-        return "; ".join(available[:12])
+        said = "; ".join(available[:12])
+        named = any(part in said for override in overrides for part in override.split("=", 1) if part)
+        return said if named else f"{shown(' '.join(overrides), str)}: {said}"
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node: Any = compose(
             config, overrides=[o for o in overrides if _is_group(o)]
@@ -136,10 +146,23 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
     return f"unknown option {name!r} in {where}; available: {', '.join(sorted(map(str, node)))}"
 
 
+def _holds_no_names(value: str) -> bool:
+    """Whether the value of a group, as Hydra reads it, is or holds anything but names: it would raise a TypeError of its own."""
+    try:
+        parsed = OverridesParser.create().parse_override(f"group={value}").value()
+    except HydraException:  # compose says what is wrong with it
+        return False
+    names = parsed if isinstance(parsed, list) else [parsed]
+    return parsed is not None and not all(isinstance(name, str | QuotedString) for name in names)
+
+
 def _is_group(override: str) -> bool:
-    """Whether an override chooses a file of a group, as data=text."""
-    group = override.lstrip("+").split("=", 1)[0].split("@", 1)[0]
-    return "/" in group or (group != "" and "." not in group and (CONF / group).is_dir())
+    """Whether an override chooses a file of a group, as data=text; optim={lr: 1} gives options inside the group."""
+    group, _, value = override.lstrip("+").partition("=")
+    group = group.split("@", 1)[0]
+    return not value.lstrip().startswith("{") and (
+        "/" in group or (group != "" and "." not in group and (CONF / group).is_dir())
+    )
 
 
 def _unknown_key(message: str) -> str | None:

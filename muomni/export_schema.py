@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from muomni.shown import shown
+
 MOST_BYTES = 1 << 18  # of a description
 MOST_ENTRIES = 20_000  # values in it, aliases counted each time
 DEEPEST = 16
@@ -253,9 +255,3 @@ def _check_fact(name: str, value: Any, bound: Bound, *, where: str) -> None:
         fact, _, key = name.partition(".")
         given = f"{key}={shown(value)}" if key else shown(value)
         raise ValueError(f"{where}: the facts of {fact!r} are damaged: {given}: {bound}")
-
-
-def shown(value: Any) -> str:
-    """A value, short."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

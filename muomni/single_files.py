@@ -36,6 +36,7 @@ from muomni.checkpoints import (
 )
 from muomni.export_schema import MOST_BYTES
 from muomni.safe_load import check_tensors, load_data
+from muomni.shown import shown
 from muomni.user_path import user_path
 
 DESCRIPTION, TOKENIZER = "muomni", "tokenizer"
@@ -130,7 +131,7 @@ def _single(path: Path) -> Export:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); the file is damaged") from error
+        raise ValueError(f"{path}: cannot be read ({shown(error, str, most=300)}); the file is damaged") from error
     if DESCRIPTION not in header:
         raise ValueError(
             f"{path}: not a single-file export of muomni (its header holds no {DESCRIPTION!r}); "

@@ -7,6 +7,7 @@ one of them again. What is tried must answer, or refuse in one line that names t
     mutate.py    damage to bytes, and to trees of plain data
     media.py     targets: images, sounds, videos
     models.py    targets: exports, single files, checkpoints, tokenizers, checkpoints of micro-omni
+    ask.py       what an export is asked
     data.py      targets: manifests, texts, n-grams
     options.py   targets: what is asked of an engine
 """

@@ -3,7 +3,7 @@
     inputs=20000    how many, shared out over the targets
     targets=a,b     only these        seed=0
     only=image:17   one input again, with its traceback; keep=DIR keeps its files
-    seconds=20      the most that an input may take       megabytes=1024      of memory, beside what was in use before
+    seconds=20      of a processor: the most for one input     megabytes=1024    of memory, beside what was in use before
     out=FILE        the counts as JSON
 
 Exit status 1 where anything but an answer or a refusal in one line came of it.

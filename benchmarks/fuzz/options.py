@@ -14,6 +14,7 @@ from benchmarks.fuzz.mutate import ODD
 from muomni.command_line import check_overrides
 from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
+from muomni.overrides import readable
 
 CALLS: dict[str, tuple[str, ...]] = {
     "generate": (
@@ -141,6 +142,42 @@ MORE: tuple[Any, ...] = (
 )
 
 
+#: What makes sense alone; together, or for another method, perhaps not.
+SENSIBLE: dict[str, tuple[Any, ...]] = {
+    "text": ("tell me 1 2 3", "<user> what?", "", "Ünïcode ☃", "a\nb", "a " * 30),
+    "echo": (True, False),
+    "image": (torch.zeros(3, 8, 8, dtype=torch.uint8), [torch.full((3, 40, 9), 255, dtype=torch.uint8)] * 2, ()),
+    "audio": (torch.sin(torch.arange(9000) / 9.0), torch.zeros(16000), torch.zeros(1), torch.ones(100000), ()),
+    "messages": ([{"role": "user", "content": "a"}], [{"role": "system", "content": "be brief"}], (), None),
+    "system_prompt": ("be brief", ""),
+    "truncate": (True, False),
+    "generation": ("greedy", "balanced", "chat", "beam"),
+    "temperature": (0, 0.0, 0.7, 1e-9, 1e9),
+    "top_k": (0, 1, 5, 10**6),
+    "top_p": (1, 0.9, 1e-9),
+    "min_p": (0, 0.1, 0.999),
+    "repetition_penalty": (1, 1.3, 1e-3, 1e6),
+    "max_new_tokens": (1, 5, 40, None),
+    "seed": (0, 1, 2**62),
+    "stop": ("a", ["a", "e"], (), "what is it"),
+    "num_beams": (1, 2, 4),
+    "length_penalty": (0, 1, 2.5, 1e6),
+    "requests": (["what?"], [], ["a"] * 5, ["", "a " * 40]),
+    "timestamps": (True, False),
+    "beams": (1, 4, 64),
+    "lm": ("thinker", None),
+    "lm_weight": (0, 0.5, 1e9, None),
+    "voice": (0, 1),
+    "texts": (["a", "what is it"], [], ["a circle " * 9]),
+    "voices": ([0], [1, 0], [0, 5], None),
+    "device": ("cpu", "auto"),
+    "format": ("chat", "plain", "auto"),
+    "vocoder": ("auto", "griffin_lim"),
+    "compile": ("none",),
+    "dtype": ("float32", "bfloat16", "float16", "int8"),
+}
+
+
 @cache
 def engine() -> Engine:
     """Loaded once, before the processes that try are forked."""
@@ -148,13 +185,15 @@ def engine() -> Engine:
 
 
 def make_call(rng: random.Random, folder: Path) -> tuple[str, dict[str, Any]]:
-    """A method of the engine and arguments of which one to three are odd."""
+    """A method of the engine and arguments of which one to three are unusual, half of them odd."""
     method = rng.choice(list(CALLS))
     arguments = dict(USUAL[method])
     if method == "load_model":
         arguments["path"] = seeds() / "export"
     for name in rng.sample(CALLS[method], min(len(CALLS[method]), rng.choice((1, 1, 1, 2, 3)))):
-        arguments[name] = rng.choice(ODD if rng.random() < 0.5 else MORE)
+        kind = rng.random()
+        known = SENSIBLE.get(name)
+        arguments[name] = rng.choice(known if kind < 0.5 and known else ODD if kind < 0.75 else MORE)
     return method, arguments
 
 
@@ -176,8 +215,8 @@ def make_override(rng: random.Random, folder: Path) -> tuple[str, list[str]]:
 
 def compose(made: tuple[str, list[str]]) -> None:
     """Compose the configuration as the program does; a mistake is one line of text, which is as good as an error."""
-    program, overrides = made
-    problem = check_overrides(overrides, config=program)
+    program, words = made
+    problem = check_overrides([each for word in words for each in readable(word, multirun=False)], config=program)
     if problem is not None:
         raise ValueError(problem)
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.shown import shown
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, SYSTEM, USER
 
 Message = Mapping[str, Any]
@@ -153,11 +154,11 @@ def text_of(message: Message) -> str:
 
 def _parts(message: Message) -> list[Mapping[str, Any]]:
     if not isinstance(message, Mapping):
-        raise ValueError(f"chat: a message is {{'role': ..., 'content': ...}}, not {message!r}")
+        raise ValueError(f"chat: a message is {{'role': ..., 'content': ...}}, not {shown(message)}")
     role: Any = message.get("role")
     content: Any = message.get("content")
     if not isinstance(role, str) or role not in _TEXT_PARTS:
-        raise ValueError(f"chat: unknown role {role!r}; available: {', '.join(_TEXT_PARTS)}")
+        raise ValueError(f"chat: unknown role {shown(role)}; available: {', '.join(_TEXT_PARTS)}")
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     allowed = _TEXT_PARTS[role] + (("image", "audio") if role == "user" else ())
@@ -165,13 +166,13 @@ def _parts(message: Message) -> list[Mapping[str, Any]]:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind not in allowed:
             raise ValueError(
-                f"chat: a {role} message cannot hold a part of type {kind!r}; available: {', '.join(allowed)}"
+                f"chat: a {role} message cannot hold a part of type {shown(kind)}; available: {', '.join(allowed)}"
             )
         key = "text" if kind == "speech" else kind
         if key not in part:
             raise ValueError(f"chat: a part of type {kind!r} lacks its key {key!r}")
         if key == "text" and not isinstance(part[key], str):
-            raise ValueError(f"chat: the text of a part is a string, not {part[key]!r}")
+            raise ValueError(f"chat: the text of a part is a string, not {shown(part[key])}")
     return list(content)
 
 

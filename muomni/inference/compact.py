@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muomni.inference.kinds import need_one_of
+
 Model = TypeVar("Model", bound=nn.Module)
 #: Name -> dtype of the weights.
 DTYPES = {
@@ -103,8 +105,7 @@ def compact(module: nn.Module, dtype: str) -> None:
 
     Stacked experts (moe.py) stay as they are. Raises ValueError for an unknown name.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype} is unknown; available: {', '.join(DTYPES)}")
+    need_one_of("dtype", dtype, DTYPES)
     if dtype == "float32":
         return
 

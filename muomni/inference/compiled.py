@@ -20,6 +20,7 @@ from torch import Tensor
 
 from muomni.inference.compact import CompactLinear, panelled
 from muomni.inference.generate import Decoder, TextDecoder, ends_text
+from muomni.inference.kinds import need_one_of
 from muomni.inference.packages import COMPILER, find_or_build, use_private_compiler_cache
 from muomni.inference.runtime import Eager, Runtime
 from muomni.inference.sampling import Sampler
@@ -41,8 +42,7 @@ Call = Callable[[list[Any]], Tensor]
 def make_runtime(thinker: Thinker, *, mode: str, packages: Path | None) -> Runtime:
     """The runtime of a name of `MODES`; packages: where max keeps its steps, None: in the user's cache. Raises ValueError for
     what cannot be compiled."""
-    if mode not in MODES:
-        raise ValueError(f"compile={mode} is unknown; available: {', '.join(MODES)}")
+    need_one_of("compile", mode, MODES)
     if mode == "none":
         return Eager(thinker)
     if thinker.num_experts:

@@ -33,6 +33,7 @@ from muomni.inference.text_stream import text_of
 from muomni.inference.transcribe import Transcriber, Transcript, build_reader
 from muomni.inference.vocoder import choose_vocoder
 from muomni.models.omni import Omni
+from muomni.shown import shown
 
 TRANSCRIBING = ("timestamps", "beams", "lm", "lm_weight")
 LACKS = {
@@ -148,7 +149,7 @@ class Engine:
         """One answer. With a `conversation` (see `conversation`) it continues that one; else it stands alone."""
         request, chosen = prepare(text, options)
         if not isinstance(conversation, Conversation | None):
-            raise ValueError(f"conversation={conversation!r}: what model.conversation() gives is needed")
+            raise ValueError(f"conversation={shown(conversation)}: what model.conversation() gives is needed")
         conversation = conversation or self.conversation(history=False)
         answer = "".join(conversation.say(request, chosen))
         self.timings = conversation.timings
@@ -186,7 +187,7 @@ class Engine:
         encoder = self.need("audio")
         need_switch("timestamps", timestamps)
         if unknown := [name for name in options if name not in TRANSCRIBING]:
-            raise ValueError(f"unknown option {unknown[0]!r} of transcribe; available: {', '.join(TRANSCRIBING)}")
+            raise ValueError(f"unknown option {shown(unknown[0])} of transcribe; available: {', '.join(TRANSCRIBING)}")
         if options.get("lm") == "thinker":
             options |= {"lm": ThinkerScorer(self.need_prompter())}
         read = build_reader(**options, characters=encoder.characters)  # type: ignore[arg-type]

@@ -1,8 +1,10 @@
 """What the Python API is given, where it comes in: a value of the wrong kind is one line that says what is expected."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
+
+from muomni.shown import shown
 
 
 def need_text(name: str, value: Any) -> None:
@@ -14,7 +16,13 @@ def need_text(name: str, value: Any) -> None:
 def need_switch(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is True or False: "no" would count as true."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name}={value!r}: True or False is needed")
+        raise ValueError(f"{name}={shown(value)}: True or False is needed")
+
+
+def need_one_of(name: str, value: Any, known: Collection[str]) -> None:
+    """Raise ValueError unless `value` is one of the names that are known."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name}={shown(value, str)} is unknown; available: {', '.join(known)}")
 
 
 def need_file(name: str, value: Any) -> None:

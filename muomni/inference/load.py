@@ -12,6 +12,7 @@ from muomni.inference.compiled import make_runtime
 from muomni.inference.engine import LACKS, Engine
 from muomni.inference.fit import check_fit
 from muomni.inference.kinds import need_file
+from muomni.shown import shown
 from muomni.single_files import read_export
 from muomni.user_path import user_path
 
@@ -70,11 +71,12 @@ def gather(path: str | Path, *, talker: str | Path | None) -> Export:
 
 def find_device(name: str) -> torch.device:
     """auto, cpu, cuda or cuda:N -> the device. Raises ValueError for another name, or where it is not there."""
+    name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = str(name).partition(":")
+    kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
-        raise ValueError(f"device={name}: available are auto, cpu, cuda, cuda:N")
+        raise ValueError(f"device={shown(name, str)}: available are auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ValueError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA GPUs; device=cpu works")
     return torch.device(name)

@@ -18,6 +18,7 @@ from muomni.inference.media import Media, Source
 from muomni.inference.sampling import PRESETS, GenerationOptions, preset, refuse_idle_options
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
+from muomni.shown import shown
 from muomni.special_tokens import AUDIO, IMAGE
 
 FORMATS = ("chat", "plain")
@@ -96,8 +97,8 @@ class Prompter:
     """
 
     def __init__(self, *, model: Omni, tokenizer: Tokenizer, media: Media, format: str) -> None:
-        if format not in FORMATS:
-            raise ValueError(f"unknown format {format!r}; available: {', '.join(FORMATS)}")
+        if not isinstance(format, str) or format not in FORMATS:
+            raise ValueError(f"unknown format {shown(format)}; available: {', '.join(FORMATS)}")
         self.model, self.tokenizer, self.media, self.format = model, tokenizer, media, format
         self.thinker = cast(Thinker, model.thinker)
         self.device = self.thinker.embedding.weight.device
@@ -209,7 +210,9 @@ def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOpti
         refuse_idle_options(chosen, options)
         return request, chosen
     if not isinstance(generation, GenerationOptions):
-        raise ValueError(f"generation={generation!r}: a preset ({', '.join(PRESETS)}) or GenerationOptions is needed")
+        raise ValueError(
+            f"generation={shown(generation)}: a preset ({', '.join(PRESETS)}) or GenerationOptions is needed"
+        )
     if options:
         raise ValueError(f"generation options are given twice: {', '.join(options)}")
     return request, generation

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from muomni.shown import shown
 from muomni.special_tokens import EOS, PAD, PIECES
 
 COLDEST = 1e-5
@@ -54,9 +55,9 @@ class GenerationOptions:
                 continue
             right_kind = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
             if not (right_kind and math.isfinite(value) and holds(value)):
-                raise ValueError(f"generation: {name}={value} is out of its range: {allowed}")
+                raise ValueError(f"generation: {name}={shown(value, str)} is out of its range: {allowed}")
         if not all(isinstance(word, str) and word for word in stop):
-            raise ValueError(f"generation: stop={list(stop)}: strings are needed, none of them empty")
+            raise ValueError(f"generation: stop={shown(list(stop))}: strings are needed, none of them empty")
         if self.num_beams > 1 and not self.is_greedy:
             raise ValueError(f"generation: num_beams={self.num_beams} leaves nothing to chance: set temperature=0")
 
@@ -103,11 +104,11 @@ PRESETS = {
 def preset(name: str, **changes: Any) -> GenerationOptions:
     """A preset (greedy, balanced, chat, beam), some options changed. Raises ValueError for unknown names."""
     if name not in PRESETS:
-        raise ValueError(f"unknown generation preset {name!r}; available: {', '.join(PRESETS)}")
+        raise ValueError(f"unknown generation preset {shown(name)}; available: {', '.join(PRESETS)}")
     known = [field.name for field in fields(GenerationOptions)]
     for key in changes:
         if key not in known:
-            raise ValueError(f"unknown generation option {key!r}; available: {', '.join(known)}")
+            raise ValueError(f"unknown generation option {shown(key)}; available: {', '.join(known)}")
     return replace(PRESETS[name], **changes)
 
 

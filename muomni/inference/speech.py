@@ -21,6 +21,7 @@ from muomni.inference.stats import Timings
 from muomni.models.codec import Codec
 from muomni.models.outputs import TalkerOutput
 from muomni.models.talker import Talker, TalkerCache
+from muomni.shown import shown
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,9 @@ class Speaker:
         """Raises ValueError for a voice that this Talker does not have."""
         whole = isinstance(voice, int) and not isinstance(voice, bool)
         if not whole or not 0 <= voice < self.talker.num_speakers:
-            raise ValueError(f"unknown voice {voice!r}; this Talker has the voices 0..{self.talker.num_speakers - 1}")
+            raise ValueError(
+                f"unknown voice {shown(voice)}; this Talker has the voices 0..{self.talker.num_speakers - 1}"
+            )
 
     def _begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
         """Read the texts; gives what decodes from there, the first frames (B, K + 1) and the bounds in frames."""

@@ -19,6 +19,7 @@ from muomni.inference.long_audio import Piece, Windows, cut_at_silences, log_pro
 from muomni.inference.ngram import NGram
 from muomni.inference.rescoring import ThinkerScorer
 from muomni.models.audio import Audio
+from muomni.shown import shown
 
 WINDOWS = Windows(length=8.0, overlap=2.0, pause=0.6, longest=16.0)
 MOST_BEAMS = 1000  # their search is plain Python: minutes a second of sound beyond that
@@ -89,18 +90,18 @@ def build_reader(
     Raises ValueError for beams below 1, a negative weight, and for a language model without beams to choose among.
     """
     if not isinstance(beams, int) or isinstance(beams, bool) or not 1 <= beams <= MOST_BEAMS:
-        raise ValueError(f"beams={beams}: a whole number from 1 (greedy) to {MOST_BEAMS} is needed")
+        raise ValueError(f"beams={shown(beams, str)}: a whole number from 1 (greedy) to {MOST_BEAMS} is needed")
     if lm is None and lm_weight is not None:
         raise ValueError("lm_weight= weighs a language model: name one by lm=FILE or lm=thinker")
     number = isinstance(lm_weight, int | float) and not isinstance(lm_weight, bool)
     if lm_weight is not None and not (number and 0 <= lm_weight < math.inf):
-        raise ValueError(f"lm_weight={lm_weight}: a number of at least 0 is needed")
+        raise ValueError(f"lm_weight={shown(lm_weight, str)}: a number of at least 0 is needed")
     if lm is None and beams == 1:
         return functools.partial(read_greedily, characters=characters) if characters else read_greedily
     if beams == 1:
         raise ValueError("lm= chooses among the beams of a search: give beams=16 or so with it")
     if lm is not None and not isinstance(lm, NGram | ThinkerScorer | str | Path):
-        raise ValueError(f'lm={lm!r}: an NGram, its file, or "thinker" is needed')
+        raise ValueError(f'lm={shown(lm)}: an NGram, its file, or "thinker" is needed')
     if isinstance(lm, str | Path):
         lm = NGram.load(lm)
     if isinstance(lm, NGram):

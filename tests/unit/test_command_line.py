@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from pathlib import Path
 
 import hydra
 import pytest
@@ -61,6 +62,18 @@ def test_broken_syntax_is_one_line(override):
     problem = check_overrides([override], config="train")
     assert problem
     assert "\n" not in problem
+
+
+@pytest.mark.parametrize("value", ["[1,2]", "3", "true", "null"])
+def test_a_group_takes_names_alone(value):
+    problem = str(check_overrides([f"size={value}"], config="train"))
+    assert problem.startswith(f"size={value}: "), problem
+
+
+def test_a_file_name_that_no_file_can_have_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        Path("x" * 5000).stat()
+    assert str(ended.value.code).startswith("error: File name too long: xxx") and len(str(ended.value.code)) < 200
 
 
 def run(monkeypatch, arguments, main):
