@@ -146,15 +146,17 @@ class DeadCodes(Symptom):
 class ScaleMismatch(Symptom):
     """Tokens of a picture or of sound are far louder or softer than those of text: the Thinker hears one of them alone.
 
+    Loudness drifts upwards in healthy runs, since the Thinker normalises what enters a block and nothing pulls it back.
+
     Args:
-        ratio: of the mean norms, either way, from which they do not fit.
+        loudest, softest: ratios of the mean norms to that of text, from which they do not fit.
     """
 
     KINDS = {"image_projector": "image", "audio_projector": "audio"}
 
-    def __init__(self, *, ratio: float, patience: int) -> None:
+    def __init__(self, *, loudest: float, softest: float, patience: int) -> None:
         super().__init__(patience=patience)
-        self.ratio = ratio
+        self.loudest, self.softest = loudest, softest
         self._norms: dict[str, Tensor] = {}
 
     def listens(self, part: nn.Module) -> Hear | None:
@@ -178,7 +180,7 @@ class ScaleMismatch(Symptom):
             return None
         for kind in ("image", "audio"):
             ratio = norms.get(kind, norms["text"]) / max(norms["text"], 1e-12)
-            if not 1 / self.ratio <= ratio <= self.ratio:
+            if not self.softest <= ratio <= self.loudest:
                 return (
                     f"{kind} tokens have {ratio:.3g} times the norm of text embeddings ({norms[kind]:.3g} against "
                     f"{norms['text']:.3g}): set backbone.projector.{kind}.scale so that they are alike, or raise the "

@@ -91,7 +91,7 @@ def test_media_louder_than_text(caplog, tmp_path, kind):
             getattr(stage.model, f"{kind}_projector").layers.weight.data.mul_(300)
         return stage
 
-    symptom = lambda: ScaleMismatch(ratio=10, patience=20)  # noqa: E731
+    symptom = lambda: ScaleMismatch(loudest=10, softest=0.1, patience=20)  # noqa: E731
     [alarm, *_] = alarms(stage(True), omni.batch(), symptom(), caplog, tmp_path, steps=30)
     assert f"{kind} tokens have" in alarm and f"set backbone.projector.{kind}.scale" in alarm
     assert alarms(stage(False), omni.batch(), symptom(), caplog, tmp_path, steps=30) == []

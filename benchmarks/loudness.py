@@ -1,0 +1,75 @@
+"""python -m benchmarks.loudness     does it matter how loud the tokens of images and audio are? a trained omni model, rescaled
+
+    ckpt=checkpoints/omni_sft   world=data/world/...   rows=40   scales=4,1,0.5,0.25,0.1,0.03
+
+The tokens of a projector are multiplied by each scale while the model answers questions of the split test_iid: exact answers of
+each task, beside the norm of the tokens over the mean norm of the Thinker's embeddings. The Thinker normalises what enters a
+block, so that the loudness of a token is a direction in which nothing pulls: it drifts in training.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from muomni import load_model
+from muomni.inference.engine import Engine
+
+OWN = {"ckpt": "checkpoints/omni_sft", "world": "", "rows": "40", "scales": "4,1,0.5,0.25,0.1,0.03"}
+TASKS = {"audio_projector": ("audio_qa", "asr", "spoken_image_qa"), "image_projector": ("image_qa",)}
+
+
+def ask(model: Engine, row: dict[str, Any], folder: Path) -> bool:
+    """Whether a row of the world's instructions is answered exactly."""
+    content, answer = (message["content"] for message in row["messages"][:2])
+    media = {
+        kind: [str(folder / item[kind]) for item in content if item["type"] == kind] for kind in ("image", "audio")
+    }
+    text = " ".join(item["text"] for item in content if item["type"] == "text")
+    wanted = " ".join(item["text"] for item in answer if "text" in item)
+    return model.generate(text, max_new_tokens=40, **media).strip() == wanted.strip()
+
+
+def measure(model: Engine, part: str, rows: list[dict[str, Any]], folder: Path, *, scale: float) -> tuple[float, int]:
+    """The loudness of the rescaled tokens over that of words, and how many rows are answered exactly."""
+    norms: list[float] = []
+
+    def rescale(module: Any, arguments: Any, tokens: torch.Tensor) -> torch.Tensor:
+        norms.append(float(scale * tokens.norm(dim=-1).mean()))
+        return tokens * scale
+
+    handle = model.parts[part].register_forward_hook(rescale)
+    try:
+        right = sum(ask(model, row, folder) for row in rows)
+    finally:
+        handle.remove()
+    words = float(model.parts["thinker"].embedding.weight.detach().norm(dim=-1).mean())  # type: ignore[union-attr,operator]
+    return sum(norms) / max(len(norms), 1) / words, right
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table."""
+    cfg = OWN | dict(argument.partition("=")[::2] for argument in arguments)
+    if unknown := [key for key in cfg if key not in OWN]:
+        raise ValueError(f"unknown option {unknown[0]!r}; available: {', '.join(OWN)}")
+    torch.set_num_threads(1)
+    worlds = [Path(cfg["world"])] if cfg["world"] else sorted(Path("data/world").glob("*/instructions"))
+    if not worlds:
+        raise FileNotFoundError("no world under data/world; world=FOLDER names one")
+    folder = worlds[0] if worlds[0].name == "instructions" else worlds[0] / "instructions"
+    rows = [json.loads(line) for line in (folder / "test_iid.jsonl").read_text().splitlines()]
+    model = load_model(cfg["ckpt"], device="cpu")
+    for part, tasks in TASKS.items():
+        chosen = {task: [row for row in rows if row["task"] == task][: int(cfg["rows"])] for task in tasks}
+        for scale in map(float, cfg["scales"].split(",")):
+            found = {task: measure(model, part, some, folder, scale=scale) for task, some in chosen.items()}
+            loudness = sum(ratio for ratio, _ in found.values()) / len(found)
+            counts = "  ".join(f"{task} {right}/{len(chosen[task])}" for task, (_, right) in found.items())
+            print(f"{part:<16} x {scale:<5g} {loudness:7.1f} times as loud as words:  {counts}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
