@@ -102,7 +102,9 @@ class BlockVocoder:
         R, context = self.codec.stride, self.vocoder.context
         total = len(self.codes) * R  # mel frames, as the next two
         first, stop = max(0, self.done * R - context), min(total, end * R + context)
-        found = self.vocoder.extend(self._mel(first, stop), self.past, ends=closed and stop == total)
+        mel = self._mel(first, stop)
+        found = self.vocoder.extend(mel, self.past.to(mel.device), ends=closed and stop == total)
+        self.next = self.next.to(found.device)  # at first made on the CPU
         found[: len(self.next)].lerp_(self.next, torch.linspace(1, 0, len(self.next), device=found.device))
         samples = (end - self.done) * R * self.vocoder.spec.hop
         block, self.next = found[:samples], found[samples : samples + self.fade]

@@ -43,6 +43,10 @@ class StepCache(KVCache):
             seen = seen & (self.slots > self.position - self.window)
         self.keep = (seen & (self.slots >= self.padding[:, None]))[:, None]
 
+    def length_with(self, count: int) -> int:
+        """The number S of slots, wherever the position is."""
+        return self.slots.shape[0]
+
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (B, G, 1, K) at the position; give the first S slots, (B, G, S, K)."""
         place, count = self.position.view(1), self.slots.shape[0]  # type: ignore[attr-defined]

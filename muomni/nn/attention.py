@@ -22,12 +22,14 @@ CPU_HAS_AMX = torch.cpu._is_amx_tile_supported()
 
 class AttentionMask(NamedTuple):
     """What the attention of all blocks of a forward looks through, made once: `mask` (B, 1, T, S) bool, None where none is
-    needed, and the kernel's own causal flag; or `runs` for the kernel without a mask. `mixes`: of the short convolution."""
+    needed, and the kernel's own causal flag; or `runs` for the kernel without a mask. `mixes`: of the short convolution. `reach`:
+    how many of a cache's last tokens are looked at, None for all."""
 
     mask: Tensor | None
     is_causal: bool
     runs: Runs | None = None
     mixes: Mixes | None = None
+    reach: int | None = None
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, is_causal: bool) -> Tensor:
@@ -94,28 +96,23 @@ class Attention(nn.Module):
         rope: cos and sin of the new tokens. keep: (B, T) bool, True for real tokens (without a cache; a cache brings its
         own); causal attention also takes samples packed into a row (`PackedRows`), or their integers alone: a token sees
         those of its own number; or (B, T, T) bool, who may see whom (`visible`), the window included. A masked-out query
-        row may hold anything, never NaN. apart: see `ShortConv`. mask: `prepare(x, keep=keep, apart=apart)`, where it was
-        called for several blocks at once.
+        row may hold anything, never NaN. apart: see `ShortConv`. mask: `prepare(x, keep=keep, apart=apart, cache=cache)`,
+        where it was called for several blocks at once.
         """
         B, T, _ = x.shape
         H, G, K = self.heads, self.kv_heads, self.head_dim
-        if mask is None and cache is None:
-            mask = self.prepare(x, keep=keep, apart=apart)
+        if mask is None:
+            mask = self.prepare(x, keep=keep, apart=apart, cache=cache)
         if self.short_conv is not None:
-            mixes = None if mask is None else mask.mixes
-            x = self.short_conv(x, apart=apart, cache=cache, layer=layer, mixes=mixes)
+            x = self.short_conv(x, apart=apart, cache=cache, layer=layer, mixes=mask.mixes)
         query, key, value = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2).split((H, G, G), dim=1)
         query, key = self.query_norm(query), self.key_norm(key)
         if rope is not None:
             query, key = rotate(query, *rope), rotate(key, *rope)
         if cache is not None:
             key, value = cache.append(layer, key, value)
-            held = cache.keep[:, : key.shape[2]] if cache.ragged else None
-            if self.window is not None and (held is None or held.dim() == 2):  # what no new token sees is not read
-                reach = self.window + T - 1
-                key, value, held = key[:, :, -reach:], value[:, :, -reach:], None if held is None else held[:, -reach:]
-            mask = AttentionMask(*self._mask(T, key.shape[2], held, x.device))
-        assert mask is not None
+            if mask.reach is not None:
+                key, value = key[:, :, -mask.reach :], value[:, :, -mask.reach :]
         key, value = key.to(query.dtype), value.to(query.dtype)
         if mask.runs is not None:
             mixed = attend_runs(query, key, value, mask.runs, window=self.window)
@@ -123,11 +120,20 @@ class Attention(nn.Module):
             mixed = attend(query, key, value, mask=mask.mask, is_causal=mask.is_causal)
         return self.out(mixed.transpose(1, 2).reshape(B, T, H * K))
 
-    def prepare(self, x: Tensor, *, keep: Tensor | PackedRows | None, apart: Tensor | None) -> AttentionMask:
-        """What a forward without a cache looks through, for all blocks of this shape: x (B, T, D), keep and apart as there."""
+    def prepare(
+        self, x: Tensor, *, keep: Tensor | PackedRows | None, apart: Tensor | None, cache: KVCache | None = None
+    ) -> AttentionMask:
+        """What a forward looks through, for all blocks of this shape: x (B, T, D), keep, apart and cache as there."""
         T, mixes = x.shape[1], None
         if self.short_conv is not None:
-            mixes = self.short_conv.mixes(keep, apart=apart)
+            mixes = self.short_conv.mixes(keep if cache is None else None, apart=apart)
+        if cache is not None:
+            total, held, reach = cache.length_with(T), cache.keep if cache.ragged else None, None
+            held = None if held is None else held[:, :total]
+            if self.window is not None and (held is None or held.dim() == 2):  # what no new token sees is not read
+                reach = self.window + T - 1
+                total, held = min(total, reach), None if held is None else held[:, -reach:]
+            return AttentionMask(*self._mask(T, total, held, x.device), mixes=mixes, reach=reach)
         if not isinstance(keep, PackedRows):
             return AttentionMask(*self._mask(T, T, keep, x.device), mixes=mixes)
         kind = x.device.type

@@ -51,6 +51,10 @@ class KVCache:
         """Memory of keys, values and inputs in bytes."""
         return self.keys.nbytes + self.values.nbytes + self.inputs.nbytes
 
+    def length_with(self, count: int) -> int:
+        """Tokens that `append` will give once `count` new ones are written."""
+        return self.position + count
+
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (B, G, T, K) behind the position; give all up to and with them, (B, G, position + T, K)."""
         end = self.position + key.shape[2]

@@ -74,8 +74,8 @@ class Transformer(nn.Module):
         its router's logits."""
         options: dict[str, Any] = {"rope": rope, "keep": keep, "apart": apart}
         prepare = getattr(getattr(self.blocks[0], "attention", None), "prepare", None)
-        if cache is None and prepare is not None:  # a mask for all blocks, not one in each
-            options["mask"] = prepare(x, keep=keep, apart=apart)
+        if prepare is not None:  # a mask for all blocks, not one in each
+            options["mask"] = prepare(x, keep=keep, apart=apart, cache=cache)
         recompute = self.recompute and self.training and cache is None and torch.is_grad_enabled()
         for layer, block in enumerate(self.blocks):
             if recompute:

@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from muomni.inference.generate import decode_step, prefill
 from muomni.models.thinker import Thinker
 from muomni.nn import attention, packed
 from muomni.nn.packed import PackedRows, has_flash, runs_of
+from muomni.nn.transformer import Block
 from muomni.special_tokens import IMAGE
 from tests.fake_cuda import CUDA, fake_cuda
 
@@ -121,3 +123,26 @@ def test_a_packed_row_on_a_gpu_has_no_mask_and_waits_for_nothing(monkeypatch):
         rows = PackedRows(gpu.tensor(SEGMENTS), gpu.tensor(PARTS), packed.Runs(*map(gpu.tensor, runs)))
         model(gpu.tensor(torch.randint(9, 40, SEGMENTS.shape)), keep=rows, positions=gpu.tensor(positions()))
         assert gpu.counted() == {}
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@torch.inference_mode()
+def test_a_cached_forward_makes_one_mask_for_all_layers_and_it_is_the_same(monkeypatch, window):
+    model, ids = thinker(window=window), torch.randint(9, 40, (2, 6))
+    padding = torch.tensor([0, 2])
+
+    def read():
+        cache = model.new_cache(2, 12)
+        hidden = [prefill(model, ids, cache, padding=padding, chunk=4)]
+        hidden += [decode_step(model, ids[:, 0], cache, padding=padding) for _ in range(2)]
+        return torch.stack(hidden)
+
+    made = []
+    mask = attention.Attention._mask
+    monkeypatch.setattr(attention.Attention, "_mask", lambda *args: made.append(1) or mask(*args))
+    together = read()
+    assert len(made) == 4  # two chunks, two tokens
+    forward = Block.forward
+    monkeypatch.setattr(Block, "forward", lambda block, x, mask, **how: forward(block, x, **how))  # each makes its own
+    assert torch.equal(read(), together)
+    assert len(made) == 2 * 4 + 4 * len(model.transformer.blocks)

@@ -4,6 +4,7 @@ One wait is allowed: the guards' verdict (callbacks/step_guard.py), which decide
 once (a clip's first alignment, codebooks that start) falls on the first step, and the second is counted.
 """
 
+import functools
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,10 +36,12 @@ ALLOWED = {
     ("omni_sft", "backbone.thinker.num_experts=4"): 1,
     ("omni_sft", "module.rates.vision=0.1", "module.rates.audio=0.1"): 1,
 }
-#: Of every `make test`; the others, as `make test-all` runs them.
-QUICK = (("audio",), ("codec",), ("vocoder",), ("omni_sft",))
 VERDICT = "tolist at callbacks/step_guard.py"
 GUARDS = ("finite_guard", "gradient_guard", "doctor", "gradient_norm", "throughput")
+
+
+#: Of every `make test`: each stage once. `make test-all` runs the variants too.
+QUICK = tuple((stage,) for stage in STAGES)
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("waits")
 
 
+@functools.cache  # half a second each
 def composed(folder: Path, stage: str, *overrides: str) -> Any:
     exports = folder / ("moe" if "backbone.thinker.num_experts=4" in overrides else "exports")
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -96,8 +100,15 @@ def speech(cfg: Any, folder: Path, mel: Any) -> batches.SpeechBatch:
     )  # fmt: skip
 
 
-def text(cfg: Any) -> batches.TextBatch:
+def text(cfg: Any, *, packed: bool) -> batches.TextBatch:
     ids = torch.randint(9, cfg.vocab_size, (2, 12))
+    if not packed:
+        targets = ids.roll(-1, 1)
+        targets[1, :6] = IGNORE  # a question
+        return batches.TextBatch(
+            ids=ids, targets=targets, lengths=torch.tensor([12, 12]), kinds=["a", "b"], floors=torch.zeros(2).double(),
+            sample_ids=["a", "b"],
+        )  # fmt: skip
     return batches.TextBatch(
         ids=ids, targets=ids.roll(-1, 1), lengths=torch.tensor([10, 12]), kinds=["a"] * 3, floors=torch.zeros(3).double(),
         sample_ids=["a", "b", "c"], segments=torch.tensor([[1] * 6 + [2] * 4 + [0] * 2, [1] * 12]), weights=torch.ones(2, 12),
@@ -178,7 +189,7 @@ def build(folder: Path, name: str, *overrides: str) -> tuple[Any, Any, Any]:
         },
     }.get(name, {"mel": codec_mel.facts()})  # fmt: skip
     make = {
-        "thinker": lambda packed: text(cfg),
+        "thinker": lambda packed: text(cfg, packed=packed),
         "vision": lambda packed: captions(cfg),
         "ocr": lambda packed: writing(cfg),
         "audio": lambda packed: speech(cfg, folder, mel),
