@@ -4,7 +4,7 @@
     targets=a,b     only these        seed=0
     only=image:17   one input again, with its traceback; keep=DIR keeps its files
     seconds=20      of a processor: the most for one input     megabytes=1024    of memory, beside what was in use before
-    out=FILE        the counts as JSON; of targets that are not tried now, those that it holds stay
+    out=FILE        the counts as JSON, added to those that the file holds of other targets and seeds
 
 Exit status 1 where anything but an answer or a refusal in one line came of it.
 """
@@ -87,10 +87,11 @@ def again(only: str, *, seed: int, keep: str) -> None:
 
 
 def keep(file: Path, found: dict[str, Outcomes], *, seed: int) -> None:
-    """Write seed, counts and bad inputs of each target; what the file has of other targets stays."""
-    known = json.loads(file.read_text()) if file.is_file() else {}
-    new = {name: {"seed": seed, **outcomes.counts, "bad": outcomes.bad} for name, outcomes in found.items()}
-    file.write_text(json.dumps(known | new, indent=1) + "\n")
+    """Add target, seed, counts and bad inputs of each target to a file, in the place of the same target and seed."""
+    new = [{"target": name, "seed": seed, **outcomes.counts, "bad": outcomes.bad} for name, outcomes in found.items()]
+    known = json.loads(file.read_text()) if file.is_file() else []
+    runs = {(run["target"], run["seed"]): run for run in known + new}
+    file.write_text("[\n" + ",\n".join(json.dumps(run) for run in runs.values()) + "\n]\n")
 
 
 def main(arguments: list[str]) -> int:
