@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from muomni.shown import shown
+
 Row = dict[str, Any]
 
 
@@ -138,7 +140,7 @@ def _csv_rows(path: Path, shape: str) -> Entries:
         else:
             row = {name: cell for name, cell in zip(names, cells, strict=True) if name and cell.strip()}
             empty = [name for name in needed if name not in row]
-            yield number, BadRow(f"empty cell in column {empty[0]!r}") if empty else row
+            yield number, BadRow(f"empty cell in column {shown(empty[0])}") if empty else row
 
 
 def _needed_columns(names: list[str], shape: str, *, where: str) -> tuple[str, ...]:
@@ -146,12 +148,14 @@ def _needed_columns(names: list[str], shape: str, *, where: str) -> tuple[str, .
         raise ValueError(f"{where}: a manifest of shape {shape} cannot be CSV; it is .jsonl or .json")
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise ValueError(f"{where}: two columns are named {twice[0]!r}; rename one")
+        raise ValueError(f"{where}: two columns are named {shown(twice[0])}; rename one")
     for needed in COLUMNS[shape]:
         if set(needed) <= set(names):
             return needed
     wanted = " or ".join(",".join(columns) for columns in COLUMNS[shape])
-    raise ValueError(f"{where}: the header row must name the columns {wanted}; it reads {','.join(names)!r}")
+    raise ValueError(
+        f"{where}: the header row must name the columns {wanted}; it reads {shown(','.join(names), most=300)}"
+    )
 
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | BadRow]]:

@@ -14,6 +14,7 @@ from typing import Any
 from datamodules.entries import BadRow, Row, entry_place, read_entries
 from muomni.filenames import find
 from muomni.frontends.chat import check_conversation, join_turns_of_a_role
+from muomni.shown import shown
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,10 @@ def find_media(name: str, root: Path) -> str:
         if os.path.isfile(alike):
             return os.path.abspath(alike)
     if Path(name).is_absolute():
-        raise BadRow(f"missing file {name}")
-    raise BadRow(f"missing file {name}: not in {root}, its images/, its parent or here; set data.root=DIR")
+        raise BadRow(f"missing file {shown(name, str, most=300)}")
+    raise BadRow(
+        f"missing file {shown(name, str, most=300)}: not in {root}, its images/, its parent or here; set data.root=DIR"
+    )
 
 
 def label(row: Row, key: str, default: str) -> str:
@@ -171,7 +174,7 @@ def _check_sft(row: Row, root: Path) -> None:
     spoken = []
     for message in messages:
         if message.get("role") not in ("user", "assistant", "system"):
-            raise BadRow(f"unknown role {message.get('role')!r}")
+            raise BadRow(f"unknown role {shown(message.get('role'))}")
         if isinstance(message.get("content"), str):
             message["content"] = [{"type": "text", "text": message["content"]}]
         if not isinstance(message.get("content"), list) or not message["content"]:
@@ -197,7 +200,7 @@ def _check_item(item: Any, root: Path) -> None:
     elif kind in ("text", "speech"):
         _text(item)
     else:
-        raise BadRow(f"unknown content type {kind!r}; known: text, image, audio, speech")
+        raise BadRow(f"unknown content type {shown(kind)}; known: text, image, audio, speech")
 
 
 CHECKS: dict[str, Callable[[Row, Path], None]] = {

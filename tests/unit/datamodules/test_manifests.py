@@ -243,3 +243,20 @@ def test_a_conversation_that_cannot_be_learnt_costs_its_row_and_no_more(folder, 
     path = write(folder, [*[good] * 120, {"messages": turns}, *[good] * 179])
     assert len(read_manifest(path, shape="sft")) == 299
     assert f"skipped 1 of 300 samples; the first: {path}:121: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("shape", "row"),
+    [
+        ("image_text", {"image": "x" * 5000, "caption": "a"}),
+        ("speech", {"audio": "/" + "x/" * 2500, "text": "a"}),
+        ("sft", {"messages": [{"role": "x" * 5000, "content": "a"}, {"role": "assistant", "content": "b"}]}),
+        ("sft", {"messages": [{"role": "user", "content": [{"type": ["x"] * 5000}]}, {"role": "assistant", "content": "b"}]}),
+        ("sft", {"messages": [{"role": "user", "content": "b"}, {"role": "assistant", "content": [{"type": "text", "text": ["x"] * 5000}]}]}),
+    ],
+)  # fmt: skip
+def test_a_long_value_in_a_bad_row_is_cut_short_in_its_error(tmp_path, shape, row):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    with pytest.raises(ValueError, match="rows.jsonl") as found:
+        read_manifest(tmp_path / "rows.jsonl", shape=shape)
+    assert len(str(found.value)) < 1000
