@@ -27,6 +27,7 @@ from muomni.frontends.audio_io import read_audio, resample
 from muomni.frontends.chat import text_of
 from muomni.hardware import describe_machine
 from muomni.inference.engine import Engine
+from muomni.inference.prompt import Request
 from muomni.metrics.error_rates import error_rates
 
 DEFAULTS = {
@@ -34,6 +35,7 @@ DEFAULTS = {
     "conditions": "", "out": "reports/hearing.json",
 }  # fmt: skip
 RATE = 16_000
+BATCH = 25  # conversations that are answered at once
 TASKS = ("audio_qa", "spoken_image_qa")
 Change = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -75,7 +77,7 @@ CONDITIONS: dict[str, Change] = {
     "clean": lambda clip, _: clip,
     **{
         f"silence {a:g} s before, {b:g} s behind": silence(a, b)
-        for a, b in ((0.5, 0.5), (2, 2), (10, 0), (0, 10), (10, 10))
+        for a, b in ((0.5, 0.5), (2, 2), (0, 4), (10, 0), (0, 10), (10, 10))
     },
     **{f"level {decibels} dB": level(decibels) for decibels in (0, -20, -40)},
     "telephone, 8 kHz": telephone,
@@ -100,14 +102,20 @@ def transcripts(engine: Engine, clips: list[tuple[Tensor, str]], change: Change)
 def answers(engine: Engine, rows: list[dict[str, Any]], change: Change) -> float:
     """Percent of the conversations' answers that are right under a condition."""
     generator, right = torch.Generator().manual_seed(0), 0
-    for row in rows:
+    for first in range(0, len(rows), BATCH):
+        some = rows[first : first + BATCH]
         asked = [
-            {**item, "audio": change(read_audio(item["audio"], RATE), generator)} if item["type"] == "audio" else item
-            for item in row["messages"][0]["content"]
+            [
+                {**item, "audio": change(read_audio(item["audio"], RATE), generator)}
+                if item["type"] == "audio"
+                else item
+                for item in row["messages"][0]["content"]
+            ]
+            for row in some
         ]
-        messages = [{"role": "user", "content": asked}]
-        said = engine.generate(messages=messages, max_new_tokens=16)
-        right += said.strip() == text_of(row["messages"][-1]).strip()
+        requests = [Request(messages=[{"role": "user", "content": content}]) for content in asked]
+        said = engine.generate_batch(requests, max_new_tokens=16)
+        right += sum(a.strip() == text_of(row["messages"][-1]).strip() for a, row in zip(said, some, strict=True))
     return 100 * right / len(rows)
 
 
