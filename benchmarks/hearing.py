@@ -5,7 +5,8 @@
     manifest=         recordings with their texts of your own; default: test splits of the newest world under ROOT
     split=            keep only the rows whose "split" is this
     instructions=     conversations with sound, for an export that answers; default: the world's test_iid
-    clips=100         recordings of each manifest, evenly spread          lowercase=true
+    clips=100         recordings of each manifest, drawn by chance, the same each time
+    lowercase=true    texts in small letters
     conditions=       names, separated by commas; default: all            out=reports/hearing.json
 
 The clean clip comes first; each condition changes its waveform alone. WER and CER in percent by greedy decoding; answers in
@@ -13,6 +14,7 @@ percent that are exactly right (tasks audio_qa and spoken_image_qa, sound with i
 """
 
 import json
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,9 +89,12 @@ CONDITIONS: dict[str, Change] = {
 }
 
 
-def spread(rows: list[Any], count: int) -> list[Any]:
-    """`count` of the rows, evenly spread."""
-    return rows if len(rows) <= count else [rows[len(rows) * place // count] for place in range(count)]
+def drawn(rows: list[Any], count: int) -> list[Any]:
+    """`count` of the rows in their order, the same ones each time. Every second row of a world's file is of one kind, so rows
+    that are evenly spread would not stand for all."""
+    if len(rows) <= count:
+        return rows
+    return [rows[place] for place in sorted(random.Random(0).sample(range(len(rows)), count))]
 
 
 def transcripts(engine: Engine, clips: list[tuple[Tensor, str]], change: Change) -> dict[str, float]:
@@ -139,7 +144,7 @@ def measure(engine: Engine, options: dict[str, str], changes: dict[str, Change])
     count, split = int(options["clips"]), options["split"] or None
     paths = [Path(options["manifest"])] if options["manifest"] else world_file(options["root"], "speech/test*.jsonl")
     for path in paths:
-        rows = spread(read_manifest(path, shape="speech", split=split), count)
+        rows = drawn(read_manifest(path, shape="speech", split=split), count)
         lower = options["lowercase"] != "false"
         clips = [(read_audio(row["audio"], RATE), row["text"].lower() if lower else row["text"]) for row in rows]
         column = columns[f"WER / CER {path.stem}"] = {}
@@ -156,7 +161,7 @@ def measure(engine: Engine, options: dict[str, str], changes: dict[str, Change])
     for path in talks:
         rows = read_manifest(path, shape="sft", split=split)
         for task in TASKS:
-            asked = spread([row for row in rows if row.get("task") == task and len(row["messages"]) == 2], count)
+            asked = drawn([row for row in rows if row.get("task") == task and len(row["messages"]) == 2], count)
             if asked:
                 columns[f"{task} right"] = {name: f"{answers(engine, asked, to):.0f}" for name, to in changes.items()}
     return columns

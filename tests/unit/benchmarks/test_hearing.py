@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from benchmarks import hearing
-from benchmarks.hearing import CONDITIONS, RATE, answers, level, noise, silence, spread, transcripts
+from benchmarks.hearing import CONDITIONS, RATE, answers, drawn, level, noise, silence, transcripts
 
 
 @pytest.fixture
@@ -42,8 +42,12 @@ def test_a_telephone_ends_at_4_khz():
     assert changed(telephone, high).square().mean() < 0.005
 
 
-def test_rows_are_spread():
-    assert spread(list(range(10)), 4) == [0, 2, 5, 7] and spread([1, 2], 4) == [1, 2]
+def test_rows_of_all_kinds_are_drawn_in_order():
+    rows = [(place, place % 2) for place in range(200)]
+    some = drawn(rows, 100)
+    assert some == sorted(set(some)) and len(some) == 100 and some == drawn(rows, 100)
+    assert 35 < sum(kind for _, kind in some) < 65
+    assert drawn(rows, 200) == rows
 
 
 def test_answers_are_counted_over_batches(tmp_path, monkeypatch):
