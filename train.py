@@ -48,15 +48,14 @@ IDENTITY = (
 
 
 def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | None = None) -> dict[str, float]:
-    """Do the task of a configuration in the run folder `output`, a job's of the sweep in `sweep`; gives the metrics of the
-    test splits."""
+    """Do the task of a configuration in `output`, a job's of the sweep in `sweep`; returns the metrics of the test splits."""
     validate(cfg)
     torch.set_float32_matmul_precision("high")
     export = Path(cfg.paths.exports[cfg.stage.name])
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     run_identity = runs.identity(plain | {"ema": plain["callbacks"].get("ema")}, IDENTITY)
     facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": run_identity}
-    facts["data"] = digests(cfg.data)
+    facts |= {"data": digests(cfg.data)}
     if cfg.task == "fit" and cfg.when_done == "skip" and made_by(export, facts):
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
         return {}
@@ -64,15 +63,12 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         checkpoints.check_place(export)  # before anything is trained
     with launch.first_alone():
         sources = prepare(cfg, overrides)
-    trained = Path(cfg.ckpt or export)
-    checkpoint, lock = None, None
+    trained, checkpoint, lock = Path(cfg.ckpt or export), None, None
     if cfg.task == "fit":
         output, checkpoint, lock = take_up(cfg, run_identity, output)
+    else:
+        read_as_trained(cfg, trained)
     cfg.paths.output = str(output)
-    if cfg.task != "fit" and "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
-        cfg.datamodule.tokenizer = str(trained / "tokenizer.model")  # the one that it was trained with
-    if cfg.task != "fit":
-        cfg.characters = checkpoints.trained_characters(trained)
     lightning.seed_everything(cfg.seed, verbose=False)
     datamodule = make_data(cfg, sources)
     cfg.characters = getattr(datamodule, "characters", None)  # learnt from the texts, perhaps
@@ -101,9 +97,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         else:
             load_into(stage, trained)
         lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same
-        replayed = cfg.task == "replay"
         with runs.trained(kept if cfg.task == "fit" else None):
-            metrics = replay(stage, cfg.spike) if replayed else measure(cfg.task, stage, trainer, datamodule)
+            metrics = measure(cfg, stage, trainer, datamodule)
     if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
         scored = score(metrics, cfg.stage.monitor, losses)
         keep_best(sweep, output.name, export, scored, lambda: write_export(stage, export, facts))
@@ -112,6 +107,13 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     if lock is not None:
         lock.close()
     return metrics
+
+
+def read_as_trained(cfg: DictConfig, trained: Path) -> None:
+    """Measure with the tokenizer and the characters that the export was trained with."""
+    if "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
+        cfg.datamodule.tokenizer = str(trained / "tokenizer.model")
+    cfg.characters = checkpoints.trained_characters(trained)
 
 
 def make_data(cfg: DictConfig, sources: dict[str, Any]) -> Any:
@@ -164,9 +166,11 @@ def write_export(stage: Any, export: Path, facts: dict[str, Any]) -> None:
     save_export(export, parts, facts=description, files=stage.export_files())
 
 
-def measure(task: str, stage: Any, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
-    """Metrics of the validation split, or of the test splits."""
-    if task == "validate":
+def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
+    """Metrics of the validation split or of the test splits, or the losses of a saved batch."""
+    if cfg.task == "replay":
+        return replay(stage, cfg.spike)
+    if cfg.task == "validate":
         trainer.validate(stage, datamodule=datamodule)
         return {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
     with launch.first_alone():

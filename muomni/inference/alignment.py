@@ -3,6 +3,7 @@
 Legend: T frames of the encoder, S symbols with the blank at 0, C characters.
 """
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -52,10 +53,7 @@ def align_words(
         return []
     spans = character_spans(log_probs, encode_characters(text, characters)).tolist()
     words: list[Word] = []
-    place = 0
-    for piece in text.split(" "):
-        if piece:
-            first, last = spans[place][0], spans[place + len(piece) - 1][1]
-            words.append(Word(piece, offset + first * frame_seconds, offset + (last + 1) * frame_seconds))
-        place += len(piece) + 1
+    for word in re.finditer(r"\S+", text):
+        first, last = spans[word.start()][0], spans[word.end() - 1][1]
+        words.append(Word(word.group(), offset + first * frame_seconds, offset + (last + 1) * frame_seconds))
     return words

@@ -15,12 +15,11 @@ in upper case.
 """
 
 import copy
-import json
 import logging
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import log
@@ -28,6 +27,7 @@ from pathlib import Path
 
 from muomni.frontends.characters import decode_characters
 from muomni.inference.arpa import BEGIN, END, LN10, UNKNOWN, Gram, read_arpa, write_arpa
+from muomni.inference.lm_texts import read_texts
 
 log_file = logging.getLogger(__name__)
 
@@ -260,21 +260,6 @@ def _discount(counts: Iterable[int]) -> float:
     """n1 / (n1 + 2 n2) of the n-grams that were counted once and twice (Ney, Essen and Kneser 1994), within (0, 1)."""
     times = Counter(counts)
     return times[1] / (times[1] + 2 * times[2]) if times[1] and times[2] else 0.5
-
-
-def read_texts(path: str | Path, *, lowercase: bool) -> Iterator[str]:
-    """Samples of a text file, a line each, or the field "text" of a .jsonl manifest. Errors name file and line."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such text: {path}")
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if path.suffix == ".jsonl" and line.strip():
-            try:
-                line = json.loads(line)["text"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}:{number}: not an object with the field 'text'") from error
-        if line.strip():
-            yield " ".join((line.lower() if lowercase else line).split())
 
 
 def main(arguments: list[str]) -> None:

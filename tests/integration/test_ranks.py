@@ -27,6 +27,7 @@ from train import hand_over
 STEPS = 3
 #: Noise is drawn by each rank for its own share: without it, all is alike. Codebooks start at random from the data.
 QUIET = {
+    "audio": ["datamodule.conditions=null"],  # silence around a clip, as much as its share of a batch has room for
     "codec": ["backbone.codec.dropout=0"],
     "talker": ["module.disturbance=0", "module.jitter=0"],
 }

@@ -91,7 +91,8 @@ def rows(batch, chosen):
             changed[field.name] = value[chosen]
         elif isinstance(value, list) and len(value) == count:
             changed[field.name] = [value[row] for row in chosen]
-    return replace(batch, **changed)
+    noted = {"learnt": None} if hasattr(batch, "learnt") else {}  # places in the whole batch
+    return replace(batch, **(changed | noted))
 
 
 STAGES = [thinker, audio, codec, talker, ocr, omni]

@@ -1,0 +1,20 @@
+"""Texts to train an n-gram on: files of lines, or manifests."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def read_texts(path: str | Path, *, lowercase: bool) -> Iterator[str]:
+    """Samples of a text file, a line each, or the field "text" of a .jsonl manifest. Errors name file and line."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such text: {path}")
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if path.suffix == ".jsonl" and line.strip():
+            try:
+                line = json.loads(line)["text"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}:{number}: not an object with the field 'text'") from error
+        if line.strip():
+            yield " ".join((line.lower() if lowercase else line).split())
