@@ -22,6 +22,7 @@ from muomni.shown import shown
 from muomni.start import CONF
 from muomni.user_path import with_home
 
+LONGEST = 300  # characters of a line of Hydra's that are shown
 #: Mistakes of input: their text says what, where and how to mend it. A bug keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
 #: Lightning's own for options that do not fit, which is none of them.
@@ -129,9 +130,10 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
     available = [line for line in lines if not line.startswith(("full_key", "object_type", "To append"))]
     key = _unknown_key(message)
     if key is None:
-        said = "; ".join(available[:12])
+        said = "; ".join(line if len(line) <= LONGEST else f"{line[:LONGEST]}..." for line in available[:12])
         named = any(part in said for override in overrides for part in override.split("=", 1) if part)
-        return said if named else f"{shown(' '.join(overrides), str)}: {said}"
+        groups = [override for override in overrides if _is_group(override)]
+        return said if named else f"{shown(' '.join(groups or overrides), str)}: {said}"
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node: Any = compose(
             config, overrides=[o for o in overrides if _is_group(o)]

@@ -171,3 +171,8 @@ def test_what_the_disk_says_is_one_line(monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(IsADirectoryError), one_line_errors():
         tmp_path.read_text()
+
+
+def test_a_long_value_is_cut_short():
+    problem = check_overrides([f"size={'x' * 3000}"], config="train")
+    assert problem is not None and "size/xxx" in problem and len(problem) < 1000

@@ -117,7 +117,7 @@ def test_what_is_wrong_with_the_sound_is_said_before_an_answer_is_made(export, c
         (["txt=hi"], "unknown option 'txt' in the top level; available: audio_in, audio_out"),
         (["~generation"], "~generation: this option cannot be taken away"),
         (["~ckpt"], "~ckpt: this option cannot be taken away"),
-        (["generation=null"], "Config group override must be a string"),
+        (["generation=null"], "generation=null: Config group override must be a string"),
         (["generation.heat=1"], "unknown option 'heat' in generation; available: length_penalty, max_new_tokens"),
     ],
 )
