@@ -243,7 +243,10 @@ class Stage(Resumable):
             if math.isfinite(value):
                 self.results[f"{self.name}/{split}/{metric}"] = float(value)
             else:
-                log.warning("%s/%s/%s: left out, the split's data do not tell it (%s)", self.name, split, metric, value)
+                log.warning(
+                    "%s/%s/%s is %s and left out: the split holds nothing to measure it by, or the outputs are not finite",
+                    self.name, split, metric, value,
+                )  # fmt: skip
 
     def _join_splits(self, splits: list[str]) -> None:
         shown = [sample for each in ranks.joined(self._shown) for sample in each]  # type: ignore[attr-defined]
