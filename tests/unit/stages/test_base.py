@@ -177,4 +177,4 @@ def test_a_metric_that_cannot_be_computed_is_left_out_and_said(toy, caplog):
     toy.finish_split = lambda split: {"good": 1.0, "bad": float("nan"), "worse": float("inf")}
     toy._finish("test")
     assert toy.results == {"toy/test/good": 1.0}
-    assert "toy/test/bad: left out" in caplog.text and "toy/test/worse: left out" in caplog.text
+    assert "toy/test/bad is nan and left out" in caplog.text and "toy/test/worse is inf and left out" in caplog.text
