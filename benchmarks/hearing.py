@@ -79,7 +79,7 @@ CONDITIONS: dict[str, Change] = {
     "clean": lambda clip, _: clip,
     **{
         f"silence {a:g} s before, {b:g} s behind": silence(a, b)
-        for a, b in ((0.5, 0.5), (2, 2), (0, 4), (10, 0), (0, 10), (10, 10))
+        for a, b in ((0, 0.5), (0.5, 0.5), (0, 2), (2, 2), (0, 4), (4, 4), (10, 0), (0, 10), (10, 10))
     },
     **{f"level {decibels} dB": level(decibels) for decibels in (0, -20, -40)},
     "telephone, 8 kHz": telephone,
