@@ -41,7 +41,9 @@ def part(name: str) -> Callable[[T], T]:
 
 def check_room(characters: str | None, *, num_symbols: int, others: int) -> None:
     """Raise ValueError where a table of `num_symbols`, `others` of which are no characters, has no room for a model's own
-    characters and one more that stands for all the rest."""
+    characters and one more that stands for all the rest, or where one character has two places in it."""
+    if characters is not None and len(set(characters)) < len(characters):
+        raise ValueError("characters: one stands there twice")
     needed = 0 if characters is None else len(characters) + 1 + others
     if needed > num_symbols:
         raise ValueError(f"num_symbols={num_symbols}: {len(characters or '')} characters need num_symbols={needed}")
