@@ -25,7 +25,7 @@ MAX_SECONDS = 30 * 60  # a small compressed file can decode to gigabytes: the he
 MAX_SAMPLES = MAX_SECONDS * 48_000 * 2
 LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000  # Hz; what a header says beyond is damage
 UNKNOWN = 2**40  # frames: a stream's header that does not know its length says the greatest number there is
-BLOCK = 1 << 16  # frames of such a stream that are decoded at a time
+BLOCK = 1 << 16  # frames that are written, or of such a stream decoded, at a time
 WRITTEN = {
     ".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".mp3": ("MP3", "MPEG_LAYER_III"), ".ogg": ("OGG", "VORBIS"),
     ".oga": ("OGG", "VORBIS"), ".opus": ("OGG", "OPUS"), ".aiff": ("AIFF", "PCM_16"), ".aif": ("AIFF", "PCM_16"),
@@ -202,7 +202,9 @@ def _write(path: str | Path, waveform: Tensor, sample_rate: int, kind: tuple[str
     samples = waveform.detach().float().clamp(-1.0, 1.0).cpu().numpy()
     whole = io.BytesIO()  # libsndfile has no words for a full disk
     try:
-        soundfile.write(whole, samples, sample_rate, format=kind[0], subtype=kind[1])
+        with soundfile.SoundFile(whole, "w", sample_rate, 1, kind[1], format=kind[0]) as file:
+            for begin in range(0, len(samples), BLOCK):  # libsndfile crashes on minutes of Vorbis at once
+                file.write(samples[begin : begin + BLOCK])
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:  # Opus and mp3 know few rates
         raise ValueError(f"cannot write {path} as {kind[0]} of {sample_rate} Hz: {error}") from error
     with atomic_write(path) as temporary:
