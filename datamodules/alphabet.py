@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from datamodules.manifests import MOST_BAD, report_bad
+from datamodules.base import DataModule
+from datamodules.manifests import MOST_BAD, read_manifest, report_bad
 from muomni.frontends.characters import learn_characters, table_of
 from muomni.frontends.spoken import LETTERS, speak_out
 
@@ -95,3 +96,42 @@ class Alphabet:
         """Raise ValueError where over 1 % of a manifest's characters cannot be written."""
         if self.refusals:
             raise ValueError(f"over 1 % unwritable: {self.refusals[0]}")
+
+
+class SpelledData(DataModule):
+    """Data whose texts a model writes or reads character by character. A subclass names the `shape` of its manifests and how a
+    text is spelled.
+
+    Args:
+        characters: as `Alphabet` takes them.
+    """
+
+    shape: str
+
+    def __init__(self, *, characters: str | None, **loaders: Any) -> None:
+        super().__init__(**loaders)
+        self.alphabet = Alphabet(characters)
+
+    def spell(self, text: str) -> str:
+        """A manifest's text as it is learnt."""
+        return written(text)
+
+    def learn_characters(self, rows: list[dict[str, Any]], *, train: bool) -> None:
+        """Where characters=data asks for it, from the training manifest, of which these rows may be."""
+        if self.alphabet.unknown and self.train_path is not None and not train:
+            rows = read_manifest(self.train_path, shape=self.shape, split=self.splits.get("train"), root=self.root)
+        self.alphabet.learn(self.spell(row["text"]) for row in rows)
+
+    @property
+    def characters(self) -> str | None:
+        """What the model is built with; None: the standard ones."""
+        return self.alphabet.characters
+
+    def read(self, task: str) -> None:
+        """As the base has it. Raises ValueError where over 1 % of the characters to train with, or to choose the best model
+        by, cannot be written; what is tested may hold anything, and is said."""
+        if task == "fit":
+            self.samples("train")
+            self.samples("val")
+            self.alphabet.refuse()
+        super().read(task)

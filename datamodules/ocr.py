@@ -3,7 +3,6 @@
 Legend: B batch, C characters, S image side.
 """
 
-import logging
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from datamodules.alphabet import Alphabet
-from datamodules.base import DataModule
-from datamodules.manifests import read_manifest
+from datamodules.alphabet import SpelledData
+from datamodules.manifests import read_manifest, say_left_out
 from datamodules.picture_augment import PictureAugment
 from datamodules.pictures import PictureStore, without_broken_pictures
 from muomni.batch import OcrBatch
 from muomni.frontends.characters import encode_symbols
 from muomni.frontends.image import ImageSpec
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -62,7 +58,7 @@ class Writing:
         return OcrSample(image=image, text=row["text"], path=row["image"], sample_id=str(row["id"]))
 
 
-class OcrData(DataModule):
+class OcrData(SpelledData):
     """Manifests of shape "ocr": {"image", "text"}.
 
     Args:
@@ -70,6 +66,8 @@ class OcrData(DataModule):
             left out of training and counted, and an error in a test. memory_mb: for decoded pictures of a split.
         augment: of training pictures; None: as they are. characters: that the model writes (datamodules/alphabet.py).
     """
+
+    shape = "ocr"
 
     def __init__(
         self,
@@ -81,16 +79,15 @@ class OcrData(DataModule):
         characters: str | None = None,
         **loaders: Any,
     ) -> None:
-        super().__init__(**loaders)
-        self.alphabet = Alphabet(characters)
+        super().__init__(characters=characters, **loaders)
         self.image, self.max_characters, self.memory_mb, self.augment = image, max_characters, memory_mb, augment
 
     def load(self, path: Path, split: str | None, *, train: bool) -> Writing:
         """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
-        rows = read_manifest(path, shape="ocr", split=split, root=self.root)
+        rows = read_manifest(path, shape=self.shape, split=split, root=self.root)
         for row in rows:
-            row["text"] = unicodedata.normalize("NFC", row["text"])
-        self._learn_characters(rows, train=train)
+            row["text"] = self.spell(row["text"])
+        self.learn_characters(rows, train=train)
         self.alphabet.check((row["text"] for row in rows), what=str(path))
         long = [row for row in rows if len(row["text"]) > self.max_characters]
         if long and not train:
@@ -98,10 +95,8 @@ class OcrData(DataModule):
                 f"{path}: {long[0]['id']}: {len(long[0]['text'])} characters, the model writes at most "
                 f"{self.max_characters}; set backbone.ocr.max_characters"
             )
-        if long:
-            log.warning(
-                "%s: %d of %d texts are longer than %d: left out", path, len(long), len(rows), self.max_characters
-            )
+        why = f"longer than {self.max_characters} characters (backbone.ocr.max_characters)"
+        say_left_out(len(long), len(rows), what=str(path), why=why)
         rows = [row for row in rows if len(row["text"]) <= self.max_characters]
         if not rows:
             raise ValueError(
@@ -112,22 +107,9 @@ class OcrData(DataModule):
             augment=self.augment if train else None, seed=self.seed,
         )  # fmt: skip
 
-    def _learn_characters(self, rows: list[dict[str, Any]], *, train: bool) -> None:
-        """Where characters=data asks for it, from the training manifest, of which these rows may be."""
-        if self.alphabet.unknown and self.train_path is not None and not train:
-            rows = read_manifest(self.train_path, shape="ocr", split=self.splits.get("train"), root=self.root)
-        self.alphabet.learn(unicodedata.normalize("NFC", row["text"]) for row in rows)
-
-    @property
-    def characters(self) -> str | None:
-        """What the model is built with; None: the standard ones."""
-        return self.alphabet.characters
-
-    def read(self, task: str) -> None:
-        """As the base has it. Raises ValueError where over 1 % of the characters to train with cannot be written."""
-        super().read(task)
-        if task == "fit":
-            self.alphabet.refuse()
+    def spell(self, text: str) -> str:
+        """Letters with marks are one character where Unicode has one (NFC)."""
+        return unicodedata.normalize("NFC", text)
 
     def facts(self) -> dict[str, Any]:
         """The frontend's spec."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.alphabet import Alphabet, spoken_rows, written
+from datamodules.alphabet import SpelledData, spoken_rows, written
 from datamodules.augment import MelAugment
-from datamodules.base import DataModule, SampleSet
+from datamodules.base import SampleSet
 from datamodules.conditions import Conditions, Recorder, recorder
 from datamodules.manifests import read_manifest, say_left_out
 from datamodules.mels import MelStore, mel_store
@@ -99,7 +99,7 @@ class SpeechSet:
         )
 
 
-class SpeechData(DataModule):
+class SpeechData(SpelledData):
     """Speech manifests.
 
     Args:
@@ -120,6 +120,8 @@ class SpeechData(DataModule):
             counted, the loss leaves them out. None: the model is not trained by CTC.
     """
 
+    shape = "speech"
+
     def __init__(
         self,
         *,
@@ -138,7 +140,7 @@ class SpeechData(DataModule):
         symbol_frames: int | None = None,
         **loaders: Any,
     ) -> None:
-        super().__init__(**loaders)
+        super().__init__(characters=characters, **loaders)
         self.mel, self.hearing, self.augment = mel, hearing, augment
         self.record = recorder(conditions, mel, hearing)
         self.cache = None if cache is None else Path(cache)
@@ -146,12 +148,15 @@ class SpeechData(DataModule):
         self.test_kinds = None if test_kinds is None else set(test_kinds)
         self.max_seconds, self.lowercase, self.in_words = max_seconds, lowercase, in_words
         self.most_speakers, self.symbol_frames = most_speakers, symbol_frames
-        self.alphabet = Alphabet(characters)
         self._speakers: dict[str, int] | None = None
+
+    def spell(self, text: str) -> str:
+        """Without space at its ends, where it is asked for in lower case."""
+        return written(text, lowercase=self.lowercase)
 
     def load(self, path: Path, split: str | None, *, train: bool) -> SpeechSet:
         """Read a manifest and its mels."""
-        rows = read_manifest(path, shape="speech", split=split, root=self.root)
+        rows = read_manifest(path, shape=self.shape, split=split, root=self.root)
         if self.wanted is not None:
             kept = [row for row in rows if str(row.get("speaker", 0)) in self.wanted]
             why = f"their speaker is not {', '.join(self.wanted)} (datamodule.speakers)"
@@ -160,8 +165,8 @@ class SpeechData(DataModule):
             if not rows:
                 raise ValueError(f"{path}: no clip of the speakers {', '.join(self.wanted)}; set datamodule.speakers")
         for row in rows:
-            row["text"] = written(row["text"], lowercase=self.lowercase)
-        self._learn_characters(rows, train=train)
+            row["text"] = self.spell(row["text"])
+        self.learn_characters(rows, train=train)
         if self.in_words:
             rows = spoken_rows(rows, alphabet=self.alphabet.characters or LETTERS, what=str(path))
         self.alphabet.check((row["text"] for row in rows), what=str(path))
@@ -194,23 +199,6 @@ class SpeechData(DataModule):
         why = f"their texts need more than a symbol in {self.symbol_frames / self.mel.frame_rate:g} s (too_short in the metrics)"
         say_left_out(short, len(samples), what=what, why=why)
 
-    def _learn_characters(self, rows: list[dict[str, Any]], *, train: bool) -> None:
-        """Where characters=data asks for it, from the training manifest, of which these rows may be."""
-        if self.alphabet.unknown and self.train_path is not None and not train:
-            rows = read_manifest(self.train_path, shape="speech", split=self.splits.get("train"), root=self.root)
-        self.alphabet.learn(written(row["text"], lowercase=self.lowercase) for row in rows)
-
-    @property
-    def characters(self) -> str | None:
-        """What the model is built with; None: the standard ones."""
-        return self.alphabet.characters
-
-    def read(self, task: str) -> None:
-        """As the base has it. Raises ValueError where over 1 % of the characters to train with cannot be written."""
-        super().read(task)
-        if task == "fit":
-            self.alphabet.refuse()
-
     def samples(self, kind: str) -> SampleSet:
         """As the base has it; test splits keep the asked kinds of clips only."""
         known = kind in self._sets
@@ -236,7 +224,7 @@ class SpeechData(DataModule):
         if self._speakers is None:
             if self.train_path is not None and not train:
                 split = self.splits.get("train")
-                rows = read_manifest(self.train_path, shape="speech", split=split, root=self.root)
+                rows = read_manifest(self.train_path, shape=self.shape, split=split, root=self.root)
             names = {str(row.get("speaker", 0)) for row in rows}
             order = sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
             self._speakers = {name: number for number, name in enumerate(order)}

@@ -81,3 +81,20 @@ def test_writing_in_another_script_is_refused_or_learnt(manifest):
     batch = data.collate([data.samples("val").item(0, -1)])
     assert data.characters == "дмо" and batch.targets.tolist() == [[*encode_symbols("дом", "дмо"), EOS]]
     assert batch.targets.max() <= len(PIECES) - 1 + 3
+
+
+def test_a_test_in_another_script_is_said_and_does_not_forbid_the_training(manifest, tmp_path, caplog):
+    rows = [json.loads(line) | {"text": "дом"} for line in manifest.read_text().splitlines()]
+    other = manifest.with_name("russian.jsonl")
+    other.write_text("\n".join(map(json.dumps, rows)))
+    make(manifest, max_characters=40, val=str(manifest), test={"ru": str(other)}).read("fit")
+    assert "russian.jsonl: 9 of 9 characters cannot be written" in caplog.text
+
+
+def test_texts_that_are_too_long_to_learn_are_counted(manifest, caplog):
+    count = len(manifest.read_text().splitlines())
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows[0]["text"] = "x" * 50
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    assert len(make(manifest, max_characters=40).samples("train")) == count - 1
+    assert f"writing.jsonl: 1 of {count} rows are left out: longer than 40 characters" in caplog.text
