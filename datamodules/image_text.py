@@ -160,7 +160,8 @@ class ImageTextData(DataModule):
     def load(self, path: Path, split: str | None, *, train: bool) -> Captioned:
         """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
         rows = read_manifest(path, shape="image_text", split=split, root=self.root)
-        if not train and self.train_path is not None and path == Path(self.train_path):
+        again = self.train_path is not None and path == Path(self.train_path) and split == self.splits.get("train")
+        if again and not train:
             kept = rows[: self.probe_pictures]
             why = f"datamodule.probe_pictures={self.probe_pictures} are enough of the training pictures seen again"
             say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)

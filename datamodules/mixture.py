@@ -18,9 +18,7 @@ _TYPED = ["user", "assistant"]
 def without_pictures(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
     """The rows that hold no picture; how many do is said in the log, under the name `what`."""
     kept = [row for row in rows if not media_of(row["messages"])[0]]
-    if len(kept) < len(rows):
-        count = len(rows) - len(kept)
-        log.warning("%s: %d of %d rows hold pictures and are left out (image_tokens=none)", what, count, len(rows))
+    say_left_out(len(rows) - len(kept), len(rows), what=what, why="they hold pictures (image_tokens=none)")
     return kept
 
 
@@ -105,8 +103,9 @@ def _rounds(rows: list[Row]) -> list[list[Row]]:
     for row in rows:
         question = text_of(row["messages"][0])
         number = seen[question] = seen.get(question, -1) + 1
-        rounds += [[]] * (number == len(rounds))
-        rounds[number] = [*rounds[number], row]
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(row)
     return rounds
 
 

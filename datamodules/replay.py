@@ -41,7 +41,8 @@ def replayed(
     places = [(index, part) for index in range(len(documents)) for part in range(len(long.get(index, (None,))))]
     drawn = np.random.default_rng(seed).permutation(len(places))[:count]
     why = "replay_share of the rows needs no more (datamodule.replay_share)"
-    say_left_out(len(places) - len(drawn), len(places), what=str(path), why=why)
+    what = f"{path}, long documents in pieces" if long else str(path)
+    say_left_out(len(places) - len(drawn), len(places), what=what, why=why)
     rows, sequences = [], []
     for index, part in (places[place] for place in drawn):
         document = documents[index]

@@ -112,12 +112,15 @@ class SftData(DataModule):
         rows = read_manifest(path, shape="sft", split=split, root=self.root)
         for row in rows:
             row["task"] = label(row, "task", "chat")
+        what = str(path)
         if self.image_tokens:
-            rows = without_broken_pictures(rows, what=str(path), pictures=lambda row: media_of(row["messages"])[0])
+            rows = without_broken_pictures(rows, what=what, pictures=lambda row: media_of(row["messages"])[0])
+        else:
+            rows = without_pictures(rows, what=what)
         if train:
-            joined = join_turns(rows, turns=self.turns, apart=self.apart, fits=self._fits, what=str(path))
-            rows = thin_out(joined, self.shares, what=str(path))
-        rows = rows if self.image_tokens else without_pictures(rows, what=str(path))
+            joined = join_turns(rows, turns=self.turns, apart=self.apart, fits=self._fits, what=what)
+            what += ", its questions joined" if len(joined) < len(rows) else ""  # what is counted from here on
+            rows = thin_out(joined, self.shares, what=what)
         if train and not rows:
             raise ValueError(
                 f"{path}: every row holds a picture, and image_tokens=none leaves them out: give text or sound"
@@ -132,7 +135,7 @@ class SftData(DataModule):
             mels = mels if record is None else FixedRecordings(mels, record, seed=self.seed)
         place = {clip: index for index, clip in enumerate(clips)}
         lengths = {} if mels is None else {clip: int(mels.lengths[place[clip]]) for clip in clips}
-        encoded = self._encode_all(rows, media, lengths, what=str(path))
+        encoded = self._encode_all(rows, media, lengths, what=what)
         kept = list(encoded)
         sequences = [(sequence.ids, sequence.targets) for sequence in encoded.values()]
         parts = {row: each.parts for row, each in enumerate(encoded.values()) if each.parts is not None}

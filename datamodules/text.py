@@ -121,9 +121,8 @@ class Documents:
             self.samples += _samples(row, ids, prompt=prompt, max_length=max_length)
         if long and not self.samples:
             raise ValueError(f"{what}: {long[0]}; no question fits: raise backbone.thinker.max_length")
-        say_left_out(
-            len(long), len(rows), what=what, why=f"questions of more than {max_length} tokens; the first: {long[:1]}"
-        )
+        why = f"questions of more than {max_length} tokens; the first: {''.join(long[:1])}"
+        say_left_out(len(long), len(rows), what=what, why=why)
 
     def __len__(self) -> int:
         return len(self.samples)

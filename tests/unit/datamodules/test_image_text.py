@@ -56,6 +56,12 @@ def test_the_probe_reads_a_part_of_the_training_pictures(folder, caplog):
     assert len(make(folder).samples("test/probe")) == 4
     assert "train.jsonl: 2 of 6 rows are left out: datamodule.probe_pictures=4" in caplog.text
     assert len(make(folder, probe_pictures=None).samples("test/probe")) == 6
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row["split"] = "train" if index == 0 else "test"
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    splits = {"train": "train", "test": "test"}
+    assert len(make(folder, splits=splits).samples("test/probe")) == 5, "others of the same file are not seen again"
 
 
 def test_stored_pictures_are_the_frontends_own(folder):

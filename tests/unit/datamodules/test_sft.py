@@ -236,7 +236,7 @@ def test_a_packed_batch_holds_the_same_conversations_with_media_in_the_order_of_
 def test_image_tokens_none_leaves_rows_with_pictures_out_of_every_split_and_says_how_many(folder, caplog):
     data = make(folder, image_tokens="none")
     assert [each["id"] for each in data.samples("train").rows] == ["heard", "text"]
-    assert "train.jsonl: 3 of 5 rows hold pictures and are left out (image_tokens=none)" in caplog.text
+    assert "train.jsonl: 3 of 5 rows are left out: they hold pictures (image_tokens=none)" in caplog.text
     batch = next(iter(data.test_dataloader()[0]))
     assert batch.tasks == ["asr", "text_qa"] and batch.images is None and not (batch.ids == IMAGE).any()
     lines = (folder / "train.jsonl").read_text().splitlines()
@@ -269,6 +269,13 @@ def test_what_is_left_out_is_said_in_a_line_a_cause(folder, caplog):
         "text.jsonl: 19 of 30 rows are left out: replay_share of the rows needs no more",
     ):
         assert caplog.text.count(line) == 1, line
+
+
+def test_rows_of_joined_questions_are_not_taken_for_the_manifests(folder, caplog):
+    rows = [row(f"q{n}", "image_qa", f"what {n}?", "a dot", image="a.png") for n in range(6)]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert len(make(folder, turns=3, shares={"image_qa": 0.5}).samples("train")) == 1
+    assert "train.jsonl, its questions joined: 1 of 2 rows are left out: datamodule.shares" in caplog.text
 
 
 def test_of_a_long_document_that_is_replayed_every_token_is(folder):
