@@ -1,12 +1,13 @@
 """metrics.csv, which survives kills: never half-rewritten, and continued where a checkpoint left it."""
 
 import csv
-import os
 from pathlib import Path
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from muomni.atomic_write import atomic_write
 
 
 class _Writer(ExperimentWriter):
@@ -45,15 +46,10 @@ class _Writer(ExperimentWriter):
             path.unlink()
 
     def _replace(self, rows: list[dict[str, str]], fieldnames: list[str]) -> None:
-        temporary = Path(self.log_dir, f".{self.NAME_METRICS_FILE}.{os.getpid()}.part")
-        try:
-            with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=fieldnames, extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(rows)
-            os.replace(temporary, self.metrics_file_path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(self.metrics_file_path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=fieldnames, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 class MetricsFile(CSVLogger):

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from datamodules.manifests import report_bad
 from datamodules.odd_sounds import OddSounds
+from muomni.atomic_write import atomic_write
 from muomni.frontends.audio_io import read_sound
 from muomni.frontends.hearing import Hearing, HearingSpec
 from muomni.frontends.mel import MelSpec
@@ -104,11 +104,5 @@ def _write(folder: Path, frames: np.ndarray, ends: np.ndarray) -> None:
     """Write both arrays whole or not at all: `ends.npy` comes last, and says that the folder is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in (("frames.npy", frames), ("ends.npy", ends)):
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, array)
-            os.replace(temporary, folder / name)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with atomic_write(folder / name) as temporary, temporary.open("wb") as file:
+            np.save(file, array)

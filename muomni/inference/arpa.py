@@ -13,7 +13,6 @@ Read strictly: the counts that a file states must be those that it holds, so tha
 """
 
 import gzip
-import os
 import re
 import sys
 import zlib
@@ -21,6 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, log
 from pathlib import Path
+
+from muomni.atomic_write import atomic_write
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 LN10 = log(10.0)
@@ -99,12 +100,8 @@ def write_arpa(
         for gram in found:
             weight = f"\t{backoff[gram] / LN10:.6f}" if gram in backoff and n < order else ""
             lines.append(f"{min(grams[gram] / LN10, 0.0):.6f}\t{' '.join(gram)}{weight}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _comments(path: Path, lines: Iterator[tuple[int, str]]) -> list[str]:

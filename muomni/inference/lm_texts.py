@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from muomni.user_path import user_path
+
 
 def read_texts(path: str | Path, *, lowercase: bool) -> Iterator[str]:
     """Samples of a text file, a line each, or the field "text" of a .jsonl manifest. Errors name file and line."""
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such text: {path}")
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):

@@ -28,6 +28,7 @@ from pathlib import Path
 from muomni.frontends.characters import decode_characters
 from muomni.inference.arpa import BEGIN, END, LN10, UNKNOWN, Gram, read_arpa, write_arpa
 from muomni.inference.lm_texts import read_texts
+from muomni.user_path import user_path
 
 log_file = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class NGram:
 
     def save(self, path: str | Path) -> None:
         """Write ARPA, whole or not at all."""
-        write_arpa(path, self.grams, self.backoff, comments=[f"# {HEADER}{self.unit}, case: {self.case}"])
+        write_arpa(user_path(path), self.grams, self.backoff, comments=[f"# {HEADER}{self.unit}, case: {self.case}"])
 
     @classmethod
     def load(cls, path: str | Path) -> "NGram":
@@ -167,7 +168,7 @@ class NGram:
         What is odd about it is said in the log. Raises FileNotFoundError, or ValueError naming the file and, where it is
         damaged, the line.
         """
-        path = Path(path)
+        path = user_path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no such language model: {path}; python -m muomni.inference.ngram TEXT out={path}")
         state = path.stat()
@@ -287,5 +288,5 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -171,3 +171,12 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_arpa(tmp_path / "lm.arpa", {("\ud83d",): math.log(0.5)}, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_lies_in_the_home_folder_and_through_a_link(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "lm.arpa").symlink_to(tmp_path / "disk" / "lm.arpa")
+    train_ngram(["a b"], order=2, unit="word").save("~/lm.arpa")
+    assert (tmp_path / "lm.arpa").is_symlink() and (tmp_path / "disk" / "lm.arpa").is_file()
+    assert NGram.load("~/lm.arpa").order == 2
