@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from muomni import export_schema
 from muomni.assembly import assemble
-from muomni.assembly import build_part as build_part
 from muomni.assembly import first_broken as first_broken
 from muomni.assembly import load_strictly as load_strictly
 from muomni.atomic_write import atomic_folder, follow
@@ -79,17 +78,24 @@ def save_export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     check_place(folder)
     document, tensors = describe(parts, facts, where=str(folder))
-    try:
-        with atomic_folder(folder, own=OWN) as temporary:
-            description, weights = temporary / DESCRIPTION, temporary / WEIGHTS
-            description.write_text(yaml.safe_dump(document, sort_keys=False))
-            save_file(tensors, weights)
-            shutil.copymode(description, weights)  # safetensors' own choice is that no one else may read it
-            for name, source in files.items():
-                shutil.copyfile(source, temporary / name)
-    except SafetensorError as error:  # its way of saying that the disk is full
-        raise RuntimeError(f"cannot write {folder}: {error}") from error
+    with atomic_folder(folder, own=OWN) as temporary:
+        description, weights = temporary / DESCRIPTION, temporary / WEIGHTS
+        description.write_text(yaml.safe_dump(document, sort_keys=False))
+        save_tensors(tensors, weights, place=folder)
+        shutil.copymode(description, weights)  # safetensors' own choice is that no one else may read it
+        for name, source in files.items():
+            shutil.copyfile(source, temporary / name)
     return folder
+
+
+def save_tensors(
+    tensors: dict[str, Tensor], path: Path, *, place: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a .safetensors. Raises RuntimeError naming `place`, as the user knows it, where the disk is full."""
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:  # its way of saying so
+        raise RuntimeError(f"cannot write {place}: {error}") from error
 
 
 def check_place(folder: Path | str) -> None:
@@ -132,7 +138,7 @@ def document_of(parts: Mapping[str, nn.Module], facts: Mapping[str, Any]) -> dic
 
 def is_export(folder: Path | str) -> bool:
     """Whether a folder holds a finished export."""
-    return (Path(folder) / "model.yaml").is_file() and (Path(folder) / "model.safetensors").is_file()
+    return (Path(folder) / DESCRIPTION).is_file() and (Path(folder) / WEIGHTS).is_file()
 
 
 def list_exports(root: Path | str) -> list[Path]:
@@ -250,7 +256,8 @@ def check_same(
 def trained_characters(export: Path) -> str | None:
     """The characters of its own that a trained model spells with."""
     parts = read_description(export)["parts"].values() if is_export(export) else ()
-    own = (part["options"].get("characters") for part in parts)
+    options = (part.get("options") for part in parts if isinstance(part, Mapping))
+    own = (each.get("characters") for each in options if isinstance(each, Mapping))
     return next((characters for characters in own if isinstance(characters, str)), None)
 
 

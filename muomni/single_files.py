@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from muomni.atomic_write import atomic_write, follow
@@ -33,6 +32,7 @@ from muomni.checkpoints import (
     is_export,
     list_exports,
     load_export,
+    save_tensors,
 )
 from muomni.export_schema import MOST_BYTES
 from muomni.safe_load import check_tensors, load_data
@@ -71,7 +71,7 @@ def save_single(path: Path | str, export: Export) -> Path:
         header[TOKENIZER] = base64.b64encode(export.tokenizer).decode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        save_tensors(tensors, temporary, place=path, metadata=header)
     return path
 
 

@@ -18,6 +18,7 @@ from muomni.checkpoints import (
     load_export,
     read_description,
     save_export,
+    trained_characters,
     weights_fingerprint,
 )
 from muomni.models.thinker import Thinker
@@ -253,6 +254,14 @@ def test_a_fingerprint_is_of_names_shapes_and_values():
     other.head.weight.data[0, 0] += 1e-6
     assert first != weights_fingerprint(other)
     assert first != weights_fingerprint(thinker().transformer)
+
+
+@pytest.mark.parametrize("part", [3, {"part": "audio"}, {"options": [1]}, {"options": {"characters": 5}}])
+def test_no_characters_are_told_by_a_damaged_description(export, part):
+    """What is wrong with it, loading says."""
+    document = yaml.safe_load((export / "model.yaml").read_text())
+    (export / "model.yaml").write_text(yaml.safe_dump(document | {"parts": {"audio": part}}))
+    assert trained_characters(export) is None
 
 
 def test_facts_that_differ_are_named():

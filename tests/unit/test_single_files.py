@@ -1,6 +1,7 @@
 """One file holds what a folder holds, and a training's checkpoint says what it is; damage is an error that names the file."""
 
 import json
+import resource
 
 import pytest
 import torch
@@ -105,6 +106,17 @@ def test_only_an_export_of_ours_is_written_over_and_never_its_own_source(tmp_pat
         assert other.read_bytes() == before
     with pytest.raises(ValueError, match="is what the export is made of"):
         check_single_place(path, sources=[folder, path])
+
+
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(RuntimeError, match=r"^cannot write .*a\.safetensors: "):
+            save_single(tmp_path / "a.safetensors", Export({"thinker": thinker()}, {}, tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 def header_of(path):
