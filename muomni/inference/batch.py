@@ -14,7 +14,7 @@ from muomni.inference.beam import Hypothesis, beam_search
 from muomni.inference.generate import generate, left_pad
 from muomni.inference.prompt import Prompt, Prompter, merge_features
 from muomni.inference.runtime import Eager, Runtime
-from muomni.inference.sampling import BROKEN, NOT_FINITE, GenerationOptions, Sampler, preset, row_seeds
+from muomni.inference.sampling import NOT_FINITE, GenerationOptions, Sampler, preset, row_seeds
 from muomni.inference.stats import Timings
 from muomni.inference.text_stream import RowStops, stopper, text_of
 from muomni.models.omni import MediaFeatures, Omni
@@ -84,7 +84,7 @@ def answer_batch(
     decoder = runtime.decoder(read.cache, sampler=sampler, padding=read.padding, timings=timings)
     stops = None if tokenizer is None or not options.stop else RowStops(tokenizer, rows=len(prompts), stop=options.stop)
     generated = generate(decoder, sampler(read.logits), limits=read.limits, stops=stops)
-    if strict and any(BROKEN in row for row in (tokens.tolist() for tokens in generated.rows())):
+    if strict and generated.broken:
         raise ValueError(NOT_FINITE)
     answers = generated.answers()
     timings.new_tokens = sum(len(answer) for answer in answers)

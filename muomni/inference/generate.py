@@ -158,6 +158,11 @@ class Generated:
         """The tokens (T_i, ...) of each row, with the one that ended it."""
         return [row[:length] for row, length in zip(self.tokens, self.lengths.tolist(), strict=True)]
 
+    @property
+    def broken(self) -> bool:
+        """Whether the model's numbers were not finite in any row. Waits for the device."""
+        return any(BROKEN in row.tolist() for row in self.rows())
+
     def answers(self) -> list[list[int]]:
         """Ids of each row, without the end token."""
         lengths = (self.lengths - self.ended.long()).tolist()

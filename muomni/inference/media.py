@@ -109,11 +109,11 @@ class Media:
         with naming(source):
             return bound.excerpt(hearing, waveform, name=name)
 
-    def hear(self, source: Source, *, seconds: float | None = None) -> Heard:
-        """A sound file or waveform -> what is heard of it, or of its first `seconds`; where nothing in it is speech, the log
-        says so. Errors name the file."""
+    def hear(self, source: Source) -> Heard:
+        """A sound file or waveform -> what is heard of it; where nothing in it is speech, the log says so. Errors name the
+        file."""
         hearing = self.need_hearing()
-        waveform = self.waveform(source, seconds=seconds)
+        waveform = self.waveform(source)
         with naming(source):
             heard = hearing(waveform)
         if not heard.spoken:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from muomni.frontends.characters import decode_symbols
 from muomni.inference.generate import TextDecoder, decode_step, generate, prefill
-from muomni.inference.sampling import BROKEN, NOT_FINITE, Sampler, preset
+from muomni.inference.sampling import NOT_FINITE, Sampler, preset
 from muomni.inference.stats import Timings
 from muomni.models.ocr import Ocr
 from muomni.special_tokens import BOS
@@ -30,6 +30,6 @@ def read_pictures(model: Ocr, images: Tensor) -> list[str]:
     spell = TextDecoder(step, cache, sampler=Sampler(preset("greedy"), device=images.device), timings=Timings())
     limits = torch.full((len(images),), model.max_characters, device=images.device)
     generated = generate(spell, spell.sampler(logits), limits=limits)
-    if any(BROKEN in row for row in (tokens.tolist() for tokens in generated.rows())):
+    if generated.broken:
         raise ValueError(NOT_FINITE)
     return [decode_symbols(row, model.characters) for row in generated.answers()]

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from muomni.nn.cache import KVCache
 from muomni.nn.norm import RMSNorm
-from muomni.nn.packed import PackedRows, Runs, attend_runs, causal_mask, has_flash, visible
+from muomni.nn.packed import PackedRows, Runs, attend_runs, causal_mask, has_flash
 from muomni.nn.rope import rotate
 from muomni.nn.short_conv import Mixes, ShortConv
-
-__all__ = ["Attention", "AttentionMask", "attend", "causal_mask", "visible"]
 
 CPU_HAS_AMX = torch.cpu._is_amx_tile_supported()
 
@@ -95,7 +93,7 @@ class Attention(nn.Module):
 
         rope: cos and sin of the new tokens. keep: (B, T) bool, True for real tokens (without a cache; a cache brings its
         own); causal attention also takes samples packed into a row (`PackedRows`), or their integers alone: a token sees
-        those of its own number; or (B, T, T) bool, who may see whom (`visible`), the window included. A masked-out query
+        those of its own number; or (B, T, T) bool, who may see whom (`packed.visible`), the window included. A masked-out query
         row may hold anything, never NaN. apart: see `ShortConv`. mask: `prepare(x, keep=keep, apart=apart, cache=cache)`,
         where it was called for several blocks at once.
         """

@@ -73,7 +73,7 @@ class Transformer(nn.Module):
         """x (B, T, D) -> (B, T, D). With a cache, its position moves on by T. routing: each mixture of experts appends
         its router's logits."""
         options: dict[str, Any] = {"rope": rope, "keep": keep, "apart": apart}
-        prepare = getattr(getattr(self.blocks[0], "attention", None), "prepare", None)
+        prepare = getattr(getattr(next(iter(self.blocks), None), "attention", None), "prepare", None)
         if prepare is not None:  # a mask for all blocks, not one in each
             options["mask"] = prepare(x, keep=keep, apart=apart, cache=cache)
         recompute = self.recompute and self.training and cache is None and torch.is_grad_enabled()

@@ -30,8 +30,9 @@ def test_torchs_advice_to_execute_it_is_never_repeated(tmp_path, capsys):
 @pytest.mark.parametrize("content", [b"", b"PK", b"x" * 99, b"\x80\x02", b"\x80\x04\x95" + b"\xff" * 20])
 def test_other_files_are_one_line(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=r".") as error:
         load_data(tmp_path / "a.pt")
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_compressed_entries_are_refused(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from datamodules.conversations import positions_of
 from datamodules.packing import fill_rows, lay_out, pack
 from muomni.models.thinker import Thinker
-from muomni.nn.attention import visible
+from muomni.nn.packed import visible
 from muomni.special_tokens import BOS, IGNORE, IMAGE
 
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from muomni.nn.attention import Attention, attend, causal_mask
+from muomni.nn.attention import Attention, attend
 from muomni.nn.cache import KVCache
+from muomni.nn.packed import causal_mask
 from muomni.nn.rope import Rope
 
 B, T, D, H, G = 3, 11, 32, 4, 2

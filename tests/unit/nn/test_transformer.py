@@ -63,3 +63,9 @@ def test_evaluation_and_caches_are_as_they_were():
 
 def test_it_is_off_until_set():
     assert not any(module.recompute for module in thinker().modules() if isinstance(module, Transformer))
+
+
+def test_no_blocks_are_the_norm_alone():
+    x = torch.randn(2, 3, 8)
+    norm = torch.nn.LayerNorm(8)
+    assert torch.equal(Transformer([], norm=norm)(x), norm(x))
