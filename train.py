@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 #: What decides a run's result; paths and loggers do not.
 IDENTITY = (
     "stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed", "backbone", "mel",
-    "codec_mel", "vocoder", "vocab_size", "compile", "activation_checkpointing", "characters", "ema",
+    "hearing", "codec_mel", "speakers", "first_codebook", "contrastive", "judge", "vocoder", "vocab_size", "compile",
+    "activation_checkpointing", "characters", "ema",
 )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         checkpoints.check_place(export)  # before anything is trained
     with launch.first_alone():
         sources = prepare(cfg, overrides)
-    trained, checkpoint, lock = Path(cfg.ckpt or export), None, None
+    trained, checkpoint, lock, job = Path(cfg.ckpt or export), None, None, output.name
     if cfg.task == "fit":
         output, checkpoint, lock = take_up(cfg, run_identity, output)
     else:
@@ -101,7 +102,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
             metrics = measure(cfg, stage, trainer, datamodule)
     if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
         scored = score(metrics, cfg.stage.monitor, losses)
-        keep_best(sweep, output.name, export, scored, lambda: write_export(stage, export, facts))
+        keep_best(sweep, job, export, scored, lambda: write_export(stage, export, facts))
     if trainer.is_global_zero:
         log.info("metrics: %s", runs.write_metrics(output, metrics))
     if lock is not None:
@@ -211,9 +212,7 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     precision = best_precision(cfg.trainer.accelerator) if cfg.trainer.precision == "auto" else cfg.trainer.precision
     plugins: list[Any] = [AtomicCheckpointIO()]
-    if (
-        launch.ranks() == 1
-    ):  # one process: whatever a cluster says, SLURM with --ntasks=4 or LSF, it has no others to meet
+    if launch.ranks() == 1:  # whatever a cluster says, SLURM with --ntasks=4 or LSF: there are no others to meet
         plugins.append(LightningEnvironment())
     make: Any = instantiate(cfg.trainer, _convert_="all")
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):  # or Lightning adds one of its own

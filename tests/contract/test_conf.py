@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,26 @@ def test_an_ablation_is_a_configuration_of_its_own():
     """So that no run goes on from the checkpoint of another."""
     configs = [composed("stage=omni_sft", *ablation) for ablation in ([], ["ablation=moe"], ["ablation=gqa"])]
     assert len({identity(config, IDENTITY) for config in configs}) == 3
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_run_computes_from_is_part_of_its_identity(stage):
+    """Identities are taken of `${hearing}` and the like as they are written: what they stand for must be among the keys itself.
+    Paths are none of it; an4 is one."""
+    config = composed(f"stage={stage}")
+    named = set(re.findall(r"\$\{(\w+)[.}]", json.dumps({key: config.get(key) for key in IDENTITY})))
+    assert named <= {*IDENTITY, "paths", "an4"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "word"),
+    [
+        ("audio", "hearing.level=-20"), ("omni_sft", "hearing.pause=1"), ("talker", "speakers=[1]"),
+        ("talker", "first_codebook=1.0"), ("talker", "judge=elsewhere"), ("vision", "contrastive=global"),
+    ],
+)  # fmt: skip
+def test_another_option_is_another_run(stage, word):
+    assert identity(composed(f"stage={stage}"), IDENTITY) != identity(composed(f"stage={stage}", word), IDENTITY)
 
 
 @pytest.mark.parametrize("stage", STAGES)
