@@ -8,8 +8,9 @@ Jobs may run side by side, in processes and on machines that know nothing of eac
 
 import fcntl
 import json
+import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from muomni.runs import write_atomically
 #: Metrics of which more is better, by how their last part begins; of all others less is.
 MORE = (
     "r1_",
-    "image_mean",
     "exact",
     "probe_",
     "stoi",
@@ -41,7 +41,7 @@ def score(metrics: Mapping[str, float], monitor: str, losses: Mapping[str, Any])
     alike = sorted(name for name in metrics if name.rpartition("/")[2] == monitor.rpartition("/")[2])
     loss = f"{monitor.partition('/')[0]}/val/loss"
     for name, values in ((monitor, metrics), *((each, metrics) for each in alike), (loss, losses)):
-        if name in values:
+        if name in values and math.isfinite(values[name]):
             return name, float(values[name])
     return None
 
@@ -49,6 +49,13 @@ def score(metrics: Mapping[str, float], monitor: str, losses: Mapping[str, Any])
 def is_better(name: str, value: float, than: float) -> bool:
     """Whether a value of a metric is better than another."""
     return value > than if name.rpartition("/")[2].startswith(MORE) else value < than
+
+
+def _beats(scored: tuple[str, float], best: Sequence[Any]) -> bool:
+    """Whether a job is better than the best so far. A loss on held-out data says nothing beside a metric: the job whose metric
+    was measured is taken."""
+    by_loss = [name.endswith("/val/loss") for name in (scored[0], best[0])]
+    return by_loss[1] if by_loss[0] != by_loss[1] else is_better(*scored, than=best[1])
 
 
 def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | None, write: Callable[[], Any]) -> None:
@@ -60,7 +67,7 @@ def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | N
         place = known.setdefault(str(target), {"best": None, "scores": {}})
         best = place["scores"].get(place["best"])
         place["scores"][job] = None if scored is None else list(scored)
-        if best is None or (scored is not None and is_better(*scored, than=best[1])):
+        if best is None or (scored is not None and _beats(scored, best)):
             place["best"] = job
             write()
         write_atomically(file, json.dumps(known, indent=2) + "\n")

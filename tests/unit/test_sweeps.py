@@ -18,6 +18,21 @@ def test_a_job_is_judged_by_what_was_measured():
     )
     assert score({}, "thinker/test/loss", loss) == ("thinker/val/loss", 2.0)
     assert score({}, "thinker/test/loss", {}) is None
+    assert score({}, "thinker/test/loss", {"thinker/val/loss": float("nan")}) is None
+
+
+def test_a_job_that_went_wrong_is_not_the_best(tmp_path):
+    """The first has no finite number; the second lacks the metric, and its loss is no error rate."""
+    jobs = [
+        ("0", None),
+        ("1", ("audio/val/loss", 2.0)),
+        ("2", ("audio/test/cer", 30.0)),
+        ("3", ("audio/val/loss", 1.0)),
+    ]
+    written = []
+    for job, scored in jobs:
+        keep_best(tmp_path, job, tmp_path / "a", scored, lambda job=job: written.append(job))
+    assert written == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
