@@ -95,6 +95,10 @@ class Stage(Resumable):
         """Modules that `compile_parts` compiles."""
         raise TypeError(f"{type(self).__name__} does not define compiled_modules")
 
+    def clipped_apart(self) -> list[nn.Module]:
+        """Modules whose gradients are clipped each by their own norm; none: all together by one."""
+        return []
+
     # --- what they share -----------------------------------------------------------------------------------------
 
     def check_loss_weights(self) -> None:
@@ -195,6 +199,11 @@ class Stage(Resumable):
     ) -> None:
         """Clip; the norm is not measured again where a guard has done so (one pass over all gradients)."""
         norm, self.gradient_norm = self.gradient_norm, None
+        apart = self.clipped_apart()
+        if apart and gradient_clip_val is not None and gradient_clip_algorithm != "value":
+            for module in apart:
+                nn.utils.clip_grad_norm_(module.parameters(), gradient_clip_val)
+            return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
         if norm is None or gradient_clip_val is None or gradient_clip_algorithm == "value" or sharded:

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from muomni import ranks
 from muomni.batch import SoundBatch
@@ -132,19 +131,9 @@ class VocoderStage(Stage):
         """The blocks."""
         return list(self.model.backbone.blocks)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
+    def clipped_apart(self) -> list[nn.Module]:
         """Each side by its own norm: what one learns does not shrink the other's step."""
-        if gradient_clip_val is None or gradient_clip_algorithm == "value":
-            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            return
-        self.gradient_norm = None
-        for side in (self.model, self.discriminators):
-            nn.utils.clip_grad_norm_(side.parameters(), gradient_clip_val)
+        return [self.model, self.discriminators]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Moments of zeros, which older versions gave discriminators that were waiting, are forgotten."""
