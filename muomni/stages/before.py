@@ -28,11 +28,13 @@ class ThinkerBefore:
         self._copy = None if is_export(self.folder) else copy.deepcopy(thinker)
         self._fingerprint = weights_fingerprint(thinker)
         self._known: Thinker | None = None
+        self._gone = False
 
     def on(self, device: torch.device) -> Thinker | None:
         """Frozen, on that device; None, and a line in the log, where the export is no longer what the stage began with."""
-        if self._known is None:
+        if self._known is None and not self._gone:
             self._known = self._read()
+            self._gone = self._known is None  # said once, not of every batch
         return None if self._known is None else self._known.to(device)
 
     def forget(self) -> None:
