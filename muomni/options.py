@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from muomni.checkpoints import is_export
@@ -51,8 +51,9 @@ def validate(cfg: Any) -> None:
     for key, least in COUNTS.items():
         _check_number(key, _at(cfg, key), least=least, most=math.inf, whole=True)
     betas = _at(cfg, "optim.betas")
-    if betas is not None and (len(betas) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in betas)):
-        raise ValueError(f"optim.betas={list(betas)}: two numbers, from 0 to below 1")
+    pair = list(betas) if isinstance(betas, Sequence) else [betas]
+    if betas is not None and (len(pair) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in pair)):
+        raise ValueError(f"optim.betas={betas}: two numbers, from 0 to below 1")
 
 
 def _check_trainer(trainer: Any) -> None:

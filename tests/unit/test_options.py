@@ -47,6 +47,7 @@ def composed(*overrides):
         (["optim.lr=fast"], "optim.lr=fast: a number, at least 0, is needed"),
         (["optim.lr=nan"], "optim.lr=nan: a number"),
         (["optim.lr=true"], "optim.lr=True: a number"),
+        (["optim=adamw", "optim.betas=0.9"], "optim.betas=0.9: two numbers"),
         (["optim=adamw", "optim.betas=[0.9]"], r"optim.betas=\[0.9\]: two numbers"),
         (["module.weight_decay=-1"], "module.weight_decay=-1: a number"),
         (["datamodule.batch_size=0"], "datamodule.batch_size=0: a whole number, at least 1"),
