@@ -30,21 +30,10 @@ from muomni.inference.tasks import choose_task, refuse_idle
 from muomni.single_files import check_single_place, save_single
 from muomni.user_path import user_path
 
-STRINGS = (
-    "ckpt", "talker", "vocoder", "export", "text", "prompt", "system_prompt", "image", "video", "audio_in", "audio_out",
-    "packages", "lm",
-)  # fmt: skip
-FILES = (
-    "ckpt",
-    "talker",
-    "vocoder",
-    "image",
-    "video",
-    "audio_in",
-    "packages",
-    "lm",
-)  # found in any spelling (filenames.py)
-PATHS = ("ckpt", "talker", "vocoder", "export", "image", "video", "audio_in", "audio_out", "packages", "lm")
+#: Found in any spelling (filenames.py).
+FILES = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm")
+PATHS = (*FILES, "export", "audio_out")
+STRINGS = (*PATHS, "text", "prompt", "system_prompt")
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
 MOST_THREADS = 1024
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
