@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from muomni.checkpoints import is_export, list_exports
 from muomni.command_line import CONF, one_line_errors, run_main
-from muomni.filenames import find
 from muomni.frontends.audio_io import check_sound_target, write_sound
 from muomni.frontends.video import read_video
 from muomni.inference.chat import Chat
@@ -30,9 +29,7 @@ from muomni.inference.tasks import choose_task, refuse_idle
 from muomni.single_files import check_single_place, save_single
 from muomni.user_path import user_path
 
-#: Found in any spelling (filenames.py).
-FILES = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm")
-PATHS = (*FILES, "export", "audio_out")
+PATHS = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out")
 STRINGS = (*PATHS, "text", "prompt", "system_prompt")
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
 MOST_THREADS = 1024
@@ -48,20 +45,20 @@ def split_arguments(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key == "image" and key in raw:
-            raw[key] = [*([raw[key]] if isinstance(raw[key], str) else raw[key]), find(value)]
+            raw[key] = [*([raw[key]] if isinstance(raw[key], str) else raw[key]), value]
             continue
         if equals and key in given:
             raise ValueError(f"{key}= is given twice: give one of them")
         given.add(key)
         if equals and key in STRINGS:
-            raw[key] = find(value) if key in FILES else value
+            raw[key] = value
         else:
             rest.append(argument)
     return raw, rest
 
 
 def home_folders(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The options with `~` replaced in those that are paths."""
+    """The options that are paths as they are on the disk: with `~` replaced, in the spelling that is there."""
     paths = {name: str(user_path(cfg[name])) for name in PATHS if isinstance(cfg[name], str) and cfg[name]}
     if isinstance(cfg["image"], list):
         paths["image"] = [str(user_path(image)) for image in cfg["image"]]  # type: ignore[assignment]

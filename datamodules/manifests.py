@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.entries import BadRow, Row, entry_place, read_entries
-from muomni.filenames import find
 from muomni.frontends.chat import check_conversation, join_turns_of_a_role
 from muomni.shown import shown
+from muomni.user_path import find
 
 log = logging.getLogger(__name__)
 

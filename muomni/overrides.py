@@ -11,7 +11,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from muomni.filenames import find
+from muomni.user_path import find
 
 #: Options whose value is the name of a file or folder.
 FILES = re.compile(

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from datamodules.manifests import find_media
-from muomni.filenames import find
+from muomni.user_path import find, user_path
 
 NFC, NFD = (unicodedata.normalize(form, "été/à la plage.png") for form in ("NFC", "NFD"))
 
@@ -18,6 +18,7 @@ def test_names_in_either_form_are_found(tmp_path, monkeypatch, stored, asked):
     file.touch()
     assert find(str(tmp_path / asked)) == str(file)
     assert find_media(asked, tmp_path) == str(file)
+    assert user_path(tmp_path / asked) == file
     monkeypatch.chdir(tmp_path)
     assert find(asked) == stored
 
