@@ -156,7 +156,8 @@ def test_a_run_does_not_go_on_with_another_tokenizer(line: Path, tmp_path: Path)
 
 def test_an_export_is_not_measured_with_another_tokenizer(line: Path, real_data: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.model"
-    Tokenizer.train(["another text of a few words"] * 9, 1200, other, exact=False)
+    text = (real_data / "text" / "oz.txt").read_text().splitlines()
+    Tokenizer.train(text, 1200, other)  # as many pieces as the export has: others are refused before it is read
     done = run_script(
         "train.py", "stage=thinker", "task=test", f"ckpt={line}/checkpoints/thinker", "data=text",
         f"data.test={real_data}/text/oz.txt", f"datamodule.tokenizer={other}", f"paths.root={tmp_path}",
