@@ -41,7 +41,7 @@ type: setup ## mypy
 	$(BIN)/mypy
 
 bench: setup ## side-by-side timings of this machine
-	$(RUN) -m benchmarks.steps
+	$(RUN) -m benchmarks.speed.steps
 
 clean: ## remove .venv and caches; data, runs, checkpoints and reports stay
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info

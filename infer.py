@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":  # the imports below take seconds
-    from muomni import start
+    from muomni.cli import help
 
-    start.begin("infer")
+    help.begin("infer")
 
 import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from muomni.checkpoints import is_export, list_exports
-from muomni.command_line import CONF, one_line_errors, run_main
+from muomni.checkpoints.export import is_export, list_exports
+from muomni.checkpoints.single_file import check_single_place, save_single
+from muomni.cli.errors import CONF, one_line_errors, run_main
 from muomni.frontends.audio_io import check_sound_target, write_sound
 from muomni.frontends.video import read_video
-from muomni.inference.chat import Chat
+from muomni.inference.cli.chat import Chat
+from muomni.inference.cli.tasks import choose_task, refuse_idle
+from muomni.inference.decoding.sampling import GenerationOptions, preset, refuse_idle_options
 from muomni.inference.engine import Engine
 from muomni.inference.load import gather, load_model, read_tokenizer
 from muomni.inference.prompt import as_list
-from muomni.inference.sampling import GenerationOptions, preset, refuse_idle_options
-from muomni.inference.tasks import choose_task, refuse_idle
-from muomni.single_files import check_single_place, save_single
 from muomni.user_path import user_path
 
 PATHS = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 if __name__ == "__main__":  # the imports below take seconds
-    from muomni import start
+    from muomni.cli import help
 
-    start.begin("train")
+    help.begin("train")
 
 import hydra
 import lightning
@@ -27,16 +27,18 @@ from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from callbacks.metrics_file import MetricsFile
 from callbacks.spikes import describe, load_spike
 from callbacks.validation_steps import count_in_steps
+from datamodules.fault_tolerant_loader import named_deaths
 from datamodules.fingerprint import digests
-from datamodules.loading import named_deaths
 from datamodules.sources import resolve_sources
-from muomni import checkpoints, launch, prerequisites, runs, signals
-from muomni.checkpoints import check_same, is_export, load_export, load_strictly, read_description, save_export
-from muomni.command_line import CONF, one_line_errors, run_main
-from muomni.hardware import best_precision
-from muomni.options import count_steps, validate
-from muomni.quiet import hush
-from muomni.sweeps import keep_best, score
+from muomni.checkpoints import export as export_files
+from muomni.checkpoints.export import check_same, is_export, load_export, load_strictly, read_description, save_export
+from muomni.cli.errors import CONF, one_line_errors, run_main
+from muomni.cli.known_warnings import hush
+from muomni.cli.option_rules import count_steps, validate
+from muomni.distributed import rendezvous
+from muomni.run import run_folder, signals, stage_graph
+from muomni.run.hardware import best_precision
+from muomni.run.sweeps import keep_best, score
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +56,15 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     torch.set_float32_matmul_precision("high")
     export = Path(cfg.paths.exports[cfg.stage.name])
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    run_identity = runs.identity(plain | {"ema": plain["callbacks"].get("ema")}, IDENTITY)
+    run_identity = run_folder.identity(plain | {"ema": plain["callbacks"].get("ema")}, IDENTITY)
     facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": run_identity}
     facts |= {"data": digests(cfg.data)}
     if cfg.task == "fit" and cfg.when_done == "skip" and made_by(export, facts):
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
         return {}
     if cfg.task == "fit":
-        checkpoints.check_place(export)  # before anything is trained
-    with launch.first_alone():
+        export_files.check_place(export)  # before anything is trained
+    with rendezvous.first_alone():
         sources = prepare(cfg, overrides)
     trained, checkpoint, lock, job = Path(cfg.ckpt or export), None, None, output.name
     if cfg.task == "fit":
@@ -81,9 +83,9 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         return stage
 
     stage = make_stage()
-    if launch.rank():
+    if rendezvous.rank():
         # other noise in each process's share of a batch
-        lightning.seed_everything(cfg.seed + launch.rank(), verbose=False)
+        lightning.seed_everything(cfg.seed + rendezvous.rank(), verbose=False)
     if checkpoint is not None:  # refused, where it must be, before loggers open a run
         state = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
         datamodule.check_data(state, path=checkpoint, named=cfg.resume != "auto")
@@ -98,13 +100,13 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         else:
             load_into(stage, trained)
         lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same
-        with runs.trained(kept if cfg.task == "fit" else None):
+        with run_folder.trained(kept if cfg.task == "fit" else None):
             metrics = measure(cfg, stage, trainer, datamodule)
     if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
         scored = score(metrics, cfg.stage.monitor, losses)
         keep_best(sweep, job, export, scored, lambda: write_export(stage, export, facts))
     if trainer.is_global_zero:
-        log.info("metrics: %s", runs.write_metrics(output, metrics))
+        log.info("metrics: %s", run_folder.write_metrics(output, metrics))
     if lock is not None:
         lock.close()
     return metrics
@@ -114,18 +116,18 @@ def read_as_trained(cfg: DictConfig, trained: Path) -> None:
     """Measure with the tokenizer and the characters that the export was trained with."""
     if "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
         cfg.datamodule.tokenizer = str(trained / "tokenizer.model")
-    cfg.characters = checkpoints.trained_characters(trained)
+    cfg.characters = export_files.trained_characters(trained)
 
 
 def make_data(cfg: DictConfig, sources: dict[str, Any]) -> Any:
     """The datamodule, which has read what the task needs. How many steps a training by epochs has is known now."""
-    with launch.first_alone():  # a tokenizer and spectrograms are made once
+    with rendezvous.first_alone():  # a tokenizer and spectrograms are made once
         datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
         if cfg.task != "replay":
             datamodule.read(cfg.task)
     if cfg.task == "fit":
         warmup = (cfg.get("schedule") or {}).get("warmup_steps") or 0
-        cfg.trainer.max_steps = count_steps(cfg.trainer, datamodule, warmup=warmup, processes=launch.ranks())
+        cfg.trainer.max_steps = count_steps(cfg.trainer, datamodule, warmup=warmup, processes=rendezvous.ranks())
     return datamodule
 
 
@@ -153,7 +155,7 @@ def hand_over(
         stage = fresh()
         if trainer.is_global_zero:
             stage.load_state_dict(weights)
-    with launch.first_alone():
+    with rendezvous.first_alone():
         if trainer.is_global_zero:
             write_export(stage, export, facts)
         elif shared:
@@ -174,7 +176,7 @@ def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule:
     if cfg.task == "validate":
         trainer.validate(stage, datamodule=datamodule)
         return {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
-    with launch.first_alone():
+    with rendezvous.first_alone():
         datamodule.read("test")
     trainer.test(stage, datamodule=datamodule, verbose=False)
     return stage.results
@@ -188,17 +190,17 @@ def made_by(export: Path, facts: dict[str, Any]) -> bool:
 
 def prepare(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
     """See that data and prerequisites are there; gives the datamodule's sources."""
-    graph = prerequisites.read_needs(CONF)
+    graph = stage_graph.read_needs(CONF)
     exports = {stage: Path(folder) for stage, folder in cfg.paths.exports.items()}
-    wanted = prerequisites.Wanted(exports, cfg.size, cfg.budget.rank)
-    lacking = prerequisites.missing(cfg.stage.needs, graph, wanted)
+    wanted = stage_graph.Wanted(exports, cfg.size, cfg.budget.rank)
+    lacking = stage_graph.missing(cfg.stage.needs, graph, wanted)
     if lacking and (cfg.prerequisites == "error" or cfg.task != "fit"):  # to measure is not to train
-        first = prerequisites.shown(lacking[0], overrides)
+        first = stage_graph.shown(lacking[0], overrides)
         raise FileNotFoundError(f"stage={cfg.stage.name} needs stage={lacking[0]} first: run  {first}")
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
     world: Any = OmegaConf.to_container(cfg.stage.world)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
-    prerequisites.train(lacking, graph, overrides=overrides, jobs=prerequisites.side_by_side())
+    stage_graph.train(lacking, graph, overrides=overrides, jobs=stage_graph.side_by_side())
     return sources
 
 
@@ -212,7 +214,7 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     precision = best_precision(cfg.trainer.accelerator) if cfg.trainer.precision == "auto" else cfg.trainer.precision
     plugins: list[Any] = [AtomicCheckpointIO()]
-    if launch.ranks() == 1:  # whatever a cluster says, SLURM with --ntasks=4 or LSF: there are no others to meet
+    if rendezvous.ranks() == 1:  # whatever a cluster says, SLURM with --ntasks=4 or LSF: there are no others to meet
         plugins.append(LightningEnvironment())
     make: Any = instantiate(cfg.trainer, _convert_="all")
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):  # or Lightning adds one of its own
@@ -224,7 +226,7 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
     if cfg.trainer.get("overfit_batches"):  # of which Lightning would validate as many, after each
         trainer.limit_val_batches = cfg.trainer.limit_val_batches
     count_in_steps(trainer)
-    launch.check(trainer.num_devices * trainer.num_nodes)
+    rendezvous.check(trainer.num_devices * trainer.num_nodes)
     return trainer
 
 
@@ -234,24 +236,24 @@ def take_up(cfg: DictConfig, run_identity: str, fresh: Path) -> tuple[Path, str 
     `fresh`, the folder that Hydra has just made, goes away where an unfinished run is taken up in its own.
     """
     folder, checkpoint, lock = fresh, None, None
-    if launch.rank() == 0:
+    if rendezvous.rank() == 0:
         history = Path(cfg.paths.runs) / cfg.stage.name
-        folder, lock = runs.claim(history, run_identity, fresh, take_up=cfg.resume == "auto")
+        folder, lock = run_folder.claim(history, run_identity, fresh, take_up=cfg.resume == "auto")
         checkpoint = resume_from(cfg, folder)
-    folder = Path(launch.agree(str(folder)))
+    folder = Path(rendezvous.agree(str(folder)))
     if folder != fresh:
-        runs.discard(fresh)
-    return folder, launch.agree(checkpoint or "") or None, lock
+        run_folder.discard(fresh)
+    return folder, rendezvous.agree(checkpoint or "") or None, lock
 
 
 def resume_from(cfg: DictConfig, output: Path) -> str | None:
     """The checkpoint that training goes on from: the newest whole one of the run folder, or the one that was named."""
     if cfg.resume not in ("auto", "never"):
-        damage = runs.damaged(Path(cfg.resume))
+        damage = run_folder.damaged(Path(cfg.resume))
         if damage is not None:
             raise ValueError(f"resume={cfg.resume}: {damage} (or auto, never)")
         return str(cfg.resume)
-    found = runs.newest_checkpoint(output)
+    found = run_folder.newest_checkpoint(output)
     if found is not None:
         log.info("going on from %s", found)
     return None if found is None else str(found)
@@ -279,7 +281,7 @@ def main(cfg: DictConfig) -> float | None:
         sweep = Path(state.sweep.dir) if state.mode == RunMode.MULTIRUN else None
         metrics = run(cfg, output=output, overrides=list(state.overrides.task), sweep=sweep)
     finally:
-        runs.discard(output)
+        run_folder.discard(output)
     close_loggers()
     scored = score(metrics, cfg.stage.monitor, {})
     return None if scored is None else scored[1]
@@ -293,6 +295,6 @@ def close_loggers() -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        launch.join()
+        rendezvous.join()
     run_main(main, config="train", removable=("callbacks", "logger"))
-    launch.leave()
+    rendezvous.leave()

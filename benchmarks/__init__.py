@@ -1,1 +1,1 @@
-"""Side-by-side timings of this machine."""
+"""What muomni measures of itself: speed, faults, fuzzing, and what trained exports can do."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from muomni.runs import CHECKPOINTS
+from muomni.run.run_folder import CHECKPOINTS
 
 LAST, PREVIOUS = CHECKPOINTS[:2]
 

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from muomni.checkpoints import first_broken
+from muomni.checkpoints.export import first_broken
 
 
 class EMA(Callback):

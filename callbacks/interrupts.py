@@ -9,7 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from callbacks.resume_checkpoint import ResumeCheckpoint
-from muomni import signals
+from muomni.run import signals
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 class Interrupts(Callback):
     """A signal ends training after the running step with a resume checkpoint, on all ranks alike; a second Ctrl-C at once.
 
-    Exit codes: muomni/signals.py. The same command goes on from there (resume=auto). Must be the last of the callbacks, so
+    Exit codes: muomni/run/signals.py. The same command goes on from there (resume=auto). Must be the last of the callbacks, so
     that the others have counted the step.
     """
 

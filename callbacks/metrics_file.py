@@ -7,7 +7,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from muomni.atomic_write import atomic_write
+from muomni.checkpoints.atomic_write import atomic_write
 
 
 class _Writer(ExperimentWriter):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from muomni.frontends.audio_io import read_audio, write_wav
 from muomni.frontends.image_file import read_image
-from muomni.runs import write_atomically
+from muomni.run.run_folder import write_atomically
 
 log = logging.getLogger(__name__)
 

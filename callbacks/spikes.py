@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from muomni import batch as batches
-from muomni.safe_load import load_data
+from muomni.checkpoints.safe_load import load_data
 
 LEAST = 30  # losses before a spike can be told from noise
 BURST = 3  # steps; a spike so soon after another belongs to it: whatever went wrong, it went wrong with the first

@@ -18,7 +18,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from muomni.checkpoints import first_broken
+from muomni.checkpoints.export import first_broken
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from muomni.runs import write_atomically
+from muomni.run.run_folder import write_atomically
 
 log = logging.getLogger(__name__)
 

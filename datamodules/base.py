@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
+from datamodules.accumulation import Windows
+from datamodules.batch_sampler import BatchOrder
+from datamodules.fault_tolerant_loader import Loader, Reader, SampleSet, begin_work, collate_read
 from datamodules.fingerprint import changes, digests
-from datamodules.loading import Loader, Reader, SampleSet, begin_work, collate_read
 from datamodules.manifests import MOST_BAD, say_left_out
-from datamodules.order import BatchOrder
-from datamodules.windows import Windows
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from datamodules.mels import MelStore
+from datamodules.mel_cache import MelStore
 from muomni.frontends.hearing import HearingSpec
 from muomni.frontends.mel import LOG_MEAN, LOG_STD, LogMel, MelSpec
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from datamodules.conditions import FixedRecordings
-from datamodules.entries import read_entries
+from datamodules.file_formats import read_entries
+from datamodules.image_cache import PictureStore
 from datamodules.manifests import label
-from datamodules.mels import MelStore
-from datamodules.pictures import PictureStore
+from datamodules.mel_cache import MelStore
 from muomni.frontends.chat import text_of
 
 

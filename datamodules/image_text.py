@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
+from datamodules.image_cache import PictureStore, without_broken_pictures
 from datamodules.manifests import read_manifest, say_left_out
-from datamodules.pictures import PictureStore, without_broken_pictures
-from datamodules.tokenizers import tokenizer_for
+from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import ImageTextBatch
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.tokenizer import Tokenizer

@@ -1,7 +1,7 @@
 """Manifests: data files whose entries have one of a few shapes, with media paths relative to a root.
 
 Shapes: text {"text"} or {"prompt", "answer"}, image_text {"image", "captions": [..] or "caption"}, speech {"audio" or
-"wav", "text"}, ocr {"image", "text"}, sft {"messages"}. Formats: entries.py. An entry that cannot be used is skipped,
+"wav", "text"}, ocr {"image", "text"}, sft {"messages"}. Formats: file_formats.py. An entry that cannot be used is skipped,
 counted and reported; more than 1 % of them is an error. docs/data.md has an example of each.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datamodules.entries import BadRow, Row, entry_place, read_entries
+from datamodules.file_formats import BadRow, Row, entry_place, read_entries
 from muomni.frontends.chat import check_conversation, join_turns_of_a_role
-from muomni.shown import shown
+from muomni.short_repr import shown
 from muomni.user_path import find
 
 log = logging.getLogger(__name__)

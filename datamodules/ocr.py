@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from datamodules.alphabet import SpelledData
+from datamodules.char_vocab import SpelledData
+from datamodules.image_augment import PictureAugment
+from datamodules.image_cache import PictureStore, without_broken_pictures
 from datamodules.manifests import read_manifest, say_left_out
-from datamodules.picture_augment import PictureAugment
-from datamodules.pictures import PictureStore, without_broken_pictures
 from muomni.batch import OcrBatch
-from muomni.frontends.characters import encode_symbols
+from muomni.frontends.char_vocab import encode_symbols
 from muomni.frontends.image import ImageSpec
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD
 
@@ -64,7 +64,7 @@ class OcrData(SpelledData):
     Args:
         image: what the encoder sees (fit "letterbox" keeps the ends of a line). max_characters: of a text; a longer one is
             left out of training and counted, and an error in a test. memory_mb: for decoded pictures of a split.
-        augment: of training pictures; None: as they are. characters: that the model writes (datamodules/alphabet.py).
+        augment: of training pictures; None: as they are. characters: that the model writes (datamodules/char_vocab.py).
     """
 
     shape = "ocr"

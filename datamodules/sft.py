@@ -14,11 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.base import DataModule
 from datamodules.conditions import Conditions, FixedRecordings, recorder
 from datamodules.conversations import Conversations, OmniSample, answer_of, asks_plainly, meta_of, positions_of
+from datamodules.image_cache import PictureStore, without_broken_pictures
 from datamodules.manifests import label, read_manifest, say_left_out
-from datamodules.mels import MelStore, mel_store
+from datamodules.mel_cache import MelStore, mel_store
 from datamodules.mixture import evenly, join_turns, thin_out, without_pictures
 from datamodules.packing import fill_rows, lay_out, pack
-from datamodules.pictures import PictureStore, without_broken_pictures
 from datamodules.replay import REPLAY, replayed
 from muomni.batch import OmniBatch
 from muomni.frontends.chat import ChatSequence, encode_apart, encode_messages, media_of, text_of

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.alphabet import SpelledData, spoken_rows, written
 from datamodules.augment import MelAugment
 from datamodules.base import SampleSet
+from datamodules.char_vocab import SpelledData, spoken_rows, written
 from datamodules.conditions import Conditions, Recorder, recorder
 from datamodules.manifests import read_manifest, say_left_out
-from datamodules.mels import MelStore, mel_store
+from datamodules.mel_cache import MelStore, mel_store
 from muomni.batch import SpeechBatch
-from muomni.frontends.characters import ctc_frames_needed, encode_characters
+from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters
 from muomni.frontends.hearing import HearingSpec
 from muomni.frontends.mel import MelSpec
-from muomni.frontends.spoken import LETTERS
+from muomni.frontends.text_normalizer import LETTERS
 
 
 @dataclass(slots=True)
@@ -113,9 +113,9 @@ class SpeechData(SpelledData):
         test_kinds: of the test splits, keep only clips whose "kind" is one of these, or that have none; null keeps all.
         max_seconds: longer training clips are left out and counted.
         lowercase: texts in lower case.
-        in_words: texts as they are spoken (muomni/frontends/spoken.py), numbers and signs in words; a clip whose text
+        in_words: texts as they are spoken (muomni/frontends/text_normalizer.py), numbers and signs in words; a clip whose text
             holds what has no words is left out and counted.
-        characters: that the model writes or reads (datamodules/alphabet.py).
+        characters: that the model writes or reads (datamodules/char_vocab.py).
         symbol_frames: mel frames that CTC needs to write a symbol; training clips with fewer than their text needs are
             counted, the loss leaves them out. None: the model is not trained by CTC.
     """

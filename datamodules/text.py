@@ -17,7 +17,7 @@ from torch import Tensor
 from datamodules.base import DataModule
 from datamodules.manifests import label, read_manifest, say_left_out
 from datamodules.packing import fill_rows, pack
-from datamodules.tokenizers import tokenizer_for
+from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import TextBatch
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD

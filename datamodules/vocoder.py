@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule, SampleSet
 from datamodules.manifests import read_manifest, say_left_out
-from datamodules.sounds import SoundStore
+from datamodules.waveform_cache import SoundStore
 from muomni.batch import SoundBatch
 from muomni.frontends.mel import LogMel, MelSpec
 

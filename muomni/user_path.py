@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
-from muomni.shown import shown
+from muomni.short_repr import shown
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on Linux; macOS takes fewer
 

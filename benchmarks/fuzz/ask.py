@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.fuzz.harness import BrokenAnswerError
+from muomni.inference.audio_excerpt import AudioTooLongError
+from muomni.inference.decoding.sampling import NOT_FINITE
 from muomni.inference.engine import Engine
-from muomni.inference.excerpt import AudioTooLongError
 from muomni.inference.load import load_model
-from muomni.inference.sampling import NOT_FINITE
 
 SOUND = torch.sin(torch.arange(4000) / 5.0) * 0.1
 OF_THE_QUESTION = ("Too many tokens", "nothing in 'a red circle' can be spoken", NOT_FINITE)

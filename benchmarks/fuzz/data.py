@@ -11,7 +11,7 @@ from benchmarks.fuzz.harness import Target
 from benchmarks.fuzz.media import image_seeds, sound_seeds
 from benchmarks.fuzz.mutate import ODD, damage_bytes, damage_tree
 from datamodules.manifests import CHECKS, read_manifest
-from muomni.inference.ngram import NGram, train_ngram
+from muomni.inference.asr.ngram import NGram, train_ngram
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "text": [

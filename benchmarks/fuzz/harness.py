@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from muomni.command_line import USER_ERRORS
+from muomni.cli.errors import USER_ERRORS
 
 GOOD = ("taken", "refused")
 BAD = ("traceback", "unclear", "hang", "memory", "crash", "broken")

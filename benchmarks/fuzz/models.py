@@ -18,19 +18,19 @@ from torch import Tensor, nn
 from benchmarks.fuzz.ask import ask, ask_weights
 from benchmarks.fuzz.harness import Target
 from benchmarks.fuzz.mutate import damage_bytes, damage_tree
-from muomni.checkpoints import load_export, save_export
+from muomni.checkpoints.export import load_export, save_export
+from muomni.checkpoints.single_file import describe_for_checkpoint, save_single
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.micro_omni.exporting import export_checkpoint
-from muomni.micro_omni.importing import import_checkpoints
+from muomni.interop.micro_omni.exporting import export_checkpoint
+from muomni.interop.micro_omni.importing import import_checkpoints
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.talker import Talker
 from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
-from muomni.single_files import describe_for_checkpoint, save_single
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=32, f_min=20.0, f_max=8000.0, log=True, floor=1e-5)
 IMAGE = ImageSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

@@ -11,10 +11,10 @@ import torch
 from benchmarks.fuzz.harness import Target
 from benchmarks.fuzz.models import seeds
 from benchmarks.fuzz.mutate import ODD
-from muomni.command_line import check_overrides
+from muomni.cli.errors import check_overrides
+from muomni.cli.overrides import readable
 from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
-from muomni.overrides import readable
 
 CALLS: dict[str, tuple[str, ...]] = {
     "generate": (

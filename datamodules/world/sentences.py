@@ -12,7 +12,7 @@ from datamodules.world.rng import Choices, content_split, item_rng
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_story
 from datamodules.world.text import TextWorld
-from muomni.frontends.spoken import LETTERS, speak_out
+from muomni.frontends.text_normalizer import LETTERS, speak_out
 
 KINDS = {"sentence": 0.72, "spelled": 0.08, "digits": 0.1, "words": 0.1}
 NARRATOR_KINDS = {"sentence": 0.9, "words": 0.1}

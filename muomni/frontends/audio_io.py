@@ -15,7 +15,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from muomni.atomic_write import atomic_write, follow
+from muomni.checkpoints.atomic_write import atomic_write, follow
 from muomni.frontends.channels import clipping, mix_down, to_unit_scale
 from muomni.user_path import user_path
 

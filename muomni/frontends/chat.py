@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.shown import shown
+from muomni.short_repr import shown
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, SYSTEM, USER
 
 Message = Mapping[str, Any]

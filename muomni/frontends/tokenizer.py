@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from muomni.atomic_write import atomic_write
+from muomni.checkpoints.atomic_write import atomic_write
 from muomni.frontends.special_pieces import misplaced, read_model
 from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
 

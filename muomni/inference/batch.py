@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.beam import Hypothesis, beam_search
-from muomni.inference.generate import generate, left_pad
+from muomni.inference.decoding.beam_search import Hypothesis, beam_search
+from muomni.inference.decoding.detokenizer import RowStops, stopper, text_of
+from muomni.inference.decoding.generate import generate, left_pad
+from muomni.inference.decoding.runtime import Eager, Runtime
+from muomni.inference.decoding.sampling import NOT_FINITE, GenerationOptions, Sampler, preset, row_seeds
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.prompt import Prompt, Prompter, merge_features
-from muomni.inference.runtime import Eager, Runtime
-from muomni.inference.sampling import NOT_FINITE, GenerationOptions, Sampler, preset, row_seeds
-from muomni.inference.stats import Timings
-from muomni.inference.text_stream import RowStops, stopper, text_of
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.nn.cache import KVCache
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import torch
 
-from muomni.inference.beam import beam_search
-from muomni.inference.generate import decode
-from muomni.inference.kinds import need_switch, need_text
+from muomni.inference.decoding.beam_search import beam_search
+from muomni.inference.decoding.detokenizer import TextStream, stopper, text_of
+from muomni.inference.decoding.generate import decode
+from muomni.inference.decoding.runtime import Runtime
+from muomni.inference.decoding.sampling import BROKEN, NOT_FINITE, GenerationOptions, Sampler
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.prompt import Prompt, Prompter, Request
-from muomni.inference.runtime import Runtime
-from muomni.inference.sampling import BROKEN, NOT_FINITE, GenerationOptions, Sampler
-from muomni.inference.stats import Timings
-from muomni.inference.text_stream import TextStream, stopper, text_of
+from muomni.inference.validation import need_switch, need_text
 from muomni.special_tokens import EOS
 
 

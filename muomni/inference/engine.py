@@ -15,25 +15,25 @@ from torch import Tensor, nn
 from muomni.frontends.hearing import hearing_of
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
-from muomni.frontends.spoken import LETTERS
+from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference import finite
+from muomni.inference.asr.rescoring import ThinkerScorer
+from muomni.inference.asr.transcribe import Transcriber, Transcript, build_reader
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
-from muomni.inference.kinds import need_many, need_switch, need_text
+from muomni.inference.decoding import finite
+from muomni.inference.decoding.detokenizer import text_of
+from muomni.inference.decoding.runtime import Eager, Runtime
+from muomni.inference.decoding.sampling import GenerationOptions
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.media import Media, Source, spec_from_facts
+from muomni.inference.ocr import read_pictures
 from muomni.inference.prompt import Prompt, Prompter, Request, prepare
-from muomni.inference.read import read_pictures
-from muomni.inference.rescoring import ThinkerScorer
-from muomni.inference.runtime import Eager, Runtime
-from muomni.inference.sampling import GenerationOptions
-from muomni.inference.speech import Speaker, Utterance, warn_of_cut
-from muomni.inference.stats import Timings
-from muomni.inference.text_stream import text_of
-from muomni.inference.transcribe import Transcriber, Transcript, build_reader
-from muomni.inference.vocoder import choose_vocoder
+from muomni.inference.tts.speaker import Speaker, Utterance, warn_of_cut
+from muomni.inference.tts.vocoder import choose_vocoder
+from muomni.inference.validation import need_many, need_switch, need_text
 from muomni.models.omni import Omni
-from muomni.shown import shown
+from muomni.short_repr import shown
 
 TRANSCRIBING = ("timestamps", "beams", "lm", "lm_weight")
 LACKS = {

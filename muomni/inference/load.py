@@ -4,16 +4,16 @@ from pathlib import Path
 
 import torch
 
-from muomni.checkpoints import Export
-from muomni.frontends.spoken import LETTERS
+from muomni.checkpoints.export import Export
+from muomni.checkpoints.single_file import read_export
+from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.compact import compact
-from muomni.inference.compiled import make_runtime
+from muomni.inference.compatibility import check_fit
+from muomni.inference.decoding.compiled import make_runtime
+from muomni.inference.decoding.weight_only import compact
 from muomni.inference.engine import LACKS, Engine
-from muomni.inference.fit import check_fit
-from muomni.inference.kinds import need_file
-from muomni.shown import shown
-from muomni.single_files import read_export
+from muomni.inference.validation import need_file
+from muomni.short_repr import shown
 from muomni.user_path import user_path
 
 

@@ -20,8 +20,8 @@ from muomni.frontends.hearing import Heard, Hearing, HearingSpec
 from muomni.frontends.image import ImageFrontend, ImageSpec, pixels_of, read_image
 from muomni.frontends.image_file import check_pixels, in_one_line
 from muomni.frontends.mel import MelSpec
-from muomni.inference.excerpt import AudioTooLongError, Bound
-from muomni.inference.kinds import need_file
+from muomni.inference.audio_excerpt import AudioTooLongError, Bound
+from muomni.inference.validation import need_file
 from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.excerpt import Bound
-from muomni.inference.kinds import need_many, need_switch, need_text
+from muomni.inference.audio_excerpt import Bound
+from muomni.inference.decoding.sampling import PRESETS, GenerationOptions, preset, refuse_idle_options
 from muomni.inference.media import Media, Source
-from muomni.inference.sampling import PRESETS, GenerationOptions, preset, refuse_idle_options
+from muomni.inference.validation import need_many, need_switch, need_text
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
-from muomni.shown import shown
+from muomni.short_repr import shown
 from muomni.special_tokens import AUDIO, IMAGE
 
 FORMATS = ("chat", "plain")

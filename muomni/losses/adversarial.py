@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from muomni import ranks
+from muomni.distributed import collectives
 from muomni.models.outputs import Judgement
 
 
@@ -31,6 +31,6 @@ def feature_loss(recorded: list[Judgement], made: list[Judgement]) -> Tensor:
     for real, fake in zip(recorded, made, strict=True):
         for wanted, got in zip(real.features, fake.features, strict=True):
             wanted = wanted.detach()
-            size = ranks.summed(wanted.abs().mean()) / ranks.count()
+            size = collectives.summed(wanted.abs().mean()) / collectives.count()
             losses.append((got - wanted).abs().mean() / size.clamp_min(1e-6))
     return torch.stack(losses).mean()

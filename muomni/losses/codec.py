@@ -7,27 +7,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from muomni import ranks
+from muomni.distributed import collectives
 from muomni.models.outputs import TalkerOutput
 
 
 def masked_l1(rebuilt: Tensor, mel: Tensor, keep: Tensor) -> Tensor:
     """Mean absolute difference over the valid frames; rebuilt, mel (B, T, M), keep (B, T) bool."""
     difference = (rebuilt - mel).abs().mean(-1)
-    return ranks.mean((difference * keep).sum(), keep.sum())
+    return collectives.mean((difference * keep).sum(), keep.sum())
 
 
 def masked_l2(rebuilt: Tensor, mel: Tensor, keep: Tensor) -> Tensor:
     """Mean squared difference over the valid frames; rebuilt, mel (B, T, M), keep (B, T) bool."""
     difference = (rebuilt - mel).square().mean(-1)
-    return ranks.mean((difference * keep).sum(), keep.sum())
+    return collectives.mean((difference * keep).sum(), keep.sum())
 
 
 def place_loss(steps: Tensor, places: Tensor, lengths: Tensor) -> Tensor:
     """Mean absolute difference, in frames, of predicted steps from the true ones; steps, places (B, C), lengths (B)."""
     true = torch.diff(places, dim=1, prepend=torch.zeros_like(places[:, :1]))
     keep = torch.arange(steps.shape[1], device=steps.device)[None] < lengths[:, None]
-    return ranks.mean(((steps - true).abs() * keep).sum(), keep.sum())
+    return collectives.mean(((steps - true).abs() * keep).sum(), keep.sum())
 
 
 def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[str, Tensor]:
@@ -43,8 +43,8 @@ def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[
     for k in range(K):
         logits = output.logits[:, :, k].flatten(0, 1).float()
         nats = F.cross_entropy(logits, codes[..., k].reshape(-1), reduction="none")
-        losses[f"codebook_{k}"] = ranks.mean((nats.view(B, T) * keep).sum(), count)
+        losses[f"codebook_{k}"] = collectives.mean((nats.view(B, T) * keep).sum(), count)
     last = (frames == lengths[:, None] - 1).float()
     nats = F.binary_cross_entropy_with_logits(output.stop.float(), last, reduction="none")
-    losses["stop"] = ranks.mean((nats * keep).sum(), torch.full((), B, device=codes.device))
+    losses["stop"] = collectives.mean((nats * keep).sum(), torch.full((), B, device=codes.device))
     return losses

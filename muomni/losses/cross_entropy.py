@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from muomni import ranks
+from muomni.distributed import collectives
 
 #: Targets with this value take no part (torch's own default).
 IGNORE = -100
@@ -26,7 +26,7 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, *, z_loss: float = 0.0
     if z_loss:
         partition = flat.logsumexp(dim=-1) * keep.flatten()
         total = total + z_loss * partition.square().sum()
-    return ranks.mean(total, keep.sum())
+    return collectives.mean(total, keep.sum())
 
 
 def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
@@ -54,4 +54,4 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
     as in `masked_cross_entropy`."""
     weights = weights * (targets != IGNORE)
     nats = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")
-    return ranks.mean((nats * weights.flatten()).sum(), weights.sum(), least=torch.finfo(torch.float32).tiny)
+    return collectives.mean((nats * weights.flatten()).sum(), weights.sum(), least=torch.finfo(torch.float32).tiny)

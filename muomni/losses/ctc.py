@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from muomni import ranks
+from muomni.distributed import collectives
 
 BLANK = 0
 
@@ -54,4 +54,4 @@ def ctc_loss(
     too_short = torch.tensor(short).to(logits.device, non_blocking=True)
     total = (nats * (~too_short)).sum()
     number = torch.tensor(sum(asked)).to(logits.device, non_blocking=True)
-    return CTCLoss(loss=ranks.mean(total, number), too_short=too_short)
+    return CTCLoss(loss=collectives.mean(total, number), too_short=too_short)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from muomni import ranks
+from muomni.distributed import collectives
 
 FLOOR = 1e-4  # of a magnitude before the log: -80 dB of a full-scale sine
 
@@ -33,4 +33,4 @@ def spectral_loss(made: Tensor, recorded: Tensor, *, n_ffts: Sequence[int]) -> T
 
 def _norm(x: Tensor) -> Tensor:
     """Of all ranks' shares of the batch: it is no mean of theirs."""
-    return torch.linalg.vector_norm(ranks.gathered(torch.linalg.vector_norm(x)[None]))
+    return torch.linalg.vector_norm(collectives.gathered(torch.linalg.vector_norm(x)[None]))

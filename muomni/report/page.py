@@ -21,7 +21,7 @@ from muomni.report.tables import (
     sounds_table,
     times_table,
 )
-from muomni.runs import write_atomically
+from muomni.run.run_folder import write_atomically
 
 #: Most rows of samples of a stage that are shown.
 SHOWN_QUESTIONS = 24

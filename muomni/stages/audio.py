@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from muomni import ranks
 from muomni.batch import SpeechBatch
+from muomni.distributed import collectives
 from muomni.losses.ctc import ctc_loss, frames_needed
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.audio import Audio
@@ -67,7 +67,7 @@ class AudioStage(Stage):
             known = frames, batch.character_counts, batch.frames_needed
         ctc = ctc_loss(output.logits, output.lengths, batch.characters, batch.character_lengths, known=known)
         if self.training:  # of the clips of all ranks
-            short, clips = ranks.summed(
+            short, clips = collectives.summed(
                 torch.stack([ctc.too_short, torch.ones_like(ctc.too_short)]).sum(dim=1)
             ).unbind()
             self.log("audio/train/too_short", 100 * short / clips, batch_size=len(batch.sample_ids))

@@ -21,7 +21,7 @@ SHOWN = 3  # recordings of a split that `samples` gives
 
 
 class Judge(Protocol):
-    """A recogniser trained apart (muomni/inference/recognise.py)."""
+    """A recogniser trained apart (muomni/inference/asr/recognizer.py)."""
 
     def __call__(self, waveforms: list[Tensor]) -> list[str]:
         """Waveforms (N) -> texts."""

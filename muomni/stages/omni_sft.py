@@ -12,21 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from muomni.batch import OmniBatch
-from muomni.checkpoints import check_same
+from muomni.checkpoints.export import check_same
+from muomni.evaluation.omni_metrics import OmniScores, shown_answer
+from muomni.evaluation.reference_thinker import ThinkerBefore
+from muomni.evaluation.spoken_eval import SpokenAnswers
+from muomni.evaluation.teacher_forced import controls, likely_answers
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
-from muomni.stages.before import ThinkerBefore
 from muomni.stages.companions import Companion
-from muomni.stages.likely_answers import controls, likely_answers
-from muomni.stages.media_cache import MediaCache, features_of, features_of_row
-from muomni.stages.omni_scores import OmniScores, shown_answer
-from muomni.stages.place_names import name_places
-from muomni.stages.resuming import check_rates
-from muomni.stages.spoken_answers import SpokenAnswers
+from muomni.stages.feature_cache import MediaCache, features_of, features_of_row
+from muomni.stages.position_init import name_places
+from muomni.stages.resume import check_rates
 
 GENERATED = ("caption", "asr", "tts")  # long answers: generated, then compared; short ones are judged by exact match
 RATED = ("thinker", "projectors", "vision", "audio")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.batch import SpeechBatch
-from muomni.checkpoints import weights_fingerprint
+from muomni.checkpoints.export import weights_fingerprint
 from muomni.losses.codec import place_loss, talker_losses
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.codec import Codec
@@ -29,14 +29,14 @@ RUNAWAY = 2.0  # longer than this many times the recording
 
 
 class InWords(Protocol):
-    """A text as it is said, and the characters that have no words (muomni/frontends/spoken.py)."""
+    """A text as it is said, and the characters that have no words (muomni/frontends/text_normalizer.py)."""
 
     text: str
     left_out: str
 
 
 class Voice(Protocol):
-    """What speaks with the Talker (muomni/inference/speech.py): texts -> codes, and whether the limit cut each."""
+    """What speaks with the Talker (muomni/inference/tts/speaker.py): texts -> codes, and whether the limit cut each."""
 
     def in_words(self, text: str) -> InWords:
         """A written text as `say` takes it: numbers and signs in words."""

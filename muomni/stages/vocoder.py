@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from muomni import ranks
 from muomni.batch import SoundBatch
-from muomni.checkpoints import check_same
+from muomni.checkpoints.export import check_same
+from muomni.distributed import collectives
 from muomni.losses.adversarial import discriminator_loss, feature_loss, generator_loss
 from muomni.losses.spectral import spectral_loss
 from muomni.metrics.error_rates import error_rates
@@ -35,7 +35,7 @@ Waveforms = Callable[[Tensor], Tensor]
 
 
 class Correction(Protocol):
-    """Brings the mel of a waveform nearer to a wanted one (muomni/frontends/mel_correction.py)."""
+    """Brings the mel of a waveform nearer to a wanted one (muomni/inference/tts/mel_correction.py)."""
 
     def __call__(self, waveform: Tensor, mel: Tensor, *, iterations: int) -> Tensor:
         """waveform (B, N), mel (B, T, M) -> waveform (B, N)."""
@@ -170,7 +170,7 @@ class VocoderStage(Stage):
         wanted = batch.any_through_codec
         if self.codec is None or not (bool(batch.through_codec.any()) if wanted is None else wanted):
             return batch.mel
-        with torch.no_grad(), ranks.together(False):  # another rank may have no such piece
+        with torch.no_grad(), collectives.together(False):  # another rank may have no such piece
             rebuilt = self.codec(batch.mel, batch.mel_lengths).mel.float()
         return torch.where(batch.through_codec[:, None, None], rebuilt, batch.mel)
 

@@ -13,8 +13,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 from torch.nn.parallel import DistributedDataParallel
 
-from muomni.frontends.characters import NUM_SYMBOLS
-from muomni.runs import identity
+from muomni.frontends.char_vocab import NUM_SYMBOLS
+from muomni.run.run_folder import identity
 from train import IDENTITY, validate
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

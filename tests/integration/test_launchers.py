@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from muomni.command_line import CONF
+from muomni.cli.errors import CONF
 from tests.conftest import run_script
 
 

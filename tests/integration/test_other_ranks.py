@@ -16,17 +16,17 @@ from tests.conftest import ROOT
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from benchmarks import zygote
-from benchmarks.faults import command, left, warm
+from benchmarks.faults import fork_server
+from benchmarks.faults.kills import command, left, warm
 stage, root, folder, before, after = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 trainer = sys.argv[6]
 warm()
-run = lambda ranks, **how: zygote.run(
+run = lambda ranks, **how: fork_server.run(
     [word.replace("trainer=ddp", trainer) for word in command(stage, root, folder, workers=0, ranks=ranks)]
     + ["trainer.precision=32-true"], folder=folder, ranks=ranks, limit=120, **how
 )
 if before:
-    assert run(before, kill=zygote.Kill("step 5", 0.0)).code == -9
+    assert run(before, kill=fork_server.Kill("step 5", 0.0)).code == -9
 done = run(after)
 assert done.code == 0, done.log
 weights, metrics, rows, _ = left(folder, 0)

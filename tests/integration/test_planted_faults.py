@@ -1,9 +1,9 @@
 """Faults planted in real stages on the ci world: caught by name, and nothing changed by the step. All of them:
-`python -m benchmarks.planted`."""
+`python -m benchmarks.faults.fault_injection`."""
 
 import pytest
 
-from benchmarks.planted import FAULTS, run_stage
+from benchmarks.faults.fault_injection import FAULTS, run_stage
 
 WORLD = ("data.preset=ci",)
 FEW = {

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from callbacks.data_position import DataPosition
 from datamodules.sources import resolve_sources
-from muomni import launch
-from muomni.command_line import CONF
+from muomni.cli.errors import CONF
+from muomni.distributed import rendezvous
 from muomni.special_tokens import ASSISTANT, BOS, EOS, IGNORE, PAD, USER
 from muomni.stages.base import Stage
 from tests.ranks import run_ranks
@@ -85,7 +85,7 @@ def learnt(stage: str, root: str, *overrides: str) -> dict[str, Any]:
     trainer = make_trainer(cfg, DataPosition(), seen)
     trainer.fit(module, datamodule=datamodule)
     val = float(trainer.callback_metrics[f"{stage}/val/loss"])
-    export = Path(root) / "exports" / f"{stage}-{launch.ranks()}"
+    export = Path(root) / "exports" / f"{stage}-{rendezvous.ranks()}"
     module = hand_over(module, trainer, export, {}, fresh=lambda: build(stage, root, *overrides)[2])
     weights = {name: value.detach().clone().numpy() for name, value in module.state_dict().items()}
     trainer.test(module, datamodule=datamodule, verbose=False)
@@ -150,7 +150,7 @@ def learnt_from(shares: list[list[list[int]]], *overrides: str) -> dict[str, Any
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=["stage=omni_sft", f"trainer.max_steps={len(shares[0])}", *overrides])
     trainer = make_trainer(cfg, limit_val_batches=0)
-    trainer.fit(module, datamodule=Shares(shares[launch.rank()]))
+    trainer.fit(module, datamodule=Shares(shares[rendezvous.rank()]))
     return {name: value.detach().clone().numpy() for name, value in module.state_dict().items()}
 
 

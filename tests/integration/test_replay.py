@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.steps import draw
+from benchmarks.speed.steps import draw
 from callbacks.spikes import save_spike
 from muomni.stages.audio import AudioStage
 from tests.conftest import run_script
@@ -32,7 +32,7 @@ def test_task_and_file_go_together(words):
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from muomni.command_line import CONF
+    from muomni.cli.errors import CONF
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(ValueError, match="go together"):
@@ -41,7 +41,7 @@ def test_task_and_file_go_together(words):
 
 @pytest.mark.slow
 def test_from_the_command_line(line, tmp_path):
-    from benchmarks.planted import compose_stage
+    from benchmarks.faults.fault_injection import compose_stage
 
     _, stage, datamodule = compose_stage("codec", root=str(line), overrides=("data.preset=ci",))
     save_spike(tmp_path / "s.pt", draw(datamodule, 1)[0][0], stage=stage.name, step=7, losses={"loss": 9.5}, usual=1.0)

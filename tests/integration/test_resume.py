@@ -12,9 +12,9 @@ from tests.conftest import ROOT, run_script
 
 
 def faults(out: Path, *options: str) -> dict:
-    """What `benchmarks.faults` counted."""
+    """What `benchmarks.faults.kills` counted."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults", *options, "--json", str(out)], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", "benchmarks.faults.kills", *options, "--json", str(out)], cwd=ROOT, capture_output=True, text=True,
         timeout=3000, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
@@ -36,7 +36,7 @@ def test_all_stages_by_one_and_two_processes(line: Path, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_fork_trains_as_a_process_that_is_started_does(line: Path, tmp_path: Path) -> None:
     counts = faults(tmp_path / "faults.json", "kills=1", "stages=thinker", "workers=0", f"root={line}")
-    code = "import sys; from pathlib import Path; from benchmarks.faults import command\n"
+    code = "import sys; from pathlib import Path; from benchmarks.faults.kills import command\n"
     code += "print(*command('thinker', Path(sys.argv[1]), Path(sys.argv[2]), workers=0, ranks=1), sep='\\n')"
     asked = [sys.executable, "-c", code, str(line), str(tmp_path)]
     arguments = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from muomni.command_line import CONF
+from muomni.cli.errors import CONF
 from muomni.frontends.tokenizer import Tokenizer
 
 PARTS = {

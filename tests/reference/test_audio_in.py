@@ -4,7 +4,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from muomni.frontends.characters import BLANK, NEWLINE, NUM_LOGITS, TAB, UNKNOWN, encode_characters
+from muomni.frontends.char_vocab import BLANK, NEWLINE, NUM_LOGITS, TAB, UNKNOWN, encode_characters
 from muomni.frontends.mel import LogMel
 from muomni.losses.ctc import ctc_loss
 

@@ -1,6 +1,6 @@
 """The reference numbers, Chat: what tests/unit/inference/test_chat.py does not name already."""
 
-from muomni.inference.stats import Timings, cache_lines
+from muomni.inference.decoding.timings import Timings, cache_lines
 
 
 def test_cache_usage():

@@ -1,14 +1,14 @@
 """The reference numbers, Generation: what tests/unit/inference does not name already.
 
 Presets, temperature, top-p, top-k, min-p, repetition penalty and seed: tests/unit/inference/test_sampling.py; batch, stream,
-stop and echo: test_engine.py, test_generate.py, test_text_stream.py.
+stop and echo: test_engine.py, test_generate.py, test_detokenizer.py.
 """
 
 import pytest
 import torch
 
-from muomni.inference.generate import prefill
-from muomni.inference.sampling import probabilities
+from muomni.inference.decoding.generate import prefill
+from muomni.inference.decoding.sampling import probabilities
 
 
 def test_kv_cache_bytes(parts):

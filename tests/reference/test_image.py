@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from muomni.command_line import CONF
+from muomni.cli.errors import CONF
 from muomni.losses.contrastive import cosine, info_nce
 from muomni.models.projector import ImageProjector
 from muomni.nn.norm import RMSNorm

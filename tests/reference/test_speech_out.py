@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from muomni.command_line import CONF
-from muomni.frontends.griffin_lim import MOMENTUM, GriffinLim
+from muomni.cli.errors import CONF
 from muomni.frontends.mel import LogMel
-from muomni.inference.speech import Speaker, frame_limit
+from muomni.inference.tts.griffin_lim import MOMENTUM, GriffinLim
+from muomni.inference.tts.speaker import Speaker, frame_limit
 from muomni.losses.codec import talker_losses
 
 

@@ -15,9 +15,9 @@ from callbacks.data_position import DataPosition
 from callbacks.gradient_guard import GradientGuard
 from callbacks.gradient_norm import GradientNorm
 from callbacks.interrupts import Interrupts
-from callbacks.journal import Journal
 from callbacks.random_state import RandomState, read_state, write_state
 from callbacks.resume_checkpoint import ResumeCheckpoint
+from callbacks.run_info import Journal
 from callbacks.throughput import Throughput
 
 

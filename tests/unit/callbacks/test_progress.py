@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from callbacks.progress import Progress
-from muomni.start import CONF
+from muomni.cli.help import CONF
 from train import build_trainer
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datamodules.conditions import Conditions, FixedRecordings, Recorder, recorder
-from datamodules.mels import MelStore
+from datamodules.mel_cache import MelStore
 from datamodules.speech import SpeechSample, fit_silence
 from muomni.frontends.hearing import UNSAID, Hearing
 from muomni.frontends.mel import MelSpec, denormalise_log

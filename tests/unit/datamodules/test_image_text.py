@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.image_cache import PictureStore
 from datamodules.image_text import ImageTextData, placed, twins
-from datamodules.pictures import PictureStore
 from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import PAD

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.image_augment import PictureAugment
 from datamodules.ocr import OcrData
-from datamodules.picture_augment import PictureAugment
-from muomni.frontends.characters import encode_symbols
+from muomni.frontends.char_vocab import encode_symbols
 from muomni.frontends.image import ImageSpec
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD, PIECES
 

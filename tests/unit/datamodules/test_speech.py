@@ -10,9 +10,9 @@ import torch
 from datamodules.augment import MelAugment, stretch
 from datamodules.speech import SpeechData, spoken_rows
 from muomni.frontends.audio_io import read_audio, write_wav
-from muomni.frontends.characters import decode_characters, encode_characters
+from muomni.frontends.char_vocab import decode_characters, encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
-from muomni.frontends.spoken import LETTERS, spoken_form
+from muomni.frontends.text_normalizer import LETTERS, spoken_form
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
 AUGMENT = MelAugment(

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from muomni.frontends.griffin_lim import GriffinLim
 from muomni.frontends.mel import LogMel, MelSpec, denormalise_log, mel_filters, normalise_log
+from muomni.inference.tts.griffin_lim import GriffinLim
 
 FAST = MelSpec(
     sample_rate=16000, hop=160, n_fft=1024, win=400, bins=128, f_min=20.0, f_max=8000.0, log=True, floor=1e-5

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from muomni.checkpoints import save_export
+from muomni.checkpoints.export import save_export
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer

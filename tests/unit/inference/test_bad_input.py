@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import infer
-from muomni.checkpoints import save_export
-from muomni.command_line import CONF, one_line_errors
+from muomni.checkpoints.export import save_export
+from muomni.cli.errors import CONF, one_line_errors
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.load import load_model
 from muomni.inference.prompt import Request

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from muomni.checkpoints import save_export
+from muomni.checkpoints.export import save_export
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import EOS
 from tests.unit.inference.conftest import IMAGE, MEL, tiny_thinker

@@ -8,10 +8,10 @@ difference between a longer answer and a shorter one.
 import pytest
 import torch
 
+from muomni.inference.decoding.generate import LOOKS_ON_GPU
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
-from muomni.inference.generate import LOOKS_ON_GPU
 from muomni.inference.load import load_model
-from muomni.inference.stats import Timings
 from muomni.special_tokens import EOS
 from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
 

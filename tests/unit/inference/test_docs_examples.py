@@ -8,8 +8,8 @@ import pytest
 
 from muomni import load_model
 from muomni.inference import load
-from muomni.inference.ngram import train_ngram
-from muomni.inference.runtime import Eager
+from muomni.inference.asr.ngram import train_ngram
+from muomni.inference.decoding.runtime import Eager
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = [

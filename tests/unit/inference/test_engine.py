@@ -8,14 +8,14 @@ import torch
 import yaml
 
 import muomni
-from muomni.checkpoints import save_export
+from muomni.checkpoints.export import save_export
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.generate import generate, prefill
+from muomni.inference.decoding.generate import generate, prefill
+from muomni.inference.decoding.sampling import Sampler, preset
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
-from muomni.inference.sampling import Sampler, preset
-from muomni.inference.speech import frame_limit
-from muomni.inference.stats import Timings
+from muomni.inference.tts.speaker import frame_limit
 from muomni.models.omni import MediaFeatures
 from muomni.special_tokens import EOS
 
@@ -225,9 +225,7 @@ def test_unknown_options_are_refused(engine):
 
 
 def test_inference_imports_neither_lightning_nor_hydra():
-    code = (
-        "import sys, muomni.inference.chat; print([m for m in ('lightning', 'hydra', 'omegaconf') if m in sys.modules])"
-    )
+    code = "import sys, muomni.inference.cli.chat; print([m for m in ('lightning', 'hydra', 'omegaconf') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

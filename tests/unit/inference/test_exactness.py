@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from muomni.inference.batch import answer_batch
-from muomni.inference.generate import decode_step, left_pad, prefill
+from muomni.inference.decoding.detokenizer import TextStream, text_of
+from muomni.inference.decoding.generate import decode_step, left_pad, prefill
+from muomni.inference.decoding.runtime import Eager
+from muomni.inference.decoding.sampling import preset, row_seeds
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.prompt import Request
-from muomni.inference.runtime import Eager
-from muomni.inference.sampling import preset, row_seeds
-from muomni.inference.stats import Timings
-from muomni.inference.text_stream import TextStream, text_of
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import EOS

@@ -8,10 +8,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import infer
-from muomni.checkpoints import save_export
+from muomni.checkpoints.export import save_export
+from muomni.inference.asr.ngram import train_ngram
+from muomni.inference.decoding.sampling import PRESETS, GenerationOptions
 from muomni.inference.load import load_model
-from muomni.inference.ngram import train_ngram
-from muomni.inference.sampling import PRESETS, GenerationOptions
 from muomni.models.ocr import Ocr
 from tests.unit.inference.conftest import IMAGE
 

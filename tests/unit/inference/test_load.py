@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from muomni.checkpoints import load_export, save_export, weights_fingerprint
+from muomni.checkpoints.export import load_export, save_export, weights_fingerprint
+from muomni.checkpoints.single_file import describe_for_checkpoint, save_single
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.load import find_device, gather, load_model
 from muomni.models.projector import ImageProjector
-from muomni.single_files import describe_for_checkpoint, save_single
 from tests.unit.inference.conftest import IMAGE, MEL
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import infer
-from muomni.checkpoints import load_export, save_export
+from muomni.checkpoints.export import load_export, save_export
 from muomni.frontends.audio_io import write_wav
+from muomni.inference.decoding.sampling import BROKEN, choose, preset, row_seeds
 from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
-from muomni.inference.sampling import BROKEN, choose, preset, row_seeds
 from muomni.user_path import user_path, with_home
 from tests.unit.inference.conftest import MEL
 

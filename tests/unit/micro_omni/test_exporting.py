@@ -6,10 +6,10 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from muomni.checkpoints import load_export, save_export
+from muomni.checkpoints.export import load_export, save_export
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.micro_omni.exporting import export_checkpoint
-from muomni.micro_omni.importing import import_checkpoints
+from muomni.interop.micro_omni.exporting import export_checkpoint
+from muomni.interop.micro_omni.importing import import_checkpoints
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
 from muomni.models.projector import ImageHead

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from muomni.micro_omni.files import read
+from muomni.interop.micro_omni.files import read
 from tests.unit.micro_omni import conftest as theirs
 
 

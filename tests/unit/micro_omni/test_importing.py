@@ -4,12 +4,12 @@ import pytest
 import torch
 import yaml
 
-from muomni.checkpoints import load_export, weights_fingerprint
+from muomni.checkpoints.export import load_export, weights_fingerprint
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
-from muomni.micro_omni.importing import import_checkpoints
-from muomni.micro_omni.vocabulary import ADDED
+from muomni.interop.micro_omni.importing import import_checkpoints
+from muomni.interop.micro_omni.vocabulary import ADDED
 from muomni.special_tokens import PAD, PIECES
 from tests.unit.micro_omni import conftest as theirs
 from tests.unit.micro_omni import reference

@@ -2,8 +2,8 @@
 
 import pytest
 
-from muomni.checkpoints import load_export
-from muomni.micro_omni.__main__ import main
+from muomni.checkpoints.export import load_export
+from muomni.interop.micro_omni.__main__ import main
 
 
 def test_there_and_back(tmp_path, saved, tokenizer_path, capsys):
@@ -23,8 +23,8 @@ def test_there_and_back(tmp_path, saved, tokenizer_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["import", "a.pt"], "say what and where to:  python -m muomni.micro_omni import FILE.pt out="),
-        (["export", "a", "b", "out=c.pt"], "python -m muomni.micro_omni export checkpoints/NAME out=FILE.pt"),
+        (["import", "a.pt"], "say what and where to:  python -m muomni.interop.micro_omni import FILE.pt out="),
+        (["export", "a", "b", "out=c.pt"], "python -m muomni.interop.micro_omni export checkpoints/NAME out=FILE.pt"),
         (["import", "a.pt", "out=x", "fil=true"], "unknown option 'fil'; available: out, tokenizer, parts, fill"),
         (
             ["export", "a", "out=x.pt", "thinker.num_heads=3"],
@@ -49,4 +49,4 @@ def test_mistakes_are_one_line(arguments, match, capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize("arguments", [[], ["convert"]])
 def test_no_command_shows_the_help(arguments, capsys):
     assert main(arguments) == 2
-    assert "python -m muomni.micro_omni import FILE" in capsys.readouterr().err
+    assert "python -m muomni.interop.micro_omni import FILE" in capsys.readouterr().err

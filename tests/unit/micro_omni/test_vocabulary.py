@@ -4,7 +4,7 @@ import pytest
 import sentencepiece
 
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.micro_omni.vocabulary import ADDED, has_special_pieces, narrowed_tokenizer, widened_tokenizer
+from muomni.interop.micro_omni.vocabulary import ADDED, has_special_pieces, narrowed_tokenizer, widened_tokenizer
 from muomni.special_tokens import PAD
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from muomni.frontends.characters import NUM_SYMBOLS as V
-from muomni.frontends.characters import decode_symbols
-from muomni.inference.read import read_pictures
+from muomni.frontends.char_vocab import NUM_SYMBOLS as V
+from muomni.frontends.char_vocab import decode_symbols
+from muomni.inference.ocr import read_pictures
 from muomni.models.ocr import Ocr
 from muomni.special_tokens import BOS, EOS, PIECES
 

@@ -5,8 +5,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from muomni.checkpoints import load_export, save_export
-from muomni.command_line import CONF
+from muomni.checkpoints.export import load_export, save_export
+from muomni.cli.errors import CONF
 from muomni.models.thinker import Thinker
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from muomni.checkpoints import load_export, save_export
+from muomni.checkpoints.export import load_export, save_export
 from muomni.models.vocoder import FourierHead, Vocoder
 
 SHAPE = {"n_mels": 16, "hop": 40, "overlap": 4, "width": 24, "num_layers": 2, "kernel": 3, "ff_dim": 32}

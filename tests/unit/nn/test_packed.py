@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from muomni.inference.generate import decode_step, prefill
+from muomni.inference.decoding.generate import decode_step, prefill
 from muomni.models.thinker import Thinker
 from muomni.nn import attention, packed
 from muomni.nn.packed import PackedRows, has_flash, runs_of

@@ -18,10 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from callbacks.step_guard import StepGuard
 from muomni import batch as batches
-from muomni.checkpoints import save_export, weights_fingerprint
-from muomni.command_line import CONF
+from muomni.checkpoints.export import save_export, weights_fingerprint
+from muomni.cli.errors import CONF
 from muomni.frontends.audio_io import write_wav
-from muomni.frontends.characters import encode_characters
+from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.image import ImageSpec
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, PAD, USER
 from tests.fake_cuda import CUDA, FakeCuda, fake_cuda

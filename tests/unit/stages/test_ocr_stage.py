@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from muomni.batch import OcrBatch
-from muomni.inference.read import read_pictures
+from muomni.inference.ocr import read_pictures
 from muomni.models.ocr import Ocr
 from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from muomni.batch import OmniBatch
+from muomni.evaluation.omni_metrics import OmniScores
 from muomni.inference.batch import greedy_answers
 from muomni.models.audio import Audio
 from muomni.models.projector import AudioProjector, ImageProjector
@@ -15,9 +16,8 @@ from muomni.models.vision import VisionTransformer
 from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, PAD, USER
-from muomni.stages.omni_scores import OmniScores
 from muomni.stages.omni_sft import OmniSftStage
-from muomni.stages.place_names import place_names
+from muomni.stages.position_init import place_names
 
 WORDS = {20: "red", 21: "blue", 22: "yes", 23: "no"}
 

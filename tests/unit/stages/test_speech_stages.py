@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from muomni.batch import SpeechBatch
-from muomni.checkpoints import load_export, save_export, trained_characters
-from muomni.frontends.spoken import LETTERS, speak_out
-from muomni.inference.recognise import greedy_texts
+from muomni.checkpoints.export import load_export, save_export, trained_characters
+from muomni.frontends.text_normalizer import LETTERS, speak_out
+from muomni.inference.asr.recognizer import greedy_texts
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker

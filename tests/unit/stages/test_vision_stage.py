@@ -6,14 +6,14 @@ from functools import partial
 import pytest
 import torch
 
-from muomni import ranks
 from muomni.batch import ImageTextBatch
+from muomni.distributed import collectives
+from muomni.distributed.merge_state import joined_state, own_state
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
 from muomni.models.vision import VisionTransformer
 from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay
-from muomni.stages.joining import joined_state, own_state
 from muomni.stages.vision import VisionStage
 
 COLOURS = ("red", "blue", "green", "white")
@@ -159,7 +159,7 @@ def test_several_processes_measure_what_one_does(score, monkeypatch):
         alone.test_batch(data, "test_iid")
     wanted = alone.finish_split("test_iid")
     assert wanted["r1_candidates"] == 5
-    monkeypatch.setattr(ranks, "world", lambda: 2)
+    monkeypatch.setattr(collectives, "world", lambda: 2)
     states, batches = [], list(pieces(4))
     for share in (batches[:1], batches[1:]):
         stage = make(candidates=5, score=score).eval()

@@ -11,11 +11,11 @@ from callbacks.finite_guard import FiniteGuard
 from callbacks.gradient_guard import GradientGuard
 from callbacks.random_state import RandomState
 from callbacks.step_guard import StepGuard
-from muomni import ranks
 from muomni.batch import SoundBatch
-from muomni.frontends.griffin_lim import GriffinLim
+from muomni.distributed import collectives
 from muomni.frontends.mel import LogMel, MelSpec
-from muomni.frontends.mel_correction import MelCorrection
+from muomni.inference.tts.griffin_lim import GriffinLim
+from muomni.inference.tts.mel_correction import MelCorrection
 from muomni.losses.adversarial import discriminator_loss, feature_loss, generator_loss
 from muomni.models.codec import Codec
 from muomni.models.discriminators import Discriminators
@@ -180,9 +180,9 @@ def test_asked_pieces_go_through_the_frozen_codec():
 def test_the_codec_asks_no_other_rank(monkeypatch):
     """Which may have no piece that goes through it, and would never answer."""
     stage = build(codec=codec_export()).train()
-    monkeypatch.setattr(ranks, "world", lambda: 2)
-    monkeypatch.setattr(ranks.dist, "all_reduce", lambda *_: pytest.fail("waits for the other rank"))
-    with ranks.together():
+    monkeypatch.setattr(collectives, "world", lambda: 2)
+    monkeypatch.setattr(collectives.dist, "all_reduce", lambda *_: pytest.fail("waits for the other rank"))
+    with collectives.together():
         stage._seen(batch(through_codec=(False, True)))
 
 

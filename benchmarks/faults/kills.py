@@ -1,0 +1,279 @@
+"""python -m benchmarks.faults.kills     training runs killed at random moments, and started again by the same command.
+
+    kills=200 stages=a,b       how many, over which stages        seed=0    of the moments
+    workers=0,2 ranks=1        loader workers and processes (gloo) of the runs, drawn for each kill: ranks=1,2
+    root=DIR                   where data and prerequisites lie; default: a temporary folder, filled by two steps of each stage
+    --json FILE                the numbers as JSON
+
+Every stage trains on the ci world, six steps with a checkpoint every two and validation every three. One run is left alone.
+Half of the kills (SIGKILL) fall anywhere in a run's time, the others on each kind of moment alike: while it starts, within a
+step, while it saves, in validation, between training and the end of the export, while it tests. Then the same command is
+started again, and its weights, metrics and rows must be, bit for bit, those of the run that was left alone, and the samples
+that both halves trained on the same, in the same order.
+"""
+
+import csv
+import hashlib
+import importlib
+import json
+import pkgutil
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import callbacks
+import datamodules
+import muomni.stages
+from benchmarks.faults import fork_server
+from muomni.run.hardware import describe_machine
+
+STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr", "vocoder")
+OWN = {"kills": "200", "stages": ",".join(STAGES), "seed": "0", "workers": "0,2", "ranks": "1", "root": "", "json": ""}
+STEPS = 6
+#: Metrics that tell the time.
+CLOCK = ("_per_second", "data_wait_share", "real_time_factor")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a kill: where it fell, and what the same command made of it."""
+
+    stage: str
+    workers: int
+    ranks: int
+    moment: str
+    delay: float
+    resumed: bool
+    from_step: int
+    """Batches that the second run did not train on again."""
+    redone: int
+    """Batches that both runs trained on."""
+    differs: list[str]
+    """Which of weights, metrics and rows are not those of the run that was left alone."""
+    lost: int
+    """Samples that were left out, came twice or in another order."""
+    seconds: float
+
+    @property
+    def identical(self) -> bool:
+        """Bit for bit."""
+        return self.resumed and not self.differs
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that was left alone."""
+
+    run: fork_server.Run
+    weights: bytes
+    metrics: dict[str, float]
+    rows: list[dict[str, str]]
+    batches: set[str]
+
+    def segments(self) -> list[tuple[str, float, float]]:
+        """(moment, its begin, its duration) over the whole run."""
+        begins = [("start", 0.0), *self.run.moments]
+        ends = [begin for _, begin in begins[1:]] + [self.run.seconds]
+        return [(moment, begin, end - begin) for (moment, begin), end in zip(begins, ends, strict=True)]
+
+
+def command(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> list[str]:
+    """The command line of a run whose outputs lie in `folder`."""
+    several = ["trainer=ddp", "trainer.accelerator=cpu"] if ranks > 1 else []
+    return [
+        f"stage={stage}", "budget=ci", "data.preset=ci", f"budget.{stage}.max_steps={STEPS}", f"paths.root={root}",
+        f"paths.runs={folder}/runs", f"paths.exports.{stage}={folder}/export", *several,
+        "callbacks.resume_checkpoint.every_n_train_steps=2", "callbacks.progress=null", "trainer.val_check_interval=3",
+        "trainer.log_every_n_steps=1", "trainer.limit_val_batches=1", "+trainer.limit_test_batches=1",
+        "datamodule.batch_size=4", "datamodule.eval_batch_size=8", f"datamodule.num_workers={workers}",
+    ]  # fmt: skip
+
+
+def left(folder: Path, ranks: int) -> tuple[bytes, dict[str, float], list[dict[str, str]], set[str]]:
+    """Weights, metrics, rows and batches of the one run in `folder`; a batch that was trained on twice is there once if it
+    held the same samples both times."""
+    (run,) = (path.parent for path in folder.glob("runs/**/metrics.json"))
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [_clockless({k: v for k, v in row.items() if v}) for row in csv.DictReader(file)]
+    samples = [(rank, (folder / f"samples.{rank}").read_text().splitlines()) for rank in range(ranks)]
+    batches = {f"{rank} {line}" for rank, lines in samples for line in lines}  # "rank, number of the batch, sample ids"
+    weights = (folder / "export" / "model.safetensors").read_bytes()
+    return weights, _clockless(json.loads((run / "metrics.json").read_text())), rows, batches
+
+
+def _clockless(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if not name.endswith(CLOCK)}
+
+
+def train_whole(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> Whole:
+    """A run that is left alone."""
+    done = fork_server.run(command(stage, root, folder, workers=workers, ranks=ranks), folder=folder, ranks=ranks)
+    if done.code:
+        sys.exit(f"error: stage={stage} fails without any kill:\n{done.log[-3000:]}")
+    return Whole(done, *left(folder, ranks))
+
+
+def draw(whole: Whole, rng: random.Random) -> fork_server.Kill:
+    """A moment to kill at."""
+    segments = whole.segments()
+    if rng.random() < 0.5:
+        when = rng.uniform(0.0, whole.run.seconds)
+        moment, begin, _ = [segment for segment in segments if segment[1] <= when][-1]
+        return fork_server.Kill(moment, when - begin)
+    kind = rng.choice(sorted({moment.split()[0] for moment, _, _ in segments}))
+    moment, _, duration = rng.choice([segment for segment in segments if segment[0].split()[0] == kind])
+    return fork_server.Kill(moment, rng.uniform(0.0, duration))
+
+
+def kill_once(whole: Whole, stage: str, root: Path, rng: random.Random, *, workers: int, ranks: int) -> Outcome:
+    """Kill a run, start it again, compare."""
+    while True:
+        with tempfile.TemporaryDirectory(prefix="muomni-kill-") as name:
+            folder, kill, start = Path(name), draw(whole, rng), time.perf_counter()
+            arguments = command(stage, root, folder, workers=workers, ranks=ranks)
+            first = fork_server.run(arguments, folder=folder, kill=kill, ranks=ranks)
+            if first.code != -9:
+                continue  # it was over before the kill: another moment
+            trained = _batches_trained(folder)
+            again = fork_server.run(arguments, folder=folder, ranks=ranks)
+            from_step = min([int(m.split()[1]) for m, _ in again.moments if m.startswith("step ")], default=STEPS)
+            differs, lost = ["all"], 0
+            if again.code == 0:
+                differs, lost = compare(folder, whole, ranks=ranks)
+            else:
+                print(again.log[-3000:], file=sys.stderr)
+            return Outcome(
+                stage=stage, workers=workers, ranks=ranks, moment=kill.moment, delay=round(kill.delay, 4),
+                resumed=again.code == 0, from_step=from_step, redone=max(0, trained - from_step), differs=differs,
+                lost=lost, seconds=round(time.perf_counter() - start, 2),
+            )  # fmt: skip
+
+
+def compare(folder: Path, whole: Whole, *, ranks: int) -> tuple[list[str], int]:
+    """What of the run in `folder` is not that of the whole one: which of weights, metrics and rows; how many samples."""
+    weights, metrics, rows, batches = left(folder, ranks)
+    pairs = {"weights": (weights, whole.weights), "metrics": (metrics, whole.metrics), "rows": (rows, whole.rows)}
+    return [name for name, (got, wanted) in pairs.items() if got != wanted], _difference(batches, whole.batches)
+
+
+def _batches_trained(folder: Path) -> int:
+    path = folder / "samples.0"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def _difference(got: set[str], wanted: set[str]) -> int:
+    """Samples of batches that are not the same in both."""
+    return sum(len(line.split()) - 2 for line in got ^ wanted)
+
+
+def prepare(root: Path, stages: list[str]) -> None:
+    """Data, and two steps of what the stages need."""
+    for stage in ("thinker", "vision", "audio", "codec", "talker"):
+        wanted = any(stage in needs for name in stages for needs in [_needs(name)])
+        if wanted and not (root / "checkpoints" / stage).exists():
+            print(f"preparing {stage} ...", file=sys.stderr)
+            arguments = [
+                f"stage={stage}", "budget=ci", "data.preset=ci", f"paths.root={root}", "+trainer.limit_test_batches=1",
+            ]  # fmt: skip
+            done = fork_server.run(arguments, folder=root / "prepared" / stage)
+            if done.code:
+                sys.exit(f"error: preparing stage={stage} failed:\n{done.log[-3000:]}")
+
+
+def _needs(stage: str) -> list[str]:
+    return {
+        "codec": ["audio"],
+        "talker": ["audio", "codec"],
+        "omni_sft": ["thinker", "vision", "audio", "codec", "talker"],
+        "vocoder": ["audio", "codec"],
+    }.get(stage, [])
+
+
+def measure(options: dict[str, str], root: Path) -> tuple[list[Outcome], dict[str, str]]:
+    """All kills, stage after stage in turn; and the sha256 of the weights of the runs that were left alone."""
+    stages, rng = options["stages"].split(","), random.Random(int(options["seed"]))
+    prepare(root, stages)
+    whole: dict[tuple[str, int], Whole] = {}
+    outcomes = []
+    for number in range(int(options["kills"])):
+        stage = stages[number % len(stages)]
+        workers = int(rng.choice(options["workers"].split(",")))
+        ranks = int(rng.choice(options["ranks"].split(",")))
+        if (stage, ranks) not in whole:
+            with tempfile.TemporaryDirectory(prefix="muomni-whole-") as folder:
+                whole[stage, ranks] = train_whole(stage, root, Path(folder), workers=0, ranks=ranks)
+        outcome = kill_once(whole[stage, ranks], stage, root, rng, workers=workers, ranks=ranks)
+        outcomes.append(outcome)
+        print(
+            f"{number + 1:4d} {outcome.stage} workers={workers} ranks={ranks}: {outcome.moment} + {outcome.delay:.3f} s, "
+            f"from {outcome.from_step}, resumed {outcome.resumed}, differs {outcome.differs}, lost {outcome.lost}, "
+            f"{outcome.seconds:.1f} s",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    return outcomes, {
+        f"{stage} x {ranks}": hashlib.sha256(w.weights).hexdigest() for (stage, ranks), w in whole.items()
+    }
+
+
+def count(outcomes: list[Outcome]) -> dict[str, Any]:
+    """The numbers that matter."""
+    return {
+        "kills": len(outcomes),
+        "resumed": sum(o.resumed for o in outcomes),
+        "identical": sum(o.identical for o in outcomes),
+        "lost_samples": sum(o.lost for o in outcomes),
+    }
+
+
+def show(outcomes: list[Outcome]) -> str:
+    """A table by stage, and where the kills fell."""
+    lines = [f"{'':10}{'kills':>8}{'resumed':>9}{'identical':>11}{'lost samples':>14}"]
+    groups = {stage: [o for o in outcomes if o.stage == stage] for stage in dict.fromkeys(o.stage for o in outcomes)}
+    for name, group in {**groups, "all": outcomes}.items():
+        row = count(group)
+        lines.append(f"{name:10}{row['kills']:8}{row['resumed']:9}{row['identical']:11}{row['lost_samples']:14}")
+    where = Counter(o.moment.split()[0] for o in outcomes)
+    lines.append("killed in: " + ", ".join(f"{kind} {number}" for kind, number in where.most_common()))
+    return "\n".join(lines)
+
+
+def warm() -> None:
+    """Import what a run imports; nothing is run. One thread: runs this small only wait for a second."""
+    torch.set_num_threads(1)
+    for package in (callbacks, datamodules, muomni.stages):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+
+
+def main(arguments: list[str]) -> None:
+    """Kill, compare, print, write."""
+    options = dict(OWN)
+    while arguments:
+        name = arguments.pop(0)
+        key, _, value = name.removeprefix("--").partition("=")
+        if key not in OWN:
+            sys.exit(f"error: unknown option {name!r}; available: {', '.join(OWN)}")
+        options[key] = value or (arguments.pop(0) if arguments else "")
+    warm()
+    with tempfile.TemporaryDirectory(prefix="muomni-faults-") as temporary:
+        outcomes, weights = measure(options, Path(options["root"] or temporary).resolve())
+    print(show(outcomes))
+    if options["json"]:
+        chosen = {name: value for name, value in options.items() if name not in ("root", "json")}
+        document = {"machine": describe_machine(), "options": chosen, **count(outcomes), "weights": weights}
+        Path(options["json"]).write_text(
+            json.dumps(document | {"outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1) + "\n"
+        )
+    if not all(outcome.identical and not outcome.lost for outcome in outcomes):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""What trained exports can do: recognition, hearing, loudness, vocoders."""

@@ -1,0 +1,72 @@
+"""run.json in the run folder: how long training and measuring took, of how many parameters, on what machine."""
+
+import datetime
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from muomni.run.hardware import describe_machine
+from muomni.run.run_folder import write_atomically
+
+
+class Journal(Callback):
+    """Times fit, validate and test in seconds; the time of a fit goes on where a resumed run's left off."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._earlier = 0.0
+        self._resumed = 0
+        self._began = time.perf_counter()
+        self._started = datetime.datetime.now().isoformat(timespec="seconds")
+        self._parameters: dict[str, int] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A task begins."""
+        self._began = time.perf_counter()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count while it is known what is trained."""
+        parameters = list(pl_module.parameters())
+        self._parameters = {
+            "parameters": sum(p.numel() for p in parameters),
+            "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds of fit so far, since when, and how often the run was taken up."""
+        seconds = self._earlier + time.perf_counter() - self._began
+        return {"fit": seconds, "started": self._started, "resumed": self._resumed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The run is taken up: it began earlier, and took some seconds up to the checkpoint."""
+        self._earlier, self._started = float(state_dict["fit"]), str(state_dict["started"])
+        self._resumed = int(state_dict["resumed"]) + 1
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A task ends, well or not: write what is known."""
+        seconds = time.perf_counter() - self._began
+        task = TrainerFn(stage).value
+        self.seconds[task] = seconds + (self._earlier if task == "fit" else 0.0)
+        if not trainer.is_global_zero:
+            return
+        document = {
+            "stage": str(pl_module.name),
+            "command": shlex.join(["python", *sys.argv]),
+            "started": self._started,
+            "seconds": {task: round(value, 1) for task, value in self.seconds.items()},
+            "steps": trainer.global_step,
+            "resumed": self._resumed,
+            **self._parameters,
+            "precision": str(trainer.precision),
+            "processes": trainer.world_size,
+            "machine": describe_machine(),
+        }
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "run.json", json.dumps(document, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Exports and single files: written whole or not at all, read as data."""

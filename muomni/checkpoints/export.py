@@ -1,0 +1,275 @@
+"""Export folders: what a stage hands over and what inference loads.
+
+    model.yaml          format, facts (stage, frontends, fingerprints) and, for each part, its name and options
+    model.safetensors   tensors, keys `<part>.<state-dict key>`
+    <files>             tokenizer.model and the like, as they are
+
+Loading is strict: a missing, unexpected or mis-shaped key is an error that names it. Nothing in a folder is executed:
+a part's class is looked up in `muomni.models.part.PARTS` (assembly.py).
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from muomni.checkpoints import schema
+from muomni.checkpoints.assembly import assemble
+from muomni.checkpoints.assembly import first_broken as first_broken
+from muomni.checkpoints.assembly import load_strictly as load_strictly
+from muomni.checkpoints.atomic_write import atomic_folder, follow
+from muomni.short_repr import shown
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+DESCRIPTION, WEIGHTS, TOKENIZER = "model.yaml", "model.safetensors", "tokenizer.model"
+#: What an export's folder holds of ours (`compiled`: of earlier versions); a new export takes its place.
+OWN = (DESCRIPTION, WEIGHTS, TOKENIZER, "micro_omni.safetensors", "compiled")
+
+
+@dataclass(slots=True)
+class Export:
+    """A loaded export: parts by name (in eval mode), facts, its folder (or single file), and the content of its
+    tokenizer.model, if it has one."""
+
+    parts: dict[str, nn.Module]
+    facts: dict[str, Any]
+    folder: Path
+    tokenizer: bytes | None = None
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The tokenizer's file. Raises FileNotFoundError where the export has none."""
+        path = self.folder / "tokenizer.model"
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.folder}: this export has no tokenizer.model")
+        return path
+
+
+def weights_fingerprint(module: nn.Module) -> str:
+    """sha256 (16 hex digits) over names, shapes and bytes of a module's state: equal only for equal weights."""
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_export(
+    folder: Path | str, parts: Mapping[str, nn.Module], *, facts: Mapping[str, Any], files: Mapping[str, Path]
+) -> Path:
+    """Write an export folder, whole or not at all: a temporary folder beside it takes its place at the end. A symbolic link
+    stays; what else someone put into the folder stays too.
+
+    parts: name -> a module registered with `@part`. facts: plain data. files: name in the folder -> file to copy.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    check_place(folder)
+    document, tensors = describe(parts, facts, where=str(folder))
+    with atomic_folder(folder, own=OWN) as temporary:
+        description, weights = temporary / DESCRIPTION, temporary / WEIGHTS
+        description.write_text(yaml.safe_dump(document, sort_keys=False))
+        save_tensors(tensors, weights, place=folder)
+        shutil.copymode(description, weights)  # safetensors' own choice is that no one else may read it
+        for name, source in files.items():
+            shutil.copyfile(source, temporary / name)
+    return folder
+
+
+def save_tensors(
+    tensors: dict[str, Tensor], path: Path, *, place: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a .safetensors. Raises RuntimeError naming `place`, as the user knows it, where the disk is full."""
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:  # its way of saying so
+        raise RuntimeError(f"cannot write {place}: {error}") from error
+
+
+def check_place(folder: Path | str) -> None:
+    """Raise ValueError where an export would take the place of something else, FileNotFoundError where the folder is a symbolic
+    link that leads nowhere."""
+    folder = Path(folder)
+    target = follow(folder)
+    if target.is_dir() and not is_export(target):
+        foreign = sorted(
+            name for name in os.listdir(target) if name not in OWN and name[0] != "." and name != "lost+found"
+        )
+        if foreign:
+            raise ValueError(
+                f"{folder} holds other things than an export ({', '.join(foreign[:3])}), which stay untouched: move them away, "
+                "or let the exports lie elsewhere by paths.root=DIR"
+            )
+    elif target.exists() and not target.is_dir():
+        raise ValueError(f"{folder} is a file where an export's folder would be: move it away")
+
+
+def describe(
+    parts: Mapping[str, nn.Module], facts: Mapping[str, Any], *, where: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What model.yaml says of parts, and their tensors by key. Raises ValueError for NaN or Inf."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in parts.items():
+        broken = first_broken(module.state_dict())
+        if broken is not None:
+            raise ValueError(f"{where}: {name}.{broken}; a broken model is not exported")
+        for key, value in module.state_dict().items():
+            tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
+    return document_of(parts, facts), tensors
+
+
+def document_of(parts: Mapping[str, nn.Module], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What model.yaml says of parts: format, facts, and the options that each is built with."""
+    described = {name: {"part": part.part_name, "options": part.options} for name, part in parts.items()}
+    return {"format": FORMAT, "facts": dict(facts), "parts": described}
+
+
+def is_export(folder: Path | str) -> bool:
+    """Whether a folder holds a finished export."""
+    return (Path(folder) / DESCRIPTION).is_file() and (Path(folder) / WEIGHTS).is_file()
+
+
+def list_exports(root: Path | str) -> list[Path]:
+    """Exports directly under a folder, by name: folders and single files."""
+    root = Path(root)
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if is_export(path) or path.suffix == ".safetensors")
+
+
+def read_description(folder: Path | str) -> dict[str, Any]:
+    """model.yaml of an export, checked. Raises FileNotFoundError or ValueError naming the file."""
+    path = Path(folder) / DESCRIPTION
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: no export here (no model.yaml)")
+    check_readable(path)
+    if path.stat().st_size > 4 * schema.MOST_BYTES:
+        raise ValueError(f"{path}: not readable as YAML: {path.stat().st_size} bytes")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    return checked(schema.read_yaml(text, where=str(path)), where=str(path))
+
+
+def check_readable(path: Path) -> None:
+    """Raise ValueError for a file that this user may not read."""
+    try:
+        with path.open("rb"):
+            pass
+    except PermissionError as error:
+        raise ValueError(f"{path}: no permission to read it: its owner can allow it by  chmod a+r {path}") from error
+
+
+def checked(document: Any, *, where: str) -> dict[str, Any]:
+    """A description as it must be, in plain data. Raises ValueError naming what it lacks, or what in it is out of bounds."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"{where}: not an export of format {FORMAT}")
+    document = schema.plain_data(document, where=where)
+    for key in ("facts", "parts"):
+        if not isinstance(document.get(key), dict):
+            raise ValueError(f"{where}: no {key!r} in it; the export is damaged, train it again")
+    schema.check_facts(document["facts"], where=where)
+    return document
+
+
+def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Export:
+    """Rebuild the parts of an export (all, or the named ones), in eval mode, on the CPU. A Talker's codec must be the one
+    that it was trained with."""
+    folder = Path(folder)
+    document = read_description(folder)
+    weights, tokenizer = folder / WEIGHTS, folder / TOKENIZER
+    if not weights.is_file():
+        raise FileNotFoundError(f"{folder}: no export here (no model.safetensors)")
+    check_readable(weights)
+    try:
+        tensors = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{weights}: cannot be read ({shown(error, str, most=300)}); the export is damaged, train it again"
+        ) from error
+    built = build_parts(document, tensors, parts, where=str(folder), weights=str(weights))
+    content = None
+    if tokenizer.is_file():
+        check_readable(tokenizer)
+        content = tokenizer.read_bytes()
+    return Export(built, document["facts"], folder, content)
+
+
+def build_parts(
+    document: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Iterable[str] | None, *, where: str, weights: str
+) -> dict[str, nn.Module]:
+    """A description and the tensors that go with it -> all parts, or the named ones. `where`, `weights`: for errors."""
+    described: dict[str, Any] = document["parts"]
+    wanted = list(described) if parts is None else list(parts)
+    missing = [name for name in wanted if name not in described]
+    if missing:
+        raise ValueError(f"{where}: this export has no part {missing[0]!r}; it holds {', '.join(described)}")
+    states: dict[str, dict[str, Tensor]] = {name: {} for name in described}
+    for key, value in tensors.items():
+        name, _, rest = key.partition(".")
+        if name not in states:
+            raise ValueError(f"{weights}: unexpected key {key!r}")
+        states[name][rest] = value
+    built = {}
+    for name in wanted:
+        part_of = f"part {name!r}"
+        built[name] = assemble(
+            described[name], states[name], where=f"{where}, {part_of}", weights=f"{weights}, {part_of}"
+        )
+    facts = document["facts"]
+    if "codec" in built and facts.get("codec") is not None:
+        check_same(facts, {"codec": weights_fingerprint(built["codec"])}, where=where)
+    return built
+
+
+def check_same(
+    facts: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    *,
+    where: str,
+    remedy: str = "train both with the same settings, or remove the export to train it again",
+) -> None:
+    """Each expected fact must stand in `facts` with the same value: tokenizer, mel, image and codec of a hand-over.
+
+    Raises ValueError naming the fact and both values.
+    """
+    for key, value in expected.items():
+        if facts.get(key) != value and not _is_older(facts.get(key), value, where):
+            raise ValueError(
+                f"{where}: {key} differs: it was trained with {facts.get(key)!r}, this run has {value!r}; {remedy}"
+            )
+
+
+def trained_characters(export: Path) -> str | None:
+    """The characters of its own that a trained model spells with."""
+    parts = read_description(export)["parts"].values() if is_export(export) else ()
+    options = (part.get("options") for part in parts if isinstance(part, Mapping))
+    own = (each.get("characters") for each in options if isinstance(each, Mapping))
+    return next((characters for characters in own if isinstance(characters, str)), None)
+
+
+def _is_older(stored: Any, value: Any, where: str) -> bool:
+    """Whether the facts of pictures are alike but for what exports of earlier versions do not say: they were trained on the
+    centre square, on black, which of square pictures without transparency is the same. Logs it."""
+    if not isinstance(stored, Mapping) or not isinstance(value, Mapping) or "matte" in stored or "matte" not in value:
+        return False
+    if any(stored.get(key) != value[key] for key in value if key not in ("fit", "matte")):
+        return False
+    log.warning(
+        "%s: trained on the centre squares of pictures, on black; this run sees fit=%s on %s, the same for square pictures "
+        "without transparency", where, value["fit"], value["matte"],
+    )  # fmt: skip
+    return True

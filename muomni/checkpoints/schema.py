@@ -1,0 +1,257 @@
+"""What the description of an export may say: one table of types and bounds for the options of every part and for the facts.
+
+A description is a few hundred bytes from someone else, of which gigabytes are built. So it is copied into plain data of bounded
+size first (aliases cannot multiply, nesting ends, no number is NaN), each option and fact is compared with the table, and only
+then anything is made of it. The bounds are far beyond what this project trains, and small enough that a wrong number costs
+nothing.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from muomni.short_repr import shown
+
+MOST_BYTES = 1 << 18  # of a description
+MOST_ENTRIES = 20_000  # values in it, aliases counted each time
+DEEPEST = 16
+LARGEST_INTEGER = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A value of `kind` from `least` to `most`, or None where `null`; of `many` a list of at most so many of them."""
+
+    kind: type
+    least: float = 0
+    most: float = 0
+    null: bool = False
+    many: int = 0
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is of the kind and within the bounds."""
+        if self.many and isinstance(value, list | tuple):
+            return len(value) <= self.many and all(self._allows_one(each) for each in value)
+        return (value is None and self.null) or (not self.many and self._allows_one(value))
+
+    def _allows_one(self, value: Any) -> bool:
+        if self.kind in (str, bool, dict):
+            return isinstance(value, self.kind)
+        right_kind = isinstance(value, int if self.kind is int else int | float) and not isinstance(value, bool)
+        return right_kind and self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        words = {str: "a string", bool: "true or false", dict: "a table of names and values"}
+        span = f"from {self.least:g} to {self.most:g}"
+        one = words.get(self.kind, f"a whole number {span}" if self.kind is int else f"a number {span}")
+        listed = f"a list of at most {self.many}, each {one}" if self.many else one
+        return f"{listed}, or null" if self.null else listed
+
+
+def _whole(least: int, most: int, *, null: bool = False, many: int = 0) -> Bound:
+    return Bound(int, least, most, null=null, many=many)
+
+
+def _number(least: float, most: float, *, null: bool = False, many: int = 0) -> Bound:
+    return Bound(float, least, most, null=null, many=many)
+
+
+_WIDTH, _WIDER, _LAYERS, _LENGTH = _whole(1, 1 << 16), _whole(1, 1 << 18), _whole(0, 1024), _whole(1, 1 << 20)
+_NAME, _SWITCH = Bound(str), Bound(bool)
+#: Of every option of every part (models/), by name, or by part and name where one name stands for two things.
+OPTIONS: dict[str, Bound] = {
+    "cell": _WIDTH,
+    "channels": _whole(1, 4096),
+    "audio_projector.characters": _whole(0, 1 << 20),  # a number there, a text elsewhere
+    "characters": Bound(str, null=True),
+    "codebook_size": _whole(1, 1 << 20),
+    "conv_kernel": _whole(0, 1023),
+    "decay": _number(0, 1, null=True),
+    "dim": _WIDTH,
+    "downsample": _whole(2, 8),
+    "dropout": _number(0, 1),
+    "embed_dim": _WIDTH,
+    "encoder_layers": _LAYERS,
+    "experts_per_token": _whole(1, 1024),
+    "ff_dim": _WIDER,
+    "grid": _whole(1, 256),
+    "hidden": _whole(1, 1 << 18, null=True),
+    "hop": _whole(1, 1 << 14),
+    "idle": _number(0, 1),
+    "image_size": _whole(1, 4096),
+    "image_tokens": _NAME,
+    "kernel": _whole(1, 1023),
+    "max_characters": _WIDTH,
+    "max_frames": _LENGTH,
+    "max_length": _LENGTH,
+    "mlp": _NAME,
+    "n_mels": _whole(1, 1024),
+    "norm_eps": _number(0, 1),
+    "num_codebooks": _whole(1, 256),
+    "num_experts": _whole(0, 1024),
+    "num_heads": _whole(1, 1024),
+    "num_kv_heads": _whole(1, 1024),
+    "num_layers": _LAYERS,
+    "num_speakers": _WIDTH,
+    "num_symbols": _whole(1, 1 << 20),
+    "out_dim": _WIDTH,
+    "overlap": _whole(2, 64),
+    "patch": _whole(1, 1024),
+    "pool": _NAME,
+    "positions": _number(0, 1000),
+    "qk_norm": _SWITCH,
+    "rope_scaling": _number(1e-3, 1e6),
+    "rope_theta": _number(1, 1e12, null=True),
+    "scale": _number(0, 1e6),
+    "shared_embedding": _SWITCH,
+    "short_conv": _whole(0, 1024),
+    "stack": _whole(1, 256),
+    "start_std": _number(0, 1000),
+    "stem_channels": _whole(1, 4096, many=8),
+    "stem_patch": _whole(1, 1024),
+    "stride": _whole(1, 256),
+    "text_kernel": _whole(1, 1023),
+    "text_layers": _LAYERS,
+    "tied": _SWITCH,
+    "vocab_size": _whole(1, 1 << 22),
+    "width": _WIDTH,
+    "window": _whole(1, 1 << 20, null=True),
+}
+#: Options that say how often something is built: each time brings at least one tensor.
+REPEATS = ("num_layers", "text_layers", "encoder_layers", "num_codebooks", "num_experts")
+
+_MEL = {
+    "sample_rate": _whole(1000, 384_000), "hop": _whole(1, 1 << 16), "n_fft": _whole(1, 1 << 16), "win": _whole(1, 1 << 16),
+    "bins": _whole(1, 1024), "f_min": _number(0, 1e6), "f_max": _number(0, 1e6), "log": _SWITCH, "floor": _number(1e-30, 1e3),
+}  # fmt: skip
+#: Of the facts that this project reads, by name; the values of a table by their own. Others are plain data that nothing reads.
+FACTS: dict[str, Bound | dict[str, Bound]] = {
+    "stage": Bound(str, null=True),
+    "tokenizer": Bound(str, null=True),
+    "codec": Bound(str, null=True),
+    "alphabet": _NAME,
+    "characters": Bound(str, null=True),
+    "corrections": _whole(0, 1000),
+    "mel": _MEL,
+    "codec_mel": _MEL,
+    "image": {"size": _whole(1, 4096), "mean": _number(-1e3, 1e3, many=3), "std": _number(0, 1e3, many=3), "fit": _NAME},
+    "run": {"size": _NAME, "budget": _NAME, "rank": _whole(0, 1000), "identity": _NAME},
+    "micro_omni": {
+        "files": Bound(str, many=1000), "layout": Bound(dict), "dtype": Bound(dict), "new": Bound(str, many=MOST_ENTRIES),
+        "added_pieces": _whole(0, 1 << 20),
+    },
+}  # fmt: skip
+
+
+class _Loader(yaml.SafeLoader):
+    """Of bounded size and depth, and without merge keys, which multiply while they are read."""
+
+    depth, count = 0, 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """One node and those in it."""
+        self.depth, self.count = self.depth + 1, self.count + 1
+        if self.depth > DEEPEST or self.count > MOST_ENTRIES:
+            raise yaml.YAMLError(_TOO_LARGE)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Called for every mapping: where merge keys would be put in."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("merge keys (<<) are not read")
+
+
+_TOO_LARGE = f"more than {MOST_ENTRIES} values, or more than {DEEPEST} within each other"
+
+
+def read_yaml(text: str, *, where: str) -> Any:
+    """YAML of bounded size -> plain data. Raises ValueError."""
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"{where}: not readable as YAML: {len(text)} characters, at most {MOST_BYTES}")
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except Exception as error:  # beside its own, the constructors of numbers and dates raise what they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{where}: not readable as YAML: {reason[:300]}") from error
+    return plain_data(content, where=where)
+
+
+def plain_data(content: Any, *, where: str) -> Any:
+    """A copy of names, numbers, switches, lists and tables. Raises ValueError naming the place of anything else, of a number that
+    is not finite, and for too much of it."""
+    left = MOST_ENTRIES
+
+    def copy(value: Any, place: tuple[str, ...]) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or len(place) > DEEPEST:
+            raise ValueError(f"{where}: {_TOO_LARGE}")
+        if isinstance(value, dict):
+            strange = [key for key in value if not isinstance(key, str)]
+            if strange:
+                raise ValueError(f"{where}: {_named(place)}{str(strange[0])[:40]!r} is no name")
+            return {key: copy(inner, (*place, key)) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [copy(inner, (*place, str(index))) for index, inner in enumerate(value)]
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{where}: {'.'.join(place)} is {value}; the export is damaged")
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise ValueError(
+                f"{where}: {'.'.join(place)} is a number of {value.bit_length()} bits; the export is damaged"
+            )
+        if value is not None and not isinstance(value, str | int | float | bool):
+            raise ValueError(f"{where}: {'.'.join(place)} is a {type(value).__name__}: neither name, number nor list")
+        return value
+
+    return copy(content, ())
+
+
+def _named(place: tuple[str, ...]) -> str:
+    return f"{'.'.join(place)}: " if place else ""
+
+
+def bound_of(kind: str, name: str) -> Bound | None:
+    """The bound of an option of a part; None for one that is unknown."""
+    return OPTIONS.get(f"{kind}.{name}", OPTIONS.get(name))
+
+
+def check_options(kind: str, options: Mapping[str, Any], *, tensors: int | None, where: str) -> None:
+    """Raise ValueError naming the first option of a part that is out of bounds.
+
+    tensors: how many the file holds for the part, None where it is yet to be trained.
+    """
+    for name, value in options.items():
+        bound = bound_of(kind, name)
+        if bound is not None and not bound.allows(value):
+            raise ValueError(f"{where}: options do not fit {kind}: {name}={shown(value)}: {bound}")
+        if tensors is not None and name in REPEATS and value > max(tensors, 1):
+            raise ValueError(
+                f"{where}: options do not fit {kind}: {name}={value}, but the file holds {tensors} tensors of it"
+            )
+
+
+def check_facts(facts: Mapping[str, Any], *, where: str) -> None:
+    """Raise ValueError naming the first fact that is of the wrong type or out of bounds."""
+    for name, bound in FACTS.items():
+        if name not in facts:
+            continue
+        value = facts[name]
+        if isinstance(bound, Bound):
+            _check_fact(name, value, bound, where=where)
+            continue
+        _check_fact(name, value, Bound(dict), where=where)
+        for key, inner in bound.items():
+            if key in value:
+                _check_fact(f"{name}.{key}", value[key], inner, where=where)
+
+
+def _check_fact(name: str, value: Any, bound: Bound, *, where: str) -> None:
+    if not bound.allows(value):
+        fact, _, key = name.partition(".")
+        given = f"{key}={shown(value)}" if key else shown(value)
+        raise ValueError(f"{where}: the facts of {fact!r} are damaged: {given}: {bound}")

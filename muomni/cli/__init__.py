@@ -1,0 +1,1 @@
+"""Command lines: help at once, one-line errors, overrides, rules across options."""

@@ -1,0 +1,176 @@
+"""One clear line instead of a traceback, for mistakes of the user; a wrong name gets the list of the right ones."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from muomni.cli import help
+from muomni.cli.help import CONF
+from muomni.cli.overrides import readable
+from muomni.short_repr import shown
+from muomni.user_path import with_home
+
+LONGEST = 300  # characters of a line of Hydra's that are shown
+#: Mistakes of input: their text says what, where and how to mend it. A bug keeps its traceback.
+USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
+#: Lightning's own for options that do not fit, which is none of them.
+LIGHTNINGS = "MisconfigurationException"
+#: What a disk may answer that is full, to a name that no file can have, or for a folder that is not ours to write.
+DISK_ERRORS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]) -> None:
+    """Check the overrides and run `main`, a user's mistakes as one line. removable: the groups whose entries the program
+    can do without, so that `~callbacks.ema` takes one out."""
+    help.ready()
+    sys.argv[1:] = [with_home(word) for word in sys.argv[1:]]
+    with one_line_errors():
+        multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
+        sys.argv[1:] = [each for word in sys.argv[1:] for each in readable(word, multirun=multirun)]
+        words = [(before, word) for before, word in pairwise(sys.argv) if not word.startswith("-")]
+        overrides = []
+        for before, word in words:
+            value_of_flag = before.startswith("-")  # as far as can be known here
+            if word.startswith("~"):
+                _check_removal(word, removable)
+            elif "=" not in word and not value_of_flag:
+                sys.exit(
+                    f"error: {word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces; "
+                    "--help lists the options"
+                )
+            if "=" in word or word.startswith("~"):
+                overrides.append(word)
+        problem = None if multirun else check_overrides(overrides, config=config)
+        if problem:
+            sys.exit(f"error: {problem}")
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+        main()
+
+
+def _check_removal(word: str, removable: tuple[str, ...]) -> None:
+    """Raise ValueError for `~NAME` of something that the program reads."""
+    group, _, entry = word[1:].partition("=")[0].partition(".")
+    if group in removable and entry:
+        return
+    possible = " or ".join(f"~{name}.NAME" for name in removable)
+    hint = f"; what can be is {possible}" if possible else ""
+    raise ValueError(f"{word}: this option cannot be taken away, only be given another value, NAME=VALUE{hint}")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a user's mistake into one line and exit code 1, Ctrl-C into 130. MUOMNI_TRACEBACK=1 shows the traceback.
+
+    Also a decorator, below `hydra.main`: Hydra adds lines of its own to an exception that reaches it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our answer has gone: `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        mistake = _mistake(error)
+        if mistake is None or os.environ.get("MUOMNI_TRACEBACK"):
+            raise
+        hint = " (MUOMNI_TRACEBACK=1 shows where)" if isinstance(error, RuntimeError) else ""
+        sys.exit(f"error: {' '.join(mistake.split())}{hint}")
+
+
+def _mistake(error: Exception) -> str | None:
+    """What the user did wrong, in one line; None for a bug. Hydra wraps what the constructor of a `_target_` raises."""
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        place = "" if error.filename is None else f": {shown(error.filename, str)}"
+        return f"{error.strerror}{place}" if error.errno in DISK_ERRORS else None
+    if isinstance(error, USER_ERRORS) or type(error).__name__ == LIGHTNINGS:
+        return str(error)
+    if not isinstance(error, InstantiationException):
+        return None
+    cause = error.__cause__
+    if not isinstance(cause, (*USER_ERRORS, TypeError)) and type(cause).__name__ != LIGHTNINGS:
+        return None
+    where = [line.split(":", 1)[1].strip() for line in str(error).splitlines() if line.startswith("full_key:")]
+    return ": ".join([*where, str(error.__cause__)])
+
+
+def check_overrides(overrides: list[str], *, config: str) -> str | None:
+    """Compose the configuration; what is wrong with the overrides in one line, or None."""
+    for override in overrides:
+        group, equals, value = override.partition("=")
+        if equals and _is_group(override) and _holds_no_names(value):
+            there = ", ".join(sorted(path.stem for path in (CONF / group.lstrip("+")).glob("*.yaml")))
+            return f"{shown(override, str)}: the name of a configuration is needed; available: {there}"
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            compose(config, overrides=overrides)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # of a group=null, for one
+        return _explain(error, overrides, config)
+    finally:
+        GlobalHydra.instance().clear()
+    return None
+
+
+def _explain(error: Exception, overrides: list[str], config: str) -> str:
+    message = "\n".join(str(link) for link in (error, error.__cause__) if link is not None)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    available = [line for line in lines if not line.startswith(("full_key", "object_type", "To append"))]
+    key = _unknown_key(message)
+    if key is None:
+        said = "; ".join(line if len(line) <= LONGEST else f"{line[:LONGEST]}..." for line in available[:12])
+        named = any(part in said for override in overrides for part in override.split("=", 1) if part)
+        groups = [override for override in overrides if _is_group(override)]
+        return said if named else f"{shown(' '.join(groups or overrides), str)}: {said}"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        node: Any = compose(
+            config, overrides=[o for o in overrides if _is_group(o)]
+        )  # they say which options there are
+    *parents, name = key.split(".")
+    for depth, step in enumerate(parents):
+        if not isinstance(node.get(step), DictConfig):
+            parents, name = parents[:depth], step
+            break
+        node = node[step]
+    where = ".".join(parents) or "the top level"
+    return f"unknown option {name!r} in {where}; available: {', '.join(sorted(map(str, node)))}"
+
+
+def _holds_no_names(value: str) -> bool:
+    """Whether the value of a group, as Hydra reads it, is or holds anything but names: it would raise a TypeError of its own."""
+    try:
+        parsed = OverridesParser.create().parse_override(f"group={value}").value()
+    except HydraException:  # compose says what is wrong with it
+        return False
+    names = parsed if isinstance(parsed, list) else [parsed]
+    return parsed is not None and not all(isinstance(name, str | QuotedString) for name in names)
+
+
+def _is_group(override: str) -> bool:
+    """Whether an override chooses a file of a group, as data=text; optim={lr: 1} gives options inside the group."""
+    group, _, value = override.lstrip("+").partition("=")
+    group = group.split("@", 1)[0]
+    return not value.lstrip().startswith("{") and (
+        "/" in group or (group != "" and "." not in group and (CONF / group).is_dir())
+    )
+
+
+def _unknown_key(message: str) -> str | None:
+    """The full key of an override that names nothing, from Hydra's own message."""
+    if "not in struct" not in message:
+        return None
+    found = [line.split("'")[1] for line in message.splitlines() if "Could not override '" in line]
+    found += [line.split(":", 1)[1].strip() for line in message.splitlines() if line.strip().startswith("full_key:")]
+    return max(found, key=len, default=None)  # a mapping as a value: the key inside it that is unknown

@@ -1,0 +1,113 @@
+"""The first moment of a program, before torch is imported, which takes seconds: --help is there at once, Ctrl-C is quiet."""
+
+import os
+import re
+import signal
+import sys
+import textwrap
+from pathlib import Path
+from types import FrameType
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+HELP = ("--help", "-h")
+
+#: <group> stands for the names in conf/group, <options> for the options of a configuration, a line each.
+USAGE = {
+    "infer": """\
+usage: python infer.py ckpt=EXPORT [NAME=VALUE ...]
+
+EXPORT: a folder under checkpoints/, a single .safetensors, or a training's .ckpt. What is given decides what is done:
+
+  (nothing)                        chat; /help lists its commands
+  text="..."                       answer a question
+  image=FILE, video=FILE           look at it; text="..." asks, else it is described (by stage=ocr: its writing read)
+  audio_in=FILE                    listen to it; text="..." asks, else it is written down
+  transcribe=true audio_in=FILE    write what is said, by the recogniser alone; beams=16 lm=FILE timestamps=true
+  audio_out=FILE                   speak the answer into a wav file; talker=EXPORT voice=N
+  export=FILE                      write all parts into one .safetensors
+
+The answer goes to standard output, everything else to standard error. Strings are taken just as the shell passes them.
+
+examples:
+  python infer.py ckpt=checkpoints/omni_sft
+  python infer.py ckpt=checkpoints/omni_sft text="where is the red circle?" image=a.png
+  python infer.py ckpt=checkpoints/omni_sft text="tell me a story" generation=chat generation.seed=3
+  python infer.py ckpt=checkpoints/audio audio_in=a.wav timestamps=true
+  python infer.py ckpt=checkpoints/talker text="the red circle" audio_out=said.wav
+
+how an answer is chosen:
+  generation=<generation>; generation.temperature=0.7 and the like change one value (docs/inference.md)
+
+options, with their defaults:
+<options>
+""",
+    "train": """\
+usage: python train.py stage=STAGE [NAME=VALUE ...]
+
+Trains a stage and what it needs first, measures it, and leaves an export, checkpoints/STAGE, and a run folder,
+runs/STAGE/TIME. Ctrl-C saves first; the same command goes on from there.
+
+  stage=       <stage>
+  size=        <size>
+  budget=      <budget>
+  data=        <data>
+  experiment=  <experiment>
+  ablation=    <ablation>
+  trainer=     <trainer>
+  logger=      <logger>; several: logger=[csv,wandb]
+  optim=       <optim>
+
+Any value under conf/ is changed by its path: optim.lr=3e-4. --cfg job shows the whole configuration, -m trains a list of them.
+
+examples:
+  python train.py stage=omni_sft
+  python train.py stage=thinker size=small data=text data.train=train.txt data.val=val.txt
+  python train.py stage=audio task=test ckpt=checkpoints/audio data=speech data.test=recordings.jsonl
+  python train.py -m stage=thinker optim.lr=1e-3,3e-4
+
+options, with their defaults:
+<options>
+""",
+}
+WIDTH, INDENT = 100, 15  # of a list of names
+
+
+def begin(program: str) -> None:
+    """What `python infer.py` or `train.py` does first: help, where it is asked for, and from now on a quiet Ctrl-C."""
+    if any(argument in HELP for argument in sys.argv[1:]):
+        print(usage(program), end="")
+        sys.exit(0)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
+        signal.signal(signal.SIGINT, leave)
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """End at once: an exception in the middle of an import is caught by some modules, and printed by others."""
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
+def ready() -> None:
+    """Ctrl-C is a KeyboardInterrupt again: there is something to clean up now, and someone who catches it."""
+    if signal.getsignal(signal.SIGINT) is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def usage(program: str) -> str:
+    """The help of infer.py or train.py; the names in it are those that conf/ holds."""
+
+    def names(found: re.Match[str]) -> str:
+        group = found.group(1)
+        if group == "options":
+            return options((CONF / f"{program}.yaml").read_text())
+        known = " | ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+        return f"\n{' ' * INDENT}".join(textwrap.wrap(known, WIDTH))
+
+    return re.sub(r"<(\w+)>", names, USAGE[program])
+
+
+def options(text: str) -> str:
+    """A configuration file -> its commented options, a line each; null is an empty value."""
+    found = re.findall(r"^(\w+): +(\S+) +# (.*)$", text, flags=re.MULTILINE)
+    shown = {"null": "", '""': ""}
+    return "\n".join(f"  {name + '=' + shown.get(value, value):<31}  {comment}" for name, value, comment in found)

@@ -1,0 +1,1 @@
+"""Several processes as one: meeting, collectives, FSDP2, merged states."""

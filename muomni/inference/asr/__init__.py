@@ -1,0 +1,1 @@
+"""Speech to text: CTC decoding, language models, long recordings, alignment."""

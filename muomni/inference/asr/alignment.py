@@ -1,0 +1,59 @@
+"""Where in the sound the characters and words of a text stand: forced alignment, the best path of CTC's lattice.
+
+Legend: T frames of the encoder, S symbols with the blank at 0, C characters.
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+import torchaudio
+from torch import Tensor
+
+from muomni.frontends.char_vocab import BLANK, ctc_frames_needed, encode_characters
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word and when it is said: start and end in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+def character_spans(log_probs: Tensor, ids: list[int]) -> Tensor:
+    """log_probs (T, S), ids of C > 0 characters -> (C, 2) first and last frame of each on the best path; where T frames
+    cannot carry them, places spread evenly, between frames."""
+    if len(log_probs) < ctc_frames_needed(ids):
+        places = torch.linspace(0, len(log_probs) - 1, len(ids) + 2)[1:-1]
+        return torch.stack([places, places], dim=1)
+    path, _ = torchaudio.functional.forced_align(
+        log_probs[None].float(), torch.tensor([ids], dtype=torch.int32), blank=BLANK
+    )
+    path = path[0]
+    spoken = path != BLANK
+    before, after = path.roll(1), path.roll(-1)
+    before[0] = after[-1] = BLANK
+    first, last = (spoken & (path != before)).nonzero()[:, 0], (spoken & (path != after)).nonzero()[:, 0]
+    return torch.stack([first, last], dim=1).float()
+
+
+def align_characters(log_probs: Tensor, ids: list[int]) -> Tensor:
+    """log_probs (T, S), ids of C characters -> (C) frame of each, fractional: the middle of its span."""
+    return character_spans(log_probs, ids).mean(dim=1)
+
+
+def align_words(
+    log_probs: Tensor, text: str, *, frame_seconds: float, offset: float, characters: str | None = None
+) -> list[Word]:
+    """log_probs (T, S) of a clip that begins at `offset` seconds, and what is said in it -> its words, from the first
+    frame of their first character to the end of the last frame of their last one. characters: the encoder's own."""
+    if not text.strip():
+        return []
+    spans = character_spans(log_probs, encode_characters(text, characters)).tolist()
+    words: list[Word] = []
+    for word in re.finditer(r"\S+", text):
+        first, last = spans[word.start()][0], spans[word.end() - 1][1]
+        words.append(Word(word.group(), offset + first * frame_seconds, offset + (last + 1) * frame_seconds))
+    return words

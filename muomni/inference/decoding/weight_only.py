@@ -1,0 +1,124 @@
+"""Linear layers whose weights are kept smaller than float32, or laid out for products that only stream through memory.
+
+Decoding a single row reads every weight for two operations: its speed is that of the memory. Half precision reads half the
+bytes, int8 a quarter; what is computed stays float32 on a CPU.
+
+Shapes: M rows of activations, N outputs, K inputs, P panels of WIDTH outputs.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from muomni.inference.validation import need_one_of
+
+Model = TypeVar("Model", bound=nn.Module)
+#: Name -> dtype of the weights.
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
+WIDTH = 16  # float32 numbers in a register of AVX-512: the outputs that are summed up side by side
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """weight (N, K) -> int8 (N, K) and float32 scales (N), symmetric, each row by its largest number."""
+    scale = weight.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
+
+
+class CompactLinear(nn.Module):
+    """x @ weight.T for a weight (N, K) in half precision, or in int8 with a scale for each output (N); a bias (N) is added as it
+    is."""
+
+    weight: Tensor
+    scale: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> None:
+        super().__init__()
+        kept, scale = quantise(weight.detach()) if dtype == torch.int8 else (weight.detach().to(dtype), None)
+        self.register_buffer("weight", kept)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", None if bias is None else bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., K) -> (..., N) of its dtype."""
+        y = self._product(x)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def _product(self, x: Tensor) -> Tensor:
+        if self.scale is not None:
+            return F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
+        if x.device.type == "cuda":  # whose tensor cores take half precision as it is
+            return F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class Panels(nn.Module):
+    """The same product for few rows, as a sum that a compiler makes one loop of: panels (P, K, WIDTH) are read from front to
+    back once, each number times its input into WIDTH sums that stay in one register."""
+
+    panels: Tensor
+    scale: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, scale: Tensor | None, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.num_outputs, K = weight.shape
+        missing = -self.num_outputs % WIDTH
+        padded = F.pad(weight.detach(), (0, 0, 0, missing))
+        self.register_buffer("panels", padded.view(-1, WIDTH, K).transpose(1, 2).contiguous())
+        self.register_buffer("scale", None if scale is None else F.pad(scale, (0, missing)))
+        self.register_buffer("bias", None if bias is None else bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., K) float32 -> (..., N)."""
+        rows = x.reshape(-1, 1, x.shape[-1], 1)  # M 1 K 1
+        y = (rows * self.panels.float()).sum(dim=2).flatten(1)  # M P*WIDTH
+        if self.scale is not None:
+            y = y * self.scale
+        y = y[:, : self.num_outputs]
+        if self.bias is not None:
+            y = y + self.bias
+        return y.reshape(*x.shape[:-1], self.num_outputs)
+
+
+def replace_linears(module: nn.Module, make: Callable[[nn.Module], nn.Module]) -> None:
+    """Put make(layer) in the place of every linear layer inside the module."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear | CompactLinear):
+            setattr(module, name, make(child))
+        else:
+            replace_linears(child, make)
+
+
+def compact(module: nn.Module, dtype: str) -> None:
+    """Keep the weights of a module's linear layers in a dtype of `DTYPES` from now on, for inference.
+
+    Stacked experts (moe.py) stay as they are. Raises ValueError for an unknown name.
+    """
+    need_one_of("dtype", dtype, DTYPES)
+    if dtype == "float32":
+        return
+
+    def make(layer: nn.Module) -> nn.Module:
+        assert isinstance(layer, nn.Linear), "the weights are compact already"
+        return CompactLinear(layer.weight, DTYPES[dtype], layer.bias)
+
+    replace_linears(module, make)
+
+
+def panelled(module: Model) -> Model:
+    """A copy of a module whose linear layers lie in panels; all other weights are shared."""
+    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear | CompactLinear)]
+    shared = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
+    panels = {id(layer): Panels(layer.weight, getattr(layer, "scale", None), layer.bias) for layer in linears}  # type: ignore[arg-type]
+    return copy.deepcopy(module, shared | panels)  # which takes what it finds there for copies it made already

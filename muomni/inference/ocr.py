@@ -1,0 +1,35 @@
+"""Picture -> text with a trained `ocr` part: greedy decoding.
+
+Legend: B pictures, S image side.
+"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from muomni.frontends.char_vocab import decode_symbols
+from muomni.inference.decoding.generate import TextDecoder, decode_step, generate, prefill
+from muomni.inference.decoding.sampling import NOT_FINITE, Sampler, preset
+from muomni.inference.decoding.timings import Timings
+from muomni.models.ocr import Ocr
+from muomni.special_tokens import BOS
+
+
+@torch.inference_mode()
+def read_pictures(model: Ocr, images: Tensor) -> list[str]:
+    """images (B, 3, S, S), normalised -> the text of each. Raises ValueError where the model's numbers are not finite."""
+    decoder = model.decoder
+    cache = decoder.new_cache(len(images), decoder.max_length)
+    grid = model.see(images)
+    start = torch.full((len(images), 1), BOS, device=images.device)
+    embeddings = torch.cat((grid, decoder.embedding(start).to(grid.dtype)), dim=1)
+    ids = start.expand(-1, embeddings.shape[1])
+    logits = prefill(decoder, ids, cache, embeddings=embeddings)
+    step = functools.partial(decode_step, decoder, cache=cache)
+    spell = TextDecoder(step, cache, sampler=Sampler(preset("greedy"), device=images.device), timings=Timings())
+    limits = torch.full((len(images),), model.max_characters, device=images.device)
+    generated = generate(spell, spell.sampler(logits), limits=limits)
+    if generated.broken:
+        raise ValueError(NOT_FINITE)
+    return [decode_symbols(row, model.characters) for row in generated.answers()]

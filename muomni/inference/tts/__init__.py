@@ -1,0 +1,1 @@
+"""Text to speech: Talker, codec, vocoders."""

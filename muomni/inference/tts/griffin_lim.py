@@ -1,0 +1,112 @@
+"""Mel -> waveform without training: pseudo-inverse of the mel filters, then Griffin-Lim with momentum.
+
+Griffin and Lim 1984; the accelerated form of Perraudin, Balazs and Sondergaard 2013. The phase starts from a fixed
+seed: the same mel gives the same waveform. The search transforms frames of the window's own length (rounded up to a
+power of two), not of the mel's zero-padded n_fft: half the work at n_fft 1024 for a window of 400.
+
+Shapes: B clips, T frames, M mel bins, F mel frequencies, R frequencies of the search, L its frame length, N = T x hop.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from muomni.frontends.loudness import SMALLEST, peak_normalise
+from muomni.frontends.mel import MelSpec, check_mel, denormalise_log, mel_filters
+from muomni.nn.constants import Constants
+from muomni.nn.overlap_add import overlap_add
+
+MOMENTUM = 0.99
+SHARPENING_STEPS = 8  # multiplicative updates that fit the magnitudes to the mel, all of them staying above zero
+
+
+class GriffinLim:
+    """Callable: mel (T, M) or (B, T, M), as `LogMel` of the same spec makes it -> waveform (N,) or (B, N)."""
+
+    name = "griffin_lim"
+
+    def __init__(self, spec: MelSpec, *, iterations: int) -> None:
+        if iterations < 1:
+            raise ValueError(f"griffin_lim: iterations must be at least 1, not {iterations}")
+        self.spec = spec
+        self.iterations = iterations
+        window = torch.hann_window(spec.win)
+        self.scale = float(window.sum()) / 2.0
+        self.length = min(spec.n_fft, 1 << (spec.win - 1).bit_length())  # L
+        left = (self.length - spec.win) // 2
+        self.window = F.pad(window, (left, self.length - spec.win - left))
+        self.filters = mel_filters(spec)  # F M
+        self.inverse = torch.linalg.pinv(self.filters, rtol=1e-5)  # M F
+        self._constants = Constants(self.window, self.filters, self.inverse)
+
+    def __call__(self, mel: Tensor) -> Tensor:
+        """Peak-normalised to 0.95; silence stays silence. Raises ValueError for a mel that is empty or not finite."""
+        check_mel(mel, self.spec, where=self.name)
+        batch = mel.detach().float()
+        batch = batch if mel.dim() == 3 else batch[None]
+        waveform = peak_normalise(self._phase_search(self.magnitudes(batch), batch.shape[1] * self.spec.hop))
+        return waveform if mel.dim() == 3 else waveform[0]
+
+    @property
+    def context(self) -> int:
+        """Mel frames on each side of a piece that `extend` wants to know: twice as many as lie over one sample."""
+        return 2 * -(-self.length // self.spec.hop)
+
+    def extend(self, mel: Tensor, past: Tensor, *, ends: bool) -> Tensor:
+        """Go on with a waveform that ends with the samples `past`. The search leaves them as they are, so that what it finds
+        fits behind them (as in real-time inversion, Zhu, Beauregard and Wyse 2007).
+
+        mel: (T, M), the frames of the past and those behind it. past: `context` hops of samples, or none at the beginning.
+        ends: the utterance ends with the last frame; else that frame only says how it goes on, and has no samples.
+        Gives the samples behind the past, at the mel's own level. Raises ValueError as a call does.
+        """
+        check_mel(mel, self.spec, where=self.name)
+        hop, half = self.spec.hop, self.length // 2
+        skipped = -(-half // hop) if len(past) else 0  # frames whose first half reaches behind what is known
+        magnitude = self.magnitudes(mel[skipped:].detach().float()[None])
+        magnitude = magnitude if ends else magnitude[:, :-1]
+        known = past[skipped * hop - half :] if len(past) else past
+        waveform = self._phase_search(magnitude, (magnitude.shape[1] - 1) * hop, past=known)
+        return waveform[0, len(past) - skipped * hop :]
+
+    def magnitudes(self, mel: Tensor) -> Tensor:
+        """Mel (B, T, M) -> magnitudes (B, T + 1, R); the last frame, which `LogMel` drops, is repeated."""
+        target = (denormalise_log(mel) if self.spec.log else mel.clamp_min(0.0)) * self.scale
+        _, filters, inverse = self._constants.on(mel.device)
+        magnitude = (target @ inverse).clamp_min(SMALLEST)  # B T F
+        overlap = filters.sum(dim=1)  # F
+        for _ in range(SHARPENING_STEPS):
+            ratio = target / (magnitude @ filters).clamp_min(SMALLEST)
+            magnitude = torch.where(
+                overlap > 0, magnitude * (ratio @ filters.T) / overlap.clamp_min(SMALLEST), magnitude
+            )
+        places = torch.arange(self.length // 2 + 1, device=mel.device) * (self.spec.n_fft / self.length)  # R
+        below = places.long().clamp_max(magnitude.shape[2] - 2)
+        magnitude = torch.lerp(magnitude[..., below], magnitude[..., below + 1], places - below)
+        return torch.cat([magnitude, magnitude[:, -1:]], dim=1)
+
+    def _phase_search(self, magnitude: Tensor, samples: int, *, past: Tensor | None = None) -> Tensor:
+        """Magnitudes (B, T, R) -> waveforms (B, samples) whose transforms come near them. past: what lies before, from
+        half a frame before the first sample on; it stays as it is."""
+        B, T, R = magnitude.shape
+        device, hop = magnitude.device, self.spec.hop
+        (window, *_), half = self._constants.on(device), self.length // 2
+        overlap = overlap_add((window * window).expand(1, T, -1), hop=hop)
+        valid = torch.arange(overlap.shape[1], device=device)
+        gain = ((valid >= half) & (valid < half + samples)) / overlap.clamp_min(1e-6)
+        generator = torch.Generator().manual_seed(0)
+        phase = 2 * torch.pi * torch.rand(T, R, generator=generator).to(device)  # the same for every row
+        estimate = torch.polar(torch.ones_like(phase), phase).expand(B, T, R)
+        factor = MOMENTUM / (1 + MOMENTUM)
+        previous = torch.zeros_like(estimate)
+        for step in range(self.iterations + 1):
+            size = (estimate.real.square() + estimate.imag.square()).clamp_min(SMALLEST**2)
+            spectrum = estimate * (size.rsqrt() * magnitude)
+            waveform = overlap_add(torch.fft.irfft(spectrum, n=self.length) * window, hop=hop) * gain
+            if past is not None:
+                waveform[:, : len(past)] = past
+            if step < self.iterations:
+                rebuilt = torch.fft.rfft(waveform.unfold(1, self.length, hop) * window)
+                estimate = torch.sub(rebuilt, previous, alpha=factor)
+                previous = rebuilt
+        return waveform[:, half : half + samples]

@@ -1,0 +1,89 @@
+"""What makes mels audible: Griffin-Lim, or a vocoder that stage=vocoder trained; and which of them speaks.
+
+Shapes: B clips, T frames, M mel bins, N = T x hop samples.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from muomni.checkpoints.export import check_same, is_export, load_export, read_description
+from muomni.frontends.loudness import peak_normalise
+from muomni.frontends.mel import MelSpec, check_mel
+from muomni.inference.tts.griffin_lim import GriffinLim
+from muomni.inference.tts.mel_correction import MelCorrection
+from muomni.inference.tts.speech_stream import Vocoder
+from muomni.models.vocoder import Vocoder as VocoderModel
+
+GRIFFIN_LIM_ITERATIONS = 32
+BESIDE = "vocoder"  # the export of stage=vocoder lies beside the one that speaks
+
+
+class NeuralVocoder:
+    """A trained vocoder and its correction of mels. Callable, like `GriffinLim`."""
+
+    def __init__(self, model: VocoderModel, *, spec: MelSpec, corrections: int, name: str) -> None:
+        self.model, self.spec, self.name = model.eval(), spec, name
+        self.device = next(model.parameters()).device
+        self.correction, self.corrections = MelCorrection(spec), corrections
+
+    @classmethod
+    def from_export(cls, folder: str | Path, *, spec: MelSpec, device: torch.device | str = "cpu") -> "NeuralVocoder":
+        """From the export folder of stage=vocoder. Raises ValueError where it was trained on another spectrogram."""
+        export = load_export(folder, ["vocoder"])
+        check_same(export.facts, {"codec_mel": spec.facts()}, where=str(folder))
+        model = export.parts["vocoder"]
+        if not isinstance(model, VocoderModel) or "corrections" not in export.facts:
+            raise ValueError(
+                f"{folder}: no export of stage=vocoder, or one without the fact 'corrections': export it again"
+            )
+        return cls(model.to(device), spec=spec, corrections=int(export.facts["corrections"]), name=str(folder))
+
+    @torch.inference_mode()
+    def __call__(self, mel: Tensor) -> Tensor:
+        """Peak-normalised to 0.95; silence stays silence. Raises ValueError for a mel that is empty or not finite."""
+        check_mel(mel, self.spec, where=self.name)
+        batch = (mel if mel.dim() == 3 else mel[None]).float().to(self.device)
+        waveform = peak_normalise(self.correction(self.model(batch).waveform, batch, iterations=self.corrections))
+        return waveform if mel.dim() == 3 else waveform[0]
+
+    @property
+    def context(self) -> int:
+        """Mel frames on each side of a piece that `extend` wants to know: as far as network and correction look."""
+        return self.model.reach + -(-self.spec.win // self.spec.hop)
+
+    @torch.inference_mode()
+    def extend(self, mel: Tensor, past: Tensor, *, ends: bool) -> Tensor:
+        """Go on with a waveform that ends with the samples `past`, which stay as they are: as `GriffinLim.extend`."""
+        check_mel(mel, self.spec, where=self.name)
+        batch, past = mel.float()[None].to(self.device), past.to(self.device)
+        waveform = self.model(batch).waveform
+        waveform = torch.cat([past.expand(1, -1), waveform[:, len(past) :]], dim=1)
+        waveform = self.correction(waveform, batch, iterations=self.corrections, past=past)
+        return waveform[0, len(past) : (len(mel) if ends else len(mel) - 1) * self.spec.hop].clone()
+
+
+def choose_vocoder(
+    choice: str | Path, *, spec: MelSpec, beside: Path, device: torch.device | str
+) -> tuple[Vocoder, str]:
+    """The vocoder of an export in the folder `beside`, and a line that says which it is and why.
+
+    choice: griffin_lim | the export of a stage=vocoder | auto: the one that lies next to `beside`, if it was trained on
+    this spectrogram, else Griffin-Lim. Raises FileNotFoundError or ValueError for a named export that cannot be used.
+    """
+    griffin_lim = GriffinLim(spec, iterations=GRIFFIN_LIM_ITERATIONS)
+    if str(choice) == "griffin_lim":
+        return griffin_lim, "vocoder: griffin_lim"
+    if str(choice) != "auto":
+        if not is_export(choice):
+            raise FileNotFoundError(
+                f"vocoder={choice}: no export there; griffin_lim, auto, or an export of stage=vocoder"
+            )
+        return NeuralVocoder.from_export(choice, spec=spec, device=device), f"vocoder: {choice}"
+    found = beside.parent / BESIDE
+    if not is_export(found):
+        return griffin_lim, f"vocoder: griffin_lim (there is no {found}: python train.py stage=vocoder)"
+    if read_description(found)["facts"].get("codec_mel") != spec.facts():
+        return griffin_lim, f"vocoder: griffin_lim ({found} was trained on another spectrogram)"
+    return NeuralVocoder.from_export(found, spec=spec, device=device), f"vocoder: {found}"

@@ -1,0 +1,230 @@
+"""Checkpoints of micro-omni -> an ordinary export folder; nothing is written before everything fits.
+
+An export asks for more than weights. The tokenizer gets room for our special tokens (`vocabulary.py`); the facts name the
+frontends of the published sizes, which are close to what the weights were trained on but not the same
+(docs/coming-from-micro-omni.md); and the fact `micro_omni` says where all of it is from.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors.torch import save_file
+from torch import nn
+
+from muomni.checkpoints.export import is_export, save_export, weights_fingerprint
+from muomni.checkpoints.schema import check_facts, read_yaml
+from muomni.frontends.image import ImageSpec
+from muomni.frontends.mel import MelSpec
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.interop.micro_omni import files
+from muomni.interop.micro_omni.building import Built, build
+from muomni.interop.micro_omni.files import Checkpoint
+from muomni.interop.micro_omni.parts import check_options, options_built
+from muomni.interop.micro_omni.rules import TABLES, State
+from muomni.interop.micro_omni.vocabulary import ADDED, has_special_pieces, widened, widened_tokenizer
+from muomni.models.thinker import Thinker
+
+FACT = "micro_omni"
+DIFFERENCES = "docs/coming-from-micro-omni.md"
+KEPT_FILE = "micro_omni.safetensors"
+
+_SOUND: dict[str, Any] = {"sample_rate": 16000, "bins": 128, "f_min": 0.0, "f_max": 8000.0, "log": True, "floor": 1e-5}
+MEL = MelSpec(hop=160, n_fft=1024, win=400, **_SOUND)
+CODEC_MEL = MelSpec(hop=1280, n_fft=4096, win=4096, **_SOUND)
+NO_MEAN, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # their pictures are plain [0, 1]
+
+
+@dataclass(slots=True)
+class Import:
+    """What the files hold, in our terms. notes: what the user must know, a line each."""
+
+    parts: dict[str, nn.Module] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    kept: State = field(default_factory=dict)
+    tokenizer: bytes | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def import_checkpoints(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    tokenizer: Path | None = None,
+    parts: Sequence[str] | None = None,
+    fill: bool = False,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[str]:
+    """Read micro-omni's files and write the export folder `out`, whole or not at all; gives notes for the user.
+
+    tokenizer: their tokenizer.model, needed with a Thinker. parts: of ours, default all that the files hold. fill: start
+    anew what our parts have and theirs lack. options: part -> options that no tensor tells (`parts.ASSUMED`).
+    Raises ValueError or FileNotFoundError, one line naming the file and the first keys or options that are wrong.
+    """
+    if out.exists() and not is_export(out) and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"out={out} holds other things than an export: name a new folder")
+    result = read_checkpoints(paths, tokenizer=tokenizer, parts=parts, fill=fill, options=options or {})
+    with tempfile.TemporaryDirectory() as folder:
+        extra: dict[str, Path] = {}
+        if result.tokenizer is not None:
+            extra["tokenizer.model"] = Path(folder) / "tokenizer.model"
+            extra["tokenizer.model"].write_bytes(result.tokenizer)
+        if result.kept:
+            extra[KEPT_FILE] = Path(folder) / KEPT_FILE
+            save_file({key: value.contiguous() for key, value in result.kept.items()}, extra[KEPT_FILE])
+        save_export(out, result.parts, facts=result.facts, files=extra)
+    return result.notes
+
+
+def read_checkpoints(
+    paths: Sequence[Path],
+    *,
+    tokenizer: Path | None,
+    parts: Sequence[str] | None,
+    fill: bool,
+    options: Mapping[str, Mapping[str, Any]],
+) -> Import:
+    """`import_checkpoints` without writing."""
+    check_options(options)
+    result, built, sources = Import(), dict[str, Built](), dict[str, Path]()
+    for path in paths:
+        checkpoint = files.read(path)
+        document = _document(checkpoint, path)
+        if document and len(paths) > 1:
+            raise ValueError(f"{path} was written by muomni and is whole: import it by itself")
+        for name in dict.fromkeys([*checkpoint.parts, *document.get("parts", {})]):
+            if parts is not None and name not in parts:
+                continue
+            if name in sources:
+                raise ValueError(f"{path}: the part {name!r} stands in {sources[name]} too; name one of the two files")
+            sources[name] = path
+            built[name] = _built(name, checkpoint, document, options.get(name, {}), fill=fill, path=path)
+        result.kept |= checkpoint.kept
+        result.facts |= document.get("facts", {})
+        if checkpoint.left_out:
+            result.notes.append(f"{path}: left out, since it only resumes a training: {', '.join(checkpoint.left_out)}")
+    absent = [name for name in parts or () if name not in sources]
+    if absent or not sources:
+        raise ValueError(
+            f"{', '.join(map(str, paths))}: no part {', '.join(absent)} in it; it holds {', '.join(sources) or 'none'}, "
+            f"and there are {', '.join(TABLES)}"
+        )
+    result.parts = {name: one.module for name, one in built.items()}
+    result.notes += [note for one in built.values() for note in one.notes]
+    _check_together(result.parts, sources)
+    added = _add_tokenizer(result, tokenizer)
+    if "facts" not in document or added:
+        result.facts[FACT] = _origin(paths, built, added)
+    if "facts" not in document:
+        _add_facts(result)
+    return result
+
+
+def _built(
+    name: str, checkpoint: Checkpoint, document: Mapping[str, Any], given: Mapping[str, Any], *, fill: bool, path: Path
+) -> Built:
+    """`building.build` of one part of a file, its errors with the file's name."""
+    ours = {key.removeprefix(f"{name}."): value for key, value in checkpoint.ours.items() if key.startswith(f"{name}.")}
+    try:
+        description = document.get("parts", {}).get(name)
+        theirs = checkpoint.parts.get(name, {})
+        return build(name, theirs, ours=ours, description=description, given=given, fill=fill)
+    except ValueError as error:
+        raise ValueError(f"{path}, part {name!r}: {error}") from error
+
+
+def _document(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+    """The description of a file that we wrote, {} of another. Raises ValueError for a description that is none."""
+    if not checkpoint.description:
+        return {}
+    where = f"{path}, its entry {files.OURS!r}"
+    document = read_yaml(checkpoint.description, where=where)
+    whole = isinstance(document, dict) and all(isinstance(document.get(key), dict) for key in ("parts", "facts"))
+    if not whole or not all(isinstance(part, dict) for part in document["parts"].values()):
+        raise ValueError(f"{where} describes no parts and facts")
+    check_facts(document["facts"], where=where)
+    return document
+
+
+def _origin(paths: Sequence[Path], built: Mapping[str, Built], added: int) -> dict[str, Any]:
+    """The fact `micro_omni`: files, how each part was written (for the way back), what is new."""
+    origin = {
+        "files": [path.name for path in paths],
+        "layout": {name: one.layout for name, one in built.items() if one.layout},
+        "dtype": {name: one.dtype for name, one in built.items() if one.dtype != "float32"},
+        "new": [f"{name}.{key}" for name, one in built.items() for key in one.new],
+        "added_pieces": added,
+    }
+    return {key: value for key, value in origin.items() if value}
+
+
+def _check_together(parts: Mapping[str, nn.Module], sources: Mapping[str, Path]) -> None:
+    """Raise ValueError where a projector does not join its encoder and the Thinker, or a codec has not the Talker's codes."""
+    for projector, encoder in (("image_projector", "vision"), ("audio_projector", "audio")):
+        for name, key in ((encoder, "dim"), ("thinker", "out_dim")):
+            if projector not in parts or name not in parts:
+                continue
+            wanted, found = options_built(parts[projector])[key], options_built(parts[name])["dim"]
+            if wanted != found:
+                raise ValueError(
+                    f"{sources[projector]}, part {projector!r}: it is made for a {name} of width {wanted}, but that of "
+                    f"{sources[name]} has {found}: name files of one model"
+                )
+    if "talker" in parts and "codec" in parts:
+        spoken, known = (options_built(parts[name]) for name in ("talker", "codec"))
+        codes = [(options["num_codebooks"], options["codebook_size"]) for options in (spoken, known)]
+        if codes[0][0] > codes[1][0] or codes[0][1] != codes[1][1]:
+            raise ValueError(
+                f"{sources['talker']}, part 'talker': it speaks {codes[0][0]} codebooks of {codes[0][1]} entries, the codec "
+                f"of {sources['codec']} has {codes[1][0]} of {codes[1][1]}: name files of one model"
+            )
+
+
+def _add_tokenizer(result: Import, path: Path | None) -> int:
+    """Tokenizer and Thinker with room for our special tokens; gives how many pieces were added."""
+    thinker = cast(Thinker | None, result.parts.get("thinker"))
+    if path is None and thinker is None:
+        return 0
+    if path is None:
+        raise ValueError("a Thinker needs its tokenizer: tokenizer=PATH, the tokenizer.model of its training")
+    if not path.is_file():
+        raise FileNotFoundError(f"no such tokenizer: {path}")
+    model = path.read_bytes()
+    try:
+        special = has_special_pieces(model)
+        result.tokenizer = model if special else widened_tokenizer(model)
+        tokenizer = Tokenizer(result.tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    added = 0 if special else len(ADDED)
+    if thinker is not None:
+        pieces = tokenizer.vocab_size - added
+        if thinker.vocab_size != pieces:
+            raise ValueError(
+                f"{path}: {pieces} pieces, but the Thinker has {thinker.vocab_size}: name its own tokenizer"
+            )
+        if added:
+            result.parts["thinker"] = widened(thinker)
+            result.notes.append(f"thinker: rows for our special tokens, the mean of the others: {' '.join(ADDED)}")
+    if result.facts.get("tokenizer") not in (None, tokenizer.fingerprint()):
+        raise ValueError(f"{path}: not the tokenizer that the model was trained with: name its own")
+    result.facts["tokenizer"] = tokenizer.fingerprint()
+    return added
+
+
+def _add_facts(result: Import) -> None:
+    """What the engine asks for and their files do not say."""
+    facts, parts = result.facts, result.parts
+    alone = next(iter(parts)) if len(parts) == 1 else FACT
+    facts["stage"] = "talker" if parts.keys() == {"talker", "codec"} else alone
+    for name, fact, mel in (("audio", "mel", MEL), ("codec", "codec_mel", CODEC_MEL)):
+        if name in parts:
+            facts[fact] = replace(mel, bins=options_built(parts[name])["n_mels"]).facts()
+            result.notes.append(f"{name}: its spectrogram is ours, not that of its training; {DIFFERENCES} says how")
+    if "vision" in parts:
+        size = options_built(parts["vision"])["image_size"]
+        facts["image"] = ImageSpec(size=size, mean=NO_MEAN, std=NO_SCALE).facts()
+    if "talker" in parts and "codec" in parts:
+        facts["codec"] = weights_fingerprint(parts["codec"])

@@ -1,0 +1,239 @@
+"""Our parts as micro-omni's checkpoints describe them: options read off the shapes of the tensors, the others assumed.
+
+No tensor tells the number of heads, the base of the rotary positions or the longest sequence; micro-omni keeps them in its
+JSON files. ASSUMED holds its published values; the caller may give others.
+
+Legend: D width, G key-value heads, K head width, M mel bins, R downsampling, E entries of a codebook.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from muomni.frontends.char_vocab import NUM_LOGITS
+from muomni.interop.micro_omni.rules import TABLES
+
+HEAD_WIDTH = 64  # of every published configuration
+
+#: Part -> options that no tensor tells. num_heads None: the width / HEAD_WIDTH.
+ASSUMED: dict[str, dict[str, Any]] = {
+    "thinker": {"num_heads": None, "rope_theta": 10000.0, "max_length": 512, "experts_per_token": 2},
+    "audio": {"num_heads": None},
+    "vision": {"num_heads": None},
+    "codec": {},
+    # Beyond heads and positions: our text conditioning, which micro-omni has not; the published size's.
+    "talker": {
+        "num_heads": None,
+        "rope_theta": 10000.0,
+        "max_frames": 1000,
+        "num_symbols": NUM_LOGITS,
+        "num_speakers": 1,
+        "text_layers": 2,
+        "text_kernel": 5,
+    },
+    "image_projector": {},
+    "audio_projector": {},
+}
+
+#: Part -> options that have one value in micro-omni: what an import gets, and what an export must have.
+FIXED: dict[str, dict[str, Any]] = {
+    "thinker": {"qk_norm": False, "window": None, "short_conv": 0, "rope_scaling": 1.0, "norm_eps": 1e-5},
+    "audio": {"conv_kernel": 0, "rope_theta": None, "norm_eps": 1e-5, "characters": None},
+    "vision": {"stem_channels": [], "norm_eps": 1e-5},
+    "codec": {"num_layers": 0, "stride": 1},
+    "talker": {"num_codebooks": 2, "shared_embedding": True, "norm_eps": 1e-5, "characters": None},
+    "image_projector": {"image_tokens": "cls", "hidden": None, "positions": 0.0},
+    "audio_projector": {"stack": 1, "characters": 0, "hidden": None},
+}
+
+
+class Shapes:
+    """Sizes in a state dict of theirs. A key that is not there, or of other rank, is a ValueError that names it."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self.state = state
+
+    def of(self, key: str, rank: int) -> tuple[int, ...]:
+        """The shape of a tensor of that rank."""
+        if key not in self.state:
+            raise ValueError(f"missing keys [{key!r}]")
+        shape = tuple(self.state[key].shape)
+        if len(shape) != rank:
+            raise ValueError(f"{key} has shape {shape}, expected {rank} dimensions")
+        return shape
+
+    def count(self, pattern: str) -> int:
+        """How many numbers, from 0 on, stand in keys of that pattern, which has one group. Raises ValueError where one is
+        missing: a single key may be of any number."""
+        found = {match[1] for key in self.state if (match := re.match(pattern, key))}
+        missing = [number for number in range(len(found)) if str(number) not in found]
+        if missing:
+            example = re.sub(r"\\(.)", r"\1", pattern).replace("(d+)", str(missing[0]))
+            raise ValueError(f"missing keys [{example!r}]: {len(found)} are there, numbered otherwise than from 0 on")
+        return len(found)
+
+    def blocks(self) -> int:
+        """Blocks of a transformer."""
+        return self.count(r"blocks\.(\d+)\.")
+
+
+def _heads(kind: str, dim: int, num_heads: int | None) -> int:
+    if num_heads is None:
+        num_heads = dim // HEAD_WIDTH
+        if dim % HEAD_WIDTH:
+            raise ValueError(f"its width {dim} is no multiple of {HEAD_WIDTH}: say how many heads, {kind}.num_heads=N")
+    if num_heads < 1 or dim % num_heads:
+        raise ValueError(f"{kind}.num_heads={num_heads} does not divide its width {dim}")
+    return num_heads
+
+
+def _thinker(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
+    vocab_size, dim = shapes.of("tok_emb.weight", 2)
+    heads = kv_heads = _heads("thinker", dim, num_heads)
+    if "blocks.0.attn.k.weight" in shapes.state:
+        rows = shapes.of("blocks.0.attn.k.weight", 2)[0]
+        kv_heads, rest = divmod(rows, dim // heads)
+        if rest or not kv_heads or heads % kv_heads:
+            raise ValueError(
+                f"blocks.0.attn.k.weight has {rows} rows, which thinker.num_heads={heads} heads of {dim // heads} do not fit"
+            )
+    experts = shapes.count(r"blocks\.0\.moe\.experts\.(\d+)\.")
+    gelu = "blocks.0.mlp.fc1.weight" in shapes.state
+    mlp = "moe.experts.0.gate_proj" if experts else "mlp.fc1" if gelu else "mlp.gate_proj"
+    return {
+        "vocab_size": vocab_size,
+        "dim": dim,
+        "num_layers": shapes.blocks(),
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "ff_dim": shapes.of(f"blocks.0.{mlp}.weight", 2)[0],
+        "mlp": "gelu" if gelu else "swiglu",
+        "num_experts": experts,
+    }
+
+
+def _audio(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
+    eightfold = "down.0.net.0.weight" in shapes.state
+    channels = shapes.of("down.0.net.0.weight" if eightfold else "down.net.0.weight", 4)[0]
+    dim, features = shapes.of("proj.weight", 2)
+    downsample = 8 if eightfold else 4
+    return {
+        "n_mels": features // channels * downsample,
+        "num_symbols": shapes.of("head.weight", 2)[0] if "head.weight" in shapes.state else NUM_LOGITS,
+        "channels": channels,
+        "downsample": downsample,
+        "dim": dim,
+        "num_layers": shapes.blocks(),
+        "num_heads": _heads("audio", dim, num_heads),
+        "ff_dim": shapes.of("blocks.0.mlp.0.weight", 2)[0],
+    }
+
+
+def _vision(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
+    dim, _, patch, _ = shapes.of("proj.weight", 4)
+    return {
+        "image_size": patch * math.isqrt(shapes.of("pos", 3)[1] - 1),
+        "patch": patch,
+        "dim": dim,
+        "num_layers": shapes.blocks(),
+        "num_heads": _heads("vision", dim, num_heads),
+        "ff_dim": shapes.of("blocks.0.linear1.weight", 2)[0],
+    }
+
+
+def _codec(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
+    codebook_size, dim = shapes.of("codebooks.0.weight", 2)
+    return {
+        "n_mels": shapes.of("proj_in.weight", 2)[1],
+        "dim": dim,
+        "num_codebooks": shapes.count(r"codebooks\.(\d+)\.weight$"),
+        "codebook_size": codebook_size,
+        "width": dim,  # with kernel and ff_dim of blocks that it has not
+        "kernel": 1,
+        "ff_dim": dim,
+        "decay": None,
+        "dropout": 0.0,
+        "idle": 0.0,
+    }
+
+
+def _talker(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
+    codebook_size, dim = shapes.of("emb.weight", 2)
+    return {
+        "codebook_size": codebook_size,
+        "dim": dim,
+        "num_layers": shapes.blocks(),
+        "num_heads": _heads("talker", dim, num_heads),
+        "ff_dim": shapes.of("blocks.0.mlp.gate_proj.weight", 2)[0],
+    }
+
+
+def _projector(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
+    out_dim, dim = shapes.of("weight", 2)
+    return {"dim": dim, "out_dim": out_dim}
+
+
+_READ: dict[str, Callable[[Shapes, int | None], dict[str, Any]]] = {
+    "thinker": _thinker,
+    "audio": _audio,
+    "vision": _vision,
+    "codec": _codec,
+    "talker": _talker,
+    "image_projector": _projector,
+    "audio_projector": _projector,
+}
+
+
+def options_of(kind: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of our part that a state dict of theirs is of.
+
+    given: options that no tensor tells, in place of the assumed ones. Raises ValueError for a shape that fits nothing.
+    """
+    assumed = {**ASSUMED[kind], **given}
+    read = _READ[kind](Shapes(state), assumed.get("num_heads"))
+    return {**FIXED[kind], **assumed, **read}
+
+
+def check_options(given: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ValueError for a part or an option that nobody can choose at an import, or a fraction where heads are counted."""
+    for kind, options in given.items():
+        if kind not in TABLES:
+            raise ValueError(f"unknown part {kind!r}; available: {', '.join(TABLES)}")
+        for name, value in options.items():
+            if name not in ASSUMED[kind]:
+                available = ", ".join(f"{kind}.{known}" for known in ASSUMED[kind]) or "none, its tensors tell all"
+                raise ValueError(f"unknown option {kind}.{name}; available: {available}")
+            if name != "rope_theta" and not isinstance(value, int):
+                raise ValueError(f"{kind}.{name}={value}: a whole number is needed")
+
+
+def options_built(part: nn.Module) -> dict[str, Any]:
+    """The options that a part was built with (`models.part`)."""
+    options: dict[str, Any] = vars(part)["options"]
+    return options
+
+
+def check_exportable(kind: str, part: nn.Module) -> list[str]:
+    """The names of the choices (`rules.Choice`) by which micro-omni writes such a part.
+
+    Raises ValueError naming the option that micro-omni has not.
+    """
+    options = options_built(part)
+    for name, value in FIXED[kind].items():
+        if options.get(name, value) != value:
+            raise ValueError(f"{kind}.{name}={options[name]}: micro-omni knows {name}={value} alone")
+    if kind == "thinker":
+        return [
+            "mha" if options["num_kv_heads"] == options["num_heads"] else "gqa",
+            "moe" if options["num_experts"] else options["mlp"],
+        ]
+    if kind == "talker":
+        return ["mha", "swiglu"]
+    if kind == "audio":
+        if options["downsample"] not in (4, 8):
+            raise ValueError(f"audio.downsample={options['downsample']}: micro-omni knows 4 and 8 alone")
+        return [f"{options['downsample']}x", "current"]
+    return []

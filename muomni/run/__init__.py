@@ -1,0 +1,1 @@
+"""A training run: its folder, the stages before it, its signals, its machine."""

@@ -1,0 +1,148 @@
+"""The stages that a stage needs first: found among the exports, or trained by the same command line.
+
+Stages that do not need each other train side by side, each in a process of its own with its share of the cores: at this
+project's smallest sizes one thread a process does more than all threads on one.
+"""
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from muomni.checkpoints.export import is_export, read_description
+from muomni.distributed import rendezvous
+from muomni.run.signals import PARENT
+
+log = logging.getLogger(__name__)
+
+#: Overrides that hold for the whole line of stages; others are meant for the stage that was named.
+SHARED = (
+    "size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer", "experiment",
+    "ablation", "characters", "codec_mel", "mel@codec_mel",
+)  # fmt: skip
+SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an export must be to serve as a prerequisite: in its stage's folder, of this size, of at least this budget's
+    rank."""
+
+    exports: Mapping[str, Path]
+    size: str
+    rank: int
+
+
+def shared_overrides(overrides: Sequence[str]) -> list[str]:
+    """Those of a command line's overrides that a prerequisite takes over."""
+    kept = []
+    for override in overrides:
+        key = override.lstrip("+~").split("=", 1)[0]
+        whole = key.split(".", 1)[0]
+        if key in SHARED_KEYS or (whole in SHARED and not key.startswith("trainer.")):
+            kept.append(override)
+    return kept
+
+
+def usable(folder: Path, *, size: str, rank: int) -> bool:
+    """Whether an export is there that was trained at this size with at least this budget.
+
+    Raises ValueError where one of another size lies there.
+    """
+    if not is_export(folder):
+        return False
+    run: dict[str, Any] = read_description(folder)["facts"].get("run", {})
+    if run.get("size") != size:
+        raise ValueError(
+            f"{folder} was trained with size={run.get('size')}, this run has size={size}: "
+            "move it away, or keep the two apart by paths.root=DIR"
+        )
+    return int(run.get("rank", 0)) >= rank
+
+
+def read_needs(conf: Path) -> dict[str, list[str]]:
+    """stage -> the stages it needs, from conf/stage/*.yaml."""
+    return {
+        path.stem: yaml.safe_load(path.read_text())["stage"]["needs"]
+        for path in sorted((conf / "stage").glob("*.yaml"))
+    }
+
+
+def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wanted) -> list[str]:
+    """What has to be trained, in an order in which each finds what it needs."""
+    ordered: list[str] = []
+
+    def visit(stage: str) -> None:
+        if stage in ordered or usable(wanted.exports[stage], size=wanted.size, rank=wanted.rank):
+            return
+        for need in graph[stage]:
+            visit(need)
+        ordered.append(stage)
+
+    for need in needs:
+        visit(need)
+    return ordered
+
+
+def command(stage: str, overrides: Sequence[str]) -> list[str]:
+    """The command that trains a prerequisite, by as many processes as this machine has in this run."""
+    several = rendezvous.local_ranks()
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={several}"] if several > 1 else []
+    return [sys.executable, *torchrun, sys.argv[0], f"stage={stage}", *shared_overrides(overrides)]
+
+
+def shown(stage: str, overrides: Sequence[str]) -> str:
+    """That command as a person would type it."""
+    return shlex.join(["python", *command(stage, overrides)[1:]])
+
+
+def side_by_side() -> int:
+    """How many stages train at once: two where two cores, no GPU and no other processes of the run are at hand."""
+    return 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < 2 or rendezvous.ranks() > 1 else 2
+
+
+def train(stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int) -> None:
+    """Train stages, each as soon as those it needs are done, at most `jobs` at once.
+
+    Raises RuntimeError when one fails; those that still run are then ended and can be resumed.
+    """
+    waiting, running, done = list(stages), dict[str, subprocess.Popen[bytes]](), set[str]()
+    free = list(range(jobs))
+    lanes: dict[str, int] = {}
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = {**rendezvous.own_environment(), PARENT: str(os.getpid())}
+    if jobs > 1:
+        environment.setdefault("OMP_NUM_THREADS", threads)
+    try:
+        while waiting or running:
+            ready = [s for s in waiting if all(need in done or need not in stages for need in graph[s])]
+            for stage in ready[: len(free)]:
+                lanes[stage] = free.pop(0)
+                log.info("training stage=%s first:  %s", stage, shown(stage, overrides))
+                line = [*command(stage, overrides), f"callbacks.progress.process_position={lanes[stage]}"]
+                running[stage] = subprocess.Popen(line, env=environment)
+                waiting.remove(stage)
+            time.sleep(0.1)
+            for stage in [s for s, process in running.items() if process.poll() is not None]:
+                process = running.pop(stage)
+                free.append(lanes[stage])
+                if process.returncode:
+                    raise RuntimeError(
+                        f"stage={stage}, which is needed first, ended with exit code {process.returncode}"
+                    )
+                done.add(stage)
+    except BaseException:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+        raise

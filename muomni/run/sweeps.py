@@ -1,0 +1,119 @@
+"""A sweep (`train.py -m`): every job keeps its export in its run folder, and the best one's is also where the stage hands over.
+
+    runs/<stage>/<time>/best.json            of each place that is handed over at: the best job so far, and all scores
+    runs/<stage>/<time>/<job>/export         what a job made
+
+Jobs may run side by side, in processes and on machines that know nothing of each other: they meet at best.json.
+"""
+
+import fcntl
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.experimental.callback import Callback
+
+from muomni.run.run_folder import write_atomically
+
+#: Metrics of which more is better, by how their last part begins; of all others less is.
+MORE = (
+    "r1_",
+    "exact",
+    "probe_",
+    "stoi",
+    "caption_f1",
+    "codes_used",
+    "image_",
+    "text_",
+    "audio_qa",
+    "spoken_",
+)
+BEST = "best.json"
+
+
+def score(metrics: Mapping[str, float], monitor: str, losses: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Name and value of what a job is judged by: the stage's monitor, the same metric of another test split, or the loss on
+    held-out data (`losses`); None where nothing was measured."""
+    alike = sorted(name for name in metrics if name.rpartition("/")[2] == monitor.rpartition("/")[2])
+    loss = f"{monitor.partition('/')[0]}/val/loss"
+    for name, values in ((monitor, metrics), *((each, metrics) for each in alike), (loss, losses)):
+        if name in values and math.isfinite(values[name]):
+            return name, float(values[name])
+    return None
+
+
+def is_better(name: str, value: float, than: float) -> bool:
+    """Whether a value of a metric is better than another."""
+    return value > than if name.rpartition("/")[2].startswith(MORE) else value < than
+
+
+def _beats(scored: tuple[str, float], best: Sequence[Any]) -> bool:
+    """Whether a job is better than the best so far. A loss on held-out data says nothing beside a metric: the job whose metric
+    was measured is taken."""
+    by_loss = [name.endswith("/val/loss") for name in (scored[0], best[0])]
+    return by_loss[1] if by_loss[0] != by_loss[1] else is_better(*scored, than=best[1])
+
+
+def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | None, write: Callable[[], Any]) -> None:
+    """Note the score of a job, and `write` its export to `target` where none of the sweep before was better there."""
+    with (sweep / ".best.lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        file = sweep / BEST
+        known = json.loads(file.read_text()) if file.is_file() else {}
+        place = known.setdefault(str(target), {"best": None, "scores": {}})
+        best = place["scores"].get(place["best"])
+        place["scores"][job] = None if scored is None else list(scored)
+        if best is None or (scored is not None and _beats(scored, best)):
+            place["best"] = job
+            write()
+        write_atomically(file, json.dumps(known, indent=2) + "\n")
+
+
+class Report(Callback):
+    """Says at the end of a sweep which job was best (conf/train.yaml: hydra.callbacks)."""
+
+    def on_multirun_end(self, config: Any, **_: Any) -> None:
+        """Hydra calls it in the process that began the sweep."""
+        for line in summary(Path(config.hydra.sweep.dir)):
+            print(line, file=sys.stderr)
+
+
+def summary(sweep: Path) -> list[str]:
+    """A line for each place that the jobs hand over at."""
+    file = sweep / BEST
+    if not file.is_file():
+        return []
+    words = _own_words(sweep)
+    lines = []
+    for target, place in json.loads(file.read_text()).items():
+        scores, best = place["scores"], place["best"]
+        if len(scores) < 2:
+            continue
+
+        def said(job: str, scores: dict[str, Any] = scores) -> str:
+            value = "not measured" if scores[job] is None else f"{scores[job][0]} {scores[job][1]:.4g}"
+            return f"job {job} ({words.get(job) or 'as the others'}): {value}"
+
+        others = "; ".join(said(job) for job in sorted(scores, key=_number) if job != best)
+        lines.append(
+            f"best of {len(scores)} is {said(best)}; {target} is its export, {sweep}/JOB/export is each one's; {others}"
+        )
+    return lines
+
+
+def _own_words(sweep: Path) -> dict[str, str]:
+    """Of each job the overrides that not all have."""
+    all_words = {
+        file.parent.parent.name: list(yaml.safe_load(file.read_text()) or [])
+        for file in sorted(sweep.glob("*/.hydra/overrides.yaml"))
+    }
+    common = set.intersection(*(set(words) for words in all_words.values())) if all_words else set()
+    return {job: " ".join(word for word in words if word not in common) for job, words in all_words.items()}
+
+
+def _number(job: str) -> tuple[int, str]:
+    return (int(job) if job.isdigit() else -1, job)

@@ -1,0 +1,84 @@
+"""A stage's part in a run of several processes: what its share of a batch does not reach, and a model that is shared."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from muomni.distributed import collectives
+from muomni.distributed.fsdp import make_whole, shard, share_again
+from muomni.stages.companions import Accompanied
+
+
+class ManyRanks(Accompanied):
+    """The base of `Stage`. In a run of one process it does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reached: set[str] = set()
+
+    # --- what a stage may give -----------------------------------------------------------------------------------
+
+    def optional_modules(self) -> dict[str, nn.Module]:
+        """Trained modules that some batches do not reach, as a projector of a modality that they do not hold, by name.
+        With several processes each parameter needs a gradient in each of them."""
+        return {}
+
+    def reached(self, batch: Any) -> set[str]:
+        """Which of `optional_modules` a batch reaches."""
+        return set()
+
+    def sharded_modules(self) -> list[nn.Module]:
+        """Modules that each gather their weights by themselves, when processes share them: those that every batch reads."""
+        return []
+
+    # --- what they share -----------------------------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Share the model among processes, where the trainer's strategy asks for it, while it is trained."""
+        if self.device_mesh is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            shard(self, self.sharded_modules(), self.device_mesh["data_parallel"])
+
+    def on_validation_start(self) -> None:
+        """Processes have different batches: what is shared is made whole."""
+        super().on_validation_start()
+        make_whole(self)
+
+    def on_validation_end(self) -> None:
+        """Go on sharing."""
+        self.share()
+
+    def share(self) -> None:
+        """Each process keeps its part of every weight, where processes share them."""
+        share_again(self)
+
+    def touch(self, total: Tensor, batch: Any) -> Tensor:
+        """The loss, with a term of zero for what this share of the batch does not reach."""
+        modules = self.optional_modules()
+        if not modules:
+            return total
+        reached = self.reached(batch)
+        here = torch.tensor([name in reached for name in modules], device=total.device).float()
+        somewhere = collectives.summed(here) > 0
+        self._reached |= {name for name, yes in zip(modules, somewhere.tolist(), strict=True) if yes}
+        for name in modules.keys() - reached:
+            for parameter in modules[name].parameters():
+                if parameter.requires_grad:
+                    total = total + 0.0 * parameter.sum()
+        return total
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """What no process reached since the last step has no gradient, as in a run of one: a gradient of zeros would move
+        it by its momentum."""
+        modules = self.optional_modules()
+        if collectives.world() > 1:
+            for name in modules.keys() - self._reached:
+                for parameter in modules[name].parameters():
+                    parameter.grad = None
+            self._reached = set()
+
+    def is_spare(self, kind: str) -> bool:
+        """Whether this process, one of several, has no share of a held-out split."""
+        return collectives.world() > 1 and kind in self.trainer.datamodule.spare  # type: ignore[attr-defined]

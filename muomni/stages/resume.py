@@ -1,0 +1,159 @@
+"""What a stage hands over, what a run is taken up from, and by which options it then goes on: this command's."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from muomni.checkpoints.export import check_same, first_broken
+from muomni.checkpoints.single_file import describe_for_checkpoint
+from muomni.optim.groups import parameter_groups
+from muomni.optim.regroup import regroup
+from muomni.stages.distributed_stage import ManyRanks
+
+log = logging.getLogger(__name__)
+
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+ScheduleFactory = Callable[[Optimizer], LRScheduler]
+
+
+class Resumable(ManyRanks):
+    """The base of `Stage`: exports, checkpoints and the optimizer, which they belong to.
+
+    Args:
+        optimizer: parameter groups -> optimizer. schedule: optimizer -> learning-rate schedule, one step a batch.
+        weight_decay: of the groups that decay.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, *, optimizer: OptimizerFactory, schedule: ScheduleFactory, weight_decay: float) -> None:
+        super().__init__()
+        self.optimizer_factory, self.schedule_factory = optimizer, schedule
+        self.weight_decay = weight_decay
+        self._group_options: list[dict[str, Any]] = []
+        self._resumed = False
+
+    # --- what a stage gives --------------------------------------------------------------------------------------
+
+    def export_parts(self) -> dict[str, nn.Module]:
+        """Parts of the export folder, each registered with `@part`; none where a stage hands nothing over."""
+        return {}
+
+    def export_facts(self) -> dict[str, Any]:
+        """What a later stage must agree with: frontends and fingerprints, plain data."""
+        return {"stage": self.name}
+
+    def export_files(self) -> dict[str, Path]:
+        """Files copied into the export: name -> path."""
+        return {}
+
+    def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
+        """(name, module, learning-rate factor) of what is trained; frozen parameters inside are left out. A factor of 0
+        freezes."""
+        return [(self.name, self, 1.0)]
+
+    # --- what they share -----------------------------------------------------------------------------------------
+
+    def freeze_still(self) -> None:
+        """What has a rate of 0 learns nothing: no gradient, no weight decay."""
+        for _, module, rate in self.trained_modules():
+            if not rate:
+                module.requires_grad_(False)
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer over all groups, one schedule by step."""
+        optimizer = self.optimizer_factory(parameter_groups(self.trained_modules(), weight_decay=self.weight_decay))
+        self._group_options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.schedule_factory(optimizer), "interval": "step"},
+        }
+
+    def on_train_start(self) -> None:
+        """A run that was taken up goes on by the options of this command; the checkpoint brought those of its own."""
+        if self._resumed:
+            changed = take_options(self.trainer.optimizers[0], self.lr_schedulers(), self._group_options)
+            if changed:
+                log.info("going on with this command's options: %s", ", ".join(changed))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what a resumed run must agree with, and what the checkpoint holds, so that inference loads it as it loads an
+        export. Refuse to save what is broken: the last good checkpoint stays."""
+        tensors = dict(self.state_dict())
+        for optimizer in checkpoint.get("optimizer_states", []):
+            # Rank 0 alone has a state where processes share the model.
+            for number, state in optimizer.get("state", {}).items():
+                tensors |= {f"optimizer.{number}.{key}": v for key, v in state.items() if isinstance(v, Tensor)}
+        broken = first_broken(tensors)
+        if broken is not None:
+            raise ValueError(
+                f"step {checkpoint['global_step']}: {broken}; a broken state is not saved, the last good checkpoint stays: go "
+                "on from it with resume=FILE, and with a lower optim.lr or trainer.precision=32-true"
+            )
+        tokenizer = self.export_files().get("tokenizer.model")
+        checkpoint["export"] = describe_for_checkpoint(
+            self, self.export_parts(), self.export_facts(), None if tokenizer is None else tokenizer.read_bytes()
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Tokenizer, frontends and codec must be those that the checkpoint was trained with, and what is trained, by which
+        optimizer, too: its moments go on."""
+        if "export" not in checkpoint:
+            raise ValueError(
+                "the checkpoint names no tokenizer, frontends and codec; an older version made it: resume=never"
+            )
+        where = f"checkpoint of step {checkpoint['global_step']}"
+        check_same(
+            checkpoint["export"]["document"]["facts"],
+            self.export_facts(),
+            where=where,
+            remedy="resume=never begins anew",
+        )
+        regroup(checkpoint, [(name, module, rate) for name, module, rate in self.trained_modules() if rate])
+        for state in checkpoint.get("optimizer_states", []):
+            own = self.optimizer_factory(parameter_groups(self.trained_modules(), weight_decay=self.weight_decay))
+            was, now = _kinds(state.get("param_groups", [])), _kinds(own.param_groups)
+            if was and was != now:
+                raise ValueError(
+                    f"{where}: it trained {', '.join(was)}, this run trains {', '.join(now)}: the moments of one optimizer do "
+                    "not fit another; give optim= and the rates as they were, or resume=never begins anew"
+                )
+        self._resumed = True
+
+
+def _kinds(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [f"{group.get('name', 'all')} by {'Muon' if group.get('muon') else 'AdamW'}" for group in groups]
+
+
+def take_options(optimizer: Optimizer, scheduler: Any, asked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Put the options of a new optimizer (`asked`, by group) into one whose state was loaded: rates, betas, weight decay.
+    The rate is then what the schedule makes of it at this step; the same numbers, where nothing was changed. What was changed,
+    in words."""
+    changed: dict[str, None] = {}
+    for group, options in zip(optimizer.param_groups, asked, strict=True):
+        before = {**group, "lr": group.get("initial_lr", group["lr"])}
+        for key in ("lr", "betas", "momentum", "weight_decay"):
+            if key in options and options[key] != before.get(key):
+                changed[f"{key} {options[key]} (was {before.get(key)})"] = None
+        now = group["lr"] if options["lr"] == before["lr"] else group["lr"] * options["lr"] / before["lr"]
+        group.update(options, lr=now, initial_lr=options["lr"])
+    scheduler.base_lrs = [options["lr"] for options in asked]
+    if isinstance(scheduler, LambdaLR):  # whose own options may be others, too
+        for group, base, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+            group["lr"] = base * factor(scheduler.last_epoch)
+    scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+    return list(changed)
+
+
+def check_rates(rates: Mapping[str, float], *, known: Sequence[str]) -> None:
+    """Raise ValueError for learning-rate factors of what there is not, missing ones, and those below 0."""
+    if set(rates) != set(known):
+        raise ValueError(f"module.rates has {', '.join(rates)}; they are {', '.join(known)}")
+    for name, rate in rates.items():
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate >= 0:
+            raise ValueError(f"module.rates.{name}={rate}: a factor of the learning rate, at least 0; 0 freezes")

@@ -1,0 +1,155 @@
+"""What is said of a written text: one normaliser, for whatever a user writes."""
+
+import logging
+import string
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datamodules.world import lexicon
+from muomni.frontends.number_words import count_words
+from muomni.frontends.text_normalizer import LETTERS, speak_out, spoken_form
+
+NUMBERS = {
+    "7 - 2 = 5": "seven minus two is five",
+    "12 + 7 = 19": "twelve plus seven is nineteen",
+    "7-2=5": "seven minus two is five",
+    "3 × 4 = 12": "three times four is twelve",
+    "10 ÷ 2 = 5": "ten divided by two is five",
+    "3.14": "three point one four",
+    "10.25": "ten point two five",
+    "0.05": "zero point zero five",
+    "-3.5%": "minus three point five percent",
+    "−5": "minus five",
+    "1,234,567": "one million two hundred and thirty four thousand five hundred and sixty seven",
+    "1 000 000": "one million",
+    "room 007": "room zero zero seven",
+    "1st, 2nd, 21st, 103rd": "first second twenty first one hundred and third",
+    "½ cup, 2½ cups, 3/4": "one half cup two and a half cups three quarters",
+    "5-10 people": "five to ten people",
+    "5–10%": "five to ten percent",
+    "x²": "x squared",
+    "10^-6": "ten to the power of minus six",
+    "16:9": "sixteen to nine",
+    "1.2.3": "one point two point three",
+    "555-123-4567": "five five five one two three four five six seven",
+    "٣": "three",
+    "９９": "ninety nine",
+}
+QUANTITIES = {
+    "$5": "five dollars",
+    "$1": "one dollar",
+    "$5.50": "five dollars and fifty cents",
+    "$0.99": "ninety nine cents",
+    "$1.5 million": "one point five million dollars",
+    "€2bn": "two billion euros",
+    "£1.01": "one pound and one penny",
+    "-$5": "minus five dollars",
+    "$5-10": "five to ten dollars",
+    "50¢": "fifty cents",
+    "5 km": "five kilometers",
+    "1 km": "one kilometer",
+    "60 mph": "sixty miles per hour",
+    "30 km²": "thirty square kilometers",
+    "20°C": "twenty degrees celsius",
+    "5'10\"": "five feet ten inches",
+    "3 MB/s": "three megabytes per second",
+    "50 Hz": "fifty hertz",
+}
+TIMES = {
+    "3:30 pm": "three thirty p m",
+    "3:05": "three oh five",
+    "7:00": "seven o'clock",
+    "at 7pm": "at seven p m",
+    "2024-03-05": "march fifth twenty twenty four",
+    "12/25/2023": "december twenty fifth twenty twenty three",
+    "25/12/2023": "december twenty fifth twenty twenty three",
+    "March 5, 2024": "march fifth twenty twenty four",
+    "on the 5th of March": "on the fifth of march",
+    "May 5": "may fifth",
+    "you may 5 times": "you may five times",
+    "in 1984": "in nineteen eighty four",
+    "1984 men": "one thousand nine hundred and eighty four men",
+    "the 1990s, the '80s": "the nineteen nineties the eighties",
+    "1914–1918": "nineteen fourteen to nineteen eighteen",
+}
+WORDS = {
+    "Hello, world!": "hello world",
+    "ﬁne": "fine",
+    "café": "cafe",
+    unicodedata.normalize("NFD", "café"): "cafe",
+    "Ærøskøbing, Łódź, straße": "aeroskobing lodz strasse",
+    "don’t": "don't",
+    "'hello' dogs'": "hello dogs",
+    "Dr. Smith of St. Paul": "doctor smith of saint paul",
+    "12 Main St.": "twelve main street",
+    "e.g. this, etc.": "for example this et cetera",
+    "No. 5": "number five",
+    "I said no.": "i said no",
+    "the BBC and NASA": "the b b c and nasa",
+    "TV IS ALL CAPS": "tv is all caps",
+    "U.S.A.": "u s a",
+    "AT&T": "at and t",
+    "a@b.com": "a at b dot com",
+    "https://a.org/b": "a dot org slash b",
+    "World War II": "world war two",
+    "Louis XIV": "louis the fourteenth",
+    "COVID-19": "covid nineteen",
+    "π ≈ 3.14": "pi is about three point one four",
+    "**bold** _text_": "bold text",
+    "he said--5 men": "he said five men",
+    "ex\u00adample": "example",
+    "…": "",
+}
+
+
+@pytest.mark.parametrize(("text", "spoken"), (NUMBERS | QUANTITIES | TIMES | WORDS).items())
+def test_text_in_letters_alone(text, spoken, caplog):
+    assert spoken_form(text, LETTERS) == spoken
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken", "left_out"),
+    [
+        ("日本 hello", "hello", "日本"),
+        ("hi 😀!", "hi", "😀"),
+        ("Привет", "", "Привет"),
+        ("a\ud83d", "a", "\ud83d"),
+        ("∀x", "x", "∀"),
+    ],
+)
+def test_what_has_no_words_is_named_in_one_line(text, spoken, left_out, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert spoken_form(text, LETTERS) == spoken
+    assert speak_out(text, LETTERS).left_out == left_out
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"cannot be spoken, left out: {left_out[0]!r}")
+    assert "\n" not in line
+
+
+def test_what_the_talker_knows_stays():
+    assert spoken_form("Room 7, please!", string.printable) == "Room 7, please!"
+    assert spoken_form("Café – 7 €", string.printable) == "Cafe 7 euro"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=40) | st.from_regex(r"[0-9$€%.,:/x^ a-zA-Z'+=-]{0,24}", fullmatch=True))
+def test_any_text_is_in_the_alphabet_and_says_the_same_when_said_again(text):
+    spoken = speak_out(text, LETTERS)
+    assert set(spoken.text) <= set(LETTERS)
+    assert speak_out(spoken.text, LETTERS) == type(spoken)(spoken.text, "")
+
+
+@pytest.mark.parametrize("text", ["1" * 4000, "1." * 2000, "$9" * 2000, "9" * 5000 + "th"])
+def test_a_long_text_takes_no_minutes(text):
+    start = time.process_time()
+    assert speak_out(text, LETTERS).text
+    assert time.process_time() - start < 5  # half a second; it was minutes
+
+
+def test_numbers_are_those_of_the_world():
+    assert all(count_words(number) == lexicon.number_words(number) for number in range(1000))

@@ -1,0 +1,58 @@
+"""Forced alignment: characters and words get the frames in which they are said."""
+
+import pytest
+import torch
+
+from muomni.frontends.char_vocab import encode_characters
+from muomni.inference.asr.alignment import Word, align_characters, align_words, character_spans
+
+
+def path_logits(path):
+    """Log-probabilities (T, 99) whose most likely symbols are the path's."""
+    return (9.0 * torch.nn.functional.one_hot(torch.tensor(path), 99).float()).log_softmax(-1)
+
+
+def test_alignment_is_the_middle_of_each_run():
+    a, b = encode_characters("ab")
+    log_probs = path_logits([0, a, a, a, 0, b, 0, b, b, 0])
+    assert align_characters(log_probs, [a, b, b]).tolist() == [2.0, 5.0, 7.5]
+    assert character_spans(log_probs, [a, b, b]).tolist() == [[1, 3], [5, 5], [7, 8]]
+
+
+def test_neighbours_without_a_blank_between_are_told_apart_up_to_both_ends():
+    a, b = encode_characters("ab")
+    assert character_spans(path_logits([a, a, b]), [a, b]).tolist() == [[0, 1], [2, 2]]
+
+
+def test_alignment_under_bfloat16_is_the_same():
+    """torchaudio's aligner refuses bfloat16, which is what autocast gives on some processors."""
+    log_probs = torch.randn(12, 6).log_softmax(-1).bfloat16()
+    assert torch.equal(align_characters(log_probs, [1, 2, 2]), align_characters(log_probs.float(), [1, 2, 2]))
+
+
+def test_a_clip_too_short_for_its_text_is_spread_evenly():
+    a, b = encode_characters("ab")
+    assert align_characters(path_logits([0, a, b]), [a, a, b]).tolist() == [0.5, 1.0, 1.5]
+
+
+def test_words_last_from_their_first_character_to_their_last():
+    a, b, space = encode_characters("ab ")
+    log_probs = path_logits([0, a, b, b, space, 0, a, 0, a])
+    words = align_words(log_probs, "ab aa", frame_seconds=0.5, offset=10.0)
+    assert words == [Word("ab", 10.5, 12.0), Word("aa", 13.0, 14.5)]
+    assert align_words(log_probs, "  ", frame_seconds=0.5, offset=0.0) == []
+
+
+def test_spaces_at_the_ends_take_time_but_are_no_words():
+    a, space = encode_characters("a ")
+    words = align_words(path_logits([space, a, space]), " a ", frame_seconds=1.0, offset=0.0)
+    assert words == [Word("a", 1.0, 2.0)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_words_come_one_after_the_other(seed):
+    torch.manual_seed(seed)
+    words = align_words(torch.randn(80, 99).log_softmax(-1), "the red circle is", frame_seconds=0.04, offset=0.0)
+    assert [word.text for word in words] == ["the", "red", "circle", "is"]
+    times = [time for word in words for time in (word.start, word.end)]
+    assert times == sorted(times) and times[-1] <= 80 * 0.04 + 1e-9

@@ -1,0 +1,131 @@
+import io
+import re
+
+import numpy as np
+import pytest
+import soundfile
+
+from muomni.inference.cli.chat import Chat, split_path
+from muomni.inference.decoding.sampling import preset
+from muomni.inference.decoding.timings import cache_lines
+
+
+def talk(engine, lines, tmp_path, **options):
+    answers, notices = io.StringIO(), io.StringIO()
+    settings = {
+        "history": True,
+        "system_prompt": "",
+        "truncate": False,
+        "speak": False,
+        "voice": 0,
+        "quiet": True,
+    } | options
+    chat = Chat(
+        engine, options=preset("greedy", max_new_tokens=6), speak_to=tmp_path / "reply.wav",
+        answers=answers, notices=notices, **settings,
+    )  # fmt: skip
+    chat.run(io.StringIO("".join(f"{line}\n" for line in lines)))
+    return chat, answers.getvalue(), notices.getvalue()
+
+
+@pytest.mark.parametrize("word", ["exit", "quit", "q", "/quit", "EXIT"])
+def test_it_leaves(engine, tmp_path, word):
+    _, answers, _ = talk(engine, ["tell me", word, "never read"], tmp_path)
+    assert answers.count("You: ") == 2
+    assert answers.count("μOmni: ") == 1
+
+
+def test_answers_and_notices_are_apart(engine, tmp_path):
+    _, answers, notices = talk(engine, ["tell me", "/help", "/stats", "/nonsense"], tmp_path, quiet=False)
+    assert "KV Cache usage" not in answers
+    assert "KV Cache usage:\n  Position: " in notices
+    assert "/image PATH" in notices
+    assert "unknown command /nonsense; available: /help" in notices
+    assert "lm-head" in notices
+
+
+def test_reset_forgets(engine, tmp_path):
+    chat, _, _ = talk(engine, ["tell me", "/reset"], tmp_path)
+    assert chat.conversation.cache.position == 0
+    chat, _, _ = talk(engine, ["tell me", "what colour"], tmp_path)
+    assert chat.conversation.cache.position > 20
+
+
+def test_pictures_and_sounds_are_attached(engine, tmp_path, picture, sound):
+    chat, answers, notices = talk(engine, [f"/image {picture} what colour", f"/audio {sound}", "tell me"], tmp_path)
+    assert answers.count("μOmni: ") == 2
+    assert "attached" in notices
+    assert not chat.images
+    assert not chat.audios
+
+
+def test_what_is_attached_stays_until_a_message_is_taken(engine, tmp_path, picture, sound):
+    """Also where the whole line, with its path, is sent again: it is attached once."""
+    asked = []
+    lines = [f"/audio {sound}", f"/image {picture} {'what ' * 200}"]
+    chat, _, notices = talk(engine, lines, tmp_path)
+    assert "(/reset drops it)" in notices and f"still attached: {picture}, {sound}" in notices
+    assert (chat.images, chat.audios) == ([str(picture)], [str(sound)])
+    chat.conversation.say = lambda request, options: asked.append(request) or iter(["yes"])
+    chat.turn(f"/image {picture} what")
+    chat.turn("what")
+    assert [(one.images, one.audios) for one in asked] == [([str(picture)], [str(sound)]), ([], [])]
+
+
+def test_a_sound_that_no_message_could_hold_is_refused_when_it_is_attached(engine, tmp_path):
+    """Else each later message were refused because of it."""
+    soundfile.write(tmp_path / "long.wav", np.zeros(16000 * 60, dtype=np.float32), 16000)
+    chat, answers, notices = talk(engine, [f"/audio {tmp_path}/long.wav", "tell me"], tmp_path)
+    assert "a quarter of the context" in notices
+    assert not chat.audios and answers.count("μOmni: ") == 1
+    _, answers, notices = talk(engine, [f"/audio {tmp_path}/long.wav", "what " * 200], tmp_path, truncate=True)
+    assert "error" not in notices and answers.count("μOmni: ") == 1
+
+
+def test_an_answer_and_speech_that_a_limit_cut_off_say_so(engine, tmp_path):
+    """This Talker was never trained to stop."""
+    _, _, notices = talk(engine, ["/speak on", "tell me"], tmp_path, quiet=False)
+    assert "generated: 6 tokens, cut off by max_new_tokens or a full context, model" in notices
+    frames = re.search(r"speech: (\d+) frames", notices).group(1)
+    assert f"spoken: {tmp_path}/reply.wav, cut off after {frames} frames: speak shorter texts" in notices
+
+
+def test_an_answer_that_ends_otherwise_is_not_called_cut_off(engine):
+    answer = engine.generate("tell me", max_new_tokens=6)
+    assert engine.timings.text_cut
+    assert answer.startswith(engine.generate("tell me", max_new_tokens=6, stop=[answer[2:4]]))
+    assert not engine.timings.text_cut
+    engine.generate("tell me", max_new_tokens=6, num_beams=2)
+    assert engine.timings.text_cut == (engine.timings.new_tokens == 6)
+
+
+def test_mistakes_are_shown_and_the_chat_goes_on(engine, tmp_path):
+    _, answers, notices = talk(engine, ["/image gone.png", "/speak loud", "what " * 200, "tell me"], tmp_path)
+    assert "no such file: gone.png" in notices
+    assert "on or off" in notices
+    assert "Too many tokens" in notices
+    assert answers.count("μOmni: ") == 1
+
+
+def test_spoken_answers_reach_a_file(engine, tmp_path):
+    talk(engine, ["/speak on", "tell me"], tmp_path)
+    assert (tmp_path / "reply.wav").stat().st_size > 1000
+
+
+def test_paths_with_spaces_are_found(tmp_path):
+    (tmp_path / "a b.png").touch()
+    assert split_path(f"{tmp_path}/a b.png what is it?") == (f"{tmp_path}/a b.png", "what is it?")
+    for missing in ("~nobody-of-this-name/a.png", "", "gone.png"):
+        with pytest.raises(FileNotFoundError, match="no such file"):
+            split_path(missing)
+
+
+@pytest.mark.parametrize(
+    ("position", "state"), [(0, "OK"), (1535, "OK"), (1536, "WARNING"), (1843, "WARNING"), (1844, "CRITICAL")]
+)
+def test_the_cache_is_reported(position, state):
+    lines = cache_lines(position, 2048)
+    assert lines[0] == "KV Cache usage:"
+    assert lines[1].startswith(f"  Position: {position} / 2048 (")
+    assert lines[1].endswith(f"[{state}]")
+    assert lines[2] == f"  Remaining capacity: {2048 - position} tokens"
