@@ -23,7 +23,7 @@ demo: setup ## train every stage small on the embedded world and write reports/d
 	$(RUN) train.py stage=omni_sft budget=demo when_done=skip
 	$(RUN) -m muomni.report budget=demo out=reports/demo
 
-train: setup ## the same, longer (over an hour on 2 cores: docs/log.md): reports/train
+train: setup ## the same, longer (about an hour on 2 cores with bfloat16): reports/train
 	$(RUN) train.py stage=omni_sft budget=full when_done=skip
 	$(RUN) -m muomni.report budget=full out=reports/train
 

@@ -182,7 +182,7 @@ class TextData(DataModule):
         answer_weight: how many times a target counts in training that belongs to the answer of a "question: .. answer: ..".
             What is looked up stands there, among many tokens that nobody can foresee.
         train_share: how much of the training documents is used, the first ones (0 to 1]. In a short run, documents that are
-            seen twice teach more than twice as many that are seen once (docs/log/thinker.md).
+            seen twice teach more than twice as many that are seen once.
         tokenizer: path of a SentencePiece model; None: one of `vocab_size` pieces is trained on the training text
             and kept under `tokenizer_root`.
     """

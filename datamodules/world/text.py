@@ -18,8 +18,8 @@ from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_line, draw_story
 
-#: Saying long rows of words again teaches to copy, which looking up, transcribing and speaking are made of (docs/log/thinker.md);
-#: saying sentences again, to copy also where one could guess how they go on (docs/log/omni_sft.md).
+#: Saying long rows of words again teaches to copy, which looking up, transcribing and speaking are made of;
+#: saying sentences again, to copy also where one could guess how they go on.
 KINDS = {"fact": 0.16, "arithmetic": 0.29, "story": 0.19, "caption": 0.23, "say": 0.13}
 MOST_SAID = 12  # words
 SAID = {"fact": 1, "question": 1, "sum": 1, "line": 1, "picture": 2, "caption": 2}  # kinds of sentences, by weight

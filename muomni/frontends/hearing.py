@@ -2,7 +2,7 @@
 something is said. The same code before training, evaluation and inference; its numbers are a fact of each export.
 
 An encoder that knows voices of one level, in clips cut close to what is said, writes letters where there is only noise, and
-loses words that come after a silence or from far away (docs/log/audio.md).
+loses words that come after a silence or from far away.
 
 Legend: N samples, T frames, M mel bins.
 """
@@ -39,7 +39,7 @@ class HearingSpec:
 
 
 #: What exports are heard with that say nothing of it: the level of the voices that most of them were trained on, and no silence
-#: around them, of which those exports know nothing (docs/log/audio.md).
+#: around them, of which those exports know nothing.
 UNSAID = HearingSpec(level=-7.0, margin=0.0, pause=0.5, threshold=4.0, edge=1.5)
 
 

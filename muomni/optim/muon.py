@@ -30,8 +30,8 @@ def _factors(matrices: Tensor, *, steps: int = 5) -> tuple[Tensor, Tensor]:
     Of a long matrix the steps act on its Gram matrix: every factor is a polynomial of it, so all of them commute, and the
     long side enters four products instead of ten. The Gram matrix has the squares of the singular values, and what rounding
     takes from the small ones is multiplied by 3.4 a step; so it is computed anew after three steps, from a matrix whose
-    small singular values have grown by then. Without that TF32 gave singular values of 4.2 (docs/log/thinker.md). Where the
-    sides differ by less than half, computing it anew at each step costs less.
+    small singular values have grown by then. Without that TF32 gave singular values of 4.2 (docs/experiments/thinker.md).
+    Where the sides differ by less than half, computing it at each step costs less.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from datamodules.world.spec import PRESETS, WorldSpec
-from tests.contract.tree import BEGIN, END, ROOT, tracked, tree
+from tests.contract.tree import BEGIN, END, PAGE, ROOT, tracked, tree
 
 README = ROOT / "README.md"
 
@@ -20,7 +20,7 @@ def test_the_tree_is_that_of_the_files():
         lines = [line for line in text.strip().splitlines() if not line.startswith("```")]
         return [line if " | " in line else re.match(r" *\S+", line).group() for line in lines]
 
-    shown = README.read_text().split(BEGIN)[1].split(END)[0]
+    shown = PAGE.read_text().split(BEGIN)[1].split(END)[0]
     assert names(shown) == names(tree()), "files have changed: run  python -m tests.contract.tree"
 
 
@@ -29,6 +29,11 @@ def test_the_tree_names_every_folder_and_file_of_the_top_level():
     for name in tracked():
         top = name.split("/")[0]
         assert re.search(rf"^{re.escape(top)}", shown, flags=re.MULTILINE), name
+
+
+def test_readme_has_a_line_for_each_folder():
+    folders = {name.split("/")[0] for name in tracked() if "/" in name and not name.startswith(".")}
+    assert [folder for folder in folders if f"\n{folder}/ " not in README.read_text()] == []
 
 
 def test_readme_opens_with_demo_and_test():

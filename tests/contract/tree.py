@@ -1,4 +1,4 @@
-"""The tree of README.md, made from the files themselves; `python -m tests.contract.tree` writes it anew.
+"""The list of files in docs/architecture.md, made from the files themselves by `python -m tests.contract.tree`.
 
 A line a file: its name and the first sentence of its docstring or first comment. A folder of options is one line.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- tree: python -m tests.contract.tree -->", "<!-- end of the tree -->"
+PAGE = ROOT / "docs" / "architecture.md"
 #: What is listed file by file, in this order; of tests and docs the folders and files of the first level.
 FIRST = (
     "README.md",
@@ -114,11 +115,10 @@ def tree() -> str:
 
 
 def rewrite() -> None:
-    """Put the tree between its marks in README.md."""
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
+    """Replace the tree between its marks in docs/architecture.md."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n```text\n{tree()}\n```\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n```text\n{tree()}\n```\n{END}{after}")
 
 
 if __name__ == "__main__":
