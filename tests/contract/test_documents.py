@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import runpy
 
 import pytest
 import yaml
@@ -34,6 +35,11 @@ def test_the_tree_names_every_folder_and_file_of_the_top_level():
 def test_readme_has_a_line_for_each_folder():
     folders = {name.split("/")[0] for name in tracked() if "/" in name and not name.startswith(".")}
     assert [folder for folder in folders if f"\n{folder}/ " not in README.read_text()] == []
+
+
+def test_the_drawing_is_what_its_command_draws():
+    drawn = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))["drawing"]()
+    assert (ROOT / "docs" / "architecture.svg").read_text() == drawn
 
 
 def test_readme_opens_with_demo_and_test():
