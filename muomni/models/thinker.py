@@ -123,14 +123,18 @@ class Thinker(nn.Module):
         if embeddings is None:
             if ids is None:
                 raise ValueError("Thinker.forward takes ids or embeddings")
-            hidden = self.read(self.embedding(ids), positions=positions, keep=keep, cache=cache, routing=routing)
+            hidden = self.forward_hidden(
+                self.embedding(ids), positions=positions, keep=keep, cache=cache, routing=routing
+            )
         else:
-            hidden = self.read(embeddings, ids=ids, positions=positions, keep=keep, cache=cache, routing=routing)
+            hidden = self.forward_hidden(
+                embeddings, ids=ids, positions=positions, keep=keep, cache=cache, routing=routing
+            )
         if last_only:
             hidden = hidden[:, -1:]
         return ThinkerOutput(logits=self.head(hidden), hidden=hidden, routing=routing)
 
-    def read(
+    def forward_hidden(
         self,
         x: Tensor,
         *,

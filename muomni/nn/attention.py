@@ -126,7 +126,7 @@ class Attention(nn.Module):
         if self.short_conv is not None:
             mixes = self.short_conv.mixes(keep if cache is None else None, apart=apart)
         if cache is not None:
-            total, held, reach = cache.length_with(T), cache.keep if cache.ragged else None, None
+            total, held, reach = cache.length_with(T), cache.keep if cache.left_padded else None, None
             held = None if held is None else held[:, :total]
             if self.window is not None and (held is None or held.dim() == 2):  # what no new token sees is not read
                 reach = self.window + T - 1

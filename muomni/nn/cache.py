@@ -12,7 +12,8 @@ class KVCache:
 
     A model calls `append(layer, key, value)` in every layer and `advance(T)` once at the end of its forward.
     `keep` (B, S) says which slots hold a real token (False: left padding of a ragged batch).
-    With short convolutions also `behind(layer, x)`, which keeps the inputs of every token, so that rolling back is exact.
+    With short convolutions also `append_conv_inputs(layer, x)`, which keeps the inputs of every token, so that rolling back
+    is exact.
     Bytes: layers x batch x capacity x (2 x kv_heads x head_dim + conv_dim) x bytes of the dtype.
     """
 
@@ -33,7 +34,7 @@ class KVCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.inputs = torch.zeros(num_layers, batch_size, capacity, conv_dim, dtype=dtype, device=device)
         self.keep = torch.ones(batch_size, capacity, dtype=torch.bool, device=device)
-        self.ragged = False
+        self.left_padded = False
         self.position = 0
 
     @property
@@ -64,10 +65,10 @@ class KVCache:
         self.values[layer, :, :, self.position : end] = value
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
-    def behind(self, layer: int, x: Tensor, *, count: int) -> Tensor:
+    def append_conv_inputs(self, layer: int, x: Tensor, *, count: int) -> Tensor:
         """Keep inputs x (B, T, D) of a short convolution; give them with the `count` before them, (B, count + T, D):
         zeros for padding and for what stands before the first token."""
-        if self.ragged:
+        if self.left_padded:
             x = x * self.keep[:, self.position : self.position + x.shape[1], None]
         self.inputs[layer, :, self.position : self.position + x.shape[1]] = x
         before = self.inputs[layer, :, max(0, self.position - count) : self.position].to(x.dtype)
@@ -76,7 +77,7 @@ class KVCache:
     def mask_padding(self, keep: Tensor) -> None:
         """Mark the slots from the position on: keep (B, T) bool, True where a real token will stand."""
         self.keep[:, self.position : self.position + keep.shape[1]] = keep
-        self.ragged = True
+        self.left_padded = True
 
     def advance(self, count: int) -> None:
         """Count `count` more tokens as read."""
@@ -89,12 +90,12 @@ class KVCache:
         self.keep[:, position:] = True
         self.position = position
 
-    def select(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor) -> None:
         """Go on with these rows (N), long, in this order: some may be repeated, some left out (beam search)."""
         self.keys, self.values, self.inputs = self.keys[:, rows], self.values[:, rows], self.inputs[:, rows]
         self.keep = self.keep[rows]
 
     def reset(self) -> None:
         """Forget everything."""
-        self.ragged = False
+        self.left_padded = False
         self.roll_back(0)

@@ -68,7 +68,7 @@ class ShortConv(nn.Module):
         y = x * self.weight[0]
         if apart is not None:
             x = x * ~apart[..., None]
-        x = cache.behind(layer, x, count=before) if cache is not None else F.pad(x, (0, 0, before, 0))
+        x = cache.append_conv_inputs(layer, x, count=before) if cache is not None else F.pad(x, (0, 0, before, 0))
         for i, (weight, mix) in enumerate(zip(self.weight[1:], mixes, strict=True), start=1):
             earlier = x[:, before - i : before - i + T]
             y = torch.addcmul(y, earlier if mix is None else earlier * mix, weight)

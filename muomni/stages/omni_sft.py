@@ -168,7 +168,9 @@ class OmniSftStage(Stage):
         batch.note()
         assert batch.learnt is not None
         x, routing = self.model.embed(batch.ids, features=features, slots=batch.slots), list[Tensor]()
-        hidden = thinker.read(x, ids=batch.ids, positions=batch.positions, keep=batch.packed(), routing=routing)
+        hidden = thinker.forward_hidden(
+            x, ids=batch.ids, positions=batch.positions, keep=batch.packed(), routing=routing
+        )
         losses: dict[str, Tensor] = {}
         if routing:
             losses["balance"] = balance_loss(routing, keep=batch.ids != PAD, per_token=thinker.experts_per_token)

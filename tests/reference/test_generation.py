@@ -28,7 +28,7 @@ def test_chunked_prefill(parts):
     logits = prefill(thinker, ids, cache, chunk=8)
     handle.remove()
     assert len(widths) == 13 and widths == [8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 100]
-    assert not cache.ragged and not cache.keys[:, :, :, 100:].any()
+    assert not cache.left_padded and not cache.keys[:, :, :, 100:].any()
     torch.testing.assert_close(logits, thinker(ids).logits[:, -1], atol=1e-4, rtol=1e-4)
 
 

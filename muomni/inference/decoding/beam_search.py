@@ -52,7 +52,7 @@ def beam_search(
     B, V = logits.shape
     W, device = num_beams, logits.device
     own = torch.arange(B, device=device).repeat_interleave(W)
-    cache.select(own)
+    cache.reorder(own)
     step = functools.partial(decode_step, thinker, cache=cache, padding=None if padding is None else padding[own])
     logits, seen = logits[own], None if seen is None else seen[own]
     sums = torch.full((B, W), -torch.inf, device=device, dtype=torch.float64)
@@ -81,7 +81,7 @@ def beam_search(
         if cache.remaining == 0 or (count % looks == 0 and bool(stands.all())):
             break
         rows = (parents + torch.arange(B, device=device)[:, None] * W).flatten()
-        cache.select(rows)
+        cache.reorder(rows)
         if seen is not None:
             seen = seen[rows].scatter(1, chosen.view(-1, 1), True)
             seen[:, : len(PIECES)] = False

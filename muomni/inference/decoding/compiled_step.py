@@ -34,7 +34,7 @@ class StepCache(KVCache):
         self.keys, self.values, self.inputs = keys, values, inputs  # type: ignore[assignment]
         self.position, self.slots = position, slots  # type: ignore[assignment]
         self.padding, self.window = padding, window
-        self.ragged = True
+        self.left_padded = True
         self._look()
 
     def _look(self) -> None:
@@ -54,7 +54,7 @@ class StepCache(KVCache):
         self.values[layer].index_copy_(2, place, value)
         return self.keys[layer][:, :, :count], self.values[layer][:, :, :count]
 
-    def behind(self, layer: int, x: Tensor, *, count: int) -> Tensor:
+    def append_conv_inputs(self, layer: int, x: Tensor, *, count: int) -> Tensor:
         """Keep the input x (B, 1, D) of a short convolution; give it with the `count` before it, (B, count + 1, D)."""
         self.inputs[layer].index_copy_(1, self.position.view(1), x)  # type: ignore[attr-defined]
         places = self.position - torch.arange(count, 0, -1, device=x.device)

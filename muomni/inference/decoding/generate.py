@@ -105,7 +105,7 @@ def prefill(
         part = slice(begin, min(begin + step, T))
         x = thinker.embedding(ids[:, part]) if embeddings is None else embeddings[:, part]
         seen_as = None if embeddings is None else ids[:, part]
-        hidden = thinker.read(x, ids=seen_as, positions=positions[..., part], cache=cache)
+        hidden = thinker.forward_hidden(x, ids=seen_as, positions=positions[..., part], cache=cache)
     assert hidden is not None, "an empty prompt"
     logits: Tensor = thinker.head(hidden[:, -1])
     return logits

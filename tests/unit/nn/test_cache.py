@@ -73,4 +73,4 @@ def test_reset_leaves_no_padding_behind():
     cache.mask_padding(torch.tensor([[False, False, True]]))
     cache.advance(3)
     cache.reset()
-    assert (cache.position, cache.ragged, bool(cache.keep.all())) == (0, False, True)
+    assert (cache.position, cache.left_padded, bool(cache.keep.all())) == (0, False, True)
