@@ -55,7 +55,7 @@ class Interrupts(Callback):
             )
         if not number:
             return
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ResumeCheckpoint):
                 callback.save(trainer)
                 log.warning(

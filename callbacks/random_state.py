@@ -13,7 +13,9 @@ State = dict[str, Any]
 def read_state(device: torch.device | None = None) -> State:
     """States of the python, numpy and torch generators, and of the GPU `device` that this process computes on; plain data, so
     that `weights_only` loading works."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  (libraries draw from the global generator)
+    legacy = np.random.get_state()  # noqa: NPY002  (libraries draw from the global generator)
+    assert isinstance(legacy, tuple)
+    kind, keys, position, has_gauss, gauss = legacy
     return {
         "python": list(random.getstate()[1]),
         "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],

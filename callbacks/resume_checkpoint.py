@@ -14,6 +14,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loops.progress import _ProcessedTracker
 
 from callbacks.metrics_file import MetricsFile
 
@@ -65,7 +66,9 @@ class ResumeCheckpoint(Checkpoint):
         assert trainer is not None
         loop = trainer.fit_loop.epoch_loop
         fetcher = trainer.fit_loop._data_fetcher
-        in_step = loop.batch_progress.total.completed < loop.batch_progress.total.processed
+        total = loop.batch_progress.total
+        assert isinstance(total, _ProcessedTracker)
+        in_step = total.completed < total.processed
         due = in_step and fetcher is not None and bool(loop._should_check_val_fx(fetcher))
         logs = trainer._logger_connector
         row = logs.metrics["log"] if in_step and logs.should_update_logs else {}

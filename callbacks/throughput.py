@@ -37,7 +37,8 @@ class Throughput(Callback):
             self._tokens + tokens,
         )  # read once an interval: no wait for the device
         self._ended = time.perf_counter()
-        if trainer.global_step % trainer.log_every_n_steps or self._ended == self._since:
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step % every or self._ended == self._since:
             return
         seconds = self._ended - self._since
         prefix = f"{pl_module.name}/train"

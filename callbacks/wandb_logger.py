@@ -45,7 +45,11 @@ def run_id(folder: Path) -> str:
     if note.is_file():
         return note.read_text().strip()
     fresh = secrets.token_hex(4)
-    if rank_zero_only.rank == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(note, fresh + "\n")
+    _write_note(note, fresh)
     return fresh
+
+
+@rank_zero_only
+def _write_note(note: Path, text: str) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(note, text + "\n")

@@ -128,7 +128,7 @@ class DataModule(LightningDataModule):
         """Endless by epochs; position and order are the BatchOrder's."""
         if self.order is None:
             rank, ranks = self._place()
-            only = self.trainer.overfit_batches if self.trainer else 0
+            only = self.trainer.overfit_batches if self.trainer else 0  # type: ignore[attr-defined]
             self.order = self._new_order(rank, ranks, only=only)
             count = len(self.samples("train"))
             over = 0 if only else count - int(self.order.batches(0)[1][-1])

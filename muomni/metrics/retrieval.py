@@ -76,7 +76,7 @@ class Retrieval:
         """Percent of pictures whose best caption is right, and of captions whose best picture is, in the whole split."""
         if self.asked < len(self.items):
             self._ask(max(0, len(self.items) - self.candidates), len(self.items), len(self.items))
-        return tuple(100 * sum(each) / len(self.right) for each in zip(*self.right, strict=True))  # type: ignore[return-value]
+        return tuple(100 * sum(each) / len(self.right) for each in zip(*self.right, strict=True))
 
     def _ask(self, start: int, end: int, until: int) -> None:
         """Ask the pairs from `asked` to `until` in the pool of those from `start` to `end`."""

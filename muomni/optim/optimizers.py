@@ -21,7 +21,7 @@ def adamw(
     optimizer = AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
     # A fused AdamW offers to undo float16's loss scale itself, and Lightning then refuses to clip under any mixed
     # precision. Without the offer the scaler undoes it before the clipping.
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    optimizer._step_supports_amp_scaling = False
     return optimizer
 
 

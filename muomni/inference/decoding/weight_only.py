@@ -120,5 +120,5 @@ def panelled(module: Model) -> Model:
     """A copy of a module whose linear layers lie in panels; all other weights are shared."""
     linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear | CompactLinear)]
     shared = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
-    panels = {id(layer): Panels(layer.weight, getattr(layer, "scale", None), layer.bias) for layer in linears}  # type: ignore[arg-type]
+    panels = {id(layer): Panels(layer.weight, getattr(layer, "scale", None), layer.bias) for layer in linears}
     return copy.deepcopy(module, shared | panels)  # which takes what it finds there for copies it made already
