@@ -16,6 +16,7 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from muomni import aliases
 from muomni.checkpoints.export import is_export, list_exports
 from muomni.checkpoints.single_file import check_single_place, save_single
 from muomni.cli.errors import CONF, one_line_errors, run_main
@@ -236,7 +237,7 @@ def notice(text: str) -> None:
 def main() -> None:
     """Command line -> configuration -> `run`. A user's mistake is one line and exit status 1."""
     with one_line_errors():
-        raw, rest = split_arguments(sys.argv[1:])
+        raw, rest = split_arguments([each for word in sys.argv[1:] for each in aliases.override(word)])
     chosen = [word.partition("=")[0].removeprefix("generation.") for word in rest if word.startswith("generation.")]
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="infer")

@@ -2,10 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from muomni import aliases
+
 if TYPE_CHECKING:
     from muomni.inference.load import load_model
 
 __all__ = ["load_model"]
+
+aliases.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from muomni import aliases
 from muomni.checkpoints import schema
 from muomni.checkpoints.assembly import assemble
 from muomni.checkpoints.assembly import first_broken as first_broken
@@ -181,6 +182,7 @@ def checked(document: Any, *, where: str) -> dict[str, Any]:
     for key in ("facts", "parts"):
         if not isinstance(document.get(key), dict):
             raise ValueError(f"{where}: no {key!r} in it; the export is damaged, train it again")
+    document = aliases.description(document)
     schema.check_facts(document["facts"], where=where)
     return document
 

@@ -16,6 +16,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from muomni import aliases
 from muomni.cli import help
 from muomni.cli.help import CONF
 from muomni.cli.overrides import readable
@@ -38,7 +39,8 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
     sys.argv[1:] = [with_home(word) for word in sys.argv[1:]]
     with one_line_errors():
         multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
-        sys.argv[1:] = [each for word in sys.argv[1:] for each in readable(word, multirun=multirun)]
+        current = [each for word in sys.argv[1:] for each in aliases.override(word)]
+        sys.argv[1:] = [each for word in current for each in readable(word, multirun=multirun)]
         words = [(before, word) for before, word in pairwise(sys.argv) if not word.startswith("-")]
         overrides = []
         for before, word in words:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from muomni import aliases
+
 #: In the order in which they are trained.
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "vocoder")
 #: Stages that the omni model does without: shown where they were run, not missed where they were not.
@@ -50,7 +52,7 @@ def newest_run(runs: Path, stage: str, *, budget: str, data: str) -> StageRun | 
 def read_config(folder: Path) -> Row:
     """The composed configuration that Hydra kept, interpolations unresolved; empty where there is none."""
     path = folder / ".hydra" / "config.yaml"
-    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    return aliases.config(yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
 
 
 def read_run(folder: Path, stage: str, config: Row) -> StageRun:
@@ -61,7 +63,7 @@ def read_run(folder: Path, stage: str, config: Row) -> StageRun:
         stage=stage,
         folder=folder,
         config=config,
-        metrics=_json(folder / "metrics.json"),
+        metrics={aliases.metric(name): value for name, value in _json(folder / "metrics.json").items()},
         curves=read_curves(folder / "metrics.csv"),
         samples=[json.loads(line) for line in samples.read_text().splitlines()] if samples.is_file() else [],
         journal=_json(journal) if journal.is_file() else {},
@@ -89,7 +91,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
                 continue
             for name, value in row.items():
                 if value and name not in ("step", "epoch"):
-                    steps, values = curves.setdefault(name, ([], []))
+                    steps, values = curves.setdefault(aliases.metric(name), ([], []))
                     steps.append(int(float(row["step"])))
                     values.append(float(value))
     return curves

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 import torch
 
+from muomni import aliases
 from muomni.checkpoints.atomic_write import SUFFIX, atomic_write
 from muomni.checkpoints.safe_load import reason
 
@@ -59,6 +60,7 @@ def identity(config: Mapping[str, Any], keys: tuple[str, ...]) -> str:
         # The order of the data does not depend on it. It counts as its default, not as absent: so the runs and exports of
         # before keep their identity.
         chosen["datamodule"] = {**config["datamodule"], "num_workers": 0}
+    chosen = aliases.former(chosen)
     return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

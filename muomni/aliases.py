@@ -1,0 +1,216 @@
+"""Names of earlier versions that keep working: one table for each kind of name, and the functions that apply them.
+
+A published name that changes gets a row, old -> new; nothing else has to be done:
+
+    MODULES    import paths, also in a `_target_` of a saved configuration; a module that is no longer there is redirected
+    NAMES      functions and classes, `module.name` by the module's path of today; the module of the old name ends with
+               `def __getattr__(name): return aliases.attribute(__name__, name)`, unless it is redirected itself
+    OPTIONS    keys of the configuration; with a value (`ablation=gqa`) the words that stand for it now
+    REMOVED    keys of the configuration that are refused, with what to do instead
+    METRICS    last parts of metric names, `exact` of `omni_sft/test/exact`
+    METADATA   keys below `facts` in model.yaml
+    MODULE_OPTIONS   `part.option` in model.yaml
+
+A run's identity is computed from the old names (`former`), so that runs and exports of before are still recognised.
+"""
+
+import functools
+import importlib
+import importlib.abc
+import importlib.util
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+MODULES = {
+    "callbacks.journal": "callbacks.run_info",
+    "datamodules.picture_augment": "datamodules.image_augment",
+    "muomni.frontends.characters": "muomni.frontends.char_vocab",
+    "muomni.frontends.griffin_lim": "muomni.inference.tts.griffin_lim",
+    "muomni.frontends.mel_correction": "muomni.inference.tts.mel_correction",
+    "muomni.frontends.spoken": "muomni.frontends.text_normalizer",
+    "muomni.frontends.waveform": "muomni.frontends.loudness",
+    "muomni.hardware": "muomni.run.hardware",
+    "muomni.inference.alignment": "muomni.inference.asr.alignment",
+    "muomni.inference.beam": "muomni.inference.decoding.beam_search",
+    "muomni.inference.chat": "muomni.inference.cli.chat",
+    "muomni.inference.compact": "muomni.inference.decoding.weight_only",
+    "muomni.inference.compiled": "muomni.inference.decoding.compiled",
+    "muomni.inference.ctc_beam": "muomni.inference.asr.ctc_beam",
+    "muomni.inference.generate": "muomni.inference.decoding.generate",
+    "muomni.inference.ngram": "muomni.inference.asr.ngram",
+    "muomni.inference.read": "muomni.inference.ocr",
+    "muomni.inference.recognise": "muomni.inference.asr.recognizer",
+    "muomni.inference.runtime": "muomni.inference.decoding.runtime",
+    "muomni.inference.sampling": "muomni.inference.decoding.sampling",
+    "muomni.inference.speech": "muomni.inference.tts.speaker",
+    "muomni.inference.speech_stream": "muomni.inference.tts.speech_stream",
+    "muomni.inference.stats": "muomni.inference.decoding.timings",
+    "muomni.inference.text_stream": "muomni.inference.decoding.detokenizer",
+    "muomni.inference.transcribe": "muomni.inference.asr.transcribe",
+    "muomni.inference.vocoder": "muomni.inference.tts.vocoder",
+    "muomni.micro_omni": "muomni.interop.micro_omni",
+    "muomni.runs": "muomni.run.run_folder",
+    "muomni.single_files": "muomni.checkpoints.single_file",
+    "muomni.stages.omni_scores": "muomni.evaluation.omni_metrics",
+    "muomni.stages.spoken_answers": "muomni.evaluation.spoken_eval",
+    "muomni.sweeps": "muomni.run.sweeps",
+}
+NAMES = {
+    "muomni.checkpoints.Export": "muomni.checkpoints.export.Export",
+    "muomni.checkpoints.check_same": "muomni.checkpoints.export.check_same",
+    "muomni.checkpoints.is_export": "muomni.checkpoints.export.is_export",
+    "muomni.checkpoints.list_exports": "muomni.checkpoints.export.list_exports",
+    "muomni.checkpoints.load_export": "muomni.checkpoints.export.load_export",
+    "muomni.checkpoints.read_description": "muomni.checkpoints.export.read_description",
+    "muomni.checkpoints.save_export": "muomni.checkpoints.export.save_export",
+    "muomni.checkpoints.weights_fingerprint": "muomni.checkpoints.export.weights_fingerprint",
+}
+OPTIONS: dict[str, str] = {}
+REMOVED: dict[str, str] = {}
+METRICS: dict[str, str] = {}
+METADATA: dict[str, str] = {}
+MODULE_OPTIONS: dict[str, str] = {}
+
+
+def _renamed(name: str, table: Mapping[str, str]) -> str:
+    """A dotted name whose longest beginning that stands in the table is replaced."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        if (new := table.get(".".join(parts[:end]))) is not None:
+            return ".".join([new, *parts[end:]])
+    return name
+
+
+def _flipped(table: Mapping[str, str]) -> dict[str, str]:
+    return {new: old for old, new in table.items() if "=" not in old}
+
+
+def target(path: str) -> str:
+    """The import path of today of a `_target_`."""
+    return _renamed(_renamed(path, MODULES), NAMES)
+
+
+def override(word: str) -> list[str]:
+    """A word of a command line, `KEY=VALUE`, `~KEY` or anything else -> the words that it stands for now; a line says so.
+
+    Raises ValueError for a key that was removed.
+    """
+    prefix, key, equals, value = re.fullmatch(r"([+~]*)([^=]*)(=?)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
+    if word in OPTIONS:
+        _say(word, OPTIONS[word])
+        return OPTIONS[word].split()
+    for old, remedy in REMOVED.items():
+        if key == old or key.startswith(f"{old}."):
+            raise ValueError(f"{word}: {old} is no option any more: {remedy}")
+    new = _renamed(key, OPTIONS)
+    if new != key:
+        _say(key, new)
+    return [f"{prefix}{new}{equals}{value}"]
+
+
+@functools.cache
+def _say(old: str, new: str) -> None:
+    log.warning("%s is now called %s", old, new)
+
+
+def config(saved: Any) -> Any:
+    """A copy of a configuration of an earlier version, interpolations unresolved, with the names of today."""
+    return _rewritten(saved, {old: new for old, new in OPTIONS.items() if "=" not in old}, target)
+
+
+def former(current: Any) -> Any:
+    """A copy of a configuration of today with the names of version 0.1: the inverse of `config`."""
+    names, modules = _flipped(NAMES), _flipped(MODULES)
+    return _rewritten(current, _flipped(OPTIONS), lambda path: _renamed(_renamed(path, names), modules))
+
+
+def _rewritten(tree: Any, keys: Mapping[str, str], retarget: Any) -> Any:
+    def copy(value: Any, path: str = "") -> Any:
+        if isinstance(value, Mapping):
+            return {key: copy(each, f"{path}.{key}" if path else str(key)) for key, each in value.items()}
+        if isinstance(value, str):
+            if path.endswith("_target_"):
+                return retarget(value)
+            return re.sub(r"\$\{([\w.@]+)", lambda found: "${" + _renamed(found[1], keys), value)
+        return [copy(each, path) for each in value] if isinstance(value, Sequence) else value
+
+    result = copy(tree)
+    for old, new in keys.items():
+        *parents, last = old.split(".")
+        node = functools.reduce(lambda node, name: node.get(name) if isinstance(node, dict) else None, parents, result)
+        if isinstance(node, dict) and last in node:
+            *parents, name = new.split(".")
+            functools.reduce(lambda node, name: node.setdefault(name, {}), parents, result)[name] = node.pop(last)
+    return result
+
+
+def metric(name: str) -> str:
+    """The name of today of a metric, `STAGE/SPLIT/METRIC`."""
+    before, slash, last = name.rpartition("/")
+    return f"{before}{slash}{METRICS.get(last, last)}"
+
+
+def description(document: dict[str, Any]) -> dict[str, Any]:
+    """What model.yaml says (a checked table), with the keys of today."""
+    parts = {
+        name: {**part, "options": _module_options(part)} if isinstance(part.get("options"), dict) else part
+        for name, part in document["parts"].items()
+        if isinstance(part, dict)
+    }
+    facts = {METADATA.get(key, key): value for key, value in document["facts"].items()}
+    return {**document, "facts": facts, "parts": {**document["parts"], **parts}}
+
+
+def _module_options(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {MODULE_OPTIONS.get(f"{part.get('part')}.{key}", key): value for key, value in part["options"].items()}
+
+
+def attribute(module: str, name: str) -> Any:
+    """What a module offered under an old name: for its `__getattr__`. Raises AttributeError."""
+    old = f"{module}.{name}"
+    if old not in NAMES:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(f"{old} is now {NAMES[old]}", DeprecationWarning, stacklevel=3)
+    owner, _, new = NAMES[old].rpartition(".")
+    return getattr(importlib.import_module(owner), new)
+
+
+class _Redirect(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports of modules that were moved."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        new = _renamed(fullname, MODULES)
+        if new == fullname:
+            return None
+        warnings.warn(f"{fullname} is now {new}", DeprecationWarning, stacklevel=2)
+        real = importlib.util.find_spec(new)
+        spec = ModuleSpec(fullname, self, origin=new)
+        spec.submodule_search_locations = real.submodule_search_locations if real else None
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(str(spec.origin))
+        spec.loader_state = module.__spec__  # which the import system is about to replace
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = module.__spec__.loader_state if module.__spec__ else None
+
+    def get_code(self, fullname: str) -> Any:
+        """For `python -m OLD.MODULE`."""
+        spec = importlib.util.find_spec(_renamed(fullname, MODULES))
+        return spec.loader.get_code(spec.name) if spec and hasattr(spec.loader, "get_code") else None
+
+
+def install() -> None:
+    """Redirect imports of old modules from now on; `import muomni` does so."""
+    if not any(isinstance(finder, _Redirect) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Redirect())
