@@ -206,8 +206,8 @@ class _Redirect(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def get_code(self, fullname: str) -> Any:
         """For `python -m OLD.MODULE`."""
-        spec = importlib.util.find_spec(_renamed(fullname, MODULES))
-        return spec.loader.get_code(spec.name) if spec and hasattr(spec.loader, "get_code") else None
+        spec: Any = importlib.util.find_spec(_renamed(fullname, MODULES))
+        return spec.loader.get_code(spec.name)
 
 
 def install() -> None:

@@ -25,7 +25,10 @@ def rows(monkeypatch):
     aliases._say.cache_clear()
 
 
-OLD = {"datamodule": {"old": {"a": 1}, "kept": "${datamodule.old.a}"}, "list": [{"_target_": "muomni.old_file.Old.make"}]}
+OLD = {
+    "datamodule": {"old": {"a": 1}, "kept": "${datamodule.old.a}"},
+    "list": [{"_target_": "muomni.old_file.Old.make"}],
+}
 NEW = {
     "datamodule": {"fresh": {"a": 1}, "kept": "${datamodule.fresh.a}"},
     "list": [{"_target_": "muomni.short_repr.New.make"}],
