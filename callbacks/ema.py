@@ -5,6 +5,8 @@ The average is state of this callback, so checkpoints keep it and a resumed run 
 checkpoint are always those that are trained. Buffers and codebooks that follow averages of their own are used as they are.
 
 Where processes share the model (FSDP2) each averages its own part of every weight; in a checkpoint the average is whole.
+
+Not Lightning's WeightAveraging: it keeps a deep copy of the whole module, and averages buffers and frozen weights as well.
 """
 
 from collections.abc import Iterable

@@ -5,6 +5,8 @@
     python train.py stage=... task=replay spike=FILE [ckpt=EXPORT]    computes its losses anew with the weights of an export
 
 The loss is copied to the host while the device goes on, and looked at one batch later: nothing waits for it.
+
+Not Lightning's SpikeDetection: it reads the loss and meets a barrier at each step, and ends the run with an index, not the batch.
 """
 
 import statistics

@@ -4,6 +4,8 @@ What is written stands beside its target under a name that only this file gives 
 the end. A symbolic link stays, and what it points to is replaced, so that `checkpoints/thinker` may lie on another disk.
 Devices, pipes and descriptors (/dev/null, a FIFO, /dev/stdout) are written through: to replace one would take it away from
 the whole machine. Modes are those of any new file of the user (umask), or those that the file had.
+
+Not atomicwrites: it is no longer maintained, knows no folders, and replaces a symbolic link instead of its target.
 """
 
 import errno

@@ -6,6 +6,8 @@ that zero padding at the end of a clip never changes one of its frames: a batch 
 The magnitude is divided by half the window's sum: a full-scale sine reads 1 whatever n_fft and window are, and one pair
 of constants brings the log to about zero mean and unit variance.
 
+Not torchaudio's MelSpectrogram: it mirrors the border and gives the one frame more, so a clip in a padded batch is another clip.
+
 Shapes: B clips, N samples, T frames, M mel bins, F = n_fft // 2 + 1 frequencies.
 """
 

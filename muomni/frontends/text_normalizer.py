@@ -4,6 +4,8 @@ evaluation and inference.
 English. Numbers, dates, money, units and signs become words (`number_rules.py`), abbreviations what they stand for, Latin
 letters with marks the plain ones. Marks of punctuation are not spoken. What else has no words here (other scripts, emoji)
 is left out and named: `Spoken.left_out`.
+
+Not nemo_text_processing, which needs pynini, a compiled library of grammars; the words of numbers are num2words'.
 """
 
 import logging

@@ -4,6 +4,8 @@ beside it for vectors, embeddings and heads, as one optimizer, so that a trainer
 Matrices of the same shape are orthogonalised as one batch, in float32: bfloat16 matmuls are slower on most CPUs. No step
 relies on float32's precision, since a GPU rounds the factors of its products to 10 bits (TF32, which train.py allows) and
 no flag of the process is switched for a step's sake.
+
+Not torch.optim.Muon: it takes matrices alone, one after the other, in bfloat16, and needs a second optimizer for the rest.
 """
 
 from collections import defaultdict

@@ -10,6 +10,8 @@ r"""ARPA, the plain-text format in which SRILM, KenLM and others keep n-gram mod
     \end\
 
 Read strictly: the counts that a file states must be those that it holds, so that one that was cut off is never half a model.
+
+Not KenLM's reader: its Python package is compiled from C++ when it is installed, and these files are small.
 """
 
 import gzip

@@ -5,6 +5,8 @@ A prefix is a string of symbols; its probability is the sum over all alignments 
 they end in a blank: only from there may the same symbol come again. Prefixes live in a tree, so that two ways to the same
 string meet in one node and each is scored by the language model once.
 
+Not pyctcdecode, which needs numpy below 2, nor torchaudio's decoder, which needs the compiled flashlight-text.
+
 Legend: T frames, S symbols with the blank at 0. Probabilities are natural logarithms.
 """
 

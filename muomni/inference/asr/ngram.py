@@ -12,6 +12,8 @@ contexts it is counted in how many places a symbol stands, not how often. The fi
 too, and theirs are read here: an n-gram of characters is told by its units of one character each. Its first line says unit and
 case. A unit is looked up as it is written, or else whatever its case: a recogniser mostly writes lower case, and many models are
 in upper case.
+
+Not KenLM: its Python package only reads models; the program that trains them is built apart, from C++.
 """
 
 import copy

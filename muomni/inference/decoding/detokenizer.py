@@ -2,6 +2,8 @@
 
 Held back are characters whose bytes are incomplete and what may become a stop string.
 
+Not transformers' TextStreamer: it takes a single row and knows no stop strings.
+
 Shapes: B rows.
 """
 

@@ -4,6 +4,8 @@ Griffin and Lim 1984; the accelerated form of Perraudin, Balazs and Sondergaard 
 seed: the same mel gives the same waveform. The search transforms frames of the window's own length (rounded up to a
 power of two), not of the mel's zero-padded n_fft: half the work at n_fft 1024 for a window of 400.
 
+Not torchaudio's GriffinLim: it has no way to keep the samples that were played already, which speech in blocks needs.
+
 Shapes: B clips, T frames, M mel bins, F mel frequencies, R frequencies of the search, L its frame length, N = T x hop.
 """
 
