@@ -62,7 +62,7 @@ class Doctor(Callback):
         """Listen in the steps that are examined."""
         self._step = trainer.global_step
         order = getattr(getattr(trainer, "datamodule", None), "order", None)
-        self._changes = order is not None and order.opening_ends
+        self._changes = order is not None and order.curriculum_ends
         self._listening = self._step % self.every_n_steps == 0
 
     def on_train_batch_end(

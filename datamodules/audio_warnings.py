@@ -6,7 +6,7 @@ from collections.abc import Sequence
 log = logging.getLogger(__name__)
 
 
-class OddSounds:
+class AudioWarnings:
     """Collects the remarks of `read_sound`; what: the name of the data in the log."""
 
     def __init__(self, what: str) -> None:

@@ -16,14 +16,14 @@ import torch
 from lightning import LightningDataModule
 
 from datamodules.accumulation import Windows
-from datamodules.batch_sampler import BatchOrder
-from datamodules.fault_tolerant_loader import Loader, Reader, SampleSet, begin_work, collate_read
+from datamodules.batch_sampler import ResumableBatchSampler
+from datamodules.fault_tolerant_loader import Loader, SampleReader, SampleSet, begin_work, collate_read
 from datamodules.fingerprint import changes, digests
-from datamodules.manifests import MOST_BAD, say_left_out
+from datamodules.manifests import MAX_BAD_SHARE, log_skipped
 
 log = logging.getLogger(__name__)
 
-MOST_WORKERS = 4  # of a loader, each with a copy of what the samples keep in memory
+MAX_WORKERS = 4  # of a loader, each with a copy of what the samples keep in memory
 
 
 class DataModule(LightningDataModule):
@@ -58,13 +58,13 @@ class DataModule(LightningDataModule):
         self.splits, self.root = dict(splits or {}), root
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed, self.batch_tokens = num_workers, seed, batch_tokens
-        self.order: BatchOrder | None = None
+        self.order: ResumableBatchSampler | None = None
         self._sets: dict[str, SampleSet] = {}
         self._restored: dict[str, Any] | None = None
         self._data: dict[str, Any] | None = None
         self.broken: dict[str, dict[int, str]] = {}
         """Samples that could not be read, by kind: index -> name and reason."""
-        self.readers: list[Reader] = []
+        self.readers: list[SampleReader] = []
         self.spare: set[str] = set()
         """Held-out splits, by kind, of which this process has no share: what its loader gives does not count."""
 
@@ -125,24 +125,24 @@ class DataModule(LightningDataModule):
         return self._sets[kind]
 
     def train_dataloader(self) -> Loader:
-        """Endless by epochs; position and order are the BatchOrder's."""
+        """Endless by epochs; position and order are the ResumableBatchSampler's."""
         if self.order is None:
             rank, ranks = self._place()
             only = self.trainer.overfit_batches if self.trainer else 0  # type: ignore[attr-defined]
             self.order = self._new_order(rank, ranks, only=only)
             count = len(self.samples("train"))
             over = 0 if only else count - int(self.order.batches(0)[1][-1])
-            if over > MOST_BAD * count:
+            if over > MAX_BAD_SHARE * count:
                 why = "they do not fill a batch (in each epoch others)"
-                say_left_out(over, count, what="train", why=why)
+                log_skipped(over, count, what="train", why=why)
             if self._restored is not None:
                 self.order.load_state_dict(self._restored)
         return self._loader("train", self.collate_train, self.order, windows=self._windows())
 
-    def _new_order(self, rank: int, ranks: int, *, only: float = 0) -> BatchOrder:
+    def _new_order(self, rank: int, ranks: int, *, only: float = 0) -> ResumableBatchSampler:
         """From its beginning. only: so many batches (a share of them, if below 1) again and again; 0: all."""
         samples = self.samples("train")
-        order = BatchOrder(
+        order = ResumableBatchSampler(
             len(samples),
             batch_size=self.batch_size,
             seed=self.seed,
@@ -154,14 +154,14 @@ class DataModule(LightningDataModule):
             ranks=ranks,
         )
         if only:
-            order.repeat(most_of(len(order), only))
+            order.repeat(limit_batches(len(order), only))
         return order
 
     def steps_in(self, epochs: int, *, accumulate: int, limit: float | None, only: float, ranks: int) -> int:
         """Optimizer steps of so many of the trainer's epochs, which have at most `limit` batches (a share of them, if it is
         no whole number)."""
         order = self._new_order(0, ranks, only=only)
-        most = most_of(len(order), only or (1.0 if limit is None else limit))
+        most = limit_batches(len(order), only or (1.0 if limit is None else limit))
         steps, epoch, left = 0, -1, 0
         for _ in range(epochs):
             if not left:
@@ -177,7 +177,7 @@ class DataModule(LightningDataModule):
             return None
         assert self.order is not None
         trainer, limit = self.trainer, self.trainer.limit_train_batches
-        most = most_of(len(self.order), limit)
+        most = limit_batches(len(self.order), limit)
 
         def done() -> int:
             """Batches of this epoch that are over; none where Lightning is about to begin another."""
@@ -211,7 +211,7 @@ class DataModule(LightningDataModule):
             over = len(indices) - sum(map(len, batches))
             task = "test" if kind.startswith("test/") else kind
             why = f"only the first are measured (trainer.limit_{task}_batches={limit})"
-            say_left_out(over, len(indices), what=kind, why=why)
+            log_skipped(over, len(indices), what=kind, why=why)
         rank, ranks = self._place()
         share = batches[len(batches) * rank // ranks : len(batches) * (rank + 1) // ranks]
         if not share:  # Lightning leaves a process without batches behind, and the others wait for it
@@ -223,7 +223,7 @@ class DataModule(LightningDataModule):
     ) -> Loader:
         on_gpu = bool(self.trainer and self.trainer.strategy.root_device.type == "cuda")
         workers = usual_workers(on_gpu=on_gpu) if self.num_workers is None else self.num_workers
-        reader = Reader(self.samples(kind), broken=self.broken.setdefault(kind, {}), workers=workers)
+        reader = SampleReader(self.samples(kind), broken=self.broken.setdefault(kind, {}), workers=workers)
         self.readers.append(reader)
         return Loader(
             reader,
@@ -282,15 +282,15 @@ class DataModule(LightningDataModule):
             self._restored = {"epoch": state_dict["epoch"] + 1, "consumed": 0}
 
 
-def most_of(count: int, limit: float) -> int:
+def limit_batches(count: int, limit: float) -> int:
     """Lightning's limits: so many of `count` batches, or a share of them."""
     return min(count, limit) if isinstance(limit, int) else max(1, int(count * limit))
 
 
 def usual_workers(*, on_gpu: bool) -> int:
-    """Workers of a loader: on a CPU none, since they would take its cores from training; on a GPU up to `MOST_WORKERS` of the
+    """Workers of a loader: on a CPU none, since they would take its cores from training; on a GPU up to `MAX_WORKERS` of the
     cores that each of the machine's processes has, one left to itself."""
     if not on_gpu:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    return max(0, min(MAX_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))

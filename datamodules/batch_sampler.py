@@ -13,14 +13,14 @@ from torch.utils.data import Sampler
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class SampleIndex:
     """One draw of a sample; its augmentation is a function of (seed, epoch, index)."""
 
     index: int
     epoch: int
 
 
-class BatchOrder(Sampler[list[Draw]]):
+class ResumableBatchSampler(Sampler[list[SampleIndex]]):
     """Batches of a shuffled epoch: the share of one rank of several, every `ranks`-th sample of each batch.
 
     Args:
@@ -133,11 +133,13 @@ class BatchOrder(Sampler[list[Draw]]):
             batches += [cut[i] for i in rng.permutation(len(cut))]
         return batches + ([left] if len(left) >= self.ranks else [])
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         epoch = self.epoch
         batches, ends = self.batches(epoch)
         for batch in batches[np.searchsorted(ends, self.consumed, side="right") :]:
-            yield [Draw(int(index), epoch if self.only is None else 0) for index in batch[self.rank :: self.ranks]]
+            yield [
+                SampleIndex(int(index), epoch if self.only is None else 0) for index in batch[self.rank :: self.ranks]
+            ]
 
     def count_batch(self) -> None:
         """Training has used a batch on every rank."""
@@ -147,7 +149,7 @@ class BatchOrder(Sampler[list[Draw]]):
             self.epoch, self.consumed = self.epoch + 1, 0
 
     @property
-    def opening_ends(self) -> bool:
+    def curriculum_ends(self) -> bool:
         """Whether the next batch is the first that is not of the opening samples (`first`) alone."""
         if self.first is None or self.epoch:
             return False

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from datamodules.base import DataModule
-from datamodules.manifests import MOST_BAD, read_manifest, report_bad
+from datamodules.manifests import MAX_BAD_SHARE, read_manifest, report_bad
 from muomni.frontends.char_vocab import learn_characters, table_of
 from muomni.frontends.text_normalizer import LETTERS, speak_out
 
@@ -18,13 +18,13 @@ ANY = "any"
 SHOWN = 12
 
 
-def written(text: str, *, lowercase: bool = False) -> str:
+def clean_transcript(text: str, *, lowercase: bool = False) -> str:
     """A transcript as it is learnt: no space at its ends, on demand in lower case; letters with marks are one character where
     Unicode has one (NFC)."""
     return unicodedata.normalize("NFC", text.strip().lower() if lowercase else text.strip())
 
 
-def spoken_rows(rows: list[dict[str, Any]], *, what: str, alphabet: str = LETTERS) -> list[dict[str, Any]]:
+def normalized_rows(rows: list[dict[str, Any]], *, what: str, alphabet: str = LETTERS) -> list[dict[str, Any]]:
     """The rows with their texts as they are spoken. One whose text has no words, or characters without any, is skipped and
     reported; over 1 % of them is a ValueError. what: the name of the data in messages."""
     kept, bad = [], []
@@ -89,7 +89,7 @@ class Alphabet:
         if line not in self._said:  # a manifest that is validated on, too
             self._said.add(line)
             log.warning("%s", line)
-        if outside.total() > MOST_BAD * counts.total():
+        if outside.total() > MAX_BAD_SHARE * counts.total():
             self.refusals.append(line)
 
     def refuse(self) -> None:
@@ -98,7 +98,7 @@ class Alphabet:
             raise ValueError(f"over 1 % unwritable: {self.refusals[0]}")
 
 
-class SpelledData(DataModule):
+class CharacterData(DataModule):
     """Data whose texts a model writes or reads character by character. A subclass names the `shape` of its manifests and how a
     text is spelled.
 
@@ -114,7 +114,7 @@ class SpelledData(DataModule):
 
     def spell(self, text: str) -> str:
         """A manifest's text as it is learnt."""
-        return written(text)
+        return clean_transcript(text)
 
     def learn_characters(self, rows: list[dict[str, Any]], *, train: bool) -> None:
         """Where characters=data asks for it, from the training manifest, of which these rows may be."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from datamodules.mel_cache import MelStore
+from datamodules.mel_cache import MelCache
 from muomni.frontends.hearing import HearingSpec
 from muomni.frontends.mel import LOG_MEAN, LOG_STD, LogMel, MelSpec
 
@@ -28,7 +28,7 @@ LINE = (300.0, 3200.0, 4200.0)  # Hz: where a telephone's band begins, and betwe
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class SimulatedMel:
     """mel (T, M) of which `lead` frames at the front and `trail` at the end may be left out; spoken: whether there is a voice."""
 
     mel: Array
@@ -39,7 +39,7 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Callable, once `noises` are there: mel (T, M) -> `Recorded`.
+    """Callable, once `noises` are there: mel (T, M) -> `SimulatedMel`.
 
     noise: share of the clips with noise behind the voice. snr: decibels between the two, from and to.
     telephone: share of the clips heard through a line of 8 kHz. silence: share of the clips without a voice.
@@ -63,7 +63,7 @@ class Conditions:
             )
 
 
-class Recorder:
+class AcousticSimulator:
     """Conditions with the noise that they need, for one spectrogram.
 
     Args:
@@ -78,7 +78,7 @@ class Recorder:
         self.voice = level + VOICE + 10 * np.log10(mel.bins / 128)  # a wide bin gathers more of the same voice
         self.noises = [_log(frontend, noise) for noise in _noises(mel.sample_rate)]
 
-    def __call__(self, mel: Array, rng: np.random.Generator) -> Recorded:
+    def __call__(self, mel: Array, rng: np.random.Generator) -> SimulatedMel:
         """Record a clip anew."""
         how = self.how
         lead, trail = self.margins(rng)
@@ -96,7 +96,7 @@ class Recorder:
             whole = self._under_noise(whole, self.voice - distance, rng)
         if line and not before:
             self._telephone(whole, rng)
-        return Recorded(whole, lead, trail, spoken)
+        return SimulatedMel(whole, lead, trail, spoken)
 
     def margins(self, rng: np.random.Generator) -> tuple[int, int]:
         """Frames of silence before and behind a clip: what a recording draws first."""
@@ -130,20 +130,20 @@ class Recorder:
             mel[:, self.centres < lowest] = self.floor
 
 
-def recorder(conditions: Conditions | None, mel: MelSpec, hearing: HearingSpec | None) -> Recorder | None:
+def simulator_for(conditions: Conditions | None, mel: MelSpec, hearing: HearingSpec | None) -> AcousticSimulator | None:
     """What records clips anew, None without conditions. Raises ValueError for conditions without a level of the voices."""
     if conditions is None:
         return None
     if hearing is None:
         raise ValueError("datamodule.conditions: noise lies under voices of a known level; give datamodule.hearing")
-    return Recorder(conditions, mel, level=hearing.level)
+    return AcousticSimulator(conditions, mel, level=hearing.level)
 
 
-class FixedRecordings:
-    """Mels by index, as a `MelStore` has them, each recorded anew under conditions of its own that never change: features of a
+class FixedConditions:
+    """Mels by index, as a `MelCache` has them, each recorded anew under conditions of its own that never change: features of a
     frozen encoder can still be computed once. A clip of no frames stays one."""
 
-    def __init__(self, mels: MelStore, record: Recorder, *, seed: int) -> None:
+    def __init__(self, mels: MelCache, record: AcousticSimulator, *, seed: int) -> None:
         self.mels, self.record, self.seed = mels, record, seed
         around = [sum(record.margins(self._rng(index))) for index in range(len(mels.lengths))]
         self.lengths = np.where(mels.lengths > 0, mels.lengths + np.array(around, dtype=np.int64), 0)

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.conditions import FixedRecordings
+from datamodules.conditions import FixedConditions
 from datamodules.file_formats import read_entries
-from datamodules.image_cache import PictureStore
+from datamodules.image_cache import ImageCache
 from datamodules.manifests import label
-from datamodules.mel_cache import MelStore
+from datamodules.mel_cache import MelCache
 from muomni.frontends.chat import text_of
 
 
@@ -53,8 +53,8 @@ class Conversations:
         media: list[tuple[list[str], list[str]]],
         *,
         parts: Mapping[int, Tensor],
-        pictures: PictureStore,
-        mels: MelStore | FixedRecordings | None,
+        pictures: ImageCache,
+        mels: MelCache | FixedConditions | None,
         audio_place: Mapping[str, int],
         audio_mark: str = "",
     ) -> None:
@@ -127,7 +127,7 @@ def meta_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def positions_of(parts: Tensor) -> Tensor:
+def branch_positions(parts: Tensor) -> Tensor:
     """parts (T) of a sample -> positions (T): each part goes on behind part 0."""
     shared = int((parts == 0).sum())
     counts = torch.bincount(parts)[1:].tolist()

@@ -16,8 +16,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datamodules.accumulation import Windows
-from datamodules.batch_sampler import Draw
-from datamodules.manifests import MOST_BAD
+from datamodules.batch_sampler import SampleIndex
+from datamodules.manifests import MAX_BAD_SHARE
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ class SampleSet(Protocol):
         ...
 
 
-class Reader(Dataset[Any]):
+class SampleReader(Dataset[Any]):
     """The samples of a loader's batches.
 
-    In place of a broken sample a drawn batch (`Draw`s) gets the next one that can be read, a function of the index alone, so
+    In place of a broken sample a training batch (`SampleIndex`) gets the next one that can be read, a function of the index, so
     that batches keep their size and a resumed run repeats them; a held-out batch (indices) goes without.
 
     Args:
@@ -64,16 +64,16 @@ class Reader(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitems__(self, draws: Sequence[Draw | int]) -> tuple[list[Any], Faults]:
+    def __getitems__(self, draws: Sequence[SampleIndex | int]) -> tuple[list[Any], Faults]:
         """Samples and faults of a batch."""
         faults: Faults = []
         read = [self._read(draw, faults) for draw in draws]
         return [sample for each in read for sample in each], faults
 
-    def _read(self, draw: Draw | int, faults: Faults) -> list[Any]:
+    def _read(self, draw: SampleIndex | int, faults: Faults) -> list[Any]:
         """The sample alone in a list, or none."""
-        drawn = isinstance(draw, Draw)
-        index, epoch = (draw.index, draw.epoch) if isinstance(draw, Draw) else (draw, -1)
+        drawn = isinstance(draw, SampleIndex)
+        index, epoch = (draw.index, draw.epoch) if isinstance(draw, SampleIndex) else (draw, -1)
         for _ in range(TRIES if drawn else 1):
             try:
                 return [self._item(index, epoch)]
@@ -103,18 +103,18 @@ class Reader(Dataset[Any]):
                 continue
             self.broken[index] = reason
             log.warning("sample left out, %d of %d so far: %s", len(self.broken), len(self), reason)
-            if len(self.broken) > MOST_BAD * len(self):
+            if len(self.broken) > MAX_BAD_SHARE * len(self):
                 raise ValueError(
                     f"{len(self.broken)} of {len(self)} samples cannot be read (over 1 %); the last: {reason}"
                 )
 
 
 class Loader(DataLoader[Any]):
-    """Batches of a Reader; its faults are reported as they come, and a batch without a sample left is passed over.
+    """Batches of a SampleReader; its faults are reported as they come, and a batch without a sample left is passed over.
 
     windows: of batches that share an optimizer step, where several do."""
 
-    def __init__(self, reader: Reader, *, windows: Windows | None = None, **options: Any) -> None:
+    def __init__(self, reader: SampleReader, *, windows: Windows | None = None, **options: Any) -> None:
         super().__init__(reader, **options)
         self.windows = windows
 
@@ -123,7 +123,7 @@ class Loader(DataLoader[Any]):
 
     def _read(self) -> Iterator[Any]:
         reader = self.dataset
-        assert isinstance(reader, Reader)
+        assert isinstance(reader, SampleReader)
         reader.iterator, reader.workers = None, []  # workers that are started afresh get a copy of the reader
         iterator = super().__iter__()
         reader.iterator, reader.workers = weakref.ref(iterator), getattr(iterator, "_workers", [])
@@ -159,7 +159,7 @@ def _cannot_hand_over(error: BaseException, batch: Any) -> None:
 
 
 @contextmanager
-def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
+def named_deaths(readers: Sequence[SampleReader]) -> Iterator[None]:
     """A loader's worker that dies inside becomes one RuntimeError that says what it was reading.
 
     torch may notice it by the signal, in the middle of anything (of a library that makes an error of its own of it, too), or by
@@ -191,7 +191,7 @@ def named_deaths(readers: Sequence[Reader]) -> Iterator[None]:
         sys.unraisablehook = shown
 
 
-def _dead_workers(reader: Reader, *, patience: float) -> list[str]:
+def _dead_workers(reader: SampleReader, *, patience: float) -> list[str]:
     """What the workers that died were reading, waiting for `patience` seconds for one; those that live are then ended."""
     iterator = None if reader.iterator is None else reader.iterator()
     workers = reader.workers

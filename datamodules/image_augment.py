@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureAugment:
+class ImageAugment:
     """Callable: picture (3, S, S), normalised -> another of the same shape.
 
     shift: most pixels that it moves each way; its edge goes on into what opens up. contrast: largest relative change of the

@@ -16,7 +16,7 @@ from datamodules.manifests import report_bad
 from muomni.frontends.image import ImageFrontend, ImageSpec, check_image, read_image
 
 
-class PictureStore:
+class ImageCache:
     """Frontend outputs by index, filled as they are asked for; beyond the memory limit they are decoded each time.
 
     Args:
@@ -45,7 +45,7 @@ class PictureStore:
         return self.frontend(read_image(self.paths[index], matte=self.frontend.spec.matte))
 
 
-def without_broken_pictures(
+def drop_broken_images(
     rows: list[dict[str, Any]],
     *,
     what: str,

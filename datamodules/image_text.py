@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.image_cache import PictureStore, without_broken_pictures
-from datamodules.manifests import read_manifest, say_left_out
+from datamodules.image_cache import ImageCache, drop_broken_images
+from datamodules.manifests import log_skipped, read_manifest
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import ImageTextBatch
 from muomni.frontends.image import ImageSpec
@@ -40,7 +40,7 @@ class ImageTextSample:
     group: str = ""
 
 
-def placed(objects: Any) -> list[dict[str, Any]]:
+def located_objects(objects: Any) -> list[dict[str, Any]]:
     """A row's objects where it says in which cell of the picture each lies, as the world does; else none (others count
     them, for instance). What they are is told by texts alone."""
     found = [thing for thing in objects if isinstance(thing, dict)] if isinstance(objects, list) else []
@@ -68,7 +68,7 @@ def twins(rows: list[dict[str, Any]]) -> list[list[int]]:
     return groups
 
 
-class Captioned:
+class CaptionedImages:
     """Rows of a manifest; training draws one of a picture's captions as a function of (seed, epoch, index), everything
     else reads the first."""
 
@@ -84,7 +84,7 @@ class Captioned:
     ) -> None:
         self.rows, self.seed = rows, seed
         self.group = {index: str(rows[each[0]]["id"]) for each in twins(rows) for index in each}
-        self.pictures = PictureStore([row["image"] for row in rows], image, memory_mb=memory_mb)
+        self.pictures = ImageCache([row["image"] for row in rows], image, memory_mb=memory_mb)
         whole = [[tokenizer.encode(caption) for caption in row["captions"]] for row in rows]
         self.ids = [[ids[:max_length] for ids in each] for each in whole]
         cut = sum(len(ids) > max_length for each in whole for ids in each)
@@ -107,7 +107,7 @@ class Captioned:
             ids=captions[which],
             caption=row["captions"][which],
             path=row["image"],
-            objects=placed(row.get("objects")),
+            objects=located_objects(row.get("objects")),
             sample_id=str(row["id"]),
             group=self.group[index],
         )
@@ -157,19 +157,19 @@ class ImageTextData(DataModule):
         )
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
-    def load(self, path: Path, split: str | None, *, train: bool) -> Captioned:
+    def load(self, path: Path, split: str | None, *, train: bool) -> CaptionedImages:
         """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
         rows = read_manifest(path, shape="image_text", split=split, root=self.root)
         again = self.train_path is not None and path == Path(self.train_path) and split == self.splits.get("train")
         if again and not train:
             kept = rows[: self.probe_pictures]
             why = f"datamodule.probe_pictures={self.probe_pictures} are enough of the training pictures seen again"
-            say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+            log_skipped(len(rows) - len(kept), len(rows), what=str(path), why=why)
             rows = kept
-        rows = without_broken_pictures(rows, what=str(path))
+        rows = drop_broken_images(rows, what=str(path))
         if not train:  # retrieval ranks neighbours
             rows = [rows[index] for group in twins(rows) for index in group]
-        return Captioned(
+        return CaptionedImages(
             rows,
             tokenizer=self.tokenizer,
             image=self.image,
@@ -178,7 +178,7 @@ class ImageTextData(DataModule):
             seed=self.seed,
         )
 
-    def groups(self, samples: Captioned) -> list[list[int]]:
+    def groups(self, samples: CaptionedImages) -> list[list[int]]:
         """A picture and its twin come in the same batch: the hardest negatives."""
         return samples.twins()
 

@@ -18,8 +18,8 @@ from muomni.user_path import find
 
 log = logging.getLogger(__name__)
 
-MOST_BAD = 0.01
-MOST_LABEL = 60  # characters
+MAX_BAD_SHARE = 0.01
+MAX_LABEL = 60  # characters
 
 
 def read_manifest(
@@ -59,7 +59,7 @@ def read_manifest(
         entry["id"] = _unused(entry.get("id"), seen, place=f"{path}:{number}")
         rows.append(entry)
     report_bad(bad, total=len(rows) + len(bad), what=str(path))
-    say_left_out(others, len(rows) + len(bad) + others, what=str(path), why=f"their split is not {split!r}")
+    log_skipped(others, len(rows) + len(bad) + others, what=str(path), why=f"their split is not {split!r}")
     if not rows:
         raise ValueError(f"{path}: no rows" + (f" with split {split!r}" if split else ""))
     return rows
@@ -79,12 +79,12 @@ def report_bad(bad: list[str], *, total: int, what: str) -> None:
     """Warn of skipped samples; over 1 % of them is a ValueError. Each entry names file, line and reason."""
     if not bad:
         return
-    if len(bad) > MOST_BAD * total:
+    if len(bad) > MAX_BAD_SHARE * total:
         raise ValueError(f"{what}: {len(bad)} of {total} samples cannot be used (over 1 %); the first: {bad[0]}")
     log.warning("%s: skipped %d of %d samples; the first: %s", what, len(bad), total, bad[0])
 
 
-def say_left_out(count: int, total: int, *, what: str, why: str) -> None:
+def log_skipped(count: int, total: int, *, what: str, why: str) -> None:
     """One line of how many of a manifest's rows are not used, and why; none where all are. what: the name of the data."""
     if count:
         log.warning("%s: %d of %d rows are left out: %s", what, count, total, why)
@@ -112,7 +112,7 @@ def label(row: Row, key: str, default: str) -> str:
     """A further key that names a sort of rows ("kind", "task"): metrics are named by it, so that it must be a short text or a
     whole number; anything else counts as missing."""
     value = row.get(key)
-    named = isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value).strip()) <= MOST_LABEL
+    named = isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value).strip()) <= MAX_LABEL
     return str(value).strip() if named else default
 
 

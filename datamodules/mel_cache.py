@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.audio_warnings import OddSounds
+from datamodules.audio_warnings import AudioWarnings
 from datamodules.manifests import report_bad
 from muomni.checkpoints.atomic_write import atomic_write
 from muomni.frontends.audio_io import read_sound
@@ -26,7 +26,7 @@ from muomni.frontends.mel import MelSpec
 log = logging.getLogger(__name__)
 
 
-class MelStore:
+class MelCache:
     """Mels by index.
 
     Args:
@@ -45,9 +45,9 @@ class MelStore:
         return np.asarray(self.frames[self.starts[index] : self.ends[index]], dtype=np.float32)
 
 
-def mel_store(
+def cached_mels(
     rows: Sequence[dict[str, Any]], spec: MelSpec, *, cache: Path | None, what: str, hearing: HearingSpec | None = None
-) -> MelStore:
+) -> MelCache:
     """Mels of the rows' "audio" files, from the cache folder where it has them. hearing: how they are prepared; None: whole
     and as loud as they are.
 
@@ -56,12 +56,12 @@ def mel_store(
     """
     if cache is None:
         frames, ends = _compute(rows, spec, hearing, what)
-        return MelStore(frames=frames, ends=ends)
+        return MelCache(frames=frames, ends=ends)
     folder = Path(cache) / _key(rows, spec, hearing)
     if not (folder / "ends.npy").is_file():
         frames, ends = _compute(rows, spec, hearing, what)
         _write(folder, frames, ends)
-    return MelStore(frames=np.load(folder / "frames.npy", mmap_mode="r"), ends=np.load(folder / "ends.npy"))
+    return MelCache(frames=np.load(folder / "frames.npy", mmap_mode="r"), ends=np.load(folder / "ends.npy"))
 
 
 def _key(rows: Sequence[dict[str, Any]], spec: MelSpec, hearing: HearingSpec | None) -> str:
@@ -79,7 +79,7 @@ def _compute(
     rows: Sequence[dict[str, Any]], spec: MelSpec, hearing: HearingSpec | None, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     hear = Hearing(spec, hearing)
-    odd = OddSounds(what)
+    odd = AudioWarnings(what)
 
     def compute(row: dict[str, Any]) -> tuple[np.ndarray, str | None]:
         try:

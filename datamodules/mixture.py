@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.manifests import say_left_out
+from datamodules.manifests import log_skipped
 from muomni.frontends.chat import media_of, text_of
 
 log = logging.getLogger(__name__)
@@ -15,14 +15,14 @@ Row = dict[str, Any]
 _TYPED = ["user", "assistant"]
 
 
-def without_pictures(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
+def drop_image_rows(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
     """The rows that hold no picture; how many do is said in the log, under the name `what`."""
     kept = [row for row in rows if not media_of(row["messages"])[0]]
-    say_left_out(len(rows) - len(kept), len(rows), what=what, why="they hold pictures (image_tokens=none)")
+    log_skipped(len(rows) - len(kept), len(rows), what=what, why="they hold pictures (image_tokens=none)")
     return kept
 
 
-def evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float) -> np.ndarray:
+def select_evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float) -> np.ndarray:
     """Choose a fraction of each kind (`default` of those not named), evenly spread -> (len(kinds),) bool.
 
     Raises ValueError, naming it, for a share outside 0..1.
@@ -39,14 +39,14 @@ def evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float)
     return chosen
 
 
-def thin_out(
+def subsample(
     rows: list[Row], shares: Mapping[str, float] | None, *, default: float = 1.0, what: str = "rows"
 ) -> list[Row]:
     """Keep a fraction of each task's rows (`default` of those not named; None: all), evenly spread over the manifest, and
     say how many are not kept. what: the manifest's name in messages."""
     shares = shares or {}
-    chosen = evenly([row.get("task", "chat") for row in rows], shares, default=default)
-    say_left_out(int((~chosen).sum()), len(rows), what=what, why=f"datamodule.shares takes {_shown(shares)}")
+    chosen = select_evenly([row.get("task", "chat") for row in rows], shares, default=default)
+    log_skipped(int((~chosen).sum()), len(rows), what=what, why=f"datamodule.shares takes {_shown(shares)}")
     return [row for row, kept in zip(rows, chosen, strict=True) if kept]
 
 
@@ -54,7 +54,7 @@ def _shown(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{share:g} of {name}" for name, share in shares.items())
 
 
-def join_turns(
+def group_questions(
     rows: list[Row],
     *,
     turns: int,

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from datamodules.char_vocab import SpelledData
-from datamodules.image_augment import PictureAugment
-from datamodules.image_cache import PictureStore, without_broken_pictures
-from datamodules.manifests import read_manifest, say_left_out
+from datamodules.char_vocab import CharacterData
+from datamodules.image_augment import ImageAugment
+from datamodules.image_cache import ImageCache, drop_broken_images
+from datamodules.manifests import log_skipped, read_manifest
 from muomni.batch import OcrBatch
 from muomni.frontends.char_vocab import encode_symbols
 from muomni.frontends.image import ImageSpec
@@ -34,14 +34,14 @@ class OcrSample:
     sample_id: str
 
 
-class Writing:
+class OcrSet:
     """Rows of a manifest, augmented where they are trained on."""
 
     def __init__(
-        self, rows: list[dict[str, Any]], *, image: ImageSpec, memory_mb: int, augment: PictureAugment | None, seed: int
+        self, rows: list[dict[str, Any]], *, image: ImageSpec, memory_mb: int, augment: ImageAugment | None, seed: int
     ) -> None:
         self.rows, self.augment, self.seed = rows, augment, seed
-        self.pictures = PictureStore([row["image"] for row in rows], image, memory_mb=memory_mb)
+        self.pictures = ImageCache([row["image"] for row in rows], image, memory_mb=memory_mb)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -58,7 +58,7 @@ class Writing:
         return OcrSample(image=image, text=row["text"], path=row["image"], sample_id=str(row["id"]))
 
 
-class OcrData(SpelledData):
+class OcrData(CharacterData):
     """Manifests of shape "ocr": {"image", "text"}.
 
     Args:
@@ -75,14 +75,14 @@ class OcrData(SpelledData):
         image: ImageSpec,
         max_characters: int,
         memory_mb: int,
-        augment: PictureAugment | None,
+        augment: ImageAugment | None,
         characters: str | None = None,
         **loaders: Any,
     ) -> None:
         super().__init__(characters=characters, **loaders)
         self.image, self.max_characters, self.memory_mb, self.augment = image, max_characters, memory_mb, augment
 
-    def load(self, path: Path, split: str | None, *, train: bool) -> Writing:
+    def load(self, path: Path, split: str | None, *, train: bool) -> OcrSet:
         """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
         rows = read_manifest(path, shape=self.shape, split=split, root=self.root)
         for row in rows:
@@ -96,14 +96,14 @@ class OcrData(SpelledData):
                 f"{self.max_characters}; set backbone.ocr.max_characters"
             )
         why = f"longer than {self.max_characters} characters (backbone.ocr.max_characters)"
-        say_left_out(len(long), len(rows), what=str(path), why=why)
+        log_skipped(len(long), len(rows), what=str(path), why=why)
         rows = [row for row in rows if len(row["text"]) <= self.max_characters]
         if not rows:
             raise ValueError(
                 f"{path}: every text is longer than {self.max_characters}; set backbone.ocr.max_characters"
             )
-        return Writing(
-            without_broken_pictures(rows, what=str(path)), image=self.image, memory_mb=self.memory_mb,
+        return OcrSet(
+            drop_broken_images(rows, what=str(path)), image=self.image, memory_mb=self.memory_mb,
             augment=self.augment if train else None, seed=self.seed,
         )  # fmt: skip
 

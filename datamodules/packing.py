@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from muomni.special_tokens import IGNORE, PAD
 
 
-def fill_rows(lengths: Sequence[int], *, width: int) -> list[list[int]]:
+def bin_pack(lengths: Sequence[int], *, width: int) -> list[list[int]]:
     """Indices of the samples in each row, at most `width` tokens a row (a longer sample has a row of its own).
 
     The longest first, each into the first row that has room (first-fit decreasing, within 22 % of the fewest rows).
@@ -36,12 +36,12 @@ def pack(sequences: Sequence[tuple[Tensor, Tensor]], rows: Sequence[Sequence[int
     its own sample alone.
     """
     numbers = {index: number for row in rows for number, index in enumerate(row, start=1)}
-    ids = lay_out([ids for ids, _ in sequences], rows, fill=PAD)
-    targets = lay_out([targets for _, targets in sequences], rows, fill=IGNORE)
+    ids = pad_packed([ids for ids, _ in sequences], rows, fill=PAD)
+    targets = pad_packed([targets for _, targets in sequences], rows, fill=IGNORE)
     segments = [torch.full_like(ids, numbers[index]) for index, (ids, _) in enumerate(sequences)]
-    return ids, targets, lay_out(segments, rows, fill=0)
+    return ids, targets, pad_packed(segments, rows, fill=0)
 
 
-def lay_out(values: Sequence[Tensor], rows: Sequence[Sequence[int]], *, fill: int) -> Tensor:
+def pad_packed(values: Sequence[Tensor], rows: Sequence[Sequence[int]], *, fill: int) -> Tensor:
     """values, (T_i) each -> (B, T) as `pack` lays them out, `fill` behind them."""
     return pad_sequence([torch.cat([values[index] for index in row]) for row in rows], True, fill)

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.manifests import read_manifest, say_left_out
-from datamodules.mixture import evenly
+from datamodules.manifests import log_skipped, read_manifest
+from datamodules.mixture import select_evenly
 from datamodules.text import encode_document, windows
 from muomni.frontends.tokenizer import Tokenizer
 
 REPLAY = "replay"  # the task of such a row
 
 
-def replayed(
+def replay_rows(
     path: Path, tokenizer: Tokenizer, *, count: int, kinds: Mapping[str, float], max_length: int, seed: int
 ) -> tuple[list[dict[str, Any]], list[tuple[Tensor, Tensor]]]:
     """`count` documents of a text manifest (all, where it has fewer), drawn without replacement: (rows, [(ids, targets)]).
@@ -31,9 +31,9 @@ def replayed(
     for document in documents:
         if not isinstance(document.get("text"), str):
             raise ValueError(f"{path}: {document['id']} is a question; data.replay= takes documents (text) alone")
-    wanted = evenly([str(document.get("kind", "text")) for document in documents], kinds, default=1.0)
+    wanted = select_evenly([str(document.get("kind", "text")) for document in documents], kinds, default=1.0)
     why = f"datamodule.replay_kinds takes {', '.join(f'{share:g} of {kind}' for kind, share in kinds.items())}"
-    say_left_out(int((~wanted).sum()), len(documents), what=str(path), why=why)
+    log_skipped(int((~wanted).sum()), len(documents), what=str(path), why=why)
     documents = [document for document, kept in zip(documents, wanted, strict=True) if kept]
     if not documents:
         raise ValueError(f"{path}: datamodule.replay_kinds={dict(kinds)} leaves no document to replay")
@@ -42,7 +42,7 @@ def replayed(
     drawn = np.random.default_rng(seed).permutation(len(places))[:count]
     why = "replay_share of the rows needs no more (datamodule.replay_share)"
     what = f"{path}, long documents in pieces" if long else str(path)
-    say_left_out(len(places) - len(drawn), len(places), what=what, why=why)
+    log_skipped(len(places) - len(drawn), len(places), what=what, why=why)
     rows, sequences = [], []
     for index, part in (places[place] for place in drawn):
         document = documents[index]

@@ -12,14 +12,14 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
-from datamodules.conditions import Conditions, FixedRecordings, recorder
-from datamodules.conversations import Conversations, OmniSample, answer_of, asks_plainly, meta_of, positions_of
-from datamodules.image_cache import PictureStore, without_broken_pictures
-from datamodules.manifests import label, read_manifest, say_left_out
-from datamodules.mel_cache import MelStore, mel_store
-from datamodules.mixture import evenly, join_turns, thin_out, without_pictures
-from datamodules.packing import fill_rows, lay_out, pack
-from datamodules.replay import REPLAY, replayed
+from datamodules.conditions import Conditions, FixedConditions, simulator_for
+from datamodules.conversations import Conversations, OmniSample, answer_of, asks_plainly, branch_positions, meta_of
+from datamodules.image_cache import ImageCache, drop_broken_images
+from datamodules.manifests import label, log_skipped, read_manifest
+from datamodules.mel_cache import MelCache, cached_mels
+from datamodules.mixture import drop_image_rows, group_questions, select_evenly, subsample
+from datamodules.packing import bin_pack, pack, pad_packed
+from datamodules.replay import REPLAY, replay_rows
 from muomni.batch import OmniBatch
 from muomni.frontends.chat import ChatSequence, encode_apart, encode_messages, media_of, text_of
 from muomni.frontends.hearing import HearingSpec
@@ -89,7 +89,7 @@ class SftData(DataModule):
         self.replay_share, self.replay_kinds = replay_share, dict(replay_kinds or {})
         self.tokenizer_path = Path(tokenizer)
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
-        self.hearing, self.record = hearing, recorder(conditions, mel, hearing)
+        self.hearing, self.record = hearing, simulator_for(conditions, mel, hearing)
         self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
         counts = {"cls": 1, "grid": image_grid**2, "none": 0}
         if image_tokens not in counts:
@@ -114,25 +114,25 @@ class SftData(DataModule):
             row["task"] = label(row, "task", "chat")
         what = str(path)
         if self.image_tokens:
-            rows = without_broken_pictures(rows, what=what, pictures=lambda row: media_of(row["messages"])[0])
+            rows = drop_broken_images(rows, what=what, pictures=lambda row: media_of(row["messages"])[0])
         else:
-            rows = without_pictures(rows, what=what)
+            rows = drop_image_rows(rows, what=what)
         if train:
-            joined = join_turns(rows, turns=self.turns, apart=self.apart, fits=self._fits, what=what)
+            joined = group_questions(rows, turns=self.turns, apart=self.apart, fits=self._fits, what=what)
             what += ", its questions joined" if len(joined) < len(rows) else ""  # what is counted from here on
-            rows = thin_out(joined, self.shares, what=what)
+            rows = subsample(joined, self.shares, what=what)
         if train and not rows:
             raise ValueError(
                 f"{path}: every row holds a picture, and image_tokens=none leaves them out: give text or sound"
             )
         media = [media_of(row["messages"]) for row in rows]
         clips = list(dict.fromkeys(clip for _, audios in media for clip in audios))
-        mels: MelStore | FixedRecordings | None = None
+        mels: MelCache | FixedConditions | None = None
         record = self.record if train else None
         if clips:
             files = [{"id": clip, "audio": clip} for clip in clips]
-            mels = mel_store(files, self.mel, cache=self.cache, what=str(path), hearing=self.hearing)
-            mels = mels if record is None else FixedRecordings(mels, record, seed=self.seed)
+            mels = cached_mels(files, self.mel, cache=self.cache, what=str(path), hearing=self.hearing)
+            mels = mels if record is None else FixedConditions(mels, record, seed=self.seed)
         place = {clip: index for index, clip in enumerate(clips)}
         lengths = {} if mels is None else {clip: int(mels.lengths[place[clip]]) for clip in clips}
         encoded = self._encode_all(rows, media, lengths, what=what)
@@ -142,7 +142,7 @@ class SftData(DataModule):
         rows, media = [rows[index] for index in kept], [media[index] for index in kept]
         if train and self.replay_path is not None:
             count = round(len(rows) * self.replay_share / (1 - self.replay_share))
-            old, read = replayed(
+            old, read = replay_rows(
                 self.replay_path,
                 self.tokenizer,
                 count=count,
@@ -157,7 +157,7 @@ class SftData(DataModule):
             sequences,
             media,
             parts=parts,
-            pictures=PictureStore(pictures, self.image, memory_mb=self.memory_mb),
+            pictures=ImageCache(pictures, self.image, memory_mb=self.memory_mb),
             mels=mels,
             audio_place=place,
             audio_mark="" if record is None else "#recorded",
@@ -191,7 +191,7 @@ class SftData(DataModule):
             raise ValueError(
                 f"{what}: {len(rows) - len(encoded)} of {len(rows)} rows do not fit {self.max_length} tokens; {first}"
             )
-        say_left_out(
+        log_skipped(
             len(rows) - len(encoded), len(rows), what=what,
             why=f"longer than {self.max_length} tokens, or their sound than {self.max_audio_tokens} (datamodule.max_length, "
             "max_audio_tokens)",
@@ -223,7 +223,7 @@ class SftData(DataModule):
             sequences.append((ids, targets))
             row["task"] = "plain"
             row["meta"] = {"question": label(row, "kind", "text")}
-        nothing = PictureStore([], self.image, memory_mb=0)
+        nothing = ImageCache([], self.image, memory_mb=0)
         return Conversations(
             rows, sequences, [([], [])] * len(rows), parts={}, pictures=nothing, mels=None, audio_place={}
         )
@@ -236,7 +236,7 @@ class SftData(DataModule):
         """Rows that open the first epoch."""
         if not self.opening:
             return None
-        return evenly([row.get("task", "chat") for row in samples.rows], self.opening, default=0.0)
+        return select_evenly([row.get("task", "chat") for row in samples.rows], self.opening, default=0.0)
 
     def facts(self) -> dict[str, Any]:
         """The frontends' specs, the tokenizer, and how text becomes ids and back."""
@@ -254,14 +254,14 @@ class SftData(DataModule):
         """Conversations packed into rows, where `pack` says so; media in the order of their slots."""
         if self.pack is None:
             return self._mark_replayed(self.collate(samples), samples, [[index] for index in range(len(samples))])
-        rows = fill_rows([len(sample.ids) for sample in samples], width=self.pack)
+        rows = bin_pack([len(sample.ids) for sample in samples], width=self.pack)
         ids, targets, segments = pack([(sample.ids, sample.targets) for sample in samples], rows)
         batch = self.collate([samples[index] for row in rows for index in row])
         batch.ids, batch.targets, batch.segments = ids, targets, segments
         if any(sample.parts is not None for sample in samples):
             parts = [torch.zeros_like(s.ids) if s.parts is None else s.parts for s in samples]
-            batch.parts = lay_out(parts, rows, fill=0)
-            batch.positions = lay_out([positions_of(each) for each in parts], rows, fill=0)
+            batch.parts = pad_packed(parts, rows, fill=0)
+            batch.positions = pad_packed([branch_positions(each) for each in parts], rows, fill=0)
         return self._mark_replayed(batch, samples, rows)
 
     def _mark_replayed(
@@ -271,7 +271,7 @@ class SftData(DataModule):
         have the same losses."""
         if self.replay_path is not None:
             old = [torch.full(sample.ids.shape, sample.row.get("task") == REPLAY) for sample in samples]
-            batch.replayed = lay_out(old, rows, fill=False)
+            batch.replayed = pad_packed(old, rows, fill=False)
         return batch
 
     def collate(self, samples: Sequence[OmniSample]) -> OmniBatch:

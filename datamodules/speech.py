@@ -13,10 +13,10 @@ import torch
 
 from datamodules.augment import MelAugment
 from datamodules.base import SampleSet
-from datamodules.char_vocab import SpelledData, spoken_rows, written
-from datamodules.conditions import Conditions, Recorder, recorder
-from datamodules.manifests import read_manifest, say_left_out
-from datamodules.mel_cache import MelStore, mel_store
+from datamodules.char_vocab import CharacterData, clean_transcript, normalized_rows
+from datamodules.conditions import AcousticSimulator, Conditions, simulator_for
+from datamodules.manifests import log_skipped, read_manifest
+from datamodules.mel_cache import MelCache, cached_mels
 from muomni.batch import SpeechBatch
 from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters
 from muomni.frontends.hearing import HearingSpec
@@ -50,13 +50,13 @@ class SpeechSet:
     def __init__(
         self,
         rows: list[dict[str, Any]],
-        mels: MelStore,
+        mels: MelCache,
         *,
         characters: str | None,
         speakers: dict[str, int],
         augment: MelAugment | None,
         seed: int,
-        record: Recorder | None = None,
+        record: AcousticSimulator | None = None,
     ) -> None:
         self.rows, self.mels, self.speakers, self.characters = rows, mels, speakers, characters
         self.augment, self.record, self.seed = augment, record, seed
@@ -99,7 +99,7 @@ class SpeechSet:
         )
 
 
-class SpeechData(SpelledData):
+class SpeechData(CharacterData):
     """Speech manifests.
 
     Args:
@@ -142,7 +142,7 @@ class SpeechData(SpelledData):
     ) -> None:
         super().__init__(characters=characters, **loaders)
         self.mel, self.hearing, self.augment = mel, hearing, augment
-        self.record = recorder(conditions, mel, hearing)
+        self.record = simulator_for(conditions, mel, hearing)
         self.cache = None if cache is None else Path(cache)
         self.wanted = None if speakers is None else [str(speaker) for speaker in speakers]
         self.test_kinds = None if test_kinds is None else set(test_kinds)
@@ -152,7 +152,7 @@ class SpeechData(SpelledData):
 
     def spell(self, text: str) -> str:
         """Without space at its ends, where it is asked for in lower case."""
-        return written(text, lowercase=self.lowercase)
+        return clean_transcript(text, lowercase=self.lowercase)
 
     def load(self, path: Path, split: str | None, *, train: bool) -> SpeechSet:
         """Read a manifest and its mels."""
@@ -160,7 +160,7 @@ class SpeechData(SpelledData):
         if self.wanted is not None:
             kept = [row for row in rows if str(row.get("speaker", 0)) in self.wanted]
             why = f"their speaker is not {', '.join(self.wanted)} (datamodule.speakers)"
-            say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+            log_skipped(len(rows) - len(kept), len(rows), what=str(path), why=why)
             rows = kept
             if not rows:
                 raise ValueError(f"{path}: no clip of the speakers {', '.join(self.wanted)}; set datamodule.speakers")
@@ -168,9 +168,9 @@ class SpeechData(SpelledData):
             row["text"] = self.spell(row["text"])
         self.learn_characters(rows, train=train)
         if self.in_words:
-            rows = spoken_rows(rows, alphabet=self.alphabet.characters or LETTERS, what=str(path))
+            rows = normalized_rows(rows, alphabet=self.alphabet.characters or LETTERS, what=str(path))
         self.alphabet.check((row["text"] for row in rows), what=str(path))
-        mels = mel_store(rows, self.mel, cache=self.cache, what=str(path), hearing=self.hearing)
+        mels = cached_mels(rows, self.mel, cache=self.cache, what=str(path), hearing=self.hearing)
         samples = SpeechSet(
             rows,
             mels,
@@ -183,7 +183,7 @@ class SpeechData(SpelledData):
         if train:
             fits = samples.lengths <= self.max_seconds * self.mel.frame_rate
             why = f"longer than {self.max_seconds:g} s (datamodule.max_seconds)"
-            say_left_out(int((~fits).sum()), len(rows), what=str(path), why=why)
+            log_skipped(int((~fits).sum()), len(rows), what=str(path), why=why)
             samples.index = samples.index[fits]
             self._say_too_short(samples, what=str(path))
         return samples
@@ -197,7 +197,7 @@ class SpeechData(SpelledData):
         ]
         short = int((-(-samples.lengths // self.symbol_frames) < np.array(needed)).sum())
         why = f"their texts need more than a symbol in {self.symbol_frames / self.mel.frame_rate:g} s (too_short in the metrics)"
-        say_left_out(short, len(samples), what=what, why=why)
+        log_skipped(short, len(samples), what=what, why=why)
 
     def samples(self, kind: str) -> SampleSet:
         """As the base has it; test splits keep the asked kinds of clips only."""
@@ -208,7 +208,7 @@ class SpeechData(SpelledData):
             fits = [samples.rows[place].get("kind") in (None, *self.test_kinds) for place in samples.index]
             wanted = sorted(self.test_kinds)
             why = f"their kind is not {', '.join(wanted)} (datamodule.test_kinds)"
-            say_left_out(fits.count(False), len(fits), what=kind, why=why)
+            log_skipped(fits.count(False), len(fits), what=kind, why=why)
             if not any(fits):
                 raise ValueError(f"{kind}: no clip of the kinds {wanted}; set datamodule.test_kinds=null")
             samples.index = samples.index[fits]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.manifests import label, read_manifest, say_left_out
-from datamodules.packing import fill_rows, pack
+from datamodules.manifests import label, log_skipped, read_manifest
+from datamodules.packing import bin_pack, pack
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import TextBatch
 from muomni.frontends.tokenizer import Tokenizer
@@ -122,7 +122,7 @@ class Documents:
         if long and not self.samples:
             raise ValueError(f"{what}: {long[0]}; no question fits: raise backbone.thinker.max_length")
         why = f"questions of more than {max_length} tokens; the first: {''.join(long[:1])}"
-        say_left_out(len(long), len(rows), what=what, why=why)
+        log_skipped(len(long), len(rows), what=what, why=why)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -218,7 +218,7 @@ class TextData(DataModule):
         if train:
             kept = rows[: math.ceil(len(rows) * self.train_share)]
             why = f"the first are enough for this budget (datamodule.train_share={self.train_share:g})"
-            say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+            log_skipped(len(rows) - len(kept), len(rows), what=str(path), why=why)
             rows = kept
         if not train or self.length is None:
             return Documents(rows, self.tokenizer, max_length=self.max_length, train=train, what=str(path))
@@ -277,7 +277,7 @@ def _packed(samples: Sequence[TextSample], *, width: int) -> TextBatch:
         targets = tokens[1:].clone()
         targets[: sample.prompt] = IGNORE
         sequences.append((tokens[:-1], targets))
-    rows = fill_rows([len(ids) for ids, _ in sequences], width=width)
+    rows = bin_pack([len(ids) for ids, _ in sequences], width=width)
     ids, targets, segments = pack(sequences, rows)
     return TextBatch(
         ids=ids,

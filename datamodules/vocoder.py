@@ -15,14 +15,14 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule, SampleSet
-from datamodules.manifests import read_manifest, say_left_out
-from datamodules.waveform_cache import SoundStore
-from muomni.batch import SoundBatch
+from datamodules.manifests import log_skipped, read_manifest
+from datamodules.waveform_cache import WaveformCache
+from muomni.batch import WaveformBatch
 from muomni.frontends.mel import LogMel, MelSpec
 
 
 @dataclass(slots=True)
-class SoundSample:
+class WaveformSample:
     """samples (N) float32, with `VocoderData.margin` frames of context on each side."""
 
     samples: np.ndarray
@@ -33,7 +33,7 @@ class SoundSample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class Crop:
     """What is drawn of a training clip: `frames` of it, with `margin` more on each side, its level changed by up to +-`gain`
     dB; with probability `codec_share` its mel shall go through the codec."""
 
@@ -44,14 +44,16 @@ class Piece:
     codec_share: float
 
 
-class SoundSet:
+class WaveformSet:
     """Clips of a manifest, at least a frame long each.
 
     Args:
         rows: the manifest's. sounds: theirs. piece: of a draw. seed: of the draws. whole: give whole clips as they are.
     """
 
-    def __init__(self, rows: list[dict[str, Any]], sounds: SoundStore, *, piece: Piece, seed: int, whole: bool) -> None:
+    def __init__(
+        self, rows: list[dict[str, Any]], sounds: WaveformCache, *, piece: Crop, seed: int, whole: bool
+    ) -> None:
         self.rows, self.sounds, self.piece, self.seed, self.whole = rows, sounds, piece, seed, whole
         self.index = np.flatnonzero(sounds.lengths >= piece.hop)
 
@@ -62,7 +64,7 @@ class SoundSet:
         """Id of the clip."""
         return str(self.rows[int(self.index[index])]["id"])
 
-    def item(self, index: int, epoch: int) -> SoundSample:
+    def item(self, index: int, epoch: int) -> WaveformSample:
         """Clip `index`: a piece as a function of (seed, epoch, index); the same piece always where the epoch is -1."""
         place = int(self.index[index])
         row, clip = self.rows[place], self.sounds[place]
@@ -76,10 +78,10 @@ class SoundSet:
             gain = 10 ** (rng.uniform(-piece.gain, piece.gain) / 20)
             through_codec = bool(rng.random() < piece.codec_share)
             samples = _cut(clip, start, piece.frames, piece) * np.float32(gain)
-        return SoundSample(samples, through_codec, row["text"], row["audio"], str(row["id"]))
+        return WaveformSample(samples, through_codec, row["text"], row["audio"], str(row["id"]))
 
 
-def _cut(clip: np.ndarray, start: int, frames: int, piece: Piece) -> np.ndarray:
+def _cut(clip: np.ndarray, start: int, frames: int, piece: Crop) -> np.ndarray:
     """`frames` frames of a clip from frame `start` on, and the margins; zeros beyond the clip's ends, as the frontend has
     them."""
     first, last = (start - piece.margin) * piece.hop, (start + frames + piece.margin) * piece.hop
@@ -116,20 +118,20 @@ class VocoderData(DataModule):
         frames = round(seconds * mel.frame_rate)
         if frames < 1:
             raise ValueError(f"datamodule.seconds={seconds}: a piece must hold a frame, {1 / mel.frame_rate:g} s")
-        self.piece = Piece(frames=frames, margin=self.margin, hop=mel.hop, gain=gain, codec_share=codec_share)
+        self.piece = Crop(frames=frames, margin=self.margin, hop=mel.hop, gain=gain, codec_share=codec_share)
         self.test_kinds, self.test_clips = None if test_kinds is None else set(test_kinds), test_clips
 
-    def load(self, path: Path, split: str | None, *, train: bool) -> SoundSet:
+    def load(self, path: Path, split: str | None, *, train: bool) -> WaveformSet:
         """Read a manifest and its sounds."""
         return self._load(path, read_manifest(path, shape="speech", split=split, root=self.root), whole=False)
 
-    def _load(self, path: Path, rows: list[dict[str, Any]], *, whole: bool) -> SoundSet:
+    def _load(self, path: Path, rows: list[dict[str, Any]], *, whole: bool) -> WaveformSet:
         for row in rows:
             row["text"] = row["text"].strip().lower()
-        sounds = SoundStore(rows, sample_rate=self.mel.sample_rate, memory_mb=self.memory_mb, what=str(path))
+        sounds = WaveformCache(rows, sample_rate=self.mel.sample_rate, memory_mb=self.memory_mb, what=str(path))
         short = int(((sounds.lengths > 0) & (sounds.lengths < self.mel.hop)).sum())
-        say_left_out(short, len(rows), what=str(path), why=f"shorter than a frame, {1000 / self.mel.frame_rate:g} ms")
-        return SoundSet(rows, sounds, piece=self.piece, seed=self.seed, whole=whole)
+        log_skipped(short, len(rows), what=str(path), why=f"shorter than a frame, {1000 / self.mel.frame_rate:g} ms")
+        return WaveformSet(rows, sounds, piece=self.piece, seed=self.seed, whole=whole)
 
     def samples(self, kind: str) -> SampleSet:
         """As the base has it, but whole clips of the asked kinds for a test."""
@@ -140,7 +142,7 @@ class VocoderData(DataModule):
         if self.test_kinds is not None:
             kept = [row for row in rows if row.get("kind") in (None, *self.test_kinds)]
             why = f"their kind is not {', '.join(sorted(self.test_kinds))} (datamodule.test_kinds)"
-            say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+            log_skipped(len(rows) - len(kept), len(rows), what=str(path), why=why)
             rows = kept
             if not rows:
                 raise ValueError(
@@ -148,16 +150,16 @@ class VocoderData(DataModule):
                 )
         kept = rows[: self.test_clips]
         why = f"only the first are measured (datamodule.test_clips={self.test_clips})"
-        say_left_out(len(rows) - len(kept), len(rows), what=str(path), why=why)
+        log_skipped(len(rows) - len(kept), len(rows), what=str(path), why=why)
         self._sets[kind] = self._load(path, kept, whole=True)
         return self._sets[kind]
 
-    def collate(self, samples: Sequence[SoundSample]) -> SoundBatch:
+    def collate(self, samples: Sequence[WaveformSample]) -> WaveformBatch:
         """Pad by zeros, which leave a clip's frames as they are, and look at all clips at once."""
         padded = pad_sequence([torch.from_numpy(sample.samples) for sample in samples], batch_first=True)
         frames = [len(sample.samples) // self.mel.hop - 2 * self.margin for sample in samples]
         inside = slice(self.margin, self.margin + max(frames))
-        return SoundBatch(
+        return WaveformBatch(
             mel=self.frontend(padded)[:, inside],
             mel_lengths=torch.tensor(frames),
             waveform=padded[:, inside.start * self.mel.hop : inside.stop * self.mel.hop],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.audio_warnings import OddSounds
+from datamodules.audio_warnings import AudioWarnings
 from datamodules.manifests import report_bad
 from muomni.frontends.audio_io import read_sound
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 FULL_SCALE = 32767  # kept as 16-bit samples
 
 
-class SoundStore:
+class WaveformCache:
     """Waveforms of a manifest's rows. Every file is read at once, so that a broken one is found now and not by the step that
     draws it; beyond the memory limit a clip is read again each time.
 
@@ -38,7 +38,7 @@ class SoundStore:
         self._kept: list[np.ndarray | None] = [None] * len(rows)
         room = memory_mb * 2**20
         bad = []
-        odd = OddSounds(what)
+        odd = AudioWarnings(what)
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:  # decoding leaves the lock
             results = pool.map(self._try, self.paths)
             quiet = len(rows) < 500

@@ -174,7 +174,7 @@ class SpeechBatch(_Movable):
 
 
 @dataclass(slots=True)
-class SoundBatch(_Movable):
+class WaveformBatch(_Movable):
     """mel (B, T, M) log-mel; mel_lengths (B); waveform (B, T x hop), what the mel was made of; through_codec (B) bool: clips
     whose mel shall go through the codec before the vocoder sees it."""
 

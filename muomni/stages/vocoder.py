@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from muomni.batch import SoundBatch
+from muomni.batch import WaveformBatch
 from muomni.checkpoints.export import check_same
 from muomni.distributed import collectives
 from muomni.losses.adversarial import discriminator_loss, feature_loss, generator_loss
@@ -119,7 +119,7 @@ class VocoderStage(Stage):
         """The discriminators, which wait for their time."""
         return {"discriminators": self.discriminators}
 
-    def reached(self, batch: SoundBatch) -> set[str]:
+    def reached(self, batch: WaveformBatch) -> set[str]:
         """Whether it has come."""
         return set(self.optional_modules()) if self.global_step >= self.adversarial_start else set()
 
@@ -143,7 +143,7 @@ class VocoderStage(Stage):
             for number in [n for n, state in states.items() if "exp_avg_sq" in state and not state["exp_avg_sq"].any()]:
                 del states[number]
 
-    def step(self, batch: SoundBatch) -> dict[str, Tensor]:
+    def step(self, batch: WaveformBatch) -> dict[str, Tensor]:
         """`mel` and `spectral`; in training, once the discriminators join in, also `generator`, `feature`, `discriminator`."""
         made = self._make(self._seen(batch), self.corrections_in_training)
         with torch.autocast(self.device.type, enabled=False):
@@ -165,7 +165,7 @@ class VocoderStage(Stage):
         """Mean absolute difference of the log-mels of sounds (B, N)."""
         return (self.log_mel.transform(made) - self.log_mel.transform(recorded)).abs().mean()
 
-    def _seen(self, batch: SoundBatch) -> Tensor:
+    def _seen(self, batch: WaveformBatch) -> Tensor:
         """The mels that the vocoder gets: those of the recordings, or what the codec makes of them."""
         wanted = batch.any_through_codec
         if self.codec is None or not (bool(batch.through_codec.any()) if wanted is None else wanted):
@@ -203,7 +203,7 @@ class VocoderStage(Stage):
         self._shown = [sample for sample in self._shown if sample["split"] != split]
 
     @torch.no_grad()
-    def test_batch(self, batch: SoundBatch, split: str) -> None:
+    def test_batch(self, batch: WaveformBatch, split: str) -> None:
         """Make every mel audible by both, and compare with the recordings."""
         lengths = batch.mel_lengths.tolist()
         mels = {"": batch.mel}
@@ -238,7 +238,7 @@ class VocoderStage(Stage):
             self._distances.setdefault(kind, []).append((distance, likeness))
         return made
 
-    def _show(self, batch: SoundBatch, sounds: dict[str, list[Tensor]], split: str) -> None:
+    def _show(self, batch: WaveformBatch, sounds: dict[str, list[Tensor]], split: str) -> None:
         names = {"recorded": "recorded", "griffin_lim_": "griffin_lim", "": "vocoder"}
         for row in range(min(SHOWN - len(self._truth), len(batch.texts))):
             truth = batch.texts[row]

@@ -141,7 +141,7 @@ def test_other_samples_after_the_opening_are_no_spike(toy, tmp_path):
         steps = 0
 
         @property
-        def opening_ends(self):
+        def curriculum_ends(self):
             self.steps += 1
             return self.steps == 46
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from datamodules.batch_sampler import BatchOrder, Draw
+from datamodules.batch_sampler import ResumableBatchSampler, SampleIndex
 
 
 def epochs(order, count):
@@ -21,7 +21,7 @@ def epochs(order, count):
 
 
 def make(size=23, batch_size=4, seed=3, **how):
-    return BatchOrder(size, batch_size=batch_size, seed=seed, **how)
+    return ResumableBatchSampler(size, batch_size=batch_size, seed=seed, **how)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_cannot_be_ordered_is_refused():
 def test_draws_name_index_and_epoch():
     order = make()
     order.load_state_dict({"epoch": 5, "consumed": 0})
-    assert all(isinstance(draw, Draw) and draw.epoch == 5 for draw in itertools.chain(*order))
+    assert all(isinstance(draw, SampleIndex) and draw.epoch == 5 for draw in itertools.chain(*order))
 
 
 @pytest.mark.parametrize(("size", "alone"), [(8, 15), (8, 1), (8, 100), (9, 60), (9, 100)])
@@ -154,13 +154,13 @@ def test_a_sample_without_a_twin_tears_no_others(size, alone):
 
 def test_the_end_of_the_opening_is_the_first_batch_that_is_not_of_it_alone():
     first = np.arange(100) % 4 == 0  # 25 samples open: two batches of ten, then one of five and others
-    order = BatchOrder(100, batch_size=10, seed=0, first=first)
+    order = ResumableBatchSampler(100, batch_size=10, seed=0, first=first)
     ends = []
     for batch, _ in zip(order, range(5), strict=False):
-        ends.append(order.opening_ends)
+        ends.append(order.curriculum_ends)
         assert all(first[draw.index] for draw in batch) == (len(ends) <= 2)
         order.count_batch()
     assert ends == [False, False, True, False, False]
     order.load_state_dict({"epoch": 1, "consumed": 20})
-    assert not order.opening_ends
-    assert not BatchOrder(100, batch_size=10, seed=0).opening_ends
+    assert not order.curriculum_ends
+    assert not ResumableBatchSampler(100, batch_size=10, seed=0).curriculum_ends

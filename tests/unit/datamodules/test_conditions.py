@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.conditions import Conditions, FixedRecordings, Recorder, recorder
-from datamodules.mel_cache import MelStore
+from datamodules.conditions import AcousticSimulator, Conditions, FixedConditions, simulator_for
+from datamodules.mel_cache import MelCache
 from datamodules.speech import SpeechSample, fit_silence
 from muomni.frontends.hearing import UNSAID, Hearing
 from muomni.frontends.mel import MelSpec, denormalise_log
@@ -18,7 +18,7 @@ FLOOR = float((np.log(1e-5) + 7) / 2)
 
 @pytest.fixture(scope="module")
 def build():
-    whole = Recorder(Conditions(**PLAIN), MEL, level=UNSAID.level)  # its noises take a moment
+    whole = AcousticSimulator(Conditions(**PLAIN), MEL, level=UNSAID.level)  # its noises take a moment
 
     def make(**changes):
         whole.how = Conditions(**(PLAIN | changes))
@@ -48,7 +48,7 @@ def test_silence_goes_around_a_clip(build):
 @pytest.mark.parametrize("distance", [10.0, 30.0])
 def test_noise_is_as_far_below_the_voice_as_noise_added_to_its_waveform(build, distance):
     """A voice of a known RMS, levelled, and white noise of a known RMS under it: the mel of their sum has the noise where the
-    recorder lays it."""
+    simulator lays it."""
     time = np.arange(32000) / 16000
     wave = sum(np.sin(2 * np.pi * 130 * k * time) / k**0.7 for k in range(1, 30)) * np.clip(
         np.sin(8 * np.pi * time), 0, 1
@@ -58,27 +58,27 @@ def test_noise_is_as_far_below_the_voice_as_noise_added_to_its_waveform(build, d
     hear = Hearing(MEL, UNSAID)
     quiet = hear(wave).mel.numpy() < -1.5  # where noise is all there is
     added = denormalise_log(hear(wave + noise).mel).numpy()[quiet]
-    recorder = build(noise=1.0, snr=[distance, distance])
-    recorder.noises, all_noises = recorder.noises[:1], recorder.noises
-    laid = denormalise_log(torch.from_numpy(recorder(hear(wave).mel.numpy(), rng(3)).mel)).numpy()[quiet]
-    recorder.noises = all_noises
+    simulate = build(noise=1.0, snr=[distance, distance])
+    simulate.noises, all_noises = simulate.noises[:1], simulate.noises
+    laid = denormalise_log(torch.from_numpy(simulate(hear(wave).mel.numpy(), rng(3)).mel)).numpy()[quiet]
+    simulate.noises = all_noises
     assert abs(20 * np.log10(np.sqrt((laid**2).mean() / (added**2).mean()))) < 4.0  # 3 of them are the swell
 
 
 def test_noise_never_takes_anything_away_and_is_a_function_of_its_generator(build):
-    recorder = build(noise=1.0)
-    once = recorder(CLIP, rng(5)).mel
-    np.testing.assert_array_equal(once, recorder(CLIP, rng(5)).mel)
+    simulate = build(noise=1.0)
+    once = simulate(CLIP, rng(5)).mel
+    np.testing.assert_array_equal(once, simulate(CLIP, rng(5)).mel)
     assert (once >= CLIP - 1e-5).all() and np.isfinite(once).all() and once.dtype == np.float32
-    assert not np.array_equal(once, recorder(CLIP, rng(6)).mel)
+    assert not np.array_equal(once, simulate(CLIP, rng(6)).mel)
 
 
 def test_a_telephone_has_no_high_frequencies(build):
-    recorder = build(telephone=1.0)
+    simulate = build(telephone=1.0)
     for seed in range(4):
-        mel = recorder(CLIP, rng(seed)).mel
-        np.testing.assert_allclose(mel[:, recorder.centres > 4200], FLOOR, atol=1e-5)
-        inside = (recorder.centres > 400) & (recorder.centres < 3100)
+        mel = simulate(CLIP, rng(seed)).mel
+        np.testing.assert_allclose(mel[:, simulate.centres > 4200], FLOOR, atol=1e-5)
+        inside = (simulate.centres > 400) & (simulate.centres < 3100)
         np.testing.assert_array_equal(mel[:, inside], CLIP[:, inside])
 
 
@@ -93,13 +93,13 @@ def test_shares_and_ranges_are_checked():
         with pytest.raises(ValueError, match=rf"datamodule\.conditions.*{next(iter(wrong))}"):
             Conditions(**(PLAIN | wrong))
     with pytest.raises(ValueError, match=r"give datamodule\.hearing"):
-        recorder(Conditions(**PLAIN), MEL, None)
+        simulator_for(Conditions(**PLAIN), MEL, None)
 
 
 def test_fixed_recordings_know_their_lengths_and_never_change(build):
     frames = np.concatenate([CLIP, CLIP[:70]]).astype(np.float16)
-    store = FixedRecordings(
-        MelStore(frames=frames, ends=np.array([150, 150, 220])), build(margin=0.3, noise=0.5), seed=3
+    store = FixedConditions(
+        MelCache(frames=frames, ends=np.array([150, 150, 220])), build(margin=0.3, noise=0.5), seed=3
     )
     assert store.lengths[1] == 0
     for index in (0, 2):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from datamodules import image_cache
-from datamodules.image_cache import without_broken_pictures
+from datamodules.image_cache import drop_broken_images
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def rows(tmp_path):
 
 def test_a_broken_picture_is_skipped_and_said(rows, caplog):
     with caplog.at_level(logging.WARNING):
-        assert without_broken_pictures(rows, what="x.json") == rows[:3] + rows[4:]
+        assert drop_broken_images(rows, what="x.json") == rows[:3] + rows[4:]
     assert "x.json: skipped 1 of 200 samples; the first: x:3: cannot read" in caplog.text
     assert "cut.jpg" in caplog.text
 
 
 def test_over_one_percent_is_an_error(rows):
     with pytest.raises(ValueError, match=r"x\.json: 1 of 99 samples cannot be used .* x:3: cannot read .*cut\.jpg"):
-        without_broken_pictures(rows[:99], what="x.json")
+        drop_broken_images(rows[:99], what="x.json")
 
 
 def test_pictures_of_a_row_are_looked_at_once_each(rows, caplog, monkeypatch):
@@ -36,7 +36,7 @@ def test_pictures_of_a_row_are_looked_at_once_each(rows, caplog, monkeypatch):
     check = image_cache.check_image
     monkeypatch.setattr(image_cache, "check_image", lambda path: (seen.append(path), check(path))[1])
     with caplog.at_level(logging.WARNING):
-        kept = without_broken_pictures(rows, what="x.json", pictures=lambda row: [rows[0]["image"], row["image"]])
+        kept = drop_broken_images(rows, what="x.json", pictures=lambda row: [rows[0]["image"], row["image"]])
     assert kept == rows[:3] + rows[4:]
     assert len(seen) == 2
     assert "skipped 1 of 200" in caplog.text

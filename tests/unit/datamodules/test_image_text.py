@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.image_cache import PictureStore
-from datamodules.image_text import ImageTextData, placed, twins
+from datamodules.image_cache import ImageCache
+from datamodules.image_text import ImageTextData, located_objects, twins
 from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import PAD
@@ -68,7 +68,7 @@ def test_stored_pictures_are_the_frontends_own(folder):
     paths = [str(folder / f"{index}.png") for index in range(3)]
     expected = ImageFrontend(SPEC)(read_image(paths[2]))
     for memory in (0, 1):
-        store = PictureStore(paths, SPEC, memory_mb=memory)
+        store = ImageCache(paths, SPEC, memory_mb=memory)
         for _ in range(2):  # decoded, then from memory
             assert torch.allclose(store[2], expected, atol=2e-3)
 
@@ -81,8 +81,8 @@ def test_long_captions_are_cut_and_counted(folder, caplog):
 
 def test_objects_without_a_place_are_none():
     here = {"colour": "red", "shape": "dot", "cell": 4}
-    assert placed([here, {"name": "dog"}]) == [here]
-    assert placed({"dog": 2}) == placed(None) == placed("dog") == []
+    assert located_objects([here, {"name": "dog"}]) == [here]
+    assert located_objects({"dog": 2}) == located_objects(None) == located_objects("dog") == []
 
 
 def test_without_a_tokenizer_one_is_trained_on_the_captions_or_on_a_text(folder):
@@ -123,4 +123,4 @@ def test_objects_that_the_probes_cannot_read_are_left_out():
         "x",
         None,
     ]
-    assert placed(objects) == [{"cell": 3, "colour": "red"}] and placed({"cell": 1}) == []
+    assert located_objects(objects) == [{"cell": 3, "colour": "red"}] and located_objects({"cell": 1}) == []

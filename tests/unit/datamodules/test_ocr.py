@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.image_augment import PictureAugment
+from datamodules.image_augment import ImageAugment
 from datamodules.ocr import OcrData
 from muomni.frontends.char_vocab import encode_symbols
 from muomni.frontends.image import ImageSpec
@@ -63,7 +63,7 @@ def test_what_is_too_long_is_left_out_of_training_and_an_error_in_a_test(manifes
 
 def test_training_pictures_move_and_others_stand(manifest):
     Image.linear_gradient("L").save(manifest.parent / "a.png")
-    train = make(manifest, augment=PictureAugment(shift=2, contrast=0.0)).samples("train")
+    train = make(manifest, augment=ImageAugment(shift=2, contrast=0.0)).samples("train")
     still = train.item(0, -1).image
     drawn = [train.item(0, epoch).image for epoch in range(8)]
     assert torch.equal(train.item(0, 3).image, drawn[3]), "a function of (seed, epoch, index)"

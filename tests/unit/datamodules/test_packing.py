@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.packing import fill_rows, pack
+from datamodules.packing import bin_pack, pack
 from muomni.special_tokens import IGNORE, PAD
 
 
@@ -12,7 +12,7 @@ from muomni.special_tokens import IGNORE, PAD
 def test_every_sample_has_one_place_and_rows_are_full(seed):
     rng = np.random.default_rng(seed)
     lengths, width = rng.integers(1, 70, rng.integers(1, 40)).tolist(), int(rng.integers(1, 64))
-    rows = fill_rows(lengths, width=width)
+    rows = bin_pack(lengths, width=width)
     assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
     sums = [sum(lengths[index] for index in row) for row in rows]
     assert all(total <= width or len(row) == 1 for total, row in zip(sums, rows, strict=True))
@@ -24,7 +24,7 @@ def test_by_hand():
         return torch.tensor(tokens), torch.tensor([*tokens[1:], IGNORE])
 
     samples = [sample(5, 6), sample(7, 8, 9), sample(4)]
-    rows = fill_rows([2, 3, 1], width=5)
+    rows = bin_pack([2, 3, 1], width=5)
     assert rows == [[1, 0], [2]]
     ids, targets, segments = pack(samples, rows)
     assert ids.tolist() == [[7, 8, 9, 5, 6], [4, PAD, PAD, PAD, PAD]]

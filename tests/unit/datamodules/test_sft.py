@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.conversations import positions_of
-from datamodules.mixture import join_turns, thin_out
+from datamodules.conversations import branch_positions
+from datamodules.mixture import group_questions, subsample
 from datamodules.sft import SftData
 from muomni.frontends.audio_io import write_wav
 from muomni.frontends.chat import text_of
@@ -87,17 +87,17 @@ def test_questions_of_a_task_about_a_picture_become_turns(folder):
 
 def test_no_more_turns_than_asked_for():
     rows = [row(str(index), "image_qa", f"q{index}", "a", image="x.png") for index in range(5)]
-    joined = join_turns(rows, turns=2)
+    joined = group_questions(rows, turns=2)
     assert sorted(len(each["messages"]) for each in joined) == [2, 4, 4]
     assert {m["content"][-1]["text"] for each in joined for m in each["messages"][::2]} == {f"q{i}" for i in range(5)}
-    assert join_turns(rows, turns=1) == rows
+    assert group_questions(rows, turns=1) == rows
 
 
 def test_a_share_of_the_pictures_has_its_questions_apart():
     rows = [
         row(f"{picture}{n}", "image_qa", f"q{n}", "a", image=f"{picture}.png") for picture in "abcd" for n in range(3)
     ]
-    joined = join_turns(rows, turns=9, apart=0.5)
+    joined = group_questions(rows, turns=9, apart=0.5)
     assert [len(each.get("others", [])) for each in joined] == [0, 2, 0, 2]
     assert [len(each["messages"]) for each in joined] == [6, 2, 6, 2]
     assert all(messages[0]["content"][0]["image"] == "b.png" for messages in joined[1]["others"])
@@ -118,7 +118,7 @@ def test_questions_apart_share_the_picture_and_nothing_else(folder):
         seen = (sample.parts == 0) | (sample.parts == number)
         assert sample.ids[seen].tolist() == single.ids.tolist()
         assert sample.targets[seen].tolist() == single.targets.tolist()
-        assert positions_of(sample.parts)[seen].tolist() == list(range(len(single.ids)))
+        assert branch_positions(sample.parts)[seen].tolist() == list(range(len(single.ids)))
     other = (place + 1) % len(samples)
     batch = data.collate_train([sample, samples.item(other, 0)])
     assert int(batch.parts.max()) == 2 and batch.parts.shape == batch.positions.shape == batch.ids.shape
@@ -129,7 +129,7 @@ def test_questions_apart_share_the_picture_and_nothing_else(folder):
 
 def test_shares_thin_out_evenly():
     rows = [{"id": index, "task": "tts" if index % 2 else "asr"} for index in range(40)]
-    kept = thin_out(rows, {"tts": 0.25})
+    kept = subsample(rows, {"tts": 0.25})
     assert sum(r["task"] == "asr" for r in kept) == 20
     places = [r["id"] for r in kept if r["task"] == "tts"]
     assert len(places) == 5 and max(b - a for a, b in zip(places, places[1:], strict=False)) == 8
@@ -138,7 +138,7 @@ def test_shares_thin_out_evenly():
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_outside_its_range_is_refused_by_name(share):
     with pytest.raises(ValueError, match=f"tts: {share}: a share"):
-        thin_out([{"id": 0, "task": "asr"}], {"tts": share})
+        subsample([{"id": 0, "task": "asr"}], {"tts": share})
 
 
 def test_plain_questions_are_read_among_the_tests(folder):
@@ -302,7 +302,7 @@ def test_every_answer_to_the_same_question_about_the_same_picture_is_used(turns,
     ask the same."""
     rows = [row(f"{p}{n}", "caption", "describe", f"{p} {n}", image=f"{p}.png") for p in "ab" for n in range(5)]
     rows += [row(f"q{n}", "caption", f"what {n}?", f"it {n}", image="a.png") for n in range(3)]
-    joined = join_turns(rows, turns=turns, apart=apart)
+    joined = group_questions(rows, turns=turns, apart=apart)
     assert answers_in(joined) == sorted(each["messages"][1]["content"] for each in rows)
     for each in joined:
         asked = [m["content"][-1]["text"] for m in each["messages"][::2]]
@@ -312,7 +312,7 @@ def test_every_answer_to_the_same_question_about_the_same_picture_is_used(turns,
 def test_a_row_that_repeats_another_is_learnt_once_and_said(caplog):
     rows = [row(str(n), "image_qa", "what?", "a dot", image="a.png") for n in range(3)]
     with caplog.at_level("INFO"):
-        assert answers_in(join_turns(rows, turns=9, what="mine.jsonl")) == ["a dot"]
+        assert answers_in(group_questions(rows, turns=9, what="mine.jsonl")) == ["a dot"]
     assert "mine.jsonl: 2 of 3 rows repeat another's picture, question and answer" in caplog.text
 
 

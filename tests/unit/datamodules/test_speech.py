@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules.augment import MelAugment, stretch
-from datamodules.speech import SpeechData, spoken_rows
+from datamodules.speech import SpeechData, normalized_rows
 from muomni.frontends.audio_io import read_audio, write_wav
 from muomni.frontends.char_vocab import decode_characters, encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
@@ -65,12 +65,12 @@ def test_texts_in_words_are_those_of_inference(manifest, caplog):
     data = build(manifest, in_words=True)
     assert [data.samples("val").item(i, -1).text for i in (0, 5)] == ["text zero", "text five"]
     rows = [{"id": str(number), "text": "7 - 2 = 5"} for number in range(200)] + [{"id": "a:1", "text": "日本 hello"}]
-    kept = spoken_rows(rows, what="m.jsonl")
+    kept = normalized_rows(rows, what="m.jsonl")
     assert len(kept) == 200
     assert kept[0]["text"] == spoken_form(rows[0]["text"], LETTERS) == "seven minus two is five"
     assert "m.jsonl: skipped 1 of 201 samples; the first: a:1: '日本 hello' cannot be spoken" in caplog.text
     with pytest.raises(ValueError, match="1 of 1 samples cannot be used.*holds nothing to speak"):
-        spoken_rows([{"id": "0", "text": "..."}], what="m.jsonl")
+        normalized_rows([{"id": "0", "text": "..."}], what="m.jsonl")
 
 
 def test_the_cache_gives_the_same_and_notices_a_changed_file(manifest, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.waveform_cache import SoundStore
+from datamodules.waveform_cache import WaveformCache
 from muomni.frontends.audio_io import write_wav
 
 
@@ -16,7 +16,7 @@ def rows(tmp_path):
 
 
 def test_sounds_are_those_of_the_files_whether_kept_or_read_again(rows):
-    kept, again = (SoundStore(rows, sample_rate=16000, memory_mb=mb, what="x") for mb in (10, 0))
+    kept, again = (WaveformCache(rows, sample_rate=16000, memory_mb=mb, what="x") for mb in (10, 0))
     assert kept.lengths.tolist() == again.lengths.tolist() == [800, 1600, 2400]
     for index in range(3):
         np.testing.assert_array_equal(kept[index], again[index])
@@ -24,18 +24,18 @@ def test_sounds_are_those_of_the_files_whether_kept_or_read_again(rows):
 
 
 def test_other_rates_are_resampled(rows):
-    assert SoundStore(rows, sample_rate=8000, memory_mb=10, what="x").lengths.tolist() == [400, 800, 1200]
+    assert WaveformCache(rows, sample_rate=8000, memory_mb=10, what="x").lengths.tolist() == [400, 800, 1200]
 
 
 def test_a_broken_file_is_found_at_once_and_named(rows):
     with open(rows[1]["audio"], "wb") as file:
         file.write(b"no sound")
     with pytest.raises(ValueError, match=r"x: 1 of 3 samples cannot be used.*1: cannot read .*1\.wav"):
-        SoundStore(rows, sample_rate=16000, memory_mb=10, what="x")
+        WaveformCache(rows, sample_rate=16000, memory_mb=10, what="x")
 
 
 def test_one_broken_file_of_many_is_a_clip_of_no_samples(rows):
     with open(rows[2]["audio"], "wb") as file:
         file.write(b"no sound")
-    store = SoundStore(rows[:2] * 99 + rows[2:], sample_rate=16000, memory_mb=10, what="x")
+    store = WaveformCache(rows[:2] * 99 + rows[2:], sample_rate=16000, memory_mb=10, what="x")
     assert store.lengths[-1] == 0 and len(store) == 199

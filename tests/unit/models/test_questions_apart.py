@@ -4,8 +4,8 @@ says of that question asked singly."""
 import pytest
 import torch
 
-from datamodules.conversations import positions_of
-from datamodules.packing import fill_rows, lay_out, pack
+from datamodules.conversations import branch_positions
+from datamodules.packing import bin_pack, pack, pad_packed
 from muomni.models.thinker import Thinker
 from muomni.nn.packed import visible
 from muomni.special_tokens import BOS, IGNORE, IMAGE
@@ -31,7 +31,7 @@ def test_each_question_is_what_it_is_alone(short_conv, window):
     )
     before = torch.randint(20, 60, (6,))  # another sample in the same row
     samples = [(ids, torch.full_like(ids, IGNORE)), (before, torch.full_like(before, IGNORE))]
-    rows = fill_rows([len(ids), len(before)], width=40)
+    rows = bin_pack([len(ids), len(before)], width=40)
     packed, _, segments = pack(samples, rows)
     every = [parts, torch.zeros_like(before)]
     picture = torch.randn(slots, 32)
@@ -41,8 +41,8 @@ def test_each_question_is_what_it_is_alone(short_conv, window):
         x = x.masked_scatter((row == IMAGE)[..., None], picture)
         return thinker(row, embeddings=x, **how).logits[0]
 
-    keep = visible(segments, lay_out(every, rows, fill=0))
-    together = logits(packed, keep=keep, positions=lay_out([positions_of(p) for p in every], rows, fill=0))
+    keep = visible(segments, pad_packed(every, rows, fill=0))
+    together = logits(packed, keep=keep, positions=pad_packed([branch_positions(p) for p in every], rows, fill=0))
     start = slots
     for question in questions:
         alone = logits(torch.cat([torch.full((slots,), IMAGE), question])[None])

@@ -132,8 +132,8 @@ def writing(cfg: Any) -> batches.OcrBatch:
     )  # fmt: skip
 
 
-def sound(cfg: Any, folder: Path, mel: Any) -> batches.SoundBatch:
-    return batches.SoundBatch(
+def sound(cfg: Any, folder: Path, mel: Any) -> batches.WaveformBatch:
+    return batches.WaveformBatch(
         mel=torch.randn(2, 16, mel.bins), mel_lengths=torch.tensor([16, 16]), waveform=torch.randn(2, 16 * mel.hop) * 0.1,
         through_codec=torch.tensor([True, False]), texts=["ab", "cd"], sample_ids=["a", "b"],
         audio=[str(folder / f"clip{number}.wav") for number in range(2)],

@@ -11,7 +11,7 @@ from callbacks.finite_guard import FiniteGuard
 from callbacks.gradient_guard import GradientGuard
 from callbacks.random_state import RandomState
 from callbacks.step_guard import StepGuard
-from muomni.batch import SoundBatch
+from muomni.batch import WaveformBatch
 from muomni.distributed import collectives
 from muomni.frontends.mel import LogMel, MelSpec
 from muomni.inference.tts.griffin_lim import GriffinLim
@@ -39,7 +39,7 @@ def clips(count=2, frames=100, seed=0):
 def batch(frames=100, seed=0, through_codec=(False, False)):
     waveform = clips(frames=frames, seed=seed)
     texts = ["one", "two"]
-    return SoundBatch(
+    return WaveformBatch(
         mel=LogMel(SPEC)(waveform), mel_lengths=torch.tensor([frames, frames]), waveform=waveform,
         through_codec=torch.tensor(through_codec), texts=texts, audio=texts, sample_ids=texts,
     )  # fmt: skip
