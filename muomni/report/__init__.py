@@ -1,1 +1,1 @@
-"""The report card: what the newest finished runs measured, beside the goals."""
+"""The report card: what the newest finished runs measured, and the goals."""

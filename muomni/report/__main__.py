@@ -1,6 +1,6 @@
 """python -m muomni.report budget=demo out=reports/demo     the report card of the newest finished runs.
 
-root=.          where runs/ lies, as paths.root of the training
+root=.          the folder of runs/, as paths.root of the training
 page=FILE       the Markdown file, default OUT/report.md
 data=world      kind of data that the runs were trained on
 """
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{page}: {result['reached']} of {result['asked']} goals reached", file=sys.stderr)
+    print(f"{page}: {result['reached']} of {result['goals']} goals reached", file=sys.stderr)
     if result["missing"]:
         print(f"missing, no finished run: {', '.join(result['missing'])}", file=sys.stderr)
     return 0

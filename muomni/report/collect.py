@@ -1,4 +1,4 @@
-"""Finds the newest finished run of each stage and reads what it left behind."""
+"""Finds the newest finished run of each stage and reads what it wrote."""
 
 import csv
 import json

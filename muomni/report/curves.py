@@ -1,4 +1,4 @@
-"""Loss curves as pictures."""
+"""Loss curves as PNG files."""
 
 from pathlib import Path
 

@@ -19,7 +19,7 @@ GOALS = Path(__file__).with_name("goals.yaml")
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What `take` makes of `metrics` shall be at least (lower: at most) `targets[budget]`."""
+    """What `take` makes of `metrics` should be at least (lower: at most) `targets[budget]`."""
 
     stage: str
     what: str

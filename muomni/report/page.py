@@ -1,4 +1,4 @@
-"""Composes the report: report.md, metrics.json, curves, pictures and sounds."""
+"""Composes the report: report.md, metrics.json, curves, images and sounds."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from muomni.run.run_folder import write_atomically
 #: Most rows of samples of a stage that are shown.
 SHOWN_QUESTIONS = 24
 SHOWN_SENTENCES = 6
-#: Small pictures are shown at least about this large, in pixels.
+#: Small images are shown at least about this large, in pixels.
 SHOWN_PIXELS = 160
 
 
@@ -34,7 +34,7 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     """Write the report of the newest finished runs.
 
     out: folder of metrics.json and media; those of an earlier go. page: the Markdown file, with links into `out`.
-    Gives {"reached", "asked", "missing": stages without a finished run}. Raises FileNotFoundError when there is no run.
+    Returns {"reached", "goals", "missing": stages without a finished run}. Raises FileNotFoundError when there is no run.
     """
     found = {stage: newest_run(runs, stage, budget=budget, data=data) for stage in STAGES}
     have = [run for run in found.values() if run is not None]
@@ -49,24 +49,24 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     page.parent.mkdir(parents=True, exist_ok=True)
     column = budget if budget in COLUMNS else COLUMNS[0]
     wanted = [goal for goal in read_goals() if found[goal.stage] is not None or goal.stage not in OPTIONAL]
-    goals, reached, asked = goals_table(wanted, metrics, column)
+    goals, reached, number_of_goals = goals_table(wanted, metrics, column)
     parts = [
         _head(have, missing, budget=budget, data=data, command=command),
-        f"## Goals\n\n{reached} of {asked} goals reached (column `{column}`).\n\n{goals}",
+        f"## Goals\n\n{reached} of {number_of_goals} goals reached (column `{column}`).\n\n{goals}",
     ]
     parts += [_stage(run, out, page.parent) for run in have]
     parts.append(f"## Times\n\n{_machine(have)}\n\n{times_table(have)}\n{_total(have)}")
     write_atomically(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
     write_atomically(page, "\n".join(parts))
-    return {"reached": reached, "asked": asked, "missing": missing}
+    return {"reached": reached, "goals": number_of_goals, "missing": missing}
 
 
 def _head(have: Sequence[StageRun], missing: Sequence[str], *, budget: str, data: str, command: str) -> str:
     lines = [
         f"# Report card: budget={budget}\n",
         "What the newest finished run of each stage measured on held-out splits. Every name is explained in "
-        "docs/metrics.md. Rates are in percent; a metric stands beside the same number where the model could not know: "
-        "`majority` always gives the commonest answer, `blind` gets no picture or sound, `shuffled` another item's.\n",
+        "docs/metrics.md. Rates are in percent, each compared with the same number where the model could not know: "
+        "`majority` always gives the most common answer, `blind` gets no image or audio, `shuffled` another item's.\n",
         f"Made by `{command}`, after:\n",
     ]
     for run in have:
@@ -119,7 +119,7 @@ def _stage(run: StageRun, out: Path, base: Path) -> str:
 
 
 def _vocoder(run: StageRun) -> str:
-    """A sentence on what made the mels audible; the stage that trains a vocoder shows both beside each other."""
+    """A sentence on what made the mels audible; the stage that trains a vocoder shows both."""
     made: Row = run.config.get("vocoder") or {}
     if run.stage == "vocoder" or "_target_" not in made:
         return ""
@@ -152,10 +152,10 @@ def _copy(run: StageRun, samples: Sequence[Row], out: Path, base: Path) -> dict[
 
 
 def _copy_picture(source: Path, target: Path) -> None:
-    """A small picture is enlarged by a whole factor, so that a person can see it."""
-    with Image.open(source, formats=("PNG",)) as picture:
-        factor = max(1, SHOWN_PIXELS // max(picture.size))
-        picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(target)
+    """A small image is enlarged by a whole factor."""
+    with Image.open(source, formats=("PNG",)) as image:
+        factor = max(1, SHOWN_PIXELS // max(image.size))
+        image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(target)
 
 
 def _link(path: Path, base: Path) -> str:

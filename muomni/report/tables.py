@@ -8,12 +8,12 @@ from typing import Any
 from muomni.report.collect import Row, StageRun
 from muomni.report.goals import Goal
 
-#: What stands beside a metric as `<metric>_<suffix>`: the same on inputs that cannot help, or at another time.
-BESIDE = ("majority", "blind", "shuffled", "typed", "before", "pairs")
+#: Suffixes of what a metric is compared with, `<metric>_<suffix>`: the same on inputs that cannot help, or at another time.
+COMPARISONS = ("majority", "blind", "shuffled", "typed", "before", "pairs")
 #: Ends of the interval that holds the true value with 95 %.
 INTERVAL = ("low", "high")
 
-#: Versions of a sentence that stand beside each other.
+#: Versions of a sentence, one column each.
 VERSIONS = ("recorded", "griffin_lim", "vocoder", "codec", "spoken")
 
 
@@ -44,16 +44,16 @@ def number(value: float) -> str:
 
 
 def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
-    """A stage's metrics by split, each beside what it has for comparison."""
+    """A stage's metrics by split, each with what it is compared with."""
     prefix = f"{stage}/"
     names = [name for name in sorted(metrics) if name.startswith(prefix)]
-    beside = {f"{name}_{suffix}": suffix for name in names for suffix in BESIDE + INTERVAL}
-    beside = {name: suffix for name, suffix in beside.items() if name in metrics}
-    used = [suffix for suffix in BESIDE if suffix in beside.values()]
-    spread = all(suffix in beside.values() for suffix in INTERVAL)
+    compared = {f"{name}_{suffix}": suffix for name in names for suffix in COMPARISONS + INTERVAL}
+    compared = {name: suffix for name, suffix in compared.items() if name in metrics}
+    used = [suffix for suffix in COMPARISONS if suffix in compared.values()]
+    spread = all(suffix in compared.values() for suffix in INTERVAL)
     rows: list[list[Any]] = []
     for name in names:
-        if name not in beside:
+        if name not in compared:
             _, split, metric = name.split("/", 2)
             rows.append([split, metric, metrics[name], *(metrics.get(f"{name}_{suffix}") for suffix in used)])
             ends = [metrics.get(f"{name}_{end}") for end in INTERVAL]
@@ -63,12 +63,12 @@ def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
 
 
 def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str) -> tuple[str, int, int]:
-    """The goals beside what was measured; how many of how many were reached."""
+    """The goals with what was measured; how many were reached, and of how many."""
     rows, reached = [], 0
     other = next(name for name in ("full", "demo") if name != column)
     for goal in goals:
         sign = "<=" if goal.lower else ">="
-        asked = [f"{sign} {number(goal.targets[c])}" if c in goal.targets else "-" for c in (column, other)]
+        bounds = [f"{sign} {number(goal.targets[c])}" if c in goal.targets else "-" for c in (column, other)]
         value = goal.value(metrics)
         if column not in goal.targets:
             verdict = "no goal"
@@ -78,10 +78,9 @@ def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str
             missing = goal.shortfall(value, column)
             verdict = f"**missed by {number(missing)}**" if missing else "reached"
             reached += not missing
-        rows.append([goal.stage, goal.what, value, *asked, verdict])
-    asked_of = sum(column in goal.targets for goal in goals)
-    header = ["stage", "goal", "measured", f"asked ({column})", f"asked ({other})", "verdict"]
-    return table(header, rows), reached, asked_of
+        rows.append([goal.stage, goal.what, value, *bounds, verdict])
+    header = ["stage", "metric", "measured", f"goal ({column})", f"goal ({other})", "verdict"]
+    return table(header, rows), reached, sum(column in goal.targets for goal in goals)
 
 
 def times_table(runs: Sequence[StageRun]) -> str:
@@ -113,7 +112,7 @@ def minutes_of_training(runs: Sequence[StageRun]) -> float | None:
 
 
 def questions_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
-    """Samples with question, answer and truth; pictures are shown, sounds are linked.
+    """Samples with question, answer and truth; images are shown, audio is linked.
 
     links: name of a media file in the run's samples -> link from the page.
     """
@@ -133,7 +132,7 @@ def questions_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
 
 
 def sounds_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
-    """The versions of the same sentences side by side, each with what the judge heard and its error rates."""
+    """The versions of the same sentences side by side, each with the judge's transcript and error rates."""
     kinds = [kind for kind in VERSIONS if any(s.get("kind") == kind for s in samples)]
     sentences: dict[tuple[str, str], dict[str, Row]] = {}
     for sample in samples:
