@@ -11,6 +11,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from muomni.cli.help import CONF
 from muomni.user_path import find
 
 #: Options whose value is the name of a file or folder.
@@ -27,6 +28,8 @@ def readable(word: str, *, multirun: bool) -> list[str]:
     key, equals, value = word.partition("=")
     if not equals or word.startswith(("-", "~")) or key.startswith("hydra"):
         return [word]
+    if key.startswith("backbone/"):
+        return [_of_another_size(key, value)]
     bare = key.lstrip("+")
     mapping = value.lstrip().startswith(("{", "["))
     if FILES.fullmatch(bare) and not mapping and not multirun:
@@ -37,6 +40,18 @@ def readable(word: str, *, multirun: bool) -> list[str]:
     if key == bare and (bare.rpartition(".")[0] in REPLACED + JOINED or (bare in JOINED and value.startswith("{"))):
         return [f"++{key}={value}"]
     return [f"{key}={value}"]
+
+
+def _of_another_size(key: str, value: str) -> str:
+    """`backbone/MODEL=SIZE`, the numbers of another size for one model, as an override of its options; `SIZE,SIZE` is a sweep."""
+    model, numbers = key.removeprefix("backbone/"), []
+    sizes = {path.stem: yaml.safe_load(path.read_text())["backbone"] for path in sorted((CONF / "size").glob("*.yaml"))}
+    for size in value.split(","):
+        if model not in sizes.get(size, {}):
+            models = ", ".join(sizes["nano"])
+            raise ValueError(f"{key}={value}: backbone/MODEL=SIZE, with a model of {models} and a size of {', '.join(sizes)}")
+        numbers.append(_written(sizes[size][model]))
+    return f"++backbone.{model}={','.join(numbers)}"
 
 
 def quote(text: str) -> str:
