@@ -73,7 +73,11 @@ NAMES = {
     "muomni.checkpoints.save_export": "muomni.checkpoints.export.save_export",
     "muomni.checkpoints.weights_fingerprint": "muomni.checkpoints.export.weights_fingerprint",
 }
-OPTIONS: dict[str, str] = {}
+OPTIONS: dict[str, str] = {
+    "hearing=default": "",  # groups that had one option
+    "paths=default": "",
+    "schedule=warmup_stable_decay": "",
+}
 REMOVED: dict[str, str] = {}
 METRICS: dict[str, str] = {}
 METADATA: dict[str, str] = {}
@@ -105,7 +109,8 @@ def override(word: str) -> list[str]:
     """
     prefix, key, equals, value = re.fullmatch(r"([+~]*)([^=]*)(=?)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
     if word in OPTIONS:
-        _say(word, OPTIONS[word])
+        if OPTIONS[word]:
+            _say(word, OPTIONS[word])
         return OPTIONS[word].split()
     for old, remedy in REMOVED.items():
         if key == old or key.startswith(f"{old}."):

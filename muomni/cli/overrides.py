@@ -49,7 +49,9 @@ def _of_another_size(key: str, value: str) -> str:
     for size in value.split(","):
         if model not in sizes.get(size, {}):
             models = ", ".join(sizes["nano"])
-            raise ValueError(f"{key}={value}: backbone/MODEL=SIZE, with a model of {models} and a size of {', '.join(sizes)}")
+            raise ValueError(
+                f"{key}={value}: backbone/MODEL=SIZE, with a model of {models} and a size of {', '.join(sizes)}"
+            )
         numbers.append(_written(sizes[size][model]))
     return f"++backbone.{model}={','.join(numbers)}"
 

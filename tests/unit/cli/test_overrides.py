@@ -90,3 +90,13 @@ def test_another_spelling_of_a_name_is_found(tmp_path):
 
 def test_quotes_hold_whatever_stands_in_them():
     assert quote('a"b') == r'"a\"b"' and quote("a\\") == '"a\\\\"'
+
+
+def test_one_model_of_another_size():
+    thinker = value("backbone.thinker", "backbone/thinker=small", "backbone.thinker.num_heads=4")
+    assert (thinker["dim"], thinker["max_length"], thinker["short_conv"], thinker["num_heads"]) == (512, 1024, 0, 4)
+    assert value("backbone.vision.dim", "backbone/thinker=small") == value("backbone.vision.dim")
+    assert readable("backbone/talker=nano,tiny", multirun=True)[0].count("text_layers") == 2
+    for word in ("backbone/thinker=huge", "backbone/eyes=small"):
+        with pytest.raises(ValueError, match=rf"^{word}: .* of thinker, .* size of base, nano, small, tiny$"):
+            readable(word, multirun=False)
