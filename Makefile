@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 JOBS ?= 2
-# Compiled modules are kept: without them each start of a program compiles thousands of files anew.
+# Compiled modules are kept: without them each start of a program compiles thousands of files again.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup demo train test test-all lint type bench clean

@@ -1,4 +1,4 @@
-"""python docs/draw_architecture.py: draws docs/architecture.svg, the picture of the architecture in README.md.
+"""python docs/draw_architecture.py: draws docs/architecture.svg, the drawing of the architecture in README.md.
 
 The drawing has its own background and follows the reader's light or dark scheme. Lengths are pixels.
 """
@@ -52,7 +52,7 @@ def arrow(*points: tuple[int, int], label: str = "") -> str:
 
 
 def drawing() -> str:
-    """The whole picture: what goes in on the left, the Thinker in the middle, what comes out on the right and below."""
+    """The whole drawing: inputs on the left, the Thinker in the middle, outputs on the right and below."""
     rows = {"image": 24, "audio": 112, "text": 200}
     thinker = "decoder-only transformer:", "image, audio and text", "tokens in one row", "stage=thinker, omni_sft"
     shapes = [f'<rect class="page" x=".5" y=".5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="10"/>']
