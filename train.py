@@ -33,7 +33,7 @@ from datamodules.sources import resolve_sources
 from muomni.checkpoints import export as export_files
 from muomni.checkpoints.export import check_same, is_export, load_export, load_strictly, read_description, save_export
 from muomni.cli.errors import CONF, one_line_errors, run_main
-from muomni.cli.known_warnings import hush
+from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
 from muomni.run import run_folder, signals, stage_graph
@@ -64,7 +64,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         return {}
     if cfg.task == "fit":
         export_files.check_place(export)  # before anything is trained
-    with rendezvous.first_alone():
+    with rendezvous.rank_zero_first():
         sources = prepare(cfg, overrides)
     trained, checkpoint, lock, job = Path(cfg.ckpt or export), None, None, output.name
     if cfg.task == "fit":
@@ -121,13 +121,13 @@ def read_as_trained(cfg: DictConfig, trained: Path) -> None:
 
 def make_data(cfg: DictConfig, sources: dict[str, Any]) -> Any:
     """The datamodule, which has read what the task needs. How many steps a training by epochs has is known now."""
-    with rendezvous.first_alone():  # a tokenizer and spectrograms are made once
+    with rendezvous.rank_zero_first():  # a tokenizer and spectrograms are made once
         datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
         if cfg.task != "replay":
             datamodule.read(cfg.task)
     if cfg.task == "fit":
         warmup = (cfg.get("schedule") or {}).get("warmup_steps") or 0
-        cfg.trainer.max_steps = count_steps(cfg.trainer, datamodule, warmup=warmup, processes=rendezvous.ranks())
+        cfg.trainer.max_steps = count_steps(cfg.trainer, datamodule, warmup=warmup, processes=rendezvous.world_size())
     return datamodule
 
 
@@ -155,7 +155,7 @@ def hand_over(
         stage = fresh()
         if trainer.is_global_zero:
             stage.load_state_dict(weights)
-    with rendezvous.first_alone():
+    with rendezvous.rank_zero_first():
         if trainer.is_global_zero:
             write_export(stage, export, facts)
         elif shared:
@@ -176,7 +176,7 @@ def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule:
     if cfg.task == "validate":
         trainer.validate(stage, datamodule=datamodule)
         return {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
-    with rendezvous.first_alone():
+    with rendezvous.rank_zero_first():
         datamodule.read("test")
     trainer.test(stage, datamodule=datamodule, verbose=False)
     return stage.results
@@ -214,7 +214,9 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     precision = best_precision(cfg.trainer.accelerator) if cfg.trainer.precision == "auto" else cfg.trainer.precision
     plugins: list[Any] = [AtomicCheckpointIO()]
-    if rendezvous.ranks() == 1:  # whatever a cluster says, SLURM with --ntasks=4 or LSF: there are no others to meet
+    if (
+        rendezvous.world_size() == 1
+    ):  # whatever a cluster says, SLURM with --ntasks=4 or LSF: there are no others to meet
         plugins.append(LightningEnvironment())
     make: Any = instantiate(cfg.trainer, _convert_="all")
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):  # or Lightning adds one of its own
@@ -226,7 +228,7 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
     if cfg.trainer.get("overfit_batches"):  # of which Lightning would validate as many, after each
         trainer.limit_val_batches = cfg.trainer.limit_val_batches
     count_in_steps(trainer)
-    rendezvous.check(trainer.num_devices * trainer.num_nodes)
+    rendezvous.check_devices(trainer.num_devices * trainer.num_nodes)
     return trainer
 
 
@@ -240,10 +242,10 @@ def take_up(cfg: DictConfig, run_identity: str, fresh: Path) -> tuple[Path, str 
         history = Path(cfg.paths.runs) / cfg.stage.name
         folder, lock = run_folder.claim(history, run_identity, fresh, take_up=cfg.resume == "auto")
         checkpoint = resume_from(cfg, folder)
-    folder = Path(rendezvous.agree(str(folder)))
+    folder = Path(rendezvous.broadcast_str(str(folder)))
     if folder != fresh:
         run_folder.discard(fresh)
-    return folder, rendezvous.agree(checkpoint or "") or None, lock
+    return folder, rendezvous.broadcast_str(checkpoint or "") or None, lock
 
 
 def resume_from(cfg: DictConfig, output: Path) -> str | None:
@@ -273,7 +275,7 @@ def load_into(stage: Any, folder: Path) -> None:
 @one_line_errors()
 def main(cfg: DictConfig) -> float | None:
     """Entry point; gives the monitored metric to a sweeper."""
-    hush()
+    silence_known_warnings()
     signals.listen()
     state = HydraConfig.get()
     output = Path(state.runtime.output_dir)

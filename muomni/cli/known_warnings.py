@@ -1,16 +1,16 @@
-"""What Lightning says that does not hold here, and what it advertises.
+"""Warnings of Lightning that do not apply here, and its advertisements.
 
-It looks for a position in the loader, and warns of each resumed run; ours is in the datamodule. It takes parts that are not
-trained, as the Talker's codec, for forgotten in eval mode.
+It looks for the position in the loader and warns of each resumed run; here the datamodule has it. It takes frozen modules,
+such as the Talker's codec, for modules forgotten in eval mode.
 """
 
 import logging
 import warnings
 
 
-def hush() -> None:
-    """Say no more of it in this process."""
-    untrue = (
+def silence_known_warnings() -> None:
+    """Filter them out in this process."""
+    texts = (
         "does not have many workers",
         "LeafSpec",
         "tensorboardX",
@@ -23,5 +23,5 @@ def hush() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
-    for part in untrue:
-        warnings.filterwarnings("ignore", message=f".*{part}.*")
+    for text in texts:
+        warnings.filterwarnings("ignore", message=f".*{text}.*")

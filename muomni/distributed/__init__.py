@@ -1,1 +1,1 @@
-"""Several processes as one: meeting, collectives, FSDP2, merged states."""
+"""Several processes: rendezvous, collectives, FSDP2, merged states."""

@@ -31,6 +31,6 @@ def feature_loss(recorded: list[Judgement], made: list[Judgement]) -> Tensor:
     for real, fake in zip(recorded, made, strict=True):
         for wanted, got in zip(real.features, fake.features, strict=True):
             wanted = wanted.detach()
-            size = collectives.summed(wanted.abs().mean()) / collectives.count()
+            size = collectives.all_reduce_sum(wanted.abs().mean()) / collectives.world_size()
             losses.append((got - wanted).abs().mean() / size.clamp_min(1e-6))
     return torch.stack(losses).mean()

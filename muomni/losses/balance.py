@@ -19,11 +19,11 @@ def balance_loss(routing: Sequence[Tensor], *, keep: Tensor, per_token: int) -> 
     """
     weight = keep[..., None].float()
     count = weight.sum()
-    everyone = collectives.summed(count).clamp(min=1)
+    everyone = collectives.all_reduce_sum(count).clamp(min=1)
     losses = []
     for logits in routing:
         chosen = torch.zeros_like(logits).scatter(-1, logits.topk(per_token).indices, 1.0)
-        share = collectives.summed((chosen * weight).sum(dim=(0, 1))) / (everyone * per_token)
+        share = collectives.all_reduce_sum((chosen * weight).sum(dim=(0, 1))) / (everyone * per_token)
         probability = collectives.mean((logits.softmax(dim=-1) * weight).sum(dim=(0, 1)), count)
         losses.append(logits.shape[-1] * (share * probability).sum())
     return torch.stack(losses).mean()

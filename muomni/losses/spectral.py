@@ -33,4 +33,4 @@ def spectral_loss(made: Tensor, recorded: Tensor, *, n_ffts: Sequence[int]) -> T
 
 def _norm(x: Tensor) -> Tensor:
     """Of all ranks' shares of the batch: it is no mean of theirs."""
-    return torch.linalg.vector_norm(collectives.gathered(torch.linalg.vector_norm(x)[None]))
+    return torch.linalg.vector_norm(collectives.all_gather_cat(torch.linalg.vector_norm(x)[None]))

@@ -155,12 +155,12 @@ class ResidualQuantizer(nn.Module):
     def _start(self, vectors: Tensor) -> None:
         """Codebooks from the first batch's vectors and what is left of them; from a later one's if these are not finite on
         every rank."""
-        vectors = collectives.gathered(vectors)
+        vectors = collectives.all_gather_cat(vectors)
         if not bool(torch.isfinite(vectors).all()):
             return
         for k in range(self.num_codebooks):
             picked = vectors[torch.randint(len(vectors), (self.codebook_size,), device=vectors.device)]
-            picked = collectives.first(picked + 0.01 * vectors.std() * torch.randn_like(picked))
+            picked = collectives.broadcast(picked + 0.01 * vectors.std() * torch.randn_like(picked))
             self.codebooks[k] = picked
             vectors = vectors - picked[nearest(vectors, picked)]
         self.sums.copy_(self.codebooks)
@@ -176,8 +176,8 @@ class ResidualQuantizer(nn.Module):
         """
         assert self.decay is not None
         E, D = self.codebook_size, vectors.shape[1]
-        count = collectives.summed(vectors.new_zeros(E).index_add_(0, index, weight))
-        total = collectives.summed(vectors.new_zeros(E, D).index_add_(0, index, vectors * weight[:, None]))
+        count = collectives.all_reduce_sum(vectors.new_zeros(E).index_add_(0, index, weight))
+        total = collectives.all_reduce_sum(vectors.new_zeros(E, D).index_add_(0, index, vectors * weight[:, None]))
         whole = torch.isfinite(total).all()
         self.counts[k].lerp_(torch.where(whole, count, self.counts[k]), 1 - self.decay)
         self.sums[k].lerp_(torch.where(whole, total, self.sums[k]), 1 - self.decay)
@@ -190,13 +190,13 @@ class ResidualQuantizer(nn.Module):
         mean = self.counts[k].mean()
         idle = (self.counts[k] < self.idle * mean) & may
         wanted = len(idle)
-        if idle.device.type == "cpu" or collectives.count() > 1:  # free to read, or waiting for others in any case
+        if idle.device.type == "cpu" or collectives.world_size() > 1:  # free to read, or waiting for others in any case
             wanted = int(idle.sum())
             if not wanted:
                 return
-        vectors, weight = collectives.gathered(vectors), collectives.gathered(weight)
+        vectors, weight = collectives.all_gather_cat(vectors), collectives.all_gather_cat(weight)
         weight = torch.where(weight.any() & torch.isfinite(vectors).all(), weight, 1.0)  # a draw of nothing is an error
-        drawn = collectives.first(vectors[torch.multinomial(weight, wanted, replacement=True)])
+        drawn = collectives.broadcast(vectors[torch.multinomial(weight, wanted, replacement=True)])
         drawn = drawn[(idle.cumsum(0) - 1).clamp(0, wanted - 1)]  # the first for the first idle entry
         self.counts[k] = torch.where(idle, mean, self.counts[k])
         self.sums[k] = torch.where(idle[:, None], drawn * mean, self.sums[k])

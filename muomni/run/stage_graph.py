@@ -95,7 +95,7 @@ def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wa
 
 def command(stage: str, overrides: Sequence[str]) -> list[str]:
     """The command that trains a prerequisite, by as many processes as this machine has in this run."""
-    several = rendezvous.local_ranks()
+    several = rendezvous.local_world_size()
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={several}"] if several > 1 else []
     return [sys.executable, *torchrun, sys.argv[0], f"stage={stage}", *shared_overrides(overrides)]
 
@@ -107,7 +107,7 @@ def shown(stage: str, overrides: Sequence[str]) -> str:
 
 def side_by_side() -> int:
     """How many stages train at once: two where two cores, no GPU and no other processes of the run are at hand."""
-    return 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < 2 or rendezvous.ranks() > 1 else 2
+    return 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < 2 or rendezvous.world_size() > 1 else 2
 
 
 def train(stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int) -> None:
@@ -119,7 +119,7 @@ def train(stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, override
     free = list(range(jobs))
     lanes: dict[str, int] = {}
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {**rendezvous.own_environment(), PARENT: str(os.getpid())}
+    environment = {**rendezvous.without_rank(), PARENT: str(os.getpid())}
     if jobs > 1:
         environment.setdefault("OMP_NUM_THREADS", threads)
     try:

@@ -23,7 +23,7 @@ def shares(window: Window, losses: Losses) -> dict[str, Tensor]:
     """For each loss of a batch its share of the targets of the window, over all ranks. They add up to 1 over the window;
     where it holds no target they are 0."""
     names = list(window.counts)
-    counts = collectives.summed(torch.stack([window.counts[name] for name in names]))  # names, batches
+    counts = collectives.all_reduce_sum(torch.stack([window.counts[name] for name in names]))  # names, batches
     part = counts[:, window.index] / counts.sum(dim=1).clamp(min=torch.finfo(counts.dtype).tiny)
     by_name = dict(zip(names, part.unbind(), strict=True))
     return {name: by_name.get(name, by_name[SAMPLES]) for name in losses}

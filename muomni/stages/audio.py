@@ -67,7 +67,7 @@ class AudioStage(Stage):
             known = frames, batch.character_counts, batch.frames_needed
         ctc = ctc_loss(output.logits, output.lengths, batch.characters, batch.character_lengths, known=known)
         if self.training:  # of the clips of all ranks
-            short, clips = collectives.summed(
+            short, clips = collectives.all_reduce_sum(
                 torch.stack([ctc.too_short, torch.ones_like(ctc.too_short)]).sum(dim=1)
             ).unbind()
             self.log("audio/train/too_short", 100 * short / clips, batch_size=len(batch.sample_ids))

@@ -143,7 +143,7 @@ class Stage(Resumable):
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Losses of a batch, logged by name; what is learnt from: their weighted sum, or its share of the step's."""
-        with collectives.together():
+        with collectives.synced_step():
             losses = self.step(batch)
             total = objective = self.total_loss(losses)
             window = getattr(batch, "window", None)
@@ -154,7 +154,7 @@ class Stage(Resumable):
                 objective = self.total_loss(logged) * self.trainer.accumulate_grad_batches  # Lightning divides by it
                 before = {} if window.index == 0 else self._window
                 self._window = logged = {name: before.get(name, 0.0) + x.detach() for name, x in logged.items()}
-            if collectives.count() > 1:
+            if collectives.world_size() > 1:
                 objective = self.touch(objective, batch)
             self.losses = {"loss": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
             self._log_losses(logged, len(batch.sample_ids))
@@ -174,7 +174,7 @@ class Stage(Resumable):
     def on_validation_epoch_end(self) -> None:
         """Means over the targets of all batches of all processes."""
         own = own_state(self, ("_held_out",))["_held_out"]
-        means = split_means([part for each in collectives.joined(own) for part in each])  # type: ignore[attr-defined]
+        means = split_means([part for each in collectives.all_gather_object(own) for part in each])  # type: ignore[attr-defined]
         self.log_dict(self._named("val", {name: torch.tensor(mean) for name, mean in means.items()}))
 
     def _named(self, split: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -185,9 +185,9 @@ class Stage(Resumable):
 
     def _log_losses(self, losses: Mapping[str, Tensor], samples: int) -> None:
         named = self._named("train", losses)
-        if collectives.count() > 1:  # the average over ranks is the whole batch's
-            values = collectives.summed(torch.stack([value.float() for value in named.values()])) / collectives.count()
-            named = dict(zip(named, values.unbind(), strict=True))
+        if collectives.world_size() > 1:  # the average over ranks is the whole batch's
+            total = collectives.all_reduce_sum(torch.stack([value.float() for value in named.values()]))
+            named = dict(zip(named, (total / collectives.world_size()).unbind(), strict=True))
         self.log_dict(named, batch_size=samples)
         self.log("loss", named[f"{self.name}/train/loss"], prog_bar=True, logger=False, batch_size=samples)
 
@@ -234,14 +234,14 @@ class Stage(Resumable):
     def on_test_epoch_end(self) -> None:
         """Close the last split, join what several processes gathered, and log all metrics."""
         self._close_split()
-        if collectives.world() > 1:
+        if collectives.num_processes() > 1:
             self._join_splits(self.trainer.datamodule.test_splits)  # type: ignore[attr-defined]
         self.log_dict(self.results, rank_zero_only=True)
 
     def _close_split(self) -> None:
         """Finish the split; of several processes each puts aside what it gathered, since not all may have a part of it."""
         if self._split is not None:
-            if collectives.world() > 1:
+            if collectives.num_processes() > 1:
                 self._states[self._split] = own_state(self, self.gathered)
             else:
                 self._finish(self._split)
@@ -258,10 +258,12 @@ class Stage(Resumable):
                 )  # fmt: skip
 
     def _join_splits(self, splits: list[str]) -> None:
-        shown = [sample for each in collectives.joined(self._shown) for sample in each]  # type: ignore[attr-defined]
+        shown = [sample for each in collectives.all_gather_object(self._shown) for sample in each]  # type: ignore[attr-defined]
         self._shown = [sample for split in splits for sample in shown if sample["split"] == split]
         for split in splits:
-            states = [state for state in collectives.joined(self._states.pop(split, None)) if state is not None]
+            states = [
+                state for state in collectives.all_gather_object(self._states.pop(split, None)) if state is not None
+            ]
             if states:
                 vars(self).update(joined_state(states))  # type: ignore[arg-type]
                 self._finish(split)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from muomni.distributed import collectives
-from muomni.distributed.fsdp import make_whole, shard, share_again
+from muomni.distributed.fsdp import reshard, shard, unshard
 from muomni.stages.companions import Accompanied
 
 
@@ -44,7 +44,7 @@ class ManyRanks(Accompanied):
     def on_validation_start(self) -> None:
         """Processes have different batches: what is shared is made whole."""
         super().on_validation_start()
-        make_whole(self)
+        unshard(self)
 
     def on_validation_end(self) -> None:
         """Go on sharing."""
@@ -52,7 +52,7 @@ class ManyRanks(Accompanied):
 
     def share(self) -> None:
         """Each process keeps its part of every weight, where processes share them."""
-        share_again(self)
+        reshard(self)
 
     def touch(self, total: Tensor, batch: Any) -> Tensor:
         """The loss, with a term of zero for what this share of the batch does not reach."""
@@ -61,7 +61,7 @@ class ManyRanks(Accompanied):
             return total
         reached = self.reached(batch)
         here = torch.tensor([name in reached for name in modules], device=total.device).float()
-        somewhere = collectives.summed(here) > 0
+        somewhere = collectives.all_reduce_sum(here) > 0
         self._reached |= {name for name, yes in zip(modules, somewhere.tolist(), strict=True) if yes}
         for name in modules.keys() - reached:
             for parameter in modules[name].parameters():
@@ -73,7 +73,7 @@ class ManyRanks(Accompanied):
         """What no process reached since the last step has no gradient, as in a run of one: a gradient of zeros would move
         it by its momentum."""
         modules = self.optional_modules()
-        if collectives.world() > 1:
+        if collectives.num_processes() > 1:
             for name in modules.keys() - self._reached:
                 for parameter in modules[name].parameters():
                     parameter.grad = None
@@ -81,4 +81,4 @@ class ManyRanks(Accompanied):
 
     def is_spare(self, kind: str) -> bool:
         """Whether this process, one of several, has no share of a held-out split."""
-        return collectives.world() > 1 and kind in self.trainer.datamodule.spare  # type: ignore[attr-defined]
+        return collectives.num_processes() > 1 and kind in self.trainer.datamodule.spare  # type: ignore[attr-defined]

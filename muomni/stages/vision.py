@@ -101,12 +101,12 @@ class VisionStage(Stage):
         text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
         scales = self._log_scales().exp()
         # Every picture is compared with the captions of all ranks.
-        equal = equal_pairs(*(collectives.gathered(each) for each in self._keys(batch)))
-        whole, pooled = collectives.gathered(whole.float()), collectives.gathered(text.pooled.float())
+        equal = equal_pairs(*(collectives.all_gather_cat(each) for each in self._keys(batch)))
+        whole, pooled = collectives.all_gather_cat(whole.float()), collectives.all_gather_cat(text.pooled.float())
         losses = {"global": info_nce(cosine(whole, pooled), scales[0], equal=equal)}
         if self.score == "late":
-            parts = (collectives.gathered(each) for each in (cells.float(), text.tokens.float(), text.keep))
-            real = batch.real if collectives.count() == 1 else None  # of this rank's captions alone
+            parts = (collectives.all_gather_cat(each) for each in (cells.float(), text.tokens.float(), text.keep))
+            real = batch.real if collectives.world_size() == 1 else None  # of this rank's captions alone
             losses["late"] = info_nce(late_interaction(*parts, real=real), scales[1], equal=equal)
         return losses
 
@@ -143,7 +143,7 @@ class VisionStage(Stage):
         features = self.model(batch.images)
         if split != self.probe_split:
             self._pairs += self._items(batch, *self.image_head(features))
-            if collectives.world() == 1:  # the pools of several processes are theirs together
+            if collectives.num_processes() == 1:  # the pools of several processes are theirs together
                 self._retrieval.add(self._pairs)
                 self._pairs = []
         if self.model.side % CELLS == 0 and any(batch.objects):
@@ -209,7 +209,7 @@ class VisionStage(Stage):
                 if labels:
                     self._probes[key] = LinearProbe(torch.cat(features), labels, ridge=10.0)
             return {}
-        if collectives.world() > 1:
+        if collectives.num_processes() > 1:
             self._retrieval = Retrieval(self.candidates, functools.partial(self._compare, split))
         self._retrieval.add(self._pairs)
         image_to_text, text_to_image = self._retrieval.finish()

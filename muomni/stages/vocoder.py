@@ -170,7 +170,7 @@ class VocoderStage(Stage):
         wanted = batch.any_through_codec
         if self.codec is None or not (bool(batch.through_codec.any()) if wanted is None else wanted):
             return batch.mel
-        with torch.no_grad(), collectives.together(False):  # another rank may have no such piece
+        with torch.no_grad(), collectives.synced_step(False):  # another rank may have no such piece
             rebuilt = self.codec(batch.mel, batch.mel_lengths).mel.float()
         return torch.where(batch.through_codec[:, None, None], rebuilt, batch.mel)
 

@@ -85,7 +85,7 @@ def learnt(stage: str, root: str, *overrides: str) -> dict[str, Any]:
     trainer = make_trainer(cfg, DataPosition(), seen)
     trainer.fit(module, datamodule=datamodule)
     val = float(trainer.callback_metrics[f"{stage}/val/loss"])
-    export = Path(root) / "exports" / f"{stage}-{rendezvous.ranks()}"
+    export = Path(root) / "exports" / f"{stage}-{rendezvous.world_size()}"
     module = hand_over(module, trainer, export, {}, fresh=lambda: build(stage, root, *overrides)[2])
     weights = {name: value.detach().clone().numpy() for name, value in module.state_dict().items()}
     trainer.test(module, datamodule=datamodule, verbose=False)

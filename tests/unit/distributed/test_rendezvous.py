@@ -22,14 +22,14 @@ def _process(rank, port, folder):
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     os.environ["MASTER_PORT"] = str(port)
     rendezvous.join()
-    with rendezvous.first_alone():
+    with rendezvous.rank_zero_first():
         if rank == 0:
             time.sleep(0.3)
             (folder / "made").touch()
         found = (folder / "made").exists()
-    said = rendezvous.agree(f"from {rank}")
+    said = rendezvous.broadcast_str(f"from {rank}")
     (folder / str(rank)).write_text(f"{found} {said} {os.environ['MUOMNI_STARTED']} {sys.argv[-2:]}")
-    rendezvous.agree("both have written")
+    rendezvous.broadcast_str("both have written")
     if rank == 0:  # it hosts the store
         rendezvous._store().wait(["left"])
     else:
@@ -55,8 +55,8 @@ def test_one_goes_first_and_all_agree(tmp_path):
 def test_alone_nobody_is_met():
     rendezvous.join()
     assert "MUOMNI_STARTED" not in os.environ
-    assert rendezvous.agree("mine") == "mine"
-    with rendezvous.first_alone():
+    assert rendezvous.broadcast_str("mine") == "mine"
+    with rendezvous.rank_zero_first():
         pass
 
 
@@ -64,16 +64,16 @@ def test_what_a_rank_starts_is_no_rank(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("KEPT", "yes")
-    own = rendezvous.own_environment()
+    own = rendezvous.without_rank()
     assert own["KEPT"] == "yes" and "RANK" not in own and "TORCHELASTIC_RUN_ID" not in own
 
 
 def test_devices_without_processes_are_refused(monkeypatch):
-    rendezvous.check(1)
+    rendezvous.check_devices(1)
     with pytest.raises(ValueError, match=r"2 devices, but the run has 1 processes: for several start  torchrun"):
-        rendezvous.check(2)
+        rendezvous.check_devices(2)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"1 devices, but the run has 2 processes"):
-        rendezvous.check(1)
+        rendezvous.check_devices(1)
     with pytest.raises(ValueError, match=r"WORLD_SIZE=2 without MASTER_ADDR and MASTER_PORT"):
-        rendezvous.agree("x")
+        rendezvous.broadcast_str("x")

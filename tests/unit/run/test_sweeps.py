@@ -5,7 +5,7 @@ import logging
 import pytest
 import yaml
 
-from muomni.cli.known_warnings import hush
+from muomni.cli.known_warnings import silence_known_warnings
 from muomni.run.sweeps import Report, is_better, keep_best, score, summary
 
 
@@ -73,7 +73,7 @@ def test_the_best_of_each_place_is_kept_and_said(tmp_path, capsys):
 
 
 def test_advertisements_are_not_shown(caplog):
-    hush()
+    silence_known_warnings()
     told = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     with caplog.at_level(logging.INFO):
         told.info("Tip: For seamless cloud logging, try installing litlogger")

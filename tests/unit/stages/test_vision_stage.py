@@ -159,7 +159,7 @@ def test_several_processes_measure_what_one_does(score, monkeypatch):
         alone.test_batch(data, "test_iid")
     wanted = alone.finish_split("test_iid")
     assert wanted["r1_candidates"] == 5
-    monkeypatch.setattr(collectives, "world", lambda: 2)
+    monkeypatch.setattr(collectives, "num_processes", lambda: 2)
     states, batches = [], list(pieces(4))
     for share in (batches[:1], batches[1:]):
         stage = make(candidates=5, score=score).eval()

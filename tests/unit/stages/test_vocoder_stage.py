@@ -180,9 +180,9 @@ def test_asked_pieces_go_through_the_frozen_codec():
 def test_the_codec_asks_no_other_rank(monkeypatch):
     """Which may have no piece that goes through it, and would never answer."""
     stage = build(codec=codec_export()).train()
-    monkeypatch.setattr(collectives, "world", lambda: 2)
+    monkeypatch.setattr(collectives, "num_processes", lambda: 2)
     monkeypatch.setattr(collectives.dist, "all_reduce", lambda *_: pytest.fail("waits for the other rank"))
-    with collectives.together():
+    with collectives.synced_step():
         stage._seen(batch(through_codec=(False, True)))
 
 
