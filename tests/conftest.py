@@ -16,9 +16,6 @@ from tests.fork_server import ForkServer
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)  # the tensors of tests are tiny: more threads only wait for each other
 
-SHARED = ROOT.parent / "shared" / "data"
-
-
 #: The stages of the omni model, each after those it needs, and what makes them quick.
 LINE = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
 BUDGET = ("budget=ci", "data.preset=ci")
@@ -77,7 +74,9 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Real recordings and pictures beside the checkout."""
-    if not SHARED.is_dir():
-        pytest.skip(f"no real data at {SHARED}")
-    return SHARED
+    """Real recordings, images and texts: text/oz.txt, an4/manifest.jsonl and coco_mini/manifest.jsonl are read."""
+    folder = os.environ.get("MUOMNI_TEST_DATA")
+    if not folder:
+        pytest.skip("set MUOMNI_TEST_DATA to a folder of real data (text/, an4/, coco_mini/)")
+    assert Path(folder).is_dir(), f"MUOMNI_TEST_DATA={folder}: there is no such folder"
+    return Path(folder).resolve()

@@ -5,7 +5,6 @@ tested where the code is; here stands where. A test that is renamed or removed b
 """
 
 import ast
-import re
 from functools import cache
 from pathlib import Path
 
@@ -68,7 +67,7 @@ ROWS: dict[str, dict[str, list[str]]] = {
         "vocoder": [f"{REFERENCE}/test_speech_out.py::test_vocoder, test_a_failure_is_an_error_never_a_tone"],
         "the neural vocoder (optional)": [
             "unit/stages/test_vocoder_stage.py::test_what_is_measured_and_shown",
-            f"{INFERENCE}/test_vocoder.py::test_without_a_trained_one_griffin_lim_speaks_and_it_is_said",
+            f"{INFERENCE}/tts/test_vocoder.py::test_without_a_trained_one_griffin_lim_speaks_and_it_is_said",
         ],
         "the Talker speaks the text": [
             f"{REFERENCE}/test_speech_out.py::test_the_talker_speaks_the_text",
@@ -76,35 +75,38 @@ ROWS: dict[str, dict[str, list[str]]] = {
         ],
     },
     "Generation": {
-        "presets": [f"{INFERENCE}/test_sampling.py::test_presets_are_the_published_ones"],
+        "presets": [f"{INFERENCE}/decoding/test_sampling.py::test_presets_are_the_published_ones"],
         "temperature": [
-            f"{INFERENCE}/test_sampling.py::test_temperature_divides_the_logits",
+            f"{INFERENCE}/decoding/test_sampling.py::test_temperature_divides_the_logits",
             f"{REFERENCE}/test_generation.py::test_temperature_is_at_least_1e_5",
         ],
-        "top-p": [f"{INFERENCE}/test_sampling.py::test_the_token_that_crosses_p_stays, test_top_k_and_min_p_keep_the_best"],
+        "top-p": [
+            f"{INFERENCE}/decoding/test_sampling.py::test_the_token_that_crosses_p_stays, "
+            "test_top_k_and_min_p_keep_the_best"
+        ],
         "others": [
-            f"{INFERENCE}/test_sampling.py::test_the_repetition_penalty_moves_on_and_spares_the_end, "
+            f"{INFERENCE}/decoding/test_sampling.py::test_the_repetition_penalty_moves_on_and_spares_the_end, "
             "test_a_seed_repeats_and_another_differs",
-            f"{INFERENCE}/test_text_stream.py::test_a_stop_string_ends_the_text_and_is_never_shown",
-            f"{INFERENCE}/test_beam.py::test_one_beam_is_greedy_decoding, "
+            f"{INFERENCE}/decoding/test_detokenizer.py::test_a_stop_string_ends_the_text_and_is_never_shown",
+            f"{INFERENCE}/decoding/test_beam_search.py::test_one_beam_is_greedy_decoding, "
             "test_an_engine_answers_by_beams_alone_in_batches_and_in_turns",
         ],
         "KV cache": [
             "unit/nn/test_cache.py::test_bytes_are_the_reference_formula",
             f"{REFERENCE}/test_generation.py::test_kv_cache_bytes, test_chunked_prefill",
-            f"{INFERENCE}/test_generate.py::test_cached_equals_uncached_in_any_chunks",
+            f"{INFERENCE}/decoding/test_generate.py::test_cached_equals_uncached_in_any_chunks",
         ],
-        "batch": [f"{INFERENCE}/test_generate.py::test_ragged_rows_equal_their_single_runs"],
+        "batch": [f"{INFERENCE}/decoding/test_generate.py::test_ragged_rows_equal_their_single_runs"],
         "stream": [
             f"{INFERENCE}/test_engine.py::test_the_stream_equals_the_answer_and_the_echo_leads_it",
-            f"{INFERENCE}/test_text_stream.py::test_the_pieces_join_to_the_text",
+            f"{INFERENCE}/decoding/test_detokenizer.py::test_the_pieces_join_to_the_text",
         ],
-        "stop": [f"{INFERENCE}/test_generate.py::test_an_answer_ends_at_eos"],
+        "stop": [f"{INFERENCE}/decoding/test_generate.py::test_an_answer_ends_at_eos"],
         "returns": [f"{INFERENCE}/test_engine.py::test_the_stream_equals_the_answer_and_the_echo_leads_it"],
     },
     "Chat": {
         "it leaves, resets, attaches": [
-            f"{INFERENCE}/test_chat.py::test_it_leaves, test_reset_forgets, test_pictures_and_sounds_are_attached, "
+            f"{INFERENCE}/cli/test_chat.py::test_it_leaves, test_reset_forgets, test_pictures_and_sounds_are_attached, "
             "test_answers_and_notices_are_apart"
         ],
         "the cache persists": [
@@ -113,7 +115,7 @@ ROWS: dict[str, dict[str, list[str]]] = {
         ],
         "usage and statistics": [
             f"{REFERENCE}/test_chat.py::test_cache_usage, test_timing_statistics",
-            f"{INFERENCE}/test_chat.py::test_the_cache_is_reported",
+            f"{INFERENCE}/cli/test_chat.py::test_the_cache_is_reported",
         ],
     },
     "Python": {
@@ -122,7 +124,7 @@ ROWS: dict[str, dict[str, list[str]]] = {
             "test_a_batch_with_media_equals_single_runs, test_transcription_reads_files_and_waveforms"
         ],
         "export dir, .ckpt or single .safetensors": [
-            "unit/test_single_files.py::test_a_checkpoint_gives_all_parts_facts_and_tokenizer, "
+            "unit/checkpoints/test_single_file.py::test_a_checkpoint_gives_all_parts_facts_and_tokenizer, "
             "test_one_file_gives_back_what_a_folder_held"
         ],
     },
@@ -183,17 +185,3 @@ def test_a_row_has_its_tests(section, row):
         assert path.is_file(), name
         missing = [test for test in tests.split(", ") if test not in defined(path)]
         assert not missing, f"{name} has no {missing}"
-
-
-def test_every_row_of_the_document_is_in_the_index():
-    """Where the document lies beside the checkout: its sections, and the first cells of its tables."""
-    path = ROOT.parent / "shared" / "design" / "SPEC.md"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    sections = re.split(r"^## ", path.read_text(), flags=re.MULTILINE)[1:]
-    for section in sections:
-        title = section.splitlines()[0].strip()
-        assert title in ROWS, title
-        cells = re.findall(r"^\| ([^|]+?) \|", section, flags=re.MULTILINE)
-        unknown = [cell for cell in cells if cell not in ("what", "---") and cell not in ROWS[title]]
-        assert not unknown, f"{title}: {unknown}"
