@@ -133,7 +133,7 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
             print(engine.read(picture))
         return
     if cfg["audio_out"] is not None:  # what is wrong with it is said before the answer is made
-        engine.need_speaker().check_voice(cfg["voice"])
+        engine.require_speaker().check_voice(cfg["voice"])
         check_sound_target(cfg["audio_out"])
     text = cfg["prompt"] or cfg["text"] or ""
     if task == "speech":

@@ -76,8 +76,8 @@ class Ear:
     """A recogniser with its spectrogram, timed."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.spec = engine, engine.media.need_hearing().mel
-        self.audio = engine.need("audio")
+        self.engine, self.spec = engine, engine.media.require_hearing().mel
+        self.audio = engine.require("audio")
 
     def measure(self, clips: list[Clip], read: Reader, **windows: float) -> Row:
         """Error rates in percent and the real-time factor, spectrogram and encoder included."""
@@ -140,7 +140,7 @@ def main(arguments: list[str]) -> None:
         f"{beams} beams, 3-gram of words": build_reader(beams=beams, lm=words),
     }
     if "thinker" in ear.engine.parts:
-        scorer = ThinkerScorer(ear.engine.need_prompter())
+        scorer = ThinkerScorer(ear.engine.require_prompter())
         systems[f"{beams} beams, ranked by the Thinker"] = build_reader(beams=beams, lm=scorer)
     ear.measure([(torch.zeros(rate), "-")], read_greedily)  # the first call of everything is slow
     for split, path in paths["test"].items():

@@ -17,7 +17,7 @@ from muomni.inference.decoding.runtime import Runtime
 from muomni.inference.decoding.sampling import BROKEN, NOT_FINITE, GenerationOptions, Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.prompt import Prompt, Prompter, Request
-from muomni.inference.validation import need_switch, need_text
+from muomni.inference.validation import require_bool, require_str
 from muomni.special_tokens import EOS
 
 
@@ -29,8 +29,8 @@ class Conversation:
     """
 
     def __init__(self, prompter: Prompter, runtime: Runtime, *, history: bool, system_prompt: str) -> None:
-        need_switch("history", history)
-        need_text("system_prompt", system_prompt)
+        require_bool("history", history)
+        require_str("system_prompt", system_prompt)
         if system_prompt and prompter.format == "plain":
             raise ValueError("a plain prompt has no roles: leave out system_prompt=, or use format=chat")
         self.prompter, self.runtime = prompter, runtime

@@ -31,7 +31,7 @@ from muomni.inference.ocr import read_pictures
 from muomni.inference.prompt import Prompt, Prompter, Request, prepare
 from muomni.inference.tts.speaker import Speaker, Utterance, warn_of_cut
 from muomni.inference.tts.vocoder import choose_vocoder
-from muomni.inference.validation import need_many, need_switch, need_text
+from muomni.inference.validation import require_bool, require_sequence, require_str
 from muomni.models.omni import Omni
 from muomni.short_repr import shown
 
@@ -99,7 +99,7 @@ class Engine:
 
     def generate_stream(self, text: str = "", *, echo: bool = False, **options: Any) -> Iterator[str]:
         """`generate`, piece by piece; the pieces joined are the same text."""
-        need_switch("echo", echo)
+        require_bool("echo", echo)
         request, chosen = prepare(text, options)
         conversation = self.conversation(history=False)
         answer = conversation.say(request, chosen)
@@ -116,8 +116,8 @@ class Engine:
         prompts = self._prompts(requests, common, chosen)
         if not prompts:
             return []
-        prompter, self.timings = self.need_prompter(), Timings()
-        rows = answer_prompts(prompter, self.need_runtime(), prompts, options=chosen, timings=self.timings)
+        prompter, self.timings = self.require_prompter(), Timings()
+        rows = answer_prompts(prompter, self.require_runtime(), prompts, options=chosen, timings=self.timings)
         return [text_of(prompter.tokenizer, row, stop=chosen.stop) for row in rows]
 
     def generate_n_best(self, requests: Sequence[str | Request], **options: Any) -> list[list[tuple[str, float]]]:
@@ -129,16 +129,16 @@ class Engine:
         if not prompts:
             return []
         self.timings = Timings()
-        return n_best_texts(self.need_prompter(), prompts, options=chosen, timings=self.timings)
+        return n_best_texts(self.require_prompter(), prompts, options=chosen, timings=self.timings)
 
     def _prompts(self, requests: Sequence[str | Request], common: Request, options: GenerationOptions) -> list[Prompt]:
         """A string takes over what `common` says besides the text."""
-        need_many("requests", requests, of="strings or Requests", one="generate takes a single one")
-        prompter = self.need_prompter()
+        require_sequence("requests", requests, of="strings or Requests", single="generate takes a single one")
+        prompter = self.require_prompter()
         requests = list(requests)
         for place, request in enumerate(requests):
             if not isinstance(request, Request):
-                need_text(f"requests[{place}]", request)
+                require_str(f"requests[{place}]", request)
         whole = [replace(common, text=request) if isinstance(request, str) else request for request in requests]
         return [
             prompter.fitting(request, prompter.encode_media(request), max_new_tokens=options.max_new_tokens)
@@ -157,14 +157,16 @@ class Engine:
 
     def conversation(self, *, history: bool = True, system_prompt: str = "") -> Conversation:
         """A new conversation with its own cache."""
-        return Conversation(self.need_prompter(), self.need_runtime(), history=history, system_prompt=system_prompt)
+        return Conversation(
+            self.require_prompter(), self.require_runtime(), history=history, system_prompt=system_prompt
+        )
 
     # --- writing -----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def read(self, image: Source) -> str:
         """The writing in a picture, by an export of stage=ocr: a file, or pixels (3, H, W) uint8."""
-        model = self.need("ocr")
+        model = self.require("ocr")
         images = self.media.images([image])
         assert images is not None
         return read_pictures(model, images.to(self.device))[0]  # type: ignore[arg-type]
@@ -184,14 +186,14 @@ class Engine:
         export's Thinker ranks the beams) and lm_weight=. timestamps=True gives a `Transcript`: the text and its words with
         their times. Raises ValueError for options that do not go together.
         """
-        encoder = self.need("audio")
-        need_switch("timestamps", timestamps)
+        encoder = self.require("audio")
+        require_bool("timestamps", timestamps)
         if unknown := [name for name in options if name not in TRANSCRIBING]:
             raise ValueError(f"unknown option {shown(unknown[0])} of transcribe; available: {', '.join(TRANSCRIBING)}")
         if options.get("lm") == "thinker":
-            options |= {"lm": ThinkerScorer(self.need_prompter())}
+            options |= {"lm": ThinkerScorer(self.require_prompter())}
         read = build_reader(**options, characters=encoder.characters)  # type: ignore[arg-type]
-        heard, mel = self.media.hear(audio), self.media.need_hearing().mel  # the mel's spec
+        heard, mel = self.media.hear(audio), self.media.require_hearing().mel  # the mel's spec
         most = (
             options["lm"].most_frames if isinstance(options.get("lm"), ThinkerScorer) else None
         )  # it hears pieces whole
@@ -216,7 +218,7 @@ class Engine:
         self, text: str, *, voice: int = 0, ended: Callable[[Timings], None] = lambda timings: None
     ) -> Iterator[Tensor]:
         """`generate_speech_stream`, which tells `ended` by its timings whether the bound cut it off, and nobody else."""
-        speaker = self.need_speaker()
+        speaker = self.require_speaker()
         (spoken,), (limit,) = speaker.prepare([text], self.tokenizer)
         self.timings = Timings()
         return speaker.stream(spoken, limit=limit, voice=voice, timings=self.timings, ended=ended)
@@ -227,11 +229,11 @@ class Engine:
         A text is first brought into the characters that the Talker was taught (the fact `alphabet`): numbers and signs
         become words. Raises ValueError for a text of which nothing remains, and for an unknown voice.
         """
-        speaker = self.need_speaker()
-        need_many("texts", texts, of="strings", one="generate_speech takes a single one")
+        speaker = self.require_speaker()
+        require_sequence("texts", texts, of="strings", single="generate_speech takes a single one")
         texts = list(texts)
         voices = [0] * len(texts) if voices is None else voices
-        need_many("voices", voices, of="numbers", one="one for each text")
+        require_sequence("voices", voices, of="numbers", single="one for each text")
         voices = list(voices)
         if len(voices) != len(texts):
             raise ValueError(f"{len(texts)} texts and {len(voices)} voices: a voice for each is needed")
@@ -244,38 +246,38 @@ class Engine:
     @property
     def speech_rate(self) -> int:
         """Samples a second of spoken waveforms."""
-        return self.need_speaker().vocoder.spec.sample_rate
+        return self.require_speaker().vocoder.spec.sample_rate
 
     # --- parts -------------------------------------------------------------------------------------------------
 
-    def need(self, name: str) -> nn.Module:
+    def require(self, name: str) -> nn.Module:
         """A part. Raises ValueError saying which stage to train where the export lacks it."""
         if name not in self.parts:
             raise ValueError(f"{self.where}: {LACKS[name]}")
         return self.parts[name]
 
-    def need_prompter(self) -> Prompter:
+    def require_prompter(self) -> Prompter:
         """The way from requests to embeddings; needs a Thinker."""
-        self.need("thinker")
+        self.require("thinker")
         assert self.prompter is not None
         return self.prompter
 
-    def need_runtime(self) -> Runtime:
+    def require_runtime(self) -> Runtime:
         """How the Thinker is run."""
-        self.need("thinker")
+        self.require("thinker")
         assert self.runtime is not None
         return self.runtime
 
-    def need_speaker(self) -> Speaker:
+    def require_speaker(self) -> Speaker:
         """The way from text to sound; needs a Talker and its codec."""
-        self.need("talker")
+        self.require("talker")
         assert self.speaker is not None
         return self.speaker
 
     def _build_prompter(self, format: str) -> Prompter:
         if self.tokenizer is None:
             raise ValueError(f"{self.where}: this export has no tokenizer.model; export it again")
-        pieces, known = self.tokenizer.vocab_size, self.need("thinker").vocab_size
+        pieces, known = self.tokenizer.vocab_size, self.require("thinker").vocab_size
         if pieces != known:
             raise ValueError(
                 f"{self.where}: the tokenizer has {pieces} pieces, the Thinker {known}: put its own tokenizer.model back"
@@ -287,8 +289,8 @@ class Engine:
     def _build_speaker(self, choice: str | Path) -> Speaker:
         name = "codec_mel" if "codec_mel" in self.facts else "mel"
         spec = spec_from_facts(MelSpec, self.facts, name, where=self.where)
-        talker: Any = self.need("talker")
-        codec: Any = self.need("codec")
+        talker: Any = self.require("talker")
+        codec: Any = self.require("codec")
         if talker.codebook_size != codec.codebook_size or talker.num_codebooks > codec.num_codebooks:
             raise ValueError(
                 f"{self.where}: the Talker speaks {talker.num_codebooks} codebooks of {talker.codebook_size}, this codec has "

@@ -12,7 +12,7 @@ from muomni.inference.compatibility import check_fit
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.weight_only import compact
 from muomni.inference.engine import LACKS, Engine
-from muomni.inference.validation import need_file
+from muomni.inference.validation import require_path
 from muomni.short_repr import shown
 from muomni.user_path import user_path
 
@@ -39,7 +39,7 @@ def load_model(
     """
     for name, file in (("path", path), ("talker", talker), ("vocoder", vocoder), ("packages", packages)):
         if name in ("path", "vocoder") or file is not None:
-            need_file(name, file)
+            require_path(name, file)
     path, vocoder = user_path(path), vocoder if vocoder in ("auto", "griffin_lim") else user_path(vocoder)
     talker, packages = (None if other is None else user_path(other) for other in (talker, packages))
     export = gather(path, talker=talker)
@@ -58,7 +58,7 @@ def load_model(
         vocoder=vocoder,
     )
     if "thinker" in export.parts:
-        thinker = engine.need_prompter().thinker
+        thinker = engine.require_prompter().thinker
         engine.runtime = make_runtime(thinker, mode=compile, packages=packages)
     return engine
 

@@ -21,7 +21,7 @@ from muomni.frontends.image import ImageFrontend, ImageSpec, pixels_of, read_ima
 from muomni.frontends.image_file import check_pixels, in_one_line
 from muomni.frontends.mel import MelSpec
 from muomni.inference.audio_excerpt import AudioTooLongError, Bound
-from muomni.inference.validation import need_file
+from muomni.inference.validation import require_path
 from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Media:
         """
         if bound is None:
             return self.hear(source).trimmed()
-        hearing, name = self.need_hearing(), name_of(source)
+        hearing, name = self.require_hearing(), name_of(source)
         bound.check_seconds(self.seconds(source), hearing, name=name)
         seconds = bound.seconds(hearing)
         waveform = self.waveform(source, seconds=seconds if bound.truncate else seconds + 1)
@@ -112,7 +112,7 @@ class Media:
     def hear(self, source: Source) -> Heard:
         """A sound file or waveform -> what is heard of it; where nothing in it is speech, the log says so. Errors name the
         file."""
-        hearing = self.need_hearing()
+        hearing = self.require_hearing()
         waveform = self.waveform(source)
         with naming(source):
             heard = hearing(waveform)
@@ -122,9 +122,9 @@ class Media:
 
     def waveform(self, source: Source, *, seconds: float | None = None) -> Tensor:
         """A sound file or waveform -> its samples (N,) at the encoder's rate, of the first `seconds`."""
-        rate = self.need_hearing().mel.sample_rate
+        rate = self.require_hearing().mel.sample_rate
         if isinstance(source, str | Path):
-            need_file("audio", source)
+            require_path("audio", source)
             return read_audio(user_path(source), rate, seconds=seconds)
         if not isinstance(source, Tensor):
             raise ValueError(f"audio: a file or a waveform (N,) is needed, not {type(source).__name__}")
@@ -143,13 +143,13 @@ class Media:
     def seconds(self, source: Source) -> float | None:
         """How long a sound is, before it is read; None where its file does not say."""
         if isinstance(source, Tensor):
-            return len(source) / self.need_hearing().mel.sample_rate if source.dim() == 1 else None
+            return len(source) / self.require_hearing().mel.sample_rate if source.dim() == 1 else None
         if not isinstance(source, str | Path):
             return None
-        need_file("audio", source)
+        require_path("audio", source)
         return duration(user_path(source))
 
-    def need_hearing(self) -> Hearing:
+    def require_hearing(self) -> Hearing:
         """The way from a waveform to its mel; needs an audio encoder."""
         if self.hearing is None:
             raise ValueError(
@@ -188,5 +188,5 @@ def as_pixels(source: Source, *, matte: str) -> Tensor:
         raise ValueError(f"image: {kinds} is needed, not {type(source).__name__}")
     if isinstance(source, Tensor):
         return source
-    need_file("image", source)
+    require_path("image", source)
     return read_image(user_path(source), matte=matte)

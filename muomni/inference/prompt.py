@@ -15,7 +15,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.audio_excerpt import Bound
 from muomni.inference.decoding.sampling import PRESETS, GenerationOptions, preset, refuse_idle_options
 from muomni.inference.media import Media, Source
-from muomni.inference.validation import need_many, need_switch, need_text
+from muomni.inference.validation import require_bool, require_sequence, require_str
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
 from muomni.short_repr import shown
@@ -41,12 +41,12 @@ class Request:
     truncate: bool = False
 
     def __post_init__(self) -> None:
-        need_text("text", self.text)
-        need_text("system_prompt", self.system_prompt)
-        need_switch("truncate", self.truncate)
-        need_many("images", self.images, of="pictures", one="one of them: [picture]")
-        need_many("audios", self.audios, of="sounds", one="one of them: [sound]")
-        need_many("messages", self.messages, of='{"role", "content"}', one="a single question is the text")
+        require_str("text", self.text)
+        require_str("system_prompt", self.system_prompt)
+        require_bool("truncate", self.truncate)
+        require_sequence("images", self.images, of="pictures", single="one of them: [picture]")
+        require_sequence("audios", self.audios, of="sounds", single="one of them: [sound]")
+        require_sequence("messages", self.messages, of='{"role", "content"}', single="a single question is the text")
         # An iterator would be empty when it is read again.
         self.images, self.audios, self.messages = list(self.images), list(self.audios), list(self.messages)
         beside = {"text": self.text, "image": self.images, "audio": self.audios, "system_prompt": self.system_prompt}

@@ -6,7 +6,7 @@ import torch
 
 from muomni.inference.decoding.sampling import preset
 from muomni.inference.decoding.weight_only import compact
-from muomni.inference.validation import need_switch
+from muomni.inference.validation import require_bool
 from muomni.short_repr import shown
 from muomni.user_path import user_path
 
@@ -27,7 +27,7 @@ ODD = (
     "refuse",
     [
         lambda value: compact(torch.nn.Linear(2, 2), value),
-        lambda value: need_switch("echo", value),
+        lambda value: require_bool("echo", value),
         lambda value: preset("greedy", temperature=value),
         lambda value: preset("greedy", stop=[value, 3]),
     ],

@@ -164,14 +164,14 @@ class Chat:
         """`PATH [message]`: keep the picture for the next message, or send it with the message behind it."""
         path, message = split_path(rest)
         # What cannot be seen is said now.
-        self.engine.need_prompter().encode_media(Request(images=[path], truncate=self.truncate))
+        self.engine.require_prompter().encode_media(Request(images=[path], truncate=self.truncate))
         self.attach(path, self.images, message)
 
     def attach_audio(self, rest: str) -> None:
         """The same for a sound."""
         path, message = split_path(rest)
         # What cannot be heard is said now, and what is too long.
-        self.engine.need_prompter().encode_media(Request(audios=[path], truncate=self.truncate))
+        self.engine.require_prompter().encode_media(Request(audios=[path], truncate=self.truncate))
         self.attach(path, self.audios, message)
 
     def attach(self, path: str, where: list[str], message: str) -> None:
@@ -188,7 +188,7 @@ class Chat:
         if rest not in ("on", "off"):
             raise ValueError("/speak takes on or off")
         if rest == "on":
-            self.engine.need_speaker()
+            self.engine.require_speaker()
         self.speaks = rest == "on"
         to = f": answers go to {self.speak_to}, {self.engine.vocoder_note}" if self.speaks else ""
         self.screen.say(f"speech {rest}{to}")

@@ -25,7 +25,7 @@ from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.decoding.weight_only import CompactLinear, panelled
-from muomni.inference.validation import need_one_of
+from muomni.inference.validation import require_one_of
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
 
@@ -42,7 +42,7 @@ Call = Callable[[list[Any]], Tensor]
 def make_runtime(thinker: Thinker, *, mode: str, packages: Path | None) -> Runtime:
     """The runtime of a name of `MODES`; packages: where max keeps its steps, None: in the user's cache. Raises ValueError for
     what cannot be compiled."""
-    need_one_of("compile", mode, MODES)
+    require_one_of("compile", mode, MODES)
     if mode == "none":
         return Eager(thinker)
     if thinker.num_experts:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muomni.inference.validation import need_one_of
+from muomni.inference.validation import require_one_of
 
 Model = TypeVar("Model", bound=nn.Module)
 #: Name -> dtype of the weights.
@@ -105,7 +105,7 @@ def compact(module: nn.Module, dtype: str) -> None:
 
     Stacked experts (moe.py) stay as they are. Raises ValueError for an unknown name.
     """
-    need_one_of("dtype", dtype, DTYPES)
+    require_one_of("dtype", dtype, DTYPES)
     if dtype == "float32":
         return
 

@@ -17,7 +17,7 @@ from muomni.inference.decoding.finite import check_finite
 from muomni.inference.decoding.generate import decode, generate
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.tts.speech_stream import Vocoder, spoken_blocks, spoken_waveform
-from muomni.inference.validation import need_text
+from muomni.inference.validation import require_str
 from muomni.models.codec import Codec
 from muomni.models.outputs import TalkerOutput
 from muomni.models.talker import Talker, TalkerCache
@@ -90,7 +90,7 @@ class Speaker:
         ValueError for a text of which nothing remains."""
         spoken, limits = [], []
         for text in texts:
-            need_text("text", text)
+            require_str("text", text)
             said = self.in_words(text)
             if text.strip() and not said.text:
                 raise ValueError(

@@ -232,6 +232,6 @@ def test_inference_imports_neither_lightning_nor_hydra():
 
 def test_a_space_behind_a_plain_prompt_changes_nothing(export):
     """A piece begins with its space; a line's end may mean something and stays."""
-    prompter = load_model(export, device="cpu", format="plain").need_prompter()
+    prompter = load_model(export, device="cpu", format="plain").require_prompter()
     ids = [prompter.prompt(Request(text=text), MediaFeatures()).ids.tolist() for text in ("a red ", "a red", "a red\n")]
     assert ids[0] == ids[1] != ids[2]

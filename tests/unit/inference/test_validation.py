@@ -7,17 +7,17 @@ import torch
 
 from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
-from muomni.inference.validation import need_file, need_many, need_switch, need_text
+from muomni.inference.validation import require_bool, require_path, require_sequence, require_str
 
 SILENCE = torch.zeros(16000)
 
 
 def test_what_is_right_passes():
-    need_text("text", "")
-    need_switch("echo", False)
-    need_file("path", Path("a"))
+    require_str("text", "")
+    require_bool("echo", False)
+    require_path("path", Path("a"))
     for many in ([], ("a",), iter(["a"])):
-        need_many("requests", many, of="strings", one="")
+        require_sequence("requests", many, of="strings", single="")
 
 
 def test_what_comes_one_by_one_is_taken_like_a_list(engine):
