@@ -23,8 +23,8 @@ from muomni.cli.errors import CONF, one_line_errors, run_main
 from muomni.frontends.audio_io import check_sound_target, write_sound
 from muomni.frontends.video import read_video
 from muomni.inference.cli.chat import Chat
-from muomni.inference.cli.tasks import choose_task, refuse_idle
-from muomni.inference.decoding.sampling import GenerationOptions, preset, refuse_idle_options
+from muomni.inference.cli.tasks import choose_task, reject_unused
+from muomni.inference.decoding.options import GenerationOptions, preset, reject_unused_options
 from muomni.inference.engine import Engine
 from muomni.inference.load import gather, load_model, read_tokenizer
 from muomni.inference.prompt import as_list
@@ -33,13 +33,13 @@ from muomni.user_path import user_path
 PATHS = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out")
 STRINGS = (*PATHS, "text", "prompt", "system_prompt")
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
 
 
 def split_arguments(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Command line -> strings as the shell passed them, and what Hydra shall parse. Several image= are several pictures; another
-    option that is given twice is refused: one of both would be without effect."""
+    """Command line -> strings as the shell passed them, and what Hydra shall parse. Several image= are several pictures;
+    another option that is given twice is refused: one of both would be without effect."""
     raw: dict[str, Any] = {}
     rest: list[str] = []
     given: set[str] = set()
@@ -74,8 +74,8 @@ def validate(cfg: dict[str, Any]) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name}={value}: a whole number, at least {least}, is needed")
-        if name == "threads" and value > MOST_THREADS:  # torch takes any number, and crashes at a million
-            raise ValueError(f"threads={value}: at most {MOST_THREADS}; more than the processors help nothing")
+        if name == "threads" and value > MAX_THREADS:  # torch takes any number, and crashes at a million
+            raise ValueError(f"threads={value}: at most {MAX_THREADS}; more than the processors help nothing")
     for name in SWITCHES:
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name}={cfg[name]}: true or false")
@@ -104,7 +104,7 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
         torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
     if cfg["export"] is not None:
-        refuse_idle("the export", cfg, defaults())
+        reject_unused("the export", cfg, defaults())
         check_single_place(cfg["export"], sources=[export, *([cfg["talker"]] if cfg["talker"] else [])])
         whole = gather(export, talker=cfg["talker"])
         read_tokenizer(whole)  # refuses one that does not belong to it
@@ -115,11 +115,11 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
         **{name: cfg[name] for name in ("device", "format", "talker", "vocoder", "compile", "dtype", "packages")},
     )
     options = preset("greedy", **cfg["generation"])  # which names an unknown option
-    refuse_idle_options(options, given or {})
+    reject_unused_options(options, given or {})
     task = choose_task(cfg, engine.parts)
     if task != "a transcript" and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
         raise ValueError("beams=, lm= and timestamps= belong to a transcript: add transcribe=true and audio_in=FILE")
-    refuse_idle(task, cfg, defaults())
+    reject_unused(task, cfg, defaults())
     if task == "a chat":
         chat(engine, options, cfg)
         return

@@ -36,7 +36,7 @@ MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=32, f_min=20
 IMAGE = ImageSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 VOCAB = 300
 #: What is planted in weights: with these no answer may come.
-BROKEN = (float("nan"), float("inf"), -float("inf"))
+INVALID_TOKEN = (float("nan"), float("inf"), -float("inf"))
 
 
 def build_parts() -> dict[str, nn.Module]:
@@ -157,7 +157,7 @@ def make_weights(rng: random.Random, folder: Path) -> tuple[Path, bool]:
             tensors[key] = (value * rng.choice((0, 1e4, 1e18, 1e38))).nan_to_num()
             continue
         if kind <= 1 and value.is_floating_point() and value.numel():
-            value.view(-1)[rng.randrange(value.numel())] = rng.choice(BROKEN)
+            value.view(-1)[rng.randrange(value.numel())] = rng.choice(INVALID_TOKEN)
             planted = True
         elif kind == 2:
             tensors[key] = value[:-1].contiguous() if value.dim() else value[None]

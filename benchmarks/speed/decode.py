@@ -31,9 +31,10 @@ from benchmarks.speed import decode_more
 from benchmarks.speed.baselines import INSTALL, Answer, LlamaCpp, Transformers, write_gguf
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.generate import decode, prefill
-from muomni.inference.decoding.sampling import Sampler, preset
+from muomni.inference.decoding.options import preset
+from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.decoding.weight_only import compact
+from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.models.thinker import Thinker
 from muomni.run.hardware import describe_machine
 from muomni.special_tokens import PIECES
@@ -75,7 +76,7 @@ class Ours:
         first = sampler(prefill(self.thinker, ids, cache))
         between = time.perf_counter()
         decoder = self.runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
-        tokens = torch.stack(list(decode(decoder, first, most=new)), dim=1)
+        tokens = torch.stack(list(decode(decoder, first, max_tokens=new)), dim=1)
         return Answer(tokens, between - start, time.perf_counter() - between)
 
 
@@ -94,7 +95,7 @@ def network(name: str, size: str) -> Any:
 def make_thinker(size: str, dtype: str = "float32") -> Thinker:
     """A Thinker whose weights are kept in a dtype."""
     thinker: Thinker = network("thinker", size)
-    compact(thinker, dtype)
+    set_weight_dtype(thinker, dtype)
     return thinker
 
 

@@ -25,9 +25,10 @@ from muomni.frontends.mel import LogMel
 from muomni.inference.asr.recognizer import greedy_texts
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.generate import decode, prefill
-from muomni.inference.decoding.sampling import Sampler, preset
+from muomni.inference.decoding.options import preset
+from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.decoding.weight_only import compact
+from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.speaker import Speaker
 from muomni.models.thinker import Thinker
@@ -70,7 +71,7 @@ def contexts(thinker: Thinker, options: argparse.Namespace) -> dict[str, dict[st
                 first = sampler(prefill(thinker, ids, cache))
                 decoder = runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
                 start = time.perf_counter()
-                for _ in decode(decoder, first, most=new):
+                for _ in decode(decoder, first, max_tokens=new):
                     pass
                 seconds.append(time.perf_counter() - start)
             row[name] = 1000 * min(seconds[1:]) / (new - 1)
@@ -181,12 +182,12 @@ def eight_bits(trained: str) -> dict[str, Any]:
     cache = runtime.new_cache(SAMPLES, LENGTH)
     first = sampler(prefill(exact, start, cache))
     decoder = runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
-    tokens = torch.stack(list(decode(decoder, first, most=LENGTH - 1)), dim=1)
+    tokens = torch.stack(list(decode(decoder, first, max_tokens=LENGTH - 1)), dim=1)
     ids = torch.cat([start, tokens], dim=1)
     rows: dict[str, Any] = {"export": trained, "tokens": ids.numel()}
     for name in ("int8", "float16", "bfloat16"):
         near = fresh()
-        compact(near, name)
+        set_weight_dtype(near, name)
         rows[name] = divergence(exact, near, ids)
     if importlib.util.find_spec("gguf"):
         near = fresh()

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.beam_search import Hypothesis, beam_search
-from muomni.inference.decoding.detokenizer import RowStops, stopper, text_of
+from muomni.inference.decoding.detokenizer import RowStops, detokenize, stop_predicate
 from muomni.inference.decoding.generate import generate, left_pad
+from muomni.inference.decoding.options import GenerationOptions, preset
 from muomni.inference.decoding.runtime import Eager, Runtime
-from muomni.inference.decoding.sampling import NOT_FINITE, GenerationOptions, Sampler, preset, row_seeds
+from muomni.inference.decoding.sampling import NOT_FINITE, Sampler, row_seeds
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.prompt import Prompt, Prompter, merge_features
 from muomni.models.omni import MediaFeatures, Omni
@@ -22,7 +23,7 @@ from muomni.nn.cache import KVCache
 
 
 @dataclass(slots=True)
-class Read:
+class PrefillState:
     """Prompts that were read: ids (B, T), padding (B) or None, a cache with room for the answers, the logits (B, V) of their
     first tokens, and limits (B) of their lengths."""
 
@@ -33,7 +34,7 @@ class Read:
     limits: Tensor
 
 
-def read_prompts(
+def prefill_prompts(
     model: Omni,
     runtime: Runtime,
     prompts: Sequence[Tensor],
@@ -41,7 +42,7 @@ def read_prompts(
     *,
     max_new_tokens: int | None,
     timings: Timings,
-) -> Read:
+) -> PrefillState:
     """prompts: ids (T_i) with media slots; features: what fills each row's."""
     device = model.thinker.embedding.weight.device
     ids, padding = left_pad([prompt.cpu() for prompt in prompts])
@@ -53,7 +54,7 @@ def read_prompts(
         embeddings = model.embed(ids, features=merge_features(features))
         logits = runtime.prefill(ids, cache, embeddings=embeddings, padding=padding)
     timings.prompt_tokens = sum(len(prompt) for prompt in prompts)
-    return Read(ids, padding, cache, logits, limits.to(device))
+    return PrefillState(ids, padding, cache, logits, limits.to(device))
 
 
 @torch.inference_mode()
@@ -68,23 +69,23 @@ def answer_batch(
     tokenizer: Tokenizer | None = None,
     strict: bool = True,
 ) -> list[list[int]]:
-    """Prompts as of `read_prompts` -> the ids of each answer, without EOS.
+    """Prompts as of `prefill_prompts` -> the ids of each answer, without EOS.
 
-    A row ends at EOS, at a stop string (which needs the tokenizer), after `max_new_tokens`, or where it fills the context; under
-    greedy it is what it is alone. Raises ValueError where the model's numbers are not finite; not `strict`, such an answer
-    ends there.
+    A row ends at EOS, at a stop string (which needs the tokenizer), after `max_new_tokens`, or where it fills the context;
+    under greedy it is what it is alone. Raises ValueError where the model's numbers are not finite; not `strict`, such an
+    answer ends there.
     """
     if options.num_beams > 1:
         found = n_best(model, prompts, features, options=options, timings=timings, tokenizer=tokenizer)
         return [best[0].ids for best in found]
-    read = read_prompts(model, runtime, prompts, features, max_new_tokens=options.max_new_tokens, timings=timings)
+    read = prefill_prompts(model, runtime, prompts, features, max_new_tokens=options.max_new_tokens, timings=timings)
     seeds = None if options.is_greedy else row_seeds(options.seed, list(map(_content, prompts, features)))
     sampler = Sampler(options, device=read.ids.device, seeds=seeds)
     sampler.note(read.ids, model.thinker.vocab_size)
     decoder = runtime.decoder(read.cache, sampler=sampler, padding=read.padding, timings=timings)
     stops = None if tokenizer is None or not options.stop else RowStops(tokenizer, rows=len(prompts), stop=options.stop)
     generated = generate(decoder, sampler(read.logits), limits=read.limits, stops=stops)
-    if strict and generated.broken:
+    if strict and generated.has_invalid:
         raise ValueError(NOT_FINITE)
     answers = generated.answers()
     timings.new_tokens = sum(len(answer) for answer in answers)
@@ -107,10 +108,10 @@ def n_best(
     timings: Timings,
     tokenizer: Tokenizer | None = None,
 ) -> list[list[Hypothesis]]:
-    """Prompts as of `read_prompts` -> the answers of each row by beam search, the best first. Always computed eagerly. tokenizer:
-    where stop strings end beams."""
+    """Prompts as of `prefill_prompts` -> the answers of each row by beam search, the best first. Always computed eagerly.
+    tokenizer: where stop strings end beams."""
     thinker = model.thinker
-    read = read_prompts(
+    read = prefill_prompts(
         model, Eager(thinker), prompts, features, max_new_tokens=options.max_new_tokens, timings=timings
     )
     sampler = Sampler(options, device=read.ids.device)
@@ -126,7 +127,7 @@ def n_best(
             limits=read.limits,
             padding=read.padding,
             seen=sampler.seen,
-            stopped=None if tokenizer is None else stopper(tokenizer, options.stop),
+            stopped=None if tokenizer is None else stop_predicate(tokenizer, options.stop),
         )
     timings.new_tokens = sum(len(row[0].ids) for row in found)
     return found
@@ -152,7 +153,7 @@ def n_best_texts(
     for found in n_best(prompter.model, ids, features, options=options, timings=timings, tokenizer=tokenizer):
         best: dict[str, float] = {}
         for hypothesis in found:
-            best.setdefault(text_of(tokenizer, hypothesis.ids, stop=options.stop), hypothesis.score)
+            best.setdefault(detokenize(tokenizer, hypothesis.ids, stop=options.stop), hypothesis.score)
         rows.append(list(best.items()))
     return rows
 
@@ -160,8 +161,8 @@ def n_best_texts(
 def greedy_answers(
     model: Omni, prompts: Sequence[Tensor], features: Sequence[MediaFeatures], *, max_new_tokens: int
 ) -> list[list[int]]:
-    """`answer_batch` as a stage measures with it: greedy, at most `max_new_tokens` each; a model that breaks while it is trained
-    answers less, and others say so."""
+    """`answer_batch` as a stage measures with it: greedy, at most `max_new_tokens` each; a model that breaks while it is
+    trained answers less, and others say so."""
     options = preset("greedy", max_new_tokens=max_new_tokens)
     runtime = Eager(model.thinker)
     return answer_batch(model, runtime, prompts, features, options=options, timings=Timings(), strict=False)

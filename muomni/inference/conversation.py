@@ -11,10 +11,11 @@ from dataclasses import replace
 import torch
 
 from muomni.inference.decoding.beam_search import beam_search
-from muomni.inference.decoding.detokenizer import TextStream, stopper, text_of
+from muomni.inference.decoding.detokenizer import Detokenizer, detokenize, stop_predicate
 from muomni.inference.decoding.generate import decode
+from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Runtime
-from muomni.inference.decoding.sampling import BROKEN, NOT_FINITE, GenerationOptions, Sampler
+from muomni.inference.decoding.sampling import INVALID_TOKEN, NOT_FINITE, Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.prompt import Prompt, Prompter, Request
 from muomni.inference.validation import require_bool, require_str
@@ -56,7 +57,7 @@ class Conversation:
             self.reset()
         prompt = self._prompt(request, options)
         ids = torch.cat([torch.tensor(self.pending, dtype=torch.long), prompt.ids])[None].to(self.prompter.device)
-        sampler = Sampler(options, device=self.prompter.device, drawn=self.cache.position)
+        sampler = Sampler(options, device=self.prompter.device, rng_offset=self.cache.position)
         with torch.inference_mode(), self.timings.span("prefill"):
             embeddings = self.prompter.embed(ids, [prompt.features])
             logits = self.runtime.prefill(ids, self.cache, embeddings=embeddings, padding=None)
@@ -108,27 +109,27 @@ class Conversation:
                 limits=torch.tensor([most], device=logits.device),
                 padding=None,
                 seen=sampler.seen,
-                stopped=stopper(self.prompter.tokenizer, options.stop),
+                stopped=stop_predicate(self.prompter.tokenizer, options.stop),
             )[0][0]
         self.timings.new_tokens = len(best.ids)
         self.timings.text_cut = len(best.ids) == most
         self.pending = [*best.ids, EOS]
         self.present.update(best.ids)
-        return text_of(self.prompter.tokenizer, best.ids, stop=options.stop)
+        return detokenize(self.prompter.tokenizer, best.ids, stop=options.stop)
 
     def _answer(self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions) -> Iterator[str]:
-        stream = TextStream(self.prompter.tokenizer, stop=options.stop)
+        stream = Detokenizer(self.prompter.tokenizer, stop=options.stop)
         self.pending = [EOS]
         decoder = self.runtime.decoder(self.cache, sampler=sampler, padding=None, timings=self.timings)
         with self.timings.span("sampling"):
             first = sampler(logits)
-        steps = decode(decoder, first, most=options.max_new_tokens)
-        with closing(steps), self.runtime.watch(self.timings):
+        steps = decode(decoder, first, max_tokens=options.max_new_tokens)
+        with closing(steps), self.runtime.time_head(self.timings):
             for ids in steps:
                 token = int(ids)
                 if token == EOS:
                     break
-                if token == BROKEN:
+                if token == INVALID_TOKEN:
                     self.pending = []
                     raise ValueError(NOT_FINITE)
                 self.timings.new_tokens += 1

@@ -21,10 +21,10 @@ from muomni.inference.asr.rescoring import ThinkerScorer
 from muomni.inference.asr.transcribe import Transcriber, Transcript, build_reader
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
-from muomni.inference.decoding import finite
-from muomni.inference.decoding.detokenizer import text_of
+from muomni.inference.decoding.detokenizer import detokenize
+from muomni.inference.decoding.finite import register_finite_check
+from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Eager, Runtime
-from muomni.inference.decoding.sampling import GenerationOptions
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.media import Media, Source, spec_from_facts
 from muomni.inference.ocr import read_pictures
@@ -36,7 +36,7 @@ from muomni.models.omni import Omni
 from muomni.short_repr import shown
 
 TRANSCRIBING = ("timestamps", "beams", "lm", "lm_weight")
-LACKS = {
+MISSING_MODULE_HELP = {
     "thinker": "this export has no Thinker, it cannot answer: train stage=thinker or stage=omni_sft and use its export",
     "audio": "this export has no audio encoder: train stage=audio or stage=omni_sft and use its export",
     "ocr": "this export reads no writing: train stage=ocr and use its export",
@@ -70,7 +70,7 @@ class Engine:
     ) -> None:
         self.parts = {name: part.to(device).eval() for name, part in parts.items()}
         if "audio" in parts:
-            finite.watch(self.parts["audio"])
+            register_finite_check(self.parts["audio"])
         self.facts, self.tokenizer, self.where, self.device = facts, tokenizer, where, device
         self.timings = Timings()
         if format == "auto":
@@ -118,7 +118,7 @@ class Engine:
             return []
         prompter, self.timings = self.require_prompter(), Timings()
         rows = answer_prompts(prompter, self.require_runtime(), prompts, options=chosen, timings=self.timings)
-        return [text_of(prompter.tokenizer, row, stop=chosen.stop) for row in rows]
+        return [detokenize(prompter.tokenizer, row, stop=chosen.stop) for row in rows]
 
     def generate_n_best(self, requests: Sequence[str | Request], **options: Any) -> list[list[tuple[str, float]]]:
         """Up to `num_beams` answers to each request, no text twice, with their scores, the best first: the sum of an answer's
@@ -195,11 +195,11 @@ class Engine:
         read = build_reader(**options, characters=encoder.characters)  # type: ignore[arg-type]
         heard, mel = self.media.hear(audio), self.media.require_hearing().mel  # the mel's spec
         most = (
-            options["lm"].most_frames if isinstance(options.get("lm"), ThinkerScorer) else None
+            options["lm"].max_frames if isinstance(options.get("lm"), ThinkerScorer) else None
         )  # it hears pieces whole
         transcriber = Transcriber(encoder, hop=mel.hop, sample_rate=mel.sample_rate, longest=most)  # type: ignore[arg-type]
-        self.timings = Timings(heard_seconds=len(heard.waveform) / mel.sample_rate)
-        with self.timings.span("hearing"):
+        self.timings = Timings(transcribed_seconds=len(heard.waveform) / mel.sample_rate)
+        with self.timings.span("transcription"):
             transcript = transcriber(heard.waveform, heard.mel, read, timestamps=timestamps, spans=heard.spans)
         return transcript if timestamps else transcript.text
 
@@ -253,7 +253,7 @@ class Engine:
     def require(self, name: str) -> nn.Module:
         """A part. Raises ValueError saying which stage to train where the export lacks it."""
         if name not in self.parts:
-            raise ValueError(f"{self.where}: {LACKS[name]}")
+            raise ValueError(f"{self.where}: {MISSING_MODULE_HELP[name]}")
         return self.parts[name]
 
     def require_prompter(self) -> Prompter:

@@ -10,8 +10,8 @@ from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.compatibility import check_fit
 from muomni.inference.decoding.compiled import make_runtime
-from muomni.inference.decoding.weight_only import compact
-from muomni.inference.engine import LACKS, Engine
+from muomni.inference.decoding.weight_only import set_weight_dtype
+from muomni.inference.engine import MISSING_MODULE_HELP, Engine
 from muomni.inference.validation import require_path
 from muomni.short_repr import shown
 from muomni.user_path import user_path
@@ -44,9 +44,9 @@ def load_model(
     talker, packages = (None if other is None else user_path(other) for other in (talker, packages))
     export = gather(path, talker=talker)
     if "thinker" in export.parts:
-        compact(export.parts["thinker"], dtype)
+        set_weight_dtype(export.parts["thinker"], dtype)
     elif compile != "none" or dtype != "float32":
-        raise ValueError(f"{path}: compile={compile} dtype={dtype}: {LACKS['thinker']}")
+        raise ValueError(f"{path}: compile={compile} dtype={dtype}: {MISSING_MODULE_HELP['thinker']}")
     check_fit(export.parts, export.facts, where=str(export.folder))
     engine = Engine(
         parts=export.parts,
@@ -103,7 +103,7 @@ def with_talker(export: Export, speech: Export) -> Export:
     """The export, with Talker and codec of another one."""
     for name in ("talker", "codec"):
         if name not in speech.parts:
-            raise ValueError(f"{speech.folder}: {LACKS[name]}")
+            raise ValueError(f"{speech.folder}: {MISSING_MODULE_HELP[name]}")
     spoken = {name: speech.parts[name] for name in ("talker", "codec")}
     facts = {key: value for key, value in export.facts.items() if key != "codec"}  # of another codec
     facts |= {"codec_mel": speech.facts.get("codec_mel", speech.facts.get("mel"))}

@@ -27,7 +27,7 @@ from muomni.user_path import user_path
 log = logging.getLogger(__name__)
 
 Source = str | Path | Tensor | Image.Image
-LEAST_UNSEEN = 0.02  # share of a picture outside the centre square that is worth a word
+MIN_UNSEEN = 0.02  # share of a picture outside the centre square that is worth a word
 Spec = TypeVar("Spec", ImageSpec, MelSpec)
 
 
@@ -77,7 +77,7 @@ class Media:
         pixels = as_pixels(source, matte=frontend.spec.matte)
         square = frontend(pixels)
         unseen = frontend.spec.unseen(*pixels.shape[1:])
-        if unseen > LEAST_UNSEEN:
+        if unseen > MIN_UNSEEN:
             name = source if isinstance(source, str | Path) else "the picture"
             log.warning(
                 "%s: %d x %d, %.0f %% of it is not seen: this export sees the centre square; cut the picture to what counts",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from muomni.frontends.char_vocab import decode_symbols
 from muomni.inference.decoding.generate import TextDecoder, decode_step, generate, prefill
-from muomni.inference.decoding.sampling import NOT_FINITE, Sampler, preset
+from muomni.inference.decoding.options import preset
+from muomni.inference.decoding.sampling import NOT_FINITE, Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.models.ocr import Ocr
 from muomni.special_tokens import BOS
@@ -30,6 +31,6 @@ def read_pictures(model: Ocr, images: Tensor) -> list[str]:
     spell = TextDecoder(step, cache, sampler=Sampler(preset("greedy"), device=images.device), timings=Timings())
     limits = torch.full((len(images),), model.max_characters, device=images.device)
     generated = generate(spell, spell.sampler(logits), limits=limits)
-    if generated.broken:
+    if generated.has_invalid:
         raise ValueError(NOT_FINITE)
     return [decode_symbols(row, model.characters) for row in generated.answers()]

@@ -13,7 +13,7 @@ from torch import Tensor
 from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.audio_excerpt import Bound
-from muomni.inference.decoding.sampling import PRESETS, GenerationOptions, preset, refuse_idle_options
+from muomni.inference.decoding.options import PRESETS, GenerationOptions, preset, reject_unused_options
 from muomni.inference.media import Media, Source
 from muomni.inference.validation import require_bool, require_sequence, require_str
 from muomni.models.omni import MediaFeatures, Omni
@@ -109,7 +109,7 @@ class Prompter:
         return self.thinker.max_length
 
     @property
-    def most_audio_tokens(self) -> int:
+    def max_audio_tokens(self) -> int:
         """Of each sound: a quarter of the context."""
         return self.context // 4
 
@@ -136,7 +136,7 @@ class Prompter:
         if audio is None or projector is None:
             return None
         per_token = audio.downsample * projector.stack
-        return Bound(tokens=self.most_audio_tokens, frames_per_token=per_token, truncate=truncate)
+        return Bound(tokens=self.max_audio_tokens, frames_per_token=per_token, truncate=truncate)
 
     def prompt(self, request: Request, features: MediaFeatures, *, first: bool = True) -> Prompt:
         """A request and its media in tokens; `first=False` continues a conversation."""
@@ -207,7 +207,7 @@ def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOpti
     generation = options.pop("generation", "greedy")
     if isinstance(generation, str):
         chosen = preset(generation, **options)
-        refuse_idle_options(chosen, options)
+        reject_unused_options(chosen, options)
         return request, chosen
     if not isinstance(generation, GenerationOptions):
         raise ValueError(

@@ -23,5 +23,5 @@ def test_timing_statistics():
         "prompt: 20 tokens, 100.0 ms, 200.0 tokens/s",
         "generated: 10 tokens, model 400.0 ms (40.00 ms/token), lm-head 50.0 ms, sampling 100.0 ms, total 500.0 ms, "
         "20.0 tokens/s",
-        "speech: 25 frames, 2.00 s of sound, real-time factor 0.250, first audio after 200.0 ms, vocoder griffin_lim",
+        "speech: 25 frames, 2.00 s of audio, real-time factor 0.250, first audio after 200.0 ms, vocoder griffin_lim",
     ]

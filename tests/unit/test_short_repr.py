@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from muomni.inference.decoding.sampling import preset
-from muomni.inference.decoding.weight_only import compact
+from muomni.inference.decoding.options import preset
+from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.validation import require_bool
 from muomni.short_repr import shown
 from muomni.user_path import user_path
@@ -26,7 +26,7 @@ ODD = (
 @pytest.mark.parametrize(
     "refuse",
     [
-        lambda value: compact(torch.nn.Linear(2, 2), value),
+        lambda value: set_weight_dtype(torch.nn.Linear(2, 2), value),
         lambda value: require_bool("echo", value),
         lambda value: preset("greedy", temperature=value),
         lambda value: preset("greedy", stop=[value, 3]),

@@ -31,7 +31,7 @@ LEAST = -99.0  # what stands for log 0, as in SRILM's files
 MAX_LINE_BYTES = 1 << 20
 _NAMES = {name.upper(): name for name in (BEGIN, END, UNKNOWN)} | {"<Unk>": UNKNOWN}
 _COUNT, _SECTION = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)"), re.compile(r"\\(\d+)-grams:")
-_MOST_COMMENTS = 100
+_MAX_COMMENTS = 100
 
 Gram = tuple[str, ...]
 
@@ -114,7 +114,7 @@ def _comments(path: Path, lines: Iterator[tuple[int, str]]) -> list[str]:
             return comments
         if text.startswith("mmap lm http://kheafield.com"):
             raise ValueError(f"{path}: a binary model of KenLM: give the ARPA file that it was built from")
-        if len(comments) < _MOST_COMMENTS:
+        if len(comments) < _MAX_COMMENTS:
             comments.append(text)
     raise ValueError(
         f"{path}: no line \\data\\, so it is no ARPA file; python -m muomni.inference.asr.ngram TEXT out={path}"

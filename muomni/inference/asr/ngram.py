@@ -10,10 +10,11 @@ never on what it is measured with.
 Interpolated Kneser-Ney smoothing with one discount an order (Kneser and Ney 1995; Chen and Goodman 1999): of the shorter
 contexts it is counted in how many places a symbol stands, not how often. The file is ARPA (arpa.py), which other tools read
 too, and theirs are read here: an n-gram of characters is told by its units of one character each. Its first line says unit and
-case. A unit is looked up as it is written, or else whatever its case: a recogniser mostly writes lower case, and many models are
-in upper case.
+case. A unit is looked up as it is written, or else whatever its case: a recogniser mostly writes lower case, and many models
+are in upper case.
 
 Not KenLM: its Python package only reads models; the program that trains them is built apart, from C++.
+
 """
 
 import copy
@@ -40,7 +41,7 @@ UNITS = ("character", "word")
 HEADER = "muomni n-gram of units: "
 RESERVED = (BEGIN, END, UNKNOWN)
 CLOSED = -100 * LN10  # log-probability of the unknown in a file that has none, as in KenLM
-MOST_CACHED = 1 << 20  # looked-up probabilities that are remembered
+MAX_CACHED = 1 << 20  # looked-up probabilities that are remembered
 
 
 def split_units(text: str, unit: str) -> list[str]:
@@ -99,7 +100,7 @@ class NGram:
         context = context[-(self.order - 1) :] if self.order > 1 else ()
         found = self._cache.get((context, unit))
         if found is None:
-            if len(self._cache) >= MOST_CACHED:
+            if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
             found = self._cache[context, unit] = self._look_up(context, unit)
         return found

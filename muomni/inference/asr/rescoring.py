@@ -22,12 +22,12 @@ class ThinkerScorer:
         self.prompter = prompter
 
     @property
-    def most_frames(self) -> int:
+    def max_frames(self) -> int:
         """Frames of the encoder that surely fit into the tokens which a sound may take."""
         projector: Any = self.prompter.model.audio_projector
         if projector is None:
             raise ValueError("lm=thinker: this export's Thinker hears nothing: use one of stage=omni_sft, or lm=FILE")
-        return (self.prompter.most_audio_tokens - 1) * projector.stack
+        return (self.prompter.max_audio_tokens - 1) * projector.stack
 
     @torch.inference_mode()
     def __call__(self, waveform: Tensor, texts: Sequence[str]) -> list[float]:

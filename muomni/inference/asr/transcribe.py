@@ -22,7 +22,7 @@ from muomni.models.audio import Audio
 from muomni.short_repr import shown
 
 WINDOWS = Windows(length=8.0, overlap=2.0, pause=0.6, longest=16.0)
-MOST_BEAMS = 1000  # their search is plain Python: minutes a second of sound beyond that
+MAX_BEAMS = 1000  # their search is plain Python: minutes a second of sound beyond that
 BATCH_SIZE = 16  # windows heard at a time
 NGRAM_WEIGHT, NGRAM_BONUS = 0.5, 1.0  # of log P by an n-gram, and of each character
 THINKER_WEIGHT, THINKER_BONUS = 0.5, 0.0  # the Thinker hears the clip, it does not prefer short texts
@@ -89,8 +89,8 @@ def build_reader(
 
     Raises ValueError for beams below 1, a negative weight, and for a language model without beams to choose among.
     """
-    if not isinstance(beams, int) or isinstance(beams, bool) or not 1 <= beams <= MOST_BEAMS:
-        raise ValueError(f"beams={shown(beams, str)}: a whole number from 1 (greedy) to {MOST_BEAMS} is needed")
+    if not isinstance(beams, int) or isinstance(beams, bool) or not 1 <= beams <= MAX_BEAMS:
+        raise ValueError(f"beams={shown(beams, str)}: a whole number from 1 (greedy) to {MAX_BEAMS} is needed")
     if lm is None and lm_weight is not None:
         raise ValueError("lm_weight= weighs a language model: name one by lm=FILE or lm=thinker")
     number = isinstance(lm_weight, int | float) and not isinstance(lm_weight, bool)

@@ -12,7 +12,7 @@ from torch import Tensor
 from muomni.frontends.audio_io import write_sound
 from muomni.inference.cli.terminal import Interrupt, Screen, interruptible, open_lines
 from muomni.inference.conversation import Conversation
-from muomni.inference.decoding.sampling import GenerationOptions
+from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.timings import Timings, cache_lines
 from muomni.inference.engine import Engine
 from muomni.inference.prompt import Request

@@ -37,7 +37,7 @@ def choose_task(cfg: Mapping[str, Any], parts: Container[str]) -> str:
     return "an answer"
 
 
-def refuse_idle(task: str, cfg: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+def reject_unused(task: str, cfg: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raise ValueError naming the options that differ from their defaults and have no effect on the task."""
     uses = set(USES[task]) | set(ALWAYS)
     if cfg["audio_out"] is None and task != "a chat":

@@ -1,1 +1,1 @@
-"""From logits to tokens: sampling, beams, runtimes, compiled steps."""
+"""From logits to tokens: sampling, beam search, runtimes, compiled steps."""

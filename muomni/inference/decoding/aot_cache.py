@@ -1,10 +1,9 @@
-"""Compiled decode steps kept on the disk: AOTInductor packages in the user's own cache, or in a folder that was named.
+"""On-disk cache of compiled decode steps: AOTInductor packages in the user's cache, or in a given folder.
 
-A package is found again by its name, a digest of all it depends on: shape and dtypes of the Thinker, number of rows, torch's
-version, the processor or GPU, number of threads, and the source it was traced from. It holds code alone; weights are lent to
-it by the loaded model, and how tokens are chosen is an argument: one package serves every model of a shape and all options.
-Whatever lies in the folder may be deleted at any time, and is built anew when it is needed; what was used least lately goes by
-itself (`user_cache.prune`).
+A package's name is a digest of everything it depends on: shape and dtypes of the Thinker, number of rows, torch's version, the
+processor or GPU, number of threads, and the source it was traced from. It holds code only; weights are supplied by the loaded
+model and sampling options are an argument, so one package serves every model of a shape and all options. Files may be deleted
+at any time and are rebuilt when needed; the least recently used are removed automatically (`user_cache.prune`).
 """
 
 import hashlib
@@ -26,9 +25,9 @@ from torch import Tensor, nn
 from muomni.inference.decoding.user_cache import cache_folder, check_own, prune
 
 FORMAT = 2
-MOST, MOST_BYTES = 32, 1 << 30  # packages that are kept, and how large all of them may be
+MAX_PACKAGES, MAX_BYTES = 32, 1 << 30  # number of packages kept, and their total size
 log = logging.getLogger(__name__)
-#: What the source of a step can be: any change in it makes other packages.
+#: Source files that a step is traced from: a change in any of them invalidates the packages.
 SOURCES = (
     "nn/*.py",
     "models/thinker.py",
@@ -36,19 +35,19 @@ SOURCES = (
     "inference/decoding/weight_only.py",
     "inference/decoding/sampling.py",
 )
-BUILDING = ".building-"  # how the names of unfinished packages begin
+BUILDING = ".building-"  # prefix of unfinished packages
 ABANDONED_AFTER = 3600.0  # seconds
 COMPILER: dict[str, Any] = {
     "allow_buffer_reuse": False,  # its estimate fails on a branch (torch 2.11: "Start index 7 out of bounds")
 }
 OPTIONS: dict[str, Any] = COMPILER | {
-    "aot_inductor.package_constants_in_so": False,  # weights are lent
-    "cpp.enable_floating_point_contract_flag": "fast",  # multiply and add in one instruction
+    "aot_inductor.package_constants_in_so": False,  # weights are supplied by the loaded model
+    "cpp.enable_floating_point_contract_flag": "fast",  # fused multiply-add
 }
 
 
 def capability(device: torch.device) -> str:
-    """What the machine code is for: name and capability of the GPU, or the processor's instructions."""
+    """What the machine code is compiled for: name and capability of the GPU, or the processor's instruction sets."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} {torch.cuda.get_device_capability(device)}"
     known = sorted(
@@ -58,7 +57,7 @@ def capability(device: torch.device) -> str:
 
 
 def source_digest() -> str:
-    """Of the files that a step is traced from."""
+    """Digest of `SOURCES`."""
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
     for pattern in SOURCES:
         for path in sorted(root.glob(pattern)):
@@ -66,9 +65,9 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def package_name(facts: Mapping[str, Any], *, device: torch.device) -> str:
-    """The file's name for a step of these facts on this machine."""
-    whole = dict(facts) | {
+def package_name(key: Mapping[str, Any], *, device: torch.device) -> str:
+    """File name of the step that `key` describes, on this machine."""
+    whole = dict(key) | {
         "format": FORMAT,
         "torch": torch.__version__,
         "machine": capability(device),
@@ -84,16 +83,17 @@ def find_or_build(
     example: Sequence[Any],
     *,
     dynamic: Sequence[Any],
-    facts: Mapping[str, Any],
+    key: Mapping[str, Any],
     folder: Path | None,
     device: torch.device,
 ) -> Callable[[list[Tensor]], Tensor]:
-    """The compiled step as a function of its flat arguments, from the folder or built into it; None: from the user's cache.
+    """The compiled step as a function of its flat arguments, loaded from the folder or built into it.
 
-    example, dynamic: arguments and dynamic shapes for `torch.export.export`. Raises ValueError where there is no compiler, where
-    the folder cannot be written, and for a cache that belongs to someone else.
+    example, dynamic: arguments and dynamic shapes for `torch.export.export`. key: what the package depends on. folder: None is
+    the user's cache. Raises ValueError if there is no compiler, the folder cannot be written, or the cache belongs to another
+    user.
     """
-    path = (cache_folder("compiled") if folder is None else folder) / package_name(facts, device=device)
+    path = (cache_folder("compiled") if folder is None else folder) / package_name(key, device=device)
     if not path.is_file():
         _build(step, example, dynamic, path)
     elif folder is None:
@@ -101,30 +101,30 @@ def find_or_build(
     try:
         call = _load(path, step)
     except RuntimeError as error:
-        log.warning("%s cannot be loaded (%s): it is built anew", path, str(error).splitlines()[0])
+        log.warning("%s cannot be loaded (%s): it is rebuilt", path, str(error).splitlines()[0])
         _build(step, example, dynamic, path)
         call = _load(path, step)
-    with suppress(OSError):  # a folder of someone else, that was named
-        os.utime(path)  # used now
-        prune(path.parent.glob("decode-*.pt2"), most=MOST, most_bytes=MOST_BYTES)
+    with suppress(OSError):  # a given folder may belong to another user
+        os.utime(path)  # mark as recently used
+        prune(path.parent.glob("decode-*.pt2"), max_files=MAX_PACKAGES, max_bytes=MAX_BYTES)
     return call
 
 
 def use_private_compiler_cache() -> None:
-    """Have torch keep what it compiles in the user's cache, unless they chose a place: its own choice is a name under /tmp that
-    anyone may have made before."""
+    """Point torch's compiler cache to the user's cache unless TORCHINDUCTOR_CACHE_DIR is set: torch's default is a name under
+    /tmp, which another user could have created first."""
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         folder = cache_folder("inductor")
-        prune((path for path in folder.rglob("*") if path.is_file()), most=20_000, most_bytes=MOST_BYTES)
+        prune((path for path in folder.rglob("*") if path.is_file()), max_files=20_000, max_bytes=MAX_BYTES)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path: Path) -> None:
-    """Compile into a temporary file, which takes its name when it is whole."""
+    """Compile into a temporary file, renamed to `path` when complete."""
     use_private_compiler_cache()
-    from torch._inductor.exc import InvalidCxxCompiler  # importing it takes a second and looks for CUDA, aloud
+    from torch._inductor.exc import InvalidCxxCompiler  # importing it takes a second and logs a search for CUDA
 
-    log.info("compiling the decode step, which is done once; it is kept as %s", path)
+    log.info("compiling the decode step once; it is kept as %s", path)
     start = time.perf_counter()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,32 +137,30 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
     os.close(handle)
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch's own, about itself
+            warnings.simplefilter("ignore", FutureWarning)  # torch warns about its own code
             program = torch.export.export(step, tuple(example), dynamic_shapes=tuple(dynamic))
             torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
         os.replace(temporary, path)
     except InvalidCxxCompiler as error:
-        raise ValueError(
-            "compile= needs a C++ compiler (Debian: apt install g++); compile=none does without"
-        ) from error
+        raise ValueError("compile= needs a C++ compiler (Debian: apt install g++); compile=none needs none") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     log.info("compiled in %.1f s", time.perf_counter() - start)
 
 
 def _clear_abandoned(folder: Path) -> None:
-    """What killed builds left; a build that still runs is younger."""
+    """Remove what killed builds left; a build in progress is younger than `ABANDONED_AFTER`."""
     for path in folder.glob(f"{BUILDING}*"):
         if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
             path.unlink(missing_ok=True)
 
 
 def _load(path: Path, step: nn.Module) -> Callable[[list[Tensor]], Tensor]:
-    # The runner itself: torch's Python around it takes seconds to import, and parses its description anew at each call.
+    # The runner itself: torch's Python wrapper takes seconds to import, and parses its description again at each call.
     package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, -1)
     state = dict(step.named_parameters()) | dict(step.named_buffers())
-    lent = {name: state[name].detach() for name in package.get_constant_fqns()}
-    package.load_constants(lent, False, True, True)  # into use at once, all of them, and not copied
+    weights = {name: state[name].detach() for name in package.get_constant_fqns()}
+    package.load_constants(weights, False, True, True)  # active at once, complete, not copied
 
     def call(arguments: list[Tensor]) -> Tensor:
         return package.boxed_run(arguments)[0]

@@ -1,9 +1,10 @@
-"""The Thinker run by a compiled step (`compile=default|max`); prompts are still read by its own modules.
+"""The Thinker executed by a compiled step (`compile=default|max`); the prefill stays eager.
 
-    default   a token a call through torch.compile: ready after seconds, in every process anew
-    max       TOKENS_A_CALL tokens a call, an AOTInductor package that is kept in the user's cache (aot_cache.py)
+    default   one token per call through torch.compile: compiled in seconds, again in every process
+    max       TOKENS_PER_CALL tokens per call, an AOTInductor package kept in the user's cache (aot_cache.py)
 
-On a GPU a call is recorded as a CUDA graph for each answer and replayed. One row on a CPU reads small weights as `Panels`.
+On a GPU a call is recorded as a CUDA graph for each answer and replayed. One row on a CPU reads small weights as
+`PackedLinear`.
 
 Shapes: B rows, n tokens a call, S slots.
 """
@@ -19,12 +20,12 @@ import torch
 from torch import Tensor
 
 from muomni.inference.decoding.aot_cache import COMPILER, find_or_build, use_private_compiler_cache
-from muomni.inference.decoding.compiled_step import DecodeStep, settings_of
+from muomni.inference.decoding.compiled_step import DecodeStep, settings_tensor
 from muomni.inference.decoding.generate import Decoder, TextDecoder, ends_text
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.decoding.weight_only import CompactLinear, panelled
+from muomni.inference.decoding.weight_only import WeightOnlyLinear, pack_linears
 from muomni.inference.validation import require_one_of
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
@@ -32,16 +33,16 @@ from muomni.nn.cache import KVCache
 log = logging.getLogger(__name__)
 
 MODES = ("none", "default", "max")
-TOKENS_A_CALL = 4
-SLOTS = 32  # attention sees a multiple of so many slots
-STEPS = 256  # most steps, by batch size, that torch.compile keeps in a process
-SLOTS_AT, SEEN_AT, CACHE_AT = 3, 7, 8  # places among the arguments of `DecodeStep.forward`; from the last on: lists
+TOKENS_PER_CALL = 4
+SLOTS = 32  # attention covers a multiple of so many slots
+RECOMPILE_LIMIT = 256  # compiled versions of the step, one per batch size, that torch.compile keeps in a process
+SLOTS_AT, SEEN_AT, CACHE_AT = 3, 7, 8  # positions among the arguments of `DecodeStep.forward`; from the last on: lists
 Call = Callable[[list[Any]], Tensor]
 
 
 def make_runtime(thinker: Thinker, *, mode: str, packages: Path | None) -> Runtime:
-    """The runtime of a name of `MODES`; packages: where max keeps its steps, None: in the user's cache. Raises ValueError for
-    what cannot be compiled."""
+    """The runtime for a mode of `MODES`. packages: the folder of compiled steps of "max", None is the user's cache. Raises
+    ValueError for an unknown mode and for a Thinker that cannot be compiled."""
     require_one_of("compile", mode, MODES)
     if mode == "none":
         return Eager(thinker)
@@ -51,24 +52,24 @@ def make_runtime(thinker: Thinker, *, mode: str, packages: Path | None) -> Runti
 
 
 class RoomyCache(KVCache):
-    """A cache of one of two capacities, whatever was asked for: a step is made for one. `needed`: what was asked for."""
+    """A cache of one of two fixed capacities, since a step is compiled for one. `needed`: the requested capacity."""
 
     needed: int
 
 
 class Compiled(Eager):
-    """A step for each batch size, compiled when it is first needed; see the module."""
+    """A step for each batch size, compiled at first use; see the module."""
 
     def __init__(self, thinker: Thinker, *, mode: str, packages: Path | None) -> None:
         super().__init__(thinker)
         self.mode, self.packages = mode, packages
-        self.count = TOKENS_A_CALL if mode == "max" else 1
+        self.count = TOKENS_PER_CALL if mode == "max" else 1
         self.device = thinker.embedding.weight.device
         self.calls: dict[tuple[int, int], Call] = {}
-        self.twin: Thinker | None = None  # the Thinker with panels
+        self.packed: Thinker | None = None  # the Thinker with packed linears
 
     def new_cache(self, batch_size: int, capacity: int) -> KVCache:
-        """Of the whole context for one row; of twice that for more, which ragged rows may need together."""
+        """One row: capacity of the whole context; several: twice that, which left-padded rows may need."""
         context = self.thinker.max_length
         cache = self.thinker.new_cache(batch_size, max(capacity, context if batch_size == 1 else 2 * context))
         cache.__class__ = RoomyCache
@@ -77,13 +78,13 @@ class Compiled(Eager):
         return cache
 
     def decoder(self, cache: KVCache, *, sampler: Sampler, padding: Tensor | None, timings: Timings) -> Decoder:
-        """One call for `count` tokens; the last few of a full cache one by one."""
+        """A decoder of `count` tokens per call; one by one where fewer slots remain."""
         eager = super().decoder(cache, sampler=sampler, padding=padding, timings=timings)
         assert isinstance(eager, TextDecoder)
         return CompiledDecoder(self, eager, padding=padding)
 
-    def watch(self, timings: Timings) -> AbstractContextManager[None]:
-        """Nothing: the head is a part of the step, which torch does not trace through hooks that look at a clock."""
+    def time_head(self, timings: Timings) -> AbstractContextManager[None]:
+        """A no-op: the head is inside the compiled step, where torch cannot trace hooks that read a clock."""
         return nullcontext()
 
     def call(self, arguments: list[Any]) -> Call:
@@ -95,12 +96,12 @@ class Compiled(Eager):
         return self.calls[key]
 
     def _weights(self, batch: int) -> Thinker:
-        small = any(isinstance(layer, CompactLinear) for layer in self.thinker.modules())
+        small = any(isinstance(layer, WeightOnlyLinear) for layer in self.thinker.modules())
         if batch > 1 or self.device.type != "cpu" or not small:
             return self.thinker
-        if self.twin is None:
-            self.twin = panelled(self.thinker)
-        return self.twin
+        if self.packed is None:
+            self.packed = pack_linears(self.thinker)
+        return self.packed
 
     def _jit(self, step: DecodeStep, arguments: list[Any]) -> Call:
         use_private_compiler_cache()
@@ -108,11 +109,13 @@ class Compiled(Eager):
 
         def call(arguments: list[Any]) -> Tensor:
             torch._dynamo.maybe_mark_dynamic(arguments[SLOTS_AT], 0)
-            with torch._dynamo.config.patch(recompile_limit=STEPS):  # they are all versions of one function to torch
+            with torch._dynamo.config.patch(
+                recompile_limit=RECOMPILE_LIMIT
+            ):  # to torch, all are versions of one function
                 return compiled(*arguments)
 
-        # torch compiles at the first call: now, and not in the middle of an answer. What it writes lies behind the position.
-        log.info("compiling the decode step for this process; compile=max keeps it")
+        # torch compiles at the first call: do it now, not in the middle of an answer. It writes past the position only.
+        log.info("compiling the decode step for this process; compile=max keeps it on the disk")
         start, seen = time.perf_counter(), arguments[SEEN_AT].clone()
         call([*(argument.clone() for argument in arguments[:SLOTS_AT]), *arguments[SLOTS_AT:]])
         arguments[SEEN_AT].copy_(seen)
@@ -124,19 +127,19 @@ class Compiled(Eager):
         slots = torch.export.Dim("slots", min=2, max=capacity - 1)
         dynamic: list[Any] = [*[None] * CACHE_AT, *([None] * len(group) for group in arguments[CACHE_AT:])]
         dynamic[SLOTS_AT] = {0: slots}
-        facts = {
+        key = {
             "thinker": vars(self.thinker)["options"],
             "tensors": sorted((name, str(t.dtype), list(t.shape)) for name, t in step.state_dict().items()),
             "shape": [len(arguments[0]), capacity, self.count],
         }
-        some = torch.arange(min(2 * SLOTS, capacity - 1), device=self.device)
-        example = [*arguments[:SLOTS_AT], some, *arguments[SLOTS_AT + 1 :]]
-        run = find_or_build(step, example, dynamic=dynamic, facts=facts, folder=self.packages, device=self.device)
-        return lambda whole: run([*whole[:CACHE_AT], *(tensor for group in whole[CACHE_AT:] for tensor in group)])
+        example_slots = torch.arange(min(2 * SLOTS, capacity - 1), device=self.device)
+        example = [*arguments[:SLOTS_AT], example_slots, *arguments[SLOTS_AT + 1 :]]
+        run = find_or_build(step, example, dynamic=dynamic, key=key, folder=self.packages, device=self.device)
+        return lambda args: run([*args[:CACHE_AT], *(tensor for group in args[CACHE_AT:] for tensor in group)])
 
 
 class CompiledDecoder:
-    """A `Decoder` that chooses several tokens a call."""
+    """A `Decoder` of several tokens per call."""
 
     def __init__(self, runtime: Compiled, eager: TextDecoder, *, padding: Tensor | None) -> None:
         self.runtime, self.eager, self.cache = runtime, eager, eager.cache
@@ -145,20 +148,20 @@ class CompiledDecoder:
         needed = self.cache.needed if isinstance(self.cache, RoomyCache) else self.cache.capacity
         self.slots = torch.arange(min(-(-needed // SLOTS) * SLOTS, self.cache.capacity - 1), device=device)
         vocab_size, seen = runtime.thinker.vocab_size, self.sampler.seen
-        if seen is None:  # a step writes down what it chooses, whether or not there is a penalty
+        if seen is None:  # a step records its tokens whether or not there is a penalty
             seen = torch.zeros(batch, vocab_size, dtype=torch.bool, device=device)
             if options.repetition_penalty != 1:
                 self.sampler.seen = seen
         self.fixed: list[Any] = [
             torch.zeros(batch, dtype=torch.long, device=device) if padding is None else padding,
             self.sampler.seeds(batch),
-            settings_of(options, vocab_size=vocab_size).to(device),
+            settings_tensor(options, vocab_size=vocab_size).to(device),
             seen,
             list(self.cache.keys),
             list(self.cache.values),
             list(self.cache.inputs),
         ]
-        #: Made now, not at the first token: building a package takes a minute, and says so before an answer has begun.
+        #: Built now, not at the first token: building a package takes a minute, and is logged before the answer begins.
         self.call: Call | None = None
         if self._fits():
             tokens = torch.zeros(batch, dtype=torch.long, device=device)
@@ -172,20 +175,20 @@ class CompiledDecoder:
         with self.timings.span("model"):
             chosen = self.call(self._arguments(tokens))
         self.cache.position += count
-        self.sampler.drawn += count
+        self.sampler.rng_offset += count
         return chosen
 
     def _fits(self) -> bool:
-        return self.cache.remaining > self.runtime.count  # a step cannot see the last slot
+        return self.cache.remaining > self.runtime.count  # a step cannot attend to the last slot
 
     def _arguments(self, tokens: Tensor) -> list[Any]:
         position, device = self.cache.position, self.runtime.device
         needed = -(-(position + self.runtime.count) // SLOTS) * SLOTS
-        counters = [torch.tensor(position, device=device), torch.tensor(self.sampler.drawn, device=device)]
+        counters = [torch.tensor(position, device=device), torch.tensor(self.sampler.rng_offset, device=device)]
         slots = self.slots if device.type == "cuda" else self.slots[:needed]
-        # A package trusts strides to be its example's; to torch.compile a tensor of inference mode is of another kind.
-        own = tokens.clone(memory_format=torch.contiguous_format)
-        return [own, *counters, slots, *self.fixed]
+        # A package assumes the strides of its example; torch.compile recompiles for tensors of inference mode.
+        tokens = tokens.clone(memory_format=torch.contiguous_format)
+        return [tokens, *counters, slots, *self.fixed]
 
     @torch.inference_mode()
     def _prepare(self, arguments: list[Any]) -> Call:
@@ -198,26 +201,26 @@ class CompiledDecoder:
 
 
 def record(call: Call, arguments: list[Any]) -> Call:
-    """A CUDA graph of a call: tokens and counters are copied into it, all else must stay where it is.
+    """A CUDA graph of a call: tokens and counters are copied into it, all other tensors must keep their memory.
 
-    What the rehearsals write into the cache lies behind its position; the tokens that they would have chosen are forgotten.
+    The warm-up calls write into the cache past its position only, and their tokens are dropped from `seen`.
     """
-    fixed = [argument.clone() for argument in arguments[:SLOTS_AT]]
-    whole, seen = [*fixed, *arguments[SLOTS_AT:]], arguments[SEEN_AT].clone()
+    static = [argument.clone() for argument in arguments[:SLOTS_AT]]
+    inputs, seen = [*static, *arguments[SLOTS_AT:]], arguments[SEEN_AT].clone()
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
-            call(whole)
+            call(inputs)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        chosen = call(whole)
+        chosen = call(inputs)
     arguments[SEEN_AT].copy_(seen)
 
-    def replay(now: list[Any]) -> Tensor:
-        for kept, value in zip(fixed, now[:SLOTS_AT], strict=True):
-            kept.copy_(value)
+    def replay(current: list[Any]) -> Tensor:
+        for buffer, value in zip(static, current[:SLOTS_AT], strict=True):
+            buffer.copy_(value)
         graph.replay()
         return chosen.clone()
 

@@ -1,6 +1,6 @@
-"""Numbers of a model that are not finite are an error: never an empty transcript, or a sound of nothing.
+"""NaN or Inf in a model's outputs is an error, never an empty transcript or silent audio.
 
-Of answers in text `sampling.choose` sees to it, token by token, without waiting for the device.
+Text generation is checked token by token by `sampling.sample_tokens`, without a device sync.
 """
 
 from typing import Any
@@ -11,15 +11,15 @@ from muomni.inference.decoding.sampling import NOT_FINITE
 
 
 def check_finite(*tensors: Tensor) -> None:
-    """Raise ValueError where any of the tensors holds NaN or Inf. Waits for the device."""
+    """Raise ValueError if any of the tensors holds NaN or Inf. Syncs with the device."""
     if not all(bool(tensor.isfinite().all()) for tensor in tensors):
         raise ValueError(NOT_FINITE)
 
 
-def watch(encoder: nn.Module) -> None:
-    """Look at the logits of every forward of an encoder."""
+def register_finite_check(encoder: nn.Module) -> None:
+    """Check the logits of every forward of an encoder by `check_finite`."""
 
-    def look(module: nn.Module, arguments: Any, output: Any) -> None:
+    def check(module: nn.Module, arguments: Any, output: Any) -> None:
         check_finite(output.logits)
 
-    encoder.register_forward_hook(look)
+    encoder.register_forward_hook(check)

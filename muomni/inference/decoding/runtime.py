@@ -1,6 +1,6 @@
-"""How the Thinker is run: the seam between generation and the ways to compute a step.
+"""How the Thinker is executed: the interface between generation and the ways to compute a step (eager, compiled).
 
-Conversations and batches ask a `Runtime` for caches, prefills and decoders, and know nothing else of how it computes.
+Conversations and batches take caches, prefills and decoders from a `Runtime`, and know nothing else of how it computes.
 
 Shapes: B rows, T tokens, D width, V vocabulary.
 """
@@ -26,37 +26,37 @@ class Runtime(Protocol):
         ...
 
     def prefill(self, ids: Tensor, cache: KVCache, *, embeddings: Tensor, padding: Tensor | None) -> Tensor:
-        """As `generate.prefill`: ids (B, T), embeddings (B, T, D) -> logits (B, V) of what follows."""
+        """As `generate.prefill`: ids (B, T), embeddings (B, T, D) -> logits (B, V) of the next token."""
         ...
 
     def decoder(self, cache: KVCache, *, sampler: Sampler, padding: Tensor | None, timings: Timings) -> Decoder:
-        """What goes on from a filled cache; the sampler chose the first token already."""
+        """A decoder that continues from a filled cache; the sampler has already picked the first token."""
         ...
 
-    def watch(self, timings: Timings) -> AbstractContextManager[None]:
-        """Time the output head while the context is open, where it is a call of its own."""
+    def time_head(self, timings: Timings) -> AbstractContextManager[None]:
+        """Time the output head inside the context, if it is a separate call."""
         ...
 
 
 class Eager:
-    """The model's own modules, operation by operation: exact, no waiting before the first token."""
+    """The model's own modules, operation by operation: no compilation."""
 
     def __init__(self, thinker: Thinker) -> None:
         self.thinker = thinker
 
     def new_cache(self, batch_size: int, capacity: int) -> KVCache:
-        """In the dtype of the weights."""
+        """A cache in the dtype of the weights."""
         return self.thinker.new_cache(batch_size, capacity)
 
     def prefill(self, ids: Tensor, cache: KVCache, *, embeddings: Tensor, padding: Tensor | None) -> Tensor:
-        """ids (B, T), embeddings (B, T, D) -> logits (B, V)."""
+        """See `Runtime.prefill`."""
         return prefill(self.thinker, ids, cache, embeddings=embeddings, padding=padding)
 
     def decoder(self, cache: KVCache, *, sampler: Sampler, padding: Tensor | None, timings: Timings) -> Decoder:
-        """One forward a token."""
+        """A decoder of one forward per token."""
         step = functools.partial(decode_step, self.thinker, cache=cache, padding=padding)
         return TextDecoder(step, cache, sampler=sampler, timings=timings)
 
-    def watch(self, timings: Timings) -> AbstractContextManager[None]:
-        """By hooks."""
-        return timings.watch_head(self.thinker.head)
+    def time_head(self, timings: Timings) -> AbstractContextManager[None]:
+        """See `Runtime.time_head`."""
+        return timings.time_head(self.thinker.head)

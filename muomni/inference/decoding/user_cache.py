@@ -1,7 +1,7 @@
-"""Where compiled code is kept: a folder of the user's own that no one else can write, and that does not grow for ever.
+"""The folder of compiled code: owned by the user, writable by no one else, of bounded size.
 
-What lies in it is run. So it never lies in an export, which may come from someone else, nor under /tmp, where others may have
-been first.
+Its content is executed. So it is never part of an export, which may come from someone else, nor under /tmp, where another user
+could have created it first.
 """
 
 import os
@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 
 REMEDY = "name a folder of your own by packages=DIR, or by XDG_CACHE_HOME"
-YOUNG = 3600.0  # seconds; what is younger may be in the making
+YOUNG = 3600.0  # seconds; a younger file may still be in use by its builder
 
 
 def cache_folder(name: str) -> Path:
-    """$XDG_CACHE_HOME/muomni/`name` (~/.cache where it is not set), made where it is missing, for its owner alone.
+    """$XDG_CACHE_HOME/muomni/`name` (default ~/.cache), created if missing, with mode 0700.
 
-    Raises ValueError where it belongs to someone else or cannot be made.
+    Raises ValueError if it belongs to another user or cannot be created.
     """
     own = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(own) if os.path.isabs(own) else Path(os.path.expanduser("~/.cache"))
@@ -35,24 +35,25 @@ def cache_folder(name: str) -> Path:
 
 
 def check_own(path: Path) -> None:
-    """Raise ValueError for a file or folder, or a link to one, that belongs to someone else than this user, or root."""
+    """Raise ValueError for a path (or the target of a link) owned by neither this user nor root, or writable by others."""
     for status in (path.lstat(), path.stat()):
         if status.st_uid not in (os.geteuid(), 0):
             raise ValueError(f"{path} belongs to another user: code in it is not run; {REMEDY}")
     if stat.S_ISREG(path.stat().st_mode) and path.stat().st_mode & 0o022:
-        raise ValueError(f"{path} can be written by other users: code in it is not run; remove it, it is built anew")
+        raise ValueError(f"{path} can be written by other users: code in it is not run; remove it, it is rebuilt")
 
 
-def prune(files: Iterable[Path], *, most: int, most_bytes: int) -> None:
-    """Remove what was used least lately, until at most `most` files of together `most_bytes` are left. Young ones stay."""
+def prune(files: Iterable[Path], *, max_files: int, max_bytes: int) -> None:
+    """Remove the least recently used files beyond `max_files` files or `max_bytes` in total. Files younger than `YOUNG`
+    stay."""
     left, size = 0, 0
     known = []
     for path in files:
-        with suppress(OSError):  # another process may have been faster
+        with suppress(OSError):  # another process may have removed it
             status = path.stat()
             known.append((status.st_mtime, status.st_size, path))
     for used, bytes_, path in sorted(known, reverse=True):
         left, size = left + 1, size + bytes_
-        if (left > most or size > most_bytes) and time.time() - used > YOUNG:
+        if (left > max_files or size > max_bytes) and time.time() - used > YOUNG:
             with suppress(OSError):
                 path.unlink()

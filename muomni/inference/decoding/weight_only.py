@@ -1,7 +1,7 @@
-"""Linear layers whose weights are kept smaller than float32, or laid out for products that only stream through memory.
+"""Weight-only quantization: linear layers with weights smaller than float32, or packed for products that stream through memory.
 
-Decoding a single row reads every weight for two operations: its speed is that of the memory. Half precision reads half the
-bytes, int8 a quarter; what is computed stays float32 on a CPU.
+Decoding a single row reads every weight for two operations, so it is bound by memory bandwidth. Half precision reads half the
+bytes, int8 a quarter; the arithmetic stays float32 on a CPU.
 
 Shapes: M rows of activations, N outputs, K inputs, P panels of WIDTH outputs.
 """
@@ -25,17 +25,17 @@ DTYPES = {
     "float16": torch.float16,
     "int8": torch.int8,
 }
-WIDTH = 16  # float32 numbers in a register of AVX-512: the outputs that are summed up side by side
+WIDTH = 16  # float32 numbers in an AVX-512 register: outputs accumulated in parallel
 
 
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight (N, K) -> int8 (N, K) and float32 scales (N), symmetric, each row by its largest number."""
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """weight (N, K) -> int8 (N, K) and float32 scales (N): symmetric, per output, by the row's absolute maximum."""
     scale = weight.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
     return (weight.float() / scale[:, None]).round().to(torch.int8), scale
 
 
-class CompactLinear(nn.Module):
-    """x @ weight.T for a weight (N, K) in half precision, or in int8 with a scale for each output (N); a bias (N) is added as it
+class WeightOnlyLinear(nn.Module):
+    """x @ weight.T for a weight (N, K) in half precision, or in int8 with a scale per output (N); the bias (N) stays as it
     is."""
 
     weight: Tensor
@@ -44,8 +44,8 @@ class CompactLinear(nn.Module):
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> None:
         super().__init__()
-        kept, scale = quantise(weight.detach()) if dtype == torch.int8 else (weight.detach().to(dtype), None)
-        self.register_buffer("weight", kept)
+        stored, scale = quantize(weight.detach()) if dtype == torch.int8 else (weight.detach().to(dtype), None)
+        self.register_buffer("weight", stored)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if bias is None else bias.detach())
 
@@ -57,14 +57,14 @@ class CompactLinear(nn.Module):
     def _product(self, x: Tensor) -> Tensor:
         if self.scale is not None:
             return F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
-        if x.device.type == "cuda":  # whose tensor cores take half precision as it is
+        if x.device.type == "cuda":  # tensor cores take half precision
             return F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype))
 
 
-class Panels(nn.Module):
-    """The same product for few rows, as a sum that a compiler makes one loop of: panels (P, K, WIDTH) are read from front to
-    back once, each number times its input into WIDTH sums that stay in one register."""
+class PackedLinear(nn.Module):
+    """The same product for few rows, as a sum that compiles to one loop: panels (P, K, WIDTH) are read sequentially once, and
+    multiplied into WIDTH sums that stay in one register."""
 
     panels: Tensor
     scale: Tensor | None
@@ -92,16 +92,16 @@ class Panels(nn.Module):
 
 
 def replace_linears(module: nn.Module, make: Callable[[nn.Module], nn.Module]) -> None:
-    """Put make(layer) in the place of every linear layer inside the module."""
+    """Replace every linear layer inside the module by make(layer)."""
     for name, child in list(module.named_children()):
-        if isinstance(child, nn.Linear | CompactLinear):
+        if isinstance(child, nn.Linear | WeightOnlyLinear):
             setattr(module, name, make(child))
         else:
             replace_linears(child, make)
 
 
-def compact(module: nn.Module, dtype: str) -> None:
-    """Keep the weights of a module's linear layers in a dtype of `DTYPES` from now on, for inference.
+def set_weight_dtype(module: nn.Module, dtype: str) -> None:
+    """Convert the weights of a module's linear layers to a dtype of `DTYPES`, in place, for inference.
 
     Stacked experts (moe.py) stay as they are. Raises ValueError for an unknown name.
     """
@@ -110,15 +110,15 @@ def compact(module: nn.Module, dtype: str) -> None:
         return
 
     def make(layer: nn.Module) -> nn.Module:
-        assert isinstance(layer, nn.Linear), "the weights are compact already"
-        return CompactLinear(layer.weight, DTYPES[dtype], layer.bias)
+        assert isinstance(layer, nn.Linear), "the weights are converted already"
+        return WeightOnlyLinear(layer.weight, DTYPES[dtype], layer.bias)
 
     replace_linears(module, make)
 
 
-def panelled(module: Model) -> Model:
-    """A copy of a module whose linear layers lie in panels; all other weights are shared."""
-    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear | CompactLinear)]
+def pack_linears(module: Model) -> Model:
+    """A copy of a module with `PackedLinear` for its linear layers; all other weights are shared."""
+    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear | WeightOnlyLinear)]
     shared = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
-    panels = {id(layer): Panels(layer.weight, getattr(layer, "scale", None), layer.bias) for layer in linears}
-    return copy.deepcopy(module, shared | panels)  # which takes what it finds there for copies it made already
+    packed = {id(layer): PackedLinear(layer.weight, getattr(layer, "scale", None), layer.bias) for layer in linears}
+    return copy.deepcopy(module, shared | packed)  # the memo: what it holds counts as copied already

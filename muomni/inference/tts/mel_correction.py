@@ -16,7 +16,7 @@ from muomni.nn.constants import Constants
 from muomni.nn.overlap_add import overlap_add
 
 MOMENTUM = 0.99
-LARGEST_GAIN = 4.0  # of one iteration, in nats
+MAX_GAIN = 4.0  # of one iteration, in nats
 
 
 class MelCorrection:
@@ -53,7 +53,7 @@ class MelCorrection:
             ahead = spectrum if previous is None else spectrum + MOMENTUM * (spectrum - previous)
             previous = spectrum
             present = ((ahead.abs() @ filters) * self.scale).clamp_min(spec.floor).log()
-            gain = ((wanted - present).clamp(-LARGEST_GAIN, LARGEST_GAIN) @ shares.T).exp()
+            gain = ((wanted - present).clamp(-MAX_GAIN, MAX_GAIN) @ shares.T).exp()
             frames = torch.fft.irfft(ahead * gain, n=spec.n_fft) * window
             waveform = overlap_add(frames, hop=hop)[:, inside] / overlap
             if past is not None:

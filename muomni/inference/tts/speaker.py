@@ -25,14 +25,14 @@ from muomni.short_repr import shown
 
 log = logging.getLogger(__name__)
 
-FRAMES_A_TOKEN, FEWEST_FRAMES, MOST_FRAMES, FRAMES_WITHOUT_TOKENS = 30, 50, 1000, 200
+FRAMES_PER_TOKEN, MIN_FRAMES, MAX_FRAMES, DEFAULT_FRAMES = 30, 50, 1000, 200
 
 
 def frame_limit(num_tokens: int) -> int:
     """Upper bound of an utterance in frames: clamp(30 x tokens, 50, 1000); 200 where the tokens are not known (0)."""
     if num_tokens == 0:
-        return FRAMES_WITHOUT_TOKENS
-    return min(max(FRAMES_A_TOKEN * num_tokens, FEWEST_FRAMES), MOST_FRAMES)
+        return DEFAULT_FRAMES
+    return min(max(FRAMES_PER_TOKEN * num_tokens, MIN_FRAMES), MAX_FRAMES)
 
 
 def warn_of_cut(timings: Timings) -> None:
@@ -176,7 +176,7 @@ class Speaker:
         """The codes (K) of one text, frame by frame."""
         with torch.inference_mode():
             decoder, first, bounds = self._begin([text], [limit], [voice])
-        for frame in decode(decoder, first, most=bounds[0]):
+        for frame in decode(decoder, first, max_tokens=bounds[0]):
             timings.frames += 1
             yield frame[0, :-1]
             if bool(decoder.ended(frame)):

@@ -22,7 +22,7 @@ from muomni.models.codec import Codec
 
 BLOCK_SECONDS = 0.64
 FADE_SECONDS = 0.01
-QUIETEST_PEAK = 0.05  # of a waveform before its level: what is quieter is not made as loud as speech
+MIN_PEAK = 0.05  # of a waveform before its level: what is quieter is not made as loud as speech
 
 
 class Vocoder(Protocol):
@@ -46,7 +46,7 @@ class Level:
     """Brings a waveform's loudest sample to `PEAK`, block by block."""
 
     fade: int  # samples
-    peak: float = QUIETEST_PEAK
+    peak: float = MIN_PEAK
     gain: float | None = None  # at the end of the last block
 
     def __call__(self, block: Tensor, ahead: Tensor) -> Tensor:

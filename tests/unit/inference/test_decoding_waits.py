@@ -1,6 +1,6 @@
 """How often decoding makes the host wait for the device: a table, on a GPU that the CPU pretends to be (tests/fake_cuda.py).
 
-A batch's rows are looked at once in LOOKS_ON_GPU steps, and nothing else waits; a conversation and a stream of speech read
+A batch's rows are looked at once in SYNC_EVERY steps, and nothing else waits; a conversation and a stream of speech read
 each token as it is shown. What a whole answer pays once (its prompt, its limits, its ids) is not counted: the table is the
 difference between a longer answer and a shorter one.
 """
@@ -8,7 +8,7 @@ difference between a longer answer and a shorter one.
 import pytest
 import torch
 
-from muomni.inference.decoding.generate import LOOKS_ON_GPU
+from muomni.inference.decoding.generate import SYNC_EVERY
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
@@ -16,8 +16,8 @@ from muomni.special_tokens import EOS
 from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
 
 SHORT, MORE = (
-    LOOKS_ON_GPU + 1,
-    2 * LOOKS_ON_GPU,
+    SYNC_EVERY + 1,
+    2 * SYNC_EVERY,
 )  # tokens of the shorter answer, and by how many the longer one is longer
 GREEDY = {"temperature": 0.0}
 CHANCE = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.2}
@@ -60,7 +60,7 @@ def test_a_batch_of_answers_waits_once_in_eight_tokens(gpu, loaded, options, row
         loaded.generate_batch(TEXTS[rows], max_new_tokens=length, **options)
         return loaded.timings.new_tokens // rows
 
-    assert waits(gpu, answer) == MORE // LOOKS_ON_GPU
+    assert waits(gpu, answer) == MORE // SYNC_EVERY
 
 
 @pytest.mark.parametrize("options", [GREEDY, CHANCE], ids=["greedy", "chance"])
@@ -79,7 +79,7 @@ def test_beams_wait_once_in_eight_tokens(gpu, loaded):
         loaded.generate_batch(TEXTS[3], max_new_tokens=length, num_beams=2)
         return loaded.timings.new_tokens // 3
 
-    assert waits(gpu, answer) == MORE // LOOKS_ON_GPU
+    assert waits(gpu, answer) == MORE // SYNC_EVERY
 
 
 @pytest.mark.parametrize("rows", TEXTS)
@@ -89,7 +89,7 @@ def test_the_talker_waits_once_in_eight_frames(gpu, loaded, rows):
         loaded.speaker.codes(TEXTS[rows], limits=[length] * rows, voices=[0] * rows, timings=timings)
         return timings.frames // rows
 
-    assert waits(gpu, answer) == MORE // LOOKS_ON_GPU
+    assert waits(gpu, answer) == MORE // SYNC_EVERY
 
 
 def test_streamed_frames_are_read_one_by_one(gpu, loaded):

@@ -11,7 +11,8 @@ import muomni
 from muomni.checkpoints.export import save_export
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.generate import generate, prefill
-from muomni.inference.decoding.sampling import Sampler, preset
+from muomni.inference.decoding.options import preset
+from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.load import load_model
 from muomni.inference.prompt import Request

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from muomni.inference.batch import answer_batch
-from muomni.inference.decoding.detokenizer import TextStream, text_of
+from muomni.inference.decoding.detokenizer import Detokenizer, detokenize
 from muomni.inference.decoding.generate import decode_step, left_pad, prefill
+from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
-from muomni.inference.decoding.sampling import preset, row_seeds
+from muomni.inference.decoding.sampling import row_seeds
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.prompt import Request
 from muomni.models.omni import MediaFeatures, Omni
@@ -148,13 +149,13 @@ def test_a_bfloat16_cache_holds_half_the_bytes_and_nearly_the_same(kv_heads):
 @given(text=st.text(max_size=40), stop=st.lists(st.text(min_size=1, max_size=3), max_size=2), cut=st.integers(0, 60))
 def test_pieces_join_to_the_text_whatever_the_bytes(engine, text, stop, cut):
     ids = engine.tokenizer.encode(text)[:cut]  # may end within a character
-    stream, pieces = TextStream(engine.tokenizer, stop=stop), []
+    stream, pieces = Detokenizer(engine.tokenizer, stop=stop), []
     for token in ids:
         pieces.append(stream.push(token))
         if stream.stopped:
             break
     joined = "".join(pieces) + stream.close()
-    assert joined == text_of(engine.tokenizer, ids, stop=stop)
+    assert joined == detokenize(engine.tokenizer, ids, stop=stop)
     assert not any(word in joined for word in stop)
     if not stop:
         assert joined == engine.tokenizer.decode(ids)

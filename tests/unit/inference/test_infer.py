@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 import infer
 from muomni.checkpoints.export import save_export
 from muomni.inference.asr.ngram import train_ngram
-from muomni.inference.decoding.sampling import PRESETS, GenerationOptions
+from muomni.inference.decoding.options import PRESETS, GenerationOptions
 from muomni.inference.load import load_model
 from muomni.models.ocr import Ocr
 from tests.unit.inference.conftest import IMAGE

@@ -9,7 +9,8 @@ import torch
 import infer
 from muomni.checkpoints.export import load_export, save_export
 from muomni.frontends.audio_io import write_wav
-from muomni.inference.decoding.sampling import BROKEN, choose, preset, row_seeds
+from muomni.inference.decoding.options import preset
+from muomni.inference.decoding.sampling import INVALID_TOKEN, row_seeds, sample_tokens
 from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
 from muomni.user_path import user_path, with_home
@@ -26,7 +27,7 @@ MESSAGES = [{"role": "user", "content": "tell me"}]
         ({"messages": MESSAGES, "image": "a.png", "audio": "a.wav"}, "image=, audio= beside messages="),
         (
             {"text": "what", "top_p": 0.9},
-            "top_p=0.9: without effect, since nothing is left to chance at temperature=0 ",
+            "top_p=0.9: without effect, since decoding is deterministic at temperature=0 ",
         ),
         ({"text": "what", "seed": 3, "top_k": 5, "min_p": 0.1}, "top_k=5, min_p=0.1, seed=3: without effect"),
         ({"text": "what", "generation": "beam", "seed": 3}, "seed=3: without effect, .* num_beams=4"),
@@ -126,8 +127,8 @@ def test_row_seeds_are_a_function_of_seed_place_and_repetition():
 def test_no_token_is_chosen_from_broken_numbers(options, value):
     logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(0))
     logits[0, 20], logits[1] = value, value
-    ids = choose(logits, options=options, uniform=torch.full((3,), 0.5))
-    assert ids[:2].eq(BROKEN).all() and ids[2] != BROKEN
+    ids = sample_tokens(logits, options=options, uniform=torch.full((3,), 0.5))
+    assert ids[:2].eq(INVALID_TOKEN).all() and ids[2] != INVALID_TOKEN
 
 
 def test_a_model_whose_numbers_overflow_is_an_error_and_never_an_empty_answer(tmp_path, parts, tokenizer_path):
@@ -147,7 +148,7 @@ def test_a_model_whose_numbers_overflow_is_an_error_and_never_an_empty_answer(tm
         lambda: "".join(broken.generate_stream("what")),
         lambda: broken.chat("what", conversation=broken.conversation()),
     ):
-        with pytest.raises(ValueError, match=r"^the model's numbers are NaN or Inf: "):
+        with pytest.raises(ValueError, match=r"^the model's outputs are NaN or Inf: "):
             call()
 
 
@@ -175,7 +176,7 @@ def test_broken_ears_and_voices_are_an_error_too(tmp_path, parts, sound, tensor,
     broken = load_model(
         save_export(tmp_path / "broken", copies, facts=facts, files={}), device="cpu", vocoder="griffin_lim"
     )
-    with pytest.raises(ValueError, match="the model's numbers are NaN or Inf"):
+    with pytest.raises(ValueError, match="the model's outputs are NaN or Inf"):
         call(broken, sound)
 
 

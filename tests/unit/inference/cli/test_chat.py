@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from muomni.inference.cli.chat import Chat, split_path
-from muomni.inference.decoding.sampling import preset
+from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.timings import cache_lines
 
 

@@ -4,7 +4,7 @@ import pytest
 
 import infer
 from muomni.checkpoints.export import save_export
-from muomni.inference.cli.tasks import ALWAYS, USES, choose_task, refuse_idle
+from muomni.inference.cli.tasks import ALWAYS, USES, choose_task, reject_unused
 from tests.unit.inference.conftest import MEL
 
 OMNI = ("thinker", "audio", "vision", "talker", "codec")
@@ -37,7 +37,7 @@ def test_every_option_belongs_to_a_task_and_every_name_is_an_option():
 def test_the_options_name_the_task_and_those_that_belong_to_it_are_taken(given, parts, task):
     cfg = DEFAULTS | given
     assert choose_task(cfg, parts) == task
-    refuse_idle(task, cfg, DEFAULTS)
+    reject_unused(task, cfg, DEFAULTS)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_options_name_the_task_and_those_that_belong_to_it_are_taken(given, 
 def test_an_option_without_effect_is_refused(given, parts, names):
     cfg = DEFAULTS | given
     with pytest.raises(ValueError) as error:
-        refuse_idle(choose_task(cfg, parts), cfg, DEFAULTS)
+        reject_unused(choose_task(cfg, parts), cfg, DEFAULTS)
     assert str(error.value).startswith(f"{names} would have no effect on ")
     assert len(str(error.value).splitlines()) == 1
 

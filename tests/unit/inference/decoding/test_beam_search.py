@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from muomni.inference.batch import answer_batch, n_best
+from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
-from muomni.inference.decoding.sampling import admissible, preset
+from muomni.inference.decoding.sampling import mask_logits
 from muomni.inference.decoding.timings import Timings
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.special_tokens import BOS, EOS, PIECES, USER
@@ -36,7 +37,7 @@ def log_probability(omni, prompt, answer, *, penalty=1.0):
     for token in answer:
         seen = torch.zeros(1, omni.thinker.vocab_size, dtype=torch.bool)
         seen[0, [i for i in ids if i >= len(PIECES)]] = True
-        logits = admissible(omni.thinker(torch.tensor([ids])).logits[:, -1], penalty=penalty, seen=seen)
+        logits = mask_logits(omni.thinker(torch.tensor([ids])).logits[:, -1], penalty=penalty, seen=seen)
         total += float(logits.double().log_softmax(1)[0, token])
         ids.append(token)
     return total
@@ -110,7 +111,7 @@ def test_an_engine_answers_by_beams_alone_in_batches_and_in_turns(engine):
 
 
 def test_beams_and_chance_are_refused():
-    with pytest.raises(ValueError, match="num_beams=4 leaves nothing to chance: set temperature=0"):
+    with pytest.raises(ValueError, match="num_beams=4 is deterministic: set temperature=0"):
         preset("beam", temperature=0.7)
     with pytest.raises(ValueError, match="num_beams=0"):
         preset("beam", num_beams=0)

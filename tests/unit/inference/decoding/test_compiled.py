@@ -6,12 +6,20 @@ import torch
 from muomni.checkpoints.export import load_export, save_export
 from muomni.inference.decoding import aot_cache
 from muomni.inference.decoding.compiled import Compiled, make_runtime
-from muomni.inference.decoding.compiled_step import choose_by, settings_of
+from muomni.inference.decoding.compiled_step import sample_by_settings, settings_tensor
 from muomni.inference.decoding.generate import decode, generate, left_pad, prefill
+from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
-from muomni.inference.decoding.sampling import BROKEN, Sampler, choose, preset
+from muomni.inference.decoding.sampling import INVALID_TOKEN, Sampler, sample_tokens
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.decoding.weight_only import DTYPES, CompactLinear, Panels, compact, panelled, quantise
+from muomni.inference.decoding.weight_only import (
+    DTYPES,
+    PackedLinear,
+    WeightOnlyLinear,
+    pack_linears,
+    quantize,
+    set_weight_dtype,
+)
 from muomni.inference.load import load_model
 from tests.unit.inference.conftest import VOCAB, tiny_thinker
 
@@ -91,7 +99,7 @@ def test_whoever_stops_inside_a_call_goes_on_from_that_token(tmp_path):
     for cache, kind in zip(caches, (runtime, Eager(thinker)), strict=True):
         first = prefill(thinker, row[None], cache).argmax(1)
         decoder = kind.decoder(cache, sampler=Sampler(GREEDY, device="cpu"), padding=None, timings=Timings())
-        steps = decode(decoder, first, most=None)
+        steps = decode(decoder, first, max_tokens=None)
         for _ in range(7):
             token = next(steps)
         steps.close()
@@ -105,27 +113,27 @@ def test_panels_and_compact_layers_multiply_like_a_linear_layer():
     for outputs, inputs in ((16, 8), (37, 24), (3, 5)):
         weight = torch.randn(outputs, inputs, generator=generator)
         x = torch.randn(2, 3, inputs, generator=generator)
-        torch.testing.assert_close(Panels(weight, None)(x), x @ weight.T)
-        kept, scale = quantise(weight)
+        torch.testing.assert_close(PackedLinear(weight, None)(x), x @ weight.T)
+        kept, scale = quantize(weight)
         assert kept.dtype == torch.int8 and kept.abs().amax(1).eq(127).all()
         assert ((kept * scale[:, None] - weight).abs() <= scale[:, None] / 2 + 1e-6).all()
-        small = CompactLinear(weight, torch.int8)
+        small = WeightOnlyLinear(weight, torch.int8)
         torch.testing.assert_close(small(x), x @ (kept * scale[:, None]).T)
-        torch.testing.assert_close(Panels(small.weight, small.scale)(x), small(x))
-        half = CompactLinear(weight, torch.bfloat16)
+        torch.testing.assert_close(PackedLinear(small.weight, small.scale)(x), small(x))
+        half = WeightOnlyLinear(weight, torch.bfloat16)
         torch.testing.assert_close(half(x), x @ weight.bfloat16().float().T)
 
 
 def test_a_row_of_zeros_is_quantised_to_zeros():
-    kept, scale = quantise(torch.zeros(2, 4))
+    kept, scale = quantize(torch.zeros(2, 4))
     assert not kept.any() and torch.isfinite(scale).all()
 
 
 @pytest.mark.parametrize(("dtype", "share"), [("bfloat16", 0.5), ("float16", 0.5), ("int8", 0.3)])
 def test_a_compact_thinker_is_smaller_and_nearly_the_same_and_compiles_to_the_same(dtype, share, tmp_path):
     whole, small = tiny_thinker(short_conv=0), tiny_thinker(short_conv=0)
-    compact(small, dtype)
-    linears = [layer for layer in small.modules() if isinstance(layer, CompactLinear)]
+    set_weight_dtype(small, dtype)
+    linears = [layer for layer in small.modules() if isinstance(layer, WeightOnlyLinear)]
     assert len(linears) == 2 * 4 + 1
     kept = sum(tensor.nbytes for layer in linears for tensor in layer.buffers())
     assert kept <= share * sum(4 * layer.weight.numel() for layer in linears)
@@ -145,7 +153,7 @@ def test_layers_with_biases_are_kept_small_too(dtype, tmp_path):
         for name, parameter in thinker.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(len(name)))
-    compact(small, dtype)
+    set_weight_dtype(small, dtype)
     ids = torch.stack(rows_of(12, 12))
     exact, near = whole(ids).logits.log_softmax(-1), small(ids).logits.log_softmax(-1)
     assert 0 < (exact.exp() * (exact - near)).sum(-1).mean() < 0.01
@@ -153,18 +161,18 @@ def test_layers_with_biases_are_kept_small_too(dtype, tmp_path):
     got, _ = run(traced(small, tmp_path), rows_of(7), GREEDY, new=30)
     assert torch.equal(got, expected)
     layer = torch.nn.Linear(24, 37)
-    kept = CompactLinear(layer.weight, torch.int8, layer.bias)
+    kept = WeightOnlyLinear(layer.weight, torch.int8, layer.bias)
     torch.testing.assert_close(
-        Panels(kept.weight, kept.scale, kept.bias)(ids[:, :2, None] * torch.ones(24)),
+        PackedLinear(kept.weight, kept.scale, kept.bias)(ids[:, :2, None] * torch.ones(24)),
         kept(ids[:, :2, None] * torch.ones(24)),
     )
 
 
 def test_panels_share_all_other_weights():
     thinker = tiny_thinker()
-    twin = panelled(thinker)
+    twin = pack_linears(thinker)
     assert twin.embedding.weight is thinker.embedding.weight
-    assert isinstance(twin.head, Panels) and not isinstance(thinker.head, Panels)
+    assert isinstance(twin.head, PackedLinear) and not isinstance(thinker.head, PackedLinear)
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path):
@@ -173,7 +181,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="mixture of experts: use compile=none"):
         make_runtime(tiny_thinker(num_experts=2, experts_per_token=1), mode="max", packages=tmp_path)
     with pytest.raises(ValueError, match=f"dtype=int4 is unknown; available: {', '.join(DTYPES)}"):
-        compact(tiny_thinker(), "int4")
+        set_weight_dtype(tiny_thinker(), "int4")
 
 
 @pytest.mark.slow
@@ -245,10 +253,10 @@ def test_settings_choose_what_options_choose(seed):
     seen = torch.rand(64, 40, generator=generator) < 0.3
     uniform = torch.rand(64, generator=generator)
     for options in [*OPTIONS, preset("chat", top_k=40), preset("chat", top_k=1), preset("chat", top_p=0.05, min_p=0.3)]:
-        got = choose_by(logits, settings_of(options, vocab_size=40), uniform=uniform, seen=seen)
+        got = sample_by_settings(logits, settings_tensor(options, vocab_size=40), uniform=uniform, seen=seen)
         penal = seen if options.repetition_penalty != 1 else None
-        assert torch.equal(got, choose(logits, options=options, uniform=uniform, seen=penal))
-        assert got[5:8].eq(BROKEN).all() and not got[8:].eq(BROKEN).any()
+        assert torch.equal(got, sample_tokens(logits, options=options, uniform=uniform, seen=penal))
+        assert got[5:8].eq(INVALID_TOKEN).all() and not got[8:].eq(INVALID_TOKEN).any()
 
 
 def test_a_package_is_named_by_all_that_it_depends_on(monkeypatch):
@@ -278,7 +286,7 @@ def test_the_head_of_a_compiled_step_is_not_watched(tmp_path):
     """Tracing through hooks that look at a clock fails, and every answer of a conversation with it."""
     thinker = tiny_thinker()
     for runtime, hooks in ((Eager(thinker), 1), (traced(thinker, tmp_path), 0)):
-        with runtime.watch(Timings()):
+        with runtime.time_head(Timings()):
             assert len(thinker.head._forward_hooks) == hooks
     timings = Timings(new_tokens=4, model=1.0)
     assert "lm-head" not in timings.lines()[0]
@@ -334,7 +342,7 @@ def test_a_recorded_step_chooses_what_the_modules_choose(mode, tmp_path):
 def test_an_engine_is_loaded_compiled_or_compact_or_says_why_not(export, tmp_path):
     engine = load_model(export, device="cpu", compile="max", dtype="int8", packages=tmp_path)
     assert isinstance(engine.runtime, Compiled) and engine.runtime.packages == tmp_path
-    assert isinstance(engine.parts["thinker"].head, CompactLinear)
+    assert isinstance(engine.parts["thinker"].head, WeightOnlyLinear)
     assert load_model(export, device="cpu", compile="default").runtime.packages is None
     with pytest.raises(ValueError, match="dtype=int3 is unknown"):
         load_model(export, device="cpu", dtype="int3")

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from muomni.inference.decoding.generate import decode, decode_step, generate, left_pad, prefill
+from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
-from muomni.inference.decoding.sampling import Sampler, preset
+from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.special_tokens import EOS, PAD
 from tests.unit.inference.conftest import VOCAB, tiny_thinker
@@ -59,10 +60,12 @@ def test_decoding_ends_at_the_limit_or_with_the_cache_and_never_holds_the_last_t
     thinker = tiny_thinker()
     cache = thinker.new_cache(1, capacity=10)
     first = prefill(thinker, some_ids(6)[None], cache).argmax(1)
-    assert len(list(decode(eager(thinker, cache), first, most=None))) == 5  # 4 fit, one is written without being read
+    assert (
+        len(list(decode(eager(thinker, cache), first, max_tokens=None))) == 5
+    )  # 4 fit, one is written without being read
     assert cache.remaining == 0
     cache.roll_back(6)
-    assert len(list(decode(eager(thinker, cache), first, most=3))) == 3
+    assert len(list(decode(eager(thinker, cache), first, max_tokens=3))) == 3
     assert cache.position == 8
 
 
@@ -72,7 +75,7 @@ def test_whoever_stops_early_finds_the_cache_before_that_token():
     cache = thinker.new_cache(1)
     ids = some_ids(6)
     first = prefill(thinker, ids[None], cache).argmax(1)
-    steps = decode(eager(thinker, cache), first, most=None)
+    steps = decode(eager(thinker, cache), first, max_tokens=None)
     read = [next(steps) for _ in range(4)]
     steps.close()
     assert cache.position == 6 + 3
@@ -106,7 +109,7 @@ def test_a_decoder_may_choose_several_tokens_at_a_call(block):
     assert generated.ended.tolist() == [True, False]
     assert cache.position == 2 + 5
     cache.roll_back(2)
-    assert len(list(decode(decoder, torch.tensor([10, 12]), most=None))) == 9
+    assert len(list(decode(decoder, torch.tensor([10, 12]), max_tokens=None))) == 9
     assert cache.remaining == 0
 
 

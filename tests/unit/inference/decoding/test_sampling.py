@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from muomni.inference.decoding.sampling import PRESETS, Sampler, choose, preset, probabilities, uniforms
+from muomni.inference.decoding.options import PRESETS, preset
+from muomni.inference.decoding.sampling import Sampler, probabilities, sample_tokens, uniforms
 from muomni.special_tokens import EOS, IMAGE, PIECES
 
 LOGITS = torch.tensor([[2.0, 1.5, 1.0, 0.5]])
@@ -66,7 +67,7 @@ def test_draws_follow_the_probabilities(change):
     logits = torch.cat([torch.full((9,), -9.0), torch.randn(15, generator=torch.Generator().manual_seed(0))])[None]
     options = preset("greedy", temperature=1.0, **change)
     rows = 20_000
-    ids = choose(logits.expand(rows, -1), options=options, uniform=(torch.arange(rows) + 0.5) / rows)
+    ids = sample_tokens(logits.expand(rows, -1), options=options, uniform=(torch.arange(rows) + 0.5) / rows)
     found = torch.bincount(ids, minlength=24) / rows
     logits[0, :2], logits[0, 3:9] = -torch.inf, -torch.inf
     expected = probabilities(logits, **(OFF | change))[0]

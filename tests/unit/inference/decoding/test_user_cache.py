@@ -56,12 +56,12 @@ def test_what_was_used_least_lately_goes(tmp_path):
         path = tmp_path / f"decode-{age}.pt2"
         path.write_bytes(b"x" * 100)
         os.utime(path, (now - 7200 - age, now - 7200 - age))
-    prune(tmp_path.glob("*.pt2"), most=4, most_bytes=1 << 20)
+    prune(tmp_path.glob("*.pt2"), max_files=4, max_bytes=1 << 20)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"decode-{age}.pt2" for age in range(4)]
-    prune(tmp_path.glob("*.pt2"), most=9, most_bytes=250)
+    prune(tmp_path.glob("*.pt2"), max_files=9, max_bytes=250)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"decode-{age}.pt2" for age in range(2)]
     (tmp_path / "decode-9.pt2").write_bytes(b"x" * 500)  # young: it may be in the making
-    prune(tmp_path.glob("*.pt2"), most=0, most_bytes=0)
+    prune(tmp_path.glob("*.pt2"), max_files=0, max_bytes=0)
     assert [path.name for path in tmp_path.iterdir()] == ["decode-9.pt2"]
 
 
