@@ -64,6 +64,7 @@ MODULES = {
     "muomni.sweeps": "muomni.run.sweeps",
 }
 NAMES = {
+    "muomni.inference.asr.recognizer.Recogniser": "muomni.inference.asr.recognizer.Recognizer",
     "muomni.checkpoints.Export": "muomni.checkpoints.export.Export",
     "muomni.checkpoints.check_same": "muomni.checkpoints.export.check_same",
     "muomni.checkpoints.is_export": "muomni.checkpoints.export.is_export",

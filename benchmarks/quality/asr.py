@@ -1,4 +1,4 @@
-"""python -m benchmarks.quality.asr     error rates of a trained recogniser: greedy, beams, language models, long recordings
+"""python -m benchmarks.quality.asr     error rates of a trained recognizer: greedy, beams, language models, long recordings
 
     root=.                where data/world and checkpoints/ lie    ckpt=ROOT/checkpoints/audio
     train= val= test=     manifests of speech; default: those of the newest world under ROOT (test: test and test_voice)
@@ -23,10 +23,17 @@ from torch import Tensor
 from datamodules.manifests import read_manifest
 from muomni import load_model
 from muomni.frontends.audio_io import read_audio
-from muomni.inference.asr.ctc_beam import BeamSearch
+from muomni.inference.asr.ctc_beam import CtcBeamSearch
 from muomni.inference.asr.ngram import NGram, read_texts, train_ngram
 from muomni.inference.asr.rescoring import ThinkerScorer
-from muomni.inference.asr.transcribe import WINDOWS, BeamReader, Reader, Transcriber, build_reader, read_greedily
+from muomni.inference.asr.transcribe import (
+    WINDOWS,
+    CtcBeamDecoder,
+    CtcDecoder,
+    Transcriber,
+    build_decoder,
+    greedy_decode,
+)
 from muomni.inference.engine import Engine
 from muomni.metrics.error_rates import error_rates
 from muomni.run.hardware import describe_machine
@@ -73,13 +80,13 @@ def glued(clips: list[Clip], *, silence: int) -> list[Clip]:
 
 
 class Ear:
-    """A recogniser with its spectrogram, timed."""
+    """A recognizer with its spectrogram, timed."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.spec = engine, engine.media.require_hearing().mel
         self.audio = engine.require("audio")
 
-    def measure(self, clips: list[Clip], read: Reader, **windows: float) -> Row:
+    def measure(self, clips: list[Clip], read: CtcDecoder, **windows: float) -> Row:
         """Error rates in percent and the real-time factor, spectrogram and encoder included."""
         transcriber = Transcriber(
             self.audio, hop=self.spec.hop, sample_rate=self.spec.sample_rate, windows=replace(WINDOWS, **windows)
@@ -98,8 +105,8 @@ def tune(ear: Ear, clips: list[Clip], lm: NGram, *, beams: int) -> list[Row]:
     rows = []
     for weight in (0.2, 0.35, 0.5, 0.75, 1.0):
         for bonus in (0.0, 0.5, 1.0, 1.5):
-            search = BeamSearch(beams=beams, lm=lm, lm_weight=weight, bonus=bonus)
-            rows.append({"weight": weight, "bonus": bonus, **ear.measure(clips, BeamReader(search=search))})
+            search = CtcBeamSearch(beams=beams, lm=lm, lm_weight=weight, bonus=bonus)
+            rows.append({"weight": weight, "bonus": bonus, **ear.measure(clips, CtcBeamDecoder(search=search))})
     return sorted(rows, key=lambda row: row["wer"] + row["cer"])
 
 
@@ -133,16 +140,16 @@ def main(arguments: list[str]) -> None:
                 print(
                     f"\n{path.stem}, weights of the n-gram of {name}:\n{table(result[f'tune_{name}'][:8])}", flush=True
                 )
-    systems: dict[str, Reader] = {
-        "greedy": read_greedily,
-        f"{beams} beams": build_reader(beams=beams),
-        f"{beams} beams, {characters.order}-gram of characters": build_reader(beams=beams, lm=characters),
-        f"{beams} beams, 3-gram of words": build_reader(beams=beams, lm=words),
+    systems: dict[str, CtcDecoder] = {
+        "greedy": greedy_decode,
+        f"{beams} beams": build_decoder(beams=beams),
+        f"{beams} beams, {characters.order}-gram of characters": build_decoder(beams=beams, lm=characters),
+        f"{beams} beams, 3-gram of words": build_decoder(beams=beams, lm=words),
     }
     if "thinker" in ear.engine.parts:
         scorer = ThinkerScorer(ear.engine.require_prompter())
-        systems[f"{beams} beams, ranked by the Thinker"] = build_reader(beams=beams, lm=scorer)
-    ear.measure([(torch.zeros(rate), "-")], read_greedily)  # the first call of everything is slow
+        systems[f"{beams} beams, ranked by the Thinker"] = build_decoder(beams=beams, lm=scorer)
+    ear.measure([(torch.zeros(rate), "-")], greedy_decode)  # the first call of everything is slow
     for split, path in paths["test"].items():
         clips = read_clips(path, rate, lowercase=lowercase)
         rows: list[Row] = []
@@ -152,7 +159,7 @@ def main(arguments: list[str]) -> None:
             long = glued(clips, silence=round(silence * rate))
             for name, windows in (("whole", {"length": 1e4, "overlap": 0.0}), ("windows", {})):
                 name = f"greedy, {GLUED} clips at a time, {silence} s apart: {name}"
-                rows.append({"system": name, **ear.measure(long, read_greedily, **windows)})
+                rows.append({"system": name, **ear.measure(long, greedy_decode, **windows)})
         result[split] = rows
         print(f"\n{split}:\n{table(rows)}", flush=True)
     out = Path(options["out"])

@@ -18,7 +18,7 @@ from muomni.frontends.mel import MelSpec
 from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.asr.rescoring import ThinkerScorer
-from muomni.inference.asr.transcribe import Transcriber, Transcript, build_reader
+from muomni.inference.asr.transcribe import Transcriber, Transcript, build_decoder
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
 from muomni.inference.decoding.detokenizer import detokenize
@@ -182,7 +182,7 @@ class Engine:
     def transcribe(self, audio: Source, *, timestamps: bool = False, **options: Any) -> str | Transcript:
         """Speech -> text by the audio encoder's CTC head: a sound file of any length, or a waveform (N,) at 16 kHz.
 
-        options: of `build_reader`: beams= (1, the default, is greedy), lm= (an `NGram`, its file, or "thinker": this
+        options: of `build_decoder`: beams= (1, the default, is greedy), lm= (an `NGram`, its file, or "thinker": this
         export's Thinker ranks the beams) and lm_weight=. timestamps=True gives a `Transcript`: the text and its words with
         their times. Raises ValueError for options that do not go together.
         """
@@ -192,15 +192,14 @@ class Engine:
             raise ValueError(f"unknown option {shown(unknown[0])} of transcribe; available: {', '.join(TRANSCRIBING)}")
         if options.get("lm") == "thinker":
             options |= {"lm": ThinkerScorer(self.require_prompter())}
-        read = build_reader(**options, characters=encoder.characters)  # type: ignore[arg-type]
-        heard, mel = self.media.hear(audio), self.media.require_hearing().mel  # the mel's spec
-        most = (
-            options["lm"].max_frames if isinstance(options.get("lm"), ThinkerScorer) else None
-        )  # it hears pieces whole
-        transcriber = Transcriber(encoder, hop=mel.hop, sample_rate=mel.sample_rate, longest=most)  # type: ignore[arg-type]
-        self.timings = Timings(transcribed_seconds=len(heard.waveform) / mel.sample_rate)
+        decoder = build_decoder(**options, characters=encoder.characters)  # type: ignore[arg-type]
+        heard, spec = self.media.hear(audio), self.media.require_hearing().mel
+        scorer = options.get("lm")
+        max_frames = scorer.max_frames if isinstance(scorer, ThinkerScorer) else None  # it takes whole segments only
+        transcriber = Transcriber(encoder, hop=spec.hop, sample_rate=spec.sample_rate, max_frames=max_frames)  # type: ignore[arg-type]
+        self.timings = Timings(transcribed_seconds=len(heard.waveform) / spec.sample_rate)
         with self.timings.span("transcription"):
-            transcript = transcriber(heard.waveform, heard.mel, read, timestamps=timestamps, spans=heard.spans)
+            transcript = transcriber(heard.waveform, heard.mel, decoder, timestamps=timestamps, spans=heard.spans)
         return transcript if timestamps else transcript.text
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:

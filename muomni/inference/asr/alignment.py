@@ -1,4 +1,4 @@
-"""Where in the sound the characters and words of a text stand: forced alignment, the best path of CTC's lattice.
+"""Forced alignment: the frames of a text's characters and words on the best path of CTC's lattice.
 
 Legend: T frames of the encoder, S symbols with the blank at 0, C characters.
 """
@@ -15,7 +15,7 @@ from muomni.frontends.char_vocab import BLANK, ctc_frames_needed, encode_charact
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word and when it is said: start and end in seconds."""
+    """A word with its start and end in seconds."""
 
     text: str
     start: float
@@ -23,11 +23,11 @@ class Word:
 
 
 def character_spans(log_probs: Tensor, ids: list[int]) -> Tensor:
-    """log_probs (T, S), ids of C > 0 characters -> (C, 2) first and last frame of each on the best path; where T frames
-    cannot carry them, places spread evenly, between frames."""
+    """log_probs (T, S), ids of C > 0 characters -> (C, 2) first and last frame of each on the best path; if T is too short for
+    them, evenly spread fractional frames."""
     if len(log_probs) < ctc_frames_needed(ids):
-        places = torch.linspace(0, len(log_probs) - 1, len(ids) + 2)[1:-1]
-        return torch.stack([places, places], dim=1)
+        frames = torch.linspace(0, len(log_probs) - 1, len(ids) + 2)[1:-1]
+        return torch.stack([frames, frames], dim=1)
     path, _ = torchaudio.functional.forced_align(
         log_probs[None].float(), torch.tensor([ids], dtype=torch.int32), blank=BLANK
     )
@@ -40,15 +40,15 @@ def character_spans(log_probs: Tensor, ids: list[int]) -> Tensor:
 
 
 def align_characters(log_probs: Tensor, ids: list[int]) -> Tensor:
-    """log_probs (T, S), ids of C characters -> (C) frame of each, fractional: the middle of its span."""
+    """log_probs (T, S), ids of C characters -> (C) fractional frame of each: the centre of its span."""
     return character_spans(log_probs, ids).mean(dim=1)
 
 
 def align_words(
     log_probs: Tensor, text: str, *, frame_seconds: float, offset: float, characters: str | None = None
 ) -> list[Word]:
-    """log_probs (T, S) of a clip that begins at `offset` seconds, and what is said in it -> its words, from the first
-    frame of their first character to the end of the last frame of their last one. characters: the encoder's own."""
+    """log_probs (T, S) of a clip that begins at `offset` seconds, and its text -> its words, each from the first frame of its
+    first character to the end of the last frame of its last one. characters: the encoder's alphabet."""
     if not text.strip():
         return []
     spans = character_spans(log_probs, encode_characters(text, characters)).tolist()

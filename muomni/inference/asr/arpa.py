@@ -1,17 +1,19 @@
-r"""ARPA, the plain-text format in which SRILM, KenLM and others keep n-gram models; logarithms to the base 10.
+r"""ARPA, the plain-text n-gram format of SRILM, KenLM and others; logarithms to the base 10.
 
-    # lines before \data\ say nothing to a reader; KenLM wants them to begin with #
+    # lines before \data\ are comments; KenLM requires them to begin with #
     \data\
-    ngram 1=COUNT                                            of each order
+    ngram 1=COUNT                                            for each order
 
     \1-grams:
-    log-probability <tab> units <tab> back-off weight        the weight may be missing, and is in the highest order
+    log-probability <tab> units <tab> back-off weight        the weight is optional, and absent in the highest order
 
     \end\
 
-Read strictly: the counts that a file states must be those that it holds, so that one that was cut off is never half a model.
+Parsed strictly: the stated counts must match the content, so a truncated file is never taken for a smaller model. A parser of
+our own, since KenLM's Python package compiles C++ and reads word models only.
 
 Not KenLM's reader: its Python package is compiled from C++ when it is installed, and these files are small.
+
 """
 
 import gzip
@@ -27,7 +29,7 @@ from muomni.checkpoints.atomic_write import atomic_write
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 LN10 = log(10.0)
-LEAST = -99.0  # what stands for log 0, as in SRILM's files
+LOG_ZERO = -99.0  # stands for log 0, as in SRILM's files
 MAX_LINE_BYTES = 1 << 20
 _NAMES = {name.upper(): name for name in (BEGIN, END, UNKNOWN)} | {"<Unk>": UNKNOWN}
 _COUNT, _SECTION = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)"), re.compile(r"\\(\d+)-grams:")
@@ -38,10 +40,10 @@ Gram = tuple[str, ...]
 
 @dataclass(slots=True)
 class Arpa:
-    """What a file holds, in natural logarithms.
+    """Content of a file, in natural logarithms.
 
-    grams: n-gram -> log-probability of its last unit after the others. backoff: context -> weight, where the file gives
-    one. comments: the lines before the data. `<s>`, `</s>` and `<unk>` are in lower case whatever the file has.
+    grams: n-gram -> log-probability of its last unit given the others. backoff: context -> weight, if the file has one.
+    comments: the lines before the data. `<s>`, `</s>` and `<unk>` are normalised to lower case.
     """
 
     order: int = 0
@@ -51,13 +53,13 @@ class Arpa:
 
 
 def read_arpa(path: str | Path) -> Arpa:
-    """Read a file, plain or gzipped. Raises ValueError naming file and line for what is not ARPA, for a file that is cut
-    off, and for log-probabilities that are NaN or positive."""
+    """Read a file, plain or gzipped. Raises ValueError naming file and line for anything but ARPA, for a truncated file, and
+    for log-probabilities that are NaN or positive."""
     path = Path(path)
     lines = _lines(path)
     arpa = Arpa(comments=_comments(path, lines))
     stated: dict[int, int] = {}
-    held = highest = 0  # n-grams of the current section; the last section
+    held = highest = 0  # n-grams read of the current section; the highest order
     for number, text in lines:
         try:
             if arpa.order and text[0] != "\\":
@@ -72,7 +74,7 @@ def read_arpa(path: str | Path) -> Arpa:
                 _check_count(arpa.order, held, stated)
                 arpa.order, held, highest = arpa.order + 1, 0, max(stated, default=0)
                 if int(match[1]) != arpa.order or arpa.order not in stated:
-                    raise ValueError(f"section {text} where {arpa.order}-grams are due")
+                    raise ValueError(f"section {text} where {arpa.order}-grams are expected")
             elif (match := _COUNT.fullmatch(text)) and not arpa.order:
                 stated[int(match[1])] = int(match[2])
             else:
@@ -89,7 +91,7 @@ def write_arpa(
     *,
     comments: Sequence[str] = (),
 ) -> None:
-    """Write natural logarithms as ARPA, whole or not at all. comments: lines before the data, each beginning with #."""
+    """Write natural logarithms as ARPA, atomically. comments: lines before the data, each beginning with #."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     order = max(map(len, grams))
@@ -107,7 +109,7 @@ def write_arpa(
 
 
 def _comments(path: Path, lines: Iterator[tuple[int, str]]) -> list[str]:
-    """The lines before the data, which begin after them."""
+    """Consume and return the lines before the data."""
     comments: list[str] = []
     for _, text in lines:
         if text == "\\data\\":
@@ -117,36 +119,36 @@ def _comments(path: Path, lines: Iterator[tuple[int, str]]) -> list[str]:
         if len(comments) < _MAX_COMMENTS:
             comments.append(text)
     raise ValueError(
-        f"{path}: no line \\data\\, so it is no ARPA file; python -m muomni.inference.asr.ngram TEXT out={path}"
+        f"{path}: no line \\data\\, so it is not an ARPA file; python -m muomni.inference.asr.ngram TEXT out={path}"
     )
 
 
 def _add(arpa: Arpa, text: str, *, highest: bool) -> None:
-    """Take the n-gram of a line into the current section. Fields stand between tabs or spaces, and no other white space:
-    a word may hold a no-break space."""
-    value, *units = [part for part in text.replace("\t", " ").split(" ") if part]
+    """Add the n-gram of a line to the current section. Fields are separated by tabs or spaces only: a word may hold a no-break
+    space."""
+    value, *units = [word for word in text.replace("\t", " ").split(" ") if word]
     weight = units.pop() if len(units) == arpa.order + 1 else None
     if len(units) != arpa.order:
         raise ValueError(f"not a line of an ARPA file, which has a number and {arpa.order} unit(s): {text[:60]!r}")
     gram = tuple(_NAMES.get(unit) or sys.intern(unit) for unit in units)
     if gram in arpa.grams:
-        raise ValueError(f"the n-gram {' '.join(gram)!r} stands here for the second time")
-    chance = _number(value, text)
-    if not chance <= 0:
+        raise ValueError(f"the n-gram {' '.join(gram)!r} is in the file twice")
+    log_prob = _number(value, text)
+    if not log_prob <= 0:
         raise ValueError(f"log-probability {value}: a number of at most 0 is needed")
-    arpa.grams[gram] = max(chance, LEAST) * LN10
+    arpa.grams[gram] = max(log_prob, LOG_ZERO) * LN10
     if weight is not None and not highest:
-        cost = _number(weight, text)
-        if cost != cost or cost == inf:
+        log_weight = _number(weight, text)
+        if log_weight != log_weight or log_weight == inf:
             raise ValueError(f"back-off weight {weight}: a finite number is needed")
-        arpa.backoff[gram] = max(cost, LEAST) * LN10
+        arpa.backoff[gram] = max(log_weight, LOG_ZERO) * LN10
 
 
 def _number(word: str, text: str) -> float:
     try:
         return float(word)
     except ValueError:
-        raise ValueError(f"not a line of an ARPA file ({word!r} is no number): {text[:60]!r}") from None
+        raise ValueError(f"not a line of an ARPA file ({word!r} is not a number): {text[:60]!r}") from None
 
 
 def _check_count(order: int, held: int, stated: Mapping[int, int]) -> None:
@@ -155,7 +157,7 @@ def _check_count(order: int, held: int, stated: Mapping[int, int]) -> None:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank with their numbers, without the spaces around them."""
+    """Stripped lines that are not blank, with their numbers."""
     with path.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
     number = 0
@@ -164,13 +166,13 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             while line := file.readline(MAX_LINE_BYTES):
                 number += 1
                 if len(line) == MAX_LINE_BYTES:
-                    raise ValueError(f"{path}:{number}: a line of over {MAX_LINE_BYTES} bytes: no ARPA file")
+                    raise ValueError(f"{path}:{number}: a line of over {MAX_LINE_BYTES} bytes: not an ARPA file")
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip(" \t\r\n")
                 if text:
                     yield number, text
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}:{number}: not UTF-8 ({error.reason}): no ARPA file, or of another encoding"
+            f"{path}:{number}: not UTF-8 ({error.reason}): not an ARPA file, or in another encoding"
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: a damaged gzip file ({error})") from error

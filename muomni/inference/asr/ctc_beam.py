@@ -1,9 +1,9 @@
-"""CTC prefix beam search, with a language model that speaks as symbols come (Graves 2012, "Sequence transduction with
-recurrent neural networks"; Hannun et al. 2014, arXiv:1408.2873).
+"""CTC prefix beam search with shallow fusion of a language model (Graves 2012, "Sequence transduction with recurrent neural
+networks"; Hannun et al. 2014, arXiv:1408.2873).
 
-A prefix is a string of symbols; its probability is the sum over all alignments that collapse to it, kept apart by whether
-they end in a blank: only from there may the same symbol come again. Prefixes live in a tree, so that two ways to the same
-string meet in one node and each is scored by the language model once.
+A prefix is a string of symbols; its probability is the sum over all alignments that collapse to it, kept separately for those
+that end in a blank: only after a blank may the same symbol repeat. Prefixes form a tree, so that two ways to the same string
+meet in one node, and the language model scores each once.
 
 Not pyctcdecode, which needs numpy below 2, nor torchaudio's decoder, which needs the compiled flashlight-text.
 
@@ -21,7 +21,7 @@ from muomni.frontends.char_vocab import BLANK
 
 
 class LanguageModel(Protocol):
-    """Scores symbols one after the other; its states are values, never changed in place."""
+    """Scores symbols one by one; its states are immutable values."""
 
     @property
     def start(self) -> Hashable:
@@ -29,18 +29,18 @@ class LanguageModel(Protocol):
         ...
 
     def advance(self, state: Any, symbol: int) -> tuple[Hashable, float]:
-        """The state behind a symbol, and the log-probability that it adds."""
+        """The state after a symbol, and the log-probability that the symbol adds."""
         ...
 
     def end(self, state: Any) -> float:
-        """The log-probability that the text ends here."""
+        """Log-probability of the end of the text."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """ids of the symbols; acoustic: log-probability by CTC, all alignments; language: by the language model, its end
-    included (0 without one); score: what hypotheses are ranked by."""
+class CtcHypothesis:
+    """ids of the symbols; acoustic: CTC log-probability over all alignments; language: that of the language model, the end
+    included (0 without one); score: the ranking criterion."""
 
     ids: tuple[int, ...]
     acoustic: float
@@ -50,15 +50,15 @@ class Hypothesis:
 
 @dataclass(slots=True, eq=False)
 class _Prefix:
-    """A node of the tree: a prefix, the sums of its alignments, and the children that some beam went to."""
+    """A node of the tree: a prefix, the sums of its alignments, and its expanded children."""
 
     parent: "_Prefix | None"
     symbol: int
     length: int
     state: Any
     language: float
-    blank: float = -inf  # of alignments up to the last frame that end in a blank
-    other: float = -inf  # and in its last symbol
+    blank: float = -inf  # log sum of the alignments that end in a blank
+    other: float = -inf  # log sum of those that end in its last symbol
     children: dict[int, "_Prefix"] = field(default_factory=dict)
 
     def ids(self) -> tuple[int, ...]:
@@ -70,22 +70,23 @@ class _Prefix:
         return tuple(reversed(symbols))
 
 
-def add(first: float, second: float) -> float:
+def logaddexp(first: float, second: float) -> float:
     """log(exp(first) + exp(second))."""
     if first < second:
         first, second = second, first
     return first if second == -inf else first + log1p(exp(second - first))
 
 
-class BeamSearch:
+class CtcBeamSearch:
     """Callable: log-probabilities (T, S) -> hypotheses, best first, at most `beams`.
 
-    A prefix is ranked by acoustic + lm_weight x language + bonus x its number of symbols (which makes up for the language
-    model's preference of short texts).
+    Prefixes are ranked by acoustic + lm_weight x language + bonus x number of symbols (the bonus compensates for the language
+    model's preference for short texts).
 
     Args:
-        beams: prefixes kept after each frame. floor: symbols below this log-probability open no new prefix in a frame;
-            -inf: none is left out, and with enough beams the acoustic sums are exact.
+        beams: prefixes kept after each frame. floor: symbols below this log-probability start no new prefix in a frame; -inf:
+        all
+            do, and with enough beams the acoustic sums are exact.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class BeamSearch:
             raise ValueError(f"beams={beams}: at least 1 is needed")
         self.beams, self.lm, self.lm_weight, self.bonus, self.floor = beams, lm, lm_weight, bonus, floor
 
-    def __call__(self, log_probs: Tensor) -> list[Hypothesis]:
+    def __call__(self, log_probs: Tensor) -> list[CtcHypothesis]:
         """(T, S) -> at least one hypothesis; the empty text for T = 0."""
         root = _Prefix(None, BLANK, 0, None if self.lm is None else self.lm.start, 0.0, blank=0.0)
         beams = [root]
@@ -105,20 +106,20 @@ class BeamSearch:
 
     def _step(self, beams: list[_Prefix], frame: list[float]) -> list[_Prefix]:
         open_symbols = [(symbol, p) for symbol, p in enumerate(frame) if symbol != BLANK and p > self.floor]
-        sums: dict[_Prefix, list[float]] = {}  # of the alignments one frame longer: [blank, other]
+        sums: dict[_Prefix, list[float]] = {}  # [blank, other] after this frame
         for node in beams:
-            total = add(node.blank, node.other)
-            here = sums.setdefault(node, [-inf, -inf])
-            here[0] = add(here[0], total + frame[BLANK])
+            total = logaddexp(node.blank, node.other)
+            own = sums.setdefault(node, [-inf, -inf])
+            own[0] = logaddexp(own[0], total + frame[BLANK])
             if node.parent is not None:
-                here[1] = add(here[1], node.other + frame[node.symbol])
+                own[1] = logaddexp(own[1], node.other + frame[node.symbol])
             for symbol, p in open_symbols:
-                # The same symbol again is a new one only behind a blank.
+                # A repeated symbol is a new one only after a blank.
                 before = node.blank if node.parent is not None and symbol == node.symbol else total
                 if before > -inf:
-                    there = sums.setdefault(self._child(node, symbol), [-inf, -inf])
-                    there[1] = add(there[1], before + p)
-        ranked = sorted(sums.items(), key=lambda item: -self._rank(item[0], add(*item[1])))
+                    extended = sums.setdefault(self._child(node, symbol), [-inf, -inf])
+                    extended[1] = logaddexp(extended[1], before + p)
+        ranked = sorted(sums.items(), key=lambda item: -self._score(item[0], logaddexp(*item[1])))
         for node, (blank, other) in ranked[: self.beams]:
             node.blank, node.other = blank, other
         return [node for node, _ in ranked[: self.beams]]
@@ -133,11 +134,11 @@ class BeamSearch:
             node.children[symbol] = child
         return child
 
-    def _rank(self, node: _Prefix, acoustic: float) -> float:
+    def _score(self, node: _Prefix, acoustic: float) -> float:
         return acoustic + self.lm_weight * node.language + self.bonus * node.length
 
-    def _finish(self, node: _Prefix) -> Hypothesis:
-        acoustic = add(node.blank, node.other)
+    def _finish(self, node: _Prefix) -> CtcHypothesis:
+        acoustic = logaddexp(node.blank, node.other)
         language = node.language + (0.0 if self.lm is None else self.lm.end(node.state))
         score = acoustic + self.lm_weight * language + self.bonus * node.length
-        return Hypothesis(node.ids(), acoustic, language, score)
+        return CtcHypothesis(node.ids(), acoustic, language, score)

@@ -1,4 +1,4 @@
-"""Texts to train an n-gram on: files of lines, or manifests."""
+"""Training texts of n-gram models: text files or manifests."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from muomni.user_path import user_path
 
 
 def read_texts(path: str | Path, *, lowercase: bool) -> Iterator[str]:
-    """Samples of a text file, a line each, or the field "text" of a .jsonl manifest. Errors name file and line."""
+    """The lines of a text file, or the field "text" of a .jsonl manifest. Errors name file and line."""
     path = user_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such text: {path}")

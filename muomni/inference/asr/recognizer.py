@@ -1,4 +1,4 @@
-"""Speech -> text with a trained audio encoder, many clips at a time: greedy CTC, the judge of codec and Talker.
+"""Batched speech recognition of clips by greedy CTC: the judge of codec, Talker and vocoder.
 
 Legend: B clips, T mel frames, M mel bins, N samples.
 """
@@ -20,8 +20,8 @@ from muomni.models.outputs import AudioOutput
 
 
 def greedy_texts(output: AudioOutput, *, characters: str | None = None) -> list[str]:
-    """The most likely symbol of every valid frame, collapsed: one text a clip, without spaces at its ends. characters: the
-    encoder's own."""
+    """The most likely symbol of every valid frame, collapsed: one stripped text per clip. characters: the encoder's
+    alphabet."""
     paths = output.logits.argmax(-1).tolist()
     return [
         decode_characters(collapse_ctc(path[:length]), characters).strip()
@@ -29,12 +29,12 @@ def greedy_texts(output: AudioOutput, *, characters: str | None = None) -> list[
     ]
 
 
-class Recogniser:
+class Recognizer:
     """Transcribes waveforms and files.
 
     Args:
-        audio: a trained encoder with its head. mel: the spectrogram it was trained on. hearing: how sound is prepared for it.
-        batch_size: clips at a time; clips of similar length share a batch.
+        audio: a trained encoder with its head. mel: the spectrogram it was trained on. hearing: preprocessing of waveforms.
+        batch_size: clips per forward; clips of similar length share a batch.
     """
 
     def __init__(self, *, audio: Audio, mel: MelSpec, batch_size: int, hearing: HearingSpec | None = None) -> None:
@@ -42,22 +42,22 @@ class Recogniser:
         self.sample_rate, self.frame_rate = mel.sample_rate, mel.frame_rate
 
     @classmethod
-    def from_export(cls, folder: str | Path, *, batch_size: int) -> "Recogniser":
-        """From the export folder of stage=audio."""
+    def from_export(cls, folder: str | Path, *, batch_size: int) -> "Recognizer":
+        """Load the export folder of stage=audio."""
         export = load_export(folder, ["audio"])
         audio = export.parts["audio"]
         assert isinstance(audio, Audio)
         hearing = hearing_of(export.facts, where=str(folder))
         return cls(audio=audio, mel=MelSpec(**export.facts["mel"]), batch_size=batch_size, hearing=hearing)
 
-    def to(self, device: torch.device | str) -> "Recogniser":
-        """The encoder on a device, in place; sounds are prepared on the CPU, where files are read."""
+    def to(self, device: torch.device | str) -> "Recognizer":
+        """Move the encoder, in place; waveforms are preprocessed on the CPU."""
         self.audio.to(device)
         return self
 
     @torch.inference_mode()
     def __call__(self, waveforms: Sequence[Tensor]) -> list[str]:
-        """waveforms (N) each, mono at the spectrogram's rate -> texts in the same order."""
+        """waveforms (N_i), mono at the spectrogram's rate -> texts in the same order."""
         device = next(self.audio.parameters()).device
         mels = [self.hear(waveform.detach().cpu()).trimmed() for waveform in waveforms]
         order = sorted(range(len(mels)), key=lambda index: len(mels[index]))
@@ -66,20 +66,22 @@ class Recogniser:
             rows = order[start : start + self.batch_size]
             lengths = torch.tensor([len(mels[row]) for row in rows])
             padded = torch.nn.utils.rnn.pad_sequence([mels[row] for row in rows], batch_first=True)
-            output = self._heard(padded.to(device), lengths.to(device))
+            output = self._encode(padded.to(device), lengths.to(device))
             for row, text in zip(rows, greedy_texts(output, characters=self.audio.characters), strict=True):
                 texts[row] = text
         return texts
 
     @torch.inference_mode()
     def align(self, paths: Sequence[str | Path], texts: Sequence[str]) -> list[Tensor]:
-        """Files and what is said in them -> the time of each character (C), in seconds, rising: the middle of its
-        frames on the best CTC path. A clip too short for its text gets its characters spread evenly."""
+        """Files and their texts -> the time of each character (C), in seconds, ascending: the centre of its frames on the best
+        CTC path. In a clip too short for its text, characters are spread evenly."""
         device = next(self.audio.parameters()).device
-        mels = [self.hear(read_audio(path, self.sample_rate)).mel for path in paths]  # whole: times are the recording's
+        mels = [
+            self.hear(read_audio(path, self.sample_rate)).mel for path in paths
+        ]  # untrimmed: times of the recording
         lengths = torch.tensor([len(mel) for mel in mels])
         padded = torch.nn.utils.rnn.pad_sequence(mels, batch_first=True)
-        output = self._heard(padded.to(device), lengths.to(device))
+        output = self._encode(padded.to(device), lengths.to(device))
         seconds = self.audio.downsample / self.frame_rate
         times = []
         rows = output.logits.log_softmax(-1).cpu()
@@ -88,13 +90,13 @@ class Recogniser:
             times.append((frames + 0.5) * seconds)
         return times
 
-    def _heard(self, mel: Tensor, lengths: Tensor) -> AudioOutput:
-        """What the encoder makes of mels (B, T, M): in float32, also within the step of a stage under autocast."""
+    def _encode(self, mel: Tensor, lengths: Tensor) -> AudioOutput:
+        """The encoder's output for mels (B, T, M), in float32 even under a stage's autocast."""
         with torch.autocast(mel.device.type, enabled=False):
             output: AudioOutput = self.audio(mel, lengths)
         return output
 
     def read(self, paths: Sequence[str | Path]) -> tuple[list[Tensor], list[str]]:
-        """Files -> waveforms (N) each and texts."""
+        """Files -> waveforms (N_i) and texts."""
         waveforms = [read_audio(path, self.sample_rate) for path in paths]
         return waveforms, self(waveforms)

@@ -1,4 +1,4 @@
-"""How likely the Thinker of an omni model finds texts as the transcript of a clip: it hears the clip and reads each.
+"""Rescoring of transcripts by the Thinker of an omni model: log-probabilities of candidate texts given the clip.
 
 Shapes: N candidates, P prompt tokens, T tokens of the longest candidate with its EOS, V vocabulary.
 """
@@ -23,10 +23,10 @@ class ThinkerScorer:
 
     @property
     def max_frames(self) -> int:
-        """Frames of the encoder that surely fit into the tokens which a sound may take."""
+        """Encoder frames that always fit into the audio tokens of a request."""
         projector: Any = self.prompter.model.audio_projector
         if projector is None:
-            raise ValueError("lm=thinker: this export's Thinker hears nothing: use one of stage=omni_sft, or lm=FILE")
+            raise ValueError("lm=thinker: this export's Thinker takes no audio: use one of stage=omni_sft, or lm=FILE")
         return (self.prompter.max_audio_tokens - 1) * projector.stack
 
     @torch.inference_mode()
@@ -39,16 +39,14 @@ class ThinkerScorer:
             features = prompter.encode_media(request)
         except AudioTooLongError as error:
             raise ValueError(
-                f"lm=thinker: a piece without a pause is longer than this Thinker can hear ({error}); "
-                "an n-gram, lm=FILE, hears any"
+                f"lm=thinker: a segment without a pause is too long for this Thinker ({error}); "
+                "an n-gram, lm=FILE, takes any length"
             ) from error
         prompt = prompter.fitting(request, features, max_new_tokens=max(map(len, answers)))
-        read = [torch.cat([prompt.ids, answer[:-1]]) for answer in answers]
-        ids = pad_sequence(read, batch_first=True, padding_value=PAD).to(
-            device
-        )  # causal: padding behind changes nothing
+        rows = [torch.cat([prompt.ids, answer[:-1]]) for answer in answers]
+        ids = pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)  # right padding: attention is causal
         targets = pad_sequence(answers, batch_first=True, padding_value=PAD).to(device)  # N T
         embeddings = prompter.embed(ids, [prompt.features] * len(texts))
         logits = prompter.thinker(ids, embeddings=embeddings).logits[:, len(prompt) - 1 :]  # N T V
-        told = logits.float().log_softmax(-1).gather(2, targets[..., None])[..., 0]
-        return (told * (targets != PAD)).sum(1).tolist()
+        log_probs = logits.float().log_softmax(-1).gather(2, targets[..., None])[..., 0]
+        return (log_probs * (targets != PAD)).sum(1).tolist()

@@ -10,7 +10,7 @@ from muomni.frontends.char_vocab import encode_characters
 from muomni.inference.asr import ngram
 from muomni.inference.asr.arpa import LN10, read_arpa, write_arpa
 from muomni.inference.asr.ngram import BEGIN, END, SPACE, UNKNOWN, NGram, train_ngram
-from muomni.inference.asr.transcribe import build_reader
+from muomni.inference.asr.transcribe import build_decoder
 
 #: As SRILM writes: free text before the data, no <unk>, back-off only where it differs from 0 (one is above 0).
 SRILM = (
@@ -71,12 +71,12 @@ def test_windows_line_ends_spaces_for_tabs_a_byte_order_mark_and_gzip_change_not
         ("a\t0.1", "a\tnan", r"lm\.arpa:10: back-off weight nan"),
         ("a\t0.1", "a\tinf", r"lm\.arpa:10: back-off weight inf"),
         ("-0.25\ta b", "-0.25\ta", r"lm\.arpa:16: not a line of an ARPA file, which has a number and 2 unit"),
-        ("-0.25\ta b", "x\ta b", r"lm\.arpa:16: not a line of an ARPA file \('x' is no number"),
-        ("-0.25\ta b", "-0.2\t<s> a", r"lm\.arpa:16: the n-gram '<s> a' stands here for the second time"),
+        ("-0.25\ta b", "x\ta b", r"lm\.arpa:16: not a line of an ARPA file \('x' is not a number"),
+        ("-0.25\ta b", "-0.2\t<s> a", r"lm\.arpa:16: the n-gram '<s> a' is in the file twice"),
         ("ngram 2=3", "ngram 2=4", r"lm\.arpa:19: 3 2-grams before this line, the file states 4"),
         ("ngram 2=3", "ngram 2=3\nngram 3=1", r"ends before its highest order"),
-        ("\\2-grams:", "\\3-grams:", r"section \\3-grams: where 2-grams are due"),
-        ("ngram 2=3\n", "", r"where 2-grams are due"),
+        ("\\2-grams:", "\\3-grams:", r"section \\3-grams: where 2-grams are expected"),
+        ("ngram 2=3\n", "", r"where 2-grams are expected"),
         ("\n\\end\\\n", "", r"lm\.arpa: the file is cut off"),
         ("-0.4\tb </s>\n\n\\end\\\n", "-0.4\tb </s", r"cut off"),
         ("\\data\\", "data", r"lm\.arpa: no line \\data\\"),
@@ -110,7 +110,7 @@ def test_special_units_of_any_case_are_known(tmp_path):
 
 def test_capitals_are_said_and_looked_up_whatever_their_case(tmp_path, caplog):
     model = NGram.load(write(tmp_path, KENLM))
-    assert "lm.arpa is of upper case (2 of 2 words hold capitals)" in caplog.text and model.case == "upper"
+    assert "lm.arpa is in upper case (2 of 2 words have capitals)" in caplog.text and model.case == "upper"
     state, total = model.start, 0.0
     for symbol in encode_characters("red dot"):
         state, more = model.advance(state, symbol)
@@ -161,10 +161,10 @@ def test_a_file_is_parsed_once_and_again_when_it_changes(tmp_path, monkeypatch):
     parsed = []
     monkeypatch.setattr(ngram, "read_arpa", lambda path: parsed.append(path) or read_arpa(path))
     path = write(tmp_path, SRILM)
-    first = build_reader(beams=2, lm=path).search.lm
-    assert build_reader(beams=2, lm=str(path)).search.lm.grams is first.grams and len(parsed) == 1
+    first = build_decoder(beams=2, lm=path).search.lm
+    assert build_decoder(beams=2, lm=str(path)).search.lm.grams is first.grams and len(parsed) == 1
     write(tmp_path, SRILM.replace("-0.25", "-0.125"))
-    assert build_reader(beams=2, lm=path).search.lm.grams is not first.grams and len(parsed) == 2
+    assert build_decoder(beams=2, lm=path).search.lm.grams is not first.grams and len(parsed) == 2
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

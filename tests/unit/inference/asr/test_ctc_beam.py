@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from muomni.frontends.char_vocab import collapse_ctc
-from muomni.inference.asr.ctc_beam import BeamSearch
+from muomni.inference.asr.ctc_beam import CtcBeamSearch
 
 
 def search(log_probs, *, beams=10_000, lm=None, lm_weight=0.0, bonus=0.0, floor=-math.inf):
-    return BeamSearch(beams=beams, lm=lm, lm_weight=lm_weight, bonus=bonus, floor=floor)(log_probs)
+    return CtcBeamSearch(beams=beams, lm=lm, lm_weight=lm_weight, bonus=bonus, floor=floor)(log_probs)
 
 
 def all_alignments(log_probs):

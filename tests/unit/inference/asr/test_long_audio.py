@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from muomni.frontends.char_vocab import collapse_ctc
-from muomni.inference.asr.long_audio import Windows, cut_at_silences, log_probs_in_windows, window_starts
+from muomni.inference.asr.long_audio import Windows, log_probs_in_windows, segment_at_silences, window_starts
 from muomni.models.audio import Audio
 
 
@@ -65,9 +65,9 @@ def symbols(path):
 
 def test_a_pause_is_cut_in_its_middle():
     log_probs = symbols([0, 0, 0, 0, 1, 2, 0, 3, 0, 0, 0, 0, 1, 0, 0, 0, 0])
-    pieces = cut_at_silences(log_probs, pause=4, longest=100)
-    assert [(piece.begin, piece.end, piece.pause) for piece in pieces] == [(0, 10, True), (10, 17, True)]
-    assert len(cut_at_silences(log_probs, pause=5, longest=100)) == 1
+    segments = segment_at_silences(log_probs, pause=4, max_frames=100)
+    assert [(piece.begin, piece.end, piece.pause) for piece in segments] == [(0, 10, True), (10, 17, True)]
+    assert len(segment_at_silences(log_probs, pause=5, max_frames=100)) == 1
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -78,19 +78,19 @@ def test_pieces_cover_everything_and_join_to_the_greedy_text(seed):
     if seed % 3 == 0:
         path[60:110] = 0  # a silence longer than a piece may be
     log_probs = symbols(path.tolist())
-    pieces = cut_at_silences(log_probs, pause=4, longest=12)
-    assert pieces[0].begin == 0 and pieces[-1].end == 200
-    assert all(before.end == after.begin for before, after in pairwise(pieces))
-    assert all(piece.begin < piece.end for piece in pieces)
-    joined = [symbol for piece in pieces for symbol in collapse_ctc(path[piece.begin : piece.end].tolist())]
+    segments = segment_at_silences(log_probs, pause=4, max_frames=12)
+    assert segments[0].begin == 0 and segments[-1].end == 200
+    assert all(before.end == after.begin for before, after in pairwise(segments))
+    assert all(piece.begin < piece.end for piece in segments)
+    joined = [symbol for piece in segments for symbol in collapse_ctc(path[piece.begin : piece.end].tolist())]
     assert joined == collapse_ctc(path.tolist())
-    assert len(pieces) > 8
+    assert len(segments) > 8
 
 
 def test_speech_without_any_silence_stays_whole():
-    assert len(cut_at_silences(symbols([1, 2] * 50), pause=4, longest=10)) == 1
+    assert len(segment_at_silences(symbols([1, 2] * 50), pause=4, max_frames=10)) == 1
 
 
 def test_windows_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="overlap < length"):
-        Windows(length=2.0, overlap=2.0, pause=0.5, longest=10.0)
+        Windows(length=2.0, overlap=2.0, pause=0.5, max_segment=10.0)

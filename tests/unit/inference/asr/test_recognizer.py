@@ -1,11 +1,11 @@
-"""Recogniser: batches equal single clips, files are aligned."""
+"""Recognizer: batches equal single clips, files are aligned."""
 
 import torch
 
 from muomni.frontends.audio_io import write_wav
 from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.mel import MelSpec
-from muomni.inference.asr.recognizer import Recogniser, greedy_texts
+from muomni.inference.asr.recognizer import Recognizer, greedy_texts
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
 
@@ -18,7 +18,7 @@ def build(batch_size):
         n_mels=40, num_symbols=99, channels=4, downsample=4, dim=32, num_layers=1, num_heads=2, ff_dim=32, conv_kernel=3
     )
     torch.nn.init.normal_(audio.head.weight)
-    return Recogniser(audio=audio, mel=MEL, batch_size=batch_size)
+    return Recognizer(audio=audio, mel=MEL, batch_size=batch_size)
 
 
 def path_logits(path):

@@ -7,16 +7,16 @@ import torch
 
 from muomni.frontends.char_vocab import encode_characters
 from muomni.inference.asr.alignment import Word
-from muomni.inference.asr.ctc_beam import BeamSearch
+from muomni.inference.asr.ctc_beam import CtcBeamSearch
 from muomni.inference.asr.long_audio import Windows
 from muomni.inference.asr.ngram import train_ngram
 from muomni.inference.asr.recognizer import greedy_texts
 from muomni.inference.asr.rescoring import ThinkerScorer
-from muomni.inference.asr.transcribe import BeamReader, Transcriber, Transcript, build_reader, read_greedily
+from muomni.inference.asr.transcribe import CtcBeamDecoder, Transcriber, Transcript, build_decoder, greedy_decode
 from muomni.inference.prompt import Request
 from muomni.special_tokens import EOS
 
-SHORT = Windows(length=1.0, overlap=0.4, pause=0.16, longest=2.0)
+SHORT = Windows(length=1.0, overlap=0.4, pause=0.16, max_segment=2.0)
 
 
 class Recorded(torch.nn.Module):
@@ -45,7 +45,7 @@ def recording(text, *, gap=1):
     return (9.0 * torch.nn.functional.one_hot(torch.tensor(frames), 99).float()).repeat_interleave(4, 0)
 
 
-def transcribe(mel, *, windows=SHORT, read=read_greedily):
+def transcribe(mel, *, windows=SHORT, read=greedy_decode):
     transcriber = Transcriber(Recorded(), hop=160, sample_rate=16000, windows=windows)
     return transcriber(torch.zeros(160 * len(mel)), mel, read, timestamps=True)
 
@@ -64,7 +64,7 @@ def test_long_recordings_lose_no_word_and_double_none(windows):
 def test_a_word_that_a_cut_goes_through_stays_one():
     """No pause: pieces are cut where a blank is, also between two letters of a word."""
     text = "abcdefghijkl mnopqrstuvwxyz abcdefghijklmnopqrstuvw"
-    transcript = transcribe(recording(text), windows=replace(SHORT, longest=0.5))
+    transcript = transcribe(recording(text), windows=replace(SHORT, max_segment=0.5))
     assert transcript.text == text
     assert [word.text for word in transcript.words] == text.split()
 
@@ -79,7 +79,7 @@ def test_times_are_those_of_the_frames():
 
 def test_beams_without_a_language_model_hear_the_same_when_all_is_clear():
     mel = recording("a red circle")
-    assert transcribe(mel, read=build_reader(beams=8)).text == "a red circle"
+    assert transcribe(mel, read=build_decoder(beams=8)).text == "a red circle"
 
 
 def unsure():
@@ -93,10 +93,10 @@ def unsure():
 def test_an_n_gram_turns_the_choice():
     lm = train_ngram(["red", "a red circle", "the red square"], order=4, unit="character")
     assert transcribe(unsure()).text == "rad"
-    assert transcribe(unsure(), read=build_reader(beams=8)).text == "rad"
-    assert transcribe(unsure(), read=build_reader(beams=8, lm=lm)).text == "red"
+    assert transcribe(unsure(), read=build_decoder(beams=8)).text == "rad"
+    assert transcribe(unsure(), read=build_decoder(beams=8, lm=lm)).text == "red"
     words = train_ngram(["red", "a red circle"], order=2, unit="word")
-    assert transcribe(unsure(), read=build_reader(beams=8, lm=words)).text == "red"
+    assert transcribe(unsure(), read=build_decoder(beams=8, lm=words)).text == "red"
 
 
 def test_a_second_opinion_ranks_the_beams_anew():
@@ -106,9 +106,9 @@ def test_a_second_opinion_ranks_the_beams_anew():
         asked.append((len(waveform), texts))
         return [0.0 if text == "red" else -4.0 for text in texts]
 
-    search = BeamSearch(beams=8, lm=None, lm_weight=0.0, bonus=0.0)
-    assert transcribe(unsure(), read=BeamReader(search=search, scorer=opinion, weight=1.0)).text == "red"
-    assert transcribe(unsure(), read=BeamReader(search=search, scorer=opinion, weight=0.1)).text == "rad"
+    search = CtcBeamSearch(beams=8, lm=None, lm_weight=0.0, bonus=0.0)
+    assert transcribe(unsure(), read=CtcBeamDecoder(search=search, scorer=opinion, weight=1.0)).text == "red"
+    assert transcribe(unsure(), read=CtcBeamDecoder(search=search, scorer=opinion, weight=0.1)).text == "rad"
     assert asked[0][0] == 160 * len(unsure()) and "rad" in asked[0][1]
 
 
@@ -123,7 +123,7 @@ def test_a_second_opinion_ranks_the_beams_anew():
 )
 def test_options_that_do_not_go_together_are_refused(options, reason):
     with pytest.raises(ValueError, match=reason):
-        build_reader(**options)
+        build_decoder(**options)
 
 
 # --- the engine ---------------------------------------------------------------------------------------------------
