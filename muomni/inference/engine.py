@@ -295,5 +295,5 @@ class Engine:
                 f"{self.where}: the Talker speaks {talker.num_codebooks} codebooks of {talker.codebook_size}, this codec has "
                 f"{codec.num_codebooks} of {codec.codebook_size}: put the codec back that it was trained with"
             )
-        vocoder, self.vocoder_note = choose_vocoder(choice, spec=spec, beside=Path(self.where), device=self.device)
+        vocoder, self.vocoder_note = choose_vocoder(choice, spec=spec, export=Path(self.where), device=self.device)
         return Speaker(talker, codec, vocoder, alphabet=self.facts.get("alphabet", LETTERS))

@@ -9,11 +9,9 @@ r"""ARPA, the plain-text n-gram format of SRILM, KenLM and others; logarithms to
 
     \end\
 
-Parsed strictly: the stated counts must match the content, so a truncated file is never taken for a smaller model. A parser of
-our own, since KenLM's Python package compiles C++ and reads word models only.
+Parsed strictly: the stated counts must match the content, so a truncated file is never taken for a smaller model.
 
 Not KenLM's reader: its Python package is compiled from C++ when it is installed, and these files are small.
-
 """
 
 import gzip

@@ -14,7 +14,6 @@ case. A unit is looked up as it is written, then ignoring case: a recognizer mos
 upper case.
 
 Not KenLM: its Python package only reads models; the program that trains them is built apart, from C++.
-
 """
 
 import copy

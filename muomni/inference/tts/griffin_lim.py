@@ -1,8 +1,8 @@
 """Mel -> waveform without training: pseudo-inverse of the mel filters, then Griffin-Lim with momentum.
 
-Griffin and Lim 1984; the accelerated form of Perraudin, Balazs and Sondergaard 2013. The phase starts from a fixed
-seed: the same mel gives the same waveform. The search transforms frames of the window's own length (rounded up to a
-power of two), not of the mel's zero-padded n_fft: half the work at n_fft 1024 for a window of 400.
+Griffin and Lim 1984; the accelerated form of Perraudin, Balazs and Sondergaard 2013. The phase starts from a fixed seed: the
+same mel gives the same waveform. The phase search uses frames of the window's length (rounded up to a power of two), not of the
+mel's zero-padded n_fft: half the work at n_fft 1024 for a window of 400.
 
 Not torchaudio's GriffinLim: it has no way to keep the samples that were played already, which speech in blocks needs.
 
@@ -19,11 +19,11 @@ from muomni.nn.constants import Constants
 from muomni.nn.overlap_add import overlap_add
 
 MOMENTUM = 0.99
-SHARPENING_STEPS = 8  # multiplicative updates that fit the magnitudes to the mel, all of them staying above zero
+SHARPENING_STEPS = 8  # multiplicative updates that fit the magnitudes to the mel and keep them positive
 
 
 class GriffinLim:
-    """Callable: mel (T, M) or (B, T, M), as `LogMel` of the same spec makes it -> waveform (N,) or (B, N)."""
+    """Callable: mel (T, M) or (B, T, M) of a `LogMel` of the same spec -> waveform (N,) or (B, N)."""
 
     name = "griffin_lim"
 
@@ -51,20 +51,20 @@ class GriffinLim:
 
     @property
     def context(self) -> int:
-        """Mel frames on each side of a piece that `extend` wants to know: twice as many as lie over one sample."""
+        """Mel frames that `extend` needs on each side of a block: twice as many as overlap a sample."""
         return 2 * -(-self.length // self.spec.hop)
 
     def extend(self, mel: Tensor, past: Tensor, *, ends: bool) -> Tensor:
-        """Go on with a waveform that ends with the samples `past`. The search leaves them as they are, so that what it finds
-        fits behind them (as in real-time inversion, Zhu, Beauregard and Wyse 2007).
+        """Continue a waveform that ends with the samples `past`, which the search keeps fixed, so that the new samples fit them
+        (as in real-time inversion, Zhu, Beauregard and Wyse 2007).
 
-        mel: (T, M), the frames of the past and those behind it. past: `context` hops of samples, or none at the beginning.
-        ends: the utterance ends with the last frame; else that frame only says how it goes on, and has no samples.
-        Gives the samples behind the past, at the mel's own level. Raises ValueError as a call does.
+        mel: (T, M), the frames of `past` and those after it. past: `context` hops of samples, or none at the beginning.
+        ends: True if the utterance ends with the last frame; else that frame is look-ahead only and has no samples.
+        Returns the samples after `past`, at the mel's level. Raises ValueError as a call does.
         """
         check_mel(mel, self.spec, where=self.name)
         hop, half = self.spec.hop, self.length // 2
-        skipped = -(-half // hop) if len(past) else 0  # frames whose first half reaches behind what is known
+        skipped = -(-half // hop) if len(past) else 0  # frames whose first half begins before `past`
         magnitude = self.magnitudes(mel[skipped:].detach().float()[None])
         magnitude = magnitude if ends else magnitude[:, :-1]
         known = past[skipped * hop - half :] if len(past) else past
@@ -72,7 +72,7 @@ class GriffinLim:
         return waveform[0, len(past) - skipped * hop :]
 
     def magnitudes(self, mel: Tensor) -> Tensor:
-        """Mel (B, T, M) -> magnitudes (B, T + 1, R); the last frame, which `LogMel` drops, is repeated."""
+        """Mel (B, T, M) -> magnitudes (B, T + 1, R); the last frame is repeated, since `LogMel` drops one."""
         target = (denormalise_log(mel) if self.spec.log else mel.clamp_min(0.0)) * self.scale
         _, filters, inverse = self._constants.on(mel.device)
         magnitude = (target @ inverse).clamp_min(SMALLEST)  # B T F
@@ -82,14 +82,14 @@ class GriffinLim:
             magnitude = torch.where(
                 overlap > 0, magnitude * (ratio @ filters.T) / overlap.clamp_min(SMALLEST), magnitude
             )
-        places = torch.arange(self.length // 2 + 1, device=mel.device) * (self.spec.n_fft / self.length)  # R
-        below = places.long().clamp_max(magnitude.shape[2] - 2)
-        magnitude = torch.lerp(magnitude[..., below], magnitude[..., below + 1], places - below)
+        bins = torch.arange(self.length // 2 + 1, device=mel.device) * (self.spec.n_fft / self.length)  # R
+        below = bins.long().clamp_max(magnitude.shape[2] - 2)
+        magnitude = torch.lerp(magnitude[..., below], magnitude[..., below + 1], bins - below)
         return torch.cat([magnitude, magnitude[:, -1:]], dim=1)
 
     def _phase_search(self, magnitude: Tensor, samples: int, *, past: Tensor | None = None) -> Tensor:
-        """Magnitudes (B, T, R) -> waveforms (B, samples) whose transforms come near them. past: what lies before, from
-        half a frame before the first sample on; it stays as it is."""
+        """Magnitudes (B, T, R) -> waveforms (B, samples) whose transforms approximate them. past: fixed samples, from half a
+        frame before the first sample on."""
         B, T, R = magnitude.shape
         device, hop = magnitude.device, self.spec.hop
         (window, *_), half = self._constants.on(device), self.length // 2

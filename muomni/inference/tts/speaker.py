@@ -1,4 +1,4 @@
-"""Text -> speech: Talker -> codes -> mel -> waveform. Any number of texts at once, by the loop that the Thinker decodes with.
+"""Text to speech: Talker -> codes -> mel -> waveform, for any number of texts at once, by the decoding loop of the Thinker.
 
 Shapes: B texts, C characters, T frames, K codebooks, E entries, M mel bins, N samples.
 """
@@ -16,7 +16,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.finite import check_finite
 from muomni.inference.decoding.generate import decode, generate
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.tts.speech_stream import Vocoder, spoken_blocks, spoken_waveform
+from muomni.inference.tts.speech_stream import StreamingVocoder, synthesize, synthesize_stream
 from muomni.inference.validation import require_str
 from muomni.models.codec import Codec
 from muomni.models.outputs import TalkerOutput
@@ -29,43 +29,43 @@ FRAMES_PER_TOKEN, MIN_FRAMES, MAX_FRAMES, DEFAULT_FRAMES = 30, 50, 1000, 200
 
 
 def frame_limit(num_tokens: int) -> int:
-    """Upper bound of an utterance in frames: clamp(30 x tokens, 50, 1000); 200 where the tokens are not known (0)."""
+    """Maximum frames of an utterance: clamp(30 x tokens, 50, 1000); 200 for an unknown number of tokens (0)."""
     if num_tokens == 0:
         return DEFAULT_FRAMES
     return min(max(FRAMES_PER_TOKEN * num_tokens, MIN_FRAMES), MAX_FRAMES)
 
 
 def warn_of_cut(timings: Timings) -> None:
-    """Log that an utterance was cut off by its bound, where one was."""
+    """Log if an utterance was cut off by its frame limit."""
     if timings.speech_cut:
         log.warning("the speech is%s", timings.cut_note().removeprefix(","))
 
 
 @dataclass(slots=True)
 class Utterance:
-    """One text as spoken."""
+    """One spoken text."""
 
     waveform: Tensor  # N
     codes: Tensor  # T K
-    truncated: bool  # the stop never came: the bound on frames ended it
+    truncated: bool  # it ended at the frame limit, not at the predicted stop
 
 
 class FrameDecoder:
-    """The Talker's `Decoder`: a token is a frame (K + 1), its likeliest codes and 1 where the utterance ends with it."""
+    """The Talker's `Decoder`: a token is a frame (K + 1), the most likely codes and 1 if the utterance ends with it."""
 
     def __init__(self, talker: Talker, cache: TalkerCache) -> None:
         self.talker, self.cache = talker, cache
-        self.first = cache.position  # behind the text and the start frame
+        self.first = cache.position  # after the text and the start frame
 
-    def choose(self, out: TalkerOutput) -> Tensor:
-        """Of one frame: logits (B, 1, K, E) and stop (B, 1) -> (B, K + 1)."""
+    def greedy(self, out: TalkerOutput) -> Tensor:
+        """Logits (B, 1, K, E) and stop (B, 1) of one frame -> the frame (B, K + 1)."""
         return torch.cat([out.logits[:, 0].argmax(dim=-1), (out.stop > 0).long()], dim=1)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """A frame (B, K + 1) -> the next one (B, 1, K + 1)."""
         frame = self.cache.position - self.first + 1
         out = self.talker.decode_step(tokens[:, None, :-1], frame=frame, cache=self.cache)
-        return self.choose(out)[:, None]
+        return self.greedy(out)[:, None]
 
     def ended(self, tokens: Tensor) -> Tensor:
         """A frame (B, K + 1) -> (B) bool."""
@@ -75,18 +75,19 @@ class FrameDecoder:
 class Speaker:
     """A Talker, its codec and a vocoder. Greedy: the same text gives the same utterance, alone, in a batch or as a stream.
 
-    alphabet: the characters that this Talker was taught; `in_words` writes a text in them, all else takes such texts.
+    alphabet: the characters that this Talker was trained on; `in_words` normalises a text to them, all other methods take such
+    texts.
     """
 
-    def __init__(self, talker: Talker, codec: Codec, vocoder: Vocoder, *, alphabet: str = LETTERS) -> None:
+    def __init__(self, talker: Talker, codec: Codec, vocoder: StreamingVocoder, *, alphabet: str = LETTERS) -> None:
         self.talker, self.codec, self.vocoder, self.alphabet = talker, codec, vocoder, talker.characters or alphabet
 
     def in_words(self, text: str) -> Spoken:
-        """What this Talker says of a written text, and the characters that it has no words for."""
+        """A written text in this Talker's alphabet, and the characters that have no spoken form."""
         return speak_out(text, self.alphabet)
 
     def prepare(self, texts: Sequence[str], tokenizer: Tokenizer | None) -> tuple[list[str], list[int]]:
-        """Written texts -> what is said of them, and the most frames of each. What has no words is logged; raises
+        """Written texts -> normalised texts, and their frame limits. Characters without a spoken form are logged; raises
         ValueError for a text of which nothing remains."""
         spoken, limits = [], []
         for text in texts:
@@ -104,14 +105,14 @@ class Speaker:
         return spoken, limits
 
     def speak(self, texts: list[str], *, limits: list[int], voices: list[int], timings: Timings) -> list[Utterance]:
-        """Speak texts, each with at most `limits` frames, in the voice of that number. Raises ValueError for an empty
-        text or an unknown voice."""
+        """Speak normalised texts. limits: maximum frames of each. voices: speaker ids. Raises ValueError for an empty text or
+        an unknown voice."""
         codes, truncated = self.codes(texts, limits=limits, voices=voices, timings=timings)
         spoken: list[Utterance] = []
         timings.vocoder = self.vocoder.name
         with timings.span("speech"):
             for row, cut in zip(codes, truncated, strict=True):
-                spoken.append(Utterance(spoken_waveform(row, self.codec, self.vocoder), codes=row, truncated=cut))
+                spoken.append(Utterance(synthesize(row, self.codec, self.vocoder), codes=row, truncated=cut))
         timings.first_audio = timings.speech  # all of it comes at once
         timings.audio_seconds += sum(len(one.waveform) for one in spoken) / self.vocoder.spec.sample_rate
         return spoken
@@ -119,7 +120,7 @@ class Speaker:
     def stream(
         self, text: str, *, limit: int, voice: int, timings: Timings, ended: Callable[[Timings], None]
     ) -> Iterator[Tensor]:
-        """The waveform of `speak`, in chunks (N) that come while the Talker speaks on; `ended` is told when it is whole.
+        """The waveform of `speak` in chunks (N), synthesised while the Talker decodes; `ended` is called after the last one.
         Raises ValueError as `speak` does, at once."""
         self._check([text], [voice])
         timings.vocoder = self.vocoder.name
@@ -129,18 +130,18 @@ class Speaker:
     def codes(
         self, texts: list[str], *, limits: list[int], voices: list[int], timings: Timings
     ) -> tuple[list[Tensor], list[bool]]:
-        """The Talker's codes (T_i, K) of each text, and whether its bound cut it off."""
+        """The Talker's codes (T_i, K) of each text, and whether the frame limit cut it off."""
         self._check(texts, voices)
         with timings.span("speech"):
-            decoder, first, bounds = self._begin(texts, limits, voices)
-            spoken = generate(decoder, first, limits=torch.tensor(bounds, device=first.device))
+            decoder, first, limits = self._begin(texts, limits, voices)
+            spoken = generate(decoder, first, limits=torch.tensor(limits, device=first.device))
         rows = [row[:, :-1] for row in spoken.rows()]
         timings.frames += sum(len(row) for row in rows)
         timings.speech_cut |= not bool(spoken.ended.all())
         return rows, (~spoken.ended).tolist()
 
     def say(self, texts: list[str], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
-        """`codes` with the bound of each text's number of words."""
+        """`codes` with frame limits by each text's number of words."""
         limits = [frame_limit(len(text.split())) for text in texts]
         return self.codes(texts, limits=limits, voices=voices, timings=Timings())
 
@@ -153,30 +154,30 @@ class Speaker:
 
     def check_voice(self, voice: int) -> None:
         """Raises ValueError for a voice that this Talker does not have."""
-        whole = isinstance(voice, int) and not isinstance(voice, bool)
-        if not whole or not 0 <= voice < self.talker.num_speakers:
+        is_int = isinstance(voice, int) and not isinstance(voice, bool)
+        if not is_int or not 0 <= voice < self.talker.num_speakers:
             raise ValueError(
                 f"unknown voice {shown(voice)}; this Talker has the voices 0..{self.talker.num_speakers - 1}"
             )
 
     def _begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
-        """Read the texts; gives what decodes from there, the first frames (B, K + 1) and the bounds in frames."""
+        """Prefill the texts; returns the decoder, the first frames (B, K + 1) and the frame limits."""
         talker, device = self.talker, self.talker.start.device
         characters = [torch.tensor(encode_characters(text, talker.characters)) for text in texts]
         lengths = torch.tensor([len(row) for row in characters], device=device)
         padded = torch.nn.utils.rnn.pad_sequence(characters, batch_first=True).to(device)
-        bounds = [min(limit, talker.max_frames) for limit in limits]
-        cache = talker.new_cache(len(texts), padded.shape[1] + max(bounds))
+        limits = [min(limit, talker.max_frames) for limit in limits]
+        cache = talker.new_cache(len(texts), padded.shape[1] + max(limits))
         out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache)
         check_finite(out.logits, out.stop)
         decoder = FrameDecoder(talker, cache)
-        return decoder, decoder.choose(out), bounds
+        return decoder, decoder.greedy(out), limits
 
     def _frames(self, text: str, limit: int, voice: int, timings: Timings) -> Iterator[Tensor]:
         """The codes (K) of one text, frame by frame."""
         with torch.inference_mode():
-            decoder, first, bounds = self._begin([text], [limit], [voice])
-        for frame in decode(decoder, first, max_tokens=bounds[0]):
+            decoder, first, limits = self._begin([text], [limit], [voice])
+        for frame in decode(decoder, first, max_tokens=limits[0]):
             timings.frames += 1
             yield frame[0, :-1]
             if bool(decoder.ended(frame)):
@@ -186,9 +187,9 @@ class Speaker:
     def _chunks(
         self, text: str, limit: int, voice: int, timings: Timings, ended: Callable[[Timings], None]
     ) -> Iterator[Tensor]:
-        blocks = spoken_blocks(self._frames(text, limit, voice, timings), self.codec, self.vocoder)
+        blocks = synthesize_stream(self._frames(text, limit, voice, timings), self.codec, self.vocoder)
         while True:
-            with timings.span("speech"):  # what the listener does with a chunk takes other time
+            with timings.span("speech"):  # excludes the time that the consumer takes between chunks
                 block = next(blocks, None)
             if block is None:
                 ended(timings)

@@ -1,12 +1,12 @@
-"""Codes -> waveform while they come: block by block, each fitted to the samples before it. Whole utterances are spoken by
-the very same blocks, so that a stream's chunks, one behind the other, are the utterance to the last bit.
+"""Streaming synthesis, codes -> waveform: block by block, each fitted to the samples before it. Whole utterances are
+synthesised by the same blocks, so the joined chunks of a stream equal the utterance bit for bit.
 
-A block needs to see what comes behind it: the codec's convolutions some rows of codes, the vocoder some mel frames. What
-it finds for the first samples of the next block is faded into that block's own.
+A block needs look-ahead: the codec's convolutions some frames of codes, the vocoder some mel frames. Its estimate of the first
+samples of the next block is cross-faded into that block.
 
-The level is that of the loudest sample so far, brought to 0.95: it only ever sinks, over the samples of a fade.
+The gain brings the loudest sample so far to 0.95: it only decreases, within the samples of a fade.
 
-Legend: T rows of codes, K codebooks, R mel frames a row, M mel bins, N samples.
+Legend: T frames of codes, K codebooks, R mel frames per frame of codes, M mel bins, N samples.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,18 +22,18 @@ from muomni.models.codec import Codec
 
 BLOCK_SECONDS = 0.64
 FADE_SECONDS = 0.01
-MIN_PEAK = 0.05  # of a waveform before its level: what is quieter is not made as loud as speech
+MIN_PEAK = 0.05  # before the gain: quieter waveforms are not amplified to the level of speech
 
 
-class Vocoder(Protocol):
-    """What makes mels audible, piece by piece: `GriffinLim`, `NeuralVocoder`. `name`: for statistics."""
+class StreamingVocoder(Protocol):
+    """Mel -> waveform, block by block: `GriffinLim`, `NeuralVocoder`. `name`: for statistics."""
 
     spec: MelSpec
     name: str
 
     @property
     def context(self) -> int:
-        """Mel frames that it wants to know on each side of a piece."""
+        """Mel frames needed on each side of a block."""
         ...
 
     def extend(self, mel: Tensor, past: Tensor, *, ends: bool) -> Tensor:
@@ -42,15 +42,15 @@ class Vocoder(Protocol):
 
 
 @dataclass
-class Level:
-    """Brings a waveform's loudest sample to `PEAK`, block by block."""
+class RunningPeakGain:
+    """Peak normalisation to `PEAK`, block by block."""
 
     fade: int  # samples
     peak: float = MIN_PEAK
     gain: float | None = None  # at the end of the last block
 
     def __call__(self, block: Tensor, ahead: Tensor) -> Tensor:
-        """block (N), and what the next one begins with: at the new level, which `fade` samples lead to."""
+        """block (N), and the first samples of the next one -> the block at the new gain, ramped over `fade` samples."""
         self.peak = max(self.peak, float(torch.cat([block, ahead]).abs().amax()))
         new = PEAK / self.peak
         gain = torch.full_like(block, new)
@@ -60,29 +60,27 @@ class Level:
         return (block * gain).clamp(-PEAK, PEAK)
 
 
-class BlockVocoder:
-    """Rows of codes in, blocks of samples out.
+class BlockSynthesizer:
+    """Frames of codes in, blocks of samples out. Block borders depend on the number of frames only, not on how they are
+    pushed."""
 
-    Where one block ends and the next begins follows from the number of rows alone, never from how they came.
-    """
-
-    def __init__(self, codec: Codec, vocoder: Vocoder) -> None:
+    def __init__(self, codec: Codec, vocoder: StreamingVocoder) -> None:
         self.codec, self.vocoder = codec, vocoder
         spec, R = vocoder.spec, codec.stride
-        context = -(-vocoder.context // R)  # in rows, as the next two
+        context = -(-vocoder.context // R)  # in frames of codes, as the next two
         self.block = max(context, round(BLOCK_SECONDS * spec.sample_rate / (spec.hop * R)))
-        self.ahead = context + codec.reach  # that a block sees behind itself
+        self.ahead = context + codec.reach  # look-ahead after a block
         self.fade = min(spec.hop, round(FADE_SECONDS * spec.sample_rate))
-        self.level = Level(self.fade)
+        self.gain = RunningPeakGain(self.fade)
         self.codes: list[Tensor] = []  # K each
-        self.done = 0  # rows that were made audible
-        self.past = torch.zeros(0)  # their last samples, before the level
-        self.next = torch.zeros(0)  # what the last block found for the first samples of the next
+        self.done = 0  # frames already synthesised
+        self.past = torch.zeros(0)  # their last samples, before the gain
+        self.next = torch.zeros(0)  # the last block's estimate of the first samples of the next
 
     @torch.inference_mode()
-    def push(self, rows: Tensor) -> list[Tensor]:
-        """rows (n, K) -> the blocks (N) that they complete."""
-        self.codes += list(rows)
+    def push(self, codes: Tensor) -> list[Tensor]:
+        """codes (n, K) -> the blocks (N) that they complete."""
+        self.codes += list(codes)
         blocks = []
         while len(self.codes) - self.done >= self.block + self.ahead:
             blocks.append(self._render(self.done + self.block, closed=False))
@@ -90,7 +88,7 @@ class BlockVocoder:
 
     @torch.inference_mode()
     def close(self) -> list[Tensor]:
-        """No more rows come: the blocks that are left, the last of them up to half as long again."""
+        """The remaining blocks at the end of the codes, the last of them up to 1.5 times as long."""
         blocks = []
         while (left := len(self.codes) - self.done) > 0:
             size = left if left <= self.block + self.block // 2 else self.block
@@ -98,37 +96,37 @@ class BlockVocoder:
         return blocks
 
     def _render(self, end: int, *, closed: bool) -> Tensor:
-        """Rows done..end -> samples (N)."""
+        """Frames done..end -> samples (N)."""
         R, context = self.codec.stride, self.vocoder.context
         total = len(self.codes) * R  # mel frames, as the next two
         first, stop = max(0, self.done * R - context), min(total, end * R + context)
         mel = self._mel(first, stop)
-        found = self.vocoder.extend(mel, self.past.to(mel.device), ends=closed and stop == total)
-        self.next = self.next.to(found.device)  # at first made on the CPU
-        found[: len(self.next)].lerp_(self.next, torch.linspace(1, 0, len(self.next), device=found.device))
+        waveform = self.vocoder.extend(mel, self.past.to(mel.device), ends=closed and stop == total)
+        self.next = self.next.to(waveform.device)  # created on the CPU
+        waveform[: len(self.next)].lerp_(self.next, torch.linspace(1, 0, len(self.next), device=waveform.device))
         samples = (end - self.done) * R * self.vocoder.spec.hop
-        block, self.next = found[:samples], found[samples : samples + self.fade]
+        block, self.next = waveform[:samples], waveform[samples : samples + self.fade]
         self.past = torch.cat([self.past.to(block.device), block])[-context * self.vocoder.spec.hop :]
         self.done = end
-        return self.level(block, self.next).cpu()
+        return self.gain(block, self.next).cpu()
 
     def _mel(self, first: int, stop: int) -> Tensor:
-        """Mel frames first..stop of the codes so far (frames, M), as decoding all of them gives them."""
+        """Mel frames first..stop (frames, M), equal to those of decoding all codes at once."""
         R, reach = self.codec.stride, self.codec.reach
         low, high = max(0, first // R - reach), min(len(self.codes), -(-stop // R) + reach)
         mel = self.codec.decode(torch.stack(self.codes[low:high])[None])[0]
         return mel[first - low * R : stop - low * R]
 
 
-def spoken_blocks(rows: Iterable[Tensor], codec: Codec, vocoder: Vocoder) -> Iterator[Tensor]:
-    """Rows of codes (K) one by one -> blocks (N) of the waveform, each as soon as its rows and those behind it are there."""
-    blocks = BlockVocoder(codec, vocoder)
-    for row in rows:
-        yield from blocks.push(row[None])
-    yield from blocks.close()
+def synthesize_stream(frames: Iterable[Tensor], codec: Codec, vocoder: StreamingVocoder) -> Iterator[Tensor]:
+    """Frames of codes (K) one by one -> blocks (N) of the waveform, each as soon as its look-ahead is complete."""
+    synthesizer = BlockSynthesizer(codec, vocoder)
+    for frame in frames:
+        yield from synthesizer.push(frame[None])
+    yield from synthesizer.close()
 
 
-def spoken_waveform(codes: Tensor, codec: Codec, vocoder: Vocoder) -> Tensor:
-    """codes (T, K) -> waveform (N): the blocks of `spoken_blocks`, joined."""
-    blocks = BlockVocoder(codec, vocoder)
-    return torch.cat([*blocks.push(codes), *blocks.close()])
+def synthesize(codes: Tensor, codec: Codec, vocoder: StreamingVocoder) -> Tensor:
+    """codes (T, K) -> waveform (N): the joined blocks of `synthesize_stream`."""
+    synthesizer = BlockSynthesizer(codec, vocoder)
+    return torch.cat([*synthesizer.push(codes), *synthesizer.close()])

@@ -1,4 +1,4 @@
-"""What makes mels audible: Griffin-Lim, or a vocoder that stage=vocoder trained; and which of them speaks.
+"""The neural vocoder of stage=vocoder for inference, and the choice between it and Griffin-Lim.
 
 Shapes: B clips, T frames, M mel bins, N = T x hop samples.
 """
@@ -13,30 +13,30 @@ from muomni.frontends.loudness import peak_normalise
 from muomni.frontends.mel import MelSpec, check_mel
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.mel_correction import MelCorrection
-from muomni.inference.tts.speech_stream import Vocoder
-from muomni.models.vocoder import Vocoder as VocoderModel
+from muomni.inference.tts.speech_stream import StreamingVocoder
+from muomni.models.vocoder import Vocoder
 
 GRIFFIN_LIM_ITERATIONS = 32
-BESIDE = "vocoder"  # the export of stage=vocoder lies beside the one that speaks
+DEFAULT_EXPORT = "vocoder"  # folder name of the export of stage=vocoder, next to the Talker's
 
 
 class NeuralVocoder:
-    """A trained vocoder and its correction of mels. Callable, like `GriffinLim`."""
+    """A trained vocoder followed by `MelCorrection`. Callable, like `GriffinLim`."""
 
-    def __init__(self, model: VocoderModel, *, spec: MelSpec, corrections: int, name: str) -> None:
+    def __init__(self, model: Vocoder, *, spec: MelSpec, corrections: int, name: str) -> None:
         self.model, self.spec, self.name = model.eval(), spec, name
         self.device = next(model.parameters()).device
         self.correction, self.corrections = MelCorrection(spec), corrections
 
     @classmethod
     def from_export(cls, folder: str | Path, *, spec: MelSpec, device: torch.device | str = "cpu") -> "NeuralVocoder":
-        """From the export folder of stage=vocoder. Raises ValueError where it was trained on another spectrogram."""
+        """Load the export folder of stage=vocoder. Raises ValueError if it was trained on another spectrogram."""
         export = load_export(folder, ["vocoder"])
         check_same(export.facts, {"codec_mel": spec.facts()}, where=str(folder))
         model = export.parts["vocoder"]
-        if not isinstance(model, VocoderModel) or "corrections" not in export.facts:
+        if not isinstance(model, Vocoder) or "corrections" not in export.facts:
             raise ValueError(
-                f"{folder}: no export of stage=vocoder, or one without the fact 'corrections': export it again"
+                f"{folder}: not an export of stage=vocoder, or one without 'corrections' in its facts: export it again"
             )
         return cls(model.to(device), spec=spec, corrections=int(export.facts["corrections"]), name=str(folder))
 
@@ -50,12 +50,12 @@ class NeuralVocoder:
 
     @property
     def context(self) -> int:
-        """Mel frames on each side of a piece that `extend` wants to know: as far as network and correction look."""
+        """Mel frames that `extend` needs on each side of a block: the receptive field of network and correction."""
         return self.model.reach + -(-self.spec.win // self.spec.hop)
 
     @torch.inference_mode()
     def extend(self, mel: Tensor, past: Tensor, *, ends: bool) -> Tensor:
-        """Go on with a waveform that ends with the samples `past`, which stay as they are: as `GriffinLim.extend`."""
+        """Continue a waveform that ends with the samples `past`: see `GriffinLim.extend`."""
         check_mel(mel, self.spec, where=self.name)
         batch, past = mel.float()[None].to(self.device), past.to(self.device)
         waveform = self.model(batch).waveform
@@ -65,12 +65,12 @@ class NeuralVocoder:
 
 
 def choose_vocoder(
-    choice: str | Path, *, spec: MelSpec, beside: Path, device: torch.device | str
-) -> tuple[Vocoder, str]:
-    """The vocoder of an export in the folder `beside`, and a line that says which it is and why.
+    choice: str | Path, *, spec: MelSpec, export: Path, device: torch.device | str
+) -> tuple[StreamingVocoder, str]:
+    """A vocoder for the export in the folder `export`, and a line that says which it is and why.
 
-    choice: griffin_lim | the export of a stage=vocoder | auto: the one that lies next to `beside`, if it was trained on
-    this spectrogram, else Griffin-Lim. Raises FileNotFoundError or ValueError for a named export that cannot be used.
+    choice: griffin_lim | an export of stage=vocoder | auto: the folder `vocoder` next to `export` if it was trained on this
+    spectrogram, else Griffin-Lim. Raises FileNotFoundError or ValueError if a given export cannot be used.
     """
     griffin_lim = GriffinLim(spec, iterations=GRIFFIN_LIM_ITERATIONS)
     if str(choice) == "griffin_lim":
@@ -81,7 +81,7 @@ def choose_vocoder(
                 f"vocoder={choice}: no export there; griffin_lim, auto, or an export of stage=vocoder"
             )
         return NeuralVocoder.from_export(choice, spec=spec, device=device), f"vocoder: {choice}"
-    found = beside.parent / BESIDE
+    found = export.parent / DEFAULT_EXPORT
     if not is_export(found):
         return griffin_lim, f"vocoder: griffin_lim (there is no {found}: python train.py stage=vocoder)"
     if read_description(found)["facts"].get("codec_mel") != spec.facts():

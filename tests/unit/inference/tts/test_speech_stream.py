@@ -8,7 +8,7 @@ import torch
 from muomni.frontends.loudness import PEAK
 from muomni.frontends.mel import LogMel, MelSpec
 from muomni.inference.tts.griffin_lim import GriffinLim
-from muomni.inference.tts.speech_stream import BlockVocoder, Level, spoken_blocks, spoken_waveform
+from muomni.inference.tts.speech_stream import BlockSynthesizer, RunningPeakGain, synthesize, synthesize_stream
 from muomni.models.codec import Codec
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=64, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
@@ -54,19 +54,19 @@ def random_codec(**changes):
 def test_a_stream_is_the_utterance_to_the_last_bit(rows):
     codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
     codes = torch.randint(16, (rows, 2), generator=torch.Generator().manual_seed(rows))
-    whole = spoken_waveform(codes, codec, vocoder)
+    whole = synthesize(codes, codec, vocoder)
     assert whole.shape == (rows * 8 * 160,)
-    chunks = list(spoken_blocks(codes, codec, vocoder))
+    chunks = list(synthesize_stream(codes, codec, vocoder))
     assert torch.equal(torch.cat(chunks), whole)
     assert len(chunks) == max(1, (rows + 3) // 8)
-    ragged = BlockVocoder(codec, vocoder)
+    ragged = BlockSynthesizer(codec, vocoder)
     pieces = [block for some in codes.split([1] * (rows % 5) + [rows - rows % 5]) for block in ragged.push(some)]
     assert torch.equal(torch.cat([*pieces, *ragged.close()]), whole)
 
 
 def test_a_block_comes_as_soon_as_the_rows_behind_it_are_known():
     codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
-    blocks = BlockVocoder(codec, vocoder)
+    blocks = BlockSynthesizer(codec, vocoder)
     came = [len(blocks.push(torch.zeros(1, 2, dtype=torch.long))) for _ in range(21)]
     ahead = 1 + 2 * 2  # a row of the vocoder's frames, and what the codec's two kernels of 5 see
     assert [place for place, count in enumerate(came) if count] == [8 + ahead - 1, 16 + ahead - 1]
@@ -76,7 +76,7 @@ def test_a_block_comes_as_soon_as_the_rows_behind_it_are_known():
 def test_the_mel_of_a_block_is_that_of_the_whole():
     codec = random_codec()
     codes = torch.randint(16, (30, 2))
-    blocks = BlockVocoder(codec, GriffinLim(MEL, iterations=1))
+    blocks = BlockSynthesizer(codec, GriffinLim(MEL, iterations=1))
     blocks.codes = list(codes)
     whole = codec.decode(codes[None])[0]
     for first, stop in ((0, 72), (56, 136), (131, 240)):
@@ -93,7 +93,7 @@ def test_borders_do_not_click(spec):
     stride = 1280 // spec.hop
     codec = Recorded(LogMel(spec)(sung(5.0)), stride=stride)
     vocoder = GriffinLim(spec, iterations=32)
-    waveform = spoken_waveform(codec.codes(), codec, vocoder)
+    waveform = synthesize(codec.codes(), codec, vocoder)
     rough, borders = roughness(waveform), range(8 * 1280, len(waveform) - 1280, 8 * 1280)
     at = torch.stack([rough[border - 4 : border + 164].max() for border in borders])
     near = torch.stack([torch.cat([rough[border - 2000 : border - 4], rough[border + 164 : border + 2000]]).max()
@@ -111,7 +111,7 @@ def dips(waveform):
 
 def test_nothing_cancels_where_blocks_meet():
     codec = Recorded(LogMel(MEL)(sung(5.0)), stride=8)
-    ratio = dips(spoken_waveform(codec.codes(), codec, GriffinLim(MEL, iterations=32)))
+    ratio = dips(synthesize(codec.codes(), codec, GriffinLim(MEL, iterations=32)))
     assert ratio[64:-64:64].min() > 0.8 * ratio[20:-20].quantile(0.05)
 
 
@@ -138,12 +138,12 @@ def convergence(waveform, mel, vocoder):
 def test_blocks_are_as_good_as_the_whole():
     mel = LogMel(MEL)(sung(5.0))[:496]
     codec, vocoder = Recorded(mel, stride=8), GriffinLim(MEL, iterations=32)
-    in_blocks = convergence(spoken_waveform(codec.codes(), codec, vocoder), mel, vocoder)
+    in_blocks = convergence(synthesize(codec.codes(), codec, vocoder), mel, vocoder)
     assert in_blocks < 1.1 * convergence(vocoder(mel), mel, vocoder)
 
 
 def test_the_loudest_sample_is_at_the_peak_and_the_level_only_sinks():
-    level = Level(fade=10)
+    level = RunningPeakGain(fade=10)
     blocks = [torch.linspace(-1, 1, 100) * peak for peak in (0.2, 0.1, 0.4, 0.3)]
     heard = [level(block, ahead[:10]) for block, ahead in zip(blocks, [*blocks[1:], torch.zeros(0)], strict=True)]
     # The second block's end is faded into the third, so it already stands at the third one's level.
@@ -155,13 +155,13 @@ def test_the_loudest_sample_is_at_the_peak_and_the_level_only_sinks():
 
 
 def test_silence_stays_silent():
-    assert Level(fade=4)(torch.full((20,), 1e-4), torch.zeros(0)).abs().max() < 0.01
+    assert RunningPeakGain(fade=4)(torch.full((20,), 1e-4), torch.zeros(0)).abs().max() < 0.01
 
 
 def test_a_mel_that_is_not_finite_is_an_error():
     codec = Recorded(torch.full((80, 64), float("nan")), stride=8)
     with pytest.raises(ValueError, match="NaN or Inf"):
-        spoken_waveform(codec.codes(), codec, GriffinLim(MEL, iterations=1))
+        synthesize(codec.codes(), codec, GriffinLim(MEL, iterations=1))
 
 
 # --- the engine ---------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def save(folder, spec=MEL, corrections=2):
 
 
 def choose(choice, beside):
-    return choose_vocoder(choice, spec=MEL, beside=beside, device="cpu")
+    return choose_vocoder(choice, spec=MEL, export=beside, device="cpu")
 
 
 def test_without_a_trained_one_griffin_lim_speaks_and_it_is_said(tmp_path):
