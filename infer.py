@@ -1,4 +1,4 @@
-"""Answer, transcribe, speak or chat with an export: composition root of inference. Answers go to standard output."""
+"""Answer, transcribe, speak or chat with an export: the composition root of inference. Answers go to standard output."""
 
 import io
 import logging
@@ -23,23 +23,23 @@ from muomni.cli.errors import CONF, one_line_errors, run_main
 from muomni.frontends.audio_io import check_sound_target, write_sound
 from muomni.frontends.video import read_video
 from muomni.inference.cli.chat import Chat
-from muomni.inference.cli.tasks import choose_task, reject_unused
+from muomni.inference.cli.tasks import Task, choose_task, reject_unused
 from muomni.inference.decoding.options import GenerationOptions, preset, reject_unused_options
 from muomni.inference.engine import Engine
-from muomni.inference.load import gather, load_model, read_tokenizer
+from muomni.inference.load import load_model, read_modules, read_tokenizer
 from muomni.inference.prompt import as_list
 from muomni.user_path import user_path
 
 PATHS = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out")
 STRINGS = (*PATHS, "text", "prompt", "system_prompt")
-COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers, and the least of each
+COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers and their minimum
 MAX_THREADS = 1024
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
 
 
 def split_arguments(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Command line -> strings as the shell passed them, and what Hydra shall parse. Several image= are several pictures;
-    another option that is given twice is refused: one of both would be without effect."""
+    """Command line -> string options verbatim, and the arguments for Hydra to parse. image= may be repeated for several images;
+    any other repeated option is a ValueError."""
     raw: dict[str, Any] = {}
     rest: list[str] = []
     given: set[str] = set()
@@ -58,8 +58,8 @@ def split_arguments(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     return raw, rest
 
 
-def home_folders(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The options that are paths as they are on the disk: with `~` replaced, in the spelling that is there."""
+def resolve_paths(cfg: dict[str, Any]) -> dict[str, Any]:
+    """A copy with `muomni.user_path` applied to the path options."""
     paths = {name: str(user_path(cfg[name])) for name in PATHS if isinstance(cfg[name], str) and cfg[name]}
     if isinstance(cfg["image"], list):
         paths["image"] = [str(user_path(image)) for image in cfg["image"]]  # type: ignore[assignment]
@@ -67,83 +67,83 @@ def home_folders(cfg: dict[str, Any]) -> dict[str, Any]:
 
 
 def validate(cfg: dict[str, Any]) -> None:
-    """Raise ValueError naming an option whose value is of the wrong kind."""
-    for name, least in COUNTS.items():
+    """Raise ValueError naming an option with a value of the wrong type or out of range."""
+    for name, minimum in COUNTS.items():
         value = cfg[name]
         if name == "threads" and value is None:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name}={value}: a whole number, at least {least}, is needed")
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise ValueError(f"{name}={value}: a whole number, at least {minimum}, is needed")
         if name == "threads" and value > MAX_THREADS:  # torch takes any number, and crashes at a million
-            raise ValueError(f"threads={value}: at most {MAX_THREADS}; more than the processors help nothing")
+            raise ValueError(f"threads={value}: at most {MAX_THREADS}; more threads than processors do not help")
     for name in SWITCHES:
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name}={cfg[name]}: true or false")
     if cfg["text"] is not None and cfg["prompt"] is not None:
-        raise ValueError("text= and prompt= are both the question: give one of them")
+        raise ValueError("text= and prompt= both hold the question: give one of them")
     if cfg["text"] is not None and not cfg["text"].strip():
         raise ValueError("text= is empty: write a question, or leave text= out to chat")
 
 
 def find_export(ckpt: str | None, checkpoints: Path) -> Path:
-    """The export folder. Raises ValueError listing the exports at hand where it is missing or wrong."""
+    """The path of the export. Raises ValueError listing the available exports if it is missing or wrong."""
     if ckpt and (is_export(ckpt) or Path(ckpt).is_file()):
         return Path(ckpt)
     found = (
         ", ".join(str(path) for path in list_exports(checkpoints)) or "none; python train.py stage=omni_sft makes one"
     )
-    problem = f"ckpt={ckpt} is no export" if ckpt else "ckpt=EXPORT is missing"
+    problem = f"ckpt={ckpt} is not an export" if ckpt else "ckpt=EXPORT is missing"
     raise ValueError(f"{problem}; exports under {checkpoints}: {found}")
 
 
 def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
-    """Do what a composed configuration asks. given: those of its generation options that the user chose."""
-    cfg = home_folders(cfg)
+    """Run the task of a composed configuration. given: the generation options that the user set."""
+    cfg = resolve_paths(cfg)
     validate(cfg)
     if cfg["threads"] is not None:
         torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
     if cfg["export"] is not None:
-        reject_unused("the export", cfg, defaults())
+        reject_unused(Task.EXPORT, cfg, defaults())
         check_single_place(cfg["export"], sources=[export, *([cfg["talker"]] if cfg["talker"] else [])])
-        whole = gather(export, talker=cfg["talker"])
-        read_tokenizer(whole)  # refuses one that does not belong to it
+        whole = read_modules(export, talker=cfg["talker"])
+        read_tokenizer(whole)  # raises for a tokenizer that does not match
         notice(f"written: {save_single(cfg['export'], whole)} ({', '.join(whole.parts)})")
         return
     engine = load_model(
         export,
         **{name: cfg[name] for name in ("device", "format", "talker", "vocoder", "compile", "dtype", "packages")},
     )
-    options = preset("greedy", **cfg["generation"])  # which names an unknown option
+    options = preset("greedy", **cfg["generation"])  # raises for an unknown option
     reject_unused_options(options, given or {})
     task = choose_task(cfg, engine.parts)
-    if task != "a transcript" and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
+    if task is not Task.TRANSCRIBE and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
         raise ValueError("beams=, lm= and timestamps= belong to a transcript: add transcribe=true and audio_in=FILE")
     reject_unused(task, cfg, defaults())
-    if task == "a chat":
+    if task is Task.CHAT:
         chat(engine, options, cfg)
         return
-    pictures: list[Any] = as_list(cfg["image"])
+    images: list[Any] = as_list(cfg["image"])
     if cfg["video"] is not None:
-        pictures += read_video(cfg["video"], cfg["video_frames"], matte=engine.media.matte)
-    if task == "reading":
-        if not pictures:
-            raise ValueError(f"{export}: this export reads the writing in pictures: give image=FILE")
-        for picture in pictures:
-            print(engine.read(picture))
+        images += read_video(cfg["video"], cfg["video_frames"], matte=engine.media.matte)
+    if task is Task.OCR:
+        if not images:
+            raise ValueError(f"{export}: this export reads the text in images: give image=FILE")
+        for image in images:
+            print(engine.read(image))
         return
-    if cfg["audio_out"] is not None:  # what is wrong with it is said before the answer is made
+    if cfg["audio_out"] is not None:  # fail before the answer is generated
         engine.require_speaker().check_voice(cfg["voice"])
         check_sound_target(cfg["audio_out"])
     text = cfg["prompt"] or cfg["text"] or ""
-    if task == "speech":
+    if task is Task.SPEAK:
         if cfg["audio_out"] is None:
-            raise ValueError(f"{export}: this export only speaks: name the sound file by audio_out=FILE")
+            raise ValueError(f"{export}: this export only speaks: name the audio file by audio_out=FILE")
         answer = text
-    elif task == "a transcript":
+    elif task is Task.TRANSCRIBE:
         answer = transcribe(engine, cfg)
     else:
-        answer = respond(engine, options, cfg, text, pictures)
+        answer = respond(engine, options, cfg, text, images)
     if cfg["audio_out"] is not None:
         spoken = engine.speak([answer], voices=[cfg["voice"]])[0]
         write_sound(cfg["audio_out"], spoken.waveform, engine.speech_rate)
@@ -153,24 +153,24 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
 
 
 def defaults() -> dict[str, Any]:
-    """The options as conf/infer.yaml has them, and the preset that it names."""
+    """The options of conf/infer.yaml, with the preset that it names."""
     own: Any = OmegaConf.to_container(OmegaConf.load(CONF / "infer.yaml"))
     greedy = OmegaConf.to_container(OmegaConf.load(CONF / "generation" / "greedy.yaml"))
     return {name: value for name, value in own.items() if name not in ("defaults", "hydra")} | {"generation": greedy}
 
 
-def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], text: str, pictures: list[Any]) -> str:
-    """Stream one answer to standard output; gives it whole, without an echoed prompt."""
-    asked = {
-        "image": pictures,
+def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], text: str, images: list[Any]) -> str:
+    """Stream one answer to standard output; returns it, without an echoed prompt."""
+    request = {
+        "image": images,
         "audio": cfg["audio_in"],
         "system_prompt": cfg["system_prompt"],
         "truncate": cfg["truncate"],
         "generation": options,
     }
     if cfg["n_best"] > 1:
-        return rank(engine, cfg, text, asked)
-    pieces = engine.generate_stream(text, **asked)
+        return write_n_best(engine, cfg, text, request)
+    pieces = engine.generate_stream(text, **request)
     if cfg["echo"]:
         print(text, end=" ")
     written: list[str] = []
@@ -186,7 +186,7 @@ def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], tex
 
 
 def transcribe(engine: Engine, cfg: dict[str, Any]) -> str:
-    """Write what a recording says to standard output; gives it as one text."""
+    """Write the transcript of a recording to standard output; returns it as one text."""
     if cfg["audio_in"] is None:
         raise ValueError("transcribe=true needs audio_in=FILE")
     options = {name: cfg[name] for name in ("beams", "lm", "lm_weight")}
@@ -198,23 +198,22 @@ def transcribe(engine: Engine, cfg: dict[str, Any]) -> str:
         text = transcript.text
         print("\n".join(transcript.lines()))
     if not text:
-        notice(f"{cfg['audio_in']}: no words were heard")
+        notice(f"{cfg['audio_in']}: no words were recognized")
     return text
 
 
-def rank(engine: Engine, cfg: dict[str, Any], text: str, asked: dict[str, Any]) -> str:
-    """The `n_best` answers of beam search to standard output, a line each behind its score; gives the best."""
-    if cfg["n_best"] > asked["generation"].num_beams:
+def write_n_best(engine: Engine, cfg: dict[str, Any], text: str, request: dict[str, Any]) -> str:
+    """Write the `n_best` answers of beam search to standard output, a line of score and answer each; returns the best."""
+    if cfg["n_best"] > request["generation"].num_beams:
         raise ValueError(f"n_best={cfg['n_best']}: as many beams are needed, generation=beam generation.num_beams=N")
-    answers = engine.generate_n_best([text], **asked)[0][: cfg["n_best"]]
+    answers = engine.generate_n_best([text], **request)[0][: cfg["n_best"]]
     for answer, score in answers:
         print(f"{score:.4f}\t{' '.join(answer.split())}")
     return answers[0][0]
 
 
 def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:
-    """The interactive chat."""
-    speak_to = Path(cfg["audio_out"] or "reply.wav")
+    """Run the interactive chat."""
     Chat(
         engine,
         options=options,
@@ -222,14 +221,14 @@ def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> Non
         system_prompt=cfg["system_prompt"],
         truncate=cfg["truncate"],
         speak=cfg["speak"] or cfg["audio_out"] is not None,
-        speak_to=speak_to,
+        speak_to=Path(cfg["audio_out"] or "reply.wav"),
         voice=cfg["voice"],
         quiet=cfg["quiet"],
     ).run()
 
 
 def notice(text: str) -> None:
-    """To standard error, which holds everything but the answer."""
+    """Print to standard error, which holds everything but the answer."""
     if text:
         print(text, file=sys.stderr, flush=True)
 
@@ -238,21 +237,21 @@ def main() -> None:
     """Command line -> configuration -> `run`. A user's mistake is one line and exit status 1."""
     with one_line_errors():
         raw, rest = split_arguments([each for word in sys.argv[1:] for each in aliases.override(word)])
-    chosen = [word.partition("=")[0].removeprefix("generation.") for word in rest if word.startswith("generation.")]
+    changed = [word.partition("=")[0].removeprefix("generation.") for word in rest if word.startswith("generation.")]
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="infer")
     @one_line_errors()
     def composed(cfg: DictConfig) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
-        given = {name: plain["generation"][name] for name in chosen if name in plain["generation"]}
+        given = {name: plain["generation"][name] for name in changed if name in plain["generation"]}
         run({str(key): value for key, value in plain.items()} | raw, given=given)
 
     sys.argv[1:] = rest
-    # It says on a CPU that there is no GPU, in the middle of what compiling says.
+    # On a CPU it warns that there is no GPU, in the middle of the lines about compiling.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters shows the others as ?
+        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for unknown characters
     run_main(composed, config="infer", removable=())
 
 

@@ -64,6 +64,7 @@ MODULES = {
     "muomni.sweeps": "muomni.run.sweeps",
 }
 NAMES = {
+    "muomni.inference.ocr.read_pictures": "muomni.inference.ocr.read_images",
     "muomni.inference.asr.recognizer.Recogniser": "muomni.inference.asr.recognizer.Recognizer",
     "muomni.checkpoints.Export": "muomni.checkpoints.export.Export",
     "muomni.checkpoints.check_same": "muomni.checkpoints.export.check_same",

@@ -1,4 +1,4 @@
-"""Several prompts answered at once: ragged rows, each with media of its own.
+"""Batched generation: prompts of different lengths, each with its own media.
 
 Shapes: B rows, T tokens.
 """
@@ -17,15 +17,15 @@ from muomni.inference.decoding.options import GenerationOptions, preset
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import NOT_FINITE, Sampler, row_seeds
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.prompt import Prompt, Prompter, merge_features
+from muomni.inference.prompt import Prompt, PromptBuilder, merge_features
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.nn.cache import KVCache
 
 
 @dataclass(slots=True)
 class PrefillState:
-    """Prompts that were read: ids (B, T), padding (B) or None, a cache with room for the answers, the logits (B, V) of their
-    first tokens, and limits (B) of their lengths."""
+    """Result of a prefill: ids (B, T), padding (B) or None, a cache with room for the answers, logits (B, V) of the first
+    tokens, and the maximum lengths (B) of the answers."""
 
     ids: Tensor
     padding: Tensor | None
@@ -43,12 +43,12 @@ def prefill_prompts(
     max_new_tokens: int | None,
     timings: Timings,
 ) -> PrefillState:
-    """prompts: ids (T_i) with media slots; features: what fills each row's."""
+    """prompts: ids (T_i) with media slots; features: what fills the slots of each row."""
     device = model.thinker.embedding.weight.device
     ids, padding = left_pad([prompt.cpu() for prompt in prompts])
     ids, padding = ids.to(device), None if padding is None else padding.to(device)
-    room = [model.thinker.max_length - len(prompt) + 1 for prompt in prompts]  # the last token is never read
-    limits = torch.tensor([min(most, max_new_tokens or most) for most in room])
+    room = [model.thinker.max_length - len(prompt) + 1 for prompt in prompts]  # the last token needs no slot
+    limits = torch.tensor([min(limit, max_new_tokens or limit) for limit in room])
     cache = runtime.new_cache(len(prompts), ids.shape[1] + int(limits.max()) - 1)
     with timings.span("prefill"):
         embeddings = model.embed(ids, features=merge_features(features))
@@ -69,22 +69,21 @@ def answer_batch(
     tokenizer: Tokenizer | None = None,
     strict: bool = True,
 ) -> list[list[int]]:
-    """Prompts as of `prefill_prompts` -> the ids of each answer, without EOS.
+    """Prompts and features as in `prefill_prompts` -> the ids of each answer, without EOS.
 
-    A row ends at EOS, at a stop string (which needs the tokenizer), after `max_new_tokens`, or where it fills the context;
-    under greedy it is what it is alone. Raises ValueError where the model's numbers are not finite; not `strict`, such an
-    answer ends there.
+    A row ends at EOS, at a stop string (which needs the tokenizer), after `max_new_tokens`, or when it fills the context; under
+    greedy decoding it equals its single run. strict: raise ValueError for logits that are not finite, else end the row there.
     """
     if options.num_beams > 1:
-        found = n_best(model, prompts, features, options=options, timings=timings, tokenizer=tokenizer)
-        return [best[0].ids for best in found]
-    read = prefill_prompts(model, runtime, prompts, features, max_new_tokens=options.max_new_tokens, timings=timings)
+        rows = n_best(model, prompts, features, options=options, timings=timings, tokenizer=tokenizer)
+        return [hypotheses[0].ids for hypotheses in rows]
+    state = prefill_prompts(model, runtime, prompts, features, max_new_tokens=options.max_new_tokens, timings=timings)
     seeds = None if options.is_greedy else row_seeds(options.seed, list(map(_content, prompts, features)))
-    sampler = Sampler(options, device=read.ids.device, seeds=seeds)
-    sampler.note(read.ids, model.thinker.vocab_size)
-    decoder = runtime.decoder(read.cache, sampler=sampler, padding=read.padding, timings=timings)
+    sampler = Sampler(options, device=state.ids.device, seeds=seeds)
+    sampler.note(state.ids, model.thinker.vocab_size)
+    decoder = runtime.decoder(state.cache, sampler=sampler, padding=state.padding, timings=timings)
     stops = None if tokenizer is None or not options.stop else RowStops(tokenizer, rows=len(prompts), stop=options.stop)
-    generated = generate(decoder, sampler(read.logits), limits=read.limits, stops=stops)
+    generated = generate(decoder, sampler(state.logits), limits=state.limits, stops=stops)
     if strict and generated.has_invalid:
         raise ValueError(NOT_FINITE)
     answers = generated.answers()
@@ -93,7 +92,7 @@ def answer_batch(
 
 
 def _content(prompt: Tensor, features: MediaFeatures) -> bytes:
-    """What tells a prompt from others: its ids and its media."""
+    """The bytes of a prompt's ids and media, equal only for equal prompts."""
     tensors = [prompt, *(value for value in (features.images, features.audios) if value is not None)]
     return b"|".join(tensor.detach().cpu().float().numpy().tobytes() for tensor in tensors)
 
@@ -108,51 +107,56 @@ def n_best(
     timings: Timings,
     tokenizer: Tokenizer | None = None,
 ) -> list[list[Hypothesis]]:
-    """Prompts as of `prefill_prompts` -> the answers of each row by beam search, the best first. Always computed eagerly.
-    tokenizer: where stop strings end beams."""
+    """Prompts and features as in `prefill_prompts` -> the answers of each row by beam search, best first. Always eager.
+    tokenizer: needed for stop strings."""
     thinker = model.thinker
-    read = prefill_prompts(
+    state = prefill_prompts(
         model, Eager(thinker), prompts, features, max_new_tokens=options.max_new_tokens, timings=timings
     )
-    sampler = Sampler(options, device=read.ids.device)
-    sampler.note(read.ids, thinker.vocab_size)
+    sampler = Sampler(options, device=state.ids.device)
+    sampler.note(state.ids, thinker.vocab_size)
     with timings.span("model"):
-        found = beam_search(
+        rows = beam_search(
             thinker,
-            read.logits,
-            read.cache,
+            state.logits,
+            state.cache,
             num_beams=options.num_beams,
             length_penalty=options.length_penalty,
             repetition_penalty=options.repetition_penalty,
-            limits=read.limits,
-            padding=read.padding,
+            limits=state.limits,
+            padding=state.padding,
             seen=sampler.seen,
             stopped=None if tokenizer is None else stop_predicate(tokenizer, options.stop),
         )
-    timings.new_tokens = sum(len(row[0].ids) for row in found)
-    return found
+    timings.new_tokens = sum(len(row[0].ids) for row in rows)
+    return rows
 
 
 def answer_prompts(
-    prompter: Prompter, runtime: Runtime, prompts: Sequence[Prompt], *, options: GenerationOptions, timings: Timings
+    prompter: PromptBuilder,
+    runtime: Runtime,
+    prompts: Sequence[Prompt],
+    *,
+    options: GenerationOptions,
+    timings: Timings,
 ) -> list[list[int]]:
-    """`answer_batch` of prompts that are ready."""
+    """`answer_batch` for a prompt builder's prompts."""
     ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
     tokenizer = prompter.tokenizer
     return answer_batch(prompter.model, runtime, ids, features, options=options, timings=timings, tokenizer=tokenizer)
 
 
 def n_best_texts(
-    prompter: Prompter, prompts: Sequence[Prompt], *, options: GenerationOptions, timings: Timings
+    prompter: PromptBuilder, prompts: Sequence[Prompt], *, options: GenerationOptions, timings: Timings
 ) -> list[list[tuple[str, float]]]:
-    """The answers of `n_best` as texts with their scores, each text once: other tokens may be the same text, and what stands
-    behind a stop string is none."""
+    """The answers of `n_best` as texts with their scores, each text once: different tokens may spell the same text, and text
+    after a stop string is dropped."""
     ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
     tokenizer = prompter.tokenizer
     rows: list[list[tuple[str, float]]] = []
-    for found in n_best(prompter.model, ids, features, options=options, timings=timings, tokenizer=tokenizer):
+    for hypotheses in n_best(prompter.model, ids, features, options=options, timings=timings, tokenizer=tokenizer):
         best: dict[str, float] = {}
-        for hypothesis in found:
+        for hypothesis in hypotheses:
             best.setdefault(detokenize(tokenizer, hypothesis.ids, stop=options.stop), hypothesis.score)
         rows.append(list(best.items()))
     return rows
@@ -161,8 +165,8 @@ def n_best_texts(
 def greedy_answers(
     model: Omni, prompts: Sequence[Tensor], features: Sequence[MediaFeatures], *, max_new_tokens: int
 ) -> list[list[int]]:
-    """`answer_batch` as a stage measures with it: greedy, at most `max_new_tokens` each; a model that breaks while it is
-    trained answers less, and others say so."""
+    """`answer_batch` for the evaluation of a stage: greedy, at most `max_new_tokens` each, and not strict, since guards report
+    a model that diverges in training."""
     options = preset("greedy", max_new_tokens=max_new_tokens)
     runtime = Eager(model.thinker)
     return answer_batch(model, runtime, prompts, features, options=options, timings=Timings(), strict=False)

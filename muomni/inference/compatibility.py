@@ -1,19 +1,19 @@
-"""Whether the parts of an export and its facts belong together, before anything is computed with them: numbers that differ are
-one line that names both, and not an error of shapes in the middle of an answer."""
+"""Consistency of the modules of an export and its metadata, checked at load: sizes that differ are one line that names both,
+not a shape error in the middle of an answer."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-#: Part and its option, and what must be the same: a fact and its key, or another part and its option.
-FACTS = (
+#: (module, option, metadata names, key) and (module, option, other module, its option) that must be equal.
+WITH_METADATA = (
     ("audio", "n_mels", ("mel",), "bins"),
     ("codec", "n_mels", ("codec_mel", "mel"), "bins"),
     ("vision", "image_size", ("image",), "size"),
     ("ocr", "image_size", ("image",), "size"),
 )
-PARTS = (
+WITH_MODULES = (
     ("image_projector", "dim", "vision", "dim"),
     ("image_projector", "out_dim", "thinker", "dim"),
     ("audio_projector", "dim", "audio", "dim"),
@@ -22,24 +22,24 @@ PARTS = (
 )
 
 
-def check_fit(parts: Mapping[str, nn.Module], facts: Mapping[str, Any], *, where: str) -> None:
-    """Raise ValueError naming the first two numbers that should be the same."""
-    options: dict[str, dict[str, Any]] = {name: vars(part).get("options", {}) for name, part in parts.items()}
+def check_compatible(modules: Mapping[str, nn.Module], metadata: Mapping[str, Any], *, where: str) -> None:
+    """Raise ValueError naming the first two sizes that should be equal."""
+    options: dict[str, dict[str, Any]] = {name: vars(module).get("options", {}) for name, module in modules.items()}
 
-    def compare(part: str, option: str, found: Any, of: str) -> None:
-        own = options[part].get(option)
-        if own is not None and found is not None and own != found:
+    def compare(module: str, option: str, expected: Any, of: str) -> None:
+        own = options[module].get(option)
+        if own is not None and expected is not None and own != expected:
             raise ValueError(
-                f"{where}: {part}.{option} is {own}, but {of} is {found}: they belong to different exports"
+                f"{where}: {module}.{option} is {own}, but {of} is {expected}: they belong to different exports"
             )
 
-    for part, option, names, key in FACTS:
-        fact = next((name for name in names if isinstance(facts.get(name), Mapping)), None)
-        if part in options and fact is not None:
-            compare(part, option, facts[fact].get(key), f"{key} of the fact {fact!r}")
-    for part, option, other, key in PARTS:
-        if part in options and other in options and options[part].get(option) != 0:  # 0 characters: none are used
-            compare(part, option, options[other].get(key), f"{other}.{key}")
+    for module, option, names, key in WITH_METADATA:
+        name = next((name for name in names if isinstance(metadata.get(name), Mapping)), None)
+        if module in options and name is not None:
+            compare(module, option, metadata[name].get(key), f"{key} of the fact {name!r}")
+    for module, option, other, key in WITH_MODULES:
+        if module in options and other in options and options[module].get(option) != 0:  # 0 characters: unused
+            compare(module, option, options[other].get(key), f"{other}.{key}")
     if (
         "image_projector" in options
         and "vision" in options
@@ -50,5 +50,5 @@ def check_fit(parts: Mapping[str, nn.Module], facts: Mapping[str, Any], *, where
             "image_projector",
             "cell",
             (side // grid) ** 2,
-            f"what a {side} x {side} picture has in {grid} x {grid} cells",
+            f"the number of patches per cell of a {side} x {side} image in {grid} x {grid} cells",
         )

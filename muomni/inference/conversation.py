@@ -1,4 +1,4 @@
-"""A conversation whose cache lives on from turn to turn: history is never read again.
+"""A conversation on one KV cache: earlier turns are never prefilled again.
 
 Shapes: T tokens.
 """
@@ -17,7 +17,7 @@ from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Runtime
 from muomni.inference.decoding.sampling import INVALID_TOKEN, NOT_FINITE, Sampler
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.prompt import Prompt, Prompter, Request
+from muomni.inference.prompt import Prompt, PromptBuilder, Request
 from muomni.inference.validation import require_bool, require_str
 from muomni.special_tokens import EOS
 
@@ -25,11 +25,11 @@ from muomni.special_tokens import EOS
 class Conversation:
     """Turns on one KV cache.
 
-    `notice` holds what happened to the history at the last turn ("" for nothing), `timings` what the turn took.
+    `notice` says if the last turn reset the history ("" otherwise); `timings` are those of the last turn.
     history: False makes every turn independent. system_prompt: goes before the first turn.
     """
 
-    def __init__(self, prompter: Prompter, runtime: Runtime, *, history: bool, system_prompt: str) -> None:
+    def __init__(self, prompter: PromptBuilder, runtime: Runtime, *, history: bool, system_prompt: str) -> None:
         require_bool("history", history)
         require_str("system_prompt", system_prompt)
         if system_prompt and prompter.format == "plain":
@@ -37,8 +37,8 @@ class Conversation:
         self.prompter, self.runtime = prompter, runtime
         self.history, self.system_prompt = history, system_prompt
         self.cache = runtime.new_cache(1, prompter.context)
-        self.pending: list[int] = []  # written but not read back: the last token of the answer, and its EOS
-        self.present: set[int] = set()  # what was read or written in any turn, for the repetition penalty
+        self.pending: list[int] = []  # generated but not in the cache yet: the last token of the answer, and its EOS
+        self.present: set[int] = set()  # ids of all turns, for the repetition penalty
         self.timings = Timings()
         self.notice = ""
 
@@ -48,9 +48,9 @@ class Conversation:
         self.pending, self.present = [], set()
 
     def say(self, request: Request, options: GenerationOptions) -> Iterator[str]:
-        """Read a turn; gives the answer's text in pieces. Stop iterating early, and the rest is never written.
+        """Prefill a turn; returns the answer's text in pieces, generated lazily: the caller may stop iterating at any piece.
 
-        Raises ValueError where the turn alone is longer than the context.
+        Raises ValueError if the turn alone is longer than the context.
         """
         self.timings, self.notice = Timings(), ""
         if not self.history:
@@ -69,7 +69,7 @@ class Conversation:
         return self._answer(logits, sampler, options)
 
     def _prompt(self, request: Request, options: GenerationOptions) -> Prompt:
-        """The turn behind the history; where both do not fit, the turn alone, and the history is forgotten."""
+        """The turn after the history; if both do not fit, the turn alone, and the history is dropped."""
         features = self.prompter.encode_media(request)
         if self.cache.position:
             prompt = self.prompter.prompt(request, features, first=False)
@@ -78,41 +78,39 @@ class Conversation:
                 return prompt
         if self.system_prompt and request.messages:
             raise ValueError(
-                "messages= beside a conversation with system_prompt=: put it into the messages, as role system"
+                "messages= in a conversation with system_prompt=: put it into the messages, as role system"
             )
         if self.system_prompt and request.system_prompt not in ("", self.system_prompt):
-            raise ValueError(
-                "system_prompt= beside a conversation that has another one: give it to conversation() alone"
-            )
+            raise ValueError("system_prompt= in a conversation that has another one: give it to conversation() only")
         if self.system_prompt:
             request = replace(request, system_prompt=self.system_prompt)
         prompt = self.prompter.fitting(request, features, max_new_tokens=options.max_new_tokens)
         if self.cache.position:
             held = f"{self.cache.position} / {self.cache.capacity} tokens"
-            self.notice = f"the context is full ({held}): the conversation starts anew"
+            self.notice = f"the context is full ({held}): the conversation starts again"
             self.reset()
         return prompt
 
     def _best(self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions) -> str:
-        """The whole answer by beam search; it is read with the next turn."""
-        room = self.cache.remaining + 1  # the last token is never read
-        most = min(room, options.max_new_tokens or room)
-        wide = copy.copy(self.cache)  # the beams' own rows; the conversation's stay
+        """The whole answer by beam search; it enters the cache with the next turn."""
+        room = self.cache.remaining + 1  # the last token needs no slot
+        limit = min(room, options.max_new_tokens or room)
+        beam_cache = copy.copy(self.cache)  # the conversation's own rows stay as they are
         with self.timings.span("model"):
             best = beam_search(
                 self.prompter.thinker,
                 logits,
-                wide,
+                beam_cache,
                 num_beams=options.num_beams,
                 length_penalty=options.length_penalty,
                 repetition_penalty=options.repetition_penalty,
-                limits=torch.tensor([most], device=logits.device),
+                limits=torch.tensor([limit], device=logits.device),
                 padding=None,
                 seen=sampler.seen,
                 stopped=stop_predicate(self.prompter.tokenizer, options.stop),
             )[0][0]
         self.timings.new_tokens = len(best.ids)
-        self.timings.text_cut = len(best.ids) == most
+        self.timings.text_cut = len(best.ids) == limit
         self.pending = [*best.ids, EOS]
         self.present.update(best.ids)
         return detokenize(self.prompter.tokenizer, best.ids, stop=options.stop)

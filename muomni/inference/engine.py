@@ -1,4 +1,4 @@
-"""The engine: an export folder, ready to answer, listen and speak.
+"""The engine: text generation, transcription, OCR and speech by the modules of an export.
 
 Shapes: B requests, T tokens, N samples.
 """
@@ -27,34 +27,34 @@ from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.media import Media, Source, spec_from_facts
-from muomni.inference.ocr import read_pictures
-from muomni.inference.prompt import Prompt, Prompter, Request, prepare
+from muomni.inference.ocr import read_images
+from muomni.inference.prompt import Prompt, PromptBuilder, Request, prepare
 from muomni.inference.tts.speaker import Speaker, Utterance, warn_of_cut
 from muomni.inference.tts.vocoder import choose_vocoder
 from muomni.inference.validation import require_bool, require_sequence, require_str
 from muomni.models.omni import Omni
 from muomni.short_repr import shown
 
-TRANSCRIBING = ("timestamps", "beams", "lm", "lm_weight")
+TRANSCRIBE_OPTIONS = ("timestamps", "beams", "lm", "lm_weight")
 MISSING_MODULE_HELP = {
     "thinker": "this export has no Thinker, it cannot answer: train stage=thinker or stage=omni_sft and use its export",
     "audio": "this export has no audio encoder: train stage=audio or stage=omni_sft and use its export",
-    "ocr": "this export reads no writing: train stage=ocr and use its export",
+    "ocr": "this export has no OCR model: train stage=ocr and use its export",
     "talker": "this export has no Talker: train stage=talker and use its export, or name it by talker=",
-    "codec": "this export has no codec, its Talker cannot be heard: train stage=talker again",
+    "codec": "this export has no codec for its Talker: train stage=talker again",
 }
 
 
 class Engine:
-    """Text, images and audio in; text and speech out. `timings` tells what the last call took.
+    """Text, images and audio in; text and speech out. `timings` are those of the last call.
 
     Args:
-        parts: by name, as an export holds them; any may be missing until it is needed.
+        parts: the modules of an export by name; a missing one is an error once it is needed.
         facts: of the export: stage, tokenizer fingerprint, specs of the frontends.
-        tokenizer: None where no part reads text.
+        tokenizer: None if no module reads text.
         where: names the export in errors.
-        format: "chat", "plain", or "auto": plain for what no one taught our roles, stage thinker and micro-omni's.
-        vocoder: see `choose_vocoder`. `vocoder_note` says which one speaks, and why.
+        format: "chat", "plain", or "auto": plain for models without our roles, those of stage thinker and of micro-omni.
+        vocoder: see `choose_vocoder`. `vocoder_note` says which one is used, and why.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Engine:
         self.timings = Timings()
         if format == "auto":
             format = "plain" if facts.get("stage") == "thinker" or "micro_omni" in facts else "chat"
-        sees, hears = "vision" in parts or "ocr" in parts, "audio" in parts
+        takes_images = "vision" in parts or "ocr" in parts
         self.media = Media(
-            image=spec_from_facts(ImageSpec, facts, "image", where=where) if sees else None,
-            mel=spec_from_facts(MelSpec, facts, "mel", where=where) if hears else None,
+            image=spec_from_facts(ImageSpec, facts, "image", where=where) if takes_images else None,
+            mel=spec_from_facts(MelSpec, facts, "mel", where=where) if "audio" in parts else None,
             hearing=hearing_of(facts, where=where),
         )
         self.prompter = self._build_prompter(format) if "thinker" in parts else None
@@ -89,16 +89,16 @@ class Engine:
     # --- text --------------------------------------------------------------------------------------------------
 
     def generate(self, text: str = "", *, echo: bool = False, **options: Any) -> str:
-        """The answer (or, from a plain language model, the continuation). echo=True puts the prompt before it.
+        """The answer (or, from a plain language model, the continuation). echo=True prepends the prompt.
 
-        options: image=, audio= (a file, a tensor, or a list), messages=, system_prompt=, truncate=, generation= (a
-        preset or a `GenerationOptions`), and any field of `GenerationOptions`. Raises ValueError for what cannot be
-        read, for `Too many tokens: N > context`, and for unknown options.
+        options: image=, audio= (a file, a tensor, or a list), messages=, system_prompt=, truncate=, generation= (a preset or a
+        `GenerationOptions`), and any field of `GenerationOptions`. Raises ValueError for unreadable media, for
+        `Too many tokens: N > context`, and for unknown options.
         """
         return "".join(self.generate_stream(text, echo=echo, **options))
 
     def generate_stream(self, text: str = "", *, echo: bool = False, **options: Any) -> Iterator[str]:
-        """`generate`, piece by piece; the pieces joined are the same text."""
+        """`generate` in pieces, which joined are the same text."""
         require_bool("echo", echo)
         request, chosen = prepare(text, options)
         conversation = self.conversation(history=False)
@@ -107,10 +107,10 @@ class Engine:
         return itertools.chain([f"{text} "] if echo else [], answer)
 
     def generate_batch(self, requests: Sequence[str | Request], **options: Any) -> list[str]:
-        """Answers to several requests at once, each with media of its own; under greedy each equals its single run.
+        """Answers to several requests at once, each with its own media; under greedy decoding each equals its single run.
 
-        options: as of `generate`; what they say besides the text holds for every request that is a string. Row i draws
-        what the seed + i draws alone; a request that is repeated draws anew (`sampling.row_seeds`).
+        options: as of `generate`; those of the request apply to every request that is a string. Row i samples as seed + i does
+        alone; a repeated request has another seed (`sampling.row_seeds`).
         """
         common, chosen = prepare("", options)
         prompts = self._prompts(requests, common, chosen)
@@ -121,7 +121,7 @@ class Engine:
         return [detokenize(prompter.tokenizer, row, stop=chosen.stop) for row in rows]
 
     def generate_n_best(self, requests: Sequence[str | Request], **options: Any) -> list[list[tuple[str, float]]]:
-        """Up to `num_beams` answers to each request, no text twice, with their scores, the best first: the sum of an answer's
+        """Up to `num_beams` distinct answers to each request with their scores, best first: the sum of an answer's
         log-probabilities, divided by its length in tokens ** `length_penalty`. options: as of `generate_batch`; default: the
         preset "beam"."""
         common, chosen = prepare("", {"generation": "beam"} | options)
@@ -132,24 +132,25 @@ class Engine:
         return n_best_texts(self.require_prompter(), prompts, options=chosen, timings=self.timings)
 
     def _prompts(self, requests: Sequence[str | Request], common: Request, options: GenerationOptions) -> list[Prompt]:
-        """A string takes over what `common` says besides the text."""
+        """The prompts of the requests; for a string, `common` with that text."""
         require_sequence("requests", requests, of="strings or Requests", single="generate takes a single one")
         prompter = self.require_prompter()
-        requests = list(requests)
-        for place, request in enumerate(requests):
+        whole: list[Request] = []
+        for index, request in enumerate(requests):
             if not isinstance(request, Request):
-                require_str(f"requests[{place}]", request)
-        whole = [replace(common, text=request) if isinstance(request, str) else request for request in requests]
+                require_str(f"requests[{index}]", request)
+                request = replace(common, text=request)
+            whole.append(request)
         return [
             prompter.fitting(request, prompter.encode_media(request), max_new_tokens=options.max_new_tokens)
             for request in whole
         ]
 
     def chat(self, text: str = "", *, conversation: Conversation | None = None, **options: Any) -> str:
-        """One answer. With a `conversation` (see `conversation`) it continues that one; else it stands alone."""
+        """One answer; with a `conversation` (of the method of that name) its next turn."""
         request, chosen = prepare(text, options)
         if not isinstance(conversation, Conversation | None):
-            raise ValueError(f"conversation={shown(conversation)}: what model.conversation() gives is needed")
+            raise ValueError(f"conversation={shown(conversation)}: a result of model.conversation() is needed")
         conversation = conversation or self.conversation(history=False)
         answer = "".join(conversation.say(request, chosen))
         self.timings = conversation.timings
@@ -161,17 +162,17 @@ class Engine:
             self.require_prompter(), self.require_runtime(), history=history, system_prompt=system_prompt
         )
 
-    # --- writing -----------------------------------------------------------------------------------------------
+    # --- images ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def read(self, image: Source) -> str:
-        """The writing in a picture, by an export of stage=ocr: a file, or pixels (3, H, W) uint8."""
+        """The text in an image, a file or uint8 (3, H, W), by an export of stage=ocr."""
         model = self.require("ocr")
         images = self.media.images([image])
         assert images is not None
-        return read_pictures(model, images.to(self.device))[0]  # type: ignore[arg-type]
+        return read_images(model, images.to(self.device))[0]  # type: ignore[arg-type]
 
-    # --- sound -------------------------------------------------------------------------------------------------
+    # --- audio -------------------------------------------------------------------------------------------------
 
     @overload
     def transcribe(self, audio: Source, *, timestamps: Literal[False] = False, **options: Any) -> str: ...
@@ -180,16 +181,18 @@ class Engine:
     def transcribe(self, audio: Source, *, timestamps: Literal[True], **options: Any) -> Transcript: ...
 
     def transcribe(self, audio: Source, *, timestamps: bool = False, **options: Any) -> str | Transcript:
-        """Speech -> text by the audio encoder's CTC head: a sound file of any length, or a waveform (N,) at 16 kHz.
+        """Speech -> text by the audio encoder's CTC head: an audio file of any length, or a waveform (N,) at 16 kHz.
 
-        options: of `build_decoder`: beams= (1, the default, is greedy), lm= (an `NGram`, its file, or "thinker": this
-        export's Thinker ranks the beams) and lm_weight=. timestamps=True gives a `Transcript`: the text and its words with
-        their times. Raises ValueError for options that do not go together.
+        options: of `build_decoder`: beams= (1, the default, is greedy), lm= (an `NGram`, its file, or "thinker": this export's
+        Thinker rescores the beams) and lm_weight=. timestamps=True returns a `Transcript`: the text, and its words with their
+        times. Raises ValueError for options that exclude each other.
         """
         encoder = self.require("audio")
         require_bool("timestamps", timestamps)
-        if unknown := [name for name in options if name not in TRANSCRIBING]:
-            raise ValueError(f"unknown option {shown(unknown[0])} of transcribe; available: {', '.join(TRANSCRIBING)}")
+        if unknown := [name for name in options if name not in TRANSCRIBE_OPTIONS]:
+            raise ValueError(
+                f"unknown option {shown(unknown[0])} of transcribe; available: {', '.join(TRANSCRIBE_OPTIONS)}"
+            )
         if options.get("lm") == "thinker":
             options |= {"lm": ThinkerScorer(self.require_prompter())}
         decoder = build_decoder(**options, characters=encoder.characters)  # type: ignore[arg-type]
@@ -203,29 +206,29 @@ class Engine:
         return transcript if timestamps else transcript.text
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:
-        """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised. The same text gives the same waveform. One that the
-        bound on frames cut off is logged; `speak` tells it apart."""
+        """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised and deterministic. Logged if the frame limit cuts it off;
+        see `speak` for a flag."""
         waveform = self.speak([text], voices=[voice])[0].waveform
         warn_of_cut(self.timings)
         return waveform
 
     def generate_speech_stream(self, text: str, *, voice: int = 0) -> Iterator[Tensor]:
-        """`generate_speech` in chunks (N,), the first of them while the Talker still speaks; joined they are its waveform."""
+        """`generate_speech` in chunks (N,), yielded while the Talker decodes; joined they are the same waveform."""
         return self.speak_stream(text, voice=voice, ended=warn_of_cut)
 
     def speak_stream(
         self, text: str, *, voice: int = 0, ended: Callable[[Timings], None] = lambda timings: None
     ) -> Iterator[Tensor]:
-        """`generate_speech_stream`, which tells `ended` by its timings whether the bound cut it off, and nobody else."""
+        """`generate_speech_stream` that calls `ended` with the timings instead of logging a cut."""
         speaker = self.require_speaker()
         (spoken,), (limit,) = speaker.prepare([text], self.tokenizer)
         self.timings = Timings()
         return speaker.stream(spoken, limit=limit, voice=voice, timings=self.timings, ended=ended)
 
     def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
-        """Several texts at once, each as if alone, with their codes and whether one was cut off by its bound.
+        """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit.
 
-        A text is first brought into the characters that the Talker was taught (the fact `alphabet`): numbers and signs
+        Texts are normalised to the characters that the Talker was trained on (`alphabet` in the facts): numbers and signs
         become words. Raises ValueError for a text of which nothing remains, and for an unknown voice.
         """
         speaker = self.require_speaker()
@@ -244,36 +247,36 @@ class Engine:
 
     @property
     def speech_rate(self) -> int:
-        """Samples a second of spoken waveforms."""
+        """Sample rate of spoken waveforms, Hz."""
         return self.require_speaker().vocoder.spec.sample_rate
 
-    # --- parts -------------------------------------------------------------------------------------------------
+    # --- modules -----------------------------------------------------------------------------------------------
 
     def require(self, name: str) -> nn.Module:
-        """A part. Raises ValueError saying which stage to train where the export lacks it."""
+        """A module of the export. Raises ValueError saying which stage to train if it is missing."""
         if name not in self.parts:
             raise ValueError(f"{self.where}: {MISSING_MODULE_HELP[name]}")
         return self.parts[name]
 
-    def require_prompter(self) -> Prompter:
-        """The way from requests to embeddings; needs a Thinker."""
+    def require_prompter(self) -> PromptBuilder:
+        """The prompt builder. Raises ValueError without a Thinker."""
         self.require("thinker")
         assert self.prompter is not None
         return self.prompter
 
     def require_runtime(self) -> Runtime:
-        """How the Thinker is run."""
+        """The Thinker's runtime. Raises ValueError without a Thinker."""
         self.require("thinker")
         assert self.runtime is not None
         return self.runtime
 
     def require_speaker(self) -> Speaker:
-        """The way from text to sound; needs a Talker and its codec."""
+        """The speaker. Raises ValueError without a Talker."""
         self.require("talker")
         assert self.speaker is not None
         return self.speaker
 
-    def _build_prompter(self, format: str) -> Prompter:
+    def _build_prompter(self, format: str) -> PromptBuilder:
         if self.tokenizer is None:
             raise ValueError(f"{self.where}: this export has no tokenizer.model; export it again")
         pieces, known = self.tokenizer.vocab_size, self.require("thinker").vocab_size
@@ -283,7 +286,7 @@ class Engine:
             )
         names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
         model = Omni(**{name: self.parts.get(name) for name in names})  # type: ignore[arg-type]
-        return Prompter(model=model, tokenizer=self.tokenizer, media=self.media, format=format)
+        return PromptBuilder(model=model, tokenizer=self.tokenizer, media=self.media, format=format)
 
     def _build_speaker(self, choice: str | Path) -> Speaker:
         name = "codec_mel" if "codec_mel" in self.facts else "mel"

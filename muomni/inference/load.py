@@ -1,4 +1,5 @@
-"""Files -> an engine: an export folder, a single .safetensors or a training's .ckpt, with another one's Talker where asked."""
+"""Files -> an engine: an export folder, a single .safetensors or a training's .ckpt, optionally with another export's
+Talker."""
 
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from muomni.checkpoints.export import Export
 from muomni.checkpoints.single_file import read_export
 from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.compatibility import check_fit
+from muomni.inference.compatibility import check_compatible
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.engine import MISSING_MODULE_HELP, Engine
@@ -30,24 +31,24 @@ def load_model(
 ) -> Engine:
     """An engine from an export folder (or the model.safetensors in it), a single .safetensors, or a training's .ckpt.
 
-    device: auto takes a GPU where there is one. talker: another export whose Talker and codec speak the answers.
-    vocoder: what makes their sound: griffin_lim, an export of stage=vocoder, or auto: the export `vocoder` beside this one
-    where there is one of the same spectrogram, else Griffin-Lim.
-    compile, dtype: how the Thinker decodes, and how its weights are kept (docs/decoding.md). packages: the folder of
-    compiled steps, which are run; default: the user's cache, and never an export, which may be from someone else.
-    Raises FileNotFoundError or ValueError naming what is wrong with the path, the export or the options.
+    device: auto uses a GPU if there is one. talker: another export whose Talker and codec speak the answers.
+    vocoder: griffin_lim, an export of stage=vocoder, or auto: the export `vocoder` next to this one if it was trained on the
+    same spectrogram, else Griffin-Lim. compile, dtype: how the Thinker decodes, and the dtype of its weights
+    (docs/decoding.md). packages: the folder of compiled steps, which are executed; default: the user's cache, never an export,
+    which may come from someone else. Raises FileNotFoundError or ValueError naming what is wrong with the path, the export or
+    the options.
     """
     for name, file in (("path", path), ("talker", talker), ("vocoder", vocoder), ("packages", packages)):
         if name in ("path", "vocoder") or file is not None:
             require_path(name, file)
     path, vocoder = user_path(path), vocoder if vocoder in ("auto", "griffin_lim") else user_path(vocoder)
     talker, packages = (None if other is None else user_path(other) for other in (talker, packages))
-    export = gather(path, talker=talker)
+    export = read_modules(path, talker=talker)
     if "thinker" in export.parts:
         set_weight_dtype(export.parts["thinker"], dtype)
     elif compile != "none" or dtype != "float32":
         raise ValueError(f"{path}: compile={compile} dtype={dtype}: {MISSING_MODULE_HELP['thinker']}")
-    check_fit(export.parts, export.facts, where=str(export.folder))
+    check_compatible(export.parts, export.facts, where=str(export.folder))
     engine = Engine(
         parts=export.parts,
         facts=export.facts,
@@ -63,27 +64,27 @@ def load_model(
     return engine
 
 
-def gather(path: str | Path, *, talker: str | Path | None) -> Export:
-    """All parts of an export, and with `talker` that one's Talker and codec."""
+def read_modules(path: str | Path, *, talker: str | Path | None) -> Export:
+    """An export with all its modules; `talker`: with that export's Talker and codec."""
     export = read_export(path)
     return export if talker is None else with_talker(export, read_export(talker))
 
 
 def find_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N -> the device. Raises ValueError for another name, or where it is not there."""
+    """auto, cpu, cuda or cuda:N -> the device. Raises ValueError for another name, or a device that is not available."""
     name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
+    device_type, _, number = name.partition(":")
+    if device_type not in ("cpu", "cuda") or not (number or "0").isdecimal():
         raise ValueError(f"device={shown(name, str)}: available are auto, cpu, cuda, cuda:N")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    if device_type == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ValueError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA GPUs; device=cpu works")
     return torch.device(name)
 
 
 def read_tokenizer(export: Export) -> Tokenizer | None:
-    """The export's tokenizer, if it has one. Raises ValueError where the parts were trained with another one."""
+    """The export's tokenizer, if it has one. Raises ValueError if the modules were trained with another one."""
     if export.tokenizer is None:
         return None
     try:
@@ -100,7 +101,7 @@ def read_tokenizer(export: Export) -> Tokenizer | None:
 
 
 def with_talker(export: Export, speech: Export) -> Export:
-    """The export, with Talker and codec of another one."""
+    """A copy of the export with the Talker and codec of another one."""
     for name in ("talker", "codec"):
         if name not in speech.parts:
             raise ValueError(f"{speech.folder}: {MISSING_MODULE_HELP[name]}")

@@ -1,4 +1,4 @@
-"""What a prompt holds besides text: files or tensors -> what the encoders take, by the specs that the export names.
+"""Images and audio of a prompt: files or tensors -> inputs of the encoders, by the frontend specs of the export.
 
 Shapes: N images, A audios, S image side, T frames, M mel bins, H W pixels.
 """
@@ -20,37 +20,36 @@ from muomni.frontends.hearing import Heard, Hearing, HearingSpec
 from muomni.frontends.image import ImageFrontend, ImageSpec, pixels_of, read_image
 from muomni.frontends.image_file import check_pixels, in_one_line
 from muomni.frontends.mel import MelSpec
-from muomni.inference.audio_excerpt import AudioTooLongError, Bound
+from muomni.inference.audio_excerpt import AudioLimit, AudioTooLongError
 from muomni.inference.validation import require_path
 from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)
 
 Source = str | Path | Tensor | Image.Image
-MIN_UNSEEN = 0.02  # share of a picture outside the centre square that is worth a word
+MIN_UNSEEN = 0.02  # share of an image outside the centre square that is logged
 Spec = TypeVar("Spec", ImageSpec, MelSpec)
 
 
-def spec_from_facts(kind: type[Spec], facts: Mapping[str, Any], name: str, *, where: str) -> Spec:
+def spec_from_facts(spec_type: type[Spec], facts: Mapping[str, Any], name: str, *, where: str) -> Spec:
     """Rebuild a frontend's spec from an export's facts. Raises ValueError naming the export and what is missing."""
     stored = facts.get(name)
     if not isinstance(stored, Mapping):
         raise ValueError(f"{where}: the export's facts lack {name!r}; export it again")
-    known = {field.name for field in fields(kind)}
-    optional = {field.name for field in fields(kind) if field.default is not MISSING}  # of exports older than the fact
+    known = {field.name for field in fields(spec_type)}
+    optional = {field.name for field in fields(spec_type) if field.default is not MISSING}  # older exports lack them
     if wrong := (known - optional - set(stored)) | (set(stored) - known):
         raise ValueError(f"{where}: the facts of {name!r} differ from {sorted(known)} by {sorted(wrong)}")
     try:
-        return kind(**stored)
+        return spec_type(**stored)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: the facts of {name!r} are damaged: {error}") from error
 
 
 class Media:
-    """Reads pictures and sound as the encoders were trained on them; a spec is None where there is no such encoder.
+    """Images and audio, preprocessed as in the encoders' training; a spec is None if there is no such encoder.
 
-    Args:
-        hearing: how sound is prepared; None: not at all.
+    hearing: preprocessing of waveforms; None: none.
     """
 
     def __init__(self, *, image: ImageSpec | None, mel: MelSpec | None, hearing: HearingSpec | None = None) -> None:
@@ -58,70 +57,69 @@ class Media:
         self.hearing = None if mel is None else Hearing(mel, hearing)
 
     def images(self, sources: Sequence[Source]) -> Tensor | None:
-        """Picture files, or uint8 tensors (3, H, W) -> (N, 3, S, S); None for none."""
+        """Image files, or uint8 tensors (3, H, W) -> (N, 3, S, S); None for no sources."""
         if not sources:
             return None
         if self.image is None:
             raise ValueError(
                 "this export has no vision encoder, it reads no images: train stage=omni_sft and use its export"
             )
-        return torch.stack([self._see(source, self.image) for source in sources])
+        return torch.stack([self._image(source, self.image) for source in sources])
 
     @property
     def matte(self) -> str:
-        """What shows through transparent pixels."""
+        """Background of transparent pixels."""
         return ImageSpec.matte if self.image is None else self.image.spec.matte
 
-    def _see(self, source: Source, frontend: ImageFrontend) -> Tensor:
-        """(3, S, S). What the encoder does not see of the picture is logged."""
+    def _image(self, source: Source, frontend: ImageFrontend) -> Tensor:
+        """(3, S, S). The share of the image that is cropped is logged."""
         pixels = as_pixels(source, matte=frontend.spec.matte)
         square = frontend(pixels)
         unseen = frontend.spec.unseen(*pixels.shape[1:])
         if unseen > MIN_UNSEEN:
-            name = source if isinstance(source, str | Path) else "the picture"
+            name = source if isinstance(source, str | Path) else "the image"
             log.warning(
-                "%s: %d x %d, %.0f %% of it is not seen: this export sees the centre square; cut the picture to what counts",
+                "%s: %d x %d, %.0f %% of it is not used: this export takes the centre square; crop the image to what counts",
                 name, pixels.shape[2], pixels.shape[1], 100 * unseen,
             )  # fmt: skip
         return square
 
-    def mels(self, sources: Sequence[Source], *, bound: Bound | None = None) -> tuple[Tensor | None, Tensor | None]:
-        """Sound files, or waveforms (N,) at the encoder's rate -> mel (A, T, M) of what is said in them, padded by zeros, and
-        lengths (A)."""
+    def mels(
+        self, sources: Sequence[Source], *, limit: AudioLimit | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Audio files, or waveforms (N,) at the encoder's rate -> mel (A, T, M) of their speech, zero-padded, and lengths
+        (A)."""
         if not sources:
             return None, None
-        rows = [self.log_mel(source, bound=bound) for source in sources]
+        rows = [self.log_mel(source, limit=limit) for source in sources]
         lengths = torch.tensor([len(row) for row in rows])
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 
-    def log_mel(self, source: Source, *, bound: Bound | None = None) -> Tensor:
-        """A sound file or waveform (N,) -> log-mel (T, M) of what is said in it, all of it where nothing stands out.
-
-        bound: how much of it, at most. Errors name the file.
-        """
-        if bound is None:
+    def log_mel(self, source: Source, *, limit: AudioLimit | None = None) -> Tensor:
+        """An audio file or waveform (N,) -> log-mel (T, M) of its speech; of all of it if no speech is detected. Errors name
+        the file."""
+        if limit is None:
             return self.hear(source).trimmed()
         hearing, name = self.require_hearing(), name_of(source)
-        bound.check_seconds(self.seconds(source), hearing, name=name)
-        seconds = bound.seconds(hearing)
-        waveform = self.waveform(source, seconds=seconds if bound.truncate else seconds + 1)
-        bound.check_seconds(len(waveform) / hearing.mel.sample_rate, hearing, name=name)  # whatever the header said
+        limit.check_seconds(self.seconds(source), hearing, name=name)
+        seconds = limit.seconds(hearing)
+        waveform = self.waveform(source, seconds=seconds if limit.truncate else seconds + 1)
+        limit.check_seconds(len(waveform) / hearing.mel.sample_rate, hearing, name=name)  # the header may be wrong
         with naming(source):
-            return bound.excerpt(hearing, waveform, name=name)
+            return limit.excerpt(hearing, waveform, name=name)
 
     def hear(self, source: Source) -> Heard:
-        """A sound file or waveform -> what is heard of it; where nothing in it is speech, the log says so. Errors name the
-        file."""
+        """An audio file or waveform -> its preprocessed form; logged if no speech is detected. Errors name the file."""
         hearing = self.require_hearing()
         waveform = self.waveform(source)
         with naming(source):
             heard = hearing(waveform)
         if not heard.spoken:
-            log.warning("%s: nothing in it stands out as speech", name_of(source))
+            log.warning("%s: no speech detected", name_of(source))
         return heard
 
     def waveform(self, source: Source, *, seconds: float | None = None) -> Tensor:
-        """A sound file or waveform -> its samples (N,) at the encoder's rate, of the first `seconds`."""
+        """An audio file or waveform -> samples (N,) at the encoder's rate, up to `seconds`."""
         rate = self.require_hearing().mel.sample_rate
         if isinstance(source, str | Path):
             require_path("audio", source)
@@ -141,7 +139,7 @@ class Media:
         return torch.from_numpy(samples[: None if seconds is None else round(seconds * rate)])
 
     def seconds(self, source: Source) -> float | None:
-        """How long a sound is, before it is read; None where its file does not say."""
+        """Duration of a source without decoding it; None if unknown."""
         if isinstance(source, Tensor):
             return len(source) / self.require_hearing().mel.sample_rate if source.dim() == 1 else None
         if not isinstance(source, str | Path):
@@ -150,17 +148,17 @@ class Media:
         return duration(user_path(source))
 
     def require_hearing(self) -> Hearing:
-        """The way from a waveform to its mel; needs an audio encoder."""
+        """The audio frontend. Raises ValueError if there is no audio encoder."""
         if self.hearing is None:
             raise ValueError(
-                "this export has no audio encoder, it hears nothing: train stage=omni_sft and use its export"
+                "this export has no audio encoder, it takes no audio: train stage=omni_sft and use its export"
             )
         return self.hearing
 
 
 @contextmanager
 def naming(source: Source) -> Iterator[None]:
-    """Errors inside name the source."""
+    """Prefix ValueErrors inside with the source's name."""
     try:
         yield
     except AudioTooLongError:
@@ -170,22 +168,21 @@ def naming(source: Source) -> Iterator[None]:
 
 
 def name_of(source: Source) -> str:
-    """A source in an error."""
+    """Name of a source in messages."""
     return str(source) if isinstance(source, str | Path) else "the audio"
 
 
 def as_pixels(source: Source, *, matte: str) -> Tensor:
-    """A picture file, a Pillow image, or the uint8 tensor (3, H, W) that it already is."""
+    """An image file, a Pillow image or a uint8 tensor -> uint8 (3, H, W)."""
     if isinstance(source, Image.Image):
         name = getattr(source, "filename", "") or "the Pillow image"
         try:
             check_pixels(source)
             return pixels_of(source, matte=matte)
-        except Exception as error:  # it is decoded here, and decoders raise whatever damaged bytes lead them to
+        except Exception as error:  # Pillow decodes lazily, here, and may raise anything for damaged bytes
             raise ValueError(f"image: cannot read {name}: {in_one_line(error)}") from error
     if not isinstance(source, str | Path | Tensor):
-        kinds = "a file, a Pillow image or uint8 (3, H, W)"
-        raise ValueError(f"image: {kinds} is needed, not {type(source).__name__}")
+        raise ValueError(f"image: a file, a Pillow image or uint8 (3, H, W) is needed, not {type(source).__name__}")
     if isinstance(source, Tensor):
         return source
     require_path("image", source)

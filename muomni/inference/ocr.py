@@ -1,6 +1,6 @@
-"""Picture -> text with a trained `ocr` part: greedy decoding.
+"""Optical character recognition with a trained `ocr` module: image -> text by greedy decoding.
 
-Legend: B pictures, S image side.
+Legend: B images, S image side.
 """
 
 import functools
@@ -18,8 +18,8 @@ from muomni.special_tokens import BOS
 
 
 @torch.inference_mode()
-def read_pictures(model: Ocr, images: Tensor) -> list[str]:
-    """images (B, 3, S, S), normalised -> the text of each. Raises ValueError where the model's numbers are not finite."""
+def read_images(model: Ocr, images: Tensor) -> list[str]:
+    """images (B, 3, S, S), normalised -> the text of each. Raises ValueError for logits that are not finite."""
     decoder = model.decoder
     cache = decoder.new_cache(len(images), decoder.max_length)
     grid = model.see(images)
@@ -28,9 +28,9 @@ def read_pictures(model: Ocr, images: Tensor) -> list[str]:
     ids = start.expand(-1, embeddings.shape[1])
     logits = prefill(decoder, ids, cache, embeddings=embeddings)
     step = functools.partial(decode_step, decoder, cache=cache)
-    spell = TextDecoder(step, cache, sampler=Sampler(preset("greedy"), device=images.device), timings=Timings())
+    text = TextDecoder(step, cache, sampler=Sampler(preset("greedy"), device=images.device), timings=Timings())
     limits = torch.full((len(images),), model.max_characters, device=images.device)
-    generated = generate(spell, spell.sampler(logits), limits=limits)
+    generated = generate(text, text.sampler(logits), limits=limits)
     if generated.has_invalid:
         raise ValueError(NOT_FINITE)
     return [decode_symbols(row, model.characters) for row in generated.answers()]

@@ -1,4 +1,4 @@
-"""A request -> embeddings for the Thinker, within its budget of tokens.
+"""A request -> token ids and embeddings for the Thinker, within its context.
 
 Shapes: B requests, T tokens, D width.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.audio_excerpt import Bound
+from muomni.inference.audio_excerpt import AudioLimit
 from muomni.inference.decoding.options import PRESETS, GenerationOptions, preset, reject_unused_options
 from muomni.inference.media import Media, Source
 from muomni.inference.validation import require_bool, require_sequence, require_str
@@ -28,9 +28,9 @@ ABOUT_AUDIO = "write down what you hear"
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """What a user asks: text, pictures, sound. `messages` (the chat format's) replaces all of them.
+    """A user's turn: text, images, audio; or `messages` in the chat format instead of all of them.
 
-    truncate: what is too long is cut to what fits, the beginning of a text and the end of a sound; else it is an error.
+    truncate: cut what does not fit, the beginning of the text and the end of an audio, instead of raising.
     """
 
     text: str = ""
@@ -44,27 +44,26 @@ class Request:
         require_str("text", self.text)
         require_str("system_prompt", self.system_prompt)
         require_bool("truncate", self.truncate)
-        require_sequence("images", self.images, of="pictures", single="one of them: [picture]")
-        require_sequence("audios", self.audios, of="sounds", single="one of them: [sound]")
+        require_sequence("images", self.images, of="images", single="one of them: [image]")
+        require_sequence("audios", self.audios, of="audios", single="one of them: [audio]")
         require_sequence("messages", self.messages, of='{"role", "content"}', single="a single question is the text")
-        # An iterator would be empty when it is read again.
+        # An iterator would be empty at the second use.
         self.images, self.audios, self.messages = list(self.images), list(self.audios), list(self.messages)
-        beside = {"text": self.text, "image": self.images, "audio": self.audios, "system_prompt": self.system_prompt}
-        idle = [name for name, value in beside.items() if value and self.messages]
-        if idle:
+        others = {"text": self.text, "image": self.images, "audio": self.audios, "system_prompt": self.system_prompt}
+        if extra := [f"{name}=" for name, value in others.items() if value and self.messages]:
             raise ValueError(
-                f"{', '.join(f'{name}=' for name in idle)} beside messages=, which hold the whole conversation: put it into them"
+                f"{', '.join(extra)} together with messages=, which hold the whole conversation: put it into them"
             )
 
     @property
     def question(self) -> str:
-        """The text, or what is asked about media without one; a picture with sound: the sound asks."""
+        """The text, or the default question for media without one; none for an image with audio, which holds the question."""
         if self.text.strip() or bool(self.images) == bool(self.audios):
             return self.text
         return ABOUT_IMAGE if self.images else ABOUT_AUDIO
 
     def as_messages(self) -> list[Any]:
-        """In the chat format. Raises ValueError for a request that holds nothing."""
+        """In the chat format. Raises ValueError for an empty request."""
         if self.messages:
             return list(self.messages)
         text = self.question
@@ -73,13 +72,13 @@ class Request:
         content: list[Any] = [{"type": "image", "image": image} for image in self.images]
         content += [{"type": "audio", "audio": audio} for audio in self.audios]
         content += [{"type": "text", "text": text}] if text.strip() else []
-        opening = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        return [*opening, {"role": "user", "content": content}]
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        return [*system, {"role": "user", "content": content}]
 
 
 @dataclass(slots=True)
 class Prompt:
-    """A request in tokens: ids (T) with media slots, and the features that fill them."""
+    """A tokenized request: ids (T) with media slots, and the features that fill them."""
 
     ids: Tensor
     features: MediaFeatures
@@ -88,12 +87,11 @@ class Prompt:
         return len(self.ids)
 
 
-class Prompter:
-    """Turns requests into prompts and prompts into embeddings.
+class PromptBuilder:
+    """Requests -> prompts -> embeddings.
 
     Args:
-        format: "chat" (every export that was taught to answer) or "plain" (a language model: the text goes on, behind the
-            tokens of its media).
+        format: "chat" (instruction-tuned exports) or "plain" (language models: the text is continued, media tokens before it).
     """
 
     def __init__(self, *, model: Omni, tokenizer: Tokenizer, media: Media, format: str) -> None:
@@ -105,45 +103,45 @@ class Prompter:
 
     @property
     def context(self) -> int:
-        """Most tokens that the Thinker reads and writes."""
+        """Maximum tokens of prompt and answer."""
         return self.thinker.max_length
 
     @property
     def max_audio_tokens(self) -> int:
-        """Of each sound: a quarter of the context."""
+        """Per audio: a quarter of the context."""
         return self.context // 4
 
     @torch.inference_mode()
     def encode_media(self, request: Request) -> MediaFeatures:
-        """Run the encoders over a request's pictures and sounds. Errors name the file."""
+        """Run the encoders on a request's images and audio. Errors name the file."""
         if self.format == "plain" and request.messages:
             raise ValueError("a plain prompt has no roles: use format=chat for conversations")
         if self.format == "plain" and request.system_prompt:
             raise ValueError("a plain prompt has no roles: leave out system_prompt=, or use format=chat")
         images, audios = media_of(request.as_messages()) if self.format == "chat" else (request.images, request.audios)
-        pictures = self.media.images(images)
-        mel, lengths = self.media.mels(audios, bound=self.bound(truncate=request.truncate))
+        pixels = self.media.images(images)
+        mel, lengths = self.media.mels(audios, limit=self.audio_limit(truncate=request.truncate))
         features: MediaFeatures = self.model.encode(
-            images=None if pictures is None else pictures.to(self.device),
+            images=None if pixels is None else pixels.to(self.device),
             mel=None if mel is None else mel.to(self.device),
             mel_lengths=None if lengths is None else lengths.to(self.device),
         )
         return features
 
-    def bound(self, *, truncate: bool) -> Bound | None:
-        """Of each sound; None for a model that hears nothing, which says so itself."""
+    def audio_limit(self, *, truncate: bool) -> AudioLimit | None:
+        """The limit per audio; None for a model without an audio encoder, which raises by itself."""
         audio, projector = self.model.audio, self.model.audio_projector
         if audio is None or projector is None:
             return None
         per_token = audio.downsample * projector.stack
-        return Bound(tokens=self.max_audio_tokens, frames_per_token=per_token, truncate=truncate)
+        return AudioLimit(tokens=self.max_audio_tokens, frames_per_token=per_token, truncate=truncate)
 
     def prompt(self, request: Request, features: MediaFeatures, *, first: bool = True) -> Prompt:
-        """A request and its media in tokens; `first=False` continues a conversation."""
+        """Tokenize a request with its media; `first=False` continues a conversation."""
         counts = [] if features.audio_lengths is None else features.audio_lengths.tolist()
         image_tokens = self.model.image_tokens
         if self.format == "plain":  # [image slots][audio slots] BOS text, as micro-omni's models were trained
-            # a piece begins with its space: behind one that stands alone comes none that was ever learnt there
+            # pieces begin with their space: after a trailing space the model would continue with pieces it never saw there
             slots = [IMAGE] * image_tokens * len(request.images) + [AUDIO] * sum(counts)
             return Prompt(torch.tensor(slots + self.tokenizer.encode(request.question.rstrip(" "), bos=True)), features)
         sequence = encode_prompt(
@@ -152,16 +150,16 @@ class Prompter:
         return Prompt(sequence.ids, features)
 
     def fitting(self, request: Request, features: MediaFeatures, *, max_new_tokens: int | None) -> Prompt:
-        """A request as the first prompt of a context, within its budget: prompt, new tokens and one more fit.
+        """The first prompt of a context: prompt, new tokens and one more must fit.
 
-        With `truncate` as much of the end of its text as fits. Raises ValueError where the budget is not met.
+        With `truncate` the text is cut at its beginning until it fits. Raises ValueError if it does not fit.
         """
         new = max_new_tokens or 1
         prompt = self.prompt(request, features)
         pieces = self.tokenizer.encode(request.text) if request.truncate and not request.messages else []
         dropped = 0
         while (total := len(prompt) + new + 1) > self.context and dropped < len(pieces):
-            dropped += total - self.context  # more than once: a word cut in two may take a piece more
+            dropped += total - self.context  # repeated, since a cut word may take one more piece
             shorter = replace(request, text=self.tokenizer.decode(pieces[dropped:]))
             if not shorter.text.strip():
                 break
@@ -181,7 +179,7 @@ class Prompter:
 
 
 def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
-    """Features of several prompts as those of one batch, in order."""
+    """Features of several prompts, batched in order."""
     images = [row.images for row in rows if row.images is not None]
     audios = [row for row in rows if row.audios is not None]
     merged = MediaFeatures(images=torch.cat(images) if images else None)
@@ -193,7 +191,7 @@ def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
 
 
 def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOptions]:
-    """Keyword options of the engine's methods -> a request and how to answer it. Raises ValueError for unknown ones."""
+    """Keyword options of the engine's methods -> a request and generation options. Raises ValueError for unknown ones."""
     options = dict(options)
     request = Request(
         text=text,

@@ -7,7 +7,7 @@ import torch
 
 from muomni.frontends.chat import encode_prompt
 from muomni.inference.media import Media
-from muomni.inference.prompt import Prompter, Request
+from muomni.inference.prompt import PromptBuilder, Request
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.special_tokens import AUDIO, BOS, IMAGE
 
@@ -75,7 +75,7 @@ def test_causal(omni):
 
 @pytest.fixture
 def prompter(omni, tokenizer):
-    return Prompter(model=omni, tokenizer=tokenizer, media=Media(image=None, mel=None), format="plain")
+    return PromptBuilder(model=omni, tokenizer=tokenizer, media=Media(image=None, mel=None), format="plain")
 
 
 def sized(prompter, tokens):

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from muomni.inference.audio_excerpt import AudioTooLongError
-from muomni.inference.prompt import Prompter, Request
+from muomni.inference.prompt import PromptBuilder, Request
 from muomni.special_tokens import EOS, PAD
 
 
 class ThinkerScorer:
     """Callable: a waveform at the encoder's rate and texts -> log-probabilities (N) of the texts as its transcript."""
 
-    def __init__(self, prompter: Prompter) -> None:
+    def __init__(self, prompter: PromptBuilder) -> None:
         self.prompter = prompter
 
     @property

@@ -1,4 +1,4 @@
-"""The interactive chat: lines in, streamed answers out, the cache kept from turn to turn."""
+"""The interactive chat: lines in, streamed answers out, on one cache for all turns."""
 
 import os
 import sys
@@ -19,11 +19,11 @@ from muomni.inference.prompt import Request
 
 LEAVE = ("exit", "quit", "q", "/quit")
 PROMPT, LABEL = "You: ", "μOmni: "
-HELP = """/image PATH     show a picture with the next message (or at once, with text behind: /image PATH what is it?)
-/audio PATH     play a sound with the next message
+HELP = """/image PATH     attach an image to the next message (or send it at once with text: /image PATH what is it?)
+/audio PATH     attach an audio file to the next message
 /speak on|off   speak the answers, into the file of audio_out= or reply.wav
 /reset          forget the conversation and what is attached
-/stats          how full the cache is, and how long the last answer took
+/stats          fill of the cache, and timings of the last answer
 /help           this text
 exit            leave (also quit, q, /quit, Ctrl-D); Ctrl-C stops an answer, and on an empty line it leaves"""
 
@@ -32,9 +32,8 @@ class Chat:
     """Reads lines until the user leaves.
 
     Args:
-        options: how answers are chosen. truncate: what is too long is cut (see `Request`), not refused.
-        speak_to: the wav file of spoken answers; voice: the Talker's; speak: start with speech on.
-        quiet: no statistics after answers. answers: where prompts and answers go; notices: everything else.
+        truncate: see `Request`. speak_to: the wav file of spoken answers. voice: speaker id. speak: start with speech on.
+        quiet: no statistics after answers. answers: the stream of prompts and answers; notices: that of everything else.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Chat:
         self.answers, self.screen = answers, Screen(answers, notices)
         self.images: list[str] = []
         self.audios: list[str] = []
-        self.spoken: Timings | None = None  # what speaking the last answer took
+        self.spoken: Timings | None = None  # of speaking the last answer
         self.commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: self.screen.say(HELP),
             "/reset": self.reset,
@@ -72,13 +71,13 @@ class Chat:
             self.switch_speech("on")
 
     def run(self, source: TextIO = sys.stdin) -> None:
-        """Until exit, quit, q, /quit, the end of input (Ctrl-D) or Ctrl-C on an empty line."""
+        """Chat until exit, quit, q, /quit, the end of input (Ctrl-D) or Ctrl-C on an empty line."""
         lines = open_lines(source, self.answers, [*self.commands, "/quit"], say=self.screen.say)
         while True:
             try:
                 line = lines.read(PROMPT).strip()
             except (EOFError, KeyboardInterrupt):
-                self.screen.write("\n")  # the cursor stands behind the prompt
+                self.screen.write("\n")  # the cursor is after the prompt
                 break
             if line.lower() in LEAVE:
                 break
@@ -87,7 +86,7 @@ class Chat:
         self.screen.say("Goodbye.")
 
     def turn(self, line: str) -> None:
-        """One line: a command or a message. An error in it is shown, and the chat goes on."""
+        """Run one line, a command or a message. An error is shown, and the chat continues."""
         word, _, rest = line.partition(" ")
         try:
             if word in self.commands:
@@ -98,24 +97,24 @@ class Chat:
                 self.answer(line)
         except (ValueError, OSError) as error:
             self.screen.say(f"error: {error}")
-        except KeyboardInterrupt:  # the second, where the first did not help: the cache may be between two tokens
+        except KeyboardInterrupt:  # the second one: the cache may be inconsistent
             self.screen.write("\n")
             self.reset("")
 
     def answer(self, text: str) -> None:
-        """Answer a message, and what was attached before it. Ctrl-C stops it; what stands there then is the answer."""
+        """Answer a message with its attachments. Ctrl-C stops it; the text so far is the answer."""
         self.spoken = None
         with interruptible() as interrupt:
             reply = self.write(self.ask(text), interrupt)
-            if self.speaks and reply.strip() and not interrupt.asked:
+            if self.speaks and reply.strip() and not interrupt.requested:
                 self.speak(reply, interrupt)
-        if interrupt.asked:
+        if interrupt.requested:
             self.screen.say("stopped")
         if not self.quiet:
             self.statistics()
 
     def ask(self, text: str) -> Iterator[str]:
-        """The answer's pieces. What is attached stays so until a message is taken: one that is refused is written again."""
+        """The answer's pieces. Attachments are kept until a message is accepted, so that a rejected one can be sent again."""
         request = Request(text=text, images=list(self.images), audios=list(self.audios), truncate=self.truncate)
         attached = ", ".join([*self.images, *self.audios])
         try:
@@ -129,14 +128,14 @@ class Chat:
         return pieces
 
     def write(self, pieces: Iterator[str], interrupt: Interrupt) -> str:
-        """Show an answer while it comes; gives what was shown."""
+        """Stream an answer to the screen; returns its text."""
         written: list[str] = []
         for piece in pieces:
             if not written:
                 self.begin_answer()
             self.screen.write(piece)
             written.append(piece)
-            if interrupt.asked:
+            if interrupt.requested:
                 break
         if not written:
             self.begin_answer()
@@ -144,47 +143,47 @@ class Chat:
         return "".join(written)
 
     def begin_answer(self) -> None:
-        """What became of the history, if anything, and the label."""
+        """Show the conversation's notice, if any, and the label."""
         if self.conversation.notice:
             self.screen.say(self.conversation.notice)
         self.screen.label(LABEL)
 
     def speak(self, reply: str, interrupt: Interrupt) -> None:
-        """Into the file; up to the chunk at which Ctrl-C was pressed."""
+        """Write the spoken reply to the file, up to the chunk at which Ctrl-C was pressed."""
         chunks: list[Tensor] = []
         for chunk in self.engine.speak_stream(reply, voice=self.voice):
             chunks.append(chunk)
-            if interrupt.asked:
+            if interrupt.requested:
                 break
         write_sound(self.speak_to, torch.cat(chunks), self.engine.speech_rate)
         self.spoken = self.engine.timings
         self.screen.say(f"spoken: {self.speak_to}{self.spoken.cut_note()}")
 
     def attach_image(self, rest: str) -> None:
-        """`PATH [message]`: keep the picture for the next message, or send it with the message behind it."""
+        """`PATH [message]`: attach the image to the next message, or send it with this one."""
         path, message = split_path(rest)
-        # What cannot be seen is said now.
+        # Raises for an unreadable image now, not with the message.
         self.engine.require_prompter().encode_media(Request(images=[path], truncate=self.truncate))
         self.attach(path, self.images, message)
 
     def attach_audio(self, rest: str) -> None:
-        """The same for a sound."""
+        """The same for an audio file."""
         path, message = split_path(rest)
-        # What cannot be heard is said now, and what is too long.
+        # Raises for unreadable or too long audio now, not with the message.
         self.engine.require_prompter().encode_media(Request(audios=[path], truncate=self.truncate))
         self.attach(path, self.audios, message)
 
-    def attach(self, path: str, where: list[str], message: str) -> None:
-        """Keep a file for the next message, or send it with one."""
-        if path not in where:  # it is, where a refused line is sent again
-            where.append(path)
+    def attach(self, path: str, attached: list[str], message: str) -> None:
+        """Add a file to the attachments; send them if there is a message."""
+        if path not in attached:  # it is if a rejected line is sent again
+            attached.append(path)
         if message:
             self.answer(message)
         else:
             self.screen.say(f"attached to the next message: {path}")
 
     def switch_speech(self, rest: str) -> None:
-        """on or off."""
+        """`/speak on`, `/speak off`."""
         if rest not in ("on", "off"):
             raise ValueError("/speak takes on or off")
         if rest == "on":
@@ -194,14 +193,14 @@ class Chat:
         self.screen.say(f"speech {rest}{to}")
 
     def reset(self, _: str) -> None:
-        """Forget the conversation and what was attached."""
+        """Forget the conversation and the attachments."""
         self.conversation.reset()
         self.images.clear()
         self.audios.clear()
-        self.screen.say("the conversation starts anew")
+        self.screen.say("the conversation starts again")
 
     def statistics(self) -> None:
-        """Cache and timings."""
+        """Show cache and timings."""
         lines = cache_lines(self.conversation.cache.position, self.conversation.cache.capacity)
         lines += self.conversation.timings.lines()
         lines += [] if self.spoken is None else self.spoken.lines()
@@ -209,10 +208,10 @@ class Chat:
 
 
 def split_path(rest: str) -> tuple[str, str]:
-    """`PATH message` -> both; the longest beginning that is a file is the path. Raises for a missing file."""
+    """`PATH message` -> both; the longest prefix that is a file is the path. Raises FileNotFoundError for a missing file."""
     words = rest.split(" ")
     for count in range(len(words), 0, -1):
-        path = os.path.expanduser(" ".join(words[:count]).strip("\"'"))  # unlike Path's, no error for an unknown ~name
-        if os.path.isfile(path):  # nor for a message that is too long to be a name
+        path = os.path.expanduser(" ".join(words[:count]).strip("\"'"))  # unlike Path's, no error for an unknown ~user
+        if os.path.isfile(path):  # unlike Path's, no error for a message too long to be a name
             return path, " ".join(words[count:]).strip()
     raise FileNotFoundError(f"no such file: {words[0] or '(a path is needed)'}")

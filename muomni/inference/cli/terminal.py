@@ -1,6 +1,6 @@
-"""The chat's two sides of a terminal: lines that are typed, with editing and a history, and text that is shown.
+"""Terminal input and output of the chat: line editing with a history, and styled text.
 
-Where the input is no terminal, lines are read as they come; where the output is none, nothing but the text is written.
+If the input is not a terminal, plain lines are read; if the output is not, only the text is written.
 """
 
 import os
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 STYLES = {r"\[OK\]": "green", r"\[WARNING\]": "yellow", r"\[CRITICAL\]": "bold red", r"^error:.*": "red"}
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a model writes may move no cursor
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a model's text must not control the terminal
 TAKES_PATH = ("/image", "/audio")
 
 
@@ -45,14 +45,14 @@ class PlainLines:
 
 
 class CommandCompleter(Completer):
-    """Tab completes commands at the beginning of a line, and paths behind those that take one."""
+    """Tab completes commands at the beginning of a line, and paths after the commands that take one."""
 
     def __init__(self, commands: Iterable[str]) -> None:
         self.commands = sorted(commands)
         self.paths = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        """What may stand at the cursor."""
+        """See `Completer`."""
         word, space, rest = document.text_before_cursor.partition(" ")
         if space and word in TAKES_PATH:
             yield from self.paths.get_completions(Document(rest), complete_event)
@@ -61,10 +61,9 @@ class CommandCompleter(Completer):
 
 
 class TerminalLines:
-    """Lines typed at a terminal: editing keys, a history that outlives the session (up, down, Ctrl-R), Tab.
+    """Lines typed at a terminal: editing keys, a history across sessions (up, down, Ctrl-R), Tab completion of `commands`.
 
-    Args:
-        commands: what Tab completes. history: where lines are kept. input, output: other than this process's terminal.
+    input, output: default is this process's terminal.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class TerminalLines:
 
 
 def interrupt_binding() -> KeyBindings:
-    """Ctrl-C throws away what was typed; with nothing typed it leaves."""
+    """Ctrl-C clears the line, and exits on an empty one."""
     bindings = KeyBindings()
 
     @bindings.add("c-c")
@@ -99,8 +98,7 @@ def interrupt_binding() -> KeyBindings:
 
 
 class KeptHistory(FileHistory):
-    """Lines typed, in a file; where it cannot be written any more (a full disk), that is said once, and the lines are kept in
-    memory."""
+    """A history file; if it can no longer be written (a full disk), that is reported once, and lines are kept in memory."""
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         super().__init__(path)
@@ -113,22 +111,22 @@ class KeptHistory(FileHistory):
                 super().store_string(string)
             except OSError as error:
                 self.works = False
-                self.say(f"{self.path}: what is typed is no longer kept there ({error.strerror}); the chat goes on")
+                self.say(f"{self.path}: the history is no longer saved there ({error.strerror}); the chat continues")
 
 
 def kept_history(say: Callable[[str], None]) -> History:
-    """In $XDG_STATE_HOME/muomni/chat_history (~/.local/state where it is not set), which no one else may read; in memory where
-    that cannot be written. say: shows a notice."""
+    """The history in $XDG_STATE_HOME/muomni/chat_history (default ~/.local/state) with mode 0600; in memory if that cannot be
+    written. say: shows a notice."""
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     path = Path(os.path.expanduser(state)) / "muomni" / "chat_history"
     try:
         path.parent.parent.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.parent.chmod(0o700)  # one of an earlier version
+        path.parent.chmod(0o700)  # also a folder created by an earlier version
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
         path.chmod(0o600)
     except OSError as error:
-        say(f"{path}: what is typed cannot be kept there ({error.strerror})")
+        say(f"{path}: the history cannot be saved there ({error.strerror})")
         return InMemoryHistory()
     return KeptHistory(path, say)
 
@@ -136,31 +134,31 @@ def kept_history(say: Callable[[str], None]) -> History:
 def open_lines(
     source: TextIO, answers: TextIO, commands: Iterable[str], *, say: Callable[[str], None]
 ) -> PlainLines | TerminalLines:
-    """With editing where this process's own input and output are a terminal. say: shows a notice."""
+    """Lines with editing if input and output are this process's terminal, else plain. say: shows a notice."""
     if source is sys.stdin and answers is sys.stdout and source.isatty() and answers.isatty():
         return TerminalLines(commands, kept_history(say))
     return PlainLines(source, answers)
 
 
 class Screen:
-    """Answers go to one stream, everything else to the other; a terminal shows both with colours (unless NO_COLOR)."""
+    """Writes answers to one stream and everything else to another; in colour on a terminal, unless NO_COLOR is set."""
 
     def __init__(self, answers: TextIO, notices: TextIO) -> None:
         self.answers = Console(file=answers, markup=False, highlight=False, emoji=False, soft_wrap=True)
         self.notices = Console(file=notices, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def label(self, text: str) -> None:
-        """What stands before an answer."""
+        """Write the label before an answer."""
         self.answers.print(Text(text, style="bold green"), end="")
 
     def write(self, piece: str) -> None:
-        """A piece of an answer, at once; without control characters where a terminal would obey them."""
+        """Write a piece of an answer and flush; on a terminal without control characters."""
         stream = self.answers.file
         stream.write(CONTROL.sub("\ufffd", piece) if self.answers.is_terminal else piece)
         stream.flush()
 
     def say(self, text: str) -> None:
-        """A notice, on lines of its own. One that cannot be shown (standard error goes to a full disk) ends nothing."""
+        """Write a notice on its own lines. A failure to write it (standard error on a full disk) is ignored."""
         shown = Text(text, style="dim")
         for pattern, style in STYLES.items():
             shown.highlight_regex(pattern, f"not dim {style}")
@@ -169,23 +167,23 @@ class Screen:
 
 
 class Interrupt:
-    """Whether Ctrl-C was pressed."""
+    """A request to stop by Ctrl-C."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
-    def ask(self, *_: object) -> None:
-        """The first asks to stop at the next good moment; the second, where none came, stops at once."""
-        if self.asked:
+    def handle(self, *_: object) -> None:
+        """The signal handler: the first Ctrl-C sets `requested`, the second raises KeyboardInterrupt."""
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Inside, Ctrl-C does not break in anywhere: it is noted, for the caller to stop where everything is whole."""
+    """Inside, Ctrl-C sets `Interrupt.requested` instead of raising, so that the caller can stop in a consistent state."""
     interrupt = Interrupt()
-    before = signal.signal(signal.SIGINT, interrupt.ask)
+    before = signal.signal(signal.SIGINT, interrupt.handle)
     try:
         yield interrupt
     finally:

@@ -9,7 +9,7 @@ import torch
 
 from muomni.frontends.hearing import UNSAID, Hearing
 from muomni.frontends.mel import LogMel, MelSpec
-from muomni.inference.audio_excerpt import AudioTooLongError, Bound
+from muomni.inference.audio_excerpt import AudioLimit, AudioTooLongError
 from muomni.inference.media import Media
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
@@ -18,8 +18,8 @@ MEDIA = Media(image=None, mel=MEL, hearing=SPEC)
 HEAR = Hearing(MEL, SPEC)
 
 
-def bound(seconds, *, truncate=False):
-    return Bound(tokens=round(seconds * 12.5), frames_per_token=8, truncate=truncate)
+def limit(seconds, *, truncate=False):
+    return AudioLimit(tokens=round(seconds * 12.5), frames_per_token=8, truncate=truncate)
 
 
 def talk(seconds, seed=0):
@@ -34,8 +34,8 @@ def silent(seconds):
 
 def test_silence_around_a_question_costs_nothing():
     question = talk(2.0)
-    alone = MEDIA.log_mel(question, bound=bound(3))
-    around = MEDIA.log_mel(torch.cat([silent(9), question, silent(6)]), bound=bound(3))
+    alone = MEDIA.log_mel(question, limit=limit(3))
+    around = MEDIA.log_mel(torch.cat([silent(9), question, silent(6)]), limit=limit(3))
     assert len(alone) == 200
     assert 200 <= len(around) <= 270
 
@@ -47,37 +47,37 @@ def test_too_much_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(LogMel, "magnitudes", lambda *_: calls.append(1))
     for source, name in ((path, r"long\.wav"), (talk(20), "the audio")):
         with pytest.raises(AudioTooLongError, match=rf"{name}: 20\.0 s, 250 audio tokens, at most 38 .* truncate=true"):
-            MEDIA.log_mel(source, bound=bound(3))
+            MEDIA.log_mel(source, limit=limit(3))
     assert not calls
 
 
 def test_more_speech_than_fits_is_refused():
     with pytest.raises(AudioTooLongError, match="50 audio tokens, at most 38"):
-        MEDIA.log_mel(talk(4), bound=bound(3))
+        MEDIA.log_mel(talk(4), limit=limit(3))
 
 
 def test_what_truncate_cuts_off_changes_nothing(tmp_path):
     head = torch.cat([silent(1.7), talk(7.0)])
-    kept = MEDIA.log_mel(head, bound=bound(3, truncate=True))
+    kept = MEDIA.log_mel(head, limit=limit(3, truncate=True))
     assert len(kept) == 304
     for tail in (talk(60, seed=1), 0.99 * torch.randn(160_000), silent(20)):
-        torch.testing.assert_close(MEDIA.log_mel(torch.cat([head, tail]), bound=bound(3, truncate=True)), kept)
+        torch.testing.assert_close(MEDIA.log_mel(torch.cat([head, tail]), limit=limit(3, truncate=True)), kept)
     soundfile.write(tmp_path / "a.wav", torch.cat([head, talk(200)]).numpy(), 16000, subtype="FLOAT")
-    torch.testing.assert_close(MEDIA.log_mel(tmp_path / "a.wav", bound=bound(3, truncate=True)), kept)
+    torch.testing.assert_close(MEDIA.log_mel(tmp_path / "a.wav", limit=limit(3, truncate=True)), kept)
 
 
 def test_truncate_finds_a_voice_behind_a_long_silence_and_leaves_short_sounds_alone():
     late = torch.cat([silent(8), talk(1)])
-    assert 100 <= len(MEDIA.log_mel(late, bound=bound(3, truncate=True))) <= 150
-    torch.testing.assert_close(MEDIA.log_mel(talk(2), bound=bound(3, truncate=True)), HEAR(talk(2)).trimmed())
-    assert len(MEDIA.log_mel(silent(10), bound=bound(3, truncate=True))) == 304
+    assert 100 <= len(MEDIA.log_mel(late, limit=limit(3, truncate=True))) <= 150
+    torch.testing.assert_close(MEDIA.log_mel(talk(2), limit=limit(3, truncate=True)), HEAR(talk(2)).trimmed())
+    assert len(MEDIA.log_mel(silent(10), limit=limit(3, truncate=True))) == 304
 
 
 def test_without_a_front_end_all_of_a_sound_counts():
     plain = Media(image=None, mel=MEL, hearing=None)
     with pytest.raises(AudioTooLongError):
-        plain.log_mel(silent(4), bound=bound(3))
-    assert len(plain.log_mel(silent(2), bound=bound(3))) == 200
+        plain.log_mel(silent(4), limit=limit(3))
+    assert len(plain.log_mel(silent(2), limit=limit(3))) == 200
 
 
 def test_waveforms_in_the_scale_of_whole_numbers_are_heard_alike(caplog):

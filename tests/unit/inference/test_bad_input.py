@@ -263,7 +263,7 @@ def test_damaged_and_wrong_sounds(ask, engine, tmp_path, picture):
 
 def test_a_sound_of_many_tokens_is_an_error_or_cut(ask, engine, tmp_path):
     path = wav(tmp_path / "long.wav", noise(16000 * 3))
-    assert "long.wav: 38 audio tokens, at most 32 (a quarter of the context): cut it shorter" in ask(audio_in=path)[1]
+    assert "long.wav: 38 audio tokens, at most 32 (a quarter of the context): shorten it" in ask(audio_in=path)[1]
     assert ask(audio_in=path, truncate=True)[1] == ""
     features = engine.prompter.encode_media(Request(audios=[path], truncate=True))
     assert features.audio_lengths.tolist() == [32]
@@ -349,7 +349,7 @@ def test_a_file_that_is_no_export(ask, tmp_path):
         assert "a.ckpt: not a checkpoint of muomni" in ask(text="x", ckpt=str(tmp_path / "a.ckpt"))[1]
     torch.save(torch.nn.Linear(1, 1), tmp_path / "a.ckpt")
     assert "nothing in it is executed" in ask(text="x", ckpt=str(tmp_path / "a.ckpt"))[1]
-    assert "is no export; exports under" in ask(text="x", ckpt=str(tmp_path))[1]
+    assert "is not an export; exports under" in ask(text="x", ckpt=str(tmp_path))[1]
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_a_file_that_is_no_export(ask, tmp_path):
         (
             ("talker", "codec"),
             {"text": "x", "generation": {"max_new_tokens": 100}},
-            "this export only speaks: name the sound file by audio_out=FILE",
+            "this export only speaks: name the audio file by audio_out=FILE",
         ),
         (("audio",), {"text": "x"}, "this export has no Thinker"),
     ],

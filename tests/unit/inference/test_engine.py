@@ -97,7 +97,7 @@ def test_a_full_conversation_starts_anew_with_a_notice(engine):
         engine.chat("what colour is the big red circle", conversation=conversation, max_new_tokens=30)
         notices.append(conversation.notice)
     assert notices[0] == ""
-    assert any("starts anew" in notice for notice in notices)
+    assert any("starts again" in notice for notice in notices)
 
 
 def test_the_budget_is_an_error_and_truncation_an_option(engine):

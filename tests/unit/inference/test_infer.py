@@ -100,7 +100,7 @@ def test_an_answer_or_a_transcript_of_nothing_says_so(export, capsys, picture, s
     monkeypatch.setattr(infer.Engine, "transcribe", lambda *_, **__: "")
     assert run(export, capsys, text="x", quiet=True) == (" \n", "the answer is empty\n")
     heard = run(export, capsys, transcribe=True, audio_in=str(sound), quiet=True)
-    assert heard == ("\n", f"{sound}: no words were heard\n")
+    assert heard == ("\n", f"{sound}: no words were recognized\n")
 
 
 def test_what_is_wrong_with_the_sound_is_said_before_an_answer_is_made(export, capsys, tmp_path):

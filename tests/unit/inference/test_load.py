@@ -6,7 +6,7 @@ import torch
 from muomni.checkpoints.export import load_export, save_export, weights_fingerprint
 from muomni.checkpoints.single_file import describe_for_checkpoint, save_single
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.load import find_device, gather, load_model
+from muomni.inference.load import find_device, load_model, read_modules
 from muomni.models.projector import ImageProjector
 from tests.unit.inference.conftest import IMAGE, MEL
 
@@ -16,7 +16,7 @@ def forms(export, tmp_path_factory):
     """The export as a folder, as one file, as one file made of that one, and as a training's checkpoint."""
     folder, loaded = tmp_path_factory.mktemp("forms"), load_export(export)
     single = save_single(folder / "single.safetensors", loaded)
-    again = save_single(folder / "again.safetensors", gather(single, talker=None))
+    again = save_single(folder / "again.safetensors", read_modules(single, talker=None))
     training = torch.nn.ModuleDict(loaded.parts)
     carried = describe_for_checkpoint(training, loaded.parts, loaded.facts, loaded.tokenizer)
     torch.save({"state_dict": training.state_dict(), "export": carried}, folder / "last.ckpt")
@@ -40,10 +40,12 @@ def test_a_single_file_takes_the_talker_of_another_export(tmp_path, parts, token
     mute = save_export(
         tmp_path / "mute", {"thinker": parts["thinker"]}, facts=facts, files={"tokenizer.model": tokenizer_path}
     )
-    speaking = load_model(save_single(tmp_path / "speaking.safetensors", gather(mute, talker=export)), device="cpu")
+    speaking = load_model(
+        save_single(tmp_path / "speaking.safetensors", read_modules(mute, talker=export)), device="cpu"
+    )
     assert len(speaking.speak(["1"])[0].codes)
     with pytest.raises(ValueError, match="no Talker"):
-        gather(export, talker=mute)
+        read_modules(export, talker=mute)
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "cpu0", ""])

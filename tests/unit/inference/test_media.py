@@ -20,7 +20,7 @@ def test_what_an_export_does_not_see_of_a_picture_is_said(tmp_path, caplog):
     wide = noise(tmp_path / "wide.png", (128, 32))
     Media(image=ImageSpec(**SPEC), mel=None).images([wide, torch.zeros(3, 8, 8, dtype=torch.uint8)])
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith(f"{wide}: 128 x 32, 75 % of it is not seen: this export sees the centre square")
+    assert line.startswith(f"{wide}: 128 x 32, 75 % of it is not used: this export takes the centre square")
     caplog.clear()
     Media(image=ImageSpec(**SPEC, fit="letterbox"), mel=None).images([wide])
     assert not caplog.records

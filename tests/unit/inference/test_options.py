@@ -22,9 +22,9 @@ MESSAGES = [{"role": "user", "content": "tell me"}]
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"text": "what", "messages": MESSAGES}, "text= beside messages=, which hold the whole conversation"),
-        ({"messages": MESSAGES, "system_prompt": "be brief"}, "system_prompt= beside messages="),
-        ({"messages": MESSAGES, "image": "a.png", "audio": "a.wav"}, "image=, audio= beside messages="),
+        ({"text": "what", "messages": MESSAGES}, "text= together with messages=, which hold the whole conversation"),
+        ({"messages": MESSAGES, "system_prompt": "be brief"}, "system_prompt= together with messages="),
+        ({"messages": MESSAGES, "image": "a.png", "audio": "a.wav"}, "image=, audio= together with messages="),
         (
             {"text": "what", "top_p": 0.9},
             "top_p=0.9: without effect, since decoding is deterministic at temperature=0 ",
@@ -45,15 +45,15 @@ def test_what_has_an_effect_is_taken(engine):
         {"generation": "chat", "temperature": 0.0}, {"generation": "beam", "length_penalty": 0.0},
     ):  # fmt: skip
         engine.generate("what", max_new_tokens=1, **options)
-    with pytest.raises(ValueError, match="text= beside messages="):
+    with pytest.raises(ValueError, match="text= together with messages="):
         engine.generate_batch(["what"], messages=MESSAGES)
 
 
 def test_a_conversation_has_one_system_prompt_and_a_plain_model_none(engine, export):
     conversation = engine.conversation(system_prompt="be brief")
-    with pytest.raises(ValueError, match="messages= beside a conversation with system_prompt="):
+    with pytest.raises(ValueError, match="messages= in a conversation with system_prompt="):
         engine.chat(messages=MESSAGES, conversation=conversation)
-    with pytest.raises(ValueError, match="system_prompt= beside a conversation that has another one"):
+    with pytest.raises(ValueError, match="system_prompt= in a conversation that has another one"):
         engine.chat("what", system_prompt="be long", conversation=conversation)
     plain = load_model(export, device="cpu", format="plain")
     for call in (lambda: plain.generate("what", system_prompt="x"), lambda: plain.conversation(system_prompt="x")):
@@ -246,5 +246,5 @@ def test_the_command_line_says_what_would_have_no_effect(home, monkeypatch, caps
 
 
 def test_requests_hold_media_or_messages():
-    with pytest.raises(ValueError, match=r"image= beside messages="):
+    with pytest.raises(ValueError, match=r"image= together with messages="):
         Request(messages=MESSAGES, images=["a.png"])

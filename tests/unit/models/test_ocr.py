@@ -5,7 +5,7 @@ import torch
 
 from muomni.frontends.char_vocab import NUM_SYMBOLS as V
 from muomni.frontends.char_vocab import decode_symbols
-from muomni.inference.ocr import read_pictures
+from muomni.inference.ocr import read_images
 from muomni.models.ocr import Ocr
 from muomni.special_tokens import BOS, EOS, PIECES
 
@@ -33,7 +33,7 @@ def test_a_character_sees_the_picture_and_those_before_it(model):
 @torch.inference_mode()
 def test_reading_is_greedy_decoding(model):
     images = torch.randn(3, 3, 16, 16)
-    texts = read_pictures(model, images)
+    texts = read_images(model, images)
     for image, text in zip(images, texts, strict=True):
         ids = [BOS]
         while len(ids) <= model.max_characters:

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from muomni.batch import OcrBatch
-from muomni.inference.ocr import read_pictures
+from muomni.inference.ocr import read_images
 from muomni.models.ocr import Ocr
 from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay
@@ -18,7 +18,7 @@ def make():
     return OcrStage(
         model=Ocr(num_symbols=len(PIECES) + 98, max_characters=4, image_size=8, patch=4, stem_channels=[], stem_patch=2,
                   encoder_layers=1, num_layers=1, dim=16, num_heads=2, ff_dim=32),
-        read=read_pictures, image={"size": 8},
+        read=read_images, image={"size": 8},
         optimizer=partial(adamw, lr=1e-2, betas=(0.9, 0.98), adam_ratio=1.0),
         schedule=partial(warmup_stable_decay, max_steps=60, warmup_steps=2, decay_fraction=0.4, final=0.1),
         weight_decay=0.0, loss_weights={}, compile_model=False,

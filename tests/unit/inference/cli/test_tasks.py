@@ -1,10 +1,10 @@
-"""What infer.py is asked to do, and what it refuses to ignore."""
+"""The task of a command line of infer.py, and the options that it refuses."""
 
 import pytest
 
 import infer
 from muomni.checkpoints.export import save_export
-from muomni.inference.cli.tasks import ALWAYS, USES, choose_task, reject_unused
+from muomni.inference.cli.tasks import ALWAYS, USES, Task, choose_task, reject_unused
 from tests.unit.inference.conftest import MEL
 
 OMNI = ("thinker", "audio", "vision", "talker", "codec")
@@ -19,24 +19,28 @@ def test_every_option_belongs_to_a_task_and_every_name_is_an_option():
 @pytest.mark.parametrize(
     ("given", "parts", "task"),
     [
-        ({}, OMNI, "a chat"),
-        ({"history": False, "speak": True, "audio_out": "a.wav", "voice": 1}, OMNI, "a chat"),
-        ({"text": "x", "voice": 1, "audio_out": "a.wav", "echo": True, "truncate": True}, OMNI, "an answer"),
-        ({"prompt": "x", "image": "a.png", "generation": {"top_k": 3}}, OMNI, "an answer"),
-        ({"video": "a.gif", "video_frames": 2}, OMNI, "an answer"),
-        ({"audio_in": "a.wav", "dtype": "int8"}, OMNI, "an answer"),
-        ({"audio_in": "a.wav", "transcribe": True, "beams": 9, "lm": "thinker", "dtype": "int8"}, OMNI, "a transcript"),
-        ({"audio_in": "a.wav", "timestamps": True}, ("audio",), "a transcript"),
-        ({"transcribe": True, "talker": "t", "vocoder": "v"}, ("audio",), "a transcript"),
-        ({"text": "x", "audio_in": "a.wav"}, ("audio",), "an answer"),  # which says that there is no Thinker
-        ({"text": "x", "audio_out": "a.wav"}, ("talker", "codec"), "speech"),
-        ({"image": "a.png"}, ("ocr",), "reading"),
-        ({"export": "a.safetensors", "talker": "t"}, (), "the export"),
+        ({}, OMNI, Task.CHAT),
+        ({"history": False, "speak": True, "audio_out": "a.wav", "voice": 1}, OMNI, Task.CHAT),
+        ({"text": "x", "voice": 1, "audio_out": "a.wav", "echo": True, "truncate": True}, OMNI, Task.ANSWER),
+        ({"prompt": "x", "image": "a.png", "generation": {"top_k": 3}}, OMNI, Task.ANSWER),
+        ({"video": "a.gif", "video_frames": 2}, OMNI, Task.ANSWER),
+        ({"audio_in": "a.wav", "dtype": "int8"}, OMNI, Task.ANSWER),
+        (
+            {"audio_in": "a.wav", "transcribe": True, "beams": 9, "lm": "thinker", "dtype": "int8"},
+            OMNI,
+            Task.TRANSCRIBE,
+        ),
+        ({"audio_in": "a.wav", "timestamps": True}, ("audio",), Task.TRANSCRIBE),
+        ({"transcribe": True, "talker": "t", "vocoder": "v"}, ("audio",), Task.TRANSCRIBE),
+        ({"text": "x", "audio_in": "a.wav"}, ("audio",), Task.ANSWER),  # which says that there is no Thinker
+        ({"text": "x", "audio_out": "a.wav"}, ("talker", "codec"), Task.SPEAK),
+        ({"image": "a.png"}, ("ocr",), Task.OCR),
+        ({"export": "a.safetensors", "talker": "t"}, (), Task.EXPORT),
     ],
 )
 def test_the_options_name_the_task_and_those_that_belong_to_it_are_taken(given, parts, task):
     cfg = DEFAULTS | given
-    assert choose_task(cfg, parts) == task
+    assert choose_task(cfg, parts) is task
     reject_unused(task, cfg, DEFAULTS)
 
 
@@ -74,6 +78,6 @@ def test_infer_refuses_them(export, capsys, sound, tmp_path, parts):
         infer.run(cfg | {"ckpt": str(ears), "text": "what is said?"})
     with pytest.raises(ValueError, match="text= would have no effect on the export"):
         infer.run(cfg | {"ckpt": str(export), "export": str(tmp_path / "a.safetensors"), "audio_in": None, "text": "x"})
-    with pytest.raises(ValueError, match="text= and prompt= are both the question"):
+    with pytest.raises(ValueError, match="text= and prompt= both hold the question"):
         infer.run(cfg | {"ckpt": str(export), "prompt": "x", "text": "x"})
     assert capsys.readouterr().out == ""

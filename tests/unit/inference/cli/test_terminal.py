@@ -78,7 +78,7 @@ def test_the_history_lies_in_the_state_folder_for_its_owner_alone_or_in_memory(m
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert isinstance(kept_history(said.append), InMemoryHistory)
-    assert len(said) == 1 and "cannot be kept there" in said[0]
+    assert len(said) == 1 and "cannot be saved there" in said[0]
 
 
 def test_a_full_disk_is_said_once_and_the_lines_go_on(typed, tmp_path, monkeypatch):
@@ -153,9 +153,9 @@ def test_a_file_gets_the_text_alone():
 def test_the_first_ctrl_c_asks_and_the_second_insists():
     before = signal.getsignal(signal.SIGINT)
     with interruptible() as interrupt:
-        assert not interrupt.asked
+        assert not interrupt.requested
         os.kill(os.getpid(), signal.SIGINT)
-        assert interrupt.asked
+        assert interrupt.requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
