@@ -4,10 +4,12 @@ Legend: B images, S image side.
 """
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from muomni import aliases
 from muomni.frontends.char_vocab import decode_symbols
 from muomni.inference.decoding.generate import TextDecoder, decode_step, generate, prefill
 from muomni.inference.decoding.options import preset
@@ -34,3 +36,7 @@ def read_images(model: Ocr, images: Tensor) -> list[str]:
     if generated.has_invalid:
         raise ValueError(NOT_FINITE)
     return [decode_symbols(row, model.characters) for row in generated.answers()]
+
+
+def __getattr__(name: str) -> Any:
+    return aliases.attribute(__name__, name)

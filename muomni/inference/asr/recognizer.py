@@ -5,10 +5,12 @@ Legend: B clips, T mel frames, M mel bins, N samples.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from muomni import aliases
 from muomni.checkpoints.export import load_export
 from muomni.frontends.audio_io import read_audio
 from muomni.frontends.char_vocab import collapse_ctc, decode_characters, encode_characters
@@ -100,3 +102,7 @@ class Recognizer:
         """Files -> waveforms (N_i) and texts."""
         waveforms = [read_audio(path, self.sample_rate) for path in paths]
         return waveforms, self(waveforms)
+
+
+def __getattr__(name: str) -> Any:
+    return aliases.attribute(__name__, name)

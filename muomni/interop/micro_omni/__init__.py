@@ -1,1 +1,1 @@
-"""Checkpoints of micro-omni, there and back: docs/coming-from-micro-omni.md."""
+"""Import and export of micro-omni's checkpoints: docs/coming-from-micro-omni.md."""

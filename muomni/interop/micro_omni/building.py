@@ -1,7 +1,7 @@
-"""One part of a micro-omni checkpoint -> our module with its weights.
+"""One module of a micro-omni checkpoint -> our module with its weights.
 
-The part is built from the options that its tensors tell (`parts.py`); the keys and shapes that such a part has over there
-are compared with the file's; only then the tensors change their names (`rules.py`).
+The options are inferred from the tensors (`module_options.py`); the keys and shapes that such a module has in micro-omni are
+compared with the file's; only then the tensors are renamed (`rules.py`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from muomni.checkpoints.assembly import assemble, build_part, difference, outline
-from muomni.interop.micro_omni.parts import ASSUMED, options_of
-from muomni.interop.micro_omni.rules import TABLES, State, choose, to_ours, to_theirs
+from muomni.interop.micro_omni.module_options import ASSUMED, options_of
+from muomni.interop.micro_omni.rules import TABLES, State, match_layout, to_ours, to_theirs
 
-SEED = 0  # of what is started anew: the same import gives the same export
+SEED = 0  # of newly initialised weights: imports are reproducible
 
 
 @dataclass(slots=True)
 class Built:
-    """module: in eval mode. layout: names of its choices. new: our keys that were started anew. dtype: of its tensors in
-    the file. notes: what the user must know."""
+    """module: in eval mode. layout: names of its layout variants. new: our keys that were newly initialised. dtype: of its
+    tensors in the file. notes: messages for the user."""
 
     module: nn.Module
     layout: list[str] = field(default_factory=list)
@@ -39,24 +39,24 @@ def build(
     given: Mapping[str, Any],
     fill: bool,
 ) -> Built:
-    """Build the part `name`.
+    """Build the module `name`.
 
-    theirs: its tensors under their keys. ours: those that a file of ours carries under our keys; description: part and
-    options, of such a file. given: options that no tensor tells. fill: start anew what theirs lack.
-    Raises ValueError naming the first keys or the option that are wrong.
+    theirs: its tensors under their keys. ours: tensors under our keys, in a file written by muomni; description: name and
+    options, of such a file. given: options that cannot be inferred. fill: initialise what theirs lack. Raises ValueError naming
+    the first keys or the option that are wrong.
     """
-    if name not in TABLES:  # our own, which a file of ours carries as it is
+    if name not in TABLES:  # a module of ours alone, stored unchanged
         return Built(assemble(description or {}, ours, where="its description", weights=f"part {name!r}"))
-    layout, rules = choose(name, theirs)
+    layout, rules = match_layout(name, theirs)
     notes: list[str] = []
     if description is not None and given:
         raise ValueError(
-            f"muomni wrote the file and its options: leave out {', '.join(f'{name}.{key}' for key in given)}"
+            f"the file was written by muomni with its options: leave out {', '.join(f'{name}.{key}' for key in given)}"
         )
     if description is None:
         options = options_of(name, theirs, given)
         assumed = [f"{name}.{option}={options[option]}" for option in ASSUMED[name] if option not in given]
-        notes += [f"assumed, since no tensor tells them: {' '.join(assumed)}"] if assumed else []
+        notes += [f"assumed, since the tensors do not tell: {' '.join(assumed)}"] if assumed else []
         description = {"part": name, "options": options}
     blank = outline(description, tensors=len(theirs) + len(ours), where="its description").state_dict()
     expected, rest = to_theirs(blank, rules)
@@ -68,12 +68,12 @@ def build(
     new = [key for key in (*rest, *lacking) if key not in ours]
     if new and not fill:
         raise ValueError(
-            f"ours has what it lacks, {len(new)} keys: {_shortened(new)}; fill=true starts them anew (train them then), "
+            f"it lacks {len(new)} keys of ours: {_shortened(new)}; fill=true initialises them (then train them), "
             f"parts= without {name} leaves it out"
         )
     state = to_ours(theirs, rules) | ours
     if new:
-        notes.append(f"{name}: started anew, to be trained: {_shortened(new)}")
+        notes.append(f"{name}: newly initialised, to be trained: {_shortened(new)}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             state = build_part(description, where="its description").state_dict() | state
@@ -82,7 +82,7 @@ def build(
 
 
 def one_dtype(state: State) -> str:
-    """The dtype of a state dict. Raises ValueError where there are several: the way back would lose them."""
+    """The dtype of a state dict. Raises ValueError for several, which an export could not restore."""
     found = sorted({str(value.dtype).removeprefix("torch.") for value in state.values()})
     if len(found) > 1:
         raise ValueError(f"its tensors are of {' and '.join(found)}: save them in one of these")
@@ -90,5 +90,5 @@ def one_dtype(state: State) -> str:
 
 
 def _shortened(keys: Iterable[str]) -> str:
-    """Keys by their first two words, each once."""
+    """The distinct first two components of keys."""
     return ", ".join(dict.fromkeys(".".join(key.split(".")[:2]) for key in keys))

@@ -1,7 +1,7 @@
 """An export folder -> a checkpoint of micro-omni.
 
-What micro-omni has no option for is refused by name. What it has no place for (our Talker's text side, moving averages,
-text tower) travels in a group of its own, so that importing the file gives the same export again.
+Options that micro-omni lacks are a ValueError. Tensors that it lacks (our Talker's text side, moving averages, text tower) are
+stored in a group of their own, so that importing the file restores the same export.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,20 +18,20 @@ from muomni.checkpoints.export import load_export
 from muomni.interop.micro_omni import files
 from muomni.interop.micro_omni.files import Checkpoint
 from muomni.interop.micro_omni.importing import FACT, KEPT_FILE
-from muomni.interop.micro_omni.parts import check_exportable, options_built
-from muomni.interop.micro_omni.rules import TABLES, State, named, to_theirs
+from muomni.interop.micro_omni.module_options import check_exportable, options_built
+from muomni.interop.micro_omni.rules import TABLES, State, rules_of_layout, to_theirs
 from muomni.interop.micro_omni.vocabulary import narrowed, narrowed_tokenizer
 from muomni.models.thinker import Thinker
 
 
 def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = None) -> list[str]:
-    """Write an export as micro-omni's `.pt` or `.safetensors`, with the Thinker's tokenizer.model beside it; gives notes.
+    """Write an export as micro-omni's `.pt` or `.safetensors`, with the Thinker's tokenizer.model next to it; returns notes.
 
-    parts: default all. Raises ValueError or FileNotFoundError, one line naming the export and the option that micro-omni
-    has not, or the file that stands in the way.
+    parts: modules, default all. Raises ValueError or FileNotFoundError, one line naming the export and the option that
+    micro-omni lacks, or the file that exists already.
     """
     if out.exists():
-        raise ValueError(f"out={out} is there already: name another file")
+        raise ValueError(f"out={out} exists already: name another file")
     if out.suffix not in files.WRITTEN:
         raise ValueError(f"out={out}: name it .pt or .safetensors")
     export = load_export(folder, parts)
@@ -41,7 +41,7 @@ def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = 
     if added and "thinker" in loaded:
         loaded = {**loaded, "thinker": narrowed(cast(Thinker, loaded["thinker"]))}
     if not loaded.keys() & TABLES.keys():
-        raise ValueError(f"{folder}: no part that micro-omni has; it has {', '.join(TABLES)}")
+        raise ValueError(f"{folder}: no module that micro-omni has; it has {', '.join(TABLES)}")
     notes: list[str] = []
     checkpoint = Checkpoint(description=_description(export.facts, loaded))
     for name, part in loaded.items():
@@ -53,8 +53,8 @@ def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = 
             checkpoint.parts[name] = theirs
         checkpoint.ours |= {f"{name}.{key}": value for key, value in own.items()}
         if own:
-            beginnings = ", ".join(dict.fromkeys(key.split(".")[0] for key in own))
-            notes.append(f"{name}: micro-omni has no place for {beginnings}; it travels as {files.OURS!r}")
+            prefixes = ", ".join(dict.fromkeys(key.split(".")[0] for key in own))
+            notes.append(f"{name}: micro-omni has no {prefixes}; stored as {files.OURS!r}")
     if (folder / KEPT_FILE).is_file():
         checkpoint.kept = load_file(folder / KEPT_FILE)
     tokenizer = None
@@ -63,7 +63,7 @@ def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = 
         tokenizer = narrowed_tokenizer(model) if added else model
         _check_tokenizer(out.with_name("tokenizer.model"), tokenizer)
     if added and "thinker" in loaded:
-        notes.append("thinker: without the rows of our special tokens, which its checkpoint did not have")
+        notes.append("thinker: without the rows of our special tokens, which the imported checkpoint did not have")
     files.write(out, checkpoint)
     if tokenizer is not None:
         with atomic_write(out.with_name("tokenizer.model")) as temporary:
@@ -72,20 +72,20 @@ def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = 
 
 
 def _part(name: str, part: nn.Module, origin: Mapping[str, Any]) -> tuple[State, State]:
-    """A part's state under their keys, and what only we have, under ours."""
+    """A module's state: the tensors that micro-omni has, under their keys, and the others, under ours."""
     state = part.state_dict()
     if name not in TABLES:
         return {}, state
     layout = check_exportable(name, part)
-    theirs, own = to_theirs(state, named(name, origin.get("layout", {}).get(name, layout)))
-    surplus = [key for key in own if not key.startswith(TABLES[name].own)]
-    if surplus:
-        raise ValueError(f"{name}: micro-omni has no key for {surplus[0]}")
+    theirs, own = to_theirs(state, rules_of_layout(name, origin.get("layout", {}).get(name, layout)))
+    unknown = [key for key in own if not key.startswith(TABLES[name].own)]
+    if unknown:
+        raise ValueError(f"{name}: micro-omni has no key for {unknown[0]}")
     return _in_dtype(theirs, origin.get("dtype", {}).get(name, "float32")), own
 
 
 def _in_dtype(state: State, name: str) -> State:
-    """In the dtype that the file had, where nothing is lost by it: after further training it stays float32."""
+    """In the dtype of the imported file, if that is lossless: after further training it stays float32."""
     if name not in ("float16", "bfloat16"):
         return state
     dtype = getattr(torch, name)
@@ -94,7 +94,7 @@ def _in_dtype(state: State, name: str) -> State:
 
 
 def _description(facts: Mapping[str, Any], parts: Mapping[str, nn.Module]) -> str:
-    """Facts and options, from which the same export is made again."""
+    """Facts and options, from which an import restores the export."""
     described = {name: {"part": part.part_name, "options": options_built(part)} for name, part in parts.items()}
     plain = {key: value for key, value in facts.items() if key != FACT}
     return yaml.safe_dump({"facts": plain, "parts": described}, sort_keys=False)
@@ -102,4 +102,4 @@ def _description(facts: Mapping[str, Any], parts: Mapping[str, nn.Module]) -> st
 
 def _check_tokenizer(path: Path, model: bytes) -> None:
     if path.exists() and path.read_bytes() != model:
-        raise ValueError(f"{path} is there already and is another tokenizer: write to another folder")
+        raise ValueError(f"{path} exists already and is another tokenizer: write to another folder")

@@ -1,11 +1,11 @@
-"""micro-omni's files: the `.pt` of each stage and the single safetensors, read into parts and written from them.
+"""Reading and writing of micro-omni's files: the `.pt` of each stage and the single safetensors.
 
     .pt           a dictionary of state dicts, {"enc": {...}, "head": {...}, "optimizer": ...}, or a bare state dict
     .safetensors  one flat dictionary, the state dicts' names as prefixes: `audio_encoder.blocks.0.norm1.weight`
 
-Reading executes nothing. What is trained and has no place here (`img_proj`, `text_proj`, `ocr`, ...) is kept as it is, what
-only resumes a training (optimizer, step, ...) is left out. What only we have goes into a group of our own, `muomni`, that
-micro-omni never looks at: so that our exports come back whole.
+Reading executes nothing. Trained tensors without a counterpart here (`img_proj`, `text_proj`, `ocr`, ...) are kept unchanged,
+the state of the training (optimizer, step, ...) is left out. Tensors that only we have go into a group of our own, `muomni`,
+which micro-omni ignores, so that our exports can be restored.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from muomni.checkpoints.safe_load import check_tensors, load_data
 from muomni.interop.micro_omni.rules import State
 
 OURS = "muomni"
-#: Their group -> part of ours and the beginning of its keys there (our Audio holds encoder and CTC head).
+#: Their group -> our module and the prefix of its keys there (our Audio holds encoder and CTC head).
 GROUPS = {
     "model": ("thinker", ""),
     "thinker": ("thinker", ""),
@@ -38,7 +38,7 @@ GROUPS = {
     "proj_a": ("audio_projector", ""),
     "proj_v": ("image_projector", ""),
 }
-#: The groups that a file is written with; a `.pt` that holds a Thinker alone calls it "model".
+#: The groups of a written file; a `.pt` with a Thinker only calls it "model".
 WRITTEN = {
     ".pt": ("thinker", "enc", "head", "vit", "rvq", "talker", "proj_a", "proj_v"),
     ".safetensors": ("thinker", "audio_encoder", "vision_encoder", "talker", "rvq", "proj_a", "proj_v"),
@@ -46,16 +46,16 @@ WRITTEN = {
 KEPT = ("img_proj", "text_proj", "text_embed", "text_encoder", "ocr")
 LEFT_OUT = ("optimizer", "scheduler", "scaler", "config", "char_to_idx", "idx_to_char")
 BARE = "tok_emb.weight"  # a state dict without groups is a Thinker's
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # what float32, which our parts are in, holds exactly
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # convert to our float32 without loss
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """What a file holds.
+    """Content of a file.
 
-    parts: part of ours -> state under their keys. kept: tensors without a place, `group.key`. left_out: entries that only
-    resume a training. ours: our own tensors, `part.key` under our keys; description: model.yaml's text, "" where the
-    file is not from us.
+    parts: our module -> state under their keys. kept: tensors without a counterpart, `group.key`. left_out: entries of the
+    training's state. ours: our own tensors, `module.key` under our keys; description: text of model.yaml, "" for a file not
+    written by muomni.
     """
 
     parts: dict[str, State] = field(default_factory=dict)
@@ -105,7 +105,7 @@ def _read_pt(path: Path) -> tuple[dict[str, Any], str]:
     try:
         content = load_data(path)
     except ValueError as error:
-        raise ValueError(f"cannot be read, damaged, cut off or no checkpoint: {error}") from error
+        raise ValueError(f"cannot be read, damaged, cut off or not a checkpoint: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"holds a {type(content).__name__}, not a dictionary of state dicts")
     if BARE in {_plain(str(key)) for key in content}:
@@ -118,28 +118,28 @@ def _read_pt(path: Path) -> tuple[dict[str, Any], str]:
         or not isinstance(own.get("description"), str)
         or not isinstance(own.get("tensors"), dict)
     ):
-        raise ValueError(f"the entry {OURS!r} is not what muomni writes")
+        raise ValueError(f"the entry {OURS!r} was not written by muomni")
     return {**content, OURS: own["tensors"]}, own["description"]
 
 
 def _sort(groups: Mapping[str, Any], description: str) -> Checkpoint:
-    """Groups -> parts, kept, left out. Raises ValueError for what is none of these."""
+    """Sort groups into parts, kept and left_out. Raises ValueError for an unknown group."""
     found = Checkpoint(description=description)
     for group, content in groups.items():
         if group in LEFT_OUT or not isinstance(content, dict | Tensor):
-            found.left_out.append(str(group))  # a step, a loss: nothing that was trained
+            found.left_out.append(str(group))  # a step, a loss: not weights
             continue
         if group not in GROUPS and group not in (*KEPT, OURS):
             known = ", ".join([*GROUPS, *KEPT])
-            raise ValueError(f"of unknown layout: {group!r} is no entry of micro-omni's; known: {known}")
+            raise ValueError(f"of unknown layout: {group!r} is not an entry of micro-omni's; known: {known}")
         state = _state(str(group), content)
         if group in GROUPS:
-            part, beginning = GROUPS[group]
-            target = found.parts.setdefault(part, {})
-            twice = [key for key in state if f"{beginning}{key}" in target]
-            if twice:
-                raise ValueError(f"{part} stands in it twice: {group}.{twice[0]}")
-            target.update({f"{beginning}{key}": value for key, value in state.items()})
+            module, prefix = GROUPS[group]
+            target = found.parts.setdefault(module, {})
+            duplicates = [key for key in state if f"{prefix}{key}" in target]
+            if duplicates:
+                raise ValueError(f"{module} is in it twice: {group}.{duplicates[0]}")
+            target.update({f"{prefix}{key}": value for key, value in state.items()})
         elif group == OURS:
             found.ours = state
         else:
@@ -150,7 +150,7 @@ def _sort(groups: Mapping[str, Any], description: str) -> Checkpoint:
 
 
 def _state(group: str, content: Any) -> State:
-    """A state dict without torch.compile's prefixes; every value must be a tensor that float32 holds exactly."""
+    """A state dict without torch.compile's prefixes. Raises ValueError for values other than tensors of `DTYPES`."""
     if not isinstance(content, dict):
         raise ValueError(f"of unknown layout: {group!r} is a tensor, not a state dict")
     state: State = {}
@@ -161,7 +161,7 @@ def _state(group: str, content: Any) -> State:
         if group not in (*KEPT, OURS) and value.dtype not in DTYPES:
             raise ValueError(f"{group}.{key} is of {value.dtype}, not of float32, float16 or bfloat16")
         if name in state:
-            raise ValueError(f"{group}.{name} stands in it twice, with and without _orig_mod.")
+            raise ValueError(f"{group}.{name} is in it twice, with and without _orig_mod.")
         state[name] = value
     return state
 
@@ -171,7 +171,7 @@ def _plain(key: str) -> str:
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a file of theirs, whole or not at all. Raises ValueError for another ending than .pt and .safetensors."""
+    """Write a file of theirs, atomically. Raises ValueError for another suffix than .pt and .safetensors."""
     if path.suffix not in WRITTEN:
         raise ValueError(f"{path}: name it .pt or .safetensors")
     groups, ours = _groups(checkpoint, path.suffix)
@@ -187,11 +187,11 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _groups(checkpoint: Checkpoint, suffix: str) -> tuple[dict[str, State], State]:
-    """Their groups, and what goes into ours."""
+    """Their groups, and the content of ours."""
     groups: dict[str, State] = {OURS: dict(checkpoint.ours)}
-    for part, state in checkpoint.parts.items():
+    for module, state in checkpoint.parts.items():
         for key, value in state.items():
-            group, name = _place(part, key, suffix)
+            group, name = _target(module, key, suffix)
             groups.setdefault(group, {})[name] = value
     for key, value in checkpoint.kept.items():
         group, _, name = key.partition(".")
@@ -202,15 +202,15 @@ def _groups(checkpoint: Checkpoint, suffix: str) -> tuple[dict[str, State], Stat
     return own, own.pop(OURS)
 
 
-def _place(part: str, key: str, suffix: str) -> tuple[str, str]:
-    """The group and the name of a key; our own group where such a file has none for it (the CTC head in safetensors)."""
-    beginning = "head." if part == "audio" and key.startswith("head.") else ""
+def _target(module: str, key: str, suffix: str) -> tuple[str, str]:
+    """The group and the name of a key; our own group if the format has none for it (the CTC head in safetensors)."""
+    prefix = "head." if module == "audio" and key.startswith("head.") else ""
     for group in WRITTEN[suffix]:
-        if GROUPS[group] == (part, beginning):
-            return group, key.removeprefix(beginning)
-    return OURS, f"{part}.{key}"
+        if GROUPS[group] == (module, prefix):
+            return group, key.removeprefix(prefix)
+    return OURS, f"{module}.{key}"
 
 
 def _owned(value: Tensor) -> Tensor:
-    """A copy with memory of its own: rows of a fused projection share theirs, and files would hold the whole."""
+    """A copy with its own memory: a view of a fused projection would be saved with the whole storage."""
     return value.detach().cpu().clone().contiguous()

@@ -1,8 +1,8 @@
-"""Checkpoints of micro-omni -> an ordinary export folder; nothing is written before everything fits.
+"""Checkpoints of micro-omni -> an ordinary export folder; nothing is written before everything is checked.
 
-An export asks for more than weights. The tokenizer gets room for our special tokens (`vocabulary.py`); the facts name the
-frontends of the published sizes, which are close to what the weights were trained on but not the same
-(docs/coming-from-micro-omni.md); and the fact `micro_omni` says where all of it is from.
+An export needs more than weights. The vocabulary is extended by our special tokens (`vocabulary.py`); the facts name frontends
+of the published sizes, which are similar to those of the weights' training but not the same (docs/coming-from-micro-omni.md);
+the fact `micro_omni` records the origin.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.interop.micro_omni import files
 from muomni.interop.micro_omni.building import Built, build
 from muomni.interop.micro_omni.files import Checkpoint
-from muomni.interop.micro_omni.parts import check_options, options_built
+from muomni.interop.micro_omni.module_options import check_options, options_built
 from muomni.interop.micro_omni.rules import TABLES, State
 from muomni.interop.micro_omni.vocabulary import ADDED, has_special_pieces, widened, widened_tokenizer
 from muomni.models.thinker import Thinker
@@ -34,12 +34,12 @@ KEPT_FILE = "micro_omni.safetensors"
 _SOUND: dict[str, Any] = {"sample_rate": 16000, "bins": 128, "f_min": 0.0, "f_max": 8000.0, "log": True, "floor": 1e-5}
 MEL = MelSpec(hop=160, n_fft=1024, win=400, **_SOUND)
 CODEC_MEL = MelSpec(hop=1280, n_fft=4096, win=4096, **_SOUND)
-NO_MEAN, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # their pictures are plain [0, 1]
+NO_MEAN, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # their pixels are in [0, 1], not normalised
 
 
 @dataclass(slots=True)
 class Import:
-    """What the files hold, in our terms. notes: what the user must know, a line each."""
+    """Content of the files in our terms. notes: messages for the user."""
 
     parts: dict[str, nn.Module] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -57,14 +57,14 @@ def import_checkpoints(
     fill: bool = False,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[str]:
-    """Read micro-omni's files and write the export folder `out`, whole or not at all; gives notes for the user.
+    """Read micro-omni's files and write the export folder `out`, atomically; returns notes for the user.
 
-    tokenizer: their tokenizer.model, needed with a Thinker. parts: of ours, default all that the files hold. fill: start
-    anew what our parts have and theirs lack. options: part -> options that no tensor tells (`parts.ASSUMED`).
+    tokenizer: their tokenizer.model, needed with a Thinker. parts: our modules, default all in the files. fill: initialise what
+    our modules have and theirs lack. options: module -> options that cannot be inferred (`module_options.ASSUMED`).
     Raises ValueError or FileNotFoundError, one line naming the file and the first keys or options that are wrong.
     """
     if out.exists() and not is_export(out) and (out.is_file() or any(out.iterdir())):
-        raise ValueError(f"out={out} holds other things than an export: name a new folder")
+        raise ValueError(f"out={out} holds something other than an export: name a new folder")
     result = read_checkpoints(paths, tokenizer=tokenizer, parts=parts, fill=fill, options=options or {})
     with tempfile.TemporaryDirectory() as folder:
         extra: dict[str, Path] = {}
@@ -93,22 +93,22 @@ def read_checkpoints(
         checkpoint = files.read(path)
         document = _document(checkpoint, path)
         if document and len(paths) > 1:
-            raise ValueError(f"{path} was written by muomni and is whole: import it by itself")
+            raise ValueError(f"{path} was written by muomni and is complete: import it by itself")
         for name in dict.fromkeys([*checkpoint.parts, *document.get("parts", {})]):
             if parts is not None and name not in parts:
                 continue
             if name in sources:
-                raise ValueError(f"{path}: the part {name!r} stands in {sources[name]} too; name one of the two files")
+                raise ValueError(f"{path}: the module {name!r} is in {sources[name]} too; name one of the two files")
             sources[name] = path
             built[name] = _built(name, checkpoint, document, options.get(name, {}), fill=fill, path=path)
         result.kept |= checkpoint.kept
         result.facts |= document.get("facts", {})
         if checkpoint.left_out:
-            result.notes.append(f"{path}: left out, since it only resumes a training: {', '.join(checkpoint.left_out)}")
+            result.notes.append(f"{path}: left out, state of the training only: {', '.join(checkpoint.left_out)}")
     absent = [name for name in parts or () if name not in sources]
     if absent or not sources:
         raise ValueError(
-            f"{', '.join(map(str, paths))}: no part {', '.join(absent)} in it; it holds {', '.join(sources) or 'none'}, "
+            f"{', '.join(map(str, paths))}: no module {', '.join(absent)} in it; it holds {', '.join(sources) or 'none'}, "
             f"and there are {', '.join(TABLES)}"
         )
     result.parts = {name: one.module for name, one in built.items()}
@@ -125,18 +125,18 @@ def read_checkpoints(
 def _built(
     name: str, checkpoint: Checkpoint, document: Mapping[str, Any], given: Mapping[str, Any], *, fill: bool, path: Path
 ) -> Built:
-    """`building.build` of one part of a file, its errors with the file's name."""
+    """`building.build` of one module of a file; errors name the file."""
     ours = {key.removeprefix(f"{name}."): value for key, value in checkpoint.ours.items() if key.startswith(f"{name}.")}
     try:
         description = document.get("parts", {}).get(name)
         theirs = checkpoint.parts.get(name, {})
         return build(name, theirs, ours=ours, description=description, given=given, fill=fill)
     except ValueError as error:
-        raise ValueError(f"{path}, part {name!r}: {error}") from error
+        raise ValueError(f"{path}, module {name!r}: {error}") from error
 
 
 def _document(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
-    """The description of a file that we wrote, {} of another. Raises ValueError for a description that is none."""
+    """The description of a file written by muomni, {} for another. Raises ValueError for an invalid one."""
     if not checkpoint.description:
         return {}
     where = f"{path}, its entry {files.OURS!r}"
@@ -149,7 +149,7 @@ def _document(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
 
 
 def _origin(paths: Sequence[Path], built: Mapping[str, Built], added: int) -> dict[str, Any]:
-    """The fact `micro_omni`: files, how each part was written (for the way back), what is new."""
+    """The fact `micro_omni`: files, layout and dtype of each module (for an export), new keys."""
     origin = {
         "files": [path.name for path in paths],
         "layout": {name: one.layout for name, one in built.items() if one.layout},
@@ -161,7 +161,8 @@ def _origin(paths: Sequence[Path], built: Mapping[str, Built], added: int) -> di
 
 
 def _check_together(parts: Mapping[str, nn.Module], sources: Mapping[str, Path]) -> None:
-    """Raise ValueError where a projector does not join its encoder and the Thinker, or a codec has not the Talker's codes."""
+    """Raise ValueError if the widths of a projector, its encoder and the Thinker, or the codebooks of Talker and codec
+    differ."""
     for projector, encoder in (("image_projector", "vision"), ("audio_projector", "audio")):
         for name, key in ((encoder, "dim"), ("thinker", "out_dim")):
             if projector not in parts or name not in parts:
@@ -169,7 +170,7 @@ def _check_together(parts: Mapping[str, nn.Module], sources: Mapping[str, Path])
             wanted, found = options_built(parts[projector])[key], options_built(parts[name])["dim"]
             if wanted != found:
                 raise ValueError(
-                    f"{sources[projector]}, part {projector!r}: it is made for a {name} of width {wanted}, but that of "
+                    f"{sources[projector]}, module {projector!r}: it is made for a {name} of width {wanted}, but that of "
                     f"{sources[name]} has {found}: name files of one model"
                 )
     if "talker" in parts and "codec" in parts:
@@ -177,13 +178,13 @@ def _check_together(parts: Mapping[str, nn.Module], sources: Mapping[str, Path])
         codes = [(options["num_codebooks"], options["codebook_size"]) for options in (spoken, known)]
         if codes[0][0] > codes[1][0] or codes[0][1] != codes[1][1]:
             raise ValueError(
-                f"{sources['talker']}, part 'talker': it speaks {codes[0][0]} codebooks of {codes[0][1]} entries, the codec "
+                f"{sources['talker']}, module 'talker': it has {codes[0][0]} codebooks of {codes[0][1]} entries, the codec "
                 f"of {sources['codec']} has {codes[1][0]} of {codes[1][1]}: name files of one model"
             )
 
 
 def _add_tokenizer(result: Import, path: Path | None) -> int:
-    """Tokenizer and Thinker with room for our special tokens; gives how many pieces were added."""
+    """Extend tokenizer and Thinker by our special tokens; returns the number of added pieces."""
     thinker = cast(Thinker | None, result.parts.get("thinker"))
     if path is None and thinker is None:
         return 0
@@ -215,7 +216,7 @@ def _add_tokenizer(result: Import, path: Path | None) -> int:
 
 
 def _add_facts(result: Import) -> None:
-    """What the engine asks for and their files do not say."""
+    """Add the facts that the engine needs and their files lack."""
     facts, parts = result.facts, result.parts
     alone = next(iter(parts)) if len(parts) == 1 else FACT
     facts["stage"] = "talker" if parts.keys() == {"talker", "codec"} else alone

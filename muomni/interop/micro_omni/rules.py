@@ -1,7 +1,7 @@
-"""Which key of micro-omni is which key of ours: one table, read in both directions.
+"""Mapping between the keys of micro-omni and ours: one table, applied in both directions.
 
-`{i}` in a key is a block's number, `{n}` that of a codebook or an expert. A tensor of ours is one of theirs, or several of
-theirs, their rows below each other (fused projections); those of all numbers `{n}` are stacked in one tensor of ours.
+`{i}` in a key is the index of a block, `{n}` that of a codebook or an expert. A tensor of ours is one of theirs, or several of
+theirs concatenated along the rows (fused projections); those of all indices `{n}` are stacked in one tensor of ours.
 
 Legend: D width, G key-value heads, K head width.
 """
@@ -18,36 +18,36 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """ours: a key of our part. theirs: the key or keys that it is made of, rows in this order."""
+    """ours: a key of our module. theirs: the key or keys whose rows it holds, in this order."""
 
     ours: str
     theirs: tuple[str, ...]
 
     @property
     def stacked(self) -> bool:
-        """All numbers `{n}` of theirs are one tensor of ours."""
+        """True if all indices `{n}` of theirs are one tensor of ours."""
         return "{n}" in self.theirs[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One of several ways that something is written. sign: the key that tells it. refusal: why we have no such thing."""
+class Variant:
+    """One of several layouts of a component. marker: a key that only this layout has. refusal: why it is not supported."""
 
     name: str
-    sign: str
+    marker: str
     rules: tuple[Rule, ...] = ()
     refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A part's rules: those of every checkpoint, and groups of which each checkpoint has one.
+    """A module's rules: those of every checkpoint, and components of which each checkpoint has one variant.
 
-    optional: beginnings of their keys that a checkpoint may lack. own: beginnings of our keys that theirs have no place for.
+    optional: prefixes of their keys that a checkpoint may lack. own: prefixes of our keys without a counterpart.
     """
 
     rules: tuple[Rule, ...]
-    groups: tuple[tuple[Choice, ...], ...] = ()
+    components: tuple[tuple[Variant, ...], ...] = ()
     optional: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
 
@@ -66,15 +66,15 @@ _NORMS = _rules(
     (f"{BLOCK}.mlp_norm.weight", "blocks.{i}.norm2.weight"),
     ("transformer.norm.weight", "norm.weight"),
 )
-_MHA = Choice(
+_MHA = Variant(
     "mha", "blocks.{i}.attn.qkv.weight", _rules((f"{BLOCK}.attention.qkv.weight", "blocks.{i}.attn.qkv.weight"))
 )
-_GQA = Choice(
+_GQA = Variant(
     "gqa",
     "blocks.{i}.attn.q.weight",
     _rules((f"{BLOCK}.attention.qkv.weight", *(f"blocks.{{i}}.attn.{name}.weight" for name in "qkv"))),
 )
-_SWIGLU = Choice(
+_SWIGLU = Variant(
     "swiglu",
     "blocks.{i}.mlp.gate_proj.weight",
     _rules(
@@ -82,13 +82,13 @@ _SWIGLU = Choice(
         (f"{BLOCK}.mlp.down.weight", "blocks.{i}.mlp.down_proj.weight"),
     ),
 )
-_GELU = Choice(
+_GELU = Variant(
     "gelu",
     "blocks.{i}.mlp.fc1.weight",
     (*_linear(f"{BLOCK}.mlp.up", "blocks.{i}.mlp.fc1"), *_linear(f"{BLOCK}.mlp.down", "blocks.{i}.mlp.fc2")),
 )
 _EXPERT = "blocks.{i}.moe.experts.{n}"
-_MOE = Choice(
+_MOE = Variant(
     "moe",
     "blocks.{i}.moe.router.weight",
     _rules(
@@ -99,13 +99,13 @@ _MOE = Choice(
 )
 _DECODER = (*_NORMS, *_rules((f"{BLOCK}.attention.out.weight", "blocks.{i}.attn.o.weight")))
 
-_E = "encoder."  # our Audio keeps its encoder apart from the CTC head
+_E = "encoder."  # prefix of the encoder in our Audio, which also holds the CTC head
 _AUDIO_ATTENTION = {"current": ("qkv_proj.", "out_proj."), "older": ("attn.in_proj_", "attn.out_proj.")}
 
 
-def _audio_attention(name: str) -> Choice:
+def _audio_attention(name: str) -> Variant:
     qkv, out = _AUDIO_ATTENTION[name]
-    return Choice(
+    return Variant(
         name,
         f"blocks.{{i}}.{qkv}weight",
         _rules(
@@ -115,16 +115,16 @@ def _audio_attention(name: str) -> Choice:
     )
 
 
-def _stem(name: str, *convolutions: str) -> Choice:
+def _stem(name: str, *convolutions: str) -> Variant:
     pairs = [_linear(f"{_E}stem.convs.{number}", theirs) for number, theirs in enumerate(convolutions)]
-    return Choice(name, f"{convolutions[0]}.weight", tuple(rule for pair in pairs for rule in pair))
+    return Variant(name, f"{convolutions[0]}.weight", tuple(rule for pair in pairs for rule in pair))
 
 
-#: Part of ours -> its rules.
+#: Our module -> its rules.
 TABLES = {
     "thinker": Table(
         (*_rules(("embedding.weight", "tok_emb.weight"), ("head.weight", "lm_head.weight")), *_DECODER),
-        groups=((_MHA, _GQA), (_SWIGLU, _GELU, _MOE)),
+        components=((_MHA, _GQA), (_SWIGLU, _GELU, _MOE)),
     ),
     "audio": Table(
         (
@@ -134,7 +134,7 @@ TABLES = {
             *_linear(f"{_E}{BLOCK}.mlp.down", "blocks.{i}.mlp.2"),
             *_linear("head", "head"),
         ),
-        groups=(
+        components=(
             (_stem("4x", "down.net.0", "down.net.2"), _stem("8x", "down.0.net.0", "down.0.net.2", "down.1")),
             (_audio_attention("current"), _audio_attention("older")),
         ),
@@ -170,17 +170,17 @@ TABLES = {
             *_linear("heads.1", "res_head"),
             *_DECODER,
         ),
-        groups=(
+        components=(
             (
                 _MHA,
-                Choice(
-                    "gqa", _GQA.sign, refusal="its attention is grouped (attn.q, attn.k, attn.v), our Talker's is not"
+                Variant(
+                    "gqa", _GQA.marker, refusal="its attention is grouped (attn.q, attn.k, attn.v), our Talker's is not"
                 ),
             ),
             (
                 _SWIGLU,
-                Choice("gelu", _GELU.sign, refusal="its MLPs are GELU (mlp.fc1, mlp.fc2), our Talker's are SwiGLU"),
-                Choice("moe", _MOE.sign, refusal="it is a mixture of experts (moe.*), our Talker is not"),
+                Variant("gelu", _GELU.marker, refusal="its MLPs are GELU (mlp.fc1, mlp.fc2), our Talker's are SwiGLU"),
+                Variant("moe", _MOE.marker, refusal="it is a mixture of experts (moe.*), our Talker is not"),
             ),
         ),
         own=("text.", "stop."),
@@ -190,35 +190,35 @@ TABLES = {
 }
 
 
-def choose(kind: str, keys: Iterable[str]) -> tuple[list[str], tuple[Rule, ...]]:
-    """The names of a checkpoint's choices and all rules of the part, by the keys that the checkpoint has.
+def match_layout(module: str, keys: Iterable[str]) -> tuple[list[str], tuple[Rule, ...]]:
+    """The names of a checkpoint's variants and all rules of the module, by the checkpoint's keys.
 
-    Raises ValueError (without the file's name) for a choice that we have not, and where no choice is to be seen.
+    Raises ValueError (without the file's name) for an unsupported variant, and for a component without any.
     """
-    table, keys = TABLES[kind], list(keys)
+    table, keys = TABLES[module], list(keys)
     names, rules = [], list(table.rules)
-    for group in table.groups:
-        seen = [choice for choice in group if any(_pattern(choice.sign).fullmatch(key) for key in keys)]
-        for choice in seen:
-            if choice.refusal:
-                raise ValueError(choice.refusal)
-        if not seen:
-            known = " or ".join(choice.sign.format(i=0) for choice in group if not choice.refusal)
+    for component in table.components:
+        matches = [variant for variant in component if any(_pattern(variant.marker).fullmatch(key) for key in keys)]
+        for variant in matches:
+            if variant.refusal:
+                raise ValueError(variant.refusal)
+        if not matches:
+            known = " or ".join(variant.marker.format(i=0) for variant in component if not variant.refusal)
             raise ValueError(f"of unknown layout: it lacks {known}")
-        names.append(seen[0].name)
-        rules += seen[0].rules
+        names.append(matches[0].name)
+        rules += matches[0].rules
     return names, tuple(rules)
 
 
-def named(kind: str, names: Iterable[str]) -> tuple[Rule, ...]:
-    """All rules of a part whose choices are known by name."""
+def rules_of_layout(module: str, names: Iterable[str]) -> tuple[Rule, ...]:
+    """All rules of a module with the variants of these names."""
     wanted = set(names)
-    chosen = [choice for group in TABLES[kind].groups for choice in group if choice.name in wanted]
-    return (*TABLES[kind].rules, *(rule for choice in chosen for rule in choice.rules))
+    chosen = [variant for component in TABLES[module].components for variant in component if variant.name in wanted]
+    return (*TABLES[module].rules, *(rule for variant in chosen for rule in variant.rules))
 
 
 def to_theirs(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> tuple[State, State]:
-    """Our state -> theirs, and what no rule names, under our keys."""
+    """Our state -> theirs, and the tensors without a rule under our keys."""
     theirs: State = {}
     rest = dict(state)
     for rule in rules:
@@ -232,7 +232,8 @@ def to_theirs(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> tuple[State
 
 
 def to_ours(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> State:
-    """Their state -> ours. What no rule names, or only a part of a rule's keys, stays out: compare the keys first."""
+    """Their state -> ours. Tensors without a rule, or with an incomplete set of a rule's keys, are dropped: compare the keys
+    first."""
     ours: State = {}
     for rule in rules:
         pattern = _pattern(rule.theirs[0])
@@ -249,7 +250,8 @@ def to_ours(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> State:
 
 
 def _split(tensor: Tensor, count: int) -> tuple[Tensor, ...]:
-    """Rows of a fused projection: gate and up are alike; of query, key and value (D + 2 G K, D) the query has D rows."""
+    """Rows of a fused projection: gate and up are equally large; of query, key and value (D + 2 G K, D) the query has D
+    rows."""
     if count == 3:
         queries = tensor.shape[1]
         others = (tensor.shape[0] - queries) // 2

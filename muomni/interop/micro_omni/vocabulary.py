@@ -1,9 +1,9 @@
-"""Room for our special tokens in a vocabulary that has none: <pad> <user> <assistant> <system> <image> <audio>.
+"""Extends a vocabulary by our special tokens: <pad> <user> <assistant> <system> <image> <audio>.
 
-micro-omni's tokenizers know <unk>, <s> and </s> alone, at 0, 1 and 2 as ours; behind them stand ordinary pieces, where our
-code expects special tokens (`muomni.special_tokens`), picture slots among them. So six control pieces go in between, in the
-tokenizer and as rows of embedding and head. The new rows are the mean of the others: the new tokens' logit is then the mean of
-all logits, and never the highest. Both steps can be taken back, bit for bit.
+micro-omni's tokenizers have <unk>, <s> and </s> only, at 0, 1 and 2 like ours, followed by ordinary pieces, where our code
+expects special tokens (`muomni.special_tokens`), image slots among them. So six control pieces are inserted, in the tokenizer
+and as rows of embedding and head. The new rows are the mean of the others: a new token's logit is then the mean of all logits,
+never the highest. Both steps are exactly reversible.
 
 Legend: V pieces, D width.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from muomni.frontends.special_pieces import misplaced, read_model, with_special_pieces, without_pieces
-from muomni.interop.micro_omni.parts import options_built
+from muomni.interop.micro_omni.module_options import options_built
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import PAD, PIECES
 
@@ -22,13 +22,13 @@ ADDED = PIECES[PAD:]
 
 
 def has_special_pieces(model: bytes) -> bool:
-    """Whether a SentencePiece model holds our special tokens at their ids. Raises ValueError for what is no such model."""
+    """True if a SentencePiece model has our special tokens at their ids. Raises ValueError for an invalid model."""
     return misplaced(read_model(model)) is None
 
 
 def widened_tokenizer(model: bytes) -> bytes:
-    """A SentencePiece model with our special pieces behind its first three. Raises ValueError where these are not <unk>, <s>
-    and </s>, or where it has some of ours already."""
+    """A SentencePiece model with our special pieces after its first three. Raises ValueError if these are not <unk>, <s> and
+    </s>, or if it has some of ours already."""
     processor = read_model(model)
     first = (processor.unk_id(), processor.bos_id(), processor.eos_id())
     whole, added = with_special_pieces(model)
@@ -40,18 +40,18 @@ def widened_tokenizer(model: bytes) -> bytes:
 
 
 def narrowed_tokenizer(model: bytes) -> bytes:
-    """What `widened_tokenizer` was given."""
-    assert has_special_pieces(model), "a widened tokenizer has our pieces behind its first three"
+    """The inverse of `widened_tokenizer`."""
+    assert has_special_pieces(model), "a widened tokenizer has our pieces after its first three"
     return without_pieces(model, PAD, len(PIECES))
 
 
 def widened(thinker: Thinker) -> Thinker:
-    """The Thinker with rows for our special tokens in embedding and head."""
+    """A copy of the Thinker with rows for our special tokens in embedding and head."""
     return _with_vocabulary(thinker, thinker.vocab_size + len(ADDED), _insert)
 
 
 def narrowed(thinker: Thinker) -> Thinker:
-    """The Thinker without the rows that `widened` put in."""
+    """The inverse of `widened`."""
     return _with_vocabulary(thinker, thinker.vocab_size - len(ADDED), _remove)
 
 

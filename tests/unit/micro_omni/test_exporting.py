@@ -87,7 +87,7 @@ def single(contents):
 def test_the_single_safetensors_comes_back(tmp_path, contents, tokenizer_path):
     wanted = single(contents)
     save_file(wanted, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="part 'audio': ours has what it lacks, 2 keys: head.weight, head.bias"):
+    with pytest.raises(ValueError, match="module 'audio': it lacks 2 keys of ours: head.weight, head.bias"):
         there_and_back(tmp_path, tmp_path / "model.safetensors", tokenizer=tokenizer_path)
     back = there_and_back(
         tmp_path, tmp_path / "model.safetensors", "back.safetensors", tokenizer=tokenizer_path, fill=True
@@ -144,7 +144,7 @@ def ours(tmp_path):
 @pytest.mark.parametrize("name", ["theirs.pt", "theirs.safetensors"])
 def test_our_exports_come_back_whole(tmp_path, ours, name):
     notes = export_checkpoint(ours, tmp_path / "to" / name)
-    assert "talker: micro-omni has no place for text, stop; it travels as 'muomni'" in notes
+    assert "talker: micro-omni has no text, stop; stored as 'muomni'" in notes
     tokenizer = tmp_path / "to" / "tokenizer.model"
     assert tokenizer.read_bytes() == (ours / "tokenizer.model").read_bytes()
     import_checkpoints([tmp_path / "to" / name], tmp_path / "again", tokenizer=tokenizer)
@@ -171,9 +171,11 @@ def test_fused_projections_are_files_of_their_own_size(tmp_path, ours):
 def test_a_file_of_ours_is_taken_whole(tmp_path, ours, saved):
     export_checkpoint(ours, tmp_path / "theirs.pt")
     tokenizer = tmp_path / "tokenizer.model"
-    with pytest.raises(ValueError, match=r"theirs\.pt was written by muomni and is whole"):
+    with pytest.raises(ValueError, match=r"theirs\.pt was written by muomni and is complete"):
         import_checkpoints([saved("vision.pt"), tmp_path / "theirs.pt"], tmp_path / "x", tokenizer=tokenizer)
-    with pytest.raises(ValueError, match=r"muomni wrote the file and its options: leave out vision\.num_heads"):
+    with pytest.raises(
+        ValueError, match=r"the file was written by muomni with its options: leave out vision\.num_heads"
+    ):
         import_checkpoints(
             [tmp_path / "theirs.pt"], tmp_path / "x", tokenizer=tokenizer, options={"vision": {"num_heads": 2}}
         )
@@ -187,7 +189,7 @@ def test_a_file_of_ours_is_taken_whole(tmp_path, ours, saved):
 @pytest.mark.parametrize(
     ("own", "match"),
     [
-        ({"description": 3}, "the entry 'muomni' is not what muomni writes"),
+        ({"description": 3}, "the entry 'muomni' was not written by muomni"),
         ({"description": "[", "tensors": {}}, "not readable as YAML"),
         ({"description": "parts: [vision]\nfacts: {}", "tensors": {}}, "describes no parts and facts"),
         (
@@ -217,11 +219,11 @@ def small_thinker(**changes):
 @pytest.mark.parametrize(
     ("parts", "match"),
     [
-        ({"thinker": small_thinker(short_conv=3)}, "thinker.short_conv=3: micro-omni knows short_conv=0 alone"),
-        ({"thinker": small_thinker(qk_norm=True)}, "thinker.qk_norm=True: micro-omni knows qk_norm=False alone"),
+        ({"thinker": small_thinker(short_conv=3)}, "thinker.short_conv=3: micro-omni only knows short_conv=0"),
+        ({"thinker": small_thinker(qk_norm=True)}, "thinker.qk_norm=True: micro-omni only knows qk_norm=False"),
         (
             {"audio": Audio(n_mels=32, num_symbols=9, channels=4, downsample=4, conv_kernel=3, **SHAPE)},
-            "audio.conv_kernel=3: micro-omni knows conv_kernel=0 alone",
+            "audio.conv_kernel=3: micro-omni only knows conv_kernel=0",
         ),
         (
             {
@@ -229,9 +231,9 @@ def small_thinker(**changes):
                     n_mels=32, num_symbols=9, channels=4, downsample=2, conv_kernel=0, rope_theta=None, **SHAPE
                 )
             },
-            "audio.downsample=2: micro-omni knows 4 and 8 alone",
+            "audio.downsample=2: micro-omni only knows 4 and 8",
         ),
-        ({"text_tower": TextTower(vocab_size=9, embed_dim=8, max_length=9, **SHAPE)}, "no part that micro-omni has"),
+        ({"text_tower": TextTower(vocab_size=9, embed_dim=8, max_length=9, **SHAPE)}, "no module that micro-omni has"),
     ],
 )
 def test_what_micro_omni_has_not_is_refused(tmp_path, parts, match):
@@ -243,13 +245,13 @@ def test_what_micro_omni_has_not_is_refused(tmp_path, parts, match):
 
 def test_files_in_the_way_stay(tmp_path, ours):
     (tmp_path / "there.pt").write_bytes(b"mine")
-    with pytest.raises(ValueError, match=r"there\.pt is there already"):
+    with pytest.raises(ValueError, match=r"there\.pt exists already"):
         export_checkpoint(ours, tmp_path / "there.pt")
     with pytest.raises(ValueError, match=r"name it \.pt or \.safetensors"):
         export_checkpoint(ours, tmp_path / "new.bin")
     (tmp_path / "to").mkdir()
     (tmp_path / "to" / "tokenizer.model").write_bytes(b"another")
-    with pytest.raises(ValueError, match=r"tokenizer\.model is there already and is another tokenizer"):
+    with pytest.raises(ValueError, match=r"tokenizer\.model exists already and is another tokenizer"):
         export_checkpoint(ours, tmp_path / "to" / "new.pt")
     assert (tmp_path / "there.pt").read_bytes() == b"mine"
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["tokenizer.model"]

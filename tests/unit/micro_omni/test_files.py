@@ -49,14 +49,14 @@ def test_a_file_that_was_cut_off(tmp_path, ending, share):
     torch.save({"vit": state}, path) if ending == ".pt" else save_file(theirs.prefixed("vision_encoder", state), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    refused(path, "cut off|no checkpoint")
+    refused(path, "cut off|not a checkpoint")
 
 
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
 def test_noise(tmp_path, ending):
     path = tmp_path / f"noise{ending}"
     path.write_bytes(bytes(range(256)) * 40)
-    refused(path, "cut off|no checkpoint")
+    refused(path, "cut off|not a checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def test_noise(tmp_path, ending):
         ({"step": 3}, "of unknown layout: it has none of the entries model, thinker, enc"),
         (
             {"generator": {"a": torch.zeros(1)}},
-            "of unknown layout: 'generator' is no entry of micro-omni's; known: model,",
+            "of unknown layout: 'generator' is not an entry of micro-omni's; known: model,",
         ),
-        ({"conv.weight": torch.zeros(1)}, "of unknown layout: 'conv.weight' is no entry"),
+        ({"conv.weight": torch.zeros(1)}, "of unknown layout: 'conv.weight' is not an entry"),
         ({"vit": torch.zeros(1)}, "'vit' is a tensor, not a state dict"),
         ({"vit": {"cls": 3}}, "vit.cls is a int, not a tensor"),
         ({"vit": {"cls": torch.zeros(1, dtype=torch.int64)}}, "vit.cls is of torch.int64, not of float32"),
-        ({"vit": {"cls": torch.zeros(1), "_orig_mod.cls": torch.zeros(1)}}, "vit.cls stands in it twice"),
+        ({"vit": {"cls": torch.zeros(1), "_orig_mod.cls": torch.zeros(1)}}, "vit.cls is in it twice"),
         (
             {"enc": {"a": torch.zeros(1)}, "audio_encoder": {"a": torch.zeros(1)}},
-            "audio stands in it twice: audio_encoder.a",
+            "audio is in it twice: audio_encoder.a",
         ),
     ],
 )

@@ -167,9 +167,9 @@ def test_facts_and_notes(tmp_path, saved):
     path = saved("talker.pt", lambda content: content | theirs.RESUMED)
     notes = "\n".join(import_checkpoints([path], tmp_path / "out", fill=True, options={"talker": {"max_frames": 300}}))
     assert "talker.num_heads=3" in notes and "talker.max_frames" not in notes
-    assert "left out, since it only resumes a training: optimizer, scheduler, step, best_val_loss" in notes
+    assert "left out, state of the training only: optimizer, scheduler, step, best_val_loss" in notes
     assert "codec: its spectrogram is ours, not that of its training" in notes
-    assert "talker: started anew, to be trained: text.embedding, text.blocks" in notes
+    assert "talker: newly initialised, to be trained: text.embedding, text.blocks" in notes
     export = load_export(tmp_path / "out")
     assert export.parts["talker"].options["max_frames"] == 300
     assert export.facts["stage"] == "talker"
@@ -178,7 +178,7 @@ def test_facts_and_notes(tmp_path, saved):
     assert export.facts["codec_mel"]["hop"] == 1280
 
 
-def test_what_is_started_anew_is_the_same_each_time(tmp_path, saved):
+def test_new_weights_are_the_same_each_time(tmp_path, saved):
     before = torch.get_rng_state()
     for name in ("one", "two"):
         import_checkpoints([saved("talker.pt")], tmp_path / name, fill=True)
@@ -190,9 +190,7 @@ def test_what_is_started_anew_is_the_same_each_time(tmp_path, saved):
 def test_heads_of_another_width_are_told(imported, tokenizer_path):
     state = {"tok_emb.weight": torch.randn(theirs.VOCAB, 96)} | theirs.decoder(96, 64, 1)
     state |= theirs.prefixed("lm_head", theirs.linear(theirs.VOCAB, 96, bias=False))
-    with pytest.raises(
-        ValueError, match=r"its width 96 is no multiple of 64: say how many heads, thinker\.num_heads=N"
-    ):
+    with pytest.raises(ValueError, match=r"its width 96 is not a multiple of 64: give thinker\.num_heads=N"):
         imported({"model": state}, tokenizer=tokenizer_path)
     given = {"thinker": {"num_heads": 6, "rope_theta": 500.0, "max_length": 64}}
     part = imported({"model": state}, tokenizer=tokenizer_path, options=given).parts["thinker"]
@@ -214,13 +212,13 @@ def refused(tmp_path, paths, match, **options):
 @pytest.mark.parametrize(
     ("name", "group", "change", "match"),
     [
-        ("vision.pt", "vit", lambda s: s.pop("pos"), r"vision\.pt, part 'vision': missing keys \['pos'\]"),
+        ("vision.pt", "vit", lambda s: s.pop("pos"), r"vision\.pt, module 'vision': missing keys \['pos'\]"),
         ("vision.pt", "vit", lambda s: s.pop("blocks.1.norm1.bias"), r"missing keys \['blocks.1.norm1.bias'\]"),
-        ("vision.pt", "vit", lambda s: s.update(extra=s["cls"]), r"part 'vision': missing keys \[\], unexpected keys \['extra'"),
+        ("vision.pt", "vit", lambda s: s.update(extra=s["cls"]), r"module 'vision': missing keys \[\], unexpected keys \['ex"),
         ("vision.pt", "vit", lambda s: s.update(pos=s["pos"][:, :150]), r"pos has shape \(1, 150, 128\), expected \(1, 145,"),
         ("vision.pt", "vit", lambda s: s.update(pos=s["pos"][0]), r"pos has shape \(197, 128\), expected 3 dimensions"),
         ("audio_enc.pt", "enc", lambda s: s.pop("down.net.0.weight"), "it lacks down.net.0.weight or down.0.net.0.weight"),
-        ("audio_enc.pt", "head", lambda s: s.pop("bias"), r"part 'audio': missing keys \['head.bias'\]"),
+        ("audio_enc.pt", "head", lambda s: s.pop("bias"), r"module 'audio': missing keys \['head.bias'\]"),
         ("audio_enc.pt", "enc", lambda s: s.update({"attention_pool.attention.weight": s["norm.weight"]}), "attention_pool"),
         ("talker.pt", "rvq", lambda s: s.pop("codebooks.0.weight"), r"missing keys \['codebooks.0.weight'\]"),
         ("talker.pt", "talker", lambda s: s.update({"emb.weight": torch.zeros(64, 192)}), "base_head.weight has shape"),
@@ -233,8 +231,8 @@ def refused(tmp_path, paths, match, **options):
         ("thinker.pt", "model", lambda s: s.update({"norm.weight": torch.ones(256).half()}), "of float16 and float32"),
         ("thinker.pt", "model", lambda s: s.update({"norm.weight": torch.ones(256) / 0}), "norm.weight holds NaN=0, Inf=256"),
         ("omni.pt", "thinker", lambda s: s.update({"blocks.0.attn.k.weight": torch.zeros(100, 256)}), "has 100 rows"),
-        ("vision.pt", "vit", lambda s: s.update({"blocks.1000000000.norm1.bias": s["cls"]}), "missing keys .*numbered otherwise"),
-        ("talker.pt", "rvq", lambda s: s.update({"codebooks.1000000000.weight": s["codebooks.0.weight"]}), "numbered otherwise"),
+        ("vision.pt", "vit", lambda s: s.update({"blocks.1000000000.norm1.bias": s["cls"]}), "missing keys .*not numbered"),
+        ("talker.pt", "rvq", lambda s: s.update({"codebooks.1000000000.weight": s["codebooks.0.weight"]}), "not numbered from 0"),
         ("vision.pt", "vit", lambda s: s.update(pos=torch.zeros(1, 1).expand(1, 1 << 28, 1)), "pos|ask for"),
     ],
 )  # fmt: skip
@@ -243,8 +241,8 @@ def test_keys_and_shapes_are_strict(tmp_path, saved, tokenizer_path, name, group
 
 
 def test_a_talker_is_not_completed_unasked(tmp_path, saved):
-    refused(tmp_path, [saved("talker.pt")], r"talker\.pt, part 'talker': ours has what it lacks, \d+ keys: text.embedding, .*"
-            r"stop.weight.*fill=true starts them anew.*parts= without talker")  # fmt: skip
+    refused(tmp_path, [saved("talker.pt")], r"talker\.pt, module 'talker': it lacks \d+ keys of ours: text.embedding, .*"
+            r"stop.weight.*fill=true initialises them.*parts= without talker")  # fmt: skip
 
 
 def test_a_grouped_talker_is_refused(tmp_path, saved):
@@ -267,22 +265,22 @@ def test_a_thinker_needs_its_own_tokenizer(tmp_path, saved, tokenizer_path):
 
 
 def test_files_of_two_models_are_refused(tmp_path, saved, tokenizer_path):
-    refused(tmp_path, [saved("omni.pt"), saved("thinker.pt")], r"thinker\.pt: the part 'thinker' stands in .*omni\.pt too",
+    refused(tmp_path, [saved("omni.pt"), saved("thinker.pt")], r"thinker\.pt: the module 'thinker' is in .*omni\.pt too",
             tokenizer=tokenizer_path)  # fmt: skip
     other = saved("omni.pt", lambda content: content | {"proj_v": theirs.linear(256, 64)})
-    refused(tmp_path, [other, saved("vision.pt")], r"omni\.pt, part 'image_projector': it is made for a vision of width 64",
+    refused(tmp_path, [other, saved("vision.pt")], r"omni\.pt, module 'image_projector': it is made for a vision of width 64",
             tokenizer=tokenizer_path)  # fmt: skip
 
 
 def test_a_talker_with_the_codec_of_another_is_refused(tmp_path, saved):
     path = saved("talker.pt", lambda content: content["rvq"].pop("codebooks.1.weight") is None)
-    refused(tmp_path, [path], "it speaks 2 codebooks of 128 entries, the codec of .* has 1 of 128", fill=True)
+    refused(tmp_path, [path], "it has 2 codebooks of 128 entries, the codec of .* has 1 of 128", fill=True)
 
 
 def test_parts_and_options_that_are_none(tmp_path, saved):
     path = saved("vision.pt")
-    refused(tmp_path, [path], "no part talker in it; it holds none", parts=["talker"])
-    refused(tmp_path, [path], "unknown part 'thnker'; available: thinker, ", options={"thnker": {"num_heads": 2}})
+    refused(tmp_path, [path], "no module talker in it; it holds none", parts=["talker"])
+    refused(tmp_path, [path], "unknown module 'thnker'; available: thinker, ", options={"thnker": {"num_heads": 2}})
     refused(tmp_path, [path], r"unknown option vision.dim; available: vision.num_heads", options={"vision": {"dim": 2}})
     refused(tmp_path, [path], r"unknown option codec.dim; available: none", options={"codec": {"dim": 2}})
     refused(tmp_path, [path], r"vision.num_heads=1.5: a whole number", options={"vision": {"num_heads": 1.5}})
@@ -291,7 +289,7 @@ def test_parts_and_options_that_are_none(tmp_path, saved):
 
 def test_a_folder_of_other_things_is_not_replaced(tmp_path, saved):
     path = saved("vision.pt")
-    with pytest.raises(ValueError, match="holds other things than an export"):
+    with pytest.raises(ValueError, match="holds something other than an export"):
         import_checkpoints([path], tmp_path)
     assert path.is_file()
 

@@ -23,7 +23,7 @@ def test_there_and_back(tmp_path, saved, tokenizer_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["import", "a.pt"], "say what and where to:  python -m muomni.interop.micro_omni import FILE.pt out="),
+        (["import", "a.pt"], "usage:  python -m muomni.interop.micro_omni import FILE.pt out="),
         (["export", "a", "b", "out=c.pt"], "python -m muomni.interop.micro_omni export checkpoints/NAME out=FILE.pt"),
         (["import", "a.pt", "out=x", "fil=true"], "unknown option 'fil'; available: out, tokenizer, parts, fill"),
         (

@@ -1,6 +1,6 @@
-"""Our parts as micro-omni's checkpoints describe them: options read off the shapes of the tensors, the others assumed.
+"""Options of our modules, inferred from the tensor shapes of micro-omni's checkpoints; the others are assumed.
 
-No tensor tells the number of heads, the base of the rotary positions or the longest sequence; micro-omni keeps them in its
+The number of heads, the base of the rotary positions and the maximum length cannot be inferred; micro-omni keeps them in its
 JSON files. ASSUMED holds its published values; the caller may give others.
 
 Legend: D width, G key-value heads, K head width, M mel bins, R downsampling, E entries of a codebook.
@@ -18,13 +18,13 @@ from muomni.interop.micro_omni.rules import TABLES
 
 HEAD_WIDTH = 64  # of every published configuration
 
-#: Part -> options that no tensor tells. num_heads None: the width / HEAD_WIDTH.
+#: Module -> options that cannot be inferred. num_heads None: the width / HEAD_WIDTH.
 ASSUMED: dict[str, dict[str, Any]] = {
     "thinker": {"num_heads": None, "rope_theta": 10000.0, "max_length": 512, "experts_per_token": 2},
     "audio": {"num_heads": None},
     "vision": {"num_heads": None},
     "codec": {},
-    # Beyond heads and positions: our text conditioning, which micro-omni has not; the published size's.
+    # Beyond heads and positions: our text conditioning, which micro-omni lacks; values of the published size.
     "talker": {
         "num_heads": None,
         "rope_theta": 10000.0,
@@ -38,7 +38,7 @@ ASSUMED: dict[str, dict[str, Any]] = {
     "audio_projector": {},
 }
 
-#: Part -> options that have one value in micro-omni: what an import gets, and what an export must have.
+#: Module -> options with a single value in micro-omni: set by an import, required by an export.
 FIXED: dict[str, dict[str, Any]] = {
     "thinker": {"qk_norm": False, "window": None, "short_conv": 0, "rope_scaling": 1.0, "norm_eps": 1e-5},
     "audio": {"conv_kernel": 0, "rope_theta": None, "norm_eps": 1e-5, "characters": None},
@@ -51,42 +51,42 @@ FIXED: dict[str, dict[str, Any]] = {
 
 
 class Shapes:
-    """Sizes in a state dict of theirs. A key that is not there, or of other rank, is a ValueError that names it."""
+    """Shapes in a state dict of theirs. A missing key, or another number of dimensions, is a ValueError that names it."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         self.state = state
 
-    def of(self, key: str, rank: int) -> tuple[int, ...]:
-        """The shape of a tensor of that rank."""
+    def of(self, key: str, ndim: int) -> tuple[int, ...]:
+        """The shape of a tensor with `ndim` dimensions."""
         if key not in self.state:
             raise ValueError(f"missing keys [{key!r}]")
         shape = tuple(self.state[key].shape)
-        if len(shape) != rank:
-            raise ValueError(f"{key} has shape {shape}, expected {rank} dimensions")
+        if len(shape) != ndim:
+            raise ValueError(f"{key} has shape {shape}, expected {ndim} dimensions")
         return shape
 
     def count(self, pattern: str) -> int:
-        """How many numbers, from 0 on, stand in keys of that pattern, which has one group. Raises ValueError where one is
-        missing: a single key may be of any number."""
+        """The count n of indices 0..n-1 in the group of keys that match the pattern. Raises ValueError if an index is
+        missing."""
         found = {match[1] for key in self.state if (match := re.match(pattern, key))}
         missing = [number for number in range(len(found)) if str(number) not in found]
         if missing:
             example = re.sub(r"\\(.)", r"\1", pattern).replace("(d+)", str(missing[0]))
-            raise ValueError(f"missing keys [{example!r}]: {len(found)} are there, numbered otherwise than from 0 on")
+            raise ValueError(f"missing keys [{example!r}]: there are {len(found)}, not numbered from 0 on")
         return len(found)
 
     def blocks(self) -> int:
-        """Blocks of a transformer."""
+        """Number of transformer blocks."""
         return self.count(r"blocks\.(\d+)\.")
 
 
-def _heads(kind: str, dim: int, num_heads: int | None) -> int:
+def _heads(module: str, dim: int, num_heads: int | None) -> int:
     if num_heads is None:
         num_heads = dim // HEAD_WIDTH
         if dim % HEAD_WIDTH:
-            raise ValueError(f"its width {dim} is no multiple of {HEAD_WIDTH}: say how many heads, {kind}.num_heads=N")
+            raise ValueError(f"its width {dim} is not a multiple of {HEAD_WIDTH}: give {module}.num_heads=N")
     if num_heads < 1 or dim % num_heads:
-        raise ValueError(f"{kind}.num_heads={num_heads} does not divide its width {dim}")
+        raise ValueError(f"{module}.num_heads={num_heads} does not divide its width {dim}")
     return num_heads
 
 
@@ -151,7 +151,7 @@ def _codec(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
         "dim": dim,
         "num_codebooks": shapes.count(r"codebooks\.(\d+)\.weight$"),
         "codebook_size": codebook_size,
-        "width": dim,  # with kernel and ff_dim of blocks that it has not
+        "width": dim,  # as kernel and ff_dim unused: it has no blocks
         "kernel": 1,
         "ff_dim": dim,
         "decay": None,
@@ -176,7 +176,7 @@ def _projector(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
     return {"dim": dim, "out_dim": out_dim}
 
 
-_READ: dict[str, Callable[[Shapes, int | None], dict[str, Any]]] = {
+_INFER: dict[str, Callable[[Shapes, int | None], dict[str, Any]]] = {
     "thinker": _thinker,
     "audio": _audio,
     "vision": _vision,
@@ -187,53 +187,53 @@ _READ: dict[str, Callable[[Shapes, int | None], dict[str, Any]]] = {
 }
 
 
-def options_of(kind: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of our part that a state dict of theirs is of.
+def options_of(module: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of our module for a state dict of theirs.
 
-    given: options that no tensor tells, in place of the assumed ones. Raises ValueError for a shape that fits nothing.
+    given: options that cannot be inferred, in place of the assumed ones. Raises ValueError for inconsistent shapes.
     """
-    assumed = {**ASSUMED[kind], **given}
-    read = _READ[kind](Shapes(state), assumed.get("num_heads"))
-    return {**FIXED[kind], **assumed, **read}
+    assumed = {**ASSUMED[module], **given}
+    inferred = _INFER[module](Shapes(state), assumed.get("num_heads"))
+    return {**FIXED[module], **assumed, **inferred}
 
 
 def check_options(given: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise ValueError for a part or an option that nobody can choose at an import, or a fraction where heads are counted."""
-    for kind, options in given.items():
-        if kind not in TABLES:
-            raise ValueError(f"unknown part {kind!r}; available: {', '.join(TABLES)}")
+    """Raise ValueError for an unknown module, an option that is not in `ASSUMED`, or a fraction for a whole number."""
+    for module, options in given.items():
+        if module not in TABLES:
+            raise ValueError(f"unknown module {module!r}; available: {', '.join(TABLES)}")
         for name, value in options.items():
-            if name not in ASSUMED[kind]:
-                available = ", ".join(f"{kind}.{known}" for known in ASSUMED[kind]) or "none, its tensors tell all"
-                raise ValueError(f"unknown option {kind}.{name}; available: {available}")
+            if name not in ASSUMED[module]:
+                available = ", ".join(f"{module}.{known}" for known in ASSUMED[module]) or "none, all are inferred"
+                raise ValueError(f"unknown option {module}.{name}; available: {available}")
             if name != "rope_theta" and not isinstance(value, int):
-                raise ValueError(f"{kind}.{name}={value}: a whole number is needed")
+                raise ValueError(f"{module}.{name}={value}: a whole number is needed")
 
 
-def options_built(part: nn.Module) -> dict[str, Any]:
-    """The options that a part was built with (`models.part`)."""
-    options: dict[str, Any] = vars(part)["options"]
+def options_built(module: nn.Module) -> dict[str, Any]:
+    """The options that a module was built with (`models.part`)."""
+    options: dict[str, Any] = vars(module)["options"]
     return options
 
 
-def check_exportable(kind: str, part: nn.Module) -> list[str]:
-    """The names of the choices (`rules.Choice`) by which micro-omni writes such a part.
+def check_exportable(name: str, module: nn.Module) -> list[str]:
+    """The layout variants (`rules.Variant`) by which micro-omni stores such a module.
 
-    Raises ValueError naming the option that micro-omni has not.
+    Raises ValueError naming the option that micro-omni lacks.
     """
-    options = options_built(part)
-    for name, value in FIXED[kind].items():
-        if options.get(name, value) != value:
-            raise ValueError(f"{kind}.{name}={options[name]}: micro-omni knows {name}={value} alone")
-    if kind == "thinker":
+    options = options_built(module)
+    for option, value in FIXED[name].items():
+        if options.get(option, value) != value:
+            raise ValueError(f"{name}.{option}={options[option]}: micro-omni only knows {option}={value}")
+    if name == "thinker":
         return [
             "mha" if options["num_kv_heads"] == options["num_heads"] else "gqa",
             "moe" if options["num_experts"] else options["mlp"],
         ]
-    if kind == "talker":
+    if name == "talker":
         return ["mha", "swiglu"]
-    if kind == "audio":
+    if name == "audio":
         if options["downsample"] not in (4, 8):
-            raise ValueError(f"audio.downsample={options['downsample']}: micro-omni knows 4 and 8 alone")
+            raise ValueError(f"audio.downsample={options['downsample']}: micro-omni only knows 4 and 8")
         return [f"{options['downsample']}x", "current"]
     return []
