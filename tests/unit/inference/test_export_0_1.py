@@ -10,7 +10,7 @@ from PIL import Image
 
 import muomni
 from muomni.checkpoints.export import load_export, weights_fingerprint
-from muomni.inference.decoding.sampling import preset
+from muomni.inference.decoding.options import preset
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "export_0_1"
 ANSWERS = json.loads((FOLDER / "answers.json").read_text())
