@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 if __name__ == "__main__":  # the imports below take seconds
     from muomni.cli import help
@@ -36,18 +36,13 @@ from muomni.cli.errors import CONF, one_line_errors, run_main
 from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
-from muomni.run import run_folder, signals, stage_graph
+from muomni.run import signals, stage_graph
 from muomni.run.hardware import best_precision
+from muomni.run.identity import identity
+from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
 from muomni.run.sweeps import keep_best, score
 
 log = logging.getLogger(__name__)
-
-#: What decides a run's result; paths and loggers do not.
-IDENTITY = (
-    "stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed", "backbone", "mel",
-    "hearing", "codec_mel", "speakers", "first_codebook", "contrastive", "judge", "vocoder", "vocab_size", "compile",
-    "activation_checkpointing", "characters", "ema",
-)  # fmt: skip
 
 
 def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | None = None) -> dict[str, float]:
@@ -56,22 +51,22 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     torch.set_float32_matmul_precision("high")
     export = Path(cfg.paths.exports[cfg.stage.name])
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    run_identity = run_folder.identity(plain | {"ema": plain["callbacks"].get("ema")}, IDENTITY)
-    facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": run_identity}
+    facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": identity(plain)}
     facts |= {"data": digests(cfg.data)}
-    if cfg.task == "fit" and cfg.when_done == "skip" and made_by(export, facts):
+    if cfg.task == "fit" and cfg.when_done == "skip" and is_up_to_date(export, facts):
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
         return {}
     if cfg.task == "fit":
         export_files.check_place(export)  # before anything is trained
     with rendezvous.rank_zero_first():
         sources = prepare(cfg, overrides)
-    trained, checkpoint, lock, job = Path(cfg.ckpt or export), None, None, output.name
+    trained, folder = Path(cfg.ckpt or export), RunFolder(output)
     if cfg.task == "fit":
-        output, checkpoint, lock = take_up(cfg, run_identity, output)
+        runs = Path(cfg.paths.runs) / cfg.stage.name
+        folder = RunFolder.for_training(output, facts["identity"], runs=runs, resume=cfg.resume)
     else:
         read_as_trained(cfg, trained)
-    cfg.paths.output = str(output)
+    cfg.paths.output = str(folder.path)
     lightning.seed_everything(cfg.seed, verbose=False)
     datamodule = make_data(cfg, sources)
     cfg.characters = getattr(datamodule, "characters", None)  # learnt from the texts, perhaps
@@ -86,29 +81,28 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     if rendezvous.rank():
         # other noise in each process's share of a batch
         lightning.seed_everything(cfg.seed + rendezvous.rank(), verbose=False)
-    if checkpoint is not None:  # refused, where it must be, before loggers open a run
-        state = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
-        datamodule.check_data(state, path=checkpoint, named=cfg.resume != "auto")
+    if folder.checkpoint is not None:  # refused, where it must be, before loggers open a run
+        state = torch.load(folder.checkpoint, map_location="cpu", mmap=True, weights_only=True)
+        datamodule.check_data(state, path=folder.checkpoint, named=cfg.resume != "auto")
         stage.on_load_checkpoint(state)
-    trainer = build_trainer(cfg, output)
+    trainer = build_trainer(cfg, folder.path)
     with named_deaths(datamodule.readers):
         if cfg.task == "fit":
-            trainer.fit(stage, datamodule=datamodule, ckpt_path=checkpoint)
-            kept = export if sweep is None else output / "export"
+            trainer.fit(stage, datamodule=datamodule, ckpt_path=folder.checkpoint)
+            kept = export if sweep is None else folder.path / "export"
             stage = hand_over(stage, trainer, kept, facts, fresh=make_stage)
             losses = dict(trainer.callback_metrics)
         else:
             load_into(stage, trained)
         lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same
-        with run_folder.trained(kept if cfg.task == "fit" else None):
+        with measuring(kept if cfg.task == "fit" else None):
             metrics = measure(cfg, stage, trainer, datamodule)
     if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
         scored = score(metrics, cfg.stage.monitor, losses)
-        keep_best(sweep, job, export, scored, lambda: write_export(stage, export, facts))
+        keep_best(sweep, output.name, export, scored, lambda: write_export(stage, export, facts))
     if trainer.is_global_zero:
-        log.info("metrics: %s", run_folder.write_metrics(output, metrics))
-    if lock is not None:
-        lock.close()
+        log.info("metrics: %s", write_metrics(folder.path, metrics))
+    folder.release()
     return metrics
 
 
@@ -182,8 +176,8 @@ def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule:
     return stage.results
 
 
-def made_by(export: Path, facts: dict[str, Any]) -> bool:
-    """Whether an export is there that a run of this configuration made, of this data."""
+def is_up_to_date(export: Path, facts: dict[str, Any]) -> bool:
+    """Whether there is an export that a run of this configuration made from this data."""
     made = read_description(export)["facts"].get("run", {}) if is_export(export) else {}
     return made.get("identity") == facts["identity"] and made.get("data", facts["data"]) == facts["data"]
 
@@ -232,35 +226,6 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
     return trainer
 
 
-def take_up(cfg: DictConfig, run_identity: str, fresh: Path) -> tuple[Path, str | None, IO[str] | None]:
-    """The run folder to train in, the checkpoint to go on from, and the lock on the folder, which rank 0 holds.
-
-    `fresh`, the folder that Hydra has just made, goes away where an unfinished run is taken up in its own.
-    """
-    folder, checkpoint, lock = fresh, None, None
-    if rendezvous.rank() == 0:
-        history = Path(cfg.paths.runs) / cfg.stage.name
-        folder, lock = run_folder.claim(history, run_identity, fresh, take_up=cfg.resume == "auto")
-        checkpoint = resume_from(cfg, folder)
-    folder = Path(rendezvous.broadcast_str(str(folder)))
-    if folder != fresh:
-        run_folder.discard(fresh)
-    return folder, rendezvous.broadcast_str(checkpoint or "") or None, lock
-
-
-def resume_from(cfg: DictConfig, output: Path) -> str | None:
-    """The checkpoint that training goes on from: the newest whole one of the run folder, or the one that was named."""
-    if cfg.resume not in ("auto", "never"):
-        damage = run_folder.damaged(Path(cfg.resume))
-        if damage is not None:
-            raise ValueError(f"resume={cfg.resume}: {damage} (or auto, never)")
-        return str(cfg.resume)
-    found = run_folder.newest_checkpoint(output)
-    if found is not None:
-        log.info("going on from %s", found)
-    return None if found is None else str(found)
-
-
 def load_into(stage: Any, folder: Path) -> None:
     """Put an export's weights into a stage's parts, strictly; its facts (tokenizer, mel, ...) must be the stage's."""
     loaded = load_export(folder)
@@ -283,7 +248,7 @@ def main(cfg: DictConfig) -> float | None:
         sweep = Path(state.sweep.dir) if state.mode == RunMode.MULTIRUN else None
         metrics = run(cfg, output=output, overrides=list(state.overrides.task), sweep=sweep)
     finally:
-        run_folder.discard(output)
+        remove_if_empty(output)
     close_loggers()
     scored = score(metrics, cfg.stage.monitor, {})
     return None if scored is None else scored[1]

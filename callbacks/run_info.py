@@ -11,8 +11,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from muomni.checkpoints.atomic_write import write_text
 from muomni.run.hardware import describe_machine
-from muomni.run.run_folder import write_atomically
 
 
 class Journal(Callback):
@@ -69,4 +69,4 @@ class Journal(Callback):
         }
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "run.json", json.dumps(document, indent=2) + "\n")
+        write_text(folder / "run.json", json.dumps(document, indent=2) + "\n")

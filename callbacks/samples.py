@@ -21,9 +21,9 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 from torch import Tensor
 
+from muomni.checkpoints.atomic_write import write_text
 from muomni.frontends.audio_io import read_audio, write_wav
 from muomni.frontends.image_file import read_image
-from muomni.run.run_folder import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> list[Ro
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rows = [_write_media(folder, number, sample) for number, sample in enumerate(samples)]
-    write_atomically(folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 

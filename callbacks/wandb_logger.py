@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from muomni.run.run_folder import write_atomically
+from muomni.checkpoints.atomic_write import write_text
 
 log = logging.getLogger(__name__)
 
@@ -52,4 +52,4 @@ def run_id(folder: Path) -> str:
 @rank_zero_only
 def _write_note(note: Path, text: str) -> None:
     note.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(note, text + "\n")
+    write_text(note, text + "\n")

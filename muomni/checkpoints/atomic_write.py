@@ -62,10 +62,11 @@ def _is_descriptor(path: Path) -> bool:
 
 
 @contextmanager
-def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Gives the name of an empty temporary file; what was written there becomes `path` when the block ends without error.
+def atomic_write(path: Path | str, *, durable: bool = False, previous: str | None = None) -> Iterator[Path]:
+    """Yields the name of an empty temporary file; what was written there becomes `path` when the block ends without error.
 
-    An OSError of the writing (a full disk, a folder of someone else) names `path`.
+    durable: flush file and rename to the disk, so that they survive a power cut. previous: the name under which the file
+    that was there is kept. An OSError of the writing (a full disk, a folder of someone else) names `path`.
     """
     path = Path(path)
     if is_written_through(path):
@@ -85,10 +86,30 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
             yield temporary
             temporary.chmod(mode)  # some writers have an opinion of their own
+            if durable:
+                _flush(temporary)
+            if previous is not None and target.exists():
+                os.replace(target, target.with_name(previous))
             os.replace(temporary, target)
+            if durable:
+                _flush(target.parent)
     finally:
         with suppress(OSError):  # which must not hide what went wrong before
             temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
 
 
 @contextmanager

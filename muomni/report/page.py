@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from muomni.checkpoints.atomic_write import write_text
 from muomni.report.collect import OPTIONAL, STAGES, Row, StageRun, newest_run
 from muomni.report.curves import draw_curves
 from muomni.report.goals import COLUMNS, read_goals
@@ -21,7 +22,6 @@ from muomni.report.tables import (
     sounds_table,
     times_table,
 )
-from muomni.run.run_folder import write_atomically
 
 #: Most rows of samples of a stage that are shown.
 SHOWN_QUESTIONS = 24
@@ -56,8 +56,8 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     ]
     parts += [_stage(run, out, page.parent) for run in have]
     parts.append(f"## Times\n\n{_machine(have)}\n\n{times_table(have)}\n{_total(have)}")
-    write_atomically(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
-    write_atomically(page, "\n".join(parts))
+    write_text(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
+    write_text(page, "\n".join(parts))
     return {"reached": reached, "goals": number_of_goals, "missing": missing}
 
 

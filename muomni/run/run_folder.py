@@ -1,15 +1,14 @@
-"""Run folders: which configuration a run had, whether it ended or is alive, its checkpoints, and what it measured.
+"""Run folders: which one a command trains in, whether another process is using it, and what it measured.
 
     runs/<stage>/<time>/   .hydra/  metrics.csv  metrics.json  run.json  identity.txt  .lock
     runs/<stage>/<time>/checkpoints/   last.ckpt  previous.ckpt  best.ckpt
 
-A run that was killed is taken up in its own folder. Whether it is dead is not guessed from times or process ids: a living
-run holds a lock on its folder that the kernel drops with the process, however it ends.
+A killed run is resumed in its own folder. Whether it is dead is not guessed from times or process ids: a running process
+holds a lock on its folder, which the kernel releases when the process ends, however it ends.
 """
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import logging
 import math
@@ -17,118 +16,118 @@ import os
 import shutil
 import socket
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import torch
-
-from muomni import aliases
-from muomni.checkpoints.atomic_write import SUFFIX, atomic_write
-from muomni.checkpoints.safe_load import reason
+from muomni.checkpoints.atomic_write import SUFFIX, write_text
+from muomni.distributed import rendezvous
+from muomni.run.checkpoint_files import has_checkpoint, resume_point
 
 log = logging.getLogger(__name__)
 
-#: What a run is taken up from, in this order: the later ones are there when the first turns out to be damaged.
-CHECKPOINTS = ("last.ckpt", "previous.ckpt", "best.ckpt")
-
-#: In the attributes of an entry of a zip archive.
-DOS_FOLDER = 0x10
-
 #: Seconds in which another process of the same configuration may finish dying.
 PATIENCE = 10.0
-
-
-class AliveError(RuntimeError):
-    """Another process is working on a run of the same configuration."""
-
-
-#: Of the trainer's options, those that say where a run computes, not what: it goes on elsewhere, or in more processes.
-PLACE = ("accelerator", "devices", "num_nodes", "strategy")
 
 #: What a run folder holds before anything was computed in it.
 BEGUN = {".hydra", ".lock", "identity.txt"}
 
 
-def identity(config: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    """16 hex digits over the parts of a configuration that decide what a run computes."""
-    chosen = {key: config.get(key) for key in keys}
-    if "trainer" in config:
-        chosen["trainer"] = {key: value for key, value in config["trainer"].items() if key not in PLACE}
-    if "num_workers" in (config.get("datamodule") or {}):
-        # The order of the data does not depend on it. It counts as its default, not as absent: so the runs and exports of
-        # before keep their identity.
-        chosen["datamodule"] = {**config["datamodule"], "num_workers": 0}
-    chosen = aliases.former(chosen)
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
+class RunLockedError(RuntimeError):
+    """Another process is working on a run of the same configuration."""
 
 
-def claim(runs: Path, run_identity: str, fresh: Path, *, take_up: bool) -> tuple[Path, IO[str]]:
-    """The folder to train in and the lock on it, which holds as long as it stays open.
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder that a command works in; of a training also the checkpoint to resume from and the lock, which rank 0 holds."""
 
-    take_up: the folder of the newest unfinished run of the same configuration under `runs`, where there is one. The
-    configuration of this command, which Hydra has just written to `fresh`, is copied there. Else `fresh`.
-    Raises AliveError where another process works on that run; one that is dying is waited for. Raises ValueError where
-    Hydra was told to use the folder of a run that is not to be gone on with.
+    path: Path
+    checkpoint: str | None = None
+    lock: IO[str] | None = None
+
+    @classmethod
+    def for_training(cls, new_dir: Path, identity: str, *, runs: Path, resume: str) -> "RunFolder":
+        """The folder to train in, in every process of the run: with resume="auto" that of the newest unfinished run of the same
+        identity under `runs`, else `new_dir`, which Hydra has just made and which is removed if it is not used.
+
+        Raises RunLockedError and ValueError as `acquire`, and ValueError if no checkpoint to resume from is whole.
+        """
+        path, checkpoint, lock = new_dir, None, None
+        if rendezvous.rank() == 0:
+            path, lock = acquire(runs, identity, new_dir, resume=resume == "auto")
+            checkpoint = resume_point(path, resume)
+        path = Path(rendezvous.broadcast_str(str(path)))
+        if path != new_dir:
+            remove_if_empty(new_dir)
+        return cls(path, rendezvous.broadcast_str(checkpoint or "") or None, lock)
+
+    def release(self) -> None:
+        """Give up the lock."""
+        if self.lock is not None:
+            self.lock.close()
+
+
+def acquire(runs: Path, identity: str, new_dir: Path, *, resume: bool) -> tuple[Path, IO[str]]:
+    """The folder to train in and the lock on it, which holds as long as the file is open.
+
+    resume: the folder of the newest unfinished run of the same identity under `runs`, if there is one. The configuration of
+    this command, which Hydra has just written to `new_dir`, is copied there. Otherwise `new_dir`.
+    Raises RunLockedError if another process works on that run; one that is dying is waited for. Raises ValueError if Hydra
+    was told to use the folder of a run that must not be resumed.
     """
-    here = _goes_on_in(fresh, run_identity, take_up=take_up)
+    here = _is_resumed_in_place(new_dir, identity, resume=resume)
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            found = find_unfinished(runs, run_identity, current=fresh) if take_up and not here else None
-            folder, lock = found or (fresh, hold(fresh))
+            found = find_unfinished(runs, identity, current=new_dir) if resume and not here else None
+            folder, held = found or (new_dir, lock(new_dir))
             break
-        except AliveError:
+        except RunLockedError:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
-    _take_over(folder, fresh)
-    write_atomically(folder / "identity.txt", run_identity + "\n")
-    return folder, lock
+    _clean(folder, new_dir)
+    write_text(folder / "identity.txt", identity + "\n")
+    return folder, held
 
 
-def _goes_on_in(fresh: Path, run_identity: str, *, take_up: bool) -> bool:
-    """Whether an unfinished run of this configuration lies in the very folder that Hydra was told to use (`hydra.run.dir`, or
-    a job of a sweep that is queued again). Raises ValueError where another run's checkpoints lie there."""
-    if not has_checkpoint(fresh):
+def _is_resumed_in_place(new_dir: Path, identity: str, *, resume: bool) -> bool:
+    """Whether an unfinished run of this identity is in the very folder that Hydra was told to use (`hydra.run.dir`, or a job of
+    a sweep that is queued again). Raises ValueError if another run's checkpoints are there."""
+    if not has_checkpoint(new_dir):
         return False
-    marker = fresh / "identity.txt"
-    same = marker.is_file() and marker.read_text().strip() == run_identity
-    if take_up and same and not (fresh / "metrics.json").is_file():
+    marker = new_dir / "identity.txt"
+    same = marker.is_file() and marker.read_text().strip() == identity
+    if resume and same and not (new_dir / "metrics.json").is_file():
         return True
     raise ValueError(
-        f"{fresh} holds a run that has ended, is of another configuration, or is not to be gone on with (resume=): nothing "
+        f"{new_dir} holds a run that has ended, is of another configuration, or is not to be resumed (resume=): nothing "
         "is written over it; give another hydra.run.dir, or move it away"
     )
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Whether there is a file, whole or not, that a run could be taken up from."""
-    return any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS)
-
-
-def find_unfinished(runs: Path, run_identity: str, *, current: Path) -> tuple[Path, IO[str]] | None:
-    """The newest run folder of the same configuration that has not ended and has a checkpoint, locked; None where there
-    is none. Raises AliveError where a process is working on it."""
+def find_unfinished(runs: Path, identity: str, *, current: Path) -> tuple[Path, IO[str]] | None:
+    """The newest run folder of this identity that has not ended and has a checkpoint, locked; None if there is none.
+    Raises RunLockedError if a process is working on it."""
     for marker in sorted(runs.glob("**/identity.txt"), key=lambda path: path.stat().st_mtime, reverse=True):
         folder = marker.parent
-        if folder == current or marker.read_text().strip() != run_identity:
+        if folder == current or marker.read_text().strip() != identity:
             continue
         if (folder / "metrics.json").is_file():
             return None
-        lock = hold(folder)
+        held = lock(folder)
         if has_checkpoint(folder):
-            return folder, lock
-        lock.close()
+            return folder, held
+        held.close()
     return None
 
 
-def hold(folder: Path) -> IO[str]:
-    """Lock a run folder for as long as the file that this gives stays open. Raises AliveError where another process has it.
+def lock(folder: Path) -> IO[str]:
+    """Lock a run folder for as long as the returned file is open. Raises RunLockedError if another process has the lock.
 
-    A POSIX lock: forked loader workers do not inherit it, and it works on network file systems. Where the file system has
-    no locks at all, that is said and the run goes on without.
+    A POSIX lock: forked loader workers do not inherit it, and it works on network file systems. If the file system has no
+    locks, that is logged and the run continues without.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / ".lock").open("a+")
@@ -138,9 +137,9 @@ def hold(folder: Path) -> IO[str]:
         file.seek(0)
         holder = file.read().strip()
         file.close()
-        raise AliveError(
-            f"{folder}: {holder} is training this very configuration; wait for it or stop it, or start another run beside it "
-            "with resume=never"
+        raise RunLockedError(
+            f"{folder}: {holder} is training this very configuration; wait for it or stop it, or start a second run with "
+            "resume=never"
         ) from None
     except OSError as error:
         log.warning("%s: no locks here (%s); do not start the same run twice at once", folder, error.strerror)
@@ -150,83 +149,18 @@ def hold(folder: Path) -> IO[str]:
     return file
 
 
-def _take_over(folder: Path, fresh: Path) -> None:
-    """The configuration of this command goes along; what a killed process left half-written goes away."""
-    if folder != fresh and (fresh / ".hydra").is_dir():
-        shutil.copytree(fresh / ".hydra", folder / ".hydra", dirs_exist_ok=True)
-    for ending in (".part", SUFFIX):
-        for part in [*folder.glob(f".*{ending}"), *folder.glob(f"checkpoints/.*{ending}")]:
-            part.unlink()
-
-
-def discard(folder: Path) -> None:
-    """Take away a run folder in which nothing was computed: of a command that was refused, or went on in another folder. One
-    that holds anything else stays, and so does one that another process works in."""
-    try:
-        if {path.name for path in folder.iterdir()} <= BEGUN:
-            hold(folder).close()
-            shutil.rmtree(folder, ignore_errors=True)
-    # Another process' folder; one that another rank has just taken away; a disk so full that it cannot be locked. Whatever it is,
-    # it must not hide the error that the command ends with.
-    except (AliveError, OSError):
-        return
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run folder; None where there is none. A damaged one is named in a line.
-
-    Raises ValueError where all are damaged: whether to begin again is the user's to say.
-    """
-    broken: list[str] = []
-    for name in CHECKPOINTS:
-        path = folder / "checkpoints" / name
-        damage = damaged(path)
-        if damage is None:
-            if broken:
-                log.warning("falling back to %s", path)
-            return path
-        if path.exists():
-            log.warning("%s is damaged (%s)", path, damage)
-            broken.append(name)
-    if broken:
-        raise ValueError(
-            f"{folder}/checkpoints: no whole checkpoint to go on from ({', '.join(broken)} damaged); resume=never begins "
-            "anew in a folder of its own, resume=FILE goes on from another checkpoint"
-        )
-    return None
-
-
-def damaged(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, in a line; None where it is whole.
-
-    Reads all of it, since torch itself checks no checksum. Those do not cover the headers between the tensors: hence the
-    check that torch can read the file, and of the one bit that makes it read a tensor as empty, and fill it with what is
-    in memory.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-            folders = [entry.filename for entry in archive.infolist() if entry.external_attr & DOS_FOLDER]
-        if broken is not None:
-            return f"checksum of {broken} is wrong"
-        if folders:
-            return f"{folders[0]} says that it is a folder"
-        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:  # a broken header may raise anything
-        return reason(error)
-    return None
-
-
 @contextlib.contextmanager
-def trained(export: Path | None) -> Iterator[None]:
-    """While a training's export (None: there was no training) is measured: what ends that says that the training has ended, since
-    an unfinished run is taken up behind its last step, where only measuring is left."""
+def measuring(export: Path | None) -> Iterator[None]:
+    """While the export of a training (None: nothing was trained) is measured: an error says that the training has ended,
+    since the unfinished run is resumed after its last step, where only measuring is left."""
     try:
         yield
     except Exception as error:
         if export is None:
             raise
-        stands = f"the training has ended and {export} stands: mended, the same command only measures it"
+        stands = (
+            f"the training has ended and {export} is written: once this is fixed, the same command only measures it"
+        )
         if isinstance(error, ValueError | FileNotFoundError):
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(f"{error}; {stands}") from error
@@ -235,18 +169,34 @@ def trained(export: Path | None) -> Iterator[None]:
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:
-    """metrics.json: flat, "<stage>/<split>/<metric>": number. It says that a run has ended, so that no metric may keep it from
-    being written: a number that is not finite is left out, and said."""
+    """metrics.json: flat, "<stage>/<split>/<metric>": number. It marks the run as finished, so it is written whatever the
+    metrics are: a number that is not finite is left out and logged."""
     for name, value in metrics.items():
         if not math.isfinite(value):
             log.warning("metric %s is %s: left out", name, value)
     finite = {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)}
     path = folder / "metrics.json"
-    write_atomically(path, json.dumps(finite, indent=2) + "\n")
+    write_text(path, json.dumps(finite, indent=2) + "\n")
     return path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text)
+def _clean(folder: Path, new_dir: Path) -> None:
+    """Copy the configuration of this command; remove what a killed process left half-written."""
+    if folder != new_dir and (new_dir / ".hydra").is_dir():
+        shutil.copytree(new_dir / ".hydra", folder / ".hydra", dirs_exist_ok=True)
+    for ending in (".part", SUFFIX):  # the first: of version 0.1
+        for partial in [*folder.glob(f".*{ending}"), *folder.glob(f"checkpoints/.*{ending}")]:
+            partial.unlink()
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a run folder in which nothing was computed: of a command that was refused, or that resumed another folder. One
+    that holds anything else stays, and so does one that another process works in."""
+    try:
+        if {path.name for path in folder.iterdir()} <= BEGUN:
+            lock(folder).close()
+            shutil.rmtree(folder, ignore_errors=True)
+    # Another process' folder; one that another rank has just removed; a disk so full that it cannot be locked. Whatever it is,
+    # it must not hide the error that the command ends with.
+    except (RunLockedError, OSError):
+        return

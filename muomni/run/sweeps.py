@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from hydra.experimental.callback import Callback
 
-from muomni.run.run_folder import write_atomically
+from muomni.checkpoints.atomic_write import write_text
 
 #: Metrics of which more is better, by how their last part begins; of all others less is.
 MORE = (
@@ -70,7 +70,7 @@ def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | N
         if best is None or (scored is not None and _beats(scored, best)):
             place["best"] = job
             write()
-        write_atomically(file, json.dumps(known, indent=2) + "\n")
+        write_text(file, json.dumps(known, indent=2) + "\n")
 
 
 class Report(Callback):

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from torch.nn.parallel import DistributedDataParallel
 
 from muomni.frontends.char_vocab import NUM_SYMBOLS
-from muomni.run.run_folder import identity
-from train import IDENTITY, validate
+from muomni.run.identity import KEYS, identity
+from train import validate
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 STAGES = sorted(path.stem for path in (CONF / "stage").glob("*.yaml"))
@@ -151,7 +151,7 @@ def test_an_ablation_builds_at_both_ends_and_changes_something(ablation):
 def test_an_ablation_is_a_configuration_of_its_own():
     """So that no run goes on from the checkpoint of another."""
     configs = [composed("stage=omni_sft", *ablation) for ablation in ([], ["ablation=moe"], ["ablation=gqa"])]
-    assert len({identity(config, IDENTITY) for config in configs}) == 3
+    assert len({identity(config) for config in configs}) == 3
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -159,8 +159,8 @@ def test_what_a_run_computes_from_is_part_of_its_identity(stage):
     """Identities are taken of `${hearing}` and the like as they are written: what they stand for must be among the keys itself.
     Paths are none of it; an4 is one."""
     config = composed(f"stage={stage}")
-    named = set(re.findall(r"\$\{(\w+)[.}]", json.dumps({key: config.get(key) for key in IDENTITY})))
-    assert named <= {*IDENTITY, "paths", "an4"}
+    named = set(re.findall(r"\$\{(\w+)[.}]", json.dumps({key: config.get(key) for key in KEYS})))
+    assert named <= {*KEYS, "paths", "an4"}
 
 
 @pytest.mark.parametrize(
@@ -171,14 +171,14 @@ def test_what_a_run_computes_from_is_part_of_its_identity(stage):
     ],
 )  # fmt: skip
 def test_another_option_is_another_run(stage, word):
-    assert identity(composed(f"stage={stage}"), IDENTITY) != identity(composed(f"stage={stage}", word), IDENTITY)
+    assert identity(composed(f"stage={stage}")) != identity(composed(f"stage={stage}", word))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_workers_of_the_loader_are_no_part_of_a_runs_identity(stage):
     """The data come in the same order: the same command with other workers goes on. A batch of another size does not."""
     words = ([], ["datamodule.num_workers=3"], ["datamodule.batch_size=3"])
-    plain, workers, size = (identity(composed(f"stage={stage}", *word), IDENTITY) for word in words)
+    plain, workers, size = (identity(composed(f"stage={stage}", *word)) for word in words)
     assert plain == workers != size
 
 

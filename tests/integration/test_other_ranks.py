@@ -76,7 +76,7 @@ def test_goes_on_with_another_number_of_processes(
     stage: str, before: int, after: int, alone: Callable[[str, int], dict], line: Path, tmp_path: Path
 ) -> None:
     other = left(stage, line, tmp_path, before=before, after=after)
-    assert "going on from" in other["log"] and "Warning" not in other["log"]
+    assert "resuming from" in other["log"] and "Warning" not in other["log"]
     assert "not resumable" not in other["log"], "the position is the datamodule's: Lightning's warning is not true"
     assert samples(other) == samples(alone(stage, 1))
     assert other["losses"] == pytest.approx(alone(stage, 1)["losses"], rel=1e-3)

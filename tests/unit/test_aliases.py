@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from muomni import aliases
-from muomni.run.run_folder import identity
+from muomni.run.identity import identity
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def fill(path):
 def test_a_full_disk_is_one_clear_error(small_disk):
     path = small_disk / "last.ckpt"
     assert fill(path) == (
-        f"cannot save {path}: No space left on device; free some space, the same command goes on from last.ckpt"
+        f"cannot save {path}: No space left on device; free some space, the same command resumes from last.ckpt"
     )
 
 

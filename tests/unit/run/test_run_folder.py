@@ -10,25 +10,17 @@ import threading
 import pytest
 import torch
 
-from muomni.run.run_folder import (
-    AliveError,
-    claim,
-    damaged,
-    discard,
-    hold,
-    identity,
-    newest_checkpoint,
-    trained,
-    write_atomically,
-    write_metrics,
-)
+from muomni.checkpoints.atomic_write import write_text
+from muomni.run.checkpoint_files import damaged, newest_checkpoint
+from muomni.run.identity import identity
+from muomni.run.run_folder import RunLockedError, acquire, lock, measuring, remove_if_empty, write_metrics
 from tests.conftest import ROOT
 
 
 def make(runs, name, *, of="mine", checkpoint=True, ended=False, age=0):
     folder = runs / name
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "identity.txt", of)
+    write_text(folder / "identity.txt", of)
     if checkpoint:
         torch.save({"step": name}, folder / "checkpoints" / "last.ckpt")
     if ended:
@@ -39,9 +31,9 @@ def make(runs, name, *, of="mine", checkpoint=True, ended=False, age=0):
 
 def taken_up(runs, **how):
     """The name of the folder that a new command trains in."""
-    folder, lock = claim(runs, "mine", runs / "now", take_up=True)
+    folder, held = acquire(runs, "mine", runs / "now", resume=True)
     assert (folder / "identity.txt").read_text() == "mine\n"
-    lock.close()
+    held.close()
     return folder.name
 
 
@@ -83,7 +75,7 @@ def test_nothing_before_a_finished_run_is_taken_up(runs):
 def test_no_runs_at_all(runs):
     assert taken_up(runs) == "now"
     make(runs, "crashed")
-    folder, _ = claim(runs, "mine", runs / "now", take_up=False)
+    folder, _ = acquire(runs, "mine", runs / "now", resume=False)
     assert folder == runs / "now"
 
 
@@ -95,20 +87,20 @@ def test_a_folder_that_was_named_is_gone_on_with_or_left_alone(runs):
     assert taken_up(runs) == "now" and not list(folder.glob("**/*.part"))
     refused = r"now holds a run that has ended, is of another configuration, or .*; give another hydra\.run\.dir"
     with pytest.raises(ValueError, match=refused):
-        claim(runs, "mine", folder, take_up=False)
+        acquire(runs, "mine", folder, resume=False)
     with pytest.raises(ValueError, match=refused):
-        claim(runs, "another", folder, take_up=True)
+        acquire(runs, "another", folder, resume=True)
     write_metrics(folder, {})
     with pytest.raises(ValueError, match=refused):
-        claim(runs, "mine", folder, take_up=True)
+        acquire(runs, "mine", folder, resume=True)
     assert (folder / "identity.txt").read_text() == "mine\n"
 
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from muomni.run.run_folder import hold
-lock = hold(Path(sys.argv[1]))
+from muomni.run.run_folder import lock
+held = lock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -127,8 +119,8 @@ def alive(runs):
 
 def test_a_run_that_is_alive_is_not_taken_up(runs, alive, monkeypatch):
     monkeypatch.setattr("muomni.run.run_folder.PATIENCE", 0.0)
-    with pytest.raises(AliveError, match=rf"alive: process {alive.pid} on .* is training this very .*resume=never"):
-        claim(runs, "mine", runs / "now", take_up=True)
+    with pytest.raises(RunLockedError, match=rf"alive: process {alive.pid} on .* is training this very .*resume=never"):
+        acquire(runs, "mine", runs / "now", resume=True)
     assert (runs / "now").is_dir()
     alive.kill()
     alive.wait()
@@ -141,20 +133,20 @@ def test_a_dying_run_is_waited_for(runs, alive):
 
 
 def test_a_folder_in_which_nothing_was_computed_goes_away(runs, alive):
-    folder, lock = claim(runs, "mine", runs / "now", take_up=False)
-    discard(folder)
+    folder, held = acquire(runs, "mine", runs / "now", resume=False)
+    remove_if_empty(folder)
     assert not folder.exists()
-    discard(folder)
-    lock.close()
+    remove_if_empty(folder)
+    held.close()
     for name in ("checkpoints/last.ckpt", "metrics.csv", "notes.txt"):
         folder = runs / name.partition(".")[0]
-        hold(folder).close()
+        lock(folder).close()
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-        discard(folder)
+        remove_if_empty(folder)
         assert (folder / name).is_file(), "not ours to take away"
     shutil.rmtree(runs / "alive" / "checkpoints")
-    discard(runs / "alive")
+    remove_if_empty(runs / "alive")
     assert (runs / "alive" / "identity.txt").is_file(), "another process has just begun in it"
 
 
@@ -166,8 +158,8 @@ def test_tidying_up_hides_no_error(runs, monkeypatch):
     def full(folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("muomni.run.run_folder.hold", full)
-    discard(folder)
+    monkeypatch.setattr("muomni.run.run_folder.lock", full)
+    remove_if_empty(folder)
     assert folder.is_dir()
 
 
@@ -187,7 +179,7 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(runs, caplog):
     assert newest_checkpoint(folder) == best
     assert "previous.ckpt is damaged (checksum of" in caplog.text
     best.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"\(last.ckpt, previous.ckpt, best.ckpt damaged\); resume=never begins anew"):
+    with pytest.raises(ValueError, match=r"\(last.ckpt, previous.ckpt, best.ckpt damaged\); resume=never starts again"):
         newest_checkpoint(folder)
     for path in (last, previous, best):
         path.unlink()
@@ -233,9 +225,9 @@ def test_metrics_are_flat_sorted_and_finite(tmp_path, caplog):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "x.txt"
-    write_atomically(path, "old")
+    write_text(path, "old")
     with pytest.raises(TypeError):
-        write_atomically(path, 3)
+        write_text(path, 3)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -251,14 +243,19 @@ def test_where_a_run_computes_is_no_part_of_its_identity():
 
 def test_what_ends_a_test_after_a_training_says_that_the_export_stands(tmp_path, caplog):
     with (
-        pytest.raises(ValueError, match=r"^bad row; the training has ended and \S+ stands: .* the same command only"),
-        trained(tmp_path),
+        pytest.raises(
+            ValueError, match=r"^bad row; the training has ended and \S+ is written: .* the same command only"
+        ),
+        measuring(tmp_path),
     ):
         raise ValueError("bad row")
-    with pytest.raises(FileNotFoundError, match="no file; the training has ended"), trained(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match="no file; the training has ended"),
+        measuring(tmp_path),
+    ):
         raise FileNotFoundError("no file")
-    with pytest.raises(KeyError), trained(tmp_path):
+    with pytest.raises(KeyError), measuring(tmp_path):
         raise KeyError("x")
     assert "KeyError: the training has ended" in caplog.text
-    with pytest.raises(ValueError, match="^bad row$"), trained(None):
+    with pytest.raises(ValueError, match="^bad row$"), measuring(None):
         raise ValueError("bad row")
