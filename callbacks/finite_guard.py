@@ -45,7 +45,7 @@ WATCHED: dict[str, Callable[[Any], list[tuple[nn.Module, Names]]]] = {
     "thinker": lambda part: [(part.head, {"Thinker": _all})],
     "talker": _talker,
     "audio": lambda part: [(part.encoder, {"audio encoder": _all})],
-    "vision": lambda part: [(part.transformer, {"ViT CLS": lambda x: x[:, :1], "ViT grid": lambda x: x[:, 1:]})],
+    "vision": lambda part: [(part.transformer.norm, {"ViT CLS": lambda x: x[:, :1], "ViT grid": lambda x: x[:, 1:]})],
     "text_tower": lambda part: [
         (part.pooled_head, {"text tower": _all}), (part.token_head, {"text tower tokens": _all})
     ],

@@ -102,6 +102,8 @@ def save_spike(path: Path, batch: Any, *, stage: str, step: int, losses: dict[st
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, batches.SegmentMask):  # without its runs, which are found again
+        return {name: _plain(getattr(value, name)) for name in ("segment_ids", "branch_ids", "positions")}
     return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
@@ -112,7 +114,10 @@ def load_spike(path: Path | str) -> tuple[Any, dict[str, Any]]:
     try:
         document = load_data(Path(path))
         kinds: dict[str, Any] = {name: kind for name, kind in vars(batches).items() if is_dataclass(kind)}
-        batch = kinds[document.pop("kind")](**document.pop("batch"))
+        content = document.pop("batch")
+        if content.get("mask") is not None:
+            content["mask"] = batches.SegmentMask.with_runs(**content["mask"])
+        batch = kinds[document.pop("kind")](**content)
     except Exception as error:
         raise ValueError(f"{path}: not a saved spike ({' '.join(str(error).split())[:300]})") from error
     return batch, document

@@ -32,8 +32,7 @@ def bin_pack(lengths: Sequence[int], *, width: int) -> list[list[int]]:
 def pack(sequences: Sequence[tuple[Tensor, Tensor]], rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
     """(ids, targets) of each sample, (T_i) -> ids, targets and segments (B, T), all long.
 
-    segments: 1, 2, ... for the samples of a row, 0 for padding: what `keep` of the Thinker takes, so that a token sees
-    its own sample alone.
+    segments: 1, 2, ... for the samples of a row, 0 for padding: the `segment_ids` of a `SegmentMask`.
     """
     numbers = {index: number for row in rows for number, index in enumerate(row, start=1)}
     ids = pad_packed([ids for ids, _ in sequences], rows, fill=PAD)

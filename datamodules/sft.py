@@ -26,6 +26,7 @@ from muomni.frontends.hearing import HearingSpec
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD
 
 
@@ -257,11 +258,13 @@ class SftData(DataModule):
         rows = bin_pack([len(sample.ids) for sample in samples], width=self.pack)
         ids, targets, segments = pack([(sample.ids, sample.targets) for sample in samples], rows)
         batch = self.collate([samples[index] for row in rows for index in row])
-        batch.ids, batch.targets, batch.segments = ids, targets, segments
+        branches = positions = None
         if any(sample.parts is not None for sample in samples):
             parts = [torch.zeros_like(s.ids) if s.parts is None else s.parts for s in samples]
-            batch.parts = pad_packed(parts, rows, fill=0)
-            batch.positions = pad_packed([branch_positions(each) for each in parts], rows, fill=0)
+            branches = pad_packed(parts, rows, fill=0)
+            positions = pad_packed([branch_positions(each) for each in parts], rows, fill=0)
+        batch.ids, batch.targets = ids, targets
+        batch.mask = SegmentMask.with_runs(segments, branches, positions)
         return self._mark_replayed(batch, samples, rows)
 
     def _mark_replayed(

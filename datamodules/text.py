@@ -20,6 +20,7 @@ from datamodules.packing import bin_pack, pack
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import TextBatch
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD
 
 
@@ -286,5 +287,5 @@ def _packed(samples: Sequence[TextSample], *, width: int) -> TextBatch:
         kinds=[sample.kind for sample in samples],
         floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
         sample_ids=[sample.sample_id for sample in samples],
-        segments=segments,
+        mask=SegmentMask.with_runs(segments),
     )

@@ -1,7 +1,8 @@
 """Typed batches: the seam between datamodules and stages.
 
-What a step would else have to ask the device for, and wait (how many targets there are, and where; how long clips are), is put
-down while the tensors are still on the host: `note`, called where a batch is pinned or moved.
+What a step would otherwise have to read from the device, and wait for (how many targets there are, and where; how long clips
+are), is noted while the tensors are still on the host: `note`, called where a batch is pinned or moved. Rows that hold several
+samples have a `SegmentMask`, made by the collator.
 
 Legend: B batch, T tokens or frames, C characters, M mel bins, N images, A audios, H height, W width.
 """
@@ -12,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from muomni.nn.packed import PackedRows, Runs, runs_of
+from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import AUDIO, IGNORE, IMAGE
 
 
@@ -52,6 +53,8 @@ class _Movable:
             value = getattr(self, each.name)
             if isinstance(value, Tensor):
                 setattr(self, each.name, change(value))
+            elif isinstance(value, SegmentMask):
+                setattr(self, each.name, value.map(change))
         return self
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
@@ -81,24 +84,10 @@ class TextBatch(_Movable):
     floors: Tensor
     """(B) double: minus the log-probability of the document under the generator, in nats; NaN where unknown."""
     sample_ids: list[str]
-    segments: Tensor | None = None
-    """(B, T) long where rows hold several documents: 1, 2, ... in each, 0 for padding. The lists are then by document."""
+    mask: SegmentMask | None = None
+    """Where rows hold several documents; the lists are then by document."""
     weights: Tensor | None = None
     """(B, T) float: how much each target counts in training; None: all alike."""
-    query_runs: Tensor | None = None
-    """(R + 1) int32, with `segments`: see `Runs`."""
-
-    def note(self) -> None:
-        """Where documents begin in the rows."""
-        if self.segments is not None and self.query_runs is None:
-            self.query_runs = runs_of(self.segments).queries
-
-    def packed(self) -> PackedRows | None:
-        """Who sees whom; None: rows of one document."""
-        if self.segments is None:
-            return None
-        runs = None if self.query_runs is None else Runs(self.query_runs, self.query_runs, None)
-        return PackedRows(self.segments, runs=runs)
 
 
 @dataclass(slots=True)
@@ -221,13 +210,9 @@ class OmniBatch(_Movable):
     tasks: list[str]
     meta: list[dict[str, Any]]
     sample_ids: list[str]
-    segments: Tensor | None = None
-    """(B, T) long where rows hold several conversations: 1, 2, ... in each, 0 for padding. The lists are then by
-    conversation."""
-    parts: Tensor | None = None
-    """(B, T) long where questions share a picture: its tokens are part 0, which all parts of the segment see."""
-    positions: Tensor | None = None
-    """(B, T) long, with `parts`: of each token as if its part stood alone."""
+    mask: SegmentMask | None = None
+    """Where rows hold several conversations; the lists are then by conversation. Questions that share an image are branches,
+    and the image's tokens are branch 0."""
     replayed: Tensor | None = None
     """(B, T) bool, True for the tokens of replayed documents, in a training that replays some."""
     learnt: Tensor | None = None
@@ -236,26 +221,11 @@ class OmniBatch(_Movable):
     """How many image and audio slots `ids` has."""
     frame_counts: list[int] | None = None
     """`mel_lengths`, known to the host."""
-    query_runs: Tensor | None = None
-    """(R + 1) int32, with `segments`: see `Runs`, as the next two."""
-    key_runs: Tensor | None = None
-    key_index: Tensor | None = None
 
     def note(self) -> None:
-        """Targets, slots, lengths and runs."""
+        """Targets, slots and lengths."""
         if self.learnt is not None:
             return
         self.learnt = _where(self.targets != IGNORE)
         self.slots = int((self.ids == IMAGE).sum()), int((self.ids == AUDIO).sum())
         self.frame_counts = None if self.mel_lengths is None else self.mel_lengths.tolist()
-        if self.segments is not None:
-            self.query_runs, self.key_runs, self.key_index = runs_of(self.segments, self.parts)
-
-    def packed(self) -> PackedRows | None:
-        """Who sees whom; None: rows of one conversation."""
-        if self.segments is None:
-            return None
-        runs = None
-        if self.query_runs is not None and self.key_runs is not None:
-            runs = Runs(self.query_runs, self.key_runs, self.key_index)
-        return PackedRows(self.segments, self.parts, runs)

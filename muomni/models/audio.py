@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from muomni.models.outputs import AudioOutput
 from muomni.models.part import check_room, part
 from muomni.nn.attention import Attention
+from muomni.nn.context import AttentionContext
 from muomni.nn.conv import ConvBlock, ConvStem, TimeConv, frame_mask
 from muomni.nn.initialise import initialise
+from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import GeluMLP
 from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
@@ -56,9 +58,9 @@ class AudioEncoder(nn.Module):
     def forward(self, mel: Tensor, lengths: Tensor | None) -> Tensor:
         """mel (B, T, M) -> hidden (B, T', D); lengths (B) of valid mel frames, None when all are."""
         x = self.stem(mel, lengths)
-        keep = None if lengths is None else frame_mask(self.stem.out_lengths(lengths), x.shape[1])
+        mask = None if lengths is None else PaddingMask(frame_mask(self.stem.out_lengths(lengths), x.shape[1]))
         rope = None if self.rope is None else self.rope(torch.arange(x.shape[1], device=x.device))
-        return self.transformer(x, rope=rope, keep=keep)
+        return self.transformer(x, AttentionContext(rope, mask)).hidden
 
 
 @part("audio")

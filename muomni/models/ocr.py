@@ -79,4 +79,4 @@ class Ocr(nn.Module):
     def forward(self, images: Tensor, ids: Tensor) -> OcrOutput:
         """images (B, 3, I, I); ids (B, C), BOS and the characters, padded behind -> the logits of what follows each."""
         x = torch.cat((self.see(images), self.decoder.embedding(ids)), dim=1)
-        return OcrOutput(logits=self.decoder.head(self.decoder.forward_hidden(x)[:, self.patches :]))
+        return OcrOutput(logits=self.decoder.head(self.decoder.forward_hidden(x).hidden[:, self.patches :]))

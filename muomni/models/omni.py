@@ -17,6 +17,7 @@ from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
 from muomni.nn.cache import KVCache
 from muomni.nn.conv import frame_mask
+from muomni.nn.masks import Mask
 from muomni.special_tokens import AUDIO, IMAGE
 
 
@@ -134,10 +135,10 @@ class Omni(nn.Module):
         mel_lengths: Tensor | None = None,
         features: MediaFeatures | None = None,
         positions: Tensor | None = None,
-        keep: Tensor | None = None,
+        mask: Mask | None = None,
         cache: KVCache | None = None,
         last_only: bool = False,
     ) -> ThinkerOutput:
         """Read a sequence of image, audio and text tokens; options as in `Thinker.forward` and `embed`."""
         x = self.embed(ids, images=images, mel=mel, mel_lengths=mel_lengths, features=features)
-        return self.thinker(ids, embeddings=x, positions=positions, keep=keep, cache=cache, last_only=last_only)
+        return self.thinker(ids, embeddings=x, positions=positions, mask=mask, cache=cache, last_only=last_only)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class ThinkerOutput:
-    """logits (B, T, V); hidden (B, T, D), after the final norm; routing: with a mixture of experts the router's logits
-    (B, T, experts) of each layer, else empty."""
+    """logits (B, T, V); hidden (B, T, D), after the final norm; router_logits (B, T, experts) of each layer with a mixture of
+    experts, else empty."""
 
     logits: Tensor
     hidden: Tensor
-    routing: list[Tensor] = field(default_factory=list)
+    router_logits: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(slots=True)

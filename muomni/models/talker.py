@@ -18,8 +18,10 @@ from muomni.models.outputs import TalkerOutput
 from muomni.models.part import check_room, part
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
+from muomni.nn.context import AttentionContext
 from muomni.nn.conv import ConvNeXtBlock, frame_mask
 from muomni.nn.initialise import initialise
+from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import SwiGLU
 from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
@@ -164,7 +166,8 @@ class Talker(nn.Module):
         frames = frames + text_of_frames(prefix, places, text_lengths, count=T)
         positions = torch.cat([places, torch.arange(T, device=text.device).expand(B, T)], dim=1)
         keep = torch.cat([keep, keep.new_ones(B, T)], dim=1)
-        hidden = self.transformer(torch.cat([prefix, frames], dim=1), rope=self.rope(positions), keep=keep)
+        context = AttentionContext(self.rope(positions), PaddingMask(keep))
+        hidden = self.transformer(torch.cat([prefix, frames], dim=1), context).hidden
         return self._predict(hidden[:, C:], steps)
 
     def prefill(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, cache: "TalkerCache") -> TalkerOutput:
@@ -176,14 +179,14 @@ class Talker(nn.Module):
         positions = torch.cat([places, places.new_zeros(B, 1)], dim=1)
         x = torch.cat([prefix, self.start + cache.text[:, :1]], dim=1)
         cache.mask_padding(torch.cat([keep, keep.new_ones(B, 1)], dim=1))
-        hidden = self.transformer(x, rope=self.rope(positions), cache=cache)
+        hidden = self.transformer(x, AttentionContext(self.rope(positions), cache=cache)).hidden
         return self._predict(hidden[:, C:], steps)
 
     def decode_step(self, codes: Tensor, *, frame: int, cache: "TalkerCache") -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E)."""
         position = torch.full((1,), float(frame), device=codes.device)
         x = self._embed_codes(codes) + cache.text[:, frame : frame + 1]
-        return self._predict(self.transformer(x, rope=self.rope(position), cache=cache))
+        return self._predict(self.transformer(x, AttentionContext(self.rope(position), cache=cache)).hidden)
 
     def new_cache(self, batch_size: int, capacity: int) -> "TalkerCache":
         """An empty cache for `capacity` characters and frames."""

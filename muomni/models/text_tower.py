@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from muomni.models.outputs import TextTowerOutput
 from muomni.models.part import part
 from muomni.nn.attention import Attention
+from muomni.nn.context import AttentionContext
 from muomni.nn.initialise import initialise
+from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import SwiGLU
 from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
@@ -63,6 +65,6 @@ class TextTower(nn.Module):
             raise ValueError(f"text tower: a caption of {T} tokens, at most {self.max_length} (raise max_length)")
         positions = torch.arange(T, device=ids.device)
         keep = positions < lengths[:, None]
-        x = self.transformer(self.embedding(ids), rope=self.rope(positions), keep=keep)
+        x = self.transformer(self.embedding(ids), AttentionContext(self.rope(positions), PaddingMask(keep))).hidden
         mean = (x * keep[..., None]).sum(dim=1) / lengths[:, None].clamp(min=1)
         return TextTowerOutput(pooled=self.pooled_head(mean), tokens=self.token_head(x), keep=keep)

@@ -13,13 +13,14 @@ from muomni.models.outputs import ThinkerOutput
 from muomni.models.part import part
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
+from muomni.nn.context import AttentionContext
 from muomni.nn.initialise import initialise
+from muomni.nn.masks import Mask, SegmentMask
 from muomni.nn.mlp import GeluMLP, SwiGLU
 from muomni.nn.moe import MoE, MoEBlock
 from muomni.nn.norm import RMSNorm
-from muomni.nn.packed import PackedRows
 from muomni.nn.rope import Rope
-from muomni.nn.transformer import Block, Transformer
+from muomni.nn.transformer import Block, Transformer, TransformerOutput
 from muomni.special_tokens import IMAGE
 
 MLPS = {"swiglu": SwiGLU, "gelu": GeluMLP}
@@ -109,30 +110,24 @@ class Thinker(nn.Module):
         embeddings: Tensor | None = None,
         *,
         positions: Tensor | None = None,
-        keep: Tensor | PackedRows | None = None,
+        mask: Mask | None = None,
         cache: KVCache | None = None,
         last_only: bool = False,
     ) -> ThinkerOutput:
-        """Read ids (B, T), or embeddings (B, T, D) in their place; with both, the ids say which tokens are a picture's.
+        """Read ids (B, T), or embeddings (B, T, D) in their place; with both, the ids say which tokens are an image's.
 
-        positions: (T) or (B, T); default: from the cache's position on. keep: (B, T) bool, False for padding, or the
-        numbers of samples packed into a row (datamodules/packing.py), those as `PackedRows`, or (B, T, T) bool (`visible`).
-        cache: read behind what it holds; its position moves on. last_only: logits of the last token alone.
+        positions: (T) or (B, T); default: those of the mask, or from the cache's position on. mask: None without padding; not
+        with a cache, which has its own. cache: the tokens follow what it holds; its position moves on. last_only: logits of the
+        last token alone.
         """
-        routing: list[Tensor] = []
         if embeddings is None:
             if ids is None:
                 raise ValueError("Thinker.forward takes ids or embeddings")
-            hidden = self.forward_hidden(
-                self.embedding(ids), positions=positions, keep=keep, cache=cache, routing=routing
-            )
-        else:
-            hidden = self.forward_hidden(
-                embeddings, ids=ids, positions=positions, keep=keep, cache=cache, routing=routing
-            )
+            ids, embeddings = None, self.embedding(ids)
+        hidden, router_logits = self.forward_hidden(embeddings, ids=ids, positions=positions, mask=mask, cache=cache)
         if last_only:
             hidden = hidden[:, -1:]
-        return ThinkerOutput(logits=self.head(hidden), hidden=hidden, routing=routing)
+        return ThinkerOutput(logits=self.head(hidden), hidden=hidden, router_logits=router_logits)
 
     def forward_hidden(
         self,
@@ -140,24 +135,18 @@ class Thinker(nn.Module):
         *,
         ids: Tensor | None = None,
         positions: Tensor | None = None,
-        keep: Tensor | PackedRows | None = None,
+        mask: Mask | None = None,
         cache: KVCache | None = None,
-        routing: list[Tensor] | None = None,
-    ) -> Tensor:
-        """Embeddings (B, T, D) -> hidden states (B, T, D) after the final norm: `forward` without its head, for losses
-        that fall on few tokens. ids: (B, T), where some may be a picture's. routing: see `ThinkerOutput`; it is appended
-        to."""
+    ) -> TransformerOutput:
+        """Embeddings x (B, T, D) -> hidden states: `forward` without its head, for losses that fall on few tokens. ids: (B, T),
+        where some may be an image's."""
+        if positions is None and isinstance(mask, SegmentMask):
+            positions = mask.positions
         if positions is None:
             start = 0 if cache is None else cache.position
             positions = torch.arange(start, start + x.shape[1], device=x.device)
-        if isinstance(keep, PackedRows):
-            keep = keep if keep.parts is None else keep._replace(positions=positions)
-        elif self.window is not None and keep is not None and keep.dim() == 3:
-            # By position: in the row, other questions about the same picture may lie between.
-            keep = keep & (positions[..., :, None] - positions[..., None, :] < self.window)
-        apart = None if ids is None or not self.short_conv else ids == IMAGE
-        rope = self.rope(positions)
-        return self.transformer(x, rope=rope, keep=keep, apart=apart, cache=cache, routing=routing)
+        conv_skip = None if ids is None or not self.short_conv else ids == IMAGE
+        return self.transformer(x, AttentionContext(self.rope(positions), mask, conv_skip, cache))
 
     def new_cache(self, batch_size: int, capacity: int | None = None, *, dtype: torch.dtype | None = None) -> KVCache:
         """An empty cache that fits this model, on its device; capacity defaults to `max_length`."""

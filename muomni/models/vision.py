@@ -74,5 +74,5 @@ class VisionTransformer(nn.Module):
         if self.image_size != H or self.image_size != W:
             raise ValueError(f"vision: pictures of {H} x {W}, the encoder was made for {self.image_size}")
         x = torch.cat((self.cls.expand(B, -1, -1), self.stem(images)), dim=1) + self.positions
-        x = self.transformer(x)
+        x = self.transformer(x).hidden
         return VisionOutput(cls=x[:, :1], grid=x[:, 1:])

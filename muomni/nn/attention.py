@@ -3,31 +3,20 @@
 Legend: B batch, T new tokens, S all tokens (cached and new), D width, H query heads, G key-value heads, K head width.
 """
 
-from typing import NamedTuple
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muomni.nn.cache import KVCache
+from muomni.nn.context import NO_CONTEXT, AttentionContext, KernelMask
+from muomni.nn.masks import SegmentMask, causal_mask
 from muomni.nn.norm import RMSNorm
-from muomni.nn.packed import PackedRows, Runs, attend_runs, causal_mask, has_flash
+from muomni.nn.packed import attend_runs, has_flash
 from muomni.nn.rope import rotate
-from muomni.nn.short_conv import Mixes, ShortConv
+from muomni.nn.short_conv import ShortConv
 
 CPU_HAS_AMX = torch.cpu._is_amx_tile_supported()
-
-
-class AttentionMask(NamedTuple):
-    """What the attention of all blocks of a forward looks through, made once: `mask` (B, 1, T, S) bool, None where none is
-    needed, and the kernel's own causal flag; or `runs` for the kernel without a mask. `mixes`: of the short convolution. `reach`:
-    how many of a cache's last tokens are looked at, None for all."""
-
-    mask: Tensor | None
-    is_causal: bool
-    runs: Runs | None = None
-    mixes: Mixes | None = None
-    reach: int | None = None
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, is_causal: bool) -> Tensor:
@@ -48,10 +37,10 @@ class Attention(nn.Module):
 
     Args:
         dim: width D. heads: H; kv_heads: G, a divisor of H.
-        causal: a token sees itself and what stands before it.
+        causal: a token attends to itself and those before it.
         bias: biases on both projections.
         qk_norm: RMSNorm on every query and key head (Dehghani et al. 2023, arXiv:2302.05442).
-        window: a causal token sees at most this many tokens, itself included; None is all.
+        window: a causal token attends to at most this many tokens, itself included; None is all.
         short_conv: tokens that a causal convolution mixes before the projections; 0 is none.
     """
 
@@ -78,84 +67,57 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity()
         self.key_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity()
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        rope: tuple[Tensor, Tensor] | None = None,
-        keep: Tensor | PackedRows | None = None,
-        apart: Tensor | None = None,
-        cache: KVCache | None = None,
-        layer: int = 0,
-        mask: AttentionMask | None = None,
-    ) -> Tensor:
-        """x (B, T, D) -> (B, T, D).
-
-        rope: cos and sin of the new tokens. keep: (B, T) bool, True for real tokens (without a cache; a cache brings its
-        own); causal attention also takes samples packed into a row (`PackedRows`), or their integers alone: a token sees
-        those of its own number; or (B, T, T) bool, who may see whom (`packed.visible`), the window included. A masked-out query
-        row may hold anything, never NaN. apart: see `ShortConv`. mask: `prepare(x, keep=keep, apart=apart, cache=cache)`,
-        where it was called for several blocks at once.
-        """
+    def forward(self, x: Tensor, context: AttentionContext = NO_CONTEXT, *, layer: int = 0) -> Tensor:
+        """x (B, T, D) -> (B, T, D). The output at a padding token may be anything, but never NaN. layer: of the cache."""
         B, T, _ = x.shape
         H, G, K = self.heads, self.kv_heads, self.head_dim
-        if mask is None:
-            mask = self.prepare(x, keep=keep, apart=apart, cache=cache)
+        if context.kernel is None:
+            context = self.prepare(x, context)
+        kernel, cache = context.kernel, context.cache
+        assert kernel is not None
         if self.short_conv is not None:
-            x = self.short_conv(x, apart=apart, cache=cache, layer=layer, mixes=mask.mixes)
+            x = self.short_conv(x, context, layer=layer)
         query, key, value = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2).split((H, G, G), dim=1)
         query, key = self.query_norm(query), self.key_norm(key)
-        if rope is not None:
-            query, key = rotate(query, *rope), rotate(key, *rope)
+        if context.rope is not None:
+            query, key = rotate(query, *context.rope), rotate(key, *context.rope)
         if cache is not None:
             key, value = cache.append(layer, key, value)
-            if mask.reach is not None:
-                key, value = key[:, :, -mask.reach :], value[:, :, -mask.reach :]
+            if kernel.reach is not None:
+                key, value = key[:, :, -kernel.reach :], value[:, :, -kernel.reach :]
         key, value = key.to(query.dtype), value.to(query.dtype)
-        if mask.runs is not None:
-            mixed = attend_runs(query, key, value, mask.runs, window=self.window)
+        if kernel.runs is not None:
+            mixed = attend_runs(query, key, value, kernel.runs, window=self.window)
         else:
-            mixed = attend(query, key, value, mask=mask.mask, is_causal=mask.is_causal)
+            mixed = attend(query, key, value, mask=kernel.tensor, is_causal=kernel.is_causal)
         return self.out(mixed.transpose(1, 2).reshape(B, T, H * K))
 
-    def prepare(
-        self, x: Tensor, *, keep: Tensor | PackedRows | None, apart: Tensor | None, cache: KVCache | None = None
-    ) -> AttentionMask:
-        """What a forward looks through, for all blocks of this shape: x (B, T, D), keep, apart and cache as there."""
-        T, mixes = x.shape[1], None
-        if self.short_conv is not None:
-            mixes = self.short_conv.mixes(keep if cache is None else None, apart=apart)
+    def prepare(self, x: Tensor, context: AttentionContext) -> AttentionContext:
+        """The context with its mask in the cheapest form for the kernel, for all blocks of this shape; x (B, T, D)."""
+        T, cache, mask, reach = x.shape[1], context.cache, context.mask, None
+        assert cache is None or mask is None, "a cache has its own mask"
+        taps = None if self.short_conv is None else self.short_conv.tap_masks(context, length=T)
         if cache is not None:
-            total, held, reach = cache.length_with(T), cache.keep if cache.left_padded else None, None
-            held = None if held is None else held[:, :total]
-            if self.window is not None and (held is None or held.dim() == 2):  # what no new token sees is not read
-                reach = self.window + T - 1
-                total, held = min(total, reach), None if held is None else held[:, -reach:]
-            return AttentionMask(*self._mask(T, total, held, x.device), mixes=mixes, reach=reach)
-        if not isinstance(keep, PackedRows):
-            return AttentionMask(*self._mask(T, T, keep, x.device), mixes=mixes)
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        if keep.runs is not None and has_flash(x.device, dtype, self.head_dim):
-            return AttentionMask(None, False, runs=keep.runs, mixes=mixes)
-        return AttentionMask(keep.mask(window=self.window), False, mixes=mixes)
+            mask, reach = cache.mask_for(T, window=self.window)
+        if mask is None:
+            total = T if cache is None else cache.position + T
+            tensor, is_causal = self._without_mask(T, total if reach is None else min(total, reach), x.device)
+            return replace(context, kernel=KernelMask(tensor, is_causal, reach=reach, tap_masks=taps))
+        if isinstance(mask, SegmentMask) and mask.runs is not None and has_flash(x.device, _dtype(x), self.head_dim):
+            return replace(context, kernel=KernelMask(None, False, runs=mask.runs, tap_masks=taps))
+        tensor = mask.dense(T, causal=self.causal, window=self.window)
+        return replace(context, kernel=KernelMask(tensor, False, reach=reach, tap_masks=taps))
 
-    def _mask(self, T: int, S: int, keep: Tensor | None, device: torch.device) -> tuple[Tensor | None, bool]:
-        """The cheapest mask that says the same: none, the kernel's causal flag, or a (B, 1, T, S) boolean."""
-        if not self.causal:
-            return (None if keep is None else keep[:, None, None]), False
-        if keep is not None and keep.dim() == 3:
-            return causal_mask(T, S, window=None, device=device)[None, None] & keep[:, None], False
-        sees_all = T == 1 and (self.window is None or self.window >= S)  # a single new token
-        if keep is None:
-            if sees_all:
-                return None, False
-            if self.window is None and T == S:
-                return None, True
-        elif sees_all:
-            return keep[:, None, -1:, None] == keep[:, None, None], False
-        mask = causal_mask(T, S, window=self.window, device=device)[None, None]
-        if keep is not None:
-            # Padding sees padding, itself at least: a softmax over nothing would be NaN.
-            mask = mask & (keep[:, None, S - T :, None] == keep[:, None, None])
-        return mask, False
+    def _without_mask(self, T: int, S: int, device: torch.device) -> tuple[Tensor | None, bool]:
+        """Where every token is real: no mask, the kernel's causal flag, or a (1, 1, T, S) boolean."""
+        if not self.causal or (T == 1 and (self.window is None or self.window >= S)):
+            return None, False
+        if self.window is None and T == S:
+            return None, True
+        return causal_mask(T, S, window=self.window, device=device)[None, None], False
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """What projections of x are computed in."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -6,6 +6,8 @@ Legend: L layers, B batch, G key-value heads, S capacity, T new tokens, K head w
 import torch
 from torch import Tensor
 
+from muomni.nn.masks import Mask, PaddingMask
+
 
 class KVCache:
     """One buffer for all layers. The caller makes it, passes it to `forward`, and may roll it back.
@@ -52,9 +54,14 @@ class KVCache:
         """Memory of keys, values and inputs in bytes."""
         return self.keys.nbytes + self.values.nbytes + self.inputs.nbytes
 
-    def length_with(self, count: int) -> int:
-        """Tokens that `append` will give once `count` new ones are written."""
-        return self.position + count
+    def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
+        """The mask of `count` tokens to come, None where nothing is padding, and how many of the last slots it is for: those
+        that a window reaches, None for all."""
+        reach = None if window is None else window + count - 1
+        if not self.left_padded:
+            return None, reach
+        end = self.position + count
+        return PaddingMask(self.keep[:, 0 if reach is None else max(0, end - reach) : end]), reach
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (B, G, T, K) behind the position; give all up to and with them, (B, G, position + T, K)."""

@@ -4,15 +4,16 @@ Legend: B batch, T time, M mel bins, C channels, D width, R downsampling.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muomni.nn.cache import KVCache
+from muomni.nn.attention import Attention
+from muomni.nn.context import NO_CONTEXT, AttentionContext
+from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import GeluMLP
-from muomni.nn.packed import PackedRows
 from muomni.nn.transformer import Block
 
 Length = TypeVar("Length", Tensor, int)
@@ -82,28 +83,20 @@ class ConvBlock(Block):
     """A transformer block with a depthwise convolution before it: x + conv(norm(x)), then attention, then the MLP."""
 
     def __init__(
-        self, *, conv: TimeConv, attention: nn.Module, mlp: nn.Module, norm: Callable[[], nn.Module], dropout: float
+        self, *, conv: TimeConv, attention: Attention, mlp: nn.Module, norm: Callable[[], nn.Module], dropout: float
     ) -> None:
         super().__init__(attention=attention, mlp=mlp, norm=norm, dropout=dropout)
         self.conv_norm, self.conv = norm(), conv
 
     def forward(
-        self,
-        x: Tensor,
-        *,
-        rope: tuple[Tensor, Tensor] | None = None,
-        keep: Tensor | PackedRows | None = None,
-        apart: Tensor | None = None,
-        cache: KVCache | None = None,
-        layer: int = 0,
-        routing: list[Tensor] | None = None,
-        **how: Any,
-    ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). It looks ahead, so a cache is refused."""
-        assert cache is None, "a block with a centred convolution cannot be decoded token by token"
-        assert not isinstance(keep, PackedRows), "a centred convolution would mix neighbours in a row"
+        self, x: Tensor, context: AttentionContext = NO_CONTEXT, *, layer: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """x (B, T, D) -> (B, T, D), for whole rows: the convolution is centred, so there is neither a cache nor packing."""
+        assert context.cache is None, "a block with a centred convolution cannot be decoded token by token"
+        assert context.mask is None or isinstance(context.mask, PaddingMask), "it would mix neighbours in a packed row"
+        keep = None if context.mask is None else context.mask.keep
         x = x + self.dropout(self.conv(self.conv_norm(x), keep=keep))
-        return super().forward(x, rope=rope, keep=keep, apart=apart, layer=layer, routing=routing, **how)
+        return super().forward(x, context, layer=layer)
 
 
 class ConvNeXtBlock(nn.Module):

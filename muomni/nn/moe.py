@@ -44,7 +44,7 @@ class Experts(nn.Module):
 
 
 class MoE(nn.Module):
-    """sum over the K likeliest experts of softmax(their router logits) x expert(x).
+    """sum over the K most likely experts of softmax(their router logits) x expert(x).
 
     Args:
         dim: D. hidden: F of each expert. num_experts: E. per_token: K, from 1 to E.
@@ -58,24 +58,22 @@ class MoE(nn.Module):
         self.router = nn.Linear(dim, num_experts, bias=False)
         self.experts = Experts(dim, hidden=hidden, num_experts=num_experts)
 
-    def forward(self, x: Tensor, *, routing: list[Tensor] | None = None) -> Tensor:
-        """x (..., D) -> (..., D). routing: the router's logits (..., E), float32, are appended, for the balance loss."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (..., D) -> (..., D), and the router's logits (..., E), float32, for the balance loss."""
         with torch.autocast(x.device.type, enabled=False):  # half precision unsettles routing (Switch, 2.4)
             logits = self.router(x.float())
-        if routing is not None:
-            routing.append(logits)
         flat, K = x.flatten(0, -2), self.per_token
         best, chosen = logits.flatten(0, -2).topk(K)  # N K
         order = chosen.flatten().argsort(stable=True)
         everyone = torch.arange(logits.shape[-1], device=x.device)
         ends = (chosen.flatten() == everyone[:, None]).sum(1).cumsum(0).int()
         answers = self.experts(flat[order // K], ends)[order.argsort()].view(-1, K, x.shape[-1])  # N K D
-        return (answers * best.softmax(dim=-1)[..., None].to(answers.dtype)).sum(1).view(x.shape)
+        return (answers * best.softmax(dim=-1)[..., None].to(answers.dtype)).sum(1).view(x.shape), logits
 
 
 class MoEBlock(Block):
     """A transformer block whose MLP is an `MoE`."""
 
-    def feed_forward(self, x: Tensor, routing: list[Tensor] | None) -> Tensor:
-        """x (B, T, D) -> (B, T, D)."""
-        return self.mlp(x, routing=routing)
+    def feed_forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """x (B, T, D) -> (B, T, D), and the router's logits."""
+        return self.mlp(x)

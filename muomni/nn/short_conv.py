@@ -7,11 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muomni.nn.cache import KVCache
-from muomni.nn.packed import PackedRows
-
-#: Of the tokens 1, 2, ... before each: (B, T, 1) bool, True where it mixes with that token; None: always.
-Mixes = list[Tensor | None]
+from muomni.nn.context import NO_CONTEXT, AttentionContext
 
 
 class ShortConv(nn.Module):
@@ -32,44 +28,34 @@ class ShortConv(nn.Module):
         with torch.no_grad():
             self.weight[0] = 1.0
 
-    def mixes(self, keep: Tensor | PackedRows | None, *, apart: Tensor | None) -> Mixes:
-        """What a forward without a cache takes, the same for all blocks. keep: as in `Attention`: tokens of another number,
-        padding among them, or that may not be seen count as zeros. apart: as in `forward`."""
-        found: Mixes = []
-        for i in range(1, len(self.weight)):
-            mix = None if apart is None else ~apart
-            if keep is not None:
-                if isinstance(keep, PackedRows):
-                    seen, length = keep.behind(i), keep.segments.shape[1]
-                else:
-                    length = keep.shape[1]
-                    seen = keep[:, i:] == keep[:, :-i] if keep.dim() == 2 else keep.diagonal(-i, dim1=1, dim2=2)
-                seen = F.pad(seen, (min(i, length), 0))  # a row may be shorter than the kernel
-                mix = seen if mix is None else mix & seen
-            found.append(None if mix is None else mix[..., None])
-        return found
+    def tap_masks(self, context: AttentionContext, *, length: int) -> list[Tensor | None]:
+        """Of the tokens 1, 2, ... before each: (B, T, 1) bool, True where it is mixed in, None: always. Others count as zeros:
+        what the mask hides, padding, and tokens of `conv_skip`. The same for all blocks of a forward."""
+        masks: list[Tensor | None] = []
+        for distance in range(1, len(self.weight)):
+            mixed = None if context.conv_skip is None else ~context.conv_skip
+            if context.mask is not None:
+                back = context.mask.attends_back(distance)
+                back = F.pad(back, (min(distance, length), 0))  # a row may be shorter than the kernel
+                mixed = back if mixed is None else mixed & back
+            masks.append(None if mixed is None else mixed[..., None])
+        return masks
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        keep: Tensor | PackedRows | None = None,
-        apart: Tensor | None = None,
-        cache: KVCache | None = None,
-        layer: int = 0,
-        mixes: Mixes | None = None,
-    ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). keep: see `mixes` (a cache has its own). apart: (B, T) bool, True for tokens that neither
-        mix nor are mixed: those of a picture, whose neighbours in the row are not their neighbours. mixes: where they were
-        made for several blocks at once."""
+    def forward(self, x: Tensor, context: AttentionContext = NO_CONTEXT, *, layer: int = 0) -> Tensor:
+        """x (B, T, D) -> (B, T, D). Tokens of `context.conv_skip` neither mix nor are mixed in: those of an image, whose
+        neighbours in the row are not their neighbours."""
         before, T = len(self.weight) - 1, x.shape[1]
-        if mixes is None:
-            mixes = self.mixes(keep if cache is None else None, apart=apart)
+        masks = None if context.kernel is None else context.kernel.tap_masks
+        if masks is None:
+            masks = self.tap_masks(context, length=T)
         y = x * self.weight[0]
-        if apart is not None:
-            x = x * ~apart[..., None]
-        x = cache.append_conv_inputs(layer, x, count=before) if cache is not None else F.pad(x, (0, 0, before, 0))
-        for i, (weight, mix) in enumerate(zip(self.weight[1:], mixes, strict=True), start=1):
+        if context.conv_skip is not None:
+            x = x * ~context.conv_skip[..., None]
+        if context.cache is None:
+            x = F.pad(x, (0, 0, before, 0))
+        else:
+            x = context.cache.append_conv_inputs(layer, x, count=before)
+        for i, (weight, mask) in enumerate(zip(self.weight[1:], masks, strict=True), start=1):
             earlier = x[:, before - i : before - i + T]
-            y = torch.addcmul(y, earlier if mix is None else earlier * mix, weight)
+            y = torch.addcmul(y, earlier if mask is None else earlier * mask, weight)
         return y

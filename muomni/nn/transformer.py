@@ -4,47 +4,43 @@ Legend: B batch, T time, D width.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from muomni.nn.cache import KVCache
-from muomni.nn.packed import PackedRows
+from muomni.nn.attention import Attention
+from muomni.nn.context import NO_CONTEXT, AttentionContext
+
+
+class TransformerOutput(NamedTuple):
+    """hidden (B, T, D), after the final norm; router_logits: (B, T, experts) float32 of each mixture of experts (moe.py)."""
+
+    hidden: Tensor
+    router_logits: list[Tensor]
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)). The parts come from outside: the choice is theirs."""
+    """x + attention(norm(x)), then x + mlp(norm(x)). Attention, MLP and norm are chosen by the caller."""
 
-    def __init__(self, *, attention: nn.Module, mlp: nn.Module, norm: Callable[[], nn.Module], dropout: float) -> None:
+    def __init__(self, *, attention: Attention, mlp: nn.Module, norm: Callable[[], nn.Module], dropout: float) -> None:
         super().__init__()
         self.attention_norm, self.mlp_norm = norm(), norm()
         self.attention, self.mlp = attention, mlp
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self,
-        x: Tensor,
-        *,
-        rope: tuple[Tensor, Tensor] | None = None,
-        keep: Tensor | PackedRows | None = None,
-        apart: Tensor | None = None,
-        cache: KVCache | None = None,
-        layer: int = 0,
-        routing: list[Tensor] | None = None,
-        **how: Any,
-    ) -> Tensor:
-        """x (B, T, D) -> (B, T, D); the options go to the attention, `routing` to a mixture of experts (moe.py)."""
-        mixed = self.attention(
-            self.attention_norm(x), rope=rope, keep=keep, apart=apart, cache=cache, layer=layer, **how
-        )
-        x = x + self.dropout(mixed)
-        return x + self.dropout(self.feed_forward(self.mlp_norm(x), routing))
+        self, x: Tensor, context: AttentionContext = NO_CONTEXT, *, layer: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """x (B, T, D) -> (B, T, D), and the router's logits of a mixture of experts. layer: of the context's cache."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), context, layer=layer))
+        update, router_logits = self.feed_forward(self.mlp_norm(x))
+        return x + self.dropout(update), router_logits
 
-    def feed_forward(self, x: Tensor, routing: list[Tensor] | None) -> Tensor:
-        """x (B, T, D) -> (B, T, D)."""
-        return self.mlp(x)
+    def feed_forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """x (B, T, D) -> (B, T, D), and any router's logits."""
+        return self.mlp(x), None
 
 
 class Transformer(nn.Module):
@@ -60,41 +56,20 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        rope: tuple[Tensor, Tensor] | None = None,
-        keep: Tensor | PackedRows | None = None,
-        apart: Tensor | None = None,
-        cache: KVCache | None = None,
-        routing: list[Tensor] | None = None,
-    ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). With a cache, its position moves on by T. routing: each mixture of experts appends
-        its router's logits."""
-        options: dict[str, Any] = {"rope": rope, "keep": keep, "apart": apart}
-        prepare = getattr(getattr(next(iter(self.blocks), None), "attention", None), "prepare", None)
-        if prepare is not None:  # a mask for all blocks, not one in each
-            options["mask"] = prepare(x, keep=keep, apart=apart, cache=cache)
+    def forward(self, x: Tensor, context: AttentionContext = NO_CONTEXT) -> TransformerOutput:
+        """x (B, T, D) -> the same shape. The position of the context's cache moves on by T."""
+        first, cache = next(iter(self.blocks), None), context.cache
+        if isinstance(first, Block):  # one mask for all blocks, not one in each
+            context = first.attention.prepare(x, context)
         recompute = self.recompute and self.training and cache is None and torch.is_grad_enabled()
+        router_logits: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             if recompute:
-                x = _recomputed(block, x, routing=routing, **options)
+                x, logits = checkpoint(block, x, context, use_reentrant=False)
             else:
-                x = block(x, cache=cache, layer=layer, routing=routing, **options)
+                x, logits = block(x, context, layer=layer)
+            if logits is not None:
+                router_logits.append(logits)
         if cache is not None:
             cache.advance(x.shape[1])
-        return self.norm(x)
-
-
-def _recomputed(block: nn.Module, x: Tensor, *, routing: list[Tensor] | None, **options: Any) -> Tensor:
-    """block(x), its activations dropped. Router logits leave as outputs: the second run shall not append to the list."""
-
-    def run(x: Tensor) -> tuple[Tensor, ...]:
-        own: list[Tensor] | None = None if routing is None else []
-        return block(x, routing=own, **options), *(own or ())
-
-    x, *logits = checkpoint(run, x, use_reentrant=False)
-    if routing is not None:
-        routing += logits
-    return x
+        return TransformerOutput(self.norm(x), router_logits)

@@ -167,13 +167,11 @@ class OmniSftStage(Stage):
         thinker = self.model.thinker
         batch.note()
         assert batch.learnt is not None
-        x, routing = self.model.embed(batch.ids, features=features, slots=batch.slots), list[Tensor]()
-        hidden = thinker.forward_hidden(
-            x, ids=batch.ids, positions=batch.positions, keep=batch.packed(), routing=routing
-        )
+        x = self.model.embed(batch.ids, features=features, slots=batch.slots)
+        hidden, router_logits = thinker.forward_hidden(x, ids=batch.ids, mask=batch.mask)
         losses: dict[str, Tensor] = {}
-        if routing:
-            losses["balance"] = balance_loss(routing, keep=batch.ids != PAD, per_token=thinker.experts_per_token)
+        if router_logits:
+            losses["balance"] = balance_loss(router_logits, keep=batch.ids != PAD, per_token=thinker.experts_per_token)
         learnt = batch.learnt  # the head reads these alone: a fifth of a row
         logits, targets = thinker.head(hidden.flatten(0, 1)[learnt]), batch.targets.flatten()[learnt]
         old = batch.replayed

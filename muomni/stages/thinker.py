@@ -15,7 +15,7 @@ from muomni.batch import TextBatch
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import masked_cross_entropy, token_nats, weighted_cross_entropy
 from muomni.models.thinker import Thinker
-from muomni.nn.packed import PackedRows
+from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
 
@@ -23,14 +23,14 @@ SHOWN = 2  # questions of each kind that `samples` gives
 
 
 def next_token(
-    model: Thinker, ids: Tensor, targets: Tensor, *, packed: PackedRows | None, weights: Tensor | None
+    model: Thinker, ids: Tensor, targets: Tensor, *, mask: SegmentMask | None, weights: Tensor | None
 ) -> tuple[Tensor, list[Tensor]]:
     """The model and its loss as one function: compiled as one, the logits are read once instead of five times. Gives the loss
-    and the routing of a mixture of experts."""
-    output = model(ids, keep=packed)
+    and the router's logits of a mixture of experts."""
+    output = model(ids, mask=mask)
     if weights is None:
-        return masked_cross_entropy(output.logits, targets), output.routing
-    return weighted_cross_entropy(output.logits, targets, weights), output.routing
+        return masked_cross_entropy(output.logits, targets), output.router_logits
+    return weighted_cross_entropy(output.logits, targets, weights), output.router_logits
 
 
 class ThinkerStage(Stage):
@@ -73,12 +73,14 @@ class ThinkerStage(Stage):
     def step(self, batch: TextBatch) -> dict[str, Tensor]:
         """Cross-entropy of the next token, weighted where the batch says so (training), and with a mixture of experts
         their balance."""
-        loss, routing = self.next_token(
-            self.model, batch.ids, batch.targets, packed=batch.packed(), weights=batch.weights
+        loss, router_logits = self.next_token(
+            self.model, batch.ids, batch.targets, mask=batch.mask, weights=batch.weights
         )
         losses = {"next_token": loss}
-        if routing:
-            losses["balance"] = balance_loss(routing, keep=batch.ids != PAD, per_token=self.model.experts_per_token)
+        if router_logits:
+            losses["balance"] = balance_loss(
+                router_logits, keep=batch.ids != PAD, per_token=self.model.experts_per_token
+            )
         return losses
 
     def loss_names(self) -> tuple[str, ...]:

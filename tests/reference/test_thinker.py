@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from muomni.nn.attention import Attention
+from muomni.nn.context import AttentionContext
 from muomni.nn.rope import rotate
 from muomni.special_tokens import BOS, EOS, UNK
 
@@ -57,7 +58,9 @@ def test_block(thinker):
     middle = x + mixed @ block.attention.out.weight.T
     gate, up = (norm(middle, block.mlp_norm.weight) @ block.mlp.gate_up.weight.T).split(1024, dim=-1)
     expected = middle + (F.silu(gate) * up) @ block.mlp.down.weight.T
-    torch.testing.assert_close(block(x, rope=thinker.rope(torch.arange(7))), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        block(x, AttentionContext(thinker.rope(torch.arange(7))))[0], expected, atol=1e-5, rtol=1e-5
+    )
     assert not any(name.endswith("bias") for name, _ in thinker.named_parameters())
 
 

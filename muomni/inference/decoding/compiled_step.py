@@ -14,11 +14,12 @@ from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.sampling import INVALID_TOKEN, MIN_TEMPERATURE, mask_logits, uniforms
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
+from muomni.nn.masks import DenseMask, Mask
 from muomni.special_tokens import PIECES
 
 
 class StepCache(KVCache):
-    """The slots of a `KVCache` inside a compiled step. `keep` (B, 1, S): True for slots that the current token attends to."""
+    """The slots of a `KVCache` inside a compiled step. `visible` (B, 1, S): True for slots that the current token attends to."""
 
     def __init__(
         self,
@@ -34,18 +35,17 @@ class StepCache(KVCache):
         self.keys, self.values, self.inputs = keys, values, inputs  # type: ignore[assignment]
         self.position, self.slots = position, slots  # type: ignore[assignment]
         self.padding, self.window = padding, window
-        self.left_padded = True
         self._update_mask()
 
     def _update_mask(self) -> None:
         visible = self.slots <= self.position
         if self.window is not None:
             visible = visible & (self.slots > self.position - self.window)
-        self.keep = (visible & (self.slots >= self.padding[:, None]))[:, None]
+        self.visible = (visible & (self.slots >= self.padding[:, None]))[:, None]
 
-    def length_with(self, count: int) -> int:
-        """S, independent of the position."""
-        return self.slots.shape[0]
+    def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
+        """Of all S slots, independent of the position."""
+        return DenseMask(self.visible), None
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (B, G, 1, K) at the position; returns the first S slots, (B, G, S, K)."""

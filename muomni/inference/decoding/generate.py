@@ -105,7 +105,7 @@ def prefill(
         window = slice(begin, min(begin + step, T))
         x = thinker.embedding(ids[:, window]) if embeddings is None else embeddings[:, window]
         media_ids = None if embeddings is None else ids[:, window]
-        hidden = thinker.forward_hidden(x, ids=media_ids, positions=positions[..., window], cache=cache)
+        hidden = thinker.forward_hidden(x, ids=media_ids, positions=positions[..., window], cache=cache).hidden
     assert hidden is not None, "an empty prompt"
     logits: Tensor = thinker.head(hidden[:, -1])
     return logits

@@ -11,8 +11,10 @@ from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from callbacks.doctor import Doctor
-from callbacks.spikes import Spikes, load_spike
+from callbacks.spikes import Spikes, load_spike, save_spike
 from callbacks.symptoms import DeadCodes, ScaleMismatch, StuckAtChance, StuckOnBlank
+from muomni.batch import TextBatch
+from muomni.nn.masks import SegmentMask
 from muomni.stages.audio import AudioStage
 from muomni.stages.codec import CodecStage
 from tests.conftest import ROOT
@@ -183,10 +185,19 @@ def test_what_is_no_spike(tmp_path, name, mistake):
         load_spike(tmp_path / name)
 
 
+def test_a_spike_of_packed_rows_keeps_their_mask(tmp_path):
+    ids = torch.zeros(1, 4, dtype=torch.long)
+    mask = SegmentMask.with_runs(torch.tensor([[1, 1, 2, 0]]))
+    batch = TextBatch(
+        ids=ids, targets=ids, lengths=torch.tensor([3]), kinds=["k"] * 2, floors=torch.zeros(2), sample_ids=["a", "b"], mask=mask
+    )  # fmt: skip
+    save_spike(tmp_path / "s.pt", batch, stage="thinker", step=7, losses={"loss": 9.5}, usual=1.0)
+    found = load_spike(tmp_path / "s.pt")[0].mask
+    assert torch.equal(found.segment_ids, mask.segment_ids) and torch.equal(found.runs.queries, mask.runs.queries)
+
+
 @pytest.mark.slow
 def test_a_saved_spike_is_shown(tmp_path):
-    from callbacks.spikes import save_spike
-
     save_spike(tmp_path / "s.pt", speech.batch(), stage="audio", step=7, losses={"loss": 9.5}, usual=1.0)
     done = subprocess.run(
         [sys.executable, "-m", "callbacks.spikes", str(tmp_path / "s.pt")],

@@ -121,8 +121,9 @@ def test_questions_apart_share_the_picture_and_nothing_else(folder):
         assert branch_positions(sample.parts)[seen].tolist() == list(range(len(single.ids)))
     other = (place + 1) % len(samples)
     batch = data.collate_train([sample, samples.item(other, 0)])
-    assert int(batch.parts.max()) == 2 and batch.parts.shape == batch.positions.shape == batch.ids.shape
-    assert data.collate_train([samples.item(other, 0)]).parts is None
+    assert int(batch.mask.branch_ids.max()) == 2
+    assert batch.mask.branch_ids.shape == batch.mask.positions.shape == batch.ids.shape
+    assert data.collate_train([samples.item(other, 0)]).mask.branch_ids is None
     with pytest.raises(ValueError, match=r"datamodule\.apart=1\.0"):
         make(folder, apart=1.0)
 
@@ -190,7 +191,7 @@ def test_replayed_documents_are_learnt_whole(folder):
     assert make(folder).collate_train([talk]).replayed is None
     packing = make(folder, pack=60, replay=str(folder / "text.jsonl"), replay_share=0.5)
     packed = packing.collate_train([replay[0], talk, replay[1]])
-    for row, (segments, old) in enumerate(zip(packed.segments, packed.replayed, strict=True)):
+    for row, (segments, old) in enumerate(zip(packed.mask.segment_ids, packed.replayed, strict=True)):
         for number in range(1, int(segments.max()) + 1):
             whole = packed.ids[row][segments == number].tolist() in [sample.ids.tolist() for sample in replay[:2]]
             assert old[segments == number].tolist() == [whole] * int((segments == number).sum())
@@ -224,8 +225,8 @@ def test_a_packed_batch_holds_the_same_conversations_with_media_in_the_order_of_
     samples = data.samples("train")
     batch = data.collate_train([samples.item(i, 0) for i in range(5)])
     found = [
-        batch.ids[row][batch.segments[row] == number].tolist()
-        for row in range(len(batch.ids)) for number in range(1, int(batch.segments[row].max()) + 1)
+        batch.ids[row][batch.mask.segment_ids[row] == number].tolist()
+        for row in range(len(batch.ids)) for number in range(1, int(batch.mask.segment_ids[row].max()) + 1)
     ]  # fmt: skip
     assert found == [samples.item(samples_of(samples, name), 0).ids.tolist() for name in batch.sample_ids]
     assert len(batch.ids) < 5 and sorted(batch.sample_ids) == sorted(row["id"] for row in samples.rows)

@@ -175,7 +175,7 @@ def test_packed_documents_are_those_of_the_batch(folder):
     batch = next(iter(data.train_dataloader()))
     samples = {sample.sample_id: sample.ids.tolist() for sample in data.samples("train").samples}
     found = []
-    for ids, targets, segments in zip(batch.ids, batch.targets, batch.segments, strict=True):
+    for ids, targets, segments in zip(batch.ids, batch.targets, batch.mask.segment_ids, strict=True):
         for number in range(1, int(segments.max()) + 1):
             here = segments == number
             assert ids[here][1:].tolist() == targets[here][:-1].tolist()

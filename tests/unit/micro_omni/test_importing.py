@@ -10,6 +10,7 @@ from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
 from muomni.interop.micro_omni.importing import import_checkpoints
 from muomni.interop.micro_omni.vocabulary import ADDED
+from muomni.nn.context import AttentionContext
 from muomni.special_tokens import PAD, PIECES
 from tests.unit.micro_omni import conftest as theirs
 from tests.unit.micro_omni import reference
@@ -103,7 +104,7 @@ def test_talker_without_its_text(imported, contents):
     base, residual = reference.talker(contents["talker.pt"]["talker"], codes)
     frames = part.code_embedding(codes + part.code_offset).sum(2)
     x = torch.cat((part.start.expand(2, 1, -1), frames), dim=1)
-    hidden = part.transformer(x, rope=part.rope(torch.arange(31)))[:, 1:]
+    hidden = part.transformer(x, AttentionContext(part.rope(torch.arange(31)))).hidden[:, 1:]
     close(part.heads[0](hidden), base)
     close(part.heads[1](hidden), residual)
 

@@ -7,7 +7,7 @@ import torch
 from datamodules.conversations import branch_positions
 from datamodules.packing import bin_pack, pack, pad_packed
 from muomni.models.thinker import Thinker
-from muomni.nn.packed import visible
+from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import BOS, IGNORE, IMAGE
 
 
@@ -41,8 +41,8 @@ def test_each_question_is_what_it_is_alone(short_conv, window):
         x = x.masked_scatter((row == IMAGE)[..., None], picture)
         return thinker(row, embeddings=x, **how).logits[0]
 
-    keep = visible(segments, pad_packed(every, rows, fill=0))
-    together = logits(packed, keep=keep, positions=pad_packed([branch_positions(p) for p in every], rows, fill=0))
+    positions = pad_packed([branch_positions(each) for each in every], rows, fill=0)
+    together = logits(packed, mask=SegmentMask(segments, pad_packed(every, rows, fill=0), positions))
     start = slots
     for question in questions:
         alone = logits(torch.cat([torch.full((slots,), IMAGE), question])[None])

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from muomni.checkpoints.export import load_export, save_export
 from muomni.cli.errors import CONF
 from muomni.models.thinker import Thinker
+from muomni.nn.masks import PaddingMask, SegmentMask
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +87,8 @@ def test_experts_multiply_the_mlp_and_add_a_router():
     own = {name for name, _ in plain.named_parameters() if ".mlp." in name}
     assert own == {f"transformer.blocks.{layer}.mlp.{name}.weight" for layer in (0, 1) for name in ("gate_up", "down")}
     output = mixed(torch.randint(0, 40, (2, 5)))
-    assert [logits.shape for logits in output.routing] == [(2, 5, 4)] * 2
-    assert plain(torch.randint(0, 40, (2, 5))).routing == []
+    assert [logits.shape for logits in output.router_logits] == [(2, 5, 4)] * 2
+    assert plain(torch.randint(0, 40, (2, 5))).router_logits == []
 
 
 def test_gelu_in_place_of_swiglu():
@@ -108,7 +109,7 @@ def test_an_mlp_that_there_is_not_is_refused():
 
 def test_packed_samples_with_experts_are_as_if_alone():
     model, ids = small(num_experts=4), torch.randint(0, 40, (1, 9))
-    packed = model(ids, keep=torch.tensor([[1, 1, 1, 1, 2, 2, 2, 0, 0]])).logits
+    packed = model(ids, mask=SegmentMask(torch.tensor([[1, 1, 1, 1, 2, 2, 2, 0, 0]]))).logits
     for part in (slice(0, 4), slice(4, 7)):
         torch.testing.assert_close(packed[:, part], model(ids[:, part]).logits, atol=1e-5, rtol=1e-5)
 
@@ -138,7 +139,7 @@ def test_left_padding_changes_no_answer(options):
     padding = torch.tensor([4, 0])
     keep = torch.arange(9)[None] >= padding[:, None]
     positions = (torch.arange(9)[None] - padding[:, None]).clamp_min(0)
-    both = model(ids, keep=keep, positions=positions).logits
+    both = model(ids, mask=PaddingMask(keep), positions=positions).logits
     torch.testing.assert_close(both[0, 4:], model(ids[:1, 4:]).logits[0], atol=1e-5, rtol=1e-5)
 
 

@@ -5,7 +5,8 @@ import torch
 
 from muomni.nn.attention import Attention, attend
 from muomni.nn.cache import KVCache
-from muomni.nn.packed import causal_mask
+from muomni.nn.context import AttentionContext
+from muomni.nn.masks import PaddingMask, SegmentMask, causal_mask
 from muomni.nn.rope import Rope
 
 B, T, D, H, G = 3, 11, 32, 4, 2
@@ -41,7 +42,7 @@ def read_in_chunks(layer, x, sizes, *, rope=None):
     cache, out, start = new_cache(), [], 0
     for size in sizes:
         turn = None if rope is None else rope(torch.arange(start, start + size))
-        out.append(layer(x[:, start : start + size], rope=turn, cache=cache))
+        out.append(layer(x[:, start : start + size], AttentionContext(turn, cache=cache)))
         cache.advance(size)
         start += size
     return torch.cat(out, dim=1)
@@ -51,7 +52,7 @@ def read_in_chunks(layer, x, sizes, *, rope=None):
 @pytest.mark.parametrize("options", [{}, {"qk_norm": True}, {"window": 3}, {"short_conv": 4}])
 def test_cached_equals_uncached(sizes, options):
     layer, rope, x = attention(**options), Rope(K, theta=10000.0), torch.randn(B, T, D)
-    whole = layer(x, rope=rope(torch.arange(T)))
+    whole = layer(x, AttentionContext(rope(torch.arange(T))))
     torch.testing.assert_close(read_in_chunks(layer, x, sizes, rope=rope), whole, atol=1e-5, rtol=1e-5)
 
 
@@ -124,7 +125,7 @@ def test_padding_changes_no_real_token_and_gives_no_nan(causal):
     alone = layer(x[:1, 4:])
     keep = torch.ones(B, T, dtype=torch.bool)
     keep[0, :4] = False
-    out = layer(x, keep=keep)
+    out = layer(x, AttentionContext(mask=PaddingMask(keep)))
     torch.testing.assert_close(out[:1, 4:], alone)
     assert torch.isfinite(out).all()
 
@@ -132,9 +133,10 @@ def test_padding_changes_no_real_token_and_gives_no_nan(causal):
 @pytest.mark.parametrize("short_conv", [0, 3])
 def test_packed_samples_see_themselves_alone(short_conv):
     layer, rope, x = attention(short_conv=short_conv), Rope(K, theta=10000.0), torch.randn(1, 9, D)
-    out = layer(x, rope=rope(torch.arange(9)), keep=torch.tensor([[1, 1, 1, 1, 2, 2, 2, 0, 0]]))
+    mask = SegmentMask(torch.tensor([[1, 1, 1, 1, 2, 2, 2, 0, 0]]))
+    out = layer(x, AttentionContext(rope(torch.arange(9)), mask))
     for part in (slice(0, 4), slice(4, 7)):
-        alone = layer(x[:, part], rope=rope(torch.arange(part.stop - part.start)))
+        alone = layer(x[:, part], AttentionContext(rope(torch.arange(part.stop - part.start))))
         torch.testing.assert_close(out[:, part], alone, atol=1e-5, rtol=1e-5)
     assert torch.isfinite(out).all()
 
@@ -147,12 +149,12 @@ def test_left_padded_cache_equals_single_rows(short_conv):
     positions = (torch.arange(7)[None] - padding[:, None]).clamp_min(0)
     cache = new_cache(capacity=7, batch=2)
     cache.mask_padding(torch.arange(5)[None] >= padding[:, None])
-    first = layer(x[:, :5], rope=rope(positions[:, :5]), cache=cache)
+    first = layer(x[:, :5], AttentionContext(rope(positions[:, :5]), cache=cache))
     cache.advance(5)
-    then = layer(x[:, 5:], rope=rope(positions[:, 5:]), cache=cache)
+    then = layer(x[:, 5:], AttentionContext(rope(positions[:, 5:]), cache=cache))
     out = torch.cat((first, then), dim=1)
     for row, pad in enumerate(padding.tolist()):
-        alone = layer(x[row : row + 1, pad:], rope=rope(torch.arange(7 - pad)))
+        alone = layer(x[row : row + 1, pad:], AttentionContext(rope(torch.arange(7 - pad))))
         torch.testing.assert_close(out[row : row + 1, pad:], alone, atol=1e-5, rtol=1e-5)
 
 

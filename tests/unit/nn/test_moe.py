@@ -28,8 +28,7 @@ def expert(layer, index, x):
 def test_by_hand_the_chosen_experts_weighted_by_a_softmax_over_them_alone(per_token):
     """Mixtral, 2.1: softmax(top-k of the logits), a sum of SwiGLUs."""
     layer, x = make(per_token=per_token), torch.randn(2, 5, D)
-    routing = []
-    out = layer(x, routing=routing)
+    out, router_logits = layer(x)
     for row in range(2):
         for place in range(5):
             token = x[row, place]
@@ -38,41 +37,40 @@ def test_by_hand_the_chosen_experts_weighted_by_a_softmax_over_them_alone(per_to
                 share * expert(layer, index, token) for share, index in zip(best.softmax(0), chosen, strict=True)
             )
             torch.testing.assert_close(out[row, place], by_hand, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(routing[0], layer.router(x))
+    torch.testing.assert_close(router_logits, layer.router(x))
 
 
 def test_every_token_is_answered_alone():
     """No capacity and nothing dropped: neighbours, padding and the batch have no say."""
     layer, x = make(), torch.randn(3, 7, D)
-    whole = layer(x)
-    torch.testing.assert_close(layer(x[1:2, 4:5]), whole[1:2, 4:5])
+    whole = layer(x)[0]
+    torch.testing.assert_close(layer(x[1:2, 4:5])[0], whole[1:2, 4:5])
     other = x.clone()
     other[:, 5:] = 1e3
-    torch.testing.assert_close(layer(other)[:, :5], whole[:, :5])
+    torch.testing.assert_close(layer(other)[0][:, :5], whole[:, :5])
 
 
 def test_only_the_chosen_experts_learn_from_a_token():
     layer, x = make(per_token=1), torch.randn(1, D)
-    layer(x).sum().backward()
+    layer(x)[0].sum().backward()
     touched = layer.experts.down.grad.abs().sum(dim=(1, 2)) > 0
     assert touched.tolist() == [index == int(layer.router(x).argmax()) for index in range(E)]
 
 
 def test_under_autocast_the_experts_are_half_precision_and_the_router_is_not():
-    layer, x, routing = make(), torch.randn(4, D), []
+    layer, x = make(), torch.randn(4, D)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = layer(x, routing=routing)
-    assert (out.dtype, routing[0].dtype) == (torch.bfloat16, torch.float32)
-    torch.testing.assert_close(out.float(), layer(x), atol=0.1, rtol=0.1)
+        out, router_logits = layer(x)
+    assert (out.dtype, router_logits.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(out.float(), layer(x)[0], atol=0.1, rtol=0.1)
 
 
 def test_compiled_it_is_the_same():
     """module.compile_model=true compiles the block around it."""
-    layer, x, plain, routing = make(), torch.randn(1, 6, D), [], []
-    expected = layer(x, routing=plain)
+    layer, x = make(), torch.randn(1, 6, D)
+    expected = layer(x)
     layer.compile(backend="eager")
-    torch.testing.assert_close(layer(x, routing=routing), expected)
-    torch.testing.assert_close(routing, plain)
+    torch.testing.assert_close(layer(x), expected)
 
 
 def test_initial_weights_are_those_of_a_plain_mlp_and_routing_starts_near_even():
@@ -106,14 +104,14 @@ def train(*, balance, steps=150):
     for _ in range(steps):
         kind = torch.multinomial(frequencies, 128, replacement=True)
         x = kinds[kind] + 0.3 * torch.randn(128, D)
-        routing = []
-        error = (layer(x[None], routing=routing)[0] - (maps[kind] @ x[..., None])[..., 0]).square().mean()
+        answers, router_logits = layer(x[None])
+        error = (answers[0] - (maps[kind] @ x[..., None])[..., 0]).square().mean()
         keep = torch.ones(1, 128, dtype=torch.bool)
-        loss = error + balance * balance_loss(routing, keep=keep, per_token=1)
+        loss = error + balance * balance_loss([router_logits], keep=keep, per_token=1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    chosen = routing[0].argmax(-1).flatten().bincount(minlength=E)
+    chosen = router_logits.argmax(-1).flatten().bincount(minlength=E)
     return (chosen / chosen.sum()).sort(descending=True).values
 
 

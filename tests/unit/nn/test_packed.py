@@ -1,4 +1,6 @@
-"""Packed rows: one mask a forward, and on a GPU runs for the flash kernel instead of it, which say the same."""
+"""Packed rows: one mask a forward, and on a GPU runs for the flash kernel in its place, which say the same."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,14 +8,15 @@ import torch.nn.functional as F
 
 from muomni.inference.decoding.generate import decode_step, prefill
 from muomni.models.thinker import Thinker
-from muomni.nn import attention, packed
-from muomni.nn.packed import PackedRows, has_flash, runs_of
+from muomni.nn import attention, masks
+from muomni.nn.masks import DenseMask, PaddingMask, SegmentMask, causal_mask, packed_attention_mask
+from muomni.nn.packed import has_flash, runs_of
 from muomni.nn.transformer import Block
 from muomni.special_tokens import IMAGE
 from tests.fake_cuda import CUDA, fake_cuda
 
 SEGMENTS = torch.tensor([[1] * 9 + [2] * 4 + [0] * 2, [1] * 3 + [2] * 12, [1] * 15])
-PARTS = torch.tensor([[0] * 3 + [1] * 2 + [2] * 4 + [0] * 6, [0] * 5 + [1] * 6 + [2] * 4, [0] * 15])
+BRANCHES = torch.tensor([[0] * 3 + [1] * 2 + [2] * 4 + [0] * 6, [0] * 5 + [1] * 6 + [2] * 4, [0] * 15])
 
 
 def thinker(**changes):
@@ -31,12 +34,12 @@ def thinker(**changes):
 
 
 def positions():
-    """Of each token as if its part stood alone behind the picture."""
+    """Of each token as if its branch stood alone after the image."""
     result = torch.zeros_like(SEGMENTS)
-    for row, (segments, parts) in enumerate(zip(SEGMENTS.tolist(), PARTS.tolist(), strict=True)):
-        for t, (segment, part) in enumerate(zip(segments, parts, strict=True)):
-            before = zip(segments[:t], parts[:t], strict=True)
-            result[row, t] = sum(s == segment and p in (0, part) for s, p in before)
+    for row, (segments, branches) in enumerate(zip(SEGMENTS.tolist(), BRANCHES.tolist(), strict=True)):
+        for t, (segment, branch) in enumerate(zip(segments, branches, strict=True)):
+            before = zip(segments[:t], branches[:t], strict=True)
+            result[row, t] = sum(s == segment and b in (0, branch) for s, b in before)
     return result
 
 
@@ -58,40 +61,55 @@ def varlen(query, key, value, query_starts, key_starts, longest_query, longest_k
 
 
 @pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize("parts", [None, PARTS])
-def test_runs_say_what_the_mask_says(monkeypatch, window, parts):
+@pytest.mark.parametrize("branches", [None, BRANCHES])
+def test_runs_say_what_the_mask_says(monkeypatch, window, branches):
     model, ids = thinker(window=window), torch.randint(9, 40, SEGMENTS.shape)
-    where = None if parts is None else positions()
-    rows = PackedRows(SEGMENTS, parts, runs_of(SEGMENTS, parts))
-    expected = model(ids, keep=rows, positions=where).logits
+    mask = SegmentMask.with_runs(SEGMENTS, branches, None if branches is None else positions())
+    expected = model(ids, mask=mask).logits
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen)
     monkeypatch.setattr(attention, "has_flash", lambda *_: True)
-    monkeypatch.setattr(PackedRows, "mask", None)
-    found = model(ids, keep=rows, positions=where).logits
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(SegmentMask, "dense", None)
+    torch.testing.assert_close(model(ids, mask=mask).logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_packed_rows_are_what_integers_and_masks_were():
-    """Bit for bit, as older callers give them."""
-    model, ids = thinker(), torch.randint(9, 40, SEGMENTS.shape)
+@pytest.mark.parametrize("window", [None, 4])
+def test_masks_that_say_the_same_are_the_same(window):
+    """Bit for bit."""
+    model, ids = thinker(window=window), torch.randint(9, 40, SEGMENTS.shape)
     ids[0, :3] = IMAGE
-    old = model(ids, keep=SEGMENTS).logits
-    assert torch.equal(old, model(ids, keep=PackedRows(SEGMENTS)).logits)
-    mask = packed.visible(SEGMENTS, PARTS)
-    old = model(ids, keep=mask, positions=positions()).logits
-    assert torch.equal(old, model(ids, keep=PackedRows(SEGMENTS, PARTS), positions=positions()).logits)
+    order = causal_mask(15, 15, window=window, device=ids.device)
+    one = (SEGMENTS > 0).long()
+    for mask, visible in (
+        (SegmentMask(SEGMENTS), SEGMENTS[:, :, None] == SEGMENTS[:, None]),
+        (PaddingMask(SEGMENTS > 0), one[:, :, None] == one[:, None]),
+    ):
+        assert torch.equal(model(ids, mask=mask).logits, model(ids, mask=DenseMask(visible & order)).logits)
+    where = positions()
+    visible = packed_attention_mask(SEGMENTS, BRANCHES) & causal_mask(15, 15, window=None, device=ids.device)
+    if window is not None:
+        visible &= where[:, :, None] - where[:, None] < window
+    found = model(ids, mask=SegmentMask(SEGMENTS, BRANCHES, where)).logits
+    assert torch.equal(found, model(ids, mask=DenseMask(visible), positions=where).logits)
+
+
+def test_a_moved_mask_keeps_its_fields():
+    mask = SegmentMask.with_runs(SEGMENTS, BRANCHES, positions())
+    moved = mask.map(lambda tensor: tensor + 1)
+    assert torch.equal(moved.segment_ids, SEGMENTS + 1) and torch.equal(moved.branch_ids, BRANCHES + 1)
+    assert torch.equal(moved.positions, positions() + 1)
+    assert all(torch.equal(a, b + 1) for a, b in zip(moved.runs, mask.runs, strict=True))
+    plain = SegmentMask(SEGMENTS).map(lambda tensor: tensor)
+    assert (plain.branch_ids, plain.positions, plain.runs) == (None, None, None)
 
 
 def test_a_forward_makes_one_mask_for_all_layers(monkeypatch):
-    made = []
-    mask = PackedRows.mask
-    monkeypatch.setattr(PackedRows, "mask", lambda *args, **how: made.append(1) or mask(*args, **how))
-    thinker()(torch.randint(9, 40, SEGMENTS.shape), keep=PackedRows(SEGMENTS, PARTS), positions=positions())
-    assert len(made) == 1
-    causal = attention.causal_mask
-    monkeypatch.setattr(attention, "causal_mask", lambda *args, **how: made.append(1) or causal(*args, **how))
-    thinker()(torch.randint(9, 40, SEGMENTS.shape), keep=SEGMENTS)
-    assert len(made) == 2
+    made, ids = [], torch.randint(9, 40, SEGMENTS.shape)
+    causal = masks.causal_mask
+    monkeypatch.setattr(masks, "causal_mask", lambda *args, **how: made.append(1) or causal(*args, **how))
+    for mask in (SegmentMask(SEGMENTS, BRANCHES, positions()), SegmentMask(SEGMENTS), PaddingMask(SEGMENTS > 0)):
+        made.clear()
+        thinker()(ids, mask=mask)
+        assert len(made) == 1
 
 
 def test_runs_by_hand():
@@ -116,12 +134,12 @@ def test_flash_is_taken_where_the_device_has_it():
 
 def test_a_packed_row_on_a_gpu_has_no_mask_and_waits_for_nothing(monkeypatch):
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda query, *_, **__: query)
-    monkeypatch.setattr(PackedRows, "mask", None)
-    model, runs = thinker().bfloat16(), runs_of(SEGMENTS, PARTS)
+    monkeypatch.setattr(SegmentMask, "dense", None)
+    model = thinker().bfloat16()
     with fake_cuda() as gpu:
         gpu.move(model)
-        rows = PackedRows(gpu.tensor(SEGMENTS), gpu.tensor(PARTS), packed.Runs(*map(gpu.tensor, runs)))
-        model(gpu.tensor(torch.randint(9, 40, SEGMENTS.shape)), keep=rows, positions=gpu.tensor(positions()))
+        mask = SegmentMask.with_runs(SEGMENTS, BRANCHES, positions()).map(gpu.tensor)
+        model(gpu.tensor(torch.randint(9, 40, SEGMENTS.shape)), mask=mask)
         assert gpu.counted() == {}
 
 
@@ -138,11 +156,15 @@ def test_a_cached_forward_makes_one_mask_for_all_layers_and_it_is_the_same(monke
         return torch.stack(hidden)
 
     made = []
-    mask = attention.Attention._mask
-    monkeypatch.setattr(attention.Attention, "_mask", lambda *args: made.append(1) or mask(*args))
+    prepare = attention.Attention.prepare
+    monkeypatch.setattr(attention.Attention, "prepare", lambda *args: made.append(1) or prepare(*args))
     together = read()
     assert len(made) == 4  # two chunks, two tokens
     forward = Block.forward
-    monkeypatch.setattr(Block, "forward", lambda block, x, mask, **how: forward(block, x, **how))  # each makes its own
+
+    def by_itself(block, x, context, **how):
+        return forward(block, x, replace(context, kernel=None), **how)
+
+    monkeypatch.setattr(Block, "forward", by_itself)
     assert torch.equal(read(), together)
     assert len(made) == 2 * 4 + 4 * len(model.transformer.blocks)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from muomni.nn.packed import PackedRows
+from muomni.nn.context import AttentionContext
+from muomni.nn.masks import DenseMask, PaddingMask, SegmentMask
 from muomni.nn.short_conv import ShortConv
 
 
@@ -24,7 +25,7 @@ def test_padding_counts_as_zeros():
     conv.weight.data = torch.tensor([[1.0], [10.0], [100.0]])
     x = torch.tensor([9.0, 9.0, 3.0, 4.0]).view(1, 4, 1)
     keep = torch.tensor([[False, False, True, True]])
-    assert conv(x, keep=keep).flatten().tolist()[2:] == [3, 34]
+    assert conv(x, AttentionContext(mask=PaddingMask(keep))).flatten().tolist()[2:] == [3, 34]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
@@ -34,9 +35,10 @@ def test_rows_shorter_than_the_kernel(length):
     x = torch.arange(1.0, length + 1).view(1, length, 1)
     one = torch.zeros(1, length, dtype=torch.long)
     expected = [1, 12, 123][:length]
-    sees = torch.ones(1, length, length, dtype=torch.bool).tril()
-    for keep in (None, torch.ones(1, length, dtype=torch.bool), sees, PackedRows(segments=one, parts=None)):
-        assert conv(x, keep=keep).flatten().tolist() == expected
+    visible = torch.ones(1, length, length, dtype=torch.bool).tril()
+    masks = (None, PaddingMask(one == 0), DenseMask(visible), SegmentMask(one), SegmentMask(one, one))
+    for mask in masks:
+        assert conv(x, AttentionContext(mask=mask)).flatten().tolist() == expected
 
 
 @pytest.mark.parametrize("kernel", [-1, 0, 1])
@@ -45,9 +47,9 @@ def test_a_kernel_that_mixes_nothing_is_refused(kernel):
         ShortConv(4, kernel=kernel)
 
 
-def test_tokens_apart_neither_mix_nor_are_mixed():
+def test_skipped_tokens_neither_mix_nor_are_mixed():
     conv = ShortConv(1, kernel=3)
     conv.weight.data = torch.tensor([[1.0], [10.0], [100.0]])
     x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]).view(1, 5, 1)
-    apart = torch.tensor([[False, True, True, False, False]])
-    assert conv(x, apart=apart).flatten().tolist() == [1, 2, 3, 4, 45]
+    skip = torch.tensor([[False, True, True, False, False]])
+    assert conv(x, AttentionContext(conv_skip=skip)).flatten().tolist() == [1, 2, 3, 4, 45]

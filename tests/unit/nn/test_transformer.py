@@ -30,11 +30,11 @@ def gradients(model, recompute, steps=1):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         output = model(ids)
         loss = output.logits.square().mean()
-        if output.routing:
-            loss = loss + balance_loss(output.routing, keep=ids >= 0, per_token=2)
-    layers = len(output.routing)
+        if output.router_logits:
+            loss = loss + balance_loss(output.router_logits, keep=ids >= 0, per_token=2)
+    layers = len(output.router_logits)
     loss.backward()
-    assert len(output.routing) == layers, "the second run adds nothing"
+    assert len(output.router_logits) == layers, "the second run adds nothing"
     bytes_kept = sum(size for pointer, size in kept.items() if pointer not in weights)
     return [p.grad.clone() for p in model.parameters() if p.grad is not None], bytes_kept
 
@@ -68,4 +68,4 @@ def test_it_is_off_until_set():
 def test_no_blocks_are_the_norm_alone():
     x = torch.randn(2, 3, 8)
     norm = torch.nn.LayerNorm(8)
-    assert torch.equal(Transformer([], norm=norm)(x), norm(x))
+    assert torch.equal(Transformer([], norm=norm)(x).hidden, norm(x))

@@ -23,6 +23,7 @@ from muomni.cli.errors import CONF
 from muomni.frontends.audio_io import write_wav
 from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.image import ImageSpec
+from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, PAD, USER
 from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
 
@@ -111,7 +112,8 @@ def text(cfg: Any, *, packed: bool) -> batches.TextBatch:
         )  # fmt: skip
     return batches.TextBatch(
         ids=ids, targets=ids.roll(-1, 1), lengths=torch.tensor([10, 12]), kinds=["a"] * 3, floors=torch.zeros(3).double(),
-        sample_ids=["a", "b", "c"], segments=torch.tensor([[1] * 6 + [2] * 4 + [0] * 2, [1] * 12]), weights=torch.ones(2, 12),
+        sample_ids=["a", "b", "c"], weights=torch.ones(2, 12),
+        mask=SegmentMask.with_runs(torch.tensor([[1] * 6 + [2] * 4 + [0] * 2, [1] * 12])),
     )  # fmt: skip
 
 
@@ -162,10 +164,10 @@ def conversations(cfg: Any, mel: Any, *, packed: bool) -> batches.OmniBatch:
         meta=[{"question": "colour"}, {"objects": [{"size": "big", "colour": "red", "shape": "circle"}]}, {}, {"question": "f"}],
     )  # fmt: skip
     if packed:
-        batch.segments = (ids != PAD).long()
-        batch.parts = torch.zeros_like(ids)
-        batch.parts[0, slots:] = 1
-        batch.positions = torch.arange(ids.shape[1]).expand(ids.shape[0], -1).contiguous()
+        branches = torch.zeros_like(ids)
+        branches[0, slots:] = 1
+        positions = torch.arange(ids.shape[1]).expand(ids.shape[0], -1).contiguous()
+        batch.mask = SegmentMask.with_runs((ids != PAD).long(), branches, positions)
         batch.replayed = torch.zeros_like(ids, dtype=torch.bool)
         batch.replayed[3] = True
     return batch

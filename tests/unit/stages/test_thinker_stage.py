@@ -23,7 +23,7 @@ class Certain(nn.Module):
         super().__init__()
         self.p = p
 
-    def forward(self, ids, keep=None):
+    def forward(self, ids, mask=None):
         chances = torch.full((*ids.shape, V), (1 - self.p) / (V - 1))
         chances.scatter_(-1, ((ids + 1) % V)[..., None], self.p)
         return ThinkerOutput(logits=chances.log(), hidden=chances)
