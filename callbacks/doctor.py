@@ -61,8 +61,8 @@ class Doctor(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Listen in the steps that are examined."""
         self._step = trainer.global_step
-        order = getattr(getattr(trainer, "datamodule", None), "order", None)
-        self._changes = order is not None and order.curriculum_ends
+        sampler = getattr(getattr(trainer, "datamodule", None), "batch_sampler", None)
+        self._changes = sampler is not None and sampler.curriculum_ends
         self._listening = self._step % self.every_n_steps == 0
 
     def on_train_batch_end(

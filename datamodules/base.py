@@ -1,6 +1,7 @@
-"""What every datamodule shares: loaders over resumable orders, test splits by name.
+"""What every datamodule shares: loaders over a resumable order of samples, test splits by name.
 
-A subclass gives `load(path, split, train)` -> a `SampleSet` and `collate(samples)` -> a batch of muomni/batch.py.
+A subclass defines `load(path, split, phase)` -> a `SampleSet` and `collate(samples)` -> a batch of muomni/batch.py; its options
+are dataclass fields, under the names of the configuration.
 """
 
 import functools
@@ -8,6 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 MAX_WORKERS = 4  # of a loader, each with a copy of what the samples keep in memory
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DataModule(LightningDataModule):
     """Train, validation and test loaders.
 
@@ -39,39 +42,33 @@ class DataModule(LightningDataModule):
             fewer than `batch_size` share it. For batches of similar lengths; None: `batch_size` alone counts.
     """
 
-    def __init__(
-        self,
-        *,
-        train: str | None,
-        val: str | None,
-        test: Mapping[str, str],
-        splits: Mapping[str, str | None] | None = None,
-        root: str | None = None,
-        batch_size: int,
-        eval_batch_size: int,
-        num_workers: int | None,
-        seed: int,
-        batch_tokens: int | None = None,
-    ) -> None:
+    train: str | None
+    val: str | None
+    test: Mapping[str, str]
+    splits: Mapping[str, str | None] | None = None
+    root: str | None = None
+    batch_size: int
+    eval_batch_size: int
+    num_workers: int | None
+    seed: int
+    batch_tokens: int | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.train_path, self.val_path, self.test_paths = train, val, dict(test)
-        self.splits, self.root = dict(splits or {}), root
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.num_workers, self.seed, self.batch_tokens = num_workers, seed, batch_tokens
-        self.order: ResumableBatchSampler | None = None
+        self.batch_sampler: ResumableBatchSampler | None = None
         self._sets: dict[str, SampleSet] = {}
         self._restored: dict[str, Any] | None = None
         self._data: dict[str, Any] | None = None
         self.broken: dict[str, dict[int, str]] = {}
-        """Samples that could not be read, by kind: index -> name and reason."""
+        """Samples that could not be read, by split: index -> name and reason."""
         self.readers: list[SampleReader] = []
         self.spare: set[str] = set()
-        """Held-out splits, by kind, of which this process has no share: what its loader gives does not count."""
+        """Held-out splits of which this process has no share: the batch that its loader returns is not counted."""
 
-    # --- what a subclass gives -----------------------------------------------------------------------------------
+    # --- what a subclass defines ---------------------------------------------------------------------------------
 
-    def load(self, path: Path, split: str | None, *, train: bool) -> SampleSet:
-        """Read a manifest; `train` says whether its items are augmented."""
+    def load(self, path: Path, split: str | None, *, phase: str) -> SampleSet:
+        """Read a manifest for the phase "train" (whose items are augmented), "val" or "test"."""
         raise TypeError(f"{type(self).__name__} does not define load")
 
     def collate(self, samples: Sequence[Any]) -> Any:
@@ -79,7 +76,7 @@ class DataModule(LightningDataModule):
         raise TypeError(f"{type(self).__name__} does not define collate")
 
     def collate_train(self, samples: Sequence[Any]) -> Any:
-        """Samples -> one batch to train on; as any other unless a subclass packs them."""
+        """Samples -> one training batch; the same as any other unless a subclass packs them."""
         return self.collate(samples)
 
     def lengths(self, samples: Any) -> np.ndarray | None:
@@ -94,79 +91,79 @@ class DataModule(LightningDataModule):
         """Keyword arguments that the stage's constructor takes from its data: tokenizer, frontends."""
         return {}
 
-    def first(self, samples: Any) -> np.ndarray | None:
-        """Training samples that open the first epoch (True), a curriculum; None: no such."""
+    def curriculum_mask(self, samples: Any) -> np.ndarray | None:
+        """True for the training samples that come first in the first epoch; None: no curriculum."""
         return None
 
-    # --- what they share -----------------------------------------------------------------------------------------
+    # --- what all datamodules share ------------------------------------------------------------------------------
 
     @property
     def test_splits(self) -> list[str]:
         """Names of the test splits, in the order of the loaders."""
-        return list(self.test_paths)
+        return list(self.test)
 
     def read(self, task: str) -> None:
-        """Read what the task "fit", "validate" or "test" needs, so that caches are there when several processes ask. The
+        """Read what the task "fit", "validate" or "test" needs, so that caches exist before several processes use them. The
         tests of a training are read before it: what is wrong with them is not found out hours later."""
         tests = tuple(f"test/{name}" for name in self.test_splits)
-        kinds = {"fit": ("train", "val", *tests), "validate": ("val",), "test": tests}
-        for kind in kinds[task]:
-            self.samples(kind)
+        for split in {"fit": ("train", "val", *tests), "validate": ("val",), "test": tests}[task]:
+            self.samples(split)
 
-    def samples(self, kind: str) -> SampleSet:
+    def samples(self, split: str) -> SampleSet:
         """The samples of "train", "val" or "test/<name>", read once."""
-        if kind not in self._sets:
-            name = kind.removeprefix("test/")
-            path = self.test_paths[name] if kind.startswith("test/") else getattr(self, f"{kind}_path")
+        if split not in self._sets:
+            phase, _, name = split.partition("/")
+            path = {"train": self.train, "val": self.val, "test": self.test.get(name)}[phase]
             if path is None:
-                raise ValueError(f"no {kind} data: give data.{kind}=PATH")
-            split = self.splits.get("test" if kind.startswith("test/") else kind)
-            self._sets[kind] = self.load(Path(path), split, train=kind == "train")
-        return self._sets[kind]
+                raise ValueError(f"no {split} data: give data.{split}=PATH")
+            self._sets[split] = self.load(Path(path), self._row_split(phase), phase=phase)
+        return self._sets[split]
+
+    def _row_split(self, phase: str) -> str | None:
+        """What the "split" field of a row must be; None: anything."""
+        return (self.splits or {}).get(phase)
 
     def train_dataloader(self) -> Loader:
-        """Endless by epochs; position and order are the ResumableBatchSampler's."""
-        if self.order is None:
-            rank, ranks = self._place()
-            only = self.trainer.overfit_batches if self.trainer else 0  # type: ignore[attr-defined]
-            self.order = self._new_order(rank, ranks, only=only)
+        """Endless by epochs; order and position are those of `batch_sampler`."""
+        if self.batch_sampler is None:
+            overfit = getattr(self.trainer, "overfit_batches", 0)  # Lightning sets it late
+            self.batch_sampler = self._new_sampler(*self._process(), overfit=overfit)
             count = len(self.samples("train"))
-            over = 0 if only else count - int(self.order.batches(0)[1][-1])
-            if over > MAX_BAD_SHARE * count:
-                why = "they do not fill a batch (in each epoch others)"
-                log_skipped(over, count, what="train", why=why)
+            unused = 0 if overfit else count - int(self.batch_sampler.batches(0)[1][-1])
+            if unused > MAX_BAD_SHARE * count:
+                log_skipped(unused, count, what="train", why="they do not fill a batch (in each epoch others)")
             if self._restored is not None:
-                self.order.load_state_dict(self._restored)
-        return self._loader("train", self.collate_train, self.order, windows=self._windows())
+                self.batch_sampler.load_state_dict(self._restored)
+        return self._loader("train", self.collate_train, self.batch_sampler, windows=self._windows())
 
-    def _new_order(self, rank: int, ranks: int, *, only: float = 0) -> ResumableBatchSampler:
-        """From its beginning. only: so many batches (a share of them, if below 1) again and again; 0: all."""
+    def _new_sampler(self, rank: int, world_size: int, *, overfit: float = 0) -> ResumableBatchSampler:
+        """At its beginning. overfit: so many batches (a share of them, if below 1) again and again; 0: all."""
         samples = self.samples("train")
-        order = ResumableBatchSampler(
+        sampler = ResumableBatchSampler(
             len(samples),
             batch_size=self.batch_size,
             seed=self.seed,
             lengths=self.lengths(samples),
             budget=self.batch_tokens,
             groups=self.groups(samples),
-            first=self.first(samples),
+            curriculum=self.curriculum_mask(samples),
             rank=rank,
-            ranks=ranks,
+            world_size=world_size,
         )
-        if only:
-            order.repeat(limit_batches(len(order), only))
-        return order
+        if overfit:
+            sampler.repeat(limit_batches(len(sampler), overfit))
+        return sampler
 
     def steps_in(self, epochs: int, *, accumulate: int, limit: float | None, only: float, ranks: int) -> int:
         """Optimizer steps of so many of the trainer's epochs, which have at most `limit` batches (a share of them, if it is
         no whole number)."""
-        order = self._new_order(0, ranks, only=only)
-        most = limit_batches(len(order), only or (1.0 if limit is None else limit))
+        sampler = self._new_sampler(0, ranks, overfit=only)
+        most = limit_batches(len(sampler), only or (1.0 if limit is None else limit))
         steps, epoch, left = 0, -1, 0
         for _ in range(epochs):
             if not left:
                 epoch += 1
-                left = len(order) if self.batch_tokens is None else len(order.batches(epoch)[0])
+                left = len(sampler) if self.batch_tokens is None else len(sampler.batches(epoch)[0])
             run = min(most, left)
             steps, left = steps + math.ceil(run / accumulate), left - run
         return steps
@@ -175,9 +172,9 @@ class DataModule(LightningDataModule):
         """Batches that share an optimizer step, where several do."""
         if self.trainer is None or self.trainer.accumulate_grad_batches == 1:
             return None
-        assert self.order is not None
+        assert self.batch_sampler is not None
         trainer, limit = self.trainer, self.trainer.limit_train_batches
-        most = limit_batches(len(self.order), limit)
+        most = limit_batches(len(self.batch_sampler), limit)
 
         def done() -> int:
             """Batches of this epoch that are over; none where Lightning is about to begin another."""
@@ -196,34 +193,33 @@ class DataModule(LightningDataModule):
         limit = self.trainer.limit_test_batches if self.trainer else None
         return [self._held_out(f"test/{name}", limit) for name in self.test_splits]
 
-    def _place(self) -> tuple[int, int]:
-        """Rank of this process, and how many there are."""
+    def _process(self) -> tuple[int, int]:
+        """(rank, world size)."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _held_out(self, kind: str, limit: float | None) -> Loader:
+    def _held_out(self, split: str, limit: float | None) -> Loader:
         """Batches of a held-out split in order, the first `limit` of them where that is a whole number. Each of several
-        processes takes its own run of them: whole batches, so that what is measured is what one process measures."""
-        indices = list(range(len(self.samples(kind))))
+        processes takes a consecutive share of them: whole batches, so that the measurement is that of one process."""
+        indices = list(range(len(self.samples(split))))
         size = self.eval_batch_size
         batches = [indices[start : start + size] for start in range(0, len(indices), size)]
         if isinstance(limit, int):
             batches = batches[:limit]
-            over = len(indices) - sum(map(len, batches))
-            task = "test" if kind.startswith("test/") else kind
-            why = f"only the first are measured (trainer.limit_{task}_batches={limit})"
-            log_skipped(over, len(indices), what=kind, why=why)
-        rank, ranks = self._place()
-        share = batches[len(batches) * rank // ranks : len(batches) * (rank + 1) // ranks]
-        if not share:  # Lightning leaves a process without batches behind, and the others wait for it
-            self.spare.add(kind)
-        return self._loader(kind, self.collate, share or batches[:1])
+            unused = len(indices) - sum(map(len, batches))
+            option = f"trainer.limit_{split.partition('/')[0]}_batches={limit}"
+            log_skipped(unused, len(indices), what=split, why=f"only the first are measured ({option})")
+        rank, world_size = self._process()
+        share = batches[len(batches) * rank // world_size : len(batches) * (rank + 1) // world_size]
+        if not share:  # a process without batches would end early, and the others wait for it
+            self.spare.add(split)
+        return self._loader(split, self.collate, share or batches[:1])
 
     def _loader(
-        self, kind: str, collate: Callable[[Sequence[Any]], Any], batches: Any, *, windows: Windows | None = None
+        self, split: str, collate: Callable[[Sequence[Any]], Any], batches: Any, *, windows: Windows | None = None
     ) -> Loader:
         on_gpu = bool(self.trainer and self.trainer.strategy.root_device.type == "cuda")
         workers = usual_workers(on_gpu=on_gpu) if self.num_workers is None else self.num_workers
-        reader = SampleReader(self.samples(kind), broken=self.broken.setdefault(kind, {}), workers=workers)
+        reader = SampleReader(self.samples(split), broken=self.broken.setdefault(split, {}), workers=workers)
         self.readers.append(reader)
         return Loader(
             reader,
@@ -232,30 +228,30 @@ class DataModule(LightningDataModule):
             collate_fn=functools.partial(collate_read, collate),
             num_workers=workers,
             worker_init_fn=begin_work,
-            persistent_workers=on_gpu and workers > 0 and kind in ("train", "val"),
+            persistent_workers=on_gpu and workers > 0 and split in ("train", "val"),
             generator=torch.Generator(),  # a loader draws a number whenever it starts: not from the generator of training
             pin_memory=on_gpu,
         )
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        """Move a typed batch."""
+        """Typed batches move themselves."""
         return batch.to(device)
 
     def count_batch(self) -> None:
-        """Called by the resume callback after every training batch."""
-        if self.order is not None:
-            self.order.count_batch()
+        """Called by the callback `DataPosition` after every training batch."""
+        if self.batch_sampler is not None:
+            self.batch_sampler.count_batch()
 
     def data(self) -> dict[str, Any]:
         """What a run is trained on (fingerprint.py)."""
         if self._data is None:
-            paths = {"train": self.train_path, "val": self.val_path, "replay": getattr(self, "replay_path", None)}
+            paths = {"train": self.train, "val": self.val, "replay": getattr(self, "replay_path", None)}
             self._data = {"files": digests(paths), "samples": len(self.samples("train")), "seed": self.seed}
         return self._data
 
     def check_data(self, checkpoint: Mapping[str, Any], *, path: str, named: bool) -> None:
-        """The data must be that of the run that a checkpoint belongs to; where the user named the checkpoint, other data is
-        said and trained on from its beginning. Raises ValueError."""
+        """Raise ValueError unless the data is that of the run that a checkpoint belongs to. Where the user named the
+        checkpoint, a warning says that training begins an epoch of the new data."""
         state = checkpoint.get(type(self).__qualname__) or {}
         changed = changes(state.get("data", {}), self.data())
         if changed is None:
@@ -273,7 +269,7 @@ class DataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the data and what data it is, kept in the checkpoint."""
-        return {**self.order.state_dict(), "data": self.data()} if self.order is not None else {}
+        return {} if self.batch_sampler is None else {**self.batch_sampler.state_dict(), "data": self.data()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to that position when the loader is made; in other data to the begin of the next epoch."""

@@ -1,10 +1,11 @@
-"""The characters that a recogniser, a Talker or a reader is taught: those of the table, given ones, or those of its data."""
+"""The characters that a recognizer, a Talker or an OCR model learns: the standard ones, given ones, or those of its data."""
 
 import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from datamodules.base import DataModule
 from datamodules.manifests import MAX_BAD_SHARE, read_manifest, report_bad
@@ -19,13 +20,13 @@ SHOWN = 12
 
 
 def clean_transcript(text: str, *, lowercase: bool = False) -> str:
-    """A transcript as it is learnt: no space at its ends, on demand in lower case; letters with marks are one character where
+    """A transcript to learn: without space at its ends, optionally in lower case; letters with marks are one character where
     Unicode has one (NFC)."""
     return unicodedata.normalize("NFC", text.strip().lower() if lowercase else text.strip())
 
 
 def normalized_rows(rows: list[dict[str, Any]], *, what: str, alphabet: str = LETTERS) -> list[dict[str, Any]]:
-    """The rows with their texts as they are spoken. One whose text has no words, or characters without any, is skipped and
+    """The rows with their texts normalized for speech. One whose text has no words, or characters without any, is skipped and
     reported; over 1 % of them is a ValueError. what: the name of the data in messages."""
     kept, bad = [], []
     for row in rows:
@@ -39,29 +40,29 @@ def normalized_rows(rows: list[dict[str, Any]], *, what: str, alphabet: str = LE
 
 
 class Alphabet:
-    """What a datamodule knows of its characters.
+    """The characters of a datamodule's texts.
 
     Args:
-        asked: None: the 98 of `frontends.characters`. "data": those of the training texts. "any": the texts are not spelled by
-            the model, and nothing is checked. Else the characters themselves, each once.
+        option: None: the 98 of `frontends.char_vocab`. "data": those of the training texts. "any": the texts are not spelled by
+            the model, and nothing is checked. Otherwise the characters themselves, each once.
     """
 
-    def __init__(self, asked: str | None) -> None:
-        if asked not in (None, DATA, ANY) and (not asked or len(set(asked)) < len(asked)):
+    def __init__(self, option: str | None) -> None:
+        if option not in (None, DATA, ANY) and (not option or len(set(option)) < len(option)):
             raise ValueError(
-                f"characters={asked!r}: name each character once, or give data, which learns them from the texts"
+                f"characters={option!r}: name each character once, or give data, which learns them from the texts"
             )
-        self.asked = asked
-        self.characters = None if asked in (None, DATA, ANY) else asked
-        """What the model is built with; None: the table."""
-        self._said: set[str] = set()
+        self.option = option
+        self.characters = None if option in (None, DATA, ANY) else option
+        """What the model is built with; None: the standard table."""
+        self._logged: set[str] = set()
         self.refusals: list[str] = []
-        """Of each manifest of which over 1 % of the characters are outside."""
+        """One for each manifest of which over 1 % of the characters are outside."""
 
     @property
     def unknown(self) -> bool:
-        """Whether the characters are still to be learnt."""
-        return self.asked == DATA and self.characters is None
+        """True until the characters of the training texts are learnt."""
+        return self.option == DATA and self.characters is None
 
     def learn(self, texts: Iterable[str]) -> None:
         """Take the characters of the training texts, once."""
@@ -70,24 +71,22 @@ class Alphabet:
             log.info("characters=data: %d characters, %r", len(self.characters), self.characters)
 
     def check(self, texts: Iterable[str], *, what: str) -> None:
-        """Count what cannot be written, and say it in a line; over 1 % is kept as a refusal. what: names the manifest."""
-        if self.asked == ANY:
+        """Log a count of what cannot be written; over 1 % is kept as a refusal. what: names the manifest."""
+        if self.option == ANY:
             return
         counts = Counter(character for text in texts for character in text)
         known = table_of(self.characters).to_id
         outside = Counter({character: count for character, count in counts.items() if character not in known})
         if not outside:
             return
-        shown = "".join(character for character, _ in outside.most_common(SHOWN)) + (
-            ".." if len(outside) > SHOWN else ""
-        )
+        shown = "".join(character for character, _ in outside.most_common(SHOWN)) + ".." * (len(outside) > SHOWN)
         line = (
             f"{what}: {outside.total()} of {counts.total()} characters cannot be written ({shown!r}): the model's are "
             f"{'the 98 of ASCII' if self.characters is None else repr(self.characters)}; characters=data takes those of the "
             "training texts"
         )
-        if line not in self._said:  # a manifest that is validated on, too
-            self._said.add(line)
+        if line not in self._logged:  # a manifest that is validated on, too
+            self._logged.add(line)
             log.warning("%s", line)
         if outside.total() > MAX_BAD_SHARE * counts.total():
             self.refusals.append(line)
@@ -98,38 +97,39 @@ class Alphabet:
             raise ValueError(f"over 1 % unwritable: {self.refusals[0]}")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CharacterData(DataModule):
-    """Data whose texts a model writes or reads character by character. A subclass names the `shape` of its manifests and how a
-    text is spelled.
+    """Data whose texts a model writes or reads character by character. A subclass names the `shape` of its manifests.
 
-    Args:
-        characters: as `Alphabet` takes them.
+    characters: as `Alphabet` takes them; later those that the model is built with, None: the standard ones.
     """
 
-    shape: str
+    shape: ClassVar[str]
+    characters: str | None = None
 
-    def __init__(self, *, characters: str | None, **loaders: Any) -> None:
-        super().__init__(**loaders)
-        self.alphabet = Alphabet(characters)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.alphabet = Alphabet(self.characters)
+        self.characters = self.alphabet.characters
 
     def spell(self, text: str) -> str:
-        """A manifest's text as it is learnt."""
+        """A manifest's text as the model learns it."""
         return clean_transcript(text)
 
-    def learn_characters(self, rows: list[dict[str, Any]], *, train: bool) -> None:
-        """Where characters=data asks for it, from the training manifest, of which these rows may be."""
-        if self.alphabet.unknown and self.train_path is not None and not train:
-            rows = read_manifest(self.train_path, shape=self.shape, split=self.splits.get("train"), root=self.root)
+    def learn_characters(self, rows: list[dict[str, Any]], *, phase: str) -> None:
+        """With characters=data, from the training manifest, of which these rows may be."""
+        if self.alphabet.unknown and self.train is not None and phase != "train":
+            rows = self.train_rows()
         self.alphabet.learn(self.spell(row["text"]) for row in rows)
+        self.characters = self.alphabet.characters
 
-    @property
-    def characters(self) -> str | None:
-        """What the model is built with; None: the standard ones."""
-        return self.alphabet.characters
+    def train_rows(self) -> list[dict[str, Any]]:
+        """The rows of the training manifest."""
+        return read_manifest(str(self.train), shape=self.shape, split=self._row_split("train"), root=self.root)
 
     def read(self, task: str) -> None:
-        """As the base has it. Raises ValueError where over 1 % of the characters to train with, or to choose the best model
-        by, cannot be written; what is tested may hold anything, and is said."""
+        """As in the base. Raises ValueError where over 1 % of the characters of training or validation cannot be written; what
+        is tested may hold anything, and is counted."""
         if task == "fit":
             self.samples("train")
             self.samples("val")

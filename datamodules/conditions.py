@@ -29,12 +29,12 @@ LINE = (300.0, 3200.0, 4200.0)  # Hz: where a telephone's band begins, and betwe
 
 @dataclass(frozen=True, slots=True)
 class SimulatedMel:
-    """mel (T, M) of which `lead` frames at the front and `trail` at the end may be left out; spoken: whether there is a voice."""
+    """mel (T, M), of which `lead` frames at the front and `trail` at the end may be left out; has_speech: False for noise."""
 
     mel: Array
     lead: int
     trail: int
-    spoken: bool
+    has_speech: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Conversations as token sequences with their media: what a training of instructions draws.
+"""Conversations as token sequences with their media: the samples of instruction tuning.
 
 Legend: T tokens, F mel frames, M mel bins, S image side.
 """
@@ -15,19 +15,19 @@ from torch import Tensor
 from datamodules.conditions import FixedConditions
 from datamodules.file_formats import read_entries
 from datamodules.image_cache import ImageCache
-from datamodules.manifests import label
+from datamodules.manifests import RowSet, label
 from datamodules.mel_cache import MelCache
 from muomni.frontends.chat import text_of
 
 
 @dataclass(slots=True)
 class OmniSample:
-    """ids, targets (T); parts (T) or None (`encode_apart`); images (3, S, S) and mels (F, M) in the order of their slots;
-    row: of the manifest."""
+    """ids, targets (T); branches (T) or None (`encode_branches`); images (3, S, S) and mels (F, M) in the order of their
+    slots; row: of the manifest."""
 
     ids: Tensor
     targets: Tensor
-    parts: Tensor | None
+    branches: Tensor | None
     images: list[Tensor]
     mels: list[Tensor]
     image_keys: list[str]
@@ -36,45 +36,33 @@ class OmniSample:
     row: dict[str, Any]
 
 
-class Conversations:
+@dataclass(eq=False, kw_only=True)
+class Conversations(RowSet):
     """Rows of a manifest as token sequences; media are read when they are drawn.
 
     Args:
-        sequences: (ids, targets) of each row. parts: row -> parts, where it has some. media: (images, audios), a row's
-            paths, as the messages have them.
-        pictures, mels: stores of all media, by `image_place`, `audio_place`: path -> index.
-        audio_mark: goes behind the path in a sound's key, where it is not what the file holds.
+        sequences: (ids, targets) of each row. media: (images, audios), a row's paths, as the messages have them.
+        branches: row -> branches, for rows that have some. images, mels: caches of all media. mel_index: path -> index of
+            its mel.
+        audio_mark: appended to the path in an audio's key, where the audio is not what the file holds.
     """
 
-    def __init__(
-        self,
-        rows: list[dict[str, Any]],
-        sequences: list[tuple[Tensor, Tensor]],
-        media: list[tuple[list[str], list[str]]],
-        *,
-        parts: Mapping[int, Tensor],
-        pictures: ImageCache,
-        mels: MelCache | FixedConditions | None,
-        audio_place: Mapping[str, int],
-        audio_mark: str = "",
-    ) -> None:
-        self.parts = parts
-        self.rows, self.sequences, self.media = rows, sequences, media
-        self.pictures, self.mels, self.audio_place = pictures, mels, audio_place
-        self.audio_mark = audio_mark
-        self.image_place = {path: index for index, path in enumerate(pictures.paths)}
+    sequences: list[tuple[Tensor, Tensor]]
+    media: list[tuple[list[str], list[str]]]
+    branches: Mapping[int, Tensor]
+    images: ImageCache
+    mels: MelCache | FixedConditions | None
+    mel_index: Mapping[str, int]
+    audio_mark: str = ""
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.image_index = {path: index for index, path in enumerate(self.images.paths)}
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each row, media slots included."""
         return np.array([len(ids) for ids, _ in self.sequences])
-
-    def name(self, index: int) -> str:
-        """The row's id."""
-        return str(self.rows[index]["id"])
 
     def item(self, index: int, epoch: int) -> OmniSample:
         """Row `index`; the same in every epoch."""
@@ -84,9 +72,9 @@ class Conversations:
         return OmniSample(
             ids=ids,
             targets=targets,
-            parts=self.parts.get(index),
-            images=[self.pictures[self.image_place[path]] for path in images],
-            mels=[torch.from_numpy(self.mels[self.audio_place[path]]) for path in audios],  # type: ignore[index]
+            branches=self.branches.get(index),
+            images=[self.images[self.image_index[path]] for path in images],
+            mels=[torch.from_numpy(self.mels[self.mel_index[path]]) for path in audios],  # type: ignore[index]
             image_keys=images,
             audio_keys=[path + self.audio_mark for path in audios],
             question=text_of(row["messages"][-2]) if "messages" in row else row["prompt"],
@@ -95,12 +83,12 @@ class Conversations:
 
 
 def answer_of(row: Mapping[str, Any]) -> str:
-    """What the assistant's last turn says."""
+    """Text of the assistant's last turn."""
     return row["answer"] if "messages" not in row else text_of(row["messages"][-1])
 
 
-def asks_plainly(path: Path) -> bool:
-    """Whether a manifest's first row is a text question rather than a conversation."""
+def is_plain_text(path: Path) -> bool:
+    """True if a manifest's first row is a text question rather than a conversation."""
     if not path.is_file():
         return False
     _, row = next(read_entries(path, shape="text"), (0, {}))
@@ -108,10 +96,10 @@ def asks_plainly(path: Path) -> bool:
 
 
 def meta_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row's `meta` says that metrics read; a user's own `meta` may be anything, and what is of another kind is left out.
+    """The keys of a row's `meta` that metrics read; a user's own `meta` may be anything, and values of other types are left out.
 
-    question: kind of the question. pair: of complementary questions. typed: id of the same question typed. spoken: the question
-    of a recording. objects: of a picture, each with its "shape".
+    question: its type. pair: of complementary questions. typed: id of the same question typed. spoken: the question of a
+    recording. objects: of an image, each with its "shape".
     """
     meta = row.get("meta")
     if not isinstance(meta, dict):
@@ -127,8 +115,8 @@ def meta_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def branch_positions(parts: Tensor) -> Tensor:
-    """parts (T) of a sample -> positions (T): each part goes on behind part 0."""
-    shared = int((parts == 0).sum())
-    counts = torch.bincount(parts)[1:].tolist()
+def branch_positions(branches: Tensor) -> Tensor:
+    """branches (T) of a sample -> positions (T): each branch continues after branch 0."""
+    shared = int((branches == 0).sum())
+    counts = torch.bincount(branches)[1:].tolist()
     return torch.cat([torch.arange(shared), *(shared + torch.arange(count) for count in counts)])

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
 from datamodules.image_cache import ImageCache, drop_broken_images
-from datamodules.manifests import log_skipped, read_manifest
+from datamodules.manifests import RowSet, first_rows, read_manifest
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import ImageTextBatch
 from muomni.frontends.image import ImageSpec
@@ -68,42 +69,28 @@ def twins(rows: list[dict[str, Any]]) -> list[list[int]]:
     return groups
 
 
-class CaptionedImages:
-    """Rows of a manifest; training draws one of a picture's captions as a function of (seed, epoch, index), everything
-    else reads the first."""
+class CaptionedImages(RowSet):
+    """Rows of a manifest; training draws one of an image's captions as a function of (seed, epoch, index), everything else
+    reads the first."""
 
     def __init__(
-        self,
-        rows: list[dict[str, Any]],
-        *,
-        tokenizer: Tokenizer,
-        image: ImageSpec,
-        memory_mb: int,
-        max_length: int,
-        seed: int,
+        self, rows: list[dict[str, Any]], *, tokenizer: Tokenizer, images: ImageCache, max_length: int, seed: int
     ) -> None:
-        self.rows, self.seed = rows, seed
+        super().__init__(rows)
+        self.images, self.seed = images, seed
         self.group = {index: str(rows[each[0]]["id"]) for each in twins(rows) for index in each}
-        self.pictures = ImageCache([row["image"] for row in rows], image, memory_mb=memory_mb)
         whole = [[tokenizer.encode(caption) for caption in row["captions"]] for row in rows]
         self.ids = [[ids[:max_length] for ids in each] for each in whole]
         cut = sum(len(ids) > max_length for each in whole for ids in each)
         if cut:
             log.warning("%d of %d captions are longer than %d tokens: cut", cut, sum(map(len, whole)), max_length)
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def name(self, index: int) -> str:
-        """The row's id."""
-        return str(self.rows[index]["id"])
-
     def item(self, index: int, epoch: int) -> ImageTextSample:
-        """Picture `index` with one caption."""
+        """Image `index` with one caption."""
         row, captions = self.rows[index], self.ids[index]
         which = 0 if epoch < 0 else int(np.random.default_rng([self.seed, epoch, index]).integers(len(captions)))
         return ImageTextSample(
-            image=self.pictures[index],
+            image=self.images[index],
             ids=captions[which],
             caption=row["captions"][which],
             path=row["image"],
@@ -112,11 +99,8 @@ class CaptionedImages:
             group=self.group[index],
         )
 
-    def twins(self) -> list[list[int]]:
-        """Pictures in groups: each with its twin, or alone."""
-        return twins(self.rows)
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImageTextData(DataModule):
     """Image-caption manifests.
 
@@ -130,57 +114,46 @@ class ImageTextData(DataModule):
             None: all.
     """
 
-    def __init__(
-        self,
-        *,
-        image: ImageSpec,
-        tokenizer: str | None,
-        vocab_size: int,
-        tokenizer_root: str,
-        max_length: int,
-        memory_mb: int,
-        probe_pictures: int | None,
-        text: str | None = None,
-        **loaders: Any,
-    ) -> None:
-        super().__init__(**loaders)
-        self.image, self.max_length, self.memory_mb = image, max_length, memory_mb
-        self.probe_pictures = probe_pictures
+    image: ImageSpec
+    tokenizer: Any
+    vocab_size: int
+    tokenizer_root: str
+    max_length: int
+    memory_mb: int
+    probe_pictures: int | None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.tokenizer_path = tokenizer_for(
-            tokenizer,
-            text=text or self.train_path,
-            vocab_size=vocab_size,
-            root=Path(tokenizer_root),
-            shape="image_text" if text is None else "text",
+            self.tokenizer,
+            text=self.text or self.train,
+            vocab_size=self.vocab_size,
+            root=Path(self.tokenizer_root),
+            shape="image_text" if self.text is None else "text",
             media_root=self.root,
             exact=False,
         )
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
-    def load(self, path: Path, split: str | None, *, train: bool) -> CaptionedImages:
-        """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
+    def load(self, path: Path, split: str | None, *, phase: str) -> CaptionedImages:
+        """Read a manifest; its images are checked now, and decoded when they are drawn."""
         rows = read_manifest(path, shape="image_text", split=split, root=self.root)
-        again = self.train_path is not None and path == Path(self.train_path) and split == self.splits.get("train")
-        if again and not train:
-            kept = rows[: self.probe_pictures]
+        again = self.train is not None and path == Path(self.train) and split == self._row_split("train")
+        if again and phase != "train":
             why = f"datamodule.probe_pictures={self.probe_pictures} are enough of the training pictures seen again"
-            log_skipped(len(rows) - len(kept), len(rows), what=str(path), why=why)
-            rows = kept
+            rows = first_rows(rows, self.probe_pictures, what=str(path), why=why)
         rows = drop_broken_images(rows, what=str(path))
-        if not train:  # retrieval ranks neighbours
+        if phase != "train":  # retrieval ranks neighbours
             rows = [rows[index] for group in twins(rows) for index in group]
+        images = ImageCache([row["image"] for row in rows], self.image, memory_mb=self.memory_mb)
         return CaptionedImages(
-            rows,
-            tokenizer=self.tokenizer,
-            image=self.image,
-            memory_mb=self.memory_mb,
-            max_length=self.max_length,
-            seed=self.seed,
+            rows, tokenizer=self.tokenizer, images=images, max_length=self.max_length, seed=self.seed
         )
 
     def groups(self, samples: CaptionedImages) -> list[list[int]]:
-        """A picture and its twin come in the same batch: the hardest negatives."""
-        return samples.twins()
+        """An image and its twin come in the same batch: the hardest negatives."""
+        return twins(samples.rows)
 
     def facts(self) -> dict[str, Any]:
         """The frontend's spec, and the tokenizer's file and fingerprint."""
@@ -192,14 +165,11 @@ class ImageTextData(DataModule):
 
     def collate(self, samples: Sequence[ImageTextSample]) -> ImageTextBatch:
         """Pad captions on the right."""
-        lengths = torch.tensor([len(sample.ids) for sample in samples])
-        ids = torch.full((len(samples), int(lengths.max())), PAD)
-        for row, sample in enumerate(samples):
-            ids[row, : len(sample.ids)] = torch.tensor(sample.ids)
+        ids = [torch.tensor(sample.ids, dtype=torch.long) for sample in samples]
         return ImageTextBatch(
             images=torch.stack([sample.image for sample in samples]),
-            ids=ids,
-            lengths=lengths,
+            ids=pad_sequence(ids, batch_first=True, padding_value=PAD),
+            lengths=torch.tensor([len(sample.ids) for sample in samples]),
             captions=[sample.caption for sample in samples],
             paths=[sample.path for sample in samples],
             objects=[sample.objects for sample in samples],

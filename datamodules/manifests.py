@@ -7,9 +7,12 @@ counted and reported; more than 1 % of them is an error. docs/data.md has an exa
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from datamodules.file_formats import BadRow, Row, entry_place, read_entries
 from muomni.frontends.chat import check_conversation, join_turns_of_a_role
@@ -90,6 +93,19 @@ def log_skipped(count: int, total: int, *, what: str, why: str) -> None:
         log.warning("%s: %d of %d rows are left out: %s", what, count, total, why)
 
 
+def keep_rows(rows: list[Row], kept: Iterable[bool], *, what: str, why: str) -> list[Row]:
+    """The rows that are kept; how many are not is logged (`log_skipped`)."""
+    used = [row for row, keep in zip(rows, kept, strict=True) if keep]
+    log_skipped(len(rows) - len(used), len(rows), what=what, why=why)
+    return used
+
+
+def first_rows(rows: list[Row], count: int | None, *, what: str, why: str) -> list[Row]:
+    """The first `count` rows, None: all; how many others there are is logged."""
+    log_skipped(len(rows) - len(rows[:count]), len(rows), what=what, why=why)
+    return rows[:count]
+
+
 def find_media(name: str, root: Path) -> str:
     """Absolute path of a media file: root/name, root/images/name, parent of root/name, name, in this order; an absolute
     name is itself. Raises BadRow where none is a file."""
@@ -114,6 +130,29 @@ def label(row: Row, key: str, default: str) -> str:
     value = row.get(key)
     named = isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value).strip()) <= MAX_LABEL
     return str(value).strip() if named else default
+
+
+@dataclass(eq=False)
+class RowSet:
+    """Samples that are rows of a manifest; a subclass defines `item`. index: the row of each sample, all rows in their order
+    unless a subclass chooses some."""
+
+    rows: list[Row]
+    index: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.index = np.arange(len(self.rows))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def row(self, index: int) -> int:
+        """The row of sample `index`."""
+        return int(self.index[index])
+
+    def name(self, index: int) -> str:
+        """The row's id."""
+        return str(self.rows[self.row(index)]["id"])
 
 
 def _media(row: Row, key: str, root: Path) -> None:

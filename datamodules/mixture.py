@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.manifests import log_skipped
+from datamodules.manifests import keep_rows
 from muomni.frontends.chat import media_of, text_of
 
 log = logging.getLogger(__name__)
@@ -16,10 +16,9 @@ _TYPED = ["user", "assistant"]
 
 
 def drop_image_rows(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
-    """The rows that hold no picture; how many do is said in the log, under the name `what`."""
-    kept = [row for row in rows if not media_of(row["messages"])[0]]
-    log_skipped(len(rows) - len(kept), len(rows), what=what, why="they hold pictures (image_tokens=none)")
-    return kept
+    """The rows without images; how many have some is logged, under the name `what`."""
+    kept = (not media_of(row["messages"])[0] for row in rows)
+    return keep_rows(rows, kept, what=what, why="they hold pictures (image_tokens=none)")
 
 
 def select_evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float) -> np.ndarray:
@@ -46,11 +45,11 @@ def subsample(
     say how many are not kept. what: the manifest's name in messages."""
     shares = shares or {}
     chosen = select_evenly([row.get("task", "chat") for row in rows], shares, default=default)
-    log_skipped(int((~chosen).sum()), len(rows), what=what, why=f"datamodule.shares takes {_shown(shares)}")
-    return [row for row, kept in zip(rows, chosen, strict=True) if kept]
+    return keep_rows(rows, chosen, what=what, why=f"datamodule.shares takes {shown_shares(shares)}")
 
 
-def _shown(shares: Mapping[str, float]) -> str:
+def shown_shares(shares: Mapping[str, float]) -> str:
+    """{"asr": 0.5} -> "0.5 of asr"."""
     return ", ".join(f"{share:g} of {name}" for name, share in shares.items())
 
 

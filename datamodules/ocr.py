@@ -1,4 +1,4 @@
-"""Pictures of writing with their text.
+"""Images of writing with their text.
 
 Legend: B batch, C characters, S image side.
 """
@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.char_vocab import CharacterData
 from datamodules.image_augment import ImageAugment
 from datamodules.image_cache import ImageCache, drop_broken_images
-from datamodules.manifests import log_skipped, read_manifest
+from datamodules.manifests import RowSet, keep_rows, read_manifest
 from muomni.batch import OcrBatch
 from muomni.frontends.char_vocab import encode_symbols
 from muomni.frontends.image import ImageSpec
@@ -34,78 +34,61 @@ class OcrSample:
     sample_id: str
 
 
-class OcrSet:
+@dataclass(eq=False)
+class OcrSet(RowSet):
     """Rows of a manifest, augmented where they are trained on."""
 
-    def __init__(
-        self, rows: list[dict[str, Any]], *, image: ImageSpec, memory_mb: int, augment: ImageAugment | None, seed: int
-    ) -> None:
-        self.rows, self.augment, self.seed = rows, augment, seed
-        self.pictures = ImageCache([row["image"] for row in rows], image, memory_mb=memory_mb)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def name(self, index: int) -> str:
-        """The row's id."""
-        return str(self.rows[index]["id"])
+    images: ImageCache
+    augment: ImageAugment | None
+    seed: int
 
     def item(self, index: int, epoch: int) -> OcrSample:
-        """Picture `index`; its augmentation is a function of (seed, epoch, index)."""
-        row, image = self.rows[index], self.pictures[index]
+        """Image `index`; its augmentation is a function of (seed, epoch, index)."""
+        row, image = self.rows[index], self.images[index]
         if self.augment is not None and epoch >= 0:
             image = self.augment(image, np.random.default_rng([self.seed, epoch, index]))
         return OcrSample(image=image, text=row["text"], path=row["image"], sample_id=str(row["id"]))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class OcrData(CharacterData):
     """Manifests of shape "ocr": {"image", "text"}.
 
     Args:
-        image: what the encoder sees (fit "letterbox" keeps the ends of a line). max_characters: of a text; a longer one is
-            left out of training and counted, and an error in a test. memory_mb: for decoded pictures of a split.
-        augment: of training pictures; None: as they are. characters: that the model writes (datamodules/char_vocab.py).
+        image: the encoder's input (fit "letterbox" keeps the ends of a line). max_characters: of a text; a longer one is
+            left out of training and counted, and an error in a test. memory_mb: for decoded images of a split.
+        augment: of training images; None: as they are. characters: that the model writes (datamodules/char_vocab.py).
     """
 
-    shape = "ocr"
+    shape: ClassVar[str] = "ocr"
+    image: ImageSpec
+    max_characters: int
+    memory_mb: int
+    augment: ImageAugment | None
 
-    def __init__(
-        self,
-        *,
-        image: ImageSpec,
-        max_characters: int,
-        memory_mb: int,
-        augment: ImageAugment | None,
-        characters: str | None = None,
-        **loaders: Any,
-    ) -> None:
-        super().__init__(characters=characters, **loaders)
-        self.image, self.max_characters, self.memory_mb, self.augment = image, max_characters, memory_mb, augment
-
-    def load(self, path: Path, split: str | None, *, train: bool) -> OcrSet:
-        """Read a manifest; its pictures are checked now, and decoded when they are drawn."""
+    def load(self, path: Path, split: str | None, *, phase: str) -> OcrSet:
+        """Read a manifest; its images are checked now, and decoded when they are drawn."""
         rows = read_manifest(path, shape=self.shape, split=split, root=self.root)
         for row in rows:
             row["text"] = self.spell(row["text"])
-        self.learn_characters(rows, train=train)
+        self.learn_characters(rows, phase=phase)
         self.alphabet.check((row["text"] for row in rows), what=str(path))
-        long = [row for row in rows if len(row["text"]) > self.max_characters]
-        if long and not train:
+        fits = [len(row["text"]) <= self.max_characters for row in rows]
+        if phase != "train" and not all(fits):
+            long = rows[fits.index(False)]
             raise ValueError(
-                f"{path}: {long[0]['id']}: {len(long[0]['text'])} characters, the model writes at most "
+                f"{path}: {long['id']}: {len(long['text'])} characters, the model writes at most "
                 f"{self.max_characters}; set backbone.ocr.max_characters"
             )
         why = f"longer than {self.max_characters} characters (backbone.ocr.max_characters)"
-        log_skipped(len(long), len(rows), what=str(path), why=why)
-        rows = [row for row in rows if len(row["text"]) <= self.max_characters]
+        rows = keep_rows(rows, fits, what=str(path), why=why)
         if not rows:
             raise ValueError(
                 f"{path}: every text is longer than {self.max_characters}; set backbone.ocr.max_characters"
             )
-        return OcrSet(
-            drop_broken_images(rows, what=str(path)), image=self.image, memory_mb=self.memory_mb,
-            augment=self.augment if train else None, seed=self.seed,
-        )  # fmt: skip
+        rows = drop_broken_images(rows, what=str(path))
+        images = ImageCache([row["image"] for row in rows], self.image, memory_mb=self.memory_mb)
+        return OcrSet(rows, images, self.augment if phase == "train" else None, self.seed)
 
     def spell(self, text: str) -> str:
         """Letters with marks are one character where Unicode has one (NFC)."""

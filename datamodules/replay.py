@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.manifests import log_skipped, read_manifest
-from datamodules.mixture import select_evenly
+from datamodules.manifests import keep_rows, log_skipped, read_manifest
+from datamodules.mixture import select_evenly, shown_shares
 from datamodules.text import encode_document, windows
 from muomni.frontends.tokenizer import Tokenizer
 
@@ -32,9 +32,7 @@ def replay_rows(
         if not isinstance(document.get("text"), str):
             raise ValueError(f"{path}: {document['id']} is a question; data.replay= takes documents (text) alone")
     wanted = select_evenly([str(document.get("kind", "text")) for document in documents], kinds, default=1.0)
-    why = f"datamodule.replay_kinds takes {', '.join(f'{share:g} of {kind}' for kind, share in kinds.items())}"
-    log_skipped(int((~wanted).sum()), len(documents), what=str(path), why=why)
-    documents = [document for document, kept in zip(documents, wanted, strict=True) if kept]
+    documents = keep_rows(documents, wanted, what=str(path), why=f"datamodule.replay_kinds takes {shown_shares(kinds)}")
     if not documents:
         raise ValueError(f"{path}: datamodule.replay_kinds={dict(kinds)} leaves no document to replay")
     long = _long(documents, tokenizer, max_length=max_length)

@@ -4,6 +4,7 @@ Legend: T tokens.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
 from datamodules.conditions import Conditions, FixedConditions, simulator_for
-from datamodules.conversations import Conversations, OmniSample, answer_of, asks_plainly, branch_positions, meta_of
+from datamodules.conversations import Conversations, OmniSample, answer_of, branch_positions, is_plain_text, meta_of
 from datamodules.image_cache import ImageCache, drop_broken_images
 from datamodules.manifests import label, log_skipped, read_manifest
 from datamodules.mel_cache import MelCache, cached_mels
@@ -21,7 +22,7 @@ from datamodules.mixture import drop_image_rows, group_questions, select_evenly,
 from datamodules.packing import bin_pack, pack, pad_packed
 from datamodules.replay import REPLAY, replay_rows
 from muomni.batch import OmniBatch
-from muomni.frontends.chat import ChatSequence, encode_apart, encode_messages, media_of, text_of
+from muomni.frontends.chat import ChatSequence, encode_branches, encode_messages, media_of, text_of
 from muomni.frontends.hearing import HearingSpec
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
@@ -30,6 +31,7 @@ from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SftData(DataModule):
     """SFT manifests (see datamodules/manifests.py), and plain text questions `{"prompt", "answer"}` among the tests.
 
@@ -57,65 +59,58 @@ class SftData(DataModule):
         memory_mb: for decoded pictures of a split.
     """
 
-    def __init__(
-        self,
-        *,
-        tokenizer: str,
-        image: ImageSpec,
-        mel: MelSpec,
-        cache: str | None,
-        image_tokens: str,
-        image_grid: int,
-        audio_downsample: int,
-        audio_stack: int,
-        max_length: int,
-        max_audio_tokens: int,
-        shares: Mapping[str, float] | None,
-        turns: int,
-        apart: float,
-        opening: Mapping[str, float] | None,
-        memory_mb: int,
-        pack: int | None = None,
-        replay: str | None = None,
-        replay_share: float = 0.0,
-        replay_kinds: Mapping[str, float] | None = None,
-        hearing: HearingSpec | None = None,
-        conditions: Conditions | None = None,
-        **loaders: Any,
-    ) -> None:
-        super().__init__(**loaders)
-        if not 0 <= replay_share < 1:
-            raise ValueError(f"datamodule.replay_share={replay_share}: a share of all rows, at least 0 and below 1")
-        self.replay_path = None if replay is None or not replay_share else Path(replay)
-        self.replay_share, self.replay_kinds = replay_share, dict(replay_kinds or {})
-        self.tokenizer_path = Path(tokenizer)
-        self.tokenizer = Tokenizer.load(self.tokenizer_path)
-        self.hearing, self.record = hearing, simulator_for(conditions, mel, hearing)
-        self.image, self.mel, self.cache = image, mel, None if cache is None else Path(cache)
-        counts = {"cls": 1, "grid": image_grid**2, "none": 0}
-        if image_tokens not in counts:
-            raise ValueError(f"datamodule.image_tokens={image_tokens!r}; available: {', '.join(counts)}")
-        self.image_tokens = counts[image_tokens]
-        self.frames_per_token = audio_downsample * audio_stack
-        self.max_length, self.max_audio_tokens = max_length, max_audio_tokens
-        self.pack = pack
-        if apart and pack is None:
-            raise ValueError(
-                f"datamodule.apart={apart}: questions stand apart in packed rows only; give datamodule.pack"
-            )
-        self.shares, self.turns, self.apart = dict(shares or {}), turns, apart
-        self.opening, self.memory_mb = dict(opening or {}), memory_mb
+    tokenizer: Any
+    image: ImageSpec
+    mel: MelSpec
+    cache: str | None
+    image_tokens: Any
+    image_grid: int
+    audio_downsample: int
+    audio_stack: int
+    max_length: int
+    max_audio_tokens: int
+    shares: Mapping[str, float] | None
+    turns: int
+    apart: float
+    opening: Mapping[str, float] | None
+    memory_mb: int
+    pack: int | None = None
+    replay: str | None = None
+    replay_share: float = 0.0
+    replay_kinds: Mapping[str, float] | None = None
+    hearing: HearingSpec | None = None
+    conditions: Conditions | None = None
 
-    def load(self, path: Path, split: str | None, *, train: bool) -> Conversations:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.replay_share < 1:
+            raise ValueError(
+                f"datamodule.replay_share={self.replay_share}: a share of all rows, at least 0 and below 1"
+            )
+        if self.apart and self.pack is None:
+            raise ValueError(
+                f"datamodule.apart={self.apart}: questions stand apart in packed rows only; give datamodule.pack"
+            )
+        counts = {"cls": 1, "grid": self.image_grid**2, "none": 0}
+        if self.image_tokens not in counts:
+            raise ValueError(f"datamodule.image_tokens={self.image_tokens!r}; available: {', '.join(counts)}")
+        self.image_tokens = counts[self.image_tokens]
+        self.replay_path = Path(self.replay) if self.replay and self.replay_share else None
+        self.tokenizer_path = Path(self.tokenizer)
+        self.tokenizer = Tokenizer.load(self.tokenizer_path)
+        self.simulate = simulator_for(self.conditions, self.mel, self.hearing)
+        self.frames_per_token = self.audio_downsample * self.audio_stack
+
+    def load(self, path: Path, split: str | None, *, phase: str) -> Conversations:
         """Read a manifest and tokenise it."""
-        if not train and asks_plainly(path):
+        train, what = phase == "train", str(path)
+        if not train and is_plain_text(path):
             return self._plain(read_manifest(path, shape="text", split=split, root=self.root))
         rows = read_manifest(path, shape="sft", split=split, root=self.root)
         for row in rows:
             row["task"] = label(row, "task", "chat")
-        what = str(path)
         if self.image_tokens:
-            rows = drop_broken_images(rows, what=what, pictures=lambda row: media_of(row["messages"])[0])
+            rows = drop_broken_images(rows, what=what, images=lambda row: media_of(row["messages"])[0])
         else:
             rows = drop_image_rows(rows, what=what)
         if train:
@@ -126,51 +121,49 @@ class SftData(DataModule):
             raise ValueError(
                 f"{path}: every row holds a picture, and image_tokens=none leaves them out: give text or sound"
             )
+        mels, mel_index = self._mels(rows, phase=phase, what=str(path))
+        lengths = {} if mels is None else {clip: int(mels.lengths[index]) for clip, index in mel_index.items()}
+        encoded = self._encode_all(rows, lengths, what=what)
+        rows = [rows[index] for index in encoded]
         media = [media_of(row["messages"]) for row in rows]
-        clips = list(dict.fromkeys(clip for _, audios in media for clip in audios))
-        mels: MelCache | FixedConditions | None = None
-        record = self.record if train else None
-        if clips:
-            files = [{"id": clip, "audio": clip} for clip in clips]
-            mels = cached_mels(files, self.mel, cache=self.cache, what=str(path), hearing=self.hearing)
-            mels = mels if record is None else FixedConditions(mels, record, seed=self.seed)
-        place = {clip: index for index, clip in enumerate(clips)}
-        lengths = {} if mels is None else {clip: int(mels.lengths[place[clip]]) for clip in clips}
-        encoded = self._encode_all(rows, media, lengths, what=what)
-        kept = list(encoded)
         sequences = [(sequence.ids, sequence.targets) for sequence in encoded.values()]
-        parts = {row: each.parts for row, each in enumerate(encoded.values()) if each.parts is not None}
-        rows, media = [rows[index] for index in kept], [media[index] for index in kept]
+        branches = {row: each.branches for row, each in enumerate(encoded.values()) if each.branches is not None}
         if train and self.replay_path is not None:
             count = round(len(rows) * self.replay_share / (1 - self.replay_share))
+            kinds = self.replay_kinds or {}
             old, read = replay_rows(
-                self.replay_path,
-                self.tokenizer,
-                count=count,
-                kinds=self.replay_kinds,
-                max_length=self.max_length,
-                seed=self.seed,
+                self.replay_path, self.tokenizer, count=count, kinds=kinds, max_length=self.max_length, seed=self.seed
             )
             rows, sequences, media = rows + old, sequences + read, media + [([], [])] * len(old)
-        pictures = list(dict.fromkeys(picture for images, _ in media for picture in images))
+        images = list(dict.fromkeys(image for images, _ in media for image in images))
         return Conversations(
-            rows,
-            sequences,
-            media,
-            parts=parts,
-            pictures=ImageCache(pictures, self.image, memory_mb=self.memory_mb),
+            rows=rows,
+            sequences=sequences,
+            media=media,
+            branches=branches,
+            images=ImageCache(images, self.image, memory_mb=self.memory_mb),
             mels=mels,
-            audio_place=place,
-            audio_mark="" if record is None else "#recorded",
+            mel_index=mel_index,
+            audio_mark="#recorded" if train and self.simulate is not None else "",
         )
 
+    def _mels(
+        self, rows: list[dict[str, Any]], *, phase: str, what: str
+    ) -> tuple[MelCache | FixedConditions | None, dict[str, int]]:
+        """Mels of all clips of the rows, and path -> index of its mel."""
+        clips = list(dict.fromkeys(clip for row in rows for clip in media_of(row["messages"])[1]))
+        index = {clip: number for number, clip in enumerate(clips)}
+        if not clips:
+            return None, index
+        files = [{"id": clip, "audio": clip} for clip in clips]
+        cache = None if self.cache is None else Path(self.cache)
+        mels = cached_mels(files, self.mel, cache=cache, what=what, hearing=self.hearing)
+        if phase != "train" or self.simulate is None:
+            return mels, index
+        return FixedConditions(mels, self.simulate, seed=self.seed), index
+
     def _encode_all(
-        self,
-        rows: list[dict[str, Any]],
-        media: list[tuple[list[str], list[str]]],
-        lengths: Mapping[str, int],
-        *,
-        what: str,
+        self, rows: list[dict[str, Any]], lengths: Mapping[str, int], *, what: str
     ) -> dict[int, ChatSequence]:
         """Index -> tokens of the rows that are short enough. lengths: mel frames of each clip. what: names the manifest.
 
@@ -178,8 +171,8 @@ class SftData(DataModule):
         """
         encoded: dict[int, ChatSequence] = {}
         first = ""
-        for index, (row, (_, audios)) in enumerate(zip(rows, media, strict=True)):
-            counts = [-(-lengths[clip] // self.frames_per_token) for clip in audios]
+        for index, row in enumerate(rows):
+            counts = [-(-lengths[clip] // self.frames_per_token) for clip in media_of(row["messages"])[1]]
             sequence = self._encode(row, counts)
             if len(sequence.ids) <= self.max_length and all(0 < count <= self.max_audio_tokens for count in counts):
                 encoded[index] = sequence
@@ -188,15 +181,14 @@ class SftData(DataModule):
                     f"the first: {row['id']}: Too many tokens: {len(sequence.ids)} > {self.max_length} "
                     f"(audio: {counts}, at most {self.max_audio_tokens})"
                 )
+        long = len(rows) - len(encoded)
         if len(encoded) < 0.99 * len(rows):
-            raise ValueError(
-                f"{what}: {len(rows) - len(encoded)} of {len(rows)} rows do not fit {self.max_length} tokens; {first}"
-            )
-        log_skipped(
-            len(rows) - len(encoded), len(rows), what=what,
-            why=f"longer than {self.max_length} tokens, or their sound than {self.max_audio_tokens} (datamodule.max_length, "
-            "max_audio_tokens)",
-        )  # fmt: skip
+            raise ValueError(f"{what}: {long} of {len(rows)} rows do not fit {self.max_length} tokens; {first}")
+        why = (
+            f"longer than {self.max_length} tokens, or their sound than {self.max_audio_tokens} (datamodule.max_length, "
+            "max_audio_tokens)"
+        )
+        log_skipped(long, len(rows), what=what, why=why)
         return encoded
 
     def _fits(self, row: Mapping[str, Any]) -> bool:
@@ -208,7 +200,7 @@ class SftData(DataModule):
 
     def _encode(self, row: Mapping[str, Any], audio_tokens: list[int]) -> ChatSequence:
         if "others" in row:
-            return encode_apart(self.tokenizer, [row["messages"], *row["others"]], image_tokens=self.image_tokens)
+            return encode_branches(self.tokenizer, [row["messages"], *row["others"]], image_tokens=self.image_tokens)
         return encode_messages(
             self.tokenizer, row["messages"], image_tokens=self.image_tokens, audio_tokens=audio_tokens
         )
@@ -224,16 +216,17 @@ class SftData(DataModule):
             sequences.append((ids, targets))
             row["task"] = "plain"
             row["meta"] = {"question": label(row, "kind", "text")}
-        nothing = ImageCache([], self.image, memory_mb=0)
+        media: list[tuple[list[str], list[str]]] = [([], [])] * len(rows)
+        images = ImageCache([], self.image, memory_mb=0)
         return Conversations(
-            rows, sequences, [([], [])] * len(rows), parts={}, pictures=nothing, mels=None, audio_place={}
+            rows=rows, sequences=sequences, media=media, branches={}, images=images, mels=None, mel_index={}
         )
 
     def lengths(self, samples: Conversations) -> np.ndarray | None:
         """Tokens, where conversations of similar length shall share a batch."""
         return samples.lengths if self.pack is None else None
 
-    def first(self, samples: Conversations) -> np.ndarray | None:
+    def curriculum_mask(self, samples: Conversations) -> np.ndarray | None:
         """Rows that open the first epoch."""
         if not self.opening:
             return None
@@ -259,10 +252,10 @@ class SftData(DataModule):
         ids, targets, segments = pack([(sample.ids, sample.targets) for sample in samples], rows)
         batch = self.collate([samples[index] for row in rows for index in row])
         branches = positions = None
-        if any(sample.parts is not None for sample in samples):
-            parts = [torch.zeros_like(s.ids) if s.parts is None else s.parts for s in samples]
-            branches = pad_packed(parts, rows, fill=0)
-            positions = pad_packed([branch_positions(each) for each in parts], rows, fill=0)
+        if any(sample.branches is not None for sample in samples):
+            every = [torch.zeros_like(s.ids) if s.branches is None else s.branches for s in samples]
+            branches = pad_packed(every, rows, fill=0)
+            positions = pad_packed([branch_positions(each) for each in every], rows, fill=0)
         batch.ids, batch.targets = ids, targets
         batch.mask = SegmentMask.with_runs(segments, branches, positions)
         return self._mark_replayed(batch, samples, rows)

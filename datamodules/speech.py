@@ -6,16 +6,16 @@ Legend: B batch, T frames, M mel bins, C characters.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.augment import MelAugment
-from datamodules.base import SampleSet
 from datamodules.char_vocab import CharacterData, clean_transcript, normalized_rows
 from datamodules.conditions import AcousticSimulator, Conditions, simulator_for
-from datamodules.manifests import log_skipped, read_manifest
+from datamodules.manifests import RowSet, keep_rows, log_skipped, read_manifest
 from datamodules.mel_cache import MelCache, cached_mels
 from muomni.batch import SpeechBatch
 from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters
@@ -39,58 +39,46 @@ class SpeechSample:
     trail: int = 0
 
 
-class SpeechSet:
+@dataclass(eq=False)
+class SpeechSet(RowSet):
     """Clips of a manifest.
 
     Args:
         rows: the manifest's, with "audio" and "text". mels: theirs. characters: the model's own. speakers: name -> number.
-        augment, record: of the drawn items, None for none. seed: of both.
+        augment, simulate: of the drawn items, None for none. seed: of both.
     """
 
-    def __init__(
-        self,
-        rows: list[dict[str, Any]],
-        mels: MelCache,
-        *,
-        characters: str | None,
-        speakers: dict[str, int],
-        augment: MelAugment | None,
-        seed: int,
-        record: AcousticSimulator | None = None,
-    ) -> None:
-        self.rows, self.mels, self.speakers, self.characters = rows, mels, speakers, characters
-        self.augment, self.record, self.seed = augment, record, seed
-        self.index = np.flatnonzero(mels.lengths > 0)  # clips that could be read
+    mels: MelCache
+    characters: str | None
+    speakers: dict[str, int]
+    augment: MelAugment | None
+    simulate: AcousticSimulator | None
+    seed: int
 
-    def __len__(self) -> int:
-        return len(self.index)
+    def __post_init__(self) -> None:
+        self.index = np.flatnonzero(self.mels.lengths > 0)  # clips that could be read
 
     @property
     def lengths(self) -> np.ndarray:
         """Mel frames of each clip."""
         return self.mels.lengths[self.index]
 
-    def name(self, index: int) -> str:
-        """The clip's id."""
-        return str(self.rows[int(self.index[index])]["id"])
-
     def item(self, index: int, epoch: int) -> SpeechSample:
         """Clip `index`, augmented as a function of (seed, epoch, index) unless the epoch is -1."""
-        place = int(self.index[index])
-        row, mel = self.rows[place], self.mels[place]
+        row, mel = self.rows[self.row(index)], self.mels[self.row(index)]
         text, lead, trail = row["text"], 0, 0
         if epoch >= 0:
             rng = np.random.default_rng([self.seed, epoch, index])
             if self.augment is not None:
                 mel = self.augment(mel, rng)
-            if self.record is not None:
-                recorded = self.record(mel, rng)
-                mel, lead, trail = recorded.mel, recorded.lead, recorded.trail
-                text = text if recorded.spoken else ""
+            if self.simulate is not None:
+                simulated = self.simulate(mel, rng)
+                mel, lead, trail = simulated.mel, simulated.lead, simulated.trail
+                text = text if simulated.has_speech else ""
         return SpeechSample(
             mel=mel,
             characters=np.array(encode_characters(text, self.characters), dtype=np.int64),
-            speaker=self.speakers.get(str(row.get("speaker", 0)), 0),
+            speaker=self.speakers.get(_speaker(row), 0),
             text=text,
             audio=row["audio"],
             sample_id=str(row["id"]),
@@ -99,6 +87,7 @@ class SpeechSet:
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SpeechData(CharacterData):
     """Speech manifests.
 
@@ -120,75 +109,70 @@ class SpeechData(CharacterData):
             counted, the loss leaves them out. None: the model is not trained by CTC.
     """
 
-    shape = "speech"
+    shape: ClassVar[str] = "speech"
+    mel: MelSpec
+    cache: str | None
+    augment: MelAugment | None
+    speakers: list[Any] | None
+    test_kinds: list[str] | None
+    max_seconds: float
+    lowercase: bool
+    in_words: bool = False
+    most_speakers: int | None = None
+    hearing: HearingSpec | None = None
+    conditions: Conditions | None = None
+    symbol_frames: int | None = None
 
-    def __init__(
-        self,
-        *,
-        mel: MelSpec,
-        cache: str | None,
-        augment: MelAugment | None,
-        speakers: list[Any] | None,
-        test_kinds: list[str] | None,
-        max_seconds: float,
-        lowercase: bool,
-        in_words: bool = False,
-        most_speakers: int | None = None,
-        hearing: HearingSpec | None = None,
-        conditions: Conditions | None = None,
-        characters: str | None = None,
-        symbol_frames: int | None = None,
-        **loaders: Any,
-    ) -> None:
-        super().__init__(characters=characters, **loaders)
-        self.mel, self.hearing, self.augment = mel, hearing, augment
-        self.record = simulator_for(conditions, mel, hearing)
-        self.cache = None if cache is None else Path(cache)
-        self.wanted = None if speakers is None else [str(speaker) for speaker in speakers]
-        self.test_kinds = None if test_kinds is None else set(test_kinds)
-        self.max_seconds, self.lowercase, self.in_words = max_seconds, lowercase, in_words
-        self.most_speakers, self.symbol_frames = most_speakers, symbol_frames
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.simulate = simulator_for(self.conditions, self.mel, self.hearing)
         self._speakers: dict[str, int] | None = None
 
     def spell(self, text: str) -> str:
         """Without space at its ends, where it is asked for in lower case."""
         return clean_transcript(text, lowercase=self.lowercase)
 
-    def load(self, path: Path, split: str | None, *, train: bool) -> SpeechSet:
+    def load(self, path: Path, split: str | None, *, phase: str) -> SpeechSet:
         """Read a manifest and its mels."""
+        what, train = str(path), phase == "train"
         rows = read_manifest(path, shape=self.shape, split=split, root=self.root)
-        if self.wanted is not None:
-            kept = [row for row in rows if str(row.get("speaker", 0)) in self.wanted]
-            why = f"their speaker is not {', '.join(self.wanted)} (datamodule.speakers)"
-            log_skipped(len(rows) - len(kept), len(rows), what=str(path), why=why)
-            rows = kept
+        if phase == "test":
+            rows = keep_kinds(rows, self.test_kinds, what=what)
+        if self.speakers is not None:
+            names = ", ".join(self._wanted)
+            why = f"their speaker is not {names} (datamodule.speakers)"
+            rows = keep_rows(rows, (_speaker(row) in self._wanted for row in rows), what=what, why=why)
             if not rows:
-                raise ValueError(f"{path}: no clip of the speakers {', '.join(self.wanted)}; set datamodule.speakers")
+                raise ValueError(f"{path}: no clip of the speakers {names}; set datamodule.speakers")
         for row in rows:
             row["text"] = self.spell(row["text"])
-        self.learn_characters(rows, train=train)
+        self.learn_characters(rows, phase=phase)
         if self.in_words:
-            rows = normalized_rows(rows, alphabet=self.alphabet.characters or LETTERS, what=str(path))
-        self.alphabet.check((row["text"] for row in rows), what=str(path))
-        mels = cached_mels(rows, self.mel, cache=self.cache, what=str(path), hearing=self.hearing)
+            rows = normalized_rows(rows, alphabet=self.characters or LETTERS, what=what)
+        self.alphabet.check((row["text"] for row in rows), what=what)
+        cache = None if self.cache is None else Path(self.cache)
         samples = SpeechSet(
             rows,
-            mels,
-            characters=self.alphabet.characters,
+            cached_mels(rows, self.mel, cache=cache, what=what, hearing=self.hearing),
+            characters=self.characters,
             speakers=self._number(rows, train=train),
             augment=self.augment if train else None,
-            record=self.record if train else None,
+            simulate=self.simulate if train else None,
             seed=self.seed,
         )
         if train:
             fits = samples.lengths <= self.max_seconds * self.mel.frame_rate
             why = f"longer than {self.max_seconds:g} s (datamodule.max_seconds)"
-            log_skipped(int((~fits).sum()), len(rows), what=str(path), why=why)
+            log_skipped(int((~fits).sum()), len(rows), what=what, why=why)
             samples.index = samples.index[fits]
-            self._say_too_short(samples, what=str(path))
+            self._log_too_short(samples, what=what)
         return samples
 
-    def _say_too_short(self, samples: SpeechSet, *, what: str) -> None:
+    @property
+    def _wanted(self) -> list[str]:
+        return [str(speaker) for speaker in self.speakers or ()]
+
+    def _log_too_short(self, samples: SpeechSet, *, what: str) -> None:
         if self.symbol_frames is None:
             return
         needed = [
@@ -199,39 +183,21 @@ class SpeechData(CharacterData):
         why = f"their texts need more than a symbol in {self.symbol_frames / self.mel.frame_rate:g} s (too_short in the metrics)"
         log_skipped(short, len(samples), what=what, why=why)
 
-    def samples(self, kind: str) -> SampleSet:
-        """As the base has it; test splits keep the asked kinds of clips only."""
-        known = kind in self._sets
-        samples = super().samples(kind)
-        if not known and kind.startswith("test/") and self.test_kinds is not None:
-            assert isinstance(samples, SpeechSet)
-            fits = [samples.rows[place].get("kind") in (None, *self.test_kinds) for place in samples.index]
-            wanted = sorted(self.test_kinds)
-            why = f"their kind is not {', '.join(wanted)} (datamodule.test_kinds)"
-            log_skipped(fits.count(False), len(fits), what=kind, why=why)
-            if not any(fits):
-                raise ValueError(f"{kind}: no clip of the kinds {wanted}; set datamodule.test_kinds=null")
-            samples.index = samples.index[fits]
-        return samples
-
     def _number(self, rows: list[dict[str, Any]], *, train: bool) -> dict[str, int]:
         """Speaker name -> number, the same for all splits; one that training does not know is number 0.
 
         Raises ValueError where there are more than the model tells apart.
         """
-        if self._speakers is None and self.wanted is not None:
-            self._speakers = {name: number for number, name in enumerate(self.wanted)}
         if self._speakers is None:
-            if self.train_path is not None and not train:
-                split = self.splits.get("train")
-                rows = read_manifest(self.train_path, shape=self.shape, split=split, root=self.root)
-            names = {str(row.get("speaker", 0)) for row in rows}
-            order = sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
-            self._speakers = {name: number for number, name in enumerate(order)}
+            names = self._wanted
+            if self.speakers is None:
+                found = {_speaker(row) for row in (rows if train or self.train is None else self.train_rows())}
+                names = sorted(found, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+            self._speakers = {name: number for number, name in enumerate(names)}
         if self.most_speakers is not None and len(self._speakers) > self.most_speakers:
             shown = ", ".join(list(self._speakers)[:5]) + (", .." if len(self._speakers) > 5 else "")
             raise ValueError(
-                f"{self.train_path or 'data'}: {len(self._speakers)} speakers ({shown}) and a Talker of "
+                f"{self.train or 'data'}: {len(self._speakers)} speakers ({shown}) and a Talker of "
                 f"{self.most_speakers}: give backbone.talker.num_speakers={len(self._speakers)}, or say whose clips are "
                 "used, speakers=[NAME]"
             )
@@ -242,20 +208,14 @@ class SpeechData(CharacterData):
         return samples.lengths
 
     def collate(self, samples: Sequence[SpeechSample]) -> SpeechBatch:
-        """Pad mels and characters by zeros. Silence around a clip takes the room that its batch has."""
-        mels = fit_silence(samples)
-        frames = [len(mel) for mel in mels]
-        counts = [len(sample.characters) for sample in samples]
-        mel = torch.zeros(len(samples), max(frames), self.mel.bins)
-        characters = torch.zeros(len(samples), max(counts), dtype=torch.long)
-        for row, sample in enumerate(samples):
-            mel[row, : frames[row]] = torch.from_numpy(mels[row])
-            characters[row, : counts[row]] = torch.from_numpy(sample.characters)
+        """Pad mels and characters by zeros. Silence around a clip takes the space that its batch has."""
+        mels = [torch.from_numpy(mel) for mel in fit_silence(samples)]
+        characters = [torch.from_numpy(sample.characters) for sample in samples]
         return SpeechBatch(
-            mel=mel,
-            mel_lengths=torch.tensor(frames),
-            characters=characters,
-            character_lengths=torch.tensor(counts),
+            mel=pad_sequence(mels, batch_first=True),
+            mel_lengths=torch.tensor([len(mel) for mel in mels]),
+            characters=pad_sequence(characters, batch_first=True),
+            character_lengths=torch.tensor([len(each) for each in characters]),
             speakers=torch.tensor([sample.speaker for sample in samples]),
             texts=[sample.text for sample in samples],
             audio=[sample.audio for sample in samples],
@@ -265,6 +225,22 @@ class SpeechData(CharacterData):
     def facts(self) -> dict[str, Any]:
         """What the stage must know: the spectrogram, and how clips were prepared."""
         return {"mel": self.mel.facts()} | ({} if self.hearing is None else {"hearing": self.hearing.facts()})
+
+
+def keep_kinds(rows: list[dict[str, Any]], kinds: Sequence[str] | None, *, what: str) -> list[dict[str, Any]]:
+    """The rows whose "kind" is one of `kinds`, or that have none; None: all. Raises ValueError where no row is left."""
+    if kinds is None:
+        return rows
+    names = sorted(kinds)
+    why = f"their kind is not {', '.join(names)} (datamodule.test_kinds)"
+    kept = keep_rows(rows, (row.get("kind") in (None, *kinds) for row in rows), what=what, why=why)
+    if not kept:
+        raise ValueError(f"{what}: no clip of the kinds {names}; set datamodule.test_kinds=null")
+    return kept
+
+
+def _speaker(row: dict[str, Any]) -> str:
+    return str(row.get("speaker", 0))
 
 
 def fit_silence(samples: Sequence[SpeechSample]) -> list[np.ndarray]:

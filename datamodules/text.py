@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.manifests import label, log_skipped, read_manifest
+from datamodules.manifests import first_rows, label, log_skipped, read_manifest
 from datamodules.packing import bin_pack, pack
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import TextBatch
@@ -172,6 +172,7 @@ def within_answers(ids: Tensor, *, question: Sequence[int], answer: Sequence[int
     return (opened > ended) & (opened <= place)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TextData(DataModule):
     """Text manifests, or plain text, a sample a line.
 
@@ -188,39 +189,33 @@ class TextData(DataModule):
             and kept under `tokenizer_root`.
     """
 
-    def __init__(
-        self,
-        *,
-        length: int | None,
-        pack: int | None = None,
-        max_length: int,
-        answer_weight: float = 1.0,
-        train_share: float = 1.0,
-        tokenizer: str | None,
-        vocab_size: int,
-        tokenizer_root: str,
-        **loaders: Any,
-    ) -> None:
-        super().__init__(**loaders)
-        if answer_weight <= 0:
-            raise ValueError(f"datamodule.answer_weight={answer_weight}: must be above 0")
-        if not 0 < train_share <= 1:
-            raise ValueError(f"datamodule.train_share={train_share}: must be above 0 and at most 1")
-        self.train_share = train_share
-        self.length, self.pack, self.max_length, self.answer_weight = length, pack, max_length, answer_weight
-        self.tokenizer_path = tokenizer_for(
-            tokenizer, text=self.train_path, vocab_size=vocab_size, root=Path(tokenizer_root)
-        )
+    length: int | None
+    pack: int | None = None
+    max_length: int
+    answer_weight: float = 1.0
+    train_share: float = 1.0
+    tokenizer: Any
+    vocab_size: int
+    tokenizer_root: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.answer_weight <= 0:
+            raise ValueError(f"datamodule.answer_weight={self.answer_weight}: must be above 0")
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"datamodule.train_share={self.train_share}: must be above 0 and at most 1")
+        root = Path(self.tokenizer_root)
+        self.tokenizer_path = tokenizer_for(self.tokenizer, text=self.train, vocab_size=self.vocab_size, root=root)
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
-    def load(self, path: Path, split: str | None, *, train: bool) -> PackedRows | Documents:
+    def load(self, path: Path, split: str | None, *, phase: str) -> PackedRows | Documents:
         """Packed rows for training where a length is set, documents elsewhere."""
         rows = read_manifest(path, shape="text", split=split, root=self.root)
+        train = phase == "train"
         if train:
-            kept = rows[: math.ceil(len(rows) * self.train_share)]
+            count = math.ceil(len(rows) * self.train_share)
             why = f"the first are enough for this budget (datamodule.train_share={self.train_share:g})"
-            log_skipped(len(rows) - len(kept), len(rows), what=str(path), why=why)
-            rows = kept
+            rows = first_rows(rows, count, what=str(path), why=why)
         if not train or self.length is None:
             return Documents(rows, self.tokenizer, max_length=self.max_length, train=train, what=str(path))
         documents = [encode_row(self.tokenizer, row)[0] for row in rows]

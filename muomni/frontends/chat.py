@@ -34,7 +34,9 @@ class ChatSequence:
     targets: Tensor  # T int64: the token that position t shall predict, -100 where there is no loss
     images: list[Any] = field(default_factory=list)  # what "image" parts held, in order of their slots
     audios: list[Any] = field(default_factory=list)  # what "audio" parts held, in order of their slots
-    parts: Tensor | None = None  # T int64, of `encode_apart`: 0 for the shared slots, 1, 2, .. for the conversations
+    branches: Tensor | None = (
+        None  # T int64, of `encode_branches`: 0 for the shared slots, 1, 2, .. for the conversations
+    )
 
 
 def media_of(messages: Sequence[Message]) -> tuple[list[Any], list[Any]]:
@@ -74,21 +76,21 @@ def encode_messages(
     return _encode(tokenizer, messages, image_tokens, audio_tokens, first=True, prompt=False)
 
 
-def encode_apart(
+def encode_branches(
     tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]], *, image_tokens: int
 ) -> ChatSequence:
-    """Conversations about the same picture in one sequence that holds its slots once, for training: each is meant to see
-    the slots and itself alone (`parts`), and so to be what it is without the others."""
+    """Conversations about the same image in one sequence that holds its slots once, for training: each attends to the slots
+    and to itself alone (`branches`), so that its logits are those without the others."""
     each = [encode_messages(tokenizer, one, image_tokens=image_tokens, audio_tokens=()) for one in conversations]
     slots = each[0].ids[:image_tokens]
     if any(one.images != each[0].images or len(one.images) != 1 for one in each):
-        raise ValueError("chat: conversations that share a picture must begin with this one picture and have no other")
+        raise ValueError("chat: conversations that share an image must begin with this one image and have no other")
     numbers = [torch.full((len(one.ids) - image_tokens,), number) for number, one in enumerate(each, start=1)]
     return ChatSequence(
         ids=torch.cat([slots, *(one.ids[image_tokens:] for one in each)]),
         targets=torch.cat([each[0].targets[:image_tokens], *(one.targets[image_tokens:] for one in each)]),
         images=each[0].images,
-        parts=torch.cat([torch.zeros_like(slots), *numbers]),
+        branches=torch.cat([torch.zeros_like(slots), *numbers]),
     )
 
 

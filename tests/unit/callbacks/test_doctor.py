@@ -108,7 +108,7 @@ def spiking(toy, tmp_path, at=(), keep=5, order=None):
         "square": step(batch)["square"] * (1e4 if int(batch.sample_ids[0].split("-")[0]) in at else 1.0)
     }
     stage.optimizer_factory = lambda groups: torch.optim.SGD(groups, lr=1e-12)
-    data.order = order
+    data.batch_sampler = order
     trainer.fit(stage, datamodule=data)
     return stage, doctor
 

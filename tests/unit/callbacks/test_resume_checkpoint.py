@@ -47,7 +47,7 @@ class Numbers(DataModule):
             train="train", val="val", test={}, batch_size=2, eval_batch_size=2, num_workers=workers, seed=3
         )
 
-    def load(self, path, split, *, train):
+    def load(self, path, split, *, phase):
         return self
 
     def __len__(self):

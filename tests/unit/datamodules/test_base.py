@@ -37,8 +37,8 @@ class Batch:
 
 
 class Toy(DataModule):
-    def load(self, path, split, *, train):
-        self.loaded = (str(path), split, train)
+    def load(self, path, split, *, phase):
+        self.loaded = (str(path), split, phase)
         return Squares(int(path.name))
 
     def collate(self, samples):
@@ -57,10 +57,10 @@ def test_splits_are_loaded_by_name_and_once():
     data = make()
     assert data.test_splits == ["a", "b"]
     assert [len(loader.dataset) for loader in data.test_dataloader()] == [3, 7]
-    assert data.loaded == ("7", "te", False)
+    assert data.loaded == ("7", "te", "test")
     assert data.samples("test/b") is data.samples("test/b")
     data.samples("train")
-    assert data.loaded == ("20", "tr", True)
+    assert data.loaded == ("20", "tr", "train")
 
 
 def test_held_out_items_are_never_augmented_and_all_of_them_come():
@@ -126,7 +126,7 @@ def test_a_training_reads_its_tests_before_it_begins():
         data.read("fit")
     data = make()
     data.read("fit")
-    assert data.loaded == ("7", "te", False)
+    assert data.loaded == ("7", "te", "test")
     data = make(test={"bad": "typo.jsonl"})
     data.read("validate")
 

@@ -62,7 +62,7 @@ def test_an_epoch_is_a_permutation_of_its_own():
 def test_ranks_share_the_batches_of_one_rank(how, ranks):
     """So that the number of processes changes nothing of what a step learns from."""
     alone = list(make(size=41, batch_size=6, **how))
-    parts = [list(make(size=41, batch_size=6, rank=rank, ranks=ranks, **how)) for rank in range(ranks)]
+    parts = [list(make(size=41, batch_size=6, rank=rank, world_size=ranks, **how)) for rank in range(ranks)]
     together = [list(itertools.chain(*shares)) for shares in zip(*parts, strict=True)]
     assert [sorted(batch, key=str) for batch in together] == [sorted(batch, key=str) for batch in alone]
     assert all(len(shares[0]) - len(shares[-1]) in (0, 1) for shares in zip(*parts, strict=True))
@@ -73,7 +73,7 @@ def test_another_number_of_ranks_goes_on_where_the_others_stopped(before, after)
     """No sample is lost or seen twice: step by step the ranks together draw what one rank draws."""
 
     def go_on(ranks, steps, state):
-        orders = [make(rank=rank, ranks=ranks) for rank in range(ranks)]
+        orders = [make(rank=rank, world_size=ranks) for rank in range(ranks)]
         for order in orders:
             order.load_state_dict(state)
         shares = zip(*(epochs(order, steps) for order in orders), strict=True)
@@ -127,11 +127,11 @@ def test_what_cannot_be_ordered_is_refused():
     with pytest.raises(ValueError, match=r"3 training samples are fewer than one batch of 4: lower batch_size"):
         make(size=3)
     with pytest.raises(ValueError, match=r"batch_size=4 counts all processes together, and 3 .* give a multiple of 3"):
-        make(ranks=3)
+        make(world_size=3)
     with pytest.raises(ValueError, match="batch_tokens needs batches of similar lengths"):
         make(budget=5)
     with pytest.raises(ValueError, match=r"batch_tokens=11: too few for the longest sample \(6\) on each of 2"):
-        make(budget=11, lengths=np.arange(23) % 7, ranks=2)
+        make(budget=11, lengths=np.arange(23) % 7, world_size=2)
 
 
 def test_draws_name_index_and_epoch():
@@ -154,7 +154,7 @@ def test_a_sample_without_a_twin_tears_no_others(size, alone):
 
 def test_the_end_of_the_opening_is_the_first_batch_that_is_not_of_it_alone():
     first = np.arange(100) % 4 == 0  # 25 samples open: two batches of ten, then one of five and others
-    order = ResumableBatchSampler(100, batch_size=10, seed=0, first=first)
+    order = ResumableBatchSampler(100, batch_size=10, seed=0, curriculum=first)
     ends = []
     for batch, _ in zip(order, range(5), strict=False):
         ends.append(order.curriculum_ends)

@@ -34,7 +34,7 @@ def rng(seed=0):
 def test_nothing_asked_for_changes_nothing(build):
     recorded = build()(CLIP, rng())
     np.testing.assert_array_equal(recorded.mel, CLIP)
-    assert (recorded.lead, recorded.trail, recorded.spoken) == (0, 0, True)
+    assert (recorded.lead, recorded.trail, recorded.has_speech) == (0, 0, True)
 
 
 def test_silence_goes_around_a_clip(build):
@@ -84,7 +84,7 @@ def test_a_telephone_has_no_high_frequencies(build):
 
 def test_a_clip_without_a_voice_holds_nothing_of_it(build):
     recorded = build(silence=1.0)(CLIP, rng())
-    assert not recorded.spoken
+    assert not recorded.has_speech
     assert abs(np.corrcoef(recorded.mel.ravel(), CLIP.ravel())[0, 1]) < 0.1
 
 

@@ -37,7 +37,7 @@ class FragileData(Toy):
         )
         self.fragile = samples
 
-    def load(self, path, split, *, train):
+    def load(self, path, split, *, phase):
         return self.fragile
 
 
@@ -189,7 +189,7 @@ def test_several_processes_share_whole_held_out_batches(monkeypatch):
     shares = []
     for rank in range(3):
         data = FragileData(Fragile(12))
-        monkeypatch.setattr(data, "_place", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr(data, "_process", lambda rank=rank: (rank, 3))
         shares.append([batch.values[:, 0].int().tolist() for batch in data.val_dataloader()])
         assert data.spare == ({"val"} if rank == 0 else set())
     assert shares == [[list(range(8))], [list(range(8))], [[8, 9, 10, 11]]]

@@ -63,7 +63,7 @@ class Rows:
 
 
 class Data(DataModule):
-    def load(self, path, split, *, train):
+    def load(self, path, split, *, phase):
         return Rows(len(path.read_text().split()))
 
 
@@ -76,7 +76,7 @@ def go_on(data, state):
     """The epochs and the number of the batches that come after a checkpoint."""
     data.load_state_dict(state)
     data.train_dataloader()
-    return data.order.epoch, len(list(data.order))
+    return data.batch_sampler.epoch, len(list(data.batch_sampler))
 
 
 def test_a_run_goes_on_in_its_own_data_alone(tmp_path, caplog):
@@ -122,7 +122,7 @@ def test_epochs_are_counted_in_steps(tmp_path):
 def test_one_batch_again_and_again(tmp_path):
     file = tmp_path / "rows.txt"
     file.write_text("x " * 42)
-    order = make(file)._new_order(0, 1, only=1)
+    order = make(file)._new_sampler(0, 1, overfit=1)
     seen = []
     for _ in range(3):
         seen += list(order)

@@ -36,7 +36,7 @@ def test_pictures_of_a_row_are_looked_at_once_each(rows, caplog, monkeypatch):
     check = image_cache.check_image
     monkeypatch.setattr(image_cache, "check_image", lambda path: (seen.append(path), check(path))[1])
     with caplog.at_level(logging.WARNING):
-        kept = drop_broken_images(rows, what="x.json", pictures=lambda row: [rows[0]["image"], row["image"]])
+        kept = drop_broken_images(rows, what="x.json", images=lambda row: [rows[0]["image"], row["image"]])
     assert kept == rows[:3] + rows[4:]
     assert len(seen) == 2
     assert "skipped 1 of 200" in caplog.text

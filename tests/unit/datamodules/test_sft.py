@@ -112,13 +112,13 @@ def test_questions_apart_share_the_picture_and_nothing_else(folder):
     samples = data.samples("train")
     place = [r["id"] for r in samples.rows].index("colour")
     sample = samples.item(place, 0)
-    assert len(sample.images) == 1 and sample.parts.tolist()[:4] == [0] * 4
+    assert len(sample.images) == 1 and sample.branches.tolist()[:4] == [0] * 4
     for number, name in enumerate(("colour", "shape"), start=1):
         single = alone[name].item([r["id"] for r in alone[name].rows].index(name), 0)
-        seen = (sample.parts == 0) | (sample.parts == number)
+        seen = (sample.branches == 0) | (sample.branches == number)
         assert sample.ids[seen].tolist() == single.ids.tolist()
         assert sample.targets[seen].tolist() == single.targets.tolist()
-        assert branch_positions(sample.parts)[seen].tolist() == list(range(len(single.ids)))
+        assert branch_positions(sample.branches)[seen].tolist() == list(range(len(single.ids)))
     other = (place + 1) % len(samples)
     batch = data.collate_train([sample, samples.item(other, 0)])
     assert int(batch.mask.branch_ids.max()) == 2
@@ -168,7 +168,8 @@ def test_what_opens_the_first_epoch(folder):
     samples = data.samples("train")
     data.train_dataloader()
     drawn = [
-        [samples.rows[place]["task"] for batch in data.order.batches(epoch)[0] for place in batch] for epoch in range(8)
+        [samples.rows[place]["task"] for batch in data.batch_sampler.batches(epoch)[0] for place in batch]
+        for epoch in range(8)
     ]
     assert set(drawn[0][:2]) == {"asr", "text_qa"}
     assert any(set(order[:2]) != {"asr", "text_qa"} for order in drawn[1:])

@@ -101,7 +101,7 @@ def test_speakers_kinds_and_length_are_filters(manifest, caplog):
     for line in (
         "speech.jsonl: 4 of 6 rows are left out: their speaker is not 9 (datamodule.speakers)",
         "speech.jsonl: 1 of 2 rows are left out: longer than 0.4 s (datamodule.max_seconds)",
-        "test/test: 3 of 6 rows are left out: their kind is not digits (datamodule.test_kinds)",
+        "speech.jsonl: 3 of 6 rows are left out: their kind is not digits (datamodule.test_kinds)",
     ):
         assert line in caplog.text
     with pytest.raises(ValueError, match="no clip of the speakers 77"):

@@ -1,6 +1,6 @@
 import pytest
 
-from muomni.frontends.chat import encode_apart, encode_messages, encode_prompt, media_of
+from muomni.frontends.chat import encode_branches, encode_messages, encode_prompt, media_of
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, SYSTEM, USER
 
 QUESTION = {
@@ -90,14 +90,14 @@ def test_conversations_apart_hold_the_picture_once(tokenizer):
         question = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}
         return [question, ANSWER]
 
-    both = encode_apart(tokenizer, [ask("what colour"), ask("what is it")], image_tokens=3)
-    assert both.images == ["a.png"] and both.parts.tolist()[:4] == [0, 0, 0, 1]
+    both = encode_branches(tokenizer, [ask("what colour"), ask("what is it")], image_tokens=3)
+    assert both.images == ["a.png"] and both.branches.tolist()[:4] == [0, 0, 0, 1]
     for number, text in enumerate(("what colour", "what is it"), start=1):
         alone = encode_messages(tokenizer, ask(text), image_tokens=3, audio_tokens=[])
-        seen = (both.parts == 0) | (both.parts == number)
+        seen = (both.branches == 0) | (both.branches == number)
         assert both.ids[seen].tolist() == alone.ids.tolist() and both.targets[seen].tolist() == alone.targets.tolist()
-    with pytest.raises(ValueError, match="this one picture"):
-        encode_apart(tokenizer, [ask("what colour"), ask("what is it", "b.png")], image_tokens=3)
+    with pytest.raises(ValueError, match="this one image"):
+        encode_branches(tokenizer, [ask("what colour"), ask("what is it", "b.png")], image_tokens=3)
 
 
 @pytest.mark.parametrize("typed", ["and now ", "and now\n", " and now", "\n and now \t\n"])
