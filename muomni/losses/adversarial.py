@@ -7,29 +7,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from muomni.distributed import collectives
-from muomni.models.outputs import Judgement
+from muomni.models.outputs import DiscriminatorOutput
 
 
-def discriminator_loss(recorded: list[Judgement], made: list[Judgement]) -> Tensor:
-    """Hinge: scores of recorded sounds shall be over 1, of made ones under -1. 2 where nothing is told apart."""
-    losses = [
-        F.relu(1 - real.scores).mean() + F.relu(1 + fake.scores).mean()
-        for real, fake in zip(recorded, made, strict=True)
-    ]
+def discriminator_loss(real: list[DiscriminatorOutput], fake: list[DiscriminatorOutput]) -> Tensor:
+    """Hinge loss: real scores > 1, fake scores < -1. It is 2 for constant scores of 0."""
+    losses = [F.relu(1 - a.scores).mean() + F.relu(1 + b.scores).mean() for a, b in zip(real, fake, strict=True)]
     return torch.stack(losses).mean()
 
 
-def generator_loss(made: list[Judgement]) -> Tensor:
-    """Minus the mean score of made sounds, as far as they are not taken for recorded ones yet: relu(1 - score)."""
-    return torch.stack([F.relu(1 - fake.scores).mean() for fake in made]).mean()
+def generator_loss(fake: list[DiscriminatorOutput]) -> Tensor:
+    """Mean of relu(1 - score) of generated audio: nothing is gained beyond the score of real audio."""
+    return torch.stack([F.relu(1 - each.scores).mean() for each in fake]).mean()
 
 
-def feature_loss(recorded: list[Judgement], made: list[Judgement]) -> Tensor:
-    """Mean absolute difference of the layers' outputs, relative to the mean size of those of the recorded sounds, which
-    are constants here."""
+def feature_loss(real: list[DiscriminatorOutput], fake: list[DiscriminatorOutput]) -> Tensor:
+    """Mean absolute difference of the layers' outputs, relative to the mean magnitude of the real ones, which are constants
+    here."""
     losses = []
-    for real, fake in zip(recorded, made, strict=True):
-        for wanted, got in zip(real.features, fake.features, strict=True):
+    for a, b in zip(real, fake, strict=True):
+        for wanted, got in zip(a.features, b.features, strict=True):
             wanted = wanted.detach()
             size = collectives.all_reduce_sum(wanted.abs().mean()) / collectives.world_size()
             losses.append((got - wanted).abs().mean() / size.clamp_min(1e-6))

@@ -23,11 +23,11 @@ def masked_l2(rebuilt: Tensor, mel: Tensor, keep: Tensor) -> Tensor:
     return collectives.mean((difference * keep).sum(), keep.sum())
 
 
-def place_loss(steps: Tensor, places: Tensor, lengths: Tensor) -> Tensor:
-    """Mean absolute difference, in frames, of predicted steps from the true ones; steps, places (B, C), lengths (B)."""
-    true = torch.diff(places, dim=1, prepend=torch.zeros_like(places[:, :1]))
-    keep = torch.arange(steps.shape[1], device=steps.device)[None] < lengths[:, None]
-    return collectives.mean(((steps - true).abs() * keep).sum(), keep.sum())
+def duration_loss(durations: Tensor, char_times: Tensor, lengths: Tensor) -> Tensor:
+    """Mean absolute error, in frames, of predicted durations (B, C) against the differences of char_times (B, C); lengths (B)."""
+    true = torch.diff(char_times, dim=1, prepend=torch.zeros_like(char_times[:, :1]))
+    keep = torch.arange(durations.shape[1], device=durations.device)[None] < lengths[:, None]
+    return collectives.mean(((durations - true).abs() * keep).sum(), keep.sum())
 
 
 def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[str, Tensor]:

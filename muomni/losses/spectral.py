@@ -1,4 +1,4 @@
-"""How far two sounds' spectra are apart, at several resolutions (Yamamoto et al. 2020, arXiv:1910.11480).
+"""Distance of spectra at several resolutions (Yamamoto et al. 2020, arXiv:1910.11480).
 
 Legend: B clips, N samples, T frames, F frequencies.
 """
@@ -20,12 +20,12 @@ def magnitudes(waveform: Tensor, *, n_fft: int) -> Tensor:
     return (spectrum.real.square() + spectrum.imag.square()).clamp_min(FLOOR**2).sqrt()
 
 
-def spectral_loss(made: Tensor, recorded: Tensor, *, n_ffts: Sequence[int]) -> Tensor:
+def spectral_loss(fake: Tensor, real: Tensor, *, n_ffts: Sequence[int]) -> Tensor:
     """Mean over resolutions of the mean absolute difference of log magnitudes, in nats, and of the spectral convergence
-    |S - S'| / |S'| (Arik et al. 2018, arXiv:1808.06719). made, recorded (B, N)."""
+    |S - S'| / |S'| (Arik et al. 2018, arXiv:1808.06719). fake, real (B, N)."""
     losses = []
     for n_fft in n_ffts:
-        got, wanted = magnitudes(made, n_fft=n_fft), magnitudes(recorded, n_fft=n_fft)
+        got, wanted = magnitudes(fake, n_fft=n_fft), magnitudes(real, n_fft=n_fft)
         losses.append((got.log() - wanted.log()).abs().mean())
         losses.append(_norm(got - wanted) / _norm(wanted))
     return torch.stack(losses).sum() / len(n_ffts)

@@ -38,21 +38,21 @@ class ConvNeXtStack(nn.Module):
         return self.proj_out(self.norm(x))
 
 
-class Frame(nn.Module):
-    """One linear layer, frame by frame: the reference's encoder and decoder."""
+class FrameLinear(nn.Module):
+    """One linear layer for each frame: the reference's encoder and decoder."""
 
     def __init__(self, *, inputs: int, outputs: int) -> None:
         super().__init__()
         self.proj = nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor, *, keep: Tensor | None) -> Tensor:
-        """x (B, T', inputs) -> (B, T', outputs); keep has no say."""
+        """x (B, T', inputs) -> (B, T', outputs); keep is ignored."""
         return self.proj(x)
 
 
 @part("codec")
 class Codec(nn.Module):
-    """Encoder, residual quantiser, decoder.
+    """Encoder, residual quantizer, decoder.
 
     Args:
         n_mels: M. stride: R, mel frames a row of codes. dim: D. num_codebooks: K. codebook_size: entries of each.
@@ -79,14 +79,17 @@ class Codec(nn.Module):
         super().__init__()
         self.n_mels, self.stride = n_mels, stride
         self.num_codebooks, self.codebook_size = num_codebooks, codebook_size
-        self.reach = num_layers * (kernel // 2)  # rows of codes on each side that have a say in a row of mel frames
+        self.reach = num_layers * (kernel // 2)  # rows of codes on each side that a row of mel frames depends on
         folded = n_mels * stride
         if num_layers:
             shape = {"width": width, "num_layers": num_layers, "kernel": kernel, "ff_dim": ff_dim}
             self.encoder: nn.Module = ConvNeXtStack(inputs=folded, outputs=dim, **shape)
             self.decoder: nn.Module = ConvNeXtStack(inputs=dim, outputs=folded, **shape)
         else:
-            self.encoder, self.decoder = Frame(inputs=folded, outputs=dim), Frame(inputs=dim, outputs=folded)
+            self.encoder, self.decoder = (
+                FrameLinear(inputs=folded, outputs=dim),
+                FrameLinear(inputs=dim, outputs=folded),
+            )
         self.quantizer = ResidualQuantizer(
             dim=dim, num_codebooks=num_codebooks, codebook_size=codebook_size, decay=decay, dropout=dropout, idle=idle
         )

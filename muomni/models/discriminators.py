@@ -1,8 +1,8 @@
-"""What tells recorded sound from made-up sound, while the vocoder is trained; never exported.
+"""Discriminators of real and generated audio, for the training of the vocoder; never exported.
 
 Two views: the waveform folded by several periods (Kong et al. 2020, HiFi-GAN, arXiv:2010.05646), which sees pitch, and
 complex spectrograms of several resolutions (Jang et al. 2021, UnivNet, arXiv:2106.07889; complex as in Encodec), which see
-timbre and noise. Both are thin: strides come early, so that a step is not dominated by them.
+timbre and noise. Both have strides in early layers, so that they do not dominate the time of a step.
 
 Legend: B clips, N samples, P period, C channels, T frames, F frequencies.
 """
@@ -14,24 +14,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from muomni.models.outputs import Judgement
+from muomni.models.outputs import DiscriminatorOutput
 
 SLOPE = 0.1  # of leaky ReLU
 
 
 class _Convolutions(nn.Module):
-    """Convolutions with a leaky ReLU behind each; the last gives the scores."""
+    """Convolutions, each followed by a leaky ReLU; the last returns the scores."""
 
     def __init__(self, layers: Sequence[nn.Module], last: nn.Module) -> None:
         super().__init__()
         self.layers, self.last = nn.ModuleList(layers), last
 
-    def forward(self, x: Tensor) -> Judgement:
+    def forward(self, x: Tensor) -> DiscriminatorOutput:
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), SLOPE)
             features.append(x)
-        return Judgement(scores=self.last(x), features=features)
+        return DiscriminatorOutput(scores=self.last(x), features=features)
 
 
 class PeriodDiscriminator(nn.Module):
@@ -48,7 +48,7 @@ class PeriodDiscriminator(nn.Module):
         layers = [weight_norm(nn.Conv1d(a, b, 5, stride=3, padding=2)) for a, b in sizes]
         self.convolutions = _Convolutions(layers, weight_norm(nn.Conv1d(channels[-1], 1, 3, padding=1)))
 
-    def forward(self, waveform: Tensor) -> Judgement:
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
         """waveform (B, N)."""
         B, N = waveform.shape
         folded = F.pad(waveform, (0, -N % self.period)).view(B, -1, self.period)
@@ -72,7 +72,7 @@ class SpectrogramDiscriminator(nn.Module):
         layers = [weight_norm(nn.Conv2d(a, b, (3, 5), stride=(1, 2), padding=(1, 2))) for a, b in sizes]
         self.convolutions = _Convolutions(layers, weight_norm(nn.Conv2d(channels[-1], 1, 3, padding=1)))
 
-    def forward(self, waveform: Tensor) -> Judgement:
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
         """waveform (B, N)."""
         spectrum = torch.stft(
             waveform, self.n_fft, self.n_fft // 2, window=self.window, normalized=True, return_complex=True
@@ -102,6 +102,6 @@ class Discriminators(nn.Module):
             + [SpectrogramDiscriminator(n_fft=n_fft, channels=spectrogram_channels) for n_fft in n_ffts]
         )
 
-    def forward(self, waveform: Tensor) -> list[Judgement]:
-        """waveform (B, N) -> what each makes of it."""
+    def forward(self, waveform: Tensor) -> list[DiscriminatorOutput]:
+        """waveform (B, N) -> the output of each."""
         return [member(waveform) for member in self.members]

@@ -20,7 +20,7 @@ class ThinkerOutput:
 
 @dataclass(slots=True)
 class VisionOutput:
-    """cls (B, 1, D) and grid (B, P, D), both after the final norm; P patches in reading order."""
+    """cls (B, 1, D) and grid (B, P, D), both after the final norm; P patches in raster order."""
 
     cls: Tensor
     grid: Tensor
@@ -55,12 +55,12 @@ class CodecOutput:
 
 @dataclass(slots=True)
 class TalkerOutput:
-    """logits (B, T, K, E) of each frame's codes; stop (B, T): logit that the utterance ends with this frame;
-    steps (B, C): predicted distance of each character from the one before, in frames (None in `decode_step`)."""
+    """logits (B, T, K, E) of each frame's codes; stop (B, T): logit that this frame is the last;
+    durations (B, C): predicted frames from the character before to each (None in `decode_step`)."""
 
     logits: Tensor
     stop: Tensor
-    steps: Tensor | None = None
+    durations: Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -78,9 +78,8 @@ class VocoderOutput:
 
 
 @dataclass(slots=True)
-class Judgement:
-    """What a discriminator makes of sounds: scores, high for recorded ones, each of a piece
-    of a sound; features: the layers' outputs. Their shapes are the discriminator's own."""
+class DiscriminatorOutput:
+    """scores: high for real audio, each of a section of a clip; features: the layers' outputs. Shapes differ by discriminator."""
 
     scores: Tensor
     features: list[Tensor]

@@ -1,11 +1,10 @@
 """The Talker: text -> codes of the codec, frame by frame.
 
-A decoder-only transformer over [characters of the text][start frame][frames spoken so far]. Every character has a
-place: the frame in which it is spoken. The text side predicts the steps from place to place (learned from the places
-that a recogniser's alignment finds, as in FastSpeech, Ren et al. 2019, arXiv:1905.09263). The place is the character's
-rotary position, and a frame hears, added to its input, the text of its own place: so text and speech run side by side
-from the first step of training, and attention only has to correct. Codes of a frame are predicted together, one head a
-codebook; a further head says whether the frame is the last.
+A decoder-only transformer over [characters of the text][start frame][frames so far]. Every character has a time: the frame in
+which it is spoken. The text encoder predicts the durations between these times (learned from a recogniser's alignments, as in
+FastSpeech, Ren et al. 2019, arXiv:1905.09263). The time is the character's rotary position, and the text around a frame's own
+time is added to its input: text and speech are aligned from the first step of training, and attention only has to correct.
+Codes of a frame are predicted together, one head a codebook; a further head predicts whether the frame is the last.
 
 Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
 """
@@ -31,19 +30,19 @@ INPUT_STD = 0.5  # of the embeddings of characters and codes before training
 
 
 class TalkerCache(KVCache):
-    """Keys and values, and `text` (B, frames, D): what each frame to come hears of the text."""
+    """Keys and values, and `text` (B, frames, D), which is added to the input of each frame."""
 
     text: Tensor
 
 
-def text_of_frames(prefix: Tensor, places: Tensor, lengths: Tensor, *, count: int) -> Tensor:
-    """prefix (B, C, D) at the places (B, C), rising, of which the first `lengths` are real -> (B, count, D): for the
-    middle of each frame the prefix interpolated between its neighbours; the last character's behind its place."""
+def upsample_text(prefix: Tensor, char_times: Tensor, lengths: Tensor, *, count: int) -> Tensor:
+    """prefix (B, C, D) at char_times (B, C), rising, of which the first `lengths` are real -> (B, count, D): the prefix
+    interpolated linearly at the middle of each frame, constant after the last character."""
     frames = (torch.arange(count, device=prefix.device) + 0.5).expand(len(prefix), -1).contiguous()
     last = (lengths - 1)[:, None]
-    high = torch.searchsorted(places.contiguous(), frames).clamp_max(last)
+    high = torch.searchsorted(char_times.contiguous(), frames).clamp_max(last)
     low = (high - 1).clamp_min(0)
-    start, end = places.gather(1, low), places.gather(1, high)
+    start, end = char_times.gather(1, low), char_times.gather(1, high)
     share = ((frames - start) / (end - start).clamp_min(1e-6)).clamp(0, 1)[..., None]
     rows = torch.arange(len(prefix), device=prefix.device)[:, None]
     return prefix[rows, low] * (1 - share) + prefix[rows, high] * share
@@ -69,7 +68,7 @@ class TextConditioning(nn.Module):
         self.step = nn.Linear(dim, 1)
 
     def forward(self, text: Tensor, keep: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
-        """text (B, C) long, keep (B, C) bool, speakers (B) long -> embeddings (B, C, D) and steps (B, C) > 0."""
+        """text (B, C) long, keep (B, C) bool, speakers (B) long -> embeddings (B, C, D) and durations (B, C) > 0."""
         x = self.embedding(text)
         if self.speaker is not None:
             x = x + self.speaker(speakers)[:, None]
@@ -90,7 +89,7 @@ class Talker(nn.Module):
         max_frames: most frames it speaks.
         shared_embedding: one table of codes for all codebooks (the published reference), else one each.
         start_std: standard deviation of the start frame before training; 0 are zeros (the published reference).
-        characters: that it reads, behind the padding and before one for all others; None: the standard ones.
+        characters: of the table, after the padding and before one for all others; None: the standard ones.
     """
 
     code_offset: Tensor
@@ -144,43 +143,43 @@ class Talker(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
         self.stop = nn.Linear(dim, 1)
         initialise(self, num_layers=num_layers)
-        # The text is normalised before it enters. Codes that entered with the usual 0.02 would hardly be heard beside
-        # it (learning then takes four times the steps), and characters of 0.02 would have gradients fifty times as large.
+        # The text is normalised before it enters. Next to it codes with the usual 0.02 would hardly count (learning then
+        # takes four times the steps), and characters of 0.02 would have gradients fifty times as large.
         nn.init.normal_(self.text.embedding.weight, std=INPUT_STD)
         nn.init.normal_(self.code_embedding.weight, std=INPUT_STD)
         nn.init.normal_(self.start, std=start_std)
         nn.init.constant_(self.stop.bias, -3.0)  # one frame in twenty is the last
 
     def forward(
-        self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor, places: Tensor | None = None
+        self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor, char_times: Tensor | None = None
     ) -> TalkerOutput:
         """Teacher forcing: text (B, C), codes (B, T, K), speakers (B) -> logits of every frame from the text and the
-        frames before it. Rows shorter than T are padded behind with any code.
+        frames before it. Rows shorter than T are right-padded with any code.
 
-        places: (B, C) in frames, not falling; default: the predicted ones.
+        char_times: (B, C) in frames, not falling; default: the predicted ones.
         """
         (B, C), T = text.shape, codes.shape[1]
-        prefix, steps, keep = self._prefix(text, text_lengths, speakers)
-        places = steps.cumsum(1) if places is None else places
+        prefix, durations, keep = self._prefix(text, text_lengths, speakers)
+        char_times = durations.cumsum(1) if char_times is None else char_times
         frames = torch.cat([self.start.expand(B, 1, -1), self._embed_codes(codes[:, :-1])], dim=1)
-        frames = frames + text_of_frames(prefix, places, text_lengths, count=T)
-        positions = torch.cat([places, torch.arange(T, device=text.device).expand(B, T)], dim=1)
+        frames = frames + upsample_text(prefix, char_times, text_lengths, count=T)
+        positions = torch.cat([char_times, torch.arange(T, device=text.device).expand(B, T)], dim=1)
         keep = torch.cat([keep, keep.new_ones(B, T)], dim=1)
         context = AttentionContext(self.rope(positions), PaddingMask(keep))
         hidden = self.transformer(torch.cat([prefix, frames], dim=1), context).hidden
-        return self._predict(hidden[:, C:], steps)
+        return self._predict(hidden[:, C:], durations)
 
     def prefill(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, cache: "TalkerCache") -> TalkerOutput:
         """Read text (B, C) and the start frame into an empty cache -> the first frame's logits (B, 1, K, E)."""
         B, C = text.shape
-        prefix, steps, keep = self._prefix(text, text_lengths, speakers)
-        places = steps.cumsum(1)
-        cache.text = text_of_frames(prefix, places, text_lengths, count=cache.capacity - C)
-        positions = torch.cat([places, places.new_zeros(B, 1)], dim=1)
+        prefix, durations, keep = self._prefix(text, text_lengths, speakers)
+        char_times = durations.cumsum(1)
+        cache.text = upsample_text(prefix, char_times, text_lengths, count=cache.capacity - C)
+        positions = torch.cat([char_times, char_times.new_zeros(B, 1)], dim=1)
         x = torch.cat([prefix, self.start + cache.text[:, :1]], dim=1)
         cache.mask_padding(torch.cat([keep, keep.new_ones(B, 1)], dim=1))
         hidden = self.transformer(x, AttentionContext(self.rope(positions), cache=cache)).hidden
-        return self._predict(hidden[:, C:], steps)
+        return self._predict(hidden[:, C:], durations)
 
     def decode_step(self, codes: Tensor, *, frame: int, cache: "TalkerCache") -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E)."""
@@ -202,7 +201,7 @@ class Talker(nn.Module):
         )
 
     def _prefix(self, text: Tensor, text_lengths: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings (B, C, D), steps (B, C), keep (B, C)."""
+        """Embeddings (B, C, D), durations (B, C), keep (B, C)."""
         keep = frame_mask(text_lengths, text.shape[1])
         return *self.text(text, keep, speakers), keep
 
@@ -210,6 +209,6 @@ class Talker(nn.Module):
         """codes (B, T, K) -> (B, T, D), the sum over codebooks."""
         return self.code_embedding(codes + self.code_offset).sum(2)
 
-    def _predict(self, hidden: Tensor, steps: Tensor | None = None) -> TalkerOutput:
+    def _predict(self, hidden: Tensor, durations: Tensor | None = None) -> TalkerOutput:
         logits = torch.stack([head(hidden) for head in self.heads], dim=2)
-        return TalkerOutput(logits=logits, stop=self.stop(hidden)[..., 0], steps=steps)
+        return TalkerOutput(logits=logits, stop=self.stop(hidden)[..., 0], durations=durations)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from muomni.batch import SpeechBatch
 from muomni.checkpoints.export import weights_fingerprint
-from muomni.losses.codec import place_loss, talker_losses
+from muomni.losses.codec import duration_loss, talker_losses
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
@@ -55,7 +55,7 @@ class Aligner(Judge, Protocol):
         ...
 
 
-def disturb(codes: Tensor, *, probability: float, size: int) -> Tensor:
+def corrupt_history(codes: Tensor, *, probability: float, size: int) -> Tensor:
     """codes (B, T', K): all codes of a frame become random ones in 0..size-1 with the given probability."""
     hit = torch.rand(codes.shape[:2], device=codes.device) < probability
     return torch.where(hit[..., None], torch.randint_like(codes, size), codes)
@@ -73,7 +73,7 @@ class TalkerStage(Stage):
         model: the Talker. codec: the export of stage=codec (`parts["codec"]`, `facts`, `folder`).
         voice: Talker and codec -> `Voice`. vocoder: mel (T, M) -> waveform (N). judge: a recogniser.
         disturbance: probability that a previous frame is replaced. jitter: standard deviation, in frames, of a clip's
-            shift of all places while training, since predicted places are not exact.
+            shift of all characters' times while training, since predicted times are not exact.
         mel: facts of the spectrogram, which must be the codec's.
     """
 
@@ -138,7 +138,7 @@ class TalkerStage(Stage):
             codes = self.codec.encode(batch.mel, batch.mel_lengths)[..., : self.model.num_codebooks]
         return codes, self.codec.code_lengths(batch.mel_lengths)
 
-    def _places(self, batch: SpeechBatch) -> Tensor:
+    def _char_times(self, batch: SpeechBatch) -> Tensor:
         """(B, C) in code frames; each clip is aligned once, and remembered. Padding goes on rising.
 
         Alone: among others its last bits would depend on them, and a resumed run, which has yet to align all, would differ.
@@ -146,34 +146,36 @@ class TalkerStage(Stage):
         keys = list(zip(batch.audio, batch.texts, strict=True))
         for key in keys:
             if key not in self._aligned:
-                (times,) = self.judge.align([key[0]], [key[1]])
-                self._aligned[key] = times * self.frame_rate
+                (seconds,) = self.judge.align([key[0]], [key[1]])
+                self._aligned[key] = seconds * self.frame_rate
         B, C = batch.characters.shape
-        places = torch.zeros(B, C)
+        times = torch.zeros(B, C)
         for row, key in enumerate(keys):
             known = self._aligned[key]
-            places[row, : len(known)] = known
-            places[row, len(known) :] = known[-1] + torch.arange(1, C - len(known) + 1)
-        return places.to(self.device, non_blocking=True)
+            times[row, : len(known)] = known
+            times[row, len(known) :] = known[-1] + torch.arange(1, C - len(known) + 1)
+        return times.to(self.device, non_blocking=True)
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
-        """Losses by codebook, of the stop, and of the places."""
+        """Losses by codebook, of the stop, and of the durations (`place`)."""
         codes, lengths = self._codes(batch)
         history = codes
         if self.training and self.disturbance:
-            history = disturb(codes, probability=self.disturbance, size=self.model.codebook_size)
-        places = self._places(batch)
-        used = places + self.jitter * torch.randn(len(places), 1, device=self.device) if self.training else places
-        output = self.model(batch.characters, batch.character_lengths, history, speakers=batch.speakers, places=used)
-        place = place_loss(output.steps, places, batch.character_lengths)
-        return {**talker_losses(output, codes, lengths), "place": place}
+            history = corrupt_history(codes, probability=self.disturbance, size=self.model.codebook_size)
+        times = self._char_times(batch)
+        used = times + self.jitter * torch.randn(len(times), 1, device=self.device) if self.training else times
+        output = self.model(
+            batch.characters, batch.character_lengths, history, speakers=batch.speakers, char_times=used
+        )
+        duration = duration_loss(output.durations, times, batch.character_lengths)
+        return {**talker_losses(output, codes, lengths), "place": duration}
 
     def loss_names(self) -> tuple[str, ...]:
         """See `step`."""
         return (*(f"codebook_{k}" for k in range(self.model.num_codebooks)), "stop", "place")
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Any]:
-        """Rows of codes, clips to stop, characters that have a place."""
+        """Rows of codes, clips to stop, characters."""
         frames = self.codec.code_lengths(batch.mel_lengths).sum()
         codebooks = dict.fromkeys((f"codebook_{k}" for k in range(self.model.num_codebooks)), frames)
         return {**codebooks, "stop": len(batch.sample_ids), "place": batch.character_lengths.sum()}

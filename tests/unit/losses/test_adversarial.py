@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from muomni.losses.adversarial import discriminator_loss, feature_loss, generator_loss
-from muomni.models.outputs import Judgement
+from muomni.models.outputs import DiscriminatorOutput
 
 
 def judgement(*scores, features=()):
-    return Judgement(scores=torch.tensor(scores), features=[torch.tensor(f, requires_grad=True) for f in features])
+    return DiscriminatorOutput(
+        scores=torch.tensor(scores), features=[torch.tensor(f, requires_grad=True) for f in features]
+    )
 
 
 def test_hinge():

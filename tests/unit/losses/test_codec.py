@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from muomni.losses.codec import masked_l1, masked_l2, place_loss, talker_losses
+from muomni.losses.codec import duration_loss, masked_l1, masked_l2, talker_losses
 from muomni.models.outputs import TalkerOutput
 
 
@@ -31,7 +31,7 @@ def test_talker_losses_of_a_perfect_and_of_a_blind_talker():
     assert math.isclose(blind["stop"], math.log(2) * 8 / 2, rel_tol=1e-5)
 
 
-def test_place_loss_compares_steps_and_leaves_padding_out():
+def test_duration_loss_compares_steps_and_leaves_padding_out():
     places = torch.tensor([[1.0, 3.0, 4.0], [2.0, 2.5, 99.0]])
     steps = torch.tensor([[1.0, 2.0, 2.0], [2.0, 1.0, 0.0]])
-    torch.testing.assert_close(place_loss(steps, places, torch.tensor([3, 2])), torch.tensor((1.0 + 0.5) / 5))
+    torch.testing.assert_close(duration_loss(steps, places, torch.tensor([3, 2])), torch.tensor((1.0 + 0.5) / 5))

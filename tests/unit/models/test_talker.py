@@ -2,7 +2,7 @@
 
 import torch
 
-from muomni.models.talker import Talker, text_of_frames
+from muomni.models.talker import Talker, upsample_text
 
 SMALL = {
     "num_symbols": 99, "num_speakers": 2, "text_layers": 1, "text_kernel": 3, "num_codebooks": 2, "codebook_size": 10,
@@ -69,7 +69,7 @@ def test_cached_equals_teacher_forced_with_ragged_texts():
 def test_a_frame_hears_the_text_of_its_place():
     prefix = torch.tensor([[[1.0], [2.0], [4.0], [9.0]]])
     places = torch.tensor([[0.5, 1.5, 3.5, 5.5]])
-    heard = text_of_frames(prefix, places, torch.tensor([3]), count=6)
+    heard = upsample_text(prefix, places, torch.tensor([3]), count=6)
     assert heard.flatten().tolist() == [1.0, 2.0, 3.0, 4.0, 4.0, 4.0]
 
 
@@ -81,8 +81,8 @@ def test_text_speaker_and_places_matter():
     assert not torch.allclose(spoken, talker(other, lengths, codes, speakers=speakers).logits)
     assert not torch.allclose(spoken, talker(text, lengths, codes, speakers=1 - speakers).logits)
     output = talker(text, lengths, codes, speakers=speakers)
-    same = talker(text, lengths, codes, speakers=speakers, places=output.steps.cumsum(1))
+    same = talker(text, lengths, codes, speakers=speakers, char_times=output.durations.cumsum(1))
     torch.testing.assert_close(same.logits, spoken)
-    later = talker(text, lengths, codes, speakers=speakers, places=output.steps.cumsum(1) + 2)
+    later = talker(text, lengths, codes, speakers=speakers, char_times=output.durations.cumsum(1) + 2)
     assert not torch.allclose(later.logits, spoken)
-    assert (output.steps > 0).all()
+    assert (output.durations > 0).all()

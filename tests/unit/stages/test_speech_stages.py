@@ -15,7 +15,7 @@ from muomni.models.talker import Talker
 from muomni.optim.optimizers import adamw
 from muomni.stages.audio import AudioStage
 from muomni.stages.codec import CodecStage
-from muomni.stages.talker import TalkerStage, disturb
+from muomni.stages.talker import TalkerStage, corrupt_history
 
 MEL = {"sample_rate": 16000, "hop": 160, "bins": 16}
 TEXTS = ["abc", "bca", "cab", "acb"]
@@ -189,7 +189,7 @@ def test_talker_learns_beside_a_frozen_codec():
     assert all(torch.equal(frozen[name], value) for name, value in stage.codec.state_dict().items())
     clips = batch()
     codes, _ = stage._codes(clips)
-    steps = stage.model(clips.characters, clips.character_lengths, codes, speakers=clips.speakers).steps
+    steps = stage.model(clips.characters, clips.character_lengths, codes, speakers=clips.speakers).durations
     assert (steps - torch.tensor([1.0, 2.0, 2.0])).abs().mean() < 0.4
     assert set(stage.export_parts()) == {"talker", "codec"}
 
@@ -227,9 +227,9 @@ def test_alignments_are_remembered_by_recording_and_text_and_not_by_id():
     one, other = batch(), batch()
     other.characters, other.character_lengths = other.characters[:, :2], torch.full((4,), 2)
     other.audio, other.texts = ["val/" + name for name in TEXTS], [text[:2] for text in TEXTS]
-    first = stage._places(one)
-    assert stage._places(other).tolist() == first[:, :2].tolist()
-    assert torch.equal(stage._places(batch()), first) and len(asked) == len(set(asked)) == 8, "each clip once"
+    first = stage._char_times(one)
+    assert stage._char_times(other).tolist() == first[:, :2].tolist()
+    assert torch.equal(stage._char_times(batch()), first) and len(asked) == len(set(asked)) == 8, "each clip once"
 
 
 def test_talker_refuses_a_codec_that_does_not_fit():
@@ -253,6 +253,6 @@ def test_a_run_does_not_go_on_with_another_codec():
 
 def test_disturbed_frames_change_whole():
     codes = torch.full((40, 50, 2), 7)
-    changed = (disturb(codes, probability=0.3, size=7) != codes).float()
+    changed = (corrupt_history(codes, probability=0.3, size=7) != codes).float()
     assert torch.equal(changed[..., 0], changed[..., 1])
     assert 0.25 < changed.mean() < 0.35
