@@ -107,10 +107,12 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
 
 
 def read_as_trained(cfg: DictConfig, trained: Path) -> None:
-    """Measure with the tokenizer and the characters that the export was trained with."""
+    """Measure with the tokenizer and the characters that the export was trained with, and with its own Talker."""
     if "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
         cfg.datamodule.tokenizer = str(trained / "tokenizer.model")
     cfg.characters = export_files.trained_characters(trained)
+    if cfg.module.get("talker") and "talker" in read_description(trained)["parts"]:
+        cfg.module.talker.folder = str(trained)
 
 
 def make_data(cfg: DictConfig, sources: dict[str, Any]) -> Any:
@@ -159,7 +161,8 @@ def hand_over(
 
 def write_export(stage: Any, export: Path, facts: dict[str, Any]) -> None:
     """What a stage hands over, with the facts of its run."""
-    parts, description = stage.export_parts(), stage.export_facts() | {"run": facts}
+    parts = stage.export_parts() | stage.bundled_parts()
+    description = stage.export_facts() | {"run": facts}
     save_export(export, parts, facts=description, files=stage.export_files())
 
 

@@ -38,7 +38,7 @@ MEDIA = ("image", "audio")
 
 
 class Samples(Callback):
-    """After a test: asks the stage for `samples()`, writes them, and hands pictures, sounds and transcripts to W&B and
+    """After a test: writes the `examples` of the stage, and hands pictures, sounds and transcripts to W&B and
     TensorBoard where they listen.
 
     Args:
@@ -53,7 +53,7 @@ class Samples(Callback):
         if not trainer.is_global_zero:
             return
         stage: Any = pl_module
-        samples = stage.samples()
+        samples = stage.examples
         if not samples:
             return
         if len(samples) > self.limit:

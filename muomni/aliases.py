@@ -79,11 +79,42 @@ OPTIONS: dict[str, str] = {
     "hearing=default": "",  # groups that had one option
     "paths=default": "",
     "schedule=warmup_stable_decay": "",
+    "module.activation_checkpointing": "module.training.activation_checkpointing",
+    "module.answers": "module.evaluator.answers",
+    "module.candidates": "module.evaluator.candidates",
+    "module.compile_model": "module.training.compile_model",
+    "module.griffin_lim": "module.evaluator.griffin_lim",
+    "module.judge": "module.evaluator.judge",
+    "module.loss_weights": "module.training.loss_weights",
+    "module.max_new_tokens": "module.evaluator.max_new_tokens",
+    "module.optimizer": "module.training.optimizer",
+    "module.probe_split": "module.evaluator.probe_split",
+    "module.schedule": "module.training.schedule",
+    "module.speech": "module.evaluator.speech",
+    "module.speech=null": "module.talker=null",
+    "module.speech.talker": "module.talker",
+    "module.weight_decay": "module.training.weight_decay",
 }
 REMOVED: dict[str, str] = {}
 METRICS: dict[str, str] = {}
 METADATA: dict[str, str] = {}
-MODULE_OPTIONS: dict[str, str] = {}
+MODULE_OPTIONS: dict[str, str] = {
+    "module.activation_checkpointing": "module.training.activation_checkpointing",
+    "module.answers": "module.evaluator.answers",
+    "module.candidates": "module.evaluator.candidates",
+    "module.compile_model": "module.training.compile_model",
+    "module.griffin_lim": "module.evaluator.griffin_lim",
+    "module.judge": "module.evaluator.judge",
+    "module.loss_weights": "module.training.loss_weights",
+    "module.max_new_tokens": "module.evaluator.max_new_tokens",
+    "module.optimizer": "module.training.optimizer",
+    "module.probe_split": "module.evaluator.probe_split",
+    "module.schedule": "module.training.schedule",
+    "module.speech": "module.evaluator.speech",
+    "module.speech=null": "module.talker=null",
+    "module.speech.talker": "module.talker",
+    "module.weight_decay": "module.training.weight_decay",
+}
 
 
 def _renamed(name: str, table: Mapping[str, str]) -> str:

@@ -69,7 +69,7 @@ OVERRIDES: dict[str, tuple[str, ...]] = {
         "resume",
         "callbacks",
         "logger",
-        "module.loss_weights",
+        "module.training.loss_weights",
         "experiment",
         "vocab_size",
         "backbone.thinker.dim",

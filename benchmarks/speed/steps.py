@@ -108,7 +108,7 @@ def tokens_of(batch: Any) -> int:
 def measure(name: str, overrides: list[str], *, steps: int, compiled: str, rate: float) -> Row:
     """Time one stage."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        choice = [] if compiled == "default" else [f"module.compile_model={compiled}"]
+        choice = [] if compiled == "default" else [f"module.training.compile_model={compiled}"]
         cfg = compose("train", overrides=[f"stage={name}", *choice, *overrides])
     torch.manual_seed(0)
     stage, datamodule = build(cfg)
@@ -132,7 +132,7 @@ def measure(name: str, overrides: list[str], *, steps: int, compiled: str, rate:
     floor = counter.get_total_flops() / len(batches) / rate / 1e9
     return {
         "stage": name,
-        "compiled": bool(cfg.module.compile_model),
+        "compiled": bool(cfg.module.training.compile_model),
         "parameters_trained": sum(p.numel() for p in stage.parameters() if p.requires_grad),
         "batch": len(batches[0].sample_ids),
         "step_ms": 1000 * middle,

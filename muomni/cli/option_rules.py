@@ -14,7 +14,8 @@ WHEN_DONE = ("train", "skip")
 PREREQUISITES = ("train", "error")
 #: Least and largest of options that are numbers, where a configuration has them.
 NUMBERS = {
-    "optim.lr": (0, math.inf), "optim.adam_ratio": (0, math.inf), "optim.momentum": (0, 1), "module.weight_decay": (0, math.inf),
+    "optim.lr": (0, math.inf), "optim.adam_ratio": (0, math.inf), "optim.momentum": (0, 1),
+    "module.training.weight_decay": (0, math.inf),
     "schedule.decay_fraction": (0, 1), "schedule.final": (0, 1),
 }  # fmt: skip
 #: The least of options that count something.
@@ -40,9 +41,9 @@ def validate(cfg: Any) -> None:
             raise FileNotFoundError(f"ckpt={cfg.ckpt}: no export folder (model.yaml + model.safetensors) there")
     if cfg.task != "fit" and cfg.resume not in ("auto", "never"):
         raise ValueError(f"resume={cfg.resume} goes on with a training: with task={cfg.task} give ckpt=EXPORT")
-    if cfg.compile and not cfg.module.get("compile_model"):
+    if cfg.compile and not cfg.module.training.compile_model:
         raise ValueError(f"compile=true: stage={cfg.stage.name} is not compiled; leave it out")
-    if cfg.activation_checkpointing and not cfg.module.get("activation_checkpointing"):
+    if cfg.activation_checkpointing and not cfg.module.training.get("activation_checkpointing"):
         raise ValueError(
             f"activation_checkpointing=true: stage={cfg.stage.name} has nothing to checkpoint; leave it out"
         )

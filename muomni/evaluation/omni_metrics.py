@@ -1,11 +1,13 @@
-"""What the omni stage counts over a split, and the metrics that come of it."""
+"""What is counted of a split of conversations, and the metrics that come of it."""
 
 import logging
 from collections import defaultdict
 from collections.abc import Hashable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from muomni.batch import OmniBatch
+from muomni.evaluation.base import State, extend_lists
 from muomni.metrics.error_rates import error_rates
 from muomni.metrics.exact_match import interval, majority, pairs_right, percent
 from muomni.metrics.object_set import ObjectSetF1
@@ -16,94 +18,114 @@ log = logging.getLogger(__name__)
 PREFIXES = {"image_qa": "image", "text_qa": "text", "plain": "text"}
 IMAGE_MEAN = ("colour", "shape", "count", "where", "relation")
 
+Objects = list[dict[str, Any]]
 
-class OmniScores:
-    """Answers of a split, right or wrong, by kind of question."""
 
-    def __init__(self) -> None:
-        self._right: dict[str, list[bool]] = defaultdict(list)
-        self._answers: dict[str, list[str]] = defaultdict(list)
-        self._pairs: dict[str, list[Hashable | None]] = defaultdict(list)
-        self._spoken: list[tuple[bool, str | None]] = []
-        self._typed: dict[str, bool] = {}
-        self._captions = ObjectSetF1()
-        self._undescribed = 0  # captions of pictures whose objects nobody has named
-        self._heard: tuple[list[str], list[str]] = ([], [])
-        self._said: tuple[list[str], list[str]] = ([], [])
+def _lists() -> dict[str, list[Any]]:
+    return defaultdict(list)
 
-    def answered(self, *, task: str, meta: dict[str, Any], answer: str, sample_id: str, right: bool) -> None:
+
+@dataclass
+class OmniState(State):
+    """Answers of a split.
+
+    right, answers, pairs: by name of the metric, one entry a question. spoken_questions: right, and the id of the same question
+    typed. typed: by id. captions: with the objects of their images. transcripts, to_speak: with their references.
+    """
+
+    right: dict[str, list[bool]] = field(default_factory=_lists)
+    answers: dict[str, list[str]] = field(default_factory=_lists)
+    pairs: dict[str, list[Hashable | None]] = field(default_factory=_lists)
+    spoken_questions: list[tuple[bool, str | None]] = field(default_factory=list)
+    typed: dict[str, bool] = field(default_factory=dict)
+    captions: list[tuple[str, Objects]] = field(default_factory=list)
+    unknown_objects: int = 0
+    transcripts: list[tuple[str, str]] = field(default_factory=list)
+    to_speak: list[tuple[str, str]] = field(default_factory=list)
+
+    def merge(self, other: Self) -> None:
+        self.examples += other.examples
+        extend_lists(self.right, other.right)
+        extend_lists(self.answers, other.answers)
+        extend_lists(self.pairs, other.pairs)
+        self.spoken_questions += other.spoken_questions
+        self.typed.update(other.typed)
+        self.captions += other.captions
+        self.unknown_objects += other.unknown_objects
+        self.transcripts += other.transcripts
+        self.to_speak += other.to_speak
+
+    def add_answer(self, *, task: str, meta: dict[str, Any], answer: str, sample_id: str, right: bool) -> None:
         """One question of exact match."""
-        kind = f"{PREFIXES.get(task, task)}_{meta.get('question', 'other')}" if task in PREFIXES else task
-        self._right[kind].append(right)
-        self._answers[kind].append(answer)
-        self._pairs[kind].append(meta.get("pair"))
+        name = metric_name(task, meta)
+        self.right[name].append(right)
+        self.answers[name].append(answer)
+        self.pairs[name].append(meta.get("pair"))
         if task == "image_qa":
-            self._typed[sample_id] = right
+            self.typed[sample_id] = right
         if task == "spoken_image_qa":
-            self._spoken.append((right, meta.get("typed")))
+            self.spoken_questions.append((right, meta.get("typed")))
 
-    def control(self, *, task: str, meta: dict[str, Any], control: str, right: bool) -> None:
-        """The same question with its media taken away ("blind"), replaced ("shuffled"), or by another model ("before")."""
-        kind = f"{PREFIXES[task]}_{meta.get('question', 'other')}" if task in PREFIXES else task
-        self._right[f"{kind}_{control}"].append(right)
+    def add_control(self, *, task: str, meta: dict[str, Any], control: str, right: bool) -> None:
+        """The same question with its media zeroed ("blind"), replaced ("shuffled"), or for another model ("before")."""
+        self.right[f"{metric_name(task, meta)}_{control}"].append(right)
 
-    def described(self, caption: str, objects: list[dict[str, Any]] | None) -> None:
-        """A caption and what its picture holds; None where nobody has said."""
+    def add_caption(self, caption: str, objects: Objects | None) -> None:
+        """A caption and what its image holds; None where the manifest does not say."""
         if objects is None:
-            self._undescribed += 1
+            self.unknown_objects += 1
         else:
-            self._captions.add(caption, objects)
-
-    def transcribed(self, heard: str, truth: str) -> None:
-        """A transcript and its reference."""
-        self._heard[0].append(heard)
-        self._heard[1].append(truth)
-
-    def written(self, texts: list[str], truth: list[str]) -> None:
-        """Texts that shall be spoken, and what they should be."""
-        self._right["tts"] += [text == true for text, true in zip(texts, truth, strict=True)]
-
-    def spoken(self, heard: list[str], truth: list[str]) -> None:
-        """What a recogniser hears of answers that were spoken, and what it should."""
-        self._said[0].extend(heard)
-        self._said[1].extend(truth)
-
-    def metrics(self) -> dict[str, float]:
-        """Everything, in percent."""
-        values = {kind: percent(right) for kind, right in self._right.items()}
-        for kind, answers in self._answers.items():
-            values[f"{kind}_majority"] = majority(answers)
-            values[f"{kind}_low"], values[f"{kind}_high"] = interval(self._right[kind])
-            pairs = pairs_right(self._right[kind], self._pairs[kind])
-            if pairs == pairs:
-                values[f"{kind}_pairs"] = pairs
-        for ending in ("", "_blind", "_shuffled", "_majority"):
-            asked = [values[f"image_{kind}{ending}"] for kind in IMAGE_MEAN if f"image_{kind}{ending}" in values]
-            if asked:
-                values[f"image_mean{ending}"] = sum(asked) / len(asked)
-        same = [(right, self._typed[typed]) for right, typed in self._spoken if typed in self._typed]
-        if same:
-            values["spoken_image_qa_typed"] = percent([typed for _, typed in same])
-        if self._undescribed:
-            log.warning("caption_f1 leaves out %d captions: their rows have no meta.objects", self._undescribed)
-        if self._captions.captions:
-            values["caption_f1"] = self._captions.value()
-        for task, texts in (("asr", self._heard), ("tts", self._said)):
-            if texts[0]:
-                values |= {f"{task}_{name}": value for name, value in error_rates(*texts).items()}
-        return values
+            self.captions.append((caption, objects))
 
 
-def shown_answer(batch: OmniBatch, row: int, said: str, split: str) -> dict[str, Any]:
+def metric_name(task: str, meta: dict[str, Any]) -> str:
+    """`image_colour`, `text_fact`, or the task's own name."""
+    return f"{PREFIXES[task]}_{meta.get('question', 'other')}" if task in PREFIXES else task
+
+
+def omni_metrics(state: OmniState, *, heard: tuple[list[str], list[str]] | None = None) -> dict[str, float]:
+    """Everything, in percent. heard: what a recognizer hears of the spoken answers, and what it should."""
+    right = dict(state.right)
+    if state.to_speak:
+        right["tts"] = [text == truth for text, truth in state.to_speak]
+    values = {name: percent(each) for name, each in right.items()}
+    for name, answers in state.answers.items():
+        values[f"{name}_majority"] = majority(answers)
+        values[f"{name}_low"], values[f"{name}_high"] = interval(right[name])
+        pairs = pairs_right(right[name], state.pairs[name])
+        if pairs == pairs:
+            values[f"{name}_pairs"] = pairs
+    for ending in ("", "_blind", "_shuffled", "_majority"):
+        found = [values[f"image_{kind}{ending}"] for kind in IMAGE_MEAN if f"image_{kind}{ending}" in values]
+        if found:
+            values[f"image_mean{ending}"] = sum(found) / len(found)
+    typed = [state.typed[sample] for _, sample in state.spoken_questions if sample in state.typed]
+    if typed:
+        values["spoken_image_qa_typed"] = percent(typed)
+    if state.unknown_objects:
+        log.warning("caption_f1 leaves out %d captions: their rows have no meta.objects", state.unknown_objects)
+    if state.captions:
+        captions = ObjectSetF1()
+        for caption, objects in state.captions:
+            captions.add(caption, objects)
+        values["caption_f1"] = captions.value()
+    transcripts = ([text for text, _ in state.transcripts], [truth for _, truth in state.transcripts])
+    for task, texts in (("asr", transcripts), ("tts", heard)):
+        if texts is not None and texts[0]:
+            values |= {f"{task}_{name}": value for name, value in error_rates(*texts).items()}
+    return values
+
+
+def example_of(batch: OmniBatch, row: int, answer: str, split: str) -> dict[str, Any]:
     """An answer with its question, its media and the truth, for logger and report card."""
     meta = batch.meta[row]
-    sample = {
+    example = {
         "split": split,
         "id": batch.sample_ids[row],
         "task": batch.tasks[row],
         "kind": meta.get("question"),
         "question": batch.questions[row] or meta.get("spoken", ""),
-        "answer": said,
+        "answer": answer,
         "truth": batch.answers[row],
     }
     for name, rows, keys in (
@@ -111,5 +133,5 @@ def shown_answer(batch: OmniBatch, row: int, said: str, split: str) -> dict[str,
         ("audio", batch.audio_rows, batch.audio_keys),
     ):
         if row in rows:
-            sample[name] = keys[rows.index(row)]
-    return sample
+            example[name] = keys[rows.index(row)]
+    return example

@@ -1,48 +1,41 @@
-"""The Thinker as it came to a stage that trains it, for comparison: read again from its export when it is measured, so that no
-copy takes memory while training."""
+"""The Thinker as it was before a stage trained it, for comparison: loaded from its export when it is measured, so that no copy
+takes memory while training."""
 
 import copy
 import logging
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from muomni.checkpoints.export import is_export, load_export, weights_fingerprint
+from muomni.checkpoints.export import Export, is_export, load_export, weights_fingerprint
 from muomni.models.thinker import Thinker
 
 log = logging.getLogger(__name__)
 
 
-class ThinkerBefore:
-    """What the stage's Thinker was.
+class ReferenceThinker:
+    """The Thinker of an export, whose own `parts["thinker"]` will be trained; where the folder holds none, a copy is kept."""
 
-    Args:
-        export: `parts["thinker"]`, which will be trained, and `folder`, where it came from. Without an export there, a copy is
-            kept.
-    """
-
-    def __init__(self, export: Any) -> None:
+    def __init__(self, export: Export) -> None:
         thinker = export.parts["thinker"]
-        self.folder = Path(export.folder)
+        self.folder = export.folder
         self._copy = None if is_export(self.folder) else copy.deepcopy(thinker)
         self._fingerprint = weights_fingerprint(thinker)
-        self._known: Thinker | None = None
+        self._loaded: Thinker | None = None
         self._gone = False
 
     def on(self, device: torch.device) -> Thinker | None:
         """Frozen, on that device; None, and a line in the log, where the export is no longer what the stage began with."""
-        if self._known is None and not self._gone:
-            self._known = self._read()
-            self._gone = self._known is None  # said once, not of every batch
-        return None if self._known is None else self._known.to(device)
+        if self._loaded is None and not self._gone:
+            self._loaded = self._load()
+            self._gone = self._loaded is None  # logged once, not for every batch
+        return None if self._loaded is None else self._loaded.to(device)
 
-    def forget(self) -> None:
-        """Measured: the memory is free again."""
-        self._known = None
+    def release(self) -> None:
+        """Free the memory until it is measured again."""
+        self._loaded = None
 
-    def _read(self) -> Thinker | None:
-        thinker: Any = self._copy
+    def _load(self) -> Thinker | None:
+        thinker = self._copy
         if thinker is None:
             try:
                 thinker = load_export(self.folder, ["thinker"]).parts["thinker"]

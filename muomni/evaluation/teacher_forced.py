@@ -1,5 +1,5 @@
-"""Short answers judged by one teacher-forced pass, which is greedy decoding where every token is the likeliest; and the same
-for models that know less.
+"""Short answers by one teacher-forced pass: right where every token is the most likely one, which is greedy decoding; and the
+same for models that know less.
 
 Legend: B batch, T tokens.
 """
@@ -16,29 +16,31 @@ from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE
 
 
-def likely_answers(model: Omni, batch: OmniBatch, features: MediaFeatures) -> tuple[list[bool], list[list[int]]]:
-    """Whether each row's answer would come out, and the ids that come out when the true answer is fed."""
-    likeliest = model.thinker(batch.ids, embeddings=model.embed(batch.ids, features=features)).logits.argmax(dim=-1)
+def teacher_forced_answers(
+    model: Omni, batch: OmniBatch, features: MediaFeatures
+) -> tuple[list[bool], list[list[int]]]:
+    """For each row whether greedy decoding would give its answer, and the most likely ids when the true answer is fed."""
+    most_likely = model.thinker(batch.ids, embeddings=model.embed(batch.ids, features=features)).logits.argmax(dim=-1)
     learnt = batch.targets != IGNORE
-    return _right(likeliest, batch), [row[keep].tolist() for row, keep in zip(likeliest, learnt, strict=True)]
+    return _right(most_likely, batch), [row[keep].tolist() for row, keep in zip(most_likely, learnt, strict=True)]
 
 
-def controls(
-    model: Omni, before: Thinker | None, batch: OmniBatch, features: MediaFeatures
+def control_answers(
+    model: Omni, reference: Thinker | None, batch: OmniBatch, features: MediaFeatures
 ) -> Iterator[tuple[str, str, list[bool]]]:
-    """(control, task that it belongs to, whether each row's answer would come out): pictures zeroed, pictures of other
-    items, and the Thinker as it came to the stage, `before`; None: not known."""
-    if "plain" in batch.tasks and before is not None:
-        likeliest = before(embeddings=before.embedding(batch.ids)).logits.argmax(dim=-1)
-        yield "before", "plain", _right(likeliest, batch)
+    """(control, task that it belongs to, whether each row's answer is right): images zeroed, images of other items, and the
+    Thinker as it came to the stage, `reference`; None: not known."""
+    if "plain" in batch.tasks and reference is not None:
+        most_likely = reference(embeddings=reference.embedding(batch.ids)).logits.argmax(dim=-1)
+        yield "before", "plain", _right(most_likely, batch)
     if "image_qa" in batch.tasks and features.images is not None:
         blind = replace(features, images=torch.zeros_like(features.images))
         # Half a batch away: neighbours are complementary pairs.
         other = replace(features, images=features.images.roll(max(1, len(features.images) // 2), dims=0))
-        yield "blind", "image_qa", likely_answers(model, batch, blind)[0]
-        yield "shuffled", "image_qa", likely_answers(model, batch, other)[0]
+        yield "blind", "image_qa", teacher_forced_answers(model, batch, blind)[0]
+        yield "shuffled", "image_qa", teacher_forced_answers(model, batch, other)[0]
 
 
-def _right(likeliest: Tensor, batch: OmniBatch) -> list[bool]:
-    """likeliest ids (B, T) -> whether they are the targets of each row."""
-    return ((likeliest == batch.targets) | (batch.targets == IGNORE)).all(dim=1).tolist()
+def _right(most_likely: Tensor, batch: OmniBatch) -> list[bool]:
+    """Most likely ids (B, T) -> whether they are the targets of each row."""
+    return ((most_likely == batch.targets) | (batch.targets == IGNORE)).all(dim=1).tolist()

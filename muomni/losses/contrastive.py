@@ -64,6 +64,13 @@ def equal_pairs(pictures: Tensor, captions: Tensor) -> Tensor:
     return (pictures[:, None] == pictures) | (captions[:, None] == captions)
 
 
+def pair_keys(images: Tensor, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """images (B, ...), ids (B, T) of captions with lengths (B) -> (B) keys of the images, (B) of the captions: the same for the
+    same. Images are compared in float16, as they are kept in memory."""
+    keep = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
+    return fingerprints(images.half()), fingerprints((ids + 1) * keep)
+
+
 def fingerprints(rows: Tensor) -> Tensor:
     """(B, ...) of any type -> (B) int64, the same for rows of the same bits and, but for one chance in 2^32 at most, for no
     others; zeros at a row's end change nothing. Sums of integers: exact, in whatever order a device adds them."""

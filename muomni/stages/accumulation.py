@@ -29,7 +29,12 @@ def shares(window: Window, losses: Losses) -> dict[str, Tensor]:
     return {name: by_name.get(name, by_name[SAMPLES]) for name in losses}
 
 
-def split_means(batches: Sequence[tuple[Losses, Mapping[str, Any]]]) -> dict[str, float]:
+def on_host(values: Mapping[str, Any]) -> dict[str, float]:
+    """Scalars as numbers, so that another process can take them."""
+    return {name: float(value) for name, value in values.items()}
+
+
+def split_means(batches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, float]:
     """Each loss over all targets of a split. batches: the losses of each batch and their counts."""
     sums: dict[str, float] = {}
     totals: dict[str, float] = {}

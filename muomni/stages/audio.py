@@ -3,7 +3,6 @@
 Legend: B batch, T mel frames, T' encoder frames.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,50 +11,41 @@ from torch import Tensor, nn
 
 from muomni.batch import SpeechBatch
 from muomni.distributed import collectives
+from muomni.evaluation.audio import AudioEvaluator
 from muomni.losses.ctc import ctc_loss, frames_needed
-from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
 from muomni.stages.base import Stage
-
-SHOWN = 4  # transcripts of a split that `samples` gives
+from muomni.stages.training_options import TrainingOptions
 
 
 class AudioStage(Stage):
     """CTC.
 
-    Metrics of a split: `cer`, `wer` (percent, corpus level, greedy decoding), `cer_shuffled` (against other items'
-    texts: what knowing the language alone would give), `too_short` (percent of clips whose frames cannot carry their
-    transcript; they count in the error rates, and take no part in the loss).
-
     Args:
-        model: the encoder with its head. read: its output -> texts (with `characters=` where it has its own). mel, hearing:
-            facts of the spectrogram, and of how clips were prepared; None: they were not.
+        model: the encoder with its head. evaluator: model -> what measures it.
+        mel, hearing: facts of the spectrogram, and of how clips were prepared; None: they were not.
     """
 
     name = "audio"
-    gathered = ("_heard", "_truth", "_too_short")
 
     def __init__(
         self,
         *,
         model: Audio,
-        read: Callable[..., list[str]],
+        evaluator: Callable[[Audio], AudioEvaluator],
         mel: Mapping[str, Any],
+        training: TrainingOptions,
         hearing: Mapping[str, Any] | None = None,
-        **how: Any,
     ) -> None:
-        super().__init__(**how)
+        super().__init__(training, evaluator=evaluator(model))
         self.model, self.mel = model, dict(mel)
-        self.read = read if model.characters is None else functools.partial(read, characters=model.characters)
         self.hearing = None if hearing is None else dict(hearing)
 
     def sharded_modules(self) -> list[nn.Module]:
-        """The blocks."""
         return list(self.model.encoder.transformer.blocks)
 
     def compiled_modules(self) -> list[nn.Module]:
-        """The blocks of the encoder."""
         return list(self.model.encoder.transformer.blocks)
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
@@ -74,7 +64,6 @@ class AudioStage(Stage):
         return {"ctc": ctc.loss}
 
     def loss_names(self) -> tuple[str, ...]:
-        """See `step`."""
         return ("ctc",)
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
@@ -83,40 +72,7 @@ class AudioStage(Stage):
         fits = lengths >= frames_needed(batch.characters, batch.character_lengths)
         return {"ctc": (batch.character_lengths * fits).sum()}
 
-    def begin_split(self, split: str) -> None:
-        """Nothing heard yet."""
-        self._heard: list[str] = []
-        self._truth: list[str] = []
-        self._too_short = 0
-        self._shown = [sample for sample in self._shown if sample["split"] != split]
-
-    @torch.no_grad()
-    def test_batch(self, batch: SpeechBatch, split: str) -> None:
-        """Transcribe."""
-        output = self.model(batch.mel, batch.mel_lengths)
-        texts = self.read(output)
-        needed = frames_needed(batch.characters, batch.character_lengths)
-        self._too_short += int((output.lengths < needed).sum())
-        for row in range(min(SHOWN - len(self._heard), len(texts))):
-            source = {"split": split, "id": batch.sample_ids[row], "audio": batch.audio[row], "question": "transcribe"}
-            self._shown.append({**source, "answer": texts[row], "truth": batch.texts[row]})
-        self._heard += texts
-        self._truth += batch.texts
-
-    def finish_split(self, split: str) -> dict[str, float]:
-        """Error rates."""
-        return {
-            **error_rates(self._heard, self._truth),
-            "cer_shuffled": error_rates(self._heard, shuffled(self._truth))["cer"],
-            "too_short": 100 * self._too_short / len(self._truth),
-        }
-
-    def samples(self) -> list[dict[str, Any]]:
-        """Recordings with transcript and truth."""
-        return self._shown
-
     def export_parts(self) -> dict[str, nn.Module]:
-        """The encoder with its head."""
         return {"audio": self.model}
 
     def export_facts(self) -> dict[str, Any]:

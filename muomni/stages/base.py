@@ -11,53 +11,42 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from muomni.distributed import collectives
-from muomni.distributed.merge_state import joined_state, own_state
+from muomni.evaluation.base import Evaluator, State
 from muomni.nn.transformer import Transformer
-from muomni.stages.accumulation import SAMPLES, shares, split_means
-from muomni.stages.resume import OptimizerFactory, Resumable, ScheduleFactory
+from muomni.stages.accumulation import SAMPLES, Losses, on_host, shares, split_means
+from muomni.stages.resume import Resumable
+from muomni.stages.training_options import TrainingOptions
 
 log = logging.getLogger(__name__)
 
 
 class Stage(Resumable):
-    """A stage of training.
+    """A stage of training: what is optimised. What it is measured by is its evaluator's.
 
-    A subclass gives `name`, `step`, the three methods of a split (`begin_split`, `test_batch`, `finish_split`), which
-    attributes a split gathers (`gathered`: lists, numbers, tensors of counts, or dicts of them, that are joined over
-    processes), and what it hands over (`export_parts`, `export_facts`, `export_files`).
+    A subclass defines `name`, `step`, `loss_names` and `target_counts`, and what it hands over (`export_parts`, `export_facts`,
+    `export_files`).
 
     Args:
-        optimizer, schedule, weight_decay: see resume.py.
-        loss_weights: by the names that `step` gives (`loss_names`); a missing one is 1.
-        compile_model: compile (`compile_parts`) when training starts.
-        activation_checkpointing: trained transformers compute their activations again instead of keeping them.
+        training: see training_options.py. evaluator: of the stage's own model (muomni/evaluation); None: it is not tested.
     """
 
     name: ClassVar[str]
-    gathered: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
-        self,
-        *,
-        optimizer: OptimizerFactory,
-        schedule: ScheduleFactory,
-        weight_decay: float,
-        loss_weights: Mapping[str, float],
-        compile_model: bool,
-        activation_checkpointing: bool = False,
-    ) -> None:
-        super().__init__(optimizer=optimizer, schedule=schedule, weight_decay=weight_decay)
-        self.loss_weights = dict(loss_weights)
-        self.compile_model, self.activation_checkpointing = compile_model, activation_checkpointing
+    def __init__(self, training: TrainingOptions, *, evaluator: Evaluator[Any] | None) -> None:
+        super().__init__(training)
+        self.evaluator = evaluator
+        self.loss_weights = dict(training.loss_weights)
+        self.compile_model, self.activation_checkpointing = training.compile_model, training.activation_checkpointing
+        #: Of the test splits: metrics by their full names, and inputs with answers and truths, split by split.
         self.results: dict[str, float] = {}
+        self.examples: list[dict[str, Any]] = []
         #: Of the last training batch: `loss` (the weighted sum, before any scaling) and the named ones. For callbacks.
         self.losses: dict[str, Tensor] = {}
         #: Of the step's gradients before clipping, once a callback has measured it.
         self.gradient_norm: Tensor | None = None
         self._split: str | None = None
-        self._shown: list[dict[str, Any]] = []
-        self._states: dict[str, dict[str, Any]] = {}
-        self._held_out: list[tuple[dict[str, Tensor], dict[str, Any]]] = []
+        self._states: dict[str, State] = {}
+        self._held_out: list[tuple[Losses, Mapping[str, Any]]] = []
         self._window: dict[str, Tensor] = {}
 
     # --- what a subclass gives -----------------------------------------------------------------------------------
@@ -75,22 +64,6 @@ class Stage(Resumable):
         batches are weighed, those of a held-out split and those that share a step. A loss that is not named counts samples."""
         return {}
 
-    def begin_split(self, split: str) -> None:
-        """A held-out split starts: reset what is gathered."""
-        raise TypeError(f"{type(self).__name__} does not define begin_split")
-
-    def test_batch(self, batch: Any, split: str) -> None:
-        """Gather from one batch of a split."""
-        raise TypeError(f"{type(self).__name__} does not define test_batch")
-
-    def finish_split(self, split: str) -> dict[str, float]:
-        """Metric -> value of the split that ends."""
-        raise TypeError(f"{type(self).__name__} does not define finish_split")
-
-    def samples(self) -> list[dict[str, Any]]:
-        """A few inputs, answers and truths of the splits tested so far, for logger and report card."""
-        return self._shown
-
     def compiled_modules(self) -> list[nn.Module]:
         """Modules that `compile_parts` compiles."""
         raise TypeError(f"{type(self).__name__} does not define compiled_modules")
@@ -107,10 +80,10 @@ class Stage(Resumable):
         for name, weight in self.loss_weights.items():
             if known and name not in known:
                 raise ValueError(
-                    f"module.loss_weights.{name}: stage={self.name} has no such loss; it has {', '.join(known)}"
+                    f"module.training.loss_weights.{name}: stage={self.name} has no such loss; it has {', '.join(known)}"
                 )
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise ValueError(f"module.loss_weights.{name}={weight}: a number is needed")
+                raise ValueError(f"module.training.loss_weights.{name}={weight}: a number is needed")
 
     def setup(self, stage: str) -> None:
         """Freeze, compile and recompute where asked; evaluation alone does none of it."""
@@ -173,8 +146,8 @@ class Stage(Resumable):
 
     def on_validation_epoch_end(self) -> None:
         """Means over the targets of all batches of all processes."""
-        own = own_state(self, ("_held_out",))["_held_out"]
-        means = split_means([part for each in collectives.all_gather_object(own) for part in each])  # type: ignore[attr-defined]
+        own = [(on_host(losses), on_host(counts)) for losses, counts in self._held_out]
+        means = split_means([batch for each in collectives.all_gather_object(own) for batch in each])  # type: ignore[attr-defined]
         self.log_dict(self._named("val", {name: torch.tensor(mean) for name, mean in means.items()}))
 
     def _named(self, split: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -213,13 +186,18 @@ class Stage(Resumable):
 
     def on_test_start(self) -> None:
         """Forget earlier results."""
-        super().on_test_start()
-        self.results = {}
-        self._split = None
-        self._states = {}
+        self.results, self.examples = {}, []
+        self._split, self._states = None, {}
+
+    @property
+    def measuring(self) -> Evaluator[Any]:
+        """The evaluator. Raises TypeError where there is none."""
+        if self.evaluator is None:
+            raise TypeError(f"{type(self).__name__} has no evaluator: it cannot be tested")
+        return self.evaluator
 
     def test_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
-        """Gather metrics; loaders come one after the other, one a split."""
+        """Measure; loaders come one after the other, one a split."""
         split = self.trainer.datamodule.test_splits[dataloader_idx]  # type: ignore[attr-defined]
         if self.is_spare(f"test/{split}"):
             return
@@ -228,27 +206,27 @@ class Stage(Resumable):
             if split != self._split:
                 self._close_split()
                 self._split = split
-                self.begin_split(split)
-            self.test_batch(batch, split)
+                self.measuring.reset(split)
+            self.measuring.update(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Close the last split, join what several processes gathered, and log all metrics."""
+        """Close the last split, merge what several processes gathered, and log all metrics."""
         self._close_split()
         if collectives.num_processes() > 1:
-            self._join_splits(self.trainer.datamodule.test_splits)  # type: ignore[attr-defined]
+            self._merge_splits(self.trainer.datamodule.test_splits)  # type: ignore[attr-defined]
         self.log_dict(self.results, rank_zero_only=True)
 
     def _close_split(self) -> None:
-        """Finish the split; of several processes each puts aside what it gathered, since not all may have a part of it."""
+        """Compute the split's metrics; of several processes each puts its state aside, since not all may have a share."""
         if self._split is not None:
             if collectives.num_processes() > 1:
-                self._states[self._split] = own_state(self, self.gathered)
+                self._states[self._split] = self.measuring.state
             else:
-                self._finish(self._split)
+                self._compute(self._split)
             self._split = None
 
-    def _finish(self, split: str) -> None:
-        for metric, value in self.finish_split(split).items():
+    def _compute(self, split: str) -> None:
+        for metric, value in self.measuring.compute().items():
             if math.isfinite(value):
                 self.results[f"{self.name}/{split}/{metric}"] = float(value)
             else:
@@ -256,14 +234,15 @@ class Stage(Resumable):
                     "%s/%s/%s is %s and left out: the split holds nothing to measure it by, or the outputs are not finite",
                     self.name, split, metric, value,
                 )  # fmt: skip
+        self.examples += self.measuring.examples
 
-    def _join_splits(self, splits: list[str]) -> None:
-        shown = [sample for each in collectives.all_gather_object(self._shown) for sample in each]  # type: ignore[attr-defined]
-        self._shown = [sample for split in splits for sample in shown if sample["split"] == split]
+    def _merge_splits(self, splits: list[str]) -> None:
         for split in splits:
             states = [
                 state for state in collectives.all_gather_object(self._states.pop(split, None)) if state is not None
             ]
             if states:
-                vars(self).update(joined_state(states))  # type: ignore[arg-type]
-                self._finish(split)
+                self.measuring.reset(split)
+                for state in states:
+                    self.measuring.merge(state)
+                self._compute(split)

@@ -3,16 +3,16 @@
 from typing import Any
 
 import torch
+from lightning import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from muomni.distributed import collectives
 from muomni.distributed.fsdp import reshard, shard, unshard
-from muomni.stages.companions import Accompanied
 
 
-class ManyRanks(Accompanied):
+class ManyRanks(LightningModule):
     """The base of `Stage`. In a run of one process it does nothing."""
 
     def __init__(self) -> None:
@@ -43,7 +43,6 @@ class ManyRanks(Accompanied):
 
     def on_validation_start(self) -> None:
         """Processes have different batches: what is shared is made whole."""
-        super().on_validation_start()
         unshard(self)
 
     def on_validation_end(self) -> None:

@@ -130,16 +130,3 @@ def features_of(model: Omni, batch: OmniBatch, cache: MediaCache | None) -> Medi
     audios, counts = cache.audios(model, batch)
     lengths = None if counts is None else torch.tensor(counts).to(batch.ids.device, non_blocking=True)
     return MediaFeatures(images=cache.images(model, batch), audios=audios, audio_lengths=lengths, audio_counts=counts)
-
-
-def features_of_row(features: MediaFeatures, batch: OmniBatch, row: int) -> MediaFeatures:
-    """One row's own media."""
-    images = [place for place, owner in enumerate(batch.image_rows) if owner == row]
-    audios = [place for place, owner in enumerate(batch.audio_rows) if owner == row]
-    own = MediaFeatures()
-    if images and features.images is not None:
-        own.images = features.images[images]
-    if audios and features.audios is not None and features.audio_lengths is not None:
-        own.audio_lengths = features.audio_lengths[audios]
-        own.audios = features.audios[audios][:, : int(own.audio_lengths.max())]
-    return own

@@ -1,56 +1,51 @@
-"""Instruction tuning of the omni model: conversations over text, pictures and sound. The Thinker and the projectors learn;
+"""Instruction tuning of the omni model: conversations over text, images and audio. The Thinker and the projectors learn;
 the encoders are frozen, or learn at a rate of their own.
 
 Legend: B batch, T tokens, V vocabulary.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from muomni.batch import OmniBatch
-from muomni.checkpoints.export import check_same
-from muomni.evaluation.omni_metrics import OmniScores, shown_answer
-from muomni.evaluation.reference_thinker import ThinkerBefore
-from muomni.evaluation.spoken_eval import SpokenAnswers
-from muomni.evaluation.teacher_forced import controls, likely_answers
+from muomni.checkpoints.deferred import DeferredExport
+from muomni.checkpoints.export import Export, check_same
+from muomni.evaluation.omni_sft import OmniSftEvaluator
+from muomni.evaluation.reference_thinker import ReferenceThinker
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
+from muomni.models.audio import Audio
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
+from muomni.models.thinker import Thinker
+from muomni.models.vision import VisionTransformer
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
-from muomni.stages.companions import Companion
-from muomni.stages.feature_cache import MediaCache, features_of, features_of_row
+from muomni.stages.feature_cache import MediaCache, features_of
 from muomni.stages.position_init import name_places
 from muomni.stages.resume import check_rates
+from muomni.stages.training_options import TrainingOptions
 
-GENERATED = ("caption", "asr", "tts")  # long answers: generated, then compared; short ones are judged by exact match
+log = logging.getLogger(__name__)
+
 RATED = ("thinker", "projectors", "vision", "audio")
-SHOWN = 2  # of each task of a split that `samples` gives
-Answers = Callable[..., list[list[int]]]
 
 
 class OmniSftStage(Stage):
     """Cross-entropy of the assistant's tokens.
 
-    Metrics of a split, in percent, by task and kind of question: `image_<kind>`, `text_<kind>`, `audio_qa`,
-    `spoken_image_qa` (and `spoken_image_qa_typed`, the same questions typed): exact match under greedy decoding, with
-    `_low` and `_high` (95 %), `_majority`, `_pairs` (both of a complementary pair), and for pictures `_blind` (features
-    zeroed) and `_shuffled` (another item's picture); `image_mean`; `caption_f1`; `asr_cer`, `asr_wer`; `tts` (text to be
-    spoken, exact) and `tts_cer`, `tts_wer` of what the judge hears. Questions in
-    the plain form of pretraining also get `_before`: the Thinker as it came.
-
     Args:
-        place_words: the learned places of a picture's tokens start as the Thinker's own words for them ("top left"), so
+        place_words: the learned positions of an image's tokens start as the Thinker's own words for them ("top left"), so
             that it finds a place that is named.
         thinker, vision, audio: exports; vision and audio may be None. image_projector, audio_projector: new. A projector
-            of image_tokens "none" leaves pictures out: the model has no eyes, whatever `vision` is.
-        speech: the frozen Talker that speaks answers, and its judge; None: the model only writes.
-        answers: greedy generation (muomni/inference/batch.py). max_new_tokens: of a generated answer.
+            of image_tokens "none" leaves images out: the model has no vision encoder, whatever `vision` is.
+        talker: what speaks the answers; its modules are exported with the model. None: the model only writes.
+        evaluator: the model, `features`, `reference`, `talker` and `decode` -> what measures it.
         rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
         answer_power: how much less a token of a long answer counts than one of a short answer (`answer_weights`).
         cache_mb: for features of frozen encoders.
@@ -58,19 +53,17 @@ class OmniSftStage(Stage):
     """
 
     name = "omni_sft"
-    gathered = ("_scores", "_to_speak")
 
     def __init__(
         self,
         *,
-        thinker: Any,
-        vision: Any,
-        audio: Any,
+        thinker: Export,
+        vision: Export | None,
+        audio: Export | None,
         image_projector: ImageProjector,
         audio_projector: AudioProjector,
-        speech: SpokenAnswers | None,
-        answers: Answers,
-        max_new_tokens: int,
+        talker: DeferredExport | None,
+        evaluator: Callable[..., OmniSftEvaluator],
         rates: Mapping[str, float],
         place_words: bool,
         answer_power: float,
@@ -81,39 +74,43 @@ class OmniSftStage(Stage):
         tokenizer_fingerprint: str,
         encode: Callable[[str], list[int]],
         decode: Callable[[list[int]], str],
+        training: TrainingOptions,
         hearing: Mapping[str, Any] | None = None,
-        **how: Any,
     ) -> None:
-        super().__init__(**how)
         vision = None if image_projector.num_tokens == 0 else vision
-        self.facts: dict[str, Any] = {"tokenizer": tokenizer_fingerprint}
-        check_same(thinker.facts, self.facts, where=str(thinker.folder))
+        facts: dict[str, Any] = {"tokenizer": tokenizer_fingerprint}
+        check_same(thinker.facts, facts, where=str(thinker.folder))
         for export, fact, value in ((vision, "image", dict(image)), (audio, "mel", dict(mel))):
             if export is not None:
                 check_same(export.facts, {fact: value}, where=str(export.folder))
-                self.facts[fact] = value
+                facts[fact] = value
         if audio is not None:
-            self.facts["hearing"] = None if hearing is None else dict(hearing)
+            facts["hearing"] = None if hearing is None else dict(hearing)
             if "hearing" in audio.facts:  # older exports say nothing of it
-                check_same(audio.facts, {"hearing": self.facts["hearing"]}, where=str(audio.folder))
-        self.model = Omni(
-            thinker=thinker.parts["thinker"],
-            vision=None if vision is None else vision.parts["vision"],
+                check_same(audio.facts, {"hearing": facts["hearing"]}, where=str(audio.folder))
+        model = Omni(
+            thinker=cast("Thinker", thinker.parts["thinker"]),
+            vision=None if vision is None else cast("VisionTransformer", vision.parts["vision"]),
             image_projector=None if vision is None else image_projector,
-            audio=None if audio is None else audio.parts["audio"],
+            audio=None if audio is None else cast("Audio", audio.parts["audio"]),
             audio_projector=None if audio is None else audio_projector,
         )
-        if place_words and self.model.image_projector is not None:
-            name_places(self.model.image_projector, self.model.thinker.embedding.weight, encode)
-        self.speech = speech
-        self._before = ThinkerBefore(thinker)
-        self.rates, self.answers, self.max_new_tokens = dict(rates), answers, max_new_tokens
-        self.answer_power = answer_power
-        self.decode, self.tokenizer = decode, Path(tokenizer)
+        if place_words and model.image_projector is not None:
+            name_places(model.image_projector, model.thinker.embedding.weight, encode)
+        measured = evaluator(
+            model, features=self.features, reference=ReferenceThinker(thinker), talker=talker, decode=decode
+        )
+        super().__init__(training, evaluator=measured)
+        self.model, self.talker, self.facts, self.tokenizer = model, talker, facts, Path(tokenizer)
+        self.rates, self.answer_power = dict(rates), answer_power
         check_rates(self.rates, known=RATED)
-        self.frozen = [part.requires_grad_(False) for _, part, rate in self._rated() if not rate]
+        self.frozen = [module.requires_grad_(False) for _, module, rate in self._rated() if not rate]
         learn = any(rates[name] and getattr(self.model, name) is not None for name in ("vision", "audio"))
         self.cache = None if learn else MediaCache(megabytes=cache_mb)
+
+    def features(self, batch: OmniBatch) -> MediaFeatures:
+        """Of a batch's media, from the cache where the encoders are frozen."""
+        return features_of(self.model, batch, self.cache)
 
     def train(self, mode: bool = True) -> "OmniSftStage":
         """What is frozen stays in evaluation mode."""
@@ -148,12 +145,7 @@ class OmniSftStage(Stage):
         held = {"image": batch.images, "audio": batch.mel, "characters": batch.mel if heard else None}
         return {name for name, media in held.items() if media is not None}
 
-    def companions(self) -> list[Companion | None]:
-        """Talker and judge."""
-        return [self.speech]
-
     def sharded_modules(self) -> list[nn.Module]:
-        """The blocks."""
         return list(self.model.thinker.transformer.blocks)
 
     def compiled_modules(self) -> list[nn.Module]:
@@ -163,8 +155,7 @@ class OmniSftStage(Stage):
     def step(self, batch: OmniBatch) -> dict[str, Tensor]:
         """Cross-entropy of what the assistant says, and apart from it that of replayed documents: a document has many
         times the targets of an answer. With a mixture of experts also their balance."""
-        features = features_of(self.model, batch, self.cache)
-        thinker = self.model.thinker
+        features, thinker = self.features(batch), self.model.thinker
         batch.note()
         assert batch.learnt is not None
         x = self.model.embed(batch.ids, features=features, slots=batch.slots)
@@ -184,7 +175,6 @@ class OmniSftStage(Stage):
         return losses
 
     def loss_names(self) -> tuple[str, ...]:
-        """See `step`."""
         return ("answer", "replay", "balance")
 
     def target_counts(self, batch: OmniBatch) -> dict[str, Tensor]:
@@ -194,89 +184,26 @@ class OmniSftStage(Stage):
         weights = answer_weights(batch.targets.masked_fill(old, IGNORE), power=self.answer_power)
         return {"answer": weights.sum(), "replay": (learnt & old).sum(), "balance": (batch.ids != PAD).sum()}
 
-    # --- measuring -----------------------------------------------------------------------------------------------
-
-    def begin_split(self, split: str) -> None:
-        """Nothing counted yet."""
-        self._scores = OmniScores()
-        self._to_speak: list[tuple[str, str]] = []
-        self._shown = [sample for sample in self._shown if sample["split"] != split]
-
-    @torch.no_grad()
-    def test_batch(self, batch: OmniBatch, split: str) -> None:
-        """Short answers by one teacher-forced pass, which is greedy decoding when every token is the likeliest; long
-        answers are generated."""
-        features = features_of(self.model, batch, self.cache)
-        rows = [row for row, task in enumerate(batch.tasks) if task not in GENERATED]
-        if rows:
-            right, said = likely_answers(self.model, batch, features)
-            for row in rows:
-                self._scores.answered(
-                    task=batch.tasks[row], meta=batch.meta[row], answer=batch.answers[row],
-                    sample_id=batch.sample_ids[row], right=right[row],
-                )  # fmt: skip
-                self._show(batch, row, self.decode(said[row]), split)
-            before = self._before.on(self.device) if "plain" in batch.tasks else None
-            for control, task, good in controls(self.model, before, batch, features):
-                for row in (row for row in rows if batch.tasks[row] == task):
-                    self._scores.control(task=task, meta=batch.meta[row], control=control, right=good[row])
-        for row, answer in self._generate(batch, features):
-            if batch.tasks[row] == "asr":
-                self._scores.transcribed(answer, batch.answers[row])
-            elif batch.tasks[row] == "caption":
-                self._scores.described(answer, batch.meta[row].get("objects"))
-            else:
-                self._to_speak.append((answer, batch.answers[row]))
-            self._show(batch, row, answer, split)
-
-    def _generate(self, batch: OmniBatch, features: MediaFeatures) -> list[tuple[int, str]]:
-        """(row, answer) of the tasks with long answers."""
-        rows = [row for row, task in enumerate(batch.tasks) if task in GENERATED]
-        if not rows:
-            return []
-        first = (batch.targets != IGNORE).int().argmax(dim=1).tolist()
-        answers = self.answers(
-            self.model,
-            [batch.ids[row, : first[row] + 1] for row in rows],
-            [features_of_row(features, batch, row) for row in rows],
-            max_new_tokens=self.max_new_tokens,
-        )
-        return [(row, self.decode(answer)) for row, answer in zip(rows, answers, strict=True)]
-
-    def _show(self, batch: OmniBatch, row: int, said: str, split: str) -> None:
-        sample = shown_answer(batch, row, said, split)
-        kind = [sample[key] for key in ("split", "task", "kind")]
-        if sum([s["split"], s["task"], s["kind"]] == kind for s in self._shown) < SHOWN:
-            self._shown.append(sample)
-
-    def finish_split(self, split: str) -> dict[str, float]:
-        """All metrics; what shall be spoken is spoken now, in one batch."""
-        self._before.forget()
-        if self._to_speak:
-            said, truth = map(list, zip(*self._to_speak, strict=True))
-            self._scores.written(said, truth)
-            if self.speech is not None:
-                heard, sounds = self.speech.heard(said)
-                truth = self.speech.in_words(truth)
-                self._scores.spoken(heard, truth)
-                self._shown += self.speech.shown(split, heard[:SHOWN], truth, sounds)
-        return self._scores.metrics()
-
-    def samples(self) -> list[dict[str, Any]]:
-        """A few questions of each kind with answer and truth."""
-        return self._shown
-
     # --- handing over --------------------------------------------------------------------------------------------
 
     def export_parts(self) -> dict[str, nn.Module]:
-        """Everything that the omni model is made of."""
-        own = {name: part for name, part in self.model.named_children() if part is not None}
-        return own if self.speech is None else own | self.speech.parts()
+        return {name: module for name, module in self.model.named_children() if module is not None}
+
+    def bundled_parts(self) -> dict[str, nn.Module]:
+        """Talker and codec, so that the model can speak. A warning where they are gone by now: the training is not lost."""
+        if self.talker is None:
+            return {}
+        try:
+            parts = self.talker.load().parts
+        except (OSError, ValueError) as error:
+            log.warning("the model is written without its voice: %s", error)
+            return {}
+        return {name: parts[name] for name in ("talker", "codec")}
 
     def export_facts(self) -> dict[str, Any]:
-        """Frontends and tokenizer."""
-        return {"stage": self.name, **({} if self.speech is None else self.speech.facts()), **self.facts}
+        """Frontends and tokenizer, and the Talker's own facts."""
+        spoken = {} if self.talker is None else self.talker.facts
+        return {"stage": self.name, **{k: v for k, v in spoken.items() if k not in ("stage", "run")}, **self.facts}
 
     def export_files(self) -> dict[str, Path]:
-        """The tokenizer."""
         return {"tokenizer.model": self.tokenizer}

@@ -1,40 +1,33 @@
 """What a stage hands over, what a run is taken up from, and by which options it then goes on: this command's."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from muomni.checkpoints.export import check_same, first_broken
 from muomni.checkpoints.single_file import describe_for_checkpoint
 from muomni.optim.groups import parameter_groups
 from muomni.optim.regroup import regroup
 from muomni.stages.distributed_stage import ManyRanks
+from muomni.stages.training_options import TrainingOptions
 
 log = logging.getLogger(__name__)
 
-OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
-ScheduleFactory = Callable[[Optimizer], LRScheduler]
-
 
 class Resumable(ManyRanks):
-    """The base of `Stage`: exports, checkpoints and the optimizer, which they belong to.
-
-    Args:
-        optimizer: parameter groups -> optimizer. schedule: optimizer -> learning-rate schedule, one step a batch.
-        weight_decay: of the groups that decay.
-    """
+    """The base of `Stage`: exports, checkpoints and the optimizer, which they belong to."""
 
     name: ClassVar[str]
 
-    def __init__(self, *, optimizer: OptimizerFactory, schedule: ScheduleFactory, weight_decay: float) -> None:
+    def __init__(self, training: TrainingOptions) -> None:
         super().__init__()
-        self.optimizer_factory, self.schedule_factory = optimizer, schedule
-        self.weight_decay = weight_decay
+        self.optimizer_factory, self.schedule_factory = training.optimizer, training.schedule
+        self.weight_decay = training.weight_decay
         self._group_options: list[dict[str, Any]] = []
         self._resumed = False
 
@@ -42,6 +35,10 @@ class Resumable(ManyRanks):
 
     def export_parts(self) -> dict[str, nn.Module]:
         """Parts of the export folder, each registered with `@part`; none where a stage hands nothing over."""
+        return {}
+
+    def bundled_parts(self) -> dict[str, nn.Module]:
+        """Parts of an earlier stage's export that go into this one's as they are, loaded when it is written."""
         return {}
 
     def export_facts(self) -> dict[str, Any]:
@@ -97,7 +94,10 @@ class Resumable(ManyRanks):
             )
         tokenizer = self.export_files().get("tokenizer.model")
         checkpoint["export"] = describe_for_checkpoint(
-            self, self.export_parts(), self.export_facts(), None if tokenizer is None else tokenizer.read_bytes()
+            self,
+            self.export_parts() | self.bundled_parts(),
+            self.export_facts(),
+            None if tokenizer is None else tokenizer.read_bytes(),
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

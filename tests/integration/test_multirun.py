@@ -12,7 +12,7 @@ from tests.conftest import run_script
 def test_a_sweep_leaves_a_folder_and_metrics_for_each_job(tmp_path: Path) -> None:
     done = run_script(
         "train.py", "-m", "stage=thinker", "optim.lr=1e-3,3e-4", "budget=ci", "data.preset=ci",
-        "module.compile_model=false", "trainer.log_every_n_steps=1", "logger=[wandb]", f"paths.root={tmp_path}",
+        "module.training.compile_model=false", "trainer.log_every_n_steps=1", "logger=[wandb]", f"paths.root={tmp_path}",
         WANDB_SILENT="true",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

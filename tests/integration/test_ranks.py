@@ -91,7 +91,7 @@ def learnt(stage: str, root: str, *overrides: str) -> dict[str, Any]:
     trainer.test(module, datamodule=datamodule, verbose=False)
     return {
         "ids": seen.ids, "losses": seen.losses, "val": val, "weights": weights, "metrics": module.results,
-        "order": datamodule.batch_sampler.state_dict(), "shown": sorted({s["split"] for s in module.samples()}),
+        "order": datamodule.batch_sampler.state_dict(), "shown": sorted({s["split"] for s in module.examples}),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from muomni.optim.optimizers import adamw
 from muomni.stages.base import Stage
+from muomni.stages.training_options import TrainingOptions
 
 
 class Line(Stage):
@@ -24,9 +25,10 @@ class Line(Stage):
     def __init__(self):
         optimizer = partial(adamw, lr=0.1, betas=(0.9, 0.98))
         schedule = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
-        super().__init__(
+        training = TrainingOptions(
             optimizer=optimizer, schedule=schedule, weight_decay=0.1, loss_weights={}, compile_model=False
         )  # fmt: skip
+        super().__init__(training, evaluator=None)
         self.layer = nn.Linear(4, 1)
 
     def step(self, batch):

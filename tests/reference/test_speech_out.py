@@ -99,7 +99,7 @@ def test_loss_is_the_sum_of_cross_entropies_over_all_frames(talker, config):
     losses = talker_losses(output, codes, torch.tensor([50, 50]))
     for k in range(2):
         torch.testing.assert_close(losses[f"codebook_{k}"], F.cross_entropy(output.logits[:, :, k].mT, codes[..., k]))
-    weights = config("stage=talker").module.loss_weights
+    weights = config("stage=talker").module.training.loss_weights
     assert all(weights.get(f"codebook_{k}", 1.0) == 1.0 for k in range(2))
 
 

@@ -10,7 +10,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
+from muomni.evaluation.base import Evaluator, State
 from muomni.stages.base import Stage
+from muomni.stages.training_options import TrainingOptions
 
 
 @dataclass(slots=True)
@@ -25,36 +27,47 @@ class ToyBatch:
         return self
 
 
+@dataclass
+class Count(State):
+    count: int = 0
+
+    def merge(self, other):
+        self.count += other.count
+
+
+class BatchCount(Evaluator):
+    """Counts batches; its examples are `given`."""
+
+    given = ()
+
+    def new_state(self):
+        return Count(examples=list(self.given))
+
+    def update(self, batch):
+        self.state.count += 1
+
+    def compute(self):
+        return {"batches": self.state.count}
+
+
 class ToyStage(Stage):
     """y = w . x; batch number `poison` (from 0) has a loss that is not finite."""
 
     name = "toy"
 
     def __init__(self, *, poison=()):
-        super().__init__(
+        training = TrainingOptions(
             optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
             schedule=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
             weight_decay=0.0, loss_weights={}, compile_model=False,
         )  # fmt: skip
+        super().__init__(training, evaluator=BatchCount(nn.Identity()))
         self.layer, self.poison = nn.Linear(4, 1), set(poison)
-        self.given = []
 
     def step(self, batch):
         loss = self.layer(batch.ids).square().mean()
         number = int(batch.sample_ids[0].split("-")[0])
         return {"square": loss * float("nan") if self.training and number in self.poison else loss}
-
-    def begin_split(self, split):
-        self.count = 0
-
-    def test_batch(self, batch, split):
-        self.count += 1
-
-    def finish_split(self, split):
-        return {"batches": self.count}
-
-    def samples(self):
-        return self.given
 
 
 class ToyData(LightningDataModule):

@@ -16,6 +16,7 @@ from callbacks.random_state import RandomState
 from callbacks.resume_checkpoint import ResumeCheckpoint
 from datamodules.base import DataModule
 from muomni.stages.base import Stage
+from muomni.stages.training_options import TrainingOptions
 from tests.unit.callbacks.conftest import ToyBatch
 
 STEPS, VALIDATE, LOG = 11, 3, 2
@@ -27,11 +28,12 @@ class Noisy(Stage):
     name = "toy"
 
     def __init__(self):
-        super().__init__(
+        training = TrainingOptions(
             optimizer=lambda groups: torch.optim.Adam(groups, lr=0.1),
             schedule=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9),
             weight_decay=0.0, loss_weights={}, compile_model=False,
         )  # fmt: skip
+        super().__init__(training, evaluator=None)
         self.layer = torch.nn.Linear(4, 1)
 
     def step(self, batch):

@@ -64,7 +64,7 @@ def test_a_second_test_replaces_the_first(samples, tmp_path):
 
 def test_the_callback_writes_after_a_test_up_to_its_limit(samples, tmp_path, toy):
     stage, data, trainer = toy(Samples(limit=3))
-    stage.given = samples
+    stage.evaluator.given = samples
     trainer.test(stage, datamodule=data, verbose=False)
     assert len((tmp_path / "samples" / "samples.jsonl").read_text().splitlines()) == 3
 
@@ -78,7 +78,7 @@ def test_no_samples_no_folder(tmp_path, toy):
 def test_tensorboard_gets_texts_pictures_and_sounds(samples, tmp_path, toy):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     stage, data, trainer = toy(Samples(limit=9), logger=TensorBoardLogger(str(tmp_path / "board"), name="", version=""))
-    stage.given = samples
+    stage.evaluator.given = samples
     trainer.test(stage, datamodule=data, verbose=False)
     events = event_accumulator.EventAccumulator(str(tmp_path / "board"))
     events.Reload()
@@ -94,7 +94,7 @@ def test_wandb_gets_a_table_pictures_and_sounds(samples, tmp_path, toy, monkeypa
     stage, data, trainer = toy(
         Samples(limit=9), logger=WandbLogger(project="muomni", save_dir=str(tmp_path), mode="offline")
     )
-    stage.given = samples
+    stage.evaluator.given = samples
     trainer.test(stage, datamodule=data, verbose=False)
     wandb.finish()
     media = sorted(

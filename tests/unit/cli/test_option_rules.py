@@ -49,7 +49,7 @@ def composed(*overrides):
         (["optim.lr=true"], "optim.lr=True: a number"),
         (["optim=adamw", "optim.betas=0.9"], "optim.betas=0.9: two numbers"),
         (["optim=adamw", "optim.betas=[0.9]"], r"optim.betas=\[0.9\]: two numbers"),
-        (["module.weight_decay=-1"], "module.weight_decay=-1: a number"),
+        (["module.training.weight_decay=-1"], "module.training.weight_decay=-1: a number"),
         (["datamodule.batch_size=0"], "datamodule.batch_size=0: a whole number, at least 1"),
         (["datamodule.eval_batch_size=2.5"], "datamodule.eval_batch_size=2.5: a whole number"),
         (["datamodule.num_workers=-1"], "datamodule.num_workers=-1: a whole number, at least 0"),

@@ -27,30 +27,37 @@ def spec(hop):
     return SimpleNamespace(facts=lambda: {"hop": hop}, sample_rate=16000)
 
 
+class Judge:
+    def on(self, device):
+        return lambda sounds: ["x" * len(sound) for sound in sounds]
+
+
 def test_texts_keep_their_places_and_an_empty_one_is_silence(caplog):
-    export = SimpleNamespace(
-        parts={"talker": nn.Identity(), "codec": Codec()},
-        facts={"stage": "talker", "run": {}, "codec_mel": {"hop": 160}},
-        folder="checkpoints/talker",
-    )
+    loads = []
+    talker = SimpleNamespace(
+        facts={"stage": "talker", "run": {}, "codec_mel": {"hop": 160}}, folder="checkpoints/talker",
+        load=lambda: loads.append(1) or SimpleNamespace(parts={"talker": nn.Identity(), "codec": Codec()}),
+    )  # fmt: skip
     options = {
-        "talker": export,
         "voice": lambda talker, codec: Voice(),
         "vocoder": lambda mel: mel.flatten(),
-        "judge": lambda sounds: ["x" * len(sound) for sound in sounds],
+        "judge": Judge(),
     }
-    spoken = SpokenAnswers(mel=spec(160), **options)
+    spoken = SpokenAnswers(talker, mel=spec(160), **options)
     with pytest.raises(ValueError, match="checkpoints/talker: codec_mel differs.*'hop': 160.*'hop': 1280"):
-        SpokenAnswers(mel=spec(1280), **options)
-    heard, sounds = spoken.heard(["abc", " ", "z"])
+        SpokenAnswers(talker, mel=spec(1280), **options)
+    assert not loads, "nothing is loaded before it is needed"
+    device = torch.device("cpu")
+    heard, truth, sounds = spoken.transcribe(["abc", " ", "z"], ["7 - 2 = 5", "b", "c"], device)
     assert heard == ["xxx", "", "x"]
+    assert truth == ["seven minus two is five", "b", "c"]
     assert sounds[1] is None
     assert [len(sound) for sound in (sounds[0], sounds[2])] == [3, 1]
-    assert spoken.heard([""]) == ([""], [None])
-    heard, sounds = spoken.heard(["5", "...", "日本 a"])
+    assert spoken.transcribe([""], ["a"], device) == ([""], ["a"], [None])
+    heard, _, sounds = spoken.transcribe(["5", "...", "日本 a"], ["", "", ""], device)
     assert heard == ["xxxx", "", "x"]  # four, nothing to speak, a: as inference says them
     assert sounds[1] is None
     assert "1 of 3 answers hold characters that cannot be spoken; the first: '日本'" in caplog.text
-    assert spoken.in_words(["7 - 2 = 5"]) == ["seven minus two is five"]
-    assert set(spoken.parts()) == {"talker", "codec"}
-    assert spoken.facts() == {"codec_mel": {"hop": 160}}
+    assert loads == [1]
+    shown = spoken.examples("test", heard, ["5", "...", "a"], sounds)
+    assert [(example["id"], example["answer"]) for example in shown] == [("tts-0", "xxxx"), ("tts-2", "x")]

@@ -47,19 +47,19 @@ def speech(stage):
 def audio():
     torch.manual_seed(0)
     model = test_speech_stages.build_audio()
-    return speech(AudioStage(model=model, read=test_speech_stages.read, **test_speech_stages.how()))
+    return speech(AudioStage(model=model, evaluator=lambda model: None, **test_speech_stages.how()))
 
 
 def codec():
     torch.manual_seed(0)
     model = test_speech_stages.build_codec(decay=None)
-    return speech(CodecStage(model=model, judge=None, vocoder=lambda mel: mel, **test_speech_stages.how(l2=0.5)))
+    return speech(CodecStage(model=model, evaluator=lambda model, **_: None, **test_speech_stages.how(l2=0.5)))
 
 
 def talker():
     torch.manual_seed(0)
     stage = test_speech_stages.build_talker_stage(lambda talker, codec: None)
-    stage.judge = SimpleNamespace(align=lambda paths, texts: [torch.arange(1, len(texts[0]) + 1) * 0.08])
+    stage.aligner.align = lambda paths, texts: [torch.arange(1, len(texts[0]) + 1) * 0.08]
     stage.jitter = stage.disturbance = 0.0
     return speech(stage)
 

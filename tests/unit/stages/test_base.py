@@ -1,11 +1,49 @@
 """What every stage shares: weighted losses, splits that open and close, one optimizer."""
 
+import pickle
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 from torch import nn
 
+from muomni.distributed import collectives
+from muomni.evaluation.base import Evaluator, State
 from muomni.nn.transformer import Transformer
 from muomni.stages.base import Stage
+from muomni.stages.training_options import TrainingOptions
+
+
+@dataclass
+class Names(State):
+    names: list[str] = field(default_factory=list)
+
+    def merge(self, other):
+        self.names += other.names
+
+
+class Recorder(Evaluator):
+    """Writes down what it is called for."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+        self.events = []
+
+    def new_state(self):
+        return Names()
+
+    def reset(self, split):
+        super().reset(split)
+        self.events.append(f"begin {split}")
+
+    def update(self, batch):
+        self.state.names.append(batch)
+        self.events.append(f"{self.split} {batch}")
+
+    def compute(self):
+        self.examples.append({"split": self.split, "id": "".join(self.state.names)})
+        self.events.append(f"finish {self.split}")
+        return {"count": len(self.events)}
 
 
 class Toy(Stage):
@@ -17,19 +55,8 @@ class Toy(Stage):
             "schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
             "weight_decay": 0.1, "loss_weights": {}, "compile_model": False,
         }  # fmt: skip
-        super().__init__(**(options | how))
+        super().__init__(TrainingOptions(**(options | how)), evaluator=Recorder())
         self.layer = nn.Linear(2, 2)
-        self.events = []
-
-    def begin_split(self, split):
-        self.events.append(f"begin {split}")
-
-    def test_batch(self, batch, split):
-        self.events.append(f"{split} {batch}")
-
-    def finish_split(self, split):
-        self.events.append(f"finish {split}")
-        return {"count": len(self.events)}
 
     def compiled_modules(self):
         return [self.layer]
@@ -40,6 +67,7 @@ class Surroundings:
 
     class datamodule:
         test_splits = ["a", "b"]
+        spare = ()
 
 
 @pytest.fixture
@@ -61,13 +89,13 @@ def test_splits_open_and_close_in_order_and_results_are_named(toy):
     for index, batch, loader in ((0, "x", 0), (1, "y", 0), (0, "z", 1)):
         toy.test_step(batch, index, loader)
     toy.on_test_epoch_end()
-    assert toy.events == ["begin a", "a x", "a y", "finish a", "begin b", "b z", "finish b"]
+    assert toy.evaluator.events == ["begin a", "a x", "a y", "finish a", "begin b", "b z", "finish b"]
     assert toy.results == {"toy/a/count": 4.0, "toy/b/count": 7.0}
 
 
-def test_held_out_splits_are_measured_in_float32(toy, monkeypatch):
+def test_held_out_splits_are_measured_in_float32(toy):
     dtypes = []
-    monkeypatch.setattr(Toy, "test_batch", lambda self, batch, split: dtypes.append(self.layer(torch.ones(1, 2)).dtype))
+    toy.evaluator.update = lambda batch: dtypes.append(toy.layer(torch.ones(1, 2)).dtype)
     toy.on_test_start()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         toy.test_step("x", 0, 0)
@@ -163,18 +191,34 @@ def test_a_broken_state_is_not_saved(tmp_path, where):
         stage.on_save_checkpoint(checkpoint)
 
 
-@pytest.mark.parametrize("method", ["step", "begin_split", "finish_split"])
-def test_a_stage_must_say_what_it_does(method):
-    class Nothing(Toy):
-        begin_split, finish_split = Stage.begin_split, Stage.finish_split
+def test_a_stage_must_say_what_it_does(toy):
+    with pytest.raises(TypeError, match="Toy does not define step"):
+        toy.step("x")
+    toy.evaluator = None
+    toy.on_test_start()
+    with pytest.raises(TypeError, match="Toy has no evaluator"):
+        toy.test_step("x", 0, 0)
 
-    with pytest.raises(TypeError, match=f"Nothing does not define {method}"):
-        getattr(Nothing(), method)("x")
+
+def test_states_of_several_processes_are_merged_in_their_order(toy, monkeypatch):
+    """The second process had a batch of the split "a" alone; "b" was the first one's."""
+    others = {"a": Names(names=["z"]), "b": None}
+    monkeypatch.setattr(collectives, "num_processes", lambda: 2)
+    splits = iter(others)
+    monkeypatch.setattr(
+        collectives, "all_gather_object", lambda state: [pickle.loads(pickle.dumps(state)), others[next(splits)]]
+    )
+    toy.on_test_start()
+    for index, batch, loader in ((0, "x", 0), (1, "y", 0), (0, "w", 1)):
+        toy.test_step(batch, index, loader)
+    toy.on_test_epoch_end()
+    assert toy.examples == [{"split": "a", "id": "xyz"}, {"split": "b", "id": "w"}]
+    assert set(toy.results) == {"toy/a/count", "toy/b/count"}
 
 
 def test_a_metric_that_cannot_be_computed_is_left_out_and_said(toy, caplog):
     """After a training of hours, a split that tells nothing must not decide whether it counts."""
-    toy.finish_split = lambda split: {"good": 1.0, "bad": float("nan"), "worse": float("inf")}
-    toy._finish("test")
+    toy.evaluator.compute = lambda: {"good": 1.0, "bad": float("nan"), "worse": float("inf")}
+    toy._compute("test")
     assert toy.results == {"toy/test/good": 1.0}
     assert "toy/test/bad is nan and left out" in caplog.text and "toy/test/worse is inf and left out" in caplog.text

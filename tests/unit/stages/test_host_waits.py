@@ -26,6 +26,7 @@ from muomni.frontends.image import ImageSpec
 from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, PAD, USER
 from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
+from tests.measure import measure
 
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "ocr", "vocoder", "omni_sft")
 #: Stage and overrides -> waits allowed in a step. All of them: the verdict, and nothing else.
@@ -289,6 +290,5 @@ def test_validation_and_test_keep_to_one_device(name: str, folder: Path, monkeyp
         stage.validation_step(gpu.tensors(make(True)), 0)
         stage.on_validation_epoch_end()
         stage.on_test_start()
-        stage.begin_split("test")
-        stage.test_batch(gpu.tensors(make(False)), "test")
-        assert all(value == value or "stoi" in key for key, value in stage.finish_split("test").items())
+        metrics = measure(stage, gpu.tensors(make(False)))
+        assert all(value == value or "stoi" in key for key, value in metrics.items())

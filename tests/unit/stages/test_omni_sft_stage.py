@@ -1,13 +1,15 @@
 """Instruction tuning on tiny parts: what learns, what is measured, what is handed over."""
 
 from functools import partial
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 import torch
 
 from muomni.batch import OmniBatch
-from muomni.evaluation.omni_metrics import OmniScores
+from muomni.checkpoints.export import Export
+from muomni.evaluation.omni_metrics import OmniState, omni_metrics
+from muomni.evaluation.omni_sft import OmniSftEvaluator
 from muomni.inference.batch import greedy_answers
 from muomni.models.audio import Audio
 from muomni.models.projector import AudioProjector, ImageProjector
@@ -18,12 +20,14 @@ from muomni.optim.schedule import warmup_stable_decay
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, PAD, USER
 from muomni.stages.omni_sft import OmniSftStage
 from muomni.stages.position_init import place_names
+from muomni.stages.training_options import TrainingOptions
+from tests.measure import measure
 
 WORDS = {20: "red", 21: "blue", 22: "yes", 23: "no"}
 
 
 def export(stage, facts, **parts):
-    return SimpleNamespace(parts=parts, facts={"stage": stage, **facts}, folder=f"checkpoints/{stage}")
+    return Export(parts, {"stage": stage, **facts}, Path(f"checkpoints/{stage}"))
 
 
 def make(rates=None, **changes):
@@ -39,16 +43,20 @@ def make(rates=None, **changes):
         "audio": export("audio", {"mel": {"bins": 8}}, audio=audio),
         "image_projector": ImageProjector(dim=8, out_dim=16, image_tokens="grid", grid=2, cell=1, positions=0.1),
         "audio_projector": AudioProjector(dim=8, out_dim=16, stack=2, characters=6),
-        "answers": greedy_answers, "max_new_tokens": 4, "cache_mb": 1, "place_words": False, "answer_power": 0.5,
+        "evaluator": partial(OmniSftEvaluator, speech=None, answers=greedy_answers, max_new_tokens=4), "talker": None,
+        "cache_mb": 1, "place_words": False, "answer_power": 0.5,
         "rates": {"thinker": 1.0, "projectors": 1.0, "vision": 0.0, "audio": 0.0} | (rates or {}),
         "image": {"size": 8}, "mel": {"bins": 8}, "tokenizer": "tokenizer.model", "tokenizer_fingerprint": "f00",
         "encode": lambda text: [len(word) for word in text.split()],
         "decode": lambda ids: " ".join(WORDS.get(index, str(index)) for index in ids if index != EOS),
+    }  # fmt: skip
+    training = {
         "optimizer": partial(adamw, lr=1e-2, betas=(0.9, 0.98), adam_ratio=1.0),
         "schedule": partial(warmup_stable_decay, max_steps=80, warmup_steps=2, decay_fraction=0.4, final=0.1),
         "weight_decay": 0.0, "loss_weights": {}, "compile_model": False,
     }  # fmt: skip
-    return OmniSftStage(speech=None, **(options | changes))
+    training |= {key: changes.pop(key) for key in training if key in changes}
+    return OmniSftStage(training=TrainingOptions(**training), **(options | changes))
 
 
 def batch():
@@ -80,13 +88,11 @@ def test_it_learns_from_pictures_and_sound_and_the_controls_say_so():
         optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(frozen, stage.model.vision.parameters(), strict=True))
     stage.eval()
-    stage.begin_split("test_iid")
-    stage.test_batch(data, "test_iid")
-    metrics = stage.finish_split("test_iid")
+    metrics = measure(stage, data, split="test_iid")
     assert metrics["image_colour"] == metrics["image_colour_pairs"] == 100
     assert metrics["image_colour_shuffled"] == 0 and metrics["image_colour_blind"] <= 50
     assert metrics["image_colour_majority"] == 50 and metrics["asr_cer"] == 0
-    answers = {(shown["id"], shown["answer"]) for shown in stage.samples()}
+    answers = {(shown["id"], shown["answer"]) for shown in stage.evaluator.examples}
     assert answers == {("i", "red"), ("j", "blue"), ("k", "yes no")}
 
 
@@ -127,10 +133,8 @@ def test_plain_questions_are_also_put_to_the_thinker_as_it_came():
     data.images, data.image_rows, data.image_keys = None, [], []
     for parameter in stage.model.thinker.parameters():
         parameter.data.zero_()
-    stage.begin_split("plain")
-    stage.test_batch(data, "plain")
-    assert {"text_fact", "text_fact_before"} < set(stage.finish_split("plain"))
-    assert any(parameter.abs().sum() > 0 for parameter in stage._before.on(stage.device).parameters())
+    assert {"text_fact", "text_fact_before"} < set(measure(stage, data, split="plain"))
+    assert any(parameter.abs().sum() > 0 for parameter in stage.evaluator.reference.on(stage.device).parameters())
 
 
 def test_exports_of_other_settings_are_refused():
@@ -149,14 +153,14 @@ def test_without_an_encoder_the_rest_works():
 
 
 def test_scores_compare_spoken_with_the_same_typed_questions():
-    scores = OmniScores()
+    state = OmniState()
     for name, right in (("a", True), ("b", False)):
-        scores.answered(task="image_qa", meta={"question": "count"}, answer="2", sample_id=name, right=right)
+        state.add_answer(task="image_qa", meta={"question": "count"}, answer="2", sample_id=name, right=right)
     for typed, right in (("a", True), ("elsewhere", False)):
-        scores.answered(
+        state.add_answer(
             task="spoken_image_qa", meta={"question": "count", "typed": typed}, answer="2", sample_id="s", right=right
         )
-    metrics = scores.metrics()
+    metrics = omni_metrics(state)
     assert metrics["spoken_image_qa"] == 50 and metrics["spoken_image_qa_typed"] == 100
     assert metrics["image_mean"] == metrics["image_count"] == 50
 
@@ -212,14 +216,12 @@ def test_image_tokens_none_is_a_model_without_eyes():
     )  # fmt: skip
     stage.step(heard)["answer"].backward()
     stage.eval()
-    stage.begin_split("test_iid")
-    stage.test_batch(heard, "test_iid")
-    assert {name.split("_")[0] for name in stage.finish_split("test_iid")} == {"asr"}
+    assert {name.split("_")[0] for name in measure(stage, heard)} == {"asr"}
 
 
 def test_captions_of_pictures_whose_objects_nobody_named_are_left_out_and_counted(caplog):
-    scores = OmniScores()
-    scores.described("a dog on the beach", None)
-    assert scores.metrics() == {} and "caption_f1 leaves out 1 captions" in caplog.text
-    scores.described("a red dot", [{"colour": "red", "shape": "dot"}])
-    assert scores.metrics() == {"caption_f1": 100.0}
+    state = OmniState()
+    state.add_caption("a dog on the beach", None)
+    assert omni_metrics(state) == {} and "caption_f1 leaves out 1 captions" in caplog.text
+    state.add_caption("a red dot", [{"colour": "red", "shape": "dot"}])
+    assert omni_metrics(state) == {"caption_f1": 100.0}

@@ -125,10 +125,11 @@ def test_wrong_rates_are_refused(rates, words):
 def test_weights_of_unknown_losses_are_refused():
     stage = make_omni(loss_weights={"answer": 1.0, "replays": 2.0})
     with pytest.raises(
-        ValueError, match=r"module.loss_weights.replays: stage=omni_sft has no such loss; it has answer, replay"
+        ValueError,
+        match=r"module.training.loss_weights.replays: stage=omni_sft has no such loss; it has answer, replay",
     ):
         stage.check_loss_weights()
     stage.loss_weights = {"answer": "much"}
-    with pytest.raises(ValueError, match="module.loss_weights.answer=much: a number is needed"):
+    with pytest.raises(ValueError, match="module.training.loss_weights.answer=much: a number is needed"):
         stage.check_loss_weights()
     make_omni(loss_weights={"answer": 0.0}).check_loss_weights()

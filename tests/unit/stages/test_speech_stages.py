@@ -1,12 +1,16 @@
 """Audio, codec and Talker stages: they learn, and their metrics say what they should."""
 
-from types import SimpleNamespace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from muomni.batch import SpeechBatch
-from muomni.checkpoints.export import load_export, save_export, trained_characters
+from muomni.checkpoints.export import Export, load_export, save_export, trained_characters
+from muomni.evaluation.audio import AudioEvaluator
+from muomni.evaluation.codec import CodecEvaluator
+from muomni.evaluation.talker import TalkerEvaluator
 from muomni.frontends.text_normalizer import LETTERS, speak_out
 from muomni.inference.asr.recognizer import greedy_texts
 from muomni.models.audio import Audio
@@ -16,6 +20,8 @@ from muomni.optim.optimizers import adamw
 from muomni.stages.audio import AudioStage
 from muomni.stages.codec import CodecStage
 from muomni.stages.talker import TalkerStage, corrupt_history
+from muomni.stages.training_options import TrainingOptions
+from tests.measure import measure
 
 MEL = {"sample_rate": 16000, "hop": 160, "bins": 16}
 TEXTS = ["abc", "bca", "cab", "acb"]
@@ -36,11 +42,12 @@ def batch():
 
 
 def how(**weights):
-    return {
-        "optimizer": lambda groups: adamw(groups, lr=5e-3, betas=(0.9, 0.98), adam_ratio=1.0),
-        "schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
-        "weight_decay": 0.0, "loss_weights": weights, "compile_model": False, "mel": MEL,
-    }  # fmt: skip
+    training = TrainingOptions(
+        optimizer=lambda groups: adamw(groups, lr=5e-3, betas=(0.9, 0.98), adam_ratio=1.0),
+        schedule=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+        weight_decay=0.0, loss_weights=weights, compile_model=False,
+    )  # fmt: skip
+    return {"training": training, "mel": MEL}
 
 
 def learn(stage, steps):
@@ -57,9 +64,7 @@ def learn(stage, steps):
 
 
 def score(stage):
-    stage.begin_split("test")
-    stage.test_batch(batch(), "test")
-    return stage.finish_split("test")
+    return measure(stage, batch())
 
 
 def read(output):
@@ -73,6 +78,9 @@ def read(output):
 
 class ToneJudge:
     """Hears the tones of `batch` in a mel that passes for a waveform."""
+
+    def on(self, device):
+        return self
 
     def __call__(self, waveforms):
         return ["".join("abcd"[int(p.view(-1, 4, 4).sum((0, 2)).argmax())] for p in w.split(16)) for w in waveforms]
@@ -99,37 +107,33 @@ def build_codec(**options):
 
 def test_audio_learns_and_reports_error_rates():
     torch.manual_seed(0)
-    stage = AudioStage(model=build_audio(), read=read, **how())
+    stage = AudioStage(model=build_audio(), evaluator=partial(AudioEvaluator, decode=read), **how())
     before = score(stage)
     learn(stage, 120)
     after = score(stage)
     assert set(after) == {"cer", "wer", "cer_shuffled", "too_short"}
     assert after["cer"] == 0.0 < before["cer"]
     assert after["cer_shuffled"] > 50
-    assert [sample["answer"] for sample in stage.samples()] == TEXTS
+    assert [sample["answer"] for sample in stage.evaluator.examples] == TEXTS
     assert stage.export_facts()["mel"] == MEL
 
 
 def test_audio_counts_clips_that_are_too_short():
-    stage = AudioStage(model=build_audio(), read=read, **how())
+    stage = AudioStage(model=build_audio(), evaluator=partial(AudioEvaluator, decode=read), **how())
     clips = batch()
     clips.mel_lengths[0] = 4  # one frame for three characters
-    stage.begin_split("test")
-    stage.test_batch(clips, "test")
-    assert stage.finish_split("test")["too_short"] == 25.0
+    assert measure(stage, clips)["too_short"] == 25.0
 
 
 def test_a_recogniser_writes_the_characters_of_its_own(tmp_path):
     """From the training on to whoever loads its export: judge, aligner, transcriber."""
     torch.manual_seed(0)
     audio = Audio(**(build_audio().options | {"characters": "жёa"}))
-    stage = AudioStage(model=audio, read=greedy_texts, **how())
+    stage = AudioStage(model=audio, evaluator=partial(AudioEvaluator, decode=greedy_texts), **how())
     clips = batch()
     clips.texts = [text.translate(str.maketrans("abc", "жёa")) for text in TEXTS]
     learn(stage, 120)
-    stage.begin_split("test")
-    stage.test_batch(clips, "test")
-    assert stage.finish_split("test")["cer"] == 0.0
+    assert measure(stage, clips)["cer"] == 0.0
     assert stage.export_facts()["characters"] == "жёa"
     save_export(tmp_path / "audio", stage.export_parts(), facts=stage.export_facts(), files={})
     loaded = load_export(tmp_path / "audio", ["audio"]).parts["audio"]
@@ -143,14 +147,15 @@ def test_a_recogniser_writes_the_characters_of_its_own(tmp_path):
 
 def test_codec_learns_and_is_judged():
     torch.manual_seed(0)
-    stage = CodecStage(model=build_codec(), judge=ToneJudge(), vocoder=lambda mel: mel, **how(commitment=0.25))
+    evaluator = partial(CodecEvaluator, judge=ToneJudge(), vocoder=lambda mel: mel)
+    stage = CodecStage(model=build_codec(), evaluator=evaluator, **how(commitment=0.25))
     learn(stage, 150)
     metrics = score(stage)
     assert metrics["mel_l1"] < 0.15
     assert metrics["cer_recorded"] == metrics["cer_resynthesis"] == metrics["cer_gap"] == 0.0
     assert metrics["cer_shuffled"] > 50
     assert 0 < metrics["codes_used"] <= metrics["codes_used_mean"] <= 100
-    assert {sample["kind"] for sample in stage.samples()} == {"recorded", "codec"}
+    assert {sample["kind"] for sample in stage.evaluator.examples} == {"recorded", "codec"}
 
 
 class Echo:
@@ -173,10 +178,11 @@ def build_talker_stage(voice, **options):
         "codebook_size": 4, "dim": 32, "num_layers": 1, "num_heads": 2, "ff_dim": 32, "max_frames": 50,
         "shared_embedding": False,
     } | options))  # fmt: skip
-    export = SimpleNamespace(parts={"codec": build_codec().eval()}, facts={"mel": MEL}, folder="checkpoints/codec")
+    export = Export({"codec": build_codec().eval()}, {"mel": MEL}, Path("checkpoints/codec"))
+    evaluator = partial(TalkerEvaluator, voice=voice, vocoder=lambda mel: mel, judge=ToneJudge())
     return TalkerStage(
-        model=talker, codec=export, voice=voice, vocoder=lambda mel: mel, judge=ToneJudge(), disturbance=0.2,
-        jitter=0.1, **how(codebook_0=2.0),
+        model=talker, codec=export, aligner=ToneJudge(), evaluator=evaluator, disturbance=0.2, jitter=0.1,
+        **how(codebook_0=2.0),
     )  # fmt: skip
 
 
@@ -200,7 +206,7 @@ def test_what_the_judge_writes_is_compared_in_words():
             return [None] * len(paths), [f"{text.upper()}!" for text in TEXTS]
 
     stage = build_talker_stage(lambda talker, codec: Echo(lambda text: (torch.zeros(6, 2, dtype=torch.long), False)))
-    stage.judge = Writer()
+    stage.evaluator.judge = Writer()
     assert score(stage)["cer_recorded"] == 0.0
 
 
@@ -223,7 +229,7 @@ def test_alignments_are_remembered_by_recording_and_text_and_not_by_id():
         asked.append((paths[0], texts[0]))
         return [0.08 * torch.arange(1.0, 1 + len(text)) for text in texts]
 
-    stage.judge.align = align
+    stage.aligner.align = align
     one, other = batch(), batch()
     other.characters, other.character_lengths = other.characters[:, :2], torch.full((4,), 2)
     other.audio, other.texts = ["val/" + name for name in TEXTS], [text[:2] for text in TEXTS]

@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from muomni.batch import TextBatch
+from muomni.evaluation.thinker import ThinkerEvaluator
 from muomni.models.outputs import ThinkerOutput
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.thinker import ThinkerStage
+from muomni.stages.training_options import TrainingOptions
+from tests.measure import measure
 
 V = 8
 
@@ -32,8 +35,11 @@ class Certain(nn.Module):
 def stage(p=0.5, **changes):
     options = {
         "decode": lambda ids: " ".join(map(str, ids)), "model": Certain(p), "tokenizer": Path("x"),
-        "tokenizer_fingerprint": "f", "optimizer": None, "schedule": None, "weight_decay": 0.0, "loss_weights": {},
-        "compile_model": False,
+        "tokenizer_fingerprint": "f", "evaluator": ThinkerEvaluator,
+        "training": TrainingOptions(
+            optimizer=None, schedule=None, weight_decay=0.0, loss_weights=changes.pop("loss_weights", {}),
+            compile_model=False,
+        ),
     }  # fmt: skip
     return ThinkerStage(**(options | changes))
 
@@ -45,13 +51,6 @@ def batch(rows, kinds, floors):
         ids=ids, targets=targets, lengths=torch.full((len(rows),), ids.shape[1]), kinds=kinds,
         floors=torch.tensor(floors, dtype=torch.float64), sample_ids=[str(i) for i in range(len(rows))],
     )  # fmt: skip
-
-
-def measure(made, *batches):
-    made.begin_split("test")
-    for one in batches:
-        made.test_batch(one, "test")
-    return made.finish_split("test")
 
 
 def test_loss_and_floor_are_of_tokens_not_of_documents():

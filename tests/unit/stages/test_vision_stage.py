@@ -1,6 +1,7 @@
 """Contrastive stage on tiny parts: losses, metrics, hand-over."""
 
 import math
+import pickle
 from functools import partial
 
 import pytest
@@ -8,13 +9,15 @@ import torch
 
 from muomni.batch import ImageTextBatch
 from muomni.distributed import collectives
-from muomni.distributed.merge_state import joined_state, own_state
+from muomni.evaluation.vision import VisionEvaluator
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
 from muomni.models.vision import VisionTransformer
 from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay
+from muomni.stages.training_options import TrainingOptions
 from muomni.stages.vision import VisionStage
+from tests.measure import measure
 
 COLOURS = ("red", "blue", "green", "white")
 
@@ -27,11 +30,14 @@ def make(**changes):
             vocab_size=30, dim=16, num_layers=1, num_heads=2, ff_dim=32, embed_dim=8, max_length=8
         ),
         "image_head": ImageHead(dim=16, embed_dim=8, pool="mean", grid=3),
-        "score": "late", "temperature": 0.07, "min_temperature": 0.01, "candidates": 4, "probe_split": "probe",
+        "score": "late", "temperature": 0.07, "min_temperature": 0.01,
+        "evaluator": partial(VisionEvaluator, candidates=changes.pop("candidates", 4), probe_split="probe"),
         "image": {"size": 12}, "tokenizer": "tokenizer.model", "tokenizer_fingerprint": "f00",
-        "optimizer": partial(adamw, lr=1e-2, betas=(0.9, 0.98), adam_ratio=1.0),
-        "schedule": partial(warmup_stable_decay, max_steps=60, warmup_steps=2, decay_fraction=0.4, final=0.1),
-        "weight_decay": 0.0, "loss_weights": {}, "compile_model": False,
+        "training": TrainingOptions(
+            optimizer=partial(adamw, lr=1e-2, betas=(0.9, 0.98), adam_ratio=1.0),
+            schedule=partial(warmup_stable_decay, max_steps=60, warmup_steps=2, decay_fraction=0.4, final=0.1),
+            weight_decay=0.0, loss_weights={}, compile_model=False,
+        ),
     }  # fmt: skip
     return VisionStage(**(options | changes))
 
@@ -61,25 +67,17 @@ def test_it_learns_to_tell_pictures_apart():
         optimizer.step()
     assert stage.total_loss(stage.step(data)).item() < 0.5 * first
     stage.eval()
-    stage.begin_split("test_iid")
-    stage.test_batch(data, "test_iid")
-    metrics = stage.finish_split("test_iid")
+    metrics = measure(stage, data, split="test_iid")
     assert metrics["r1_image_to_text"] == 100 and metrics["r1_text_to_image"] == 100
-    shown = stage.samples()[0]
+    shown = stage.evaluator.examples[0]
     assert shown["answer"] == shown["truth"] == "red dot" and shown["image"] == "0.png"
 
 
 def test_probes_are_fitted_on_their_split_alone():
     stage, data = make().eval(), batch()
-    stage.begin_split("test_iid")
-    stage.test_batch(data, "test_iid")
-    assert "probe_colour" not in stage.finish_split("test_iid")
-    stage.begin_split("probe")
-    stage.test_batch(data, "probe")
-    assert stage.finish_split("probe") == {}
-    stage.begin_split("test_iid")
-    stage.test_batch(data, "test_iid")
-    assert {"probe_colour", "probe_shape", "probe_place"} < set(stage.finish_split("test_iid"))
+    assert "probe_colour" not in measure(stage, data, split="test_iid")
+    assert measure(stage, data, split="probe") == {}
+    assert {"probe_colour", "probe_shape", "probe_place"} < set(measure(stage, data, split="test_iid"))
 
 
 def test_plain_clip_has_one_loss_and_an_unknown_score_is_refused():
@@ -124,7 +122,7 @@ def test_retrieval_counts_equals_as_right_and_does_not_depend_on_batches():
         optimizer.step()
     stage.eval()
     for batches in (5, 1):
-        stage.begin_split("test_iid")
+        stage.evaluator.reset("test_iid")
         for _ in range(batches):
             many = 5 // batches
             data = batch()
@@ -133,8 +131,8 @@ def test_retrieval_counts_equals_as_right_and_does_not_depend_on_batches():
             data.captions, data.paths, data.objects, data.sample_ids = (
                 each * many for each in (data.captions, data.paths, data.objects, data.sample_ids)
             )
-            stage.test_batch(data, "test_iid")
-        metrics = stage.finish_split("test_iid")
+            stage.evaluator.update(data)
+        metrics = stage.evaluator.compute()
         assert metrics["r1_candidates"] == 10
         assert metrics["r1_image_to_text"] == 100 and metrics["r1_text_to_image"] == 100
 
@@ -154,22 +152,37 @@ def pieces(count):
 @pytest.mark.parametrize("score", ["late", "global"])
 def test_several_processes_measure_what_one_does(score, monkeypatch):
     alone = make(candidates=5, score=score).eval()
-    alone.begin_split("test_iid")
-    for data in pieces(3):
-        alone.test_batch(data, "test_iid")
-    wanted = alone.finish_split("test_iid")
+    wanted = measure(alone, *pieces(3), split="test_iid")
     assert wanted["r1_candidates"] == 5
     monkeypatch.setattr(collectives, "num_processes", lambda: 2)
     states, batches = [], list(pieces(4))
     for share in (batches[:1], batches[1:]):
         stage = make(candidates=5, score=score).eval()
-        stage.begin_split("test_iid")
+        stage.evaluator.reset("test_iid")
         for data in share:
-            stage.test_batch(data, "test_iid")
-        states.append(own_state(stage, stage.gathered))
-    vars(stage).update(joined_state(states))
-    assert stage.finish_split("test_iid") == wanted
-    assert stage.samples() == alone.samples()
+            stage.evaluator.update(data)
+        states.append(pickle.loads(pickle.dumps(stage.evaluator.state)))
+    stage.evaluator.reset("test_iid")
+    for state in states:
+        stage.evaluator.merge(state)
+    assert stage.evaluator.compute() == wanted
+    assert stage.evaluator.examples == alone.evaluator.examples
+
+
+def test_what_is_sent_of_a_split_is_no_more_than_what_was_gathered(monkeypatch):
+    """A cell is cut out of its batch, a caption out of its padding, and neither carries a gradient."""
+    monkeypatch.setattr(collectives, "num_processes", lambda: 2)
+    stage, (data,) = make().eval(), pieces(1)
+    data.objects = [[{"colour": "red", "cell": 4}]] * 12
+    stage.evaluator.reset("test_iid")
+    stage.evaluator.update(data)
+    state = stage.evaluator.state
+    tensors = [item[side] for item in state.pairs for side in ("image", "text")]
+    tensors += [each for probe in state.probes.values() for each in probe.features]
+    assert len(tensors) == 24 + 2
+    for tensor in tensors:
+        assert tensor.device.type == "cpu" and not tensor.requires_grad
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
 
 
 def test_hand_over():

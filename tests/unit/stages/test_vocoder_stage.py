@@ -1,6 +1,7 @@
 """The vocoder's stage: who learns from which loss, when, and what is measured beside Griffin-Lim."""
 
-from types import SimpleNamespace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from callbacks.gradient_guard import GradientGuard
 from callbacks.random_state import RandomState
 from callbacks.step_guard import StepGuard
 from muomni.batch import WaveformBatch
+from muomni.checkpoints.export import Export
 from muomni.distributed import collectives
+from muomni.evaluation.vocoder import VocoderEvaluator
 from muomni.frontends.mel import LogMel, MelSpec
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.mel_correction import MelCorrection
@@ -21,7 +24,9 @@ from muomni.models.codec import Codec
 from muomni.models.discriminators import Discriminators
 from muomni.models.vocoder import Vocoder
 from muomni.optim.optimizers import adamw
+from muomni.stages.training_options import TrainingOptions
 from muomni.stages.vocoder import VocoderStage
+from tests.measure import measure
 
 SPEC = MelSpec(sample_rate=16000, hop=160, n_fft=512, win=400, bins=20, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
 SOUNDS = ("", "griffin_lim_")
@@ -51,7 +56,7 @@ def codec_export(mel=None):
         n_mels=20, stride=4, dim=8, num_codebooks=1, codebook_size=8, num_layers=1, width=16, kernel=3, ff_dim=16,
         decay=0.9, dropout=0.0, idle=0.0,
     )  # fmt: skip
-    return SimpleNamespace(parts={"codec": codec}, facts={"mel": mel or SPEC.facts()}, folder="checkpoints/codec")
+    return Export({"codec": codec}, {"mel": mel or SPEC.facts()}, Path("checkpoints/codec"))
 
 
 def build(**options):
@@ -62,11 +67,15 @@ def build(**options):
             periods=(2,), n_ffts=(128,), period_channels=(4, 4), spectrogram_channels=(4, 4)
         ),
         "correction": MelCorrection(SPEC), "corrections": 2, "corrections_in_training": 1,
-        "griffin_lim": GriffinLim(SPEC, iterations=2), "log_mel": LogMel(SPEC), "codec": None, "judge": None,
+        "evaluator": partial(
+            VocoderEvaluator, griffin_lim=GriffinLim(SPEC, iterations=2), judge=options.pop("judge", None)
+        ), "log_mel": LogMel(SPEC), "codec": None,
         "n_ffts": (128, 512), "adversarial_from": 0.0, "max_steps": 4, "discriminator_rate": 1.0, "mel": SPEC.facts(),
-        "optimizer": lambda groups: adamw(groups, lr=3e-3, betas=(0.8, 0.98)),
-        "schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
-        "weight_decay": 0.0, "loss_weights": {}, "compile_model": False,
+        "training": TrainingOptions(
+            optimizer=lambda groups: adamw(groups, lr=3e-3, betas=(0.8, 0.98)),
+            schedule=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+            weight_decay=0.0, loss_weights={}, compile_model=False,
+        ),
     }  # fmt: skip
     return VocoderStage(**(how | options))
 
@@ -96,7 +105,7 @@ def test_gradients_are_those_of_taking_turns():
     """What generator and discriminators would get from losses of their own, one after the other."""
     stage, clip = build().train(), batch()
     losses = stage.step(clip)
-    made = stage._make(clip.mel, 1)
+    made = stage.synthesize(clip.mel, corrections=1)
     real, fake = stage.discriminators(clip.waveform), stage.discriminators(made.detach())
     turn = gradients(discriminator_loss(real, fake), stage.discriminators)
     for ours, theirs in zip(gradients(losses["discriminator"], stage.discriminators), turn, strict=True):
@@ -171,7 +180,7 @@ def test_asked_pieces_go_through_the_frozen_codec():
     stage = build(codec=codec_export()).train()
     assert not stage.codec.training and not any(p.requires_grad for p in stage.codec.parameters())
     clip = batch(through_codec=(False, True))
-    seen = stage._seen(clip)
+    seen = stage._input_mel(clip)
     torch.testing.assert_close(seen[0], clip.mel[0])
     torch.testing.assert_close(seen[1], stage.codec(clip.mel, clip.mel_lengths).mel[1])
     assert not torch.allclose(seen[1], clip.mel[1])
@@ -183,7 +192,7 @@ def test_the_codec_asks_no_other_rank(monkeypatch):
     monkeypatch.setattr(collectives, "num_processes", lambda: 2)
     monkeypatch.setattr(collectives.dist, "all_reduce", lambda *_: pytest.fail("waits for the other rank"))
     with collectives.synced_step():
-        stage._seen(batch(through_codec=(False, True)))
+        stage._input_mel(batch(through_codec=(False, True)))
 
 
 def test_a_codec_of_another_spectrogram_is_refused():
@@ -194,23 +203,24 @@ def test_a_codec_of_another_spectrogram_is_refused():
 class Ear:
     """A judge that hears everything right."""
 
+    def on(self, device):
+        return self
+
     def __call__(self, waveforms):
         return ["one", "two"][: len(waveforms)]
 
 
 def test_what_is_measured_and_shown():
     stage = build(codec=codec_export(), judge=Ear()).eval()
-    stage.begin_split("test")
-    stage.test_batch(batch(), "test")
-    metrics = stage.finish_split("test")
+    metrics = measure(stage, batch())
     names = ("log_mel_distance", "stoi", "real_time_factor", "cer")
     expected = {f"{maker}{source}{name}" for maker in SOUNDS for source in ("", "codec_") for name in names}
     assert set(metrics) == expected | {"cer_recorded"}
     assert metrics["griffin_lim_stoi"] > 0.5 and metrics["real_time_factor"] > 0
     assert metrics["cer"] == metrics["cer_recorded"] == 0.0
     assert metrics["codec_log_mel_distance"] > metrics["log_mel_distance"]  # this codec knows nothing
-    assert [sample["kind"] for sample in stage.samples()] == ["recorded", "griffin_lim", "vocoder"] * 2
-    assert all(sample["waveform"].shape == (16000,) for sample in stage.samples())
+    assert [sample["kind"] for sample in stage.evaluator.examples] == ["recorded", "griffin_lim", "vocoder"] * 2
+    assert all(sample["waveform"].shape == (16000,) for sample in stage.evaluator.examples)
 
 
 def test_a_perfect_vocoder_is_at_no_distance():
@@ -220,10 +230,8 @@ def test_a_perfect_vocoder_is_at_no_distance():
         tuple(mel.flatten()[:50].tolist()): sound for mel, sound in zip(recording.mel, recording.waveform, strict=True)
     }
     stage = build(corrections=0).eval()
-    stage._make = lambda mel, corrections: 0.5 * by_mel[tuple(mel[0].flatten()[:50].tolist())][None]
-    stage.begin_split("test")
-    stage.test_batch(recording, "test")
-    metrics = stage.finish_split("test")
+    stage.evaluator.synthesize = lambda mel: 0.5 * by_mel[tuple(mel[0].flatten()[:50].tolist())][None]
+    metrics = measure(stage, recording)
     assert metrics["log_mel_distance"] < 1e-4 < metrics["griffin_lim_log_mel_distance"]
     assert metrics["stoi"] == pytest.approx(1.0, abs=1e-3)
 

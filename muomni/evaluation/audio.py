@@ -1,0 +1,74 @@
+"""Speech -> characters: error rates of greedy decoding."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+
+from muomni.batch import SpeechBatch
+from muomni.evaluation.base import Evaluator, State
+from muomni.losses.ctc import frames_needed
+from muomni.metrics.error_rates import error_rates, shuffled
+from muomni.models.audio import Audio
+
+MAX_EXAMPLES = 4
+
+
+@dataclass
+class AudioState(State):
+    """Transcripts with their references, and how many clips are too short for theirs."""
+
+    transcripts: list[str] = field(default_factory=list)
+    truth: list[str] = field(default_factory=list)
+    too_short: int = 0
+
+    def merge(self, other: Self) -> None:
+        self.examples += other.examples
+        self.transcripts += other.transcripts
+        self.truth += other.truth
+        self.too_short += other.too_short
+
+
+class AudioEvaluator(Evaluator[AudioState]):
+    """`cer`, `wer` (percent, corpus level, greedy decoding), `cer_shuffled` (against other items' texts: what knowing the
+    language alone would give), `too_short` (percent of clips whose frames cannot carry their transcript; they count in the
+    error rates, and take no part in the loss).
+
+    Args:
+        model: the encoder with its head.
+        decode: its output -> texts, with `characters=` where the model has its own.
+    """
+
+    model: Audio
+
+    def __init__(self, model: Audio, *, decode: Callable[..., list[str]]) -> None:
+        super().__init__(model)
+        self.decode = decode if model.characters is None else functools.partial(decode, characters=model.characters)
+
+    def new_state(self) -> AudioState:
+        return AudioState()
+
+    @torch.no_grad()
+    def update(self, batch: SpeechBatch) -> None:
+        output = self.model(batch.mel, batch.mel_lengths)
+        texts = self.decode(output)
+        needed = frames_needed(batch.characters, batch.character_lengths)
+        state = self.state
+        state.too_short += int((output.lengths < needed).sum())
+        for row in range(min(MAX_EXAMPLES - len(state.examples), len(texts))):
+            source = {
+                "split": self.split, "id": batch.sample_ids[row], "audio": batch.audio[row], "question": "transcribe",
+            }  # fmt: skip
+            state.examples.append({**source, "answer": texts[row], "truth": batch.texts[row]})
+        state.transcripts += texts
+        state.truth += batch.texts
+
+    def compute(self) -> dict[str, float]:
+        state = self.state
+        return {
+            **error_rates(state.transcripts, state.truth),
+            "cer_shuffled": error_rates(state.transcripts, shuffled(state.truth))["cer"],
+            "too_short": 100 * state.too_short / len(state.truth),
+        }

@@ -1,0 +1,95 @@
+"""What every evaluator shares: it measures a model on one held-out split after the other.
+
+    evaluator.reset(split)
+    for batch in split: evaluator.update(batch)
+    metrics, examples = evaluator.compute(), evaluator.examples
+
+All that it gathers of a split is in `state`, a dataclass without models. Several processes, each of which has batches of its own,
+exchange their states as objects and `merge` them in the order of their ranks: the merged state is what one process would have
+gathered. Models that only the measuring needs are loaded when a split needs them (`on_demand.py`), not while a stage trains.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from torch import nn
+
+Example = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class State(ABC):
+    """What was gathered of a split. Tensors are on the CPU and own their memory where several processes run: they are sent.
+
+    examples: a few inputs, answers and truths, for loggers and report card (callbacks/samples.py).
+    """
+
+    examples: list[Example] = field(default_factory=list)
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Add what another process gathered of the batches that follow this one's."""
+
+
+S = TypeVar("S", bound=State)
+T = TypeVar("T")
+N = TypeVar("N", int, float)
+
+
+def add_sums(total: dict[str, N], other: dict[str, N]) -> None:
+    """Add the sums of another process, name by name, in place."""
+    for name, value in other.items():
+        total[name] = total.get(name, 0) + value
+
+
+def extend_lists(lists: dict[str, list[T]], other: dict[str, list[T]]) -> None:
+    """Append the rows of another process, name by name, in place."""
+    for name, rows in other.items():
+        lists.setdefault(name, []).extend(rows)
+
+
+class Evaluator(ABC, Generic[S]):
+    """Measures one stage's model.
+
+    Args:
+        model: what is measured, in evaluation mode and on its device whenever `update` is called.
+    """
+
+    state: S
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.split = ""
+        self.state = self.new_state()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def examples(self) -> list[Example]:
+        """Of the current split; each names it as "split"."""
+        return self.state.examples
+
+    @abstractmethod
+    def new_state(self) -> S:
+        """Nothing gathered yet."""
+
+    def reset(self, split: str) -> None:
+        """Begin with a split."""
+        self.split, self.state = split, self.new_state()
+
+    @abstractmethod
+    def update(self, batch: Any) -> None:
+        """Gather from one batch of the split."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Metric -> value of the split, once all of it was gathered."""
+
+    def merge(self, other: S) -> None:
+        """Add the state of another process."""
+        self.state.merge(other)

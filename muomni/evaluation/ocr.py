@@ -1,0 +1,71 @@
+"""Images of text -> characters: error rates, and those of a model that does not see."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from muomni.batch import OcrBatch
+from muomni.evaluation.base import Evaluator, State
+from muomni.metrics.error_rates import error_rates, shuffled
+from muomni.models.ocr import Ocr
+
+MAX_EXAMPLES = 4
+
+
+@dataclass
+class OcrState(State):
+    """Texts as they were read, with the real and with a zeroed image, and their references."""
+
+    texts: list[str] = field(default_factory=list)
+    blind: list[str] = field(default_factory=list)
+    truth: list[str] = field(default_factory=list)
+
+    def merge(self, other: Self) -> None:
+        self.examples += other.examples
+        self.texts += other.texts
+        self.blind += other.blind
+        self.truth += other.truth
+
+
+class OcrEvaluator(Evaluator[OcrState]):
+    """In percent: `cer`, `wer` (corpus level, greedy decoding), `exact` (whole texts right), `cer_shuffled` (against other
+    images' texts: what knowing the language alone would give), `cer_blind` (images zeroed), `exact_majority` (always the most
+    common text).
+
+    Args:
+        model: encoder and decoder. read: (model, images) -> texts.
+    """
+
+    model: Ocr
+
+    def __init__(self, model: Ocr, *, read: Callable[[Ocr, Tensor], list[str]]) -> None:
+        super().__init__(model)
+        self.read = read
+
+    def new_state(self) -> OcrState:
+        return OcrState()
+
+    @torch.no_grad()
+    def update(self, batch: OcrBatch) -> None:
+        texts, state = self.read(self.model, batch.images), self.state
+        for row in range(min(MAX_EXAMPLES - len(state.examples), len(texts))):
+            source = {"split": self.split, "id": batch.sample_ids[row], "image": batch.paths[row], "question": "read"}
+            state.examples.append({**source, "answer": texts[row], "truth": batch.texts[row]})
+        state.texts += texts
+        state.blind += self.read(self.model, torch.zeros_like(batch.images))
+        state.truth += batch.texts
+
+    def compute(self) -> dict[str, float]:
+        state = self.state
+        right = sum(text == truth for text, truth in zip(state.texts, state.truth, strict=True))
+        return {
+            **error_rates(state.texts, state.truth),
+            "exact": 100 * right / len(state.truth),
+            "exact_majority": 100 * max(Counter(state.truth).values()) / len(state.truth),
+            "cer_blind": error_rates(state.blind, state.truth)["cer"],
+            "cer_shuffled": error_rates(state.texts, shuffled(state.truth))["cer"],
+        }

@@ -1,0 +1,132 @@
+"""The omni model: short answers by exact match, long ones generated and compared, and some of them spoken.
+
+Legend: B batch, T tokens.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from muomni.batch import OmniBatch
+from muomni.checkpoints.deferred import DeferredExport
+from muomni.evaluation.base import Evaluator
+from muomni.evaluation.omni_metrics import OmniState, example_of, omni_metrics
+from muomni.evaluation.reference_thinker import ReferenceThinker
+from muomni.evaluation.spoken_eval import SpokenAnswers
+from muomni.evaluation.teacher_forced import control_answers, teacher_forced_answers
+from muomni.models.omni import MediaFeatures, Omni
+from muomni.special_tokens import IGNORE
+
+GENERATED = ("caption", "asr", "tts")  # long answers: generated, then compared; short ones are judged by exact match
+MAX_EXAMPLES = 2  # of each kind of question
+Answers = Callable[..., list[list[int]]]
+
+
+class OmniSftEvaluator(Evaluator[OmniState]):
+    """In percent, by task and kind of question: `image_<kind>`, `text_<kind>`, `audio_qa`, `spoken_image_qa` (and
+    `spoken_image_qa_typed`, the same questions typed): exact match under greedy decoding, with `_low` and `_high` (95 %),
+    `_majority`, `_pairs` (both of a complementary pair), and for images `_blind` (features zeroed) and `_shuffled` (of another
+    item); `image_mean`; `caption_f1`; `asr_cer`, `asr_wer`; `tts` (text to be spoken, exact) and `tts_cer`, `tts_wer` of what
+    the judge hears. Questions in the plain form of pretraining also get `_before`: the Thinker as it came.
+
+    Args:
+        model: the omni model. features: batch -> features of its media, from the stage's cache.
+        reference: the Thinker before the stage. talker: what speaks the answers; None: the model only writes.
+        speech: talker -> `SpokenAnswers`. answers: greedy generation (muomni/inference/batch.py).
+        max_new_tokens: of a generated answer. decode: ids -> text.
+    """
+
+    model: Omni
+
+    def __init__(
+        self,
+        model: Omni,
+        *,
+        features: Callable[[OmniBatch], MediaFeatures],
+        reference: ReferenceThinker,
+        talker: DeferredExport | None,
+        speech: Callable[[DeferredExport], SpokenAnswers],
+        answers: Answers,
+        max_new_tokens: int,
+        decode: Callable[[list[int]], str],
+    ) -> None:
+        super().__init__(model)
+        self.features, self.reference, self.decode = features, reference, decode
+        self.speech = None if talker is None else speech(talker)
+        self.answers = partial(answers, max_new_tokens=max_new_tokens)
+
+    def new_state(self) -> OmniState:
+        return OmniState()
+
+    @torch.no_grad()
+    def update(self, batch: OmniBatch) -> None:
+        features, state = self.features(batch), self.state
+        rows = [row for row, task in enumerate(batch.tasks) if task not in GENERATED]
+        if rows:
+            self._short_answers(batch, features, rows)
+        for row, answer in self._generated(batch, features):
+            if batch.tasks[row] == "asr":
+                state.transcripts.append((answer, batch.answers[row]))
+            elif batch.tasks[row] == "caption":
+                state.add_caption(answer, batch.meta[row].get("objects"))
+            else:
+                state.to_speak.append((answer, batch.answers[row]))
+            self._add_example(batch, row, answer)
+
+    def _short_answers(self, batch: OmniBatch, features: MediaFeatures, rows: list[int]) -> None:
+        """By one teacher-forced pass each of the model and of its controls."""
+        right, answers = teacher_forced_answers(self.model, batch, features)
+        for row in rows:
+            self.state.add_answer(
+                task=batch.tasks[row], meta=batch.meta[row], answer=batch.answers[row],
+                sample_id=batch.sample_ids[row], right=right[row],
+            )  # fmt: skip
+            self._add_example(batch, row, self.decode(answers[row]))
+        reference = self.reference.on(batch.ids.device) if "plain" in batch.tasks else None
+        for control, task, good in control_answers(self.model, reference, batch, features):
+            for row in (row for row in rows if batch.tasks[row] == task):
+                self.state.add_control(task=task, meta=batch.meta[row], control=control, right=good[row])
+
+    def _generated(self, batch: OmniBatch, features: MediaFeatures) -> list[tuple[int, str]]:
+        """(row, answer) of the tasks with long answers."""
+        rows = [row for row, task in enumerate(batch.tasks) if task in GENERATED]
+        if not rows:
+            return []
+        first = (batch.targets != IGNORE).int().argmax(dim=1).tolist()
+        answers = self.answers(
+            self.model,
+            [batch.ids[row, : first[row] + 1] for row in rows],
+            [features_of_row(features, batch, row) for row in rows],
+        )
+        return [(row, self.decode(answer)) for row, answer in zip(rows, answers, strict=True)]
+
+    def _add_example(self, batch: OmniBatch, row: int, answer: str) -> None:
+        example = example_of(batch, row, answer, self.split)
+        kind = [example[key] for key in ("task", "kind")]
+        if sum([each["task"], each["kind"]] == kind for each in self.examples) < MAX_EXAMPLES:
+            self.examples.append(example)
+
+    def compute(self) -> dict[str, float]:
+        """What is to be spoken is spoken now, in one batch."""
+        self.reference.release()
+        heard = None
+        if self.speech is not None and self.state.to_speak:
+            texts, truth = map(list, zip(*self.state.to_speak, strict=True))
+            transcripts, truth, waveforms = self.speech.transcribe(texts, truth, self.device)
+            heard = transcripts, truth
+            self.examples.extend(self.speech.examples(self.split, transcripts[:MAX_EXAMPLES], truth, waveforms))
+        return omni_metrics(self.state, heard=heard)
+
+
+def features_of_row(features: MediaFeatures, batch: OmniBatch, row: int) -> MediaFeatures:
+    """One row's own media."""
+    images = [index for index, owner in enumerate(batch.image_rows) if owner == row]
+    audios = [index for index, owner in enumerate(batch.audio_rows) if owner == row]
+    own = MediaFeatures()
+    if images and features.images is not None:
+        own.images = features.images[images]
+    if audios and features.audios is not None and features.audio_lengths is not None:
+        own.audio_lengths = features.audio_lengths[audios]
+        own.audios = features.audios[audios][:, : int(own.audio_lengths.max())]
+    return own
