@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from muomni.frontends.hearing import hearing_of
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
-from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.asr.rescoring import ThinkerScorer
 from muomni.inference.asr.transcribe import Transcriber, Transcript, build_decoder
@@ -29,8 +28,7 @@ from muomni.inference.decoding.timings import Timings
 from muomni.inference.media import Media, Source, spec_from_facts
 from muomni.inference.ocr import read_images
 from muomni.inference.prompt import Prompt, PromptBuilder, Request, prepare
-from muomni.inference.tts.speaker import Speaker, Utterance, warn_of_cut
-from muomni.inference.tts.vocoder import choose_vocoder
+from muomni.inference.tts.speaker import Speaker, Utterance, build_speaker, warn_of_cut
 from muomni.inference.validation import require_bool, require_sequence, require_str
 from muomni.models.omni import Omni
 from muomni.short_repr import shown
@@ -83,8 +81,12 @@ class Engine:
         )
         self.prompter = self._build_prompter(format) if "thinker" in parts else None
         self.runtime: Runtime | None = None if self.prompter is None else Eager(self.prompter.thinker)
-        self.vocoder_note = ""
-        self.speaker = self._build_speaker(vocoder) if "talker" in parts else None
+        self.speaker, self.vocoder_note = None, ""
+        if "talker" in parts:
+            self.require("codec")
+            self.speaker, self.vocoder_note = build_speaker(
+                self.parts, facts, vocoder=vocoder, where=where, device=device
+            )
 
     # --- text --------------------------------------------------------------------------------------------------
 
@@ -212,14 +214,11 @@ class Engine:
         warn_of_cut(self.timings)
         return waveform
 
-    def generate_speech_stream(self, text: str, *, voice: int = 0) -> Iterator[Tensor]:
-        """`generate_speech` in chunks (N,), yielded while the Talker decodes; joined they are the same waveform."""
-        return self.speak_stream(text, voice=voice, ended=warn_of_cut)
-
-    def speak_stream(
-        self, text: str, *, voice: int = 0, ended: Callable[[Timings], None] = lambda timings: None
+    def generate_speech_stream(
+        self, text: str, *, voice: int = 0, ended: Callable[[Timings], None] = warn_of_cut
     ) -> Iterator[Tensor]:
-        """`generate_speech_stream` that calls `ended` with the timings instead of logging a cut."""
+        """`generate_speech` in chunks (N,), yielded while the Talker decodes; joined they are the same waveform. `ended` is
+        called with the timings at the end; default: log if the frame limit cut it off."""
         speaker = self.require_speaker()
         (spoken,), (limit,) = speaker.prepare([text], self.tokenizer)
         self.timings = Timings()
@@ -287,16 +286,3 @@ class Engine:
         names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
         model = Omni(**{name: self.parts.get(name) for name in names})  # type: ignore[arg-type]
         return PromptBuilder(model=model, tokenizer=self.tokenizer, media=self.media, format=format)
-
-    def _build_speaker(self, choice: str | Path) -> Speaker:
-        name = "codec_mel" if "codec_mel" in self.facts else "mel"
-        spec = spec_from_facts(MelSpec, self.facts, name, where=self.where)
-        talker: Any = self.require("talker")
-        codec: Any = self.require("codec")
-        if talker.codebook_size != codec.codebook_size or talker.num_codebooks > codec.num_codebooks:
-            raise ValueError(
-                f"{self.where}: the Talker speaks {talker.num_codebooks} codebooks of {talker.codebook_size}, this codec has "
-                f"{codec.num_codebooks} of {codec.codebook_size}: put the codec back that it was trained with"
-            )
-        vocoder, self.vocoder_note = choose_vocoder(choice, spec=spec, export=Path(self.where), device=self.device)
-        return Speaker(talker, codec, vocoder, alphabet=self.facts.get("alphabet", LETTERS))

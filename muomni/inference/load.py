@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
+from muomni.checkpoints.compatibility import check_compatible
 from muomni.checkpoints.export import Export
 from muomni.checkpoints.single_file import read_export
 from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.compatibility import check_compatible
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.engine import MISSING_MODULE_HELP, Engine

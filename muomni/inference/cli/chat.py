@@ -151,7 +151,7 @@ class Chat:
     def speak(self, reply: str, interrupt: Interrupt) -> None:
         """Write the spoken reply to the file, up to the chunk at which Ctrl-C was pressed."""
         chunks: list[Tensor] = []
-        for chunk in self.engine.speak_stream(reply, voice=self.voice):
+        for chunk in self.engine.generate_speech_stream(reply, voice=self.voice, ended=lambda _: None):
             chunks.append(chunk)
             if interrupt.requested:
                 break

@@ -4,19 +4,24 @@ Shapes: B texts, C characters, T frames, K codebooks, E entries, M mel bins, N s
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from muomni.frontends.char_vocab import encode_characters
+from muomni.frontends.mel import MelSpec
 from muomni.frontends.text_normalizer import LETTERS, Spoken, speak_out
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.finite import check_finite
 from muomni.inference.decoding.generate import decode, generate
 from muomni.inference.decoding.timings import Timings
+from muomni.inference.media import spec_from_facts
 from muomni.inference.tts.speech_stream import StreamingVocoder, synthesize, synthesize_stream
+from muomni.inference.tts.vocoder import choose_vocoder
 from muomni.inference.validation import require_str
 from muomni.models.codec import Codec
 from muomni.models.outputs import TalkerOutput
@@ -197,3 +202,12 @@ class Speaker:
             timings.first_audio = timings.first_audio or timings.speech
             timings.audio_seconds += len(block) / self.vocoder.spec.sample_rate
             yield block
+
+
+def build_speaker(
+    parts: Mapping[str, Any], facts: Mapping[str, Any], *, vocoder: str | Path, where: str, device: torch.device
+) -> tuple[Speaker, str]:
+    """The speaker of an export with Talker and codec, and the line of `choose_vocoder` about its vocoder."""
+    spec = spec_from_facts(MelSpec, facts, "codec_mel" if "codec_mel" in facts else "mel", where=where)
+    chosen, note = choose_vocoder(vocoder, spec=spec, export=Path(where), device=device)
+    return Speaker(parts["talker"], parts["codec"], chosen, alphabet=facts.get("alphabet", LETTERS)), note

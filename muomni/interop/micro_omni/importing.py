@@ -14,6 +14,7 @@ from typing import Any, cast
 from safetensors.torch import save_file
 from torch import nn
 
+from muomni.checkpoints.compatibility import check_compatible
 from muomni.checkpoints.export import is_export, save_export, weights_fingerprint
 from muomni.checkpoints.schema import check_facts, read_yaml
 from muomni.frontends.image import ImageSpec
@@ -113,7 +114,7 @@ def read_checkpoints(
         )
     result.parts = {name: one.module for name, one in built.items()}
     result.notes += [note for one in built.values() for note in one.notes]
-    _check_together(result.parts, sources)
+    check_compatible(result.parts, {}, where=", ".join(map(str, paths)))
     added = _add_tokenizer(result, tokenizer)
     if "facts" not in document or added:
         result.facts[FACT] = _origin(paths, built, added)
@@ -158,29 +159,6 @@ def _origin(paths: Sequence[Path], built: Mapping[str, Built], added: int) -> di
         "added_pieces": added,
     }
     return {key: value for key, value in origin.items() if value}
-
-
-def _check_together(parts: Mapping[str, nn.Module], sources: Mapping[str, Path]) -> None:
-    """Raise ValueError if the widths of a projector, its encoder and the Thinker, or the codebooks of Talker and codec
-    differ."""
-    for projector, encoder in (("image_projector", "vision"), ("audio_projector", "audio")):
-        for name, key in ((encoder, "dim"), ("thinker", "out_dim")):
-            if projector not in parts or name not in parts:
-                continue
-            wanted, found = options_built(parts[projector])[key], options_built(parts[name])["dim"]
-            if wanted != found:
-                raise ValueError(
-                    f"{sources[projector]}, module {projector!r}: it is made for a {name} of width {wanted}, but that of "
-                    f"{sources[name]} has {found}: name files of one model"
-                )
-    if "talker" in parts and "codec" in parts:
-        spoken, known = (options_built(parts[name]) for name in ("talker", "codec"))
-        codes = [(options["num_codebooks"], options["codebook_size"]) for options in (spoken, known)]
-        if codes[0][0] > codes[1][0] or codes[0][1] != codes[1][1]:
-            raise ValueError(
-                f"{sources['talker']}, module 'talker': it has {codes[0][0]} codebooks of {codes[0][1]} entries, the codec "
-                f"of {sources['codec']} has {codes[1][0]} of {codes[1][1]}: name files of one model"
-            )
 
 
 def _add_tokenizer(result: Import, path: Path | None) -> int:

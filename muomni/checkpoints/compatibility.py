@@ -52,3 +52,10 @@ def check_compatible(modules: Mapping[str, nn.Module], metadata: Mapping[str, An
             (side // grid) ** 2,
             f"the number of patches per cell of a {side} x {side} image in {grid} x {grid} cells",
         )
+    if "talker" in options and "codec" in options:
+        spoken, known = options["talker"], options["codec"]
+        if spoken["codebook_size"] != known["codebook_size"] or spoken["num_codebooks"] > known["num_codebooks"]:
+            raise ValueError(
+                f"{where}: the Talker speaks {spoken['num_codebooks']} codebooks of {spoken['codebook_size']}, this codec has "
+                f"{known['num_codebooks']} of {known['codebook_size']}: they belong to different exports"
+            )
