@@ -85,7 +85,7 @@ def test_a_saved_model_is_the_same(tmp_path, unit):
 
 def test_damaged_files_are_named_with_the_line(tmp_path):
     path = tmp_path / "lm.arpa"
-    with pytest.raises(FileNotFoundError, match=r"no such language model: .*muomni\.inference\.ngram TEXT out="):
+    with pytest.raises(FileNotFoundError, match=r"no such language model: .*muomni\.inference\.asr\.ngram TEXT out="):
         NGram.load(path)
     path.write_bytes(b"\x00\xff garbage")
     with pytest.raises(ValueError, match=r"lm\.arpa:1: not UTF-8"):

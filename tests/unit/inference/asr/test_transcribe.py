@@ -195,5 +195,5 @@ def test_a_recording_is_cut_into_pieces_that_the_thinker_can_hear(engine, monkey
     engine.transcribe(torch.randn(16000 * 4), beams=4, lm="thinker")
     assert len(lengths) > 1 and sum(lengths) == pytest.approx(4.0) and max(lengths) <= 2.5
     blanks[:, 0], blanks[:, 40] = -10.0, 0.0
-    with pytest.raises(ValueError, match=r"lm=thinker: a piece without a pause is longer .* at most 32 .* lm=FILE"):
+    with pytest.raises(ValueError, match=r"lm=thinker: a segment without a pause is too long .* at most 32 .* lm=FILE"):
         engine.transcribe(torch.randn(16000 * 4), beams=4, lm="thinker")
