@@ -73,7 +73,7 @@ def test_packages_lie_in_the_cache_and_are_loaded_from_elsewhere_only_by_name(ho
 
     def find(folder):
         device = torch.device("cpu")
-        return aot_cache.find_or_build(torch.nn.Identity(), [], dynamic=[], facts={}, folder=folder, device=device)
+        return aot_cache.find_or_build(torch.nn.Identity(), [], dynamic=[], key={}, folder=folder, device=device)
 
     assert Path(find(None)).parent == home / "muomni" / "compiled"
     assert Path(find(tmp_path / "named")).parent == tmp_path / "named"
