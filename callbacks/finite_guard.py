@@ -107,7 +107,7 @@ class FiniteGuard(StepGuard):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to the parts that are there."""
         for part in pl_module.modules():
-            for module, names in WATCHED.get(getattr(part, "part_name", ""), lambda _: [])(part):
+            for module, names in WATCHED.get(getattr(part, "architecture", ""), lambda _: [])(part):
                 self._handles.append(module.register_forward_hook(self._hook(names)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -27,7 +27,7 @@ class Symptom:
         self.patience = patience
 
     def listens(self, part: nn.Module) -> Hear | None:
-        """What to do with the output of a part, as registered (`part_name`); None: not of interest."""
+        """What to do with the output of a part, as registered (`architecture`); None: not of interest."""
         return None
 
     def finding(self, stage: Any, batch: Any) -> str | None:
@@ -35,9 +35,9 @@ class Symptom:
         raise TypeError(f"{type(self).__name__} does not define finding")
 
 
-def _learns(module: nn.Module, part_name: str) -> bool:
+def _learns(module: nn.Module, architecture: str) -> bool:
     """Whether a module is a part of that name with something to train."""
-    return getattr(module, "part_name", None) == part_name and any(p.requires_grad for p in module.parameters())
+    return getattr(module, "architecture", None) == architecture and any(p.requires_grad for p in module.parameters())
 
 
 class StuckOnBlank(Symptom):
@@ -161,7 +161,7 @@ class ScaleMismatch(Symptom):
 
     def listens(self, part: nn.Module) -> Hear | None:
         """The projectors' tokens, and the Thinker's embeddings beside them."""
-        kind = self.KINDS.get(getattr(part, "part_name", ""))
+        kind = self.KINDS.get(getattr(part, "architecture", ""))
         if kind is not None:
             return lambda output: self._hear(kind, output)
         if isinstance(part, nn.Embedding):

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 import muomni.models  # noqa: F401  (registers every part)
 from muomni.checkpoints import schema
-from muomni.models.part import PARTS
+from muomni.models.registry import ARCHITECTURES
 from muomni.short_repr import shown
 
 
@@ -99,14 +99,14 @@ def outline(description: Any, *, tensors: int | None, where: str) -> nn.Module:
 def build_part(description: Any, *, where: str, tensors: int | None = None) -> nn.Module:
     """Build a part from its name and options, which are checked; `where` goes into the error."""
     kind = description.get("part") if isinstance(description, Mapping) else description
-    if not isinstance(kind, str) or kind not in PARTS:
-        raise ValueError(f"{where}: unknown kind of part {shown(kind)}; known: {', '.join(sorted(PARTS))}")
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        raise ValueError(f"{where}: unknown kind of part {shown(kind)}; known: {', '.join(sorted(ARCHITECTURES))}")
     options = description.get("options", {}) if isinstance(description, Mapping) else {}
     if not isinstance(options, Mapping):
         raise ValueError(f"{where}: options do not fit {kind}: {shown(options)} is no table of them")
     schema.check_options(kind, options, tensors=tensors, where=where)
     try:
-        return PARTS[kind](**options)
+        return ARCHITECTURES[kind](**options)
     except (TypeError, AttributeError, ZeroDivisionError, RuntimeError, OverflowError, ValueError) as error:
         raise ValueError(f"{where}: options do not fit {kind}: {' '.join(str(error).split())[:300]}") from error
 

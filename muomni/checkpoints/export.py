@@ -5,7 +5,7 @@
     <files>             tokenizer.model and the like, as they are
 
 Loading is strict: a missing, unexpected or mis-shaped key is an error that names it. Nothing in a folder is executed:
-a part's class is looked up in `muomni.models.part.PARTS` (assembly.py).
+a part's class is looked up in `muomni.models.registry.ARCHITECTURES` (assembly.py).
 """
 
 import hashlib
@@ -133,7 +133,7 @@ def describe(
 
 def document_of(parts: Mapping[str, nn.Module], facts: Mapping[str, Any]) -> dict[str, Any]:
     """What model.yaml says of parts: format, facts, and the options that each is built with."""
-    described = {name: {"part": part.part_name, "options": part.options} for name, part in parts.items()}
+    described = {name: {"part": part.architecture, "options": part.options} for name, part in parts.items()}
     return {"format": FORMAT, "facts": dict(facts), "parts": described}
 
 

@@ -1,4 +1,4 @@
-"""Architectures: nn.Modules, tensors in, one dataclass out. Importing it registers every part (`part.PARTS`)."""
+"""Architectures: nn.Modules, tensors in, one dataclass out. Importing it registers every one (`registry.ARCHITECTURES`)."""
 
 from muomni.models import audio, codec, projector, talker, text_tower, thinker, vision, vocoder
 

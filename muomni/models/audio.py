@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.models.outputs import AudioOutput
-from muomni.models.part import check_room, part
+from muomni.models.registry import check_characters, register
 from muomni.nn.attention import Attention
 from muomni.nn.context import AttentionContext
 from muomni.nn.conv import ConvBlock, ConvStem, TimeConv, frame_mask
@@ -63,7 +63,7 @@ class AudioEncoder(nn.Module):
         return self.transformer(x, AttentionContext(rope, mask)).hidden
 
 
-@part("audio")
+@register("audio")
 class Audio(nn.Module):
     """Encoder and CTC head.
 
@@ -92,7 +92,7 @@ class Audio(nn.Module):
         characters: str | None = None,
     ) -> None:
         super().__init__()
-        check_room(characters, num_symbols=num_symbols, others=1)
+        check_characters(characters, num_symbols=num_symbols, others=1)
         self.characters = characters
         self.n_mels, self.num_symbols, self.dim, self.downsample = n_mels, num_symbols, dim, downsample
         self.encoder = AudioEncoder(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.models.outputs import CodecOutput
-from muomni.models.part import part
+from muomni.models.registry import register
 from muomni.nn.conv import ConvNeXtBlock, frame_mask, silence
 from muomni.nn.norm import RMSNorm
 from muomni.nn.rvq import ResidualQuantizer
@@ -50,7 +50,7 @@ class FrameLinear(nn.Module):
         return self.proj(x)
 
 
-@part("codec")
+@register("codec")
 class Codec(nn.Module):
     """Encoder, residual quantizer, decoder.
 

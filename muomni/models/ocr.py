@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from muomni.models.outputs import OcrOutput
-from muomni.models.part import check_room, part
+from muomni.models.registry import check_characters, register
 from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
 from muomni.special_tokens import PIECES
 
 
-@part("ocr")
+@register("ocr")
 class Ocr(nn.Module):
     """Picture -> characters.
 
@@ -45,7 +45,7 @@ class Ocr(nn.Module):
         characters: str | None = None,
     ) -> None:
         super().__init__()
-        check_room(characters, num_symbols=num_symbols, others=len(PIECES))
+        check_characters(characters, num_symbols=num_symbols, others=len(PIECES))
         self.characters = characters
         self.max_characters = max_characters
         self.vision = VisionTransformer(

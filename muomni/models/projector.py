@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.models.outputs import AudioOutput, VisionOutput
-from muomni.models.part import part
+from muomni.models.registry import register
 from muomni.nn.conv import Length
 from muomni.nn.patch import gather_cells
 
@@ -24,7 +24,7 @@ def _layers(width: int, hidden: int | None, out: int, *, scale: float) -> nn.Mod
     return last if hidden is None else nn.Sequential(nn.Linear(width, hidden), nn.GELU(), last)
 
 
-@part("image_projector")
+@register("image_projector")
 class ImageProjector(nn.Module):
     """A picture's features -> the Thinker's image tokens.
 
@@ -72,7 +72,7 @@ class ImageProjector(nn.Module):
         return tokens if self.positions is None else tokens + self.positions
 
 
-@part("audio_projector")
+@register("audio_projector")
 class AudioProjector(nn.Module):
     """Audio frames -> the Thinker's audio tokens: K neighbouring frames become one.
 
@@ -115,7 +115,7 @@ class AudioProjector(nn.Module):
         return self.layers(pooled)
 
 
-@part("image_head")
+@register("image_head")
 class ImageHead(nn.Module):
     """A picture's features -> the space shared with captions (contrastive training only).
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.models.outputs import TalkerOutput
-from muomni.models.part import check_room, part
+from muomni.models.registry import check_characters, register
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.context import AttentionContext
@@ -78,7 +78,7 @@ class TextConditioning(nn.Module):
         return x, F.softplus(self.step(x)[..., 0])
 
 
-@part("talker")
+@register("talker")
 class Talker(nn.Module):
     """Text-conditioned decoder of codes.
 
@@ -116,7 +116,7 @@ class Talker(nn.Module):
         characters: str | None = None,
     ) -> None:
         super().__init__()
-        check_room(characters, num_symbols=num_symbols, others=1)
+        check_characters(characters, num_symbols=num_symbols, others=1)
         self.characters = characters
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads

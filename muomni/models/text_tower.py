@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.models.outputs import TextTowerOutput
-from muomni.models.part import part
+from muomni.models.registry import register
 from muomni.nn.attention import Attention
 from muomni.nn.context import AttentionContext
 from muomni.nn.initialise import initialise
@@ -18,7 +18,7 @@ from muomni.nn.rope import Rope
 from muomni.nn.transformer import Block, Transformer
 
 
-@part("text_tower")
+@register("text_tower")
 class TextTower(nn.Module):
     """Token ids -> one vector a text and one a token, in the shared space.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.models.outputs import ThinkerOutput
-from muomni.models.part import part
+from muomni.models.registry import register
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.context import AttentionContext
@@ -36,7 +36,7 @@ def _mlp(kind: str, dim: int, *, hidden: int, num_experts: int, per_token: int) 
     return MLPS[kind](dim, hidden=hidden)
 
 
-@part("thinker")
+@register("thinker")
 class Thinker(nn.Module):
     """Decoder-only LM.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.models.outputs import VisionOutput
-from muomni.models.part import part
+from muomni.models.registry import register
 from muomni.nn.attention import Attention
 from muomni.nn.initialise import initialise
 from muomni.nn.mlp import GeluMLP
@@ -18,7 +18,7 @@ from muomni.nn.patch import ConvStem, PatchStem
 from muomni.nn.transformer import Block, Transformer
 
 
-@part("vision")
+@register("vision")
 class VisionTransformer(nn.Module):
     """Picture -> CLS and patch grid.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from muomni.models.codec import ConvNeXtStack
 from muomni.models.outputs import VocoderOutput
-from muomni.models.part import part
+from muomni.models.registry import register
 from muomni.nn.overlap_add import overlap_add
 
 LARGEST_LOG = 5.0  # of a predicted magnitude: e^5 = 148 is beyond a full-scale sine under any window used here
@@ -43,7 +43,7 @@ class FourierHead(nn.Module):
         return overlap_add(frames, hop=self.hop)[:, inside] / overlap[:, inside]
 
 
-@part("vocoder")
+@register("vocoder")
 class Vocoder(nn.Module):
     """Backbone and head.
 

@@ -95,7 +95,7 @@ def _in_dtype(state: State, name: str) -> State:
 
 def _description(facts: Mapping[str, Any], parts: Mapping[str, nn.Module]) -> str:
     """Facts and options, from which an import restores the export."""
-    described = {name: {"part": part.part_name, "options": options_built(part)} for name, part in parts.items()}
+    described = {name: {"part": part.architecture, "options": options_built(part)} for name, part in parts.items()}
     plain = {key: value for key, value in facts.items() if key != FACT}
     return yaml.safe_dump({"facts": plain, "parts": described}, sort_keys=False)
 

@@ -211,7 +211,7 @@ def check_options(given: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def options_built(module: nn.Module) -> dict[str, Any]:
-    """The options that a module was built with (`models.part`)."""
+    """The options that a module was built with (`models.registry`)."""
     options: dict[str, Any] = vars(module)["options"]
     return options
 

@@ -11,14 +11,14 @@ from muomni.checkpoints.assembly import assemble, outline
 from muomni.checkpoints.export import Export, load_export, save_export
 from muomni.checkpoints.single_file import read_export, save_single
 from muomni.models.codec import Codec
-from muomni.models.part import PARTS
+from muomni.models.registry import ARCHITECTURES
 from muomni.models.vocoder import Vocoder
 from tests.unit.checkpoints.test_export import thinker
 from tests.unit.inference.conftest import tiny_parts
 
 
 def described(part):
-    return {"part": part.part_name, "options": part.options}
+    return {"part": part.architecture, "options": part.options}
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_every_part_comes_back_as_it_was():
         for name, tensor in own.items():
             assert torch.equal(tensor, new[name]) and tensor.dtype == new[name].dtype, name
             assert tensor.requires_grad == new[name].requires_grad
-    assert set(PARTS) >= {part.part_name for part in parts.values()}
+    assert set(ARCHITECTURES) >= {part.architecture for part in parts.values()}
 
 
 def test_nothing_is_drawn_and_no_memory_shared_with_the_file(export):

@@ -18,21 +18,21 @@ from muomni.checkpoints.schema import (
     plain_data,
     read_yaml,
 )
-from muomni.models.part import PARTS
+from muomni.models.registry import ARCHITECTURES
 
 
 def options_of(part):
     return {name: p for name, p in inspect.signature(part.__init__).parameters.items() if name != "self"}
 
 
-@pytest.mark.parametrize("kind", sorted(PARTS))
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
 def test_every_option_of_every_part_has_its_bound(kind):
-    for name, parameter in options_of(PARTS[kind]).items():
+    for name, parameter in options_of(ARCHITECTURES[kind]).items():
         bound = bound_of(kind, name)
         assert bound is not None, f"{kind}.{name}: give it a line in muomni/checkpoints/schema.py"
         if parameter.default is not inspect.Parameter.empty:
             assert bound.allows(parameter.default), (kind, name)
-    known = {name for part in PARTS.values() for name in options_of(part)}
+    known = {name for part in ARCHITECTURES.values() for name in options_of(part)}
     assert {name.rpartition(".")[2] for name in OPTIONS} <= known
 
 

@@ -1,12 +1,12 @@
-"""Parts remember how they were built."""
+"""Models remember how they were built."""
 
 from torch import nn
 
-from muomni.models.part import PARTS, part
+from muomni.models.registry import ARCHITECTURES, register
 
 
 def test_options_are_those_of_the_constructor_with_defaults():
-    @part("test_part")
+    @register("test_thing")
     class Thing(nn.Module):
         def __init__(self, *, width: int, sides: tuple[int, int] = (2, 3)) -> None:
             super().__init__()
@@ -14,6 +14,6 @@ def test_options_are_those_of_the_constructor_with_defaults():
 
     thing = Thing(width=5)
     assert thing.options == {"width": 5, "sides": [2, 3]}
-    assert thing.part_name == "test_part"
-    assert PARTS.pop("test_part") is Thing
+    assert thing.architecture == "test_thing"
+    assert ARCHITECTURES.pop("test_thing") is Thing
     assert Thing(**thing.options).options == thing.options

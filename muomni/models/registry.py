@@ -1,6 +1,7 @@
-"""The parts that an export can hold: each architecture registers under its name and remembers how it was built.
+"""The architectures that an export can hold: each is registered by name and remembers how it was built.
 
-An export names a part and its options; only names in `PARTS` are ever built from a file (no `_target_`, no import path).
+An export names an architecture and its options; only names in `ARCHITECTURES` are ever built from a file (no `_target_`, no
+import path).
 """
 
 import functools
@@ -10,15 +11,16 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-PARTS: dict[str, type[nn.Module]] = {}
+ARCHITECTURES: dict[str, type[nn.Module]] = {}
 
 T = TypeVar("T", bound=type[nn.Module])
 
 
-def part(name: str) -> Callable[[T], T]:
-    """Class decorator: register the class as `name`, and keep its constructor's keyword options in `self.options`."""
+def register(name: str) -> Callable[[T], T]:
+    """Class decorator: register the class as `name`. Instances have `architecture`, that name, and `options`, the keyword
+    options of their constructor."""
 
-    def register(cls: T) -> T:
+    def decorate(cls: T) -> T:
         build = cls.__init__
         signature = inspect.signature(build)
 
@@ -30,18 +32,18 @@ def part(name: str) -> Callable[[T], T]:
             arguments.pop("self")
             build(self, *args, **options)
             plain = {key: list(v) if isinstance(v, tuple) else v for key, v in arguments.items()}
-            vars(self).update(options=plain, part_name=name)
+            vars(self).update(options=plain, architecture=name)
 
         cls.__init__ = remember  # type: ignore[method-assign]
-        PARTS[name] = cls
+        ARCHITECTURES[name] = cls
         return cls
 
-    return register
+    return decorate
 
 
-def check_room(characters: str | None, *, num_symbols: int, others: int) -> None:
-    """Raise ValueError where a table of `num_symbols`, `others` of which are no characters, has no room for a model's own
-    characters and one more that stands for all the rest, or where one character has two places in it."""
+def check_characters(characters: str | None, *, num_symbols: int, others: int) -> None:
+    """Raise ValueError where a table of `num_symbols`, `others` of which are no characters, is too small for a model's own
+    characters and one more that stands for all the rest, or where a character occurs twice in it."""
     if characters is not None and len(set(characters)) < len(characters):
         raise ValueError("characters: one stands there twice")
     needed = 0 if characters is None else len(characters) + 1 + others
