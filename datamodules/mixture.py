@@ -56,17 +56,17 @@ def shown_shares(shares: Mapping[str, float]) -> str:
 def group_questions(
     rows: list[Row],
     *,
-    turns: int,
-    apart: float = 0.0,
+    per_row: int,
+    isolated_share: float = 0.0,
     fits: Callable[[Row], bool] = lambda row: True,
     what: str = "rows",
 ) -> list[Row]:
-    """Typed questions of a task about one single picture as one row of at most `turns` questions; other rows as they are.
+    """Typed questions of a task about one single image as one row of at most `per_row` questions; other rows as they are.
 
-    apart: the share of such rows, evenly spread, in which the questions do not follow each other as turns (`messages`) but
-    stand beside the first one's conversation (`others`: messages of each). A question that is answered in several ways is
-    used with each answer, as turns in rows apart, so that none follows another; one with the very same answer is used
-    once, and said. fits: whether a row is short enough; one that is not is divided. what: the manifest's name in messages.
+    isolated_share: of such rows, evenly spread, in which the questions are not turns of one conversation (`messages`) but
+    conversations of their own (`others`: messages of each further one). A question with several answers is used with each, as
+    turns in separate rows, so that none follows another; one with the very same answer is used once, and logged. fits: True
+    if a row is short enough; one that is not is divided. what: the manifest's name in messages.
     """
     together: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
     joined: list[Row] = []
@@ -74,7 +74,7 @@ def group_questions(
     again = 0
     for row in rows:
         images, audios = media_of(row["messages"])
-        if turns > 1 and len(images) == 1 and not audios and [turn["role"] for turn in row["messages"]] == _TYPED:
+        if per_row > 1 and len(images) == 1 and not audios and [turn["role"] for turn in row["messages"]] == _TYPED:
             members = together.setdefault((row.get("task", "chat"), images[0]), {})
             question, answer = map(text_of, row["messages"])
             again += (question, answer) in members
@@ -82,16 +82,16 @@ def group_questions(
         else:
             joined.append(row)
     if again:
-        log.info("%s: %d of %d rows repeat another's picture, question and answer: learnt once", what, again, len(rows))
+        log.info("%s: %d of %d rows repeat another's image, question and answer: used once", what, again, len(rows))
     for members in together.values():
-        parts = -(-len(members) // turns)
-        for part in range(parts):
-            chosen = list(members.values())[part::parts]
-            before, due = due, due + apart
+        groups = -(-len(members) // per_row)
+        for group in range(groups):
+            chosen = list(members.values())[group::groups]
+            before, due = due, due + isolated_share
             if int(due) > int(before):
-                joined += _divided(chosen, _beside, fits)
+                joined += _divided(chosen, _isolated, fits)
             else:
-                joined += [row for each in _rounds(chosen) for row in _divided(each, _behind, fits)]
+                joined += [row for each in _rounds(chosen) for row in _divided(each, _as_turns, fits)]
     return joined
 
 
@@ -117,11 +117,11 @@ def _divided(rows: list[Row], join: Callable[[list[Row]], Row], fits: Callable[[
     return [*_divided(rows[:half], join, fits), *_divided(rows[half:], join, fits)]
 
 
-def _beside(rows: list[Row]) -> Row:
+def _isolated(rows: list[Row]) -> Row:
     return {**rows[0], "others": [row["messages"] for row in rows[1:]]}
 
 
-def _behind(rows: list[Row]) -> Row:
+def _as_turns(rows: list[Row]) -> Row:
     later = [_without_image(message) for row in rows[1:] for message in row["messages"]]
     return {**rows[0], "messages": [*rows[0]["messages"], *later]}
 

@@ -45,13 +45,13 @@ class SftData(DataModule):
             their product.
         max_length: longest training row in tokens; longer ones are left out and counted.
         max_audio_tokens: most tokens of one audio.
-        shares: task -> fraction of its training rows (pictures with their questions, where `turns` joins them) to use,
-            evenly spread; a missing task is used wholly.
-        turns: training questions of a task about one picture become one row of at most so many, in which the picture
-            stands once. 1 leaves every row alone. apart: the share of these rows whose questions each see the picture and
-            themselves alone, as when asked singly (needs `pack`); in the others they are turns of a conversation.
-        opening: task -> fraction of its training rows that open the first epoch. Descriptions of pictures ground the
-            image tokens many times faster than short answers do.
+        shares: task -> fraction of its training rows (rows of `questions_per_row`, where that joins some) to
+            use, evenly spread; a missing task is used wholly.
+        questions_per_row: training questions of a task about one image become one row of at most so many, which holds the
+            image once. 1 leaves every row alone. isolated_share: of these rows, whose questions attend to the image and to
+            themselves alone (needs `pack`); in the others they are turns of a conversation.
+        curriculum: task -> fraction of its training rows that come first in the first epoch. Descriptions of images ground
+            the image tokens many times faster than short answers do.
         replay: text manifest whose documents are learnt along, whole, as in pretraining; None: none. replay_share: of all
             training rows. replay_kinds: kind of document -> fraction of its documents to draw from; others wholly.
         pack: tokens of a row into which several conversations of a batch are packed, each seeing itself alone, so that
@@ -70,9 +70,9 @@ class SftData(DataModule):
     max_length: int
     max_audio_tokens: int
     shares: Mapping[str, float] | None
-    turns: int
-    apart: float
-    opening: Mapping[str, float] | None
+    questions_per_row: int
+    isolated_share: float
+    curriculum: Mapping[str, float] | None
     memory_mb: int
     pack: int | None = None
     replay: str | None = None
@@ -87,9 +87,10 @@ class SftData(DataModule):
             raise ValueError(
                 f"datamodule.replay_share={self.replay_share}: a share of all rows, at least 0 and below 1"
             )
-        if self.apart and self.pack is None:
+        if self.isolated_share and self.pack is None:
             raise ValueError(
-                f"datamodule.apart={self.apart}: questions stand apart in packed rows only; give datamodule.pack"
+                f"datamodule.isolated_share={self.isolated_share}: questions are isolated in packed rows only; "
+                "give datamodule.pack"
             )
         counts = {"cls": 1, "grid": self.image_grid**2, "none": 0}
         if self.image_tokens not in counts:
@@ -114,7 +115,9 @@ class SftData(DataModule):
         else:
             rows = drop_image_rows(rows, what=what)
         if train:
-            joined = group_questions(rows, turns=self.turns, apart=self.apart, fits=self._fits, what=what)
+            joined = group_questions(
+                rows, per_row=self.questions_per_row, isolated_share=self.isolated_share, fits=self._fits, what=what
+            )
             what += ", its questions joined" if len(joined) < len(rows) else ""  # what is counted from here on
             rows = subsample(joined, self.shares, what=what)
         if train and not rows:
@@ -228,9 +231,9 @@ class SftData(DataModule):
 
     def curriculum_mask(self, samples: Conversations) -> np.ndarray | None:
         """Rows that open the first epoch."""
-        if not self.opening:
+        if not self.curriculum:
             return None
-        return select_evenly([row.get("task", "chat") for row in samples.rows], self.opening, default=0.0)
+        return select_evenly([row.get("task", "chat") for row in samples.rows], self.curriculum, default=0.0)
 
     def facts(self) -> dict[str, Any]:
         """The frontends' specs, the tokenizer, and how text becomes ids and back."""

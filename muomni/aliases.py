@@ -64,6 +64,7 @@ MODULES = {
     "muomni.sweeps": "muomni.run.sweeps",
 }
 NAMES = {
+    "datamodules.image_augment.PictureAugment": "datamodules.image_augment.ImageAugment",
     "muomni.inference.ocr.read_pictures": "muomni.inference.ocr.read_images",
     "muomni.inference.asr.recognizer.Recogniser": "muomni.inference.asr.recognizer.Recognizer",
     "muomni.checkpoints.Export": "muomni.checkpoints.export.Export",
@@ -76,6 +77,9 @@ NAMES = {
     "muomni.checkpoints.weights_fingerprint": "muomni.checkpoints.export.weights_fingerprint",
 }
 OPTIONS: dict[str, str] = {
+    "datamodule.turns": "datamodule.questions_per_row",
+    "datamodule.apart": "datamodule.isolated_share",
+    "datamodule.opening": "datamodule.curriculum",
     "hearing=default": "",  # groups that had one option
     "paths=default": "",
     "schedule=warmup_stable_decay": "",

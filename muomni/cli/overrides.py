@@ -20,7 +20,7 @@ FILES = re.compile(
 )
 #: Mappings whose names are the user's: a mapping that is given takes the place of the one that was there, or joins it.
 REPLACED = ("data.test",)
-JOINED = ("datamodule.shares", "datamodule.opening", "datamodule.replay_kinds")
+JOINED = ("datamodule.shares", "datamodule.curriculum", "datamodule.replay_kinds")
 
 
 def readable(word: str, *, multirun: bool) -> list[str]:

@@ -266,7 +266,7 @@ WHOLLY = {
     "codec": {"speakers": None, "test_kinds": None},
     "talker": {"speakers": None, "test_kinds": None},
     "vocoder": {"test_kinds": None, "test_clips": None},
-    "omni_sft": {"shares": None, "turns": 1, "opening": None, "replay_kinds": None},
+    "omni_sft": {"shares": None, "questions_per_row": 1, "curriculum": None, "replay_kinds": None},
     "ocr": {},
 }
 WORLDS = {
@@ -275,7 +275,7 @@ WORLDS = {
     "talker": {"speakers": [0], "test_kinds": ["sentence"]},
     "omni_sft": {
         "shares": {"caption": 0.7, "asr": 0.9, "spoken_image_qa": 0.65, "audio_qa": 0.2, "text_qa": 0.6, "tts": 0.1},
-        "turns": 9, "opening": {"caption": 0.6, "replay": 0.06}, "replay_kinds": {"caption": 0.1, "story": 0.3},
+        "questions_per_row": 9, "curriculum": {"caption": 0.6, "replay": 0.06}, "replay_kinds": {"caption": 0.1, "story": 0.3},
     },
 }  # fmt: skip
 
@@ -291,9 +291,14 @@ def test_what_is_tuned_for_the_world_never_touches_other_data(stage):
 
 
 def test_an_option_of_the_command_line_wins_over_the_worlds_recipe():
-    how = ["stage=omni_sft", "datamodule.turns=2", "datamodule.shares={tts: 0.3}", "datamodule.opening.caption=1"]
+    how = [
+        "stage=omni_sft",
+        "datamodule.questions_per_row=2",
+        "datamodule.shares={tts: 0.3}",
+        "datamodule.curriculum.caption=1",
+    ]
     datamodule = compose("train", overrides=how).datamodule
-    assert (datamodule.turns, datamodule.shares.tts, datamodule.opening.caption) == (2, 0.3, 1)
+    assert (datamodule.questions_per_row, datamodule.shares.tts, datamodule.curriculum.caption) == (2, 0.3, 1)
     mine = compose("train", overrides=["stage=omni_sft", "data=sft", "datamodule.shares={mine: 0.3}"]).datamodule
     assert dict(mine.shares) == {"mine": 0.3}
 

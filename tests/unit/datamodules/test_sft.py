@@ -50,7 +50,7 @@ def make(folder, **changes):
         "mel": MEL, "cache": None, "image_tokens": "grid", "image_grid": 2, "audio_downsample": 4, "audio_stack": 2,
         "max_length": 64,
         "max_audio_tokens": 16, "shares": {},
-        "turns": 1, "apart": 0.0, "opening": {}, "memory_mb": 1,
+        "questions_per_row": 1, "isolated_share": 0.0, "curriculum": {}, "memory_mb": 1,
         "train": str(folder / "train.jsonl"),
         "val": None, "test": {"same": str(folder / "train.jsonl"), "plain": str(folder / "plain.jsonl")},
         "batch_size": 2, "eval_batch_size": 5, "num_workers": 0, "seed": 0,
@@ -78,7 +78,7 @@ def test_questions_of_a_task_about_a_picture_become_turns(folder):
     rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     rows.insert(2, row("shape", "image_qa", "what is it?", "a dot", image="a.png"))
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    samples = make(folder, turns=4).samples("train")
+    samples = make(folder, questions_per_row=4).samples("train")
     joined = samples.item([r["id"] for r in samples.rows].index("colour"), 0)
     assert (joined.ids == IMAGE).sum() == 4 and len(joined.images) == 1
     assert (joined.targets == EOS).sum() == 2 and len(samples) == 5  # the description stays alone
@@ -87,17 +87,17 @@ def test_questions_of_a_task_about_a_picture_become_turns(folder):
 
 def test_no_more_turns_than_asked_for():
     rows = [row(str(index), "image_qa", f"q{index}", "a", image="x.png") for index in range(5)]
-    joined = group_questions(rows, turns=2)
+    joined = group_questions(rows, per_row=2)
     assert sorted(len(each["messages"]) for each in joined) == [2, 4, 4]
     assert {m["content"][-1]["text"] for each in joined for m in each["messages"][::2]} == {f"q{i}" for i in range(5)}
-    assert group_questions(rows, turns=1) == rows
+    assert group_questions(rows, per_row=1) == rows
 
 
 def test_a_share_of_the_pictures_has_its_questions_apart():
     rows = [
         row(f"{picture}{n}", "image_qa", f"q{n}", "a", image=f"{picture}.png") for picture in "abcd" for n in range(3)
     ]
-    joined = group_questions(rows, turns=9, apart=0.5)
+    joined = group_questions(rows, per_row=9, isolated_share=0.5)
     assert [len(each.get("others", [])) for each in joined] == [0, 2, 0, 2]
     assert [len(each["messages"]) for each in joined] == [6, 2, 6, 2]
     assert all(messages[0]["content"][0]["image"] == "b.png" for messages in joined[1]["others"])
@@ -108,7 +108,7 @@ def test_questions_apart_share_the_picture_and_nothing_else(folder):
     rows.insert(2, row("shape", "image_qa", "what is it?", "a dot", image="a.png"))
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     alone = {r["id"]: make(folder).samples("train") for r in rows}
-    data = make(folder, turns=4, apart=1.0, pack=60)
+    data = make(folder, questions_per_row=4, isolated_share=1.0, pack=60)
     samples = data.samples("train")
     place = [r["id"] for r in samples.rows].index("colour")
     sample = samples.item(place, 0)
@@ -124,8 +124,8 @@ def test_questions_apart_share_the_picture_and_nothing_else(folder):
     assert int(batch.mask.branch_ids.max()) == 2
     assert batch.mask.branch_ids.shape == batch.mask.positions.shape == batch.ids.shape
     assert data.collate_train([samples.item(other, 0)]).mask.branch_ids is None
-    with pytest.raises(ValueError, match=r"datamodule\.apart=1\.0"):
-        make(folder, apart=1.0)
+    with pytest.raises(ValueError, match=r"datamodule\.isolated_share=1\.0"):
+        make(folder, isolated_share=1.0)
 
 
 def test_shares_thin_out_evenly():
@@ -164,7 +164,7 @@ def test_what_is_too_long_is_refused_or_counted(folder, caplog):
 
 
 def test_what_opens_the_first_epoch(folder):
-    data = make(folder, opening={"asr": 1.0, "text_qa": 1.0})
+    data = make(folder, curriculum={"asr": 1.0, "text_qa": 1.0})
     samples = data.samples("train")
     data.train_dataloader()
     drawn = [
@@ -276,7 +276,7 @@ def test_what_is_left_out_is_said_in_a_line_a_cause(folder, caplog):
 def test_rows_of_joined_questions_are_not_taken_for_the_manifests(folder, caplog):
     rows = [row(f"q{n}", "image_qa", f"what {n}?", "a dot", image="a.png") for n in range(6)]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert len(make(folder, turns=3, shares={"image_qa": 0.5}).samples("train")) == 1
+    assert len(make(folder, questions_per_row=3, shares={"image_qa": 0.5}).samples("train")) == 1
     assert "train.jsonl, its questions joined: 1 of 2 rows are left out: datamodule.shares" in caplog.text
 
 
@@ -304,7 +304,7 @@ def test_every_answer_to_the_same_question_about_the_same_picture_is_used(turns,
     ask the same."""
     rows = [row(f"{p}{n}", "caption", "describe", f"{p} {n}", image=f"{p}.png") for p in "ab" for n in range(5)]
     rows += [row(f"q{n}", "caption", f"what {n}?", f"it {n}", image="a.png") for n in range(3)]
-    joined = group_questions(rows, turns=turns, apart=apart)
+    joined = group_questions(rows, per_row=turns, isolated_share=apart)
     assert answers_in(joined) == sorted(each["messages"][1]["content"] for each in rows)
     for each in joined:
         asked = [m["content"][-1]["text"] for m in each["messages"][::2]]
@@ -314,15 +314,15 @@ def test_every_answer_to_the_same_question_about_the_same_picture_is_used(turns,
 def test_a_row_that_repeats_another_is_learnt_once_and_said(caplog):
     rows = [row(str(n), "image_qa", "what?", "a dot", image="a.png") for n in range(3)]
     with caplog.at_level("INFO"):
-        assert answers_in(group_questions(rows, turns=9, what="mine.jsonl")) == ["a dot"]
-    assert "mine.jsonl: 2 of 3 rows repeat another's picture, question and answer" in caplog.text
+        assert answers_in(group_questions(rows, per_row=9, what="mine.jsonl")) == ["a dot"]
+    assert "mine.jsonl: 2 of 3 rows repeat another's image, question and answer" in caplog.text
 
 
 @pytest.mark.parametrize("apart", [0.0, 1.0])
 def test_questions_that_together_are_too_long_are_divided_not_lost(folder, apart):
     rows = [row(f"q{n}", "image_qa", f"what colour is the dot? {n}", f"red {n}", image="a.png") for n in range(9)]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    samples = make(folder, turns=9, apart=apart, pack=64, max_length=90).samples("train")
+    samples = make(folder, questions_per_row=9, isolated_share=apart, pack=64, max_length=90).samples("train")
     learnt = [samples.item(index, 0) for index in range(len(samples))]
     assert sum(int((sample.targets == EOS).sum()) for sample in learnt) == 9
     assert 1 < len(samples) < 9 and max(len(sample.ids) for sample in learnt) <= 90
@@ -337,7 +337,7 @@ def test_further_keys_of_a_user_may_be_anything(folder, odd):
     rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     rows = [{key: value for key, value in each.items() if key not in odd} | odd for each in rows]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    data = make(folder, turns=4, opening={"chat": 0.5}, shares={"chat": 1.0})
+    data = make(folder, questions_per_row=4, curriculum={"chat": 0.5}, shares={"chat": 1.0})
     assert len(answers_in(data.samples("train").rows)) == 5
     batch = next(iter(data.test_dataloader()[0]))
     assert all(isinstance(task, str) for task in batch.tasks)
