@@ -11,14 +11,12 @@ finite in the end. A broken weight must end the training by its name.
 """
 
 import copy
-import json
 import logging
 import math
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,10 +26,12 @@ from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from torch import Tensor
 
+from benchmarks.results import write_results
 from benchmarks.speed.steps import ROOT, STAGES, WORLD, build, prepare
 from callbacks.finite_guard import INPUTS
+from muomni.cli.key_value import run_program, split_options
 
-OWN = {"root": "", "stages": ",".join((*STAGES, "ocr")), "faults": "", "out": "reports/planted.json"}
+OWN = {"root": "", "stages": (*STAGES, "ocr"), "faults": (), "out": "reports/planted.json"}
 STEP = 1  # the faulty step, from 0
 GUARDS = ("finite_guard", "gradient_guard")
 
@@ -207,13 +207,12 @@ def main(arguments: list[str]) -> None:
     """Run all cases, print, write; exit code 1 where one was silent."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    options = OWN | dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in OWN)
-    rest = [a for a in arguments if a.split("=", 1)[0] not in OWN]
-    faults = options["faults"].split(",") if options["faults"] else list(FAULTS)
+    options, rest = split_options(arguments, OWN)
+    faults = list(options["faults"] or FAULTS)
     root, temporary = prepare(options["root"], "nano")
     overrides = (*(WORLD if temporary else ()), *rest)
     outcomes = []
-    for name in options["stages"].split(","):
+    for name in options["stages"]:
         for outcome in run_stage(name, root=root, faults=faults, overrides=overrides):
             print(
                 f"{outcome.stage:10} {outcome.fault:20} {'caught' if outcome.caught else 'SILENT'}  {outcome.said[:110]}"
@@ -221,11 +220,9 @@ def main(arguments: list[str]) -> None:
             outcomes.append(outcome)
     silent = sum(not outcome.caught for outcome in outcomes)
     print(f"{len(outcomes)} faults planted, {len(outcomes) - silent} caught by name, {silent} silent")
-    out = Path(options["out"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n")
+    write_results(options["out"], {"outcomes": [asdict(outcome) for outcome in outcomes]})
     sys.exit(1 if silent else 0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_program(main)

@@ -3,7 +3,7 @@
     kills=200 stages=a,b       how many, over which stages        seed=0    of the moments
     workers=0,2 ranks=1        loader workers and processes (gloo) of the runs, drawn for each kill: ranks=1,2
     root=DIR                   where data and prerequisites lie; default: a temporary folder, filled by two steps of each stage
-    --json FILE                the numbers as JSON
+    out=FILE                   the numbers as JSON
 
 Every stage trains on the ci world, six steps with a checkpoint every two and validation every three. One run is left alone.
 Half of the kills (SIGKILL) fall anywhere in a run's time, the others on each kind of moment alike: while it starts, within a
@@ -32,10 +32,13 @@ import callbacks
 import datamodules
 import muomni.stages
 from benchmarks.faults import fork_server
-from muomni.run.hardware import describe_machine
+from benchmarks.results import write_results
+from muomni.cli.help import CONF
+from muomni.cli.key_value import read_options, run_program
+from muomni.run import stage_graph
 
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr", "vocoder")
-OWN = {"kills": "200", "stages": ",".join(STAGES), "seed": "0", "workers": "0,2", "ranks": "1", "root": "", "json": ""}
+OWN = {"kills": 200, "stages": STAGES, "seed": 0, "workers": ("0", "2"), "ranks": ("1",), "root": "", "out": ""}
 STEPS = 6
 #: Metrics that tell the time.
 CLOCK = ("_per_second", "data_wait_share", "real_time_factor")
@@ -175,9 +178,9 @@ def _difference(got: set[str], wanted: set[str]) -> int:
 
 def prepare(root: Path, stages: list[str]) -> None:
     """Data, and two steps of what the stages need."""
+    needs = stage_graph.read_needs(CONF)
     for stage in ("thinker", "vision", "audio", "codec", "talker"):
-        wanted = any(stage in needs for name in stages for needs in [_needs(name)])
-        if wanted and not (root / "checkpoints" / stage).exists():
+        if any(stage in needs[name] for name in stages) and not (root / "checkpoints" / stage).exists():
             print(f"preparing {stage} ...", file=sys.stderr)
             arguments = [
                 f"stage={stage}", "budget=ci", "data.preset=ci", f"paths.root={root}", "+trainer.limit_test_batches=1",
@@ -187,25 +190,16 @@ def prepare(root: Path, stages: list[str]) -> None:
                 sys.exit(f"error: preparing stage={stage} failed:\n{done.log[-3000:]}")
 
 
-def _needs(stage: str) -> list[str]:
-    return {
-        "codec": ["audio"],
-        "talker": ["audio", "codec"],
-        "omni_sft": ["thinker", "vision", "audio", "codec", "talker"],
-        "vocoder": ["audio", "codec"],
-    }.get(stage, [])
-
-
-def measure(options: dict[str, str], root: Path) -> tuple[list[Outcome], dict[str, str]]:
+def measure(options: dict[str, Any], root: Path) -> tuple[list[Outcome], dict[str, str]]:
     """All kills, stage after stage in turn; and the sha256 of the weights of the runs that were left alone."""
-    stages, rng = options["stages"].split(","), random.Random(int(options["seed"]))
+    stages, rng = options["stages"], random.Random(options["seed"])
     prepare(root, stages)
     whole: dict[tuple[str, int], Whole] = {}
     outcomes = []
-    for number in range(int(options["kills"])):
+    for number in range(options["kills"]):
         stage = stages[number % len(stages)]
-        workers = int(rng.choice(options["workers"].split(",")))
-        ranks = int(rng.choice(options["ranks"].split(",")))
+        workers = int(rng.choice(options["workers"]))
+        ranks = int(rng.choice(options["ranks"]))
         if (stage, ranks) not in whole:
             with tempfile.TemporaryDirectory(prefix="muomni-whole-") as folder:
                 whole[stage, ranks] = train_whole(stage, root, Path(folder), workers=0, ranks=ranks)
@@ -254,26 +248,17 @@ def warm() -> None:
 
 def main(arguments: list[str]) -> None:
     """Kill, compare, print, write."""
-    options = dict(OWN)
-    while arguments:
-        name = arguments.pop(0)
-        key, _, value = name.removeprefix("--").partition("=")
-        if key not in OWN:
-            sys.exit(f"error: unknown option {name!r}; available: {', '.join(OWN)}")
-        options[key] = value or (arguments.pop(0) if arguments else "")
+    options = read_options(arguments, OWN)
     warm()
     with tempfile.TemporaryDirectory(prefix="muomni-faults-") as temporary:
         outcomes, weights = measure(options, Path(options["root"] or temporary).resolve())
     print(show(outcomes))
-    if options["json"]:
-        chosen = {name: value for name, value in options.items() if name not in ("root", "json")}
-        document = {"machine": describe_machine(), "options": chosen, **count(outcomes), "weights": weights}
-        Path(options["json"]).write_text(
-            json.dumps(document | {"outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1) + "\n"
-        )
+    chosen = {name: value for name, value in options.items() if name not in ("root", "out")}
+    document = {"options": chosen, **count(outcomes), "weights": weights}
+    write_results(options["out"], document | {"outcomes": [asdict(outcome) for outcome in outcomes]})
     if not all(outcome.identical and not outcome.lost for outcome in outcomes):
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_program(main)

@@ -14,7 +14,6 @@ without it, and must end with the weights, metrics and rows, bit for bit, of a r
 same samples.
 """
 
-import json
 import multiprocessing
 import os
 import resource
@@ -31,9 +30,10 @@ from lightning import Callback
 from benchmarks.faults import fork_server
 from benchmarks.faults.fault_injection import Outcome
 from benchmarks.faults.kills import STAGES, Whole, command, compare, prepare, train_whole, warm
-from muomni.run.hardware import describe_machine
+from benchmarks.results import write_results
+from muomni.cli.key_value import read_options, run_program
 
-OWN = {"stages": ",".join(STAGES), "faults": "", "root": "", "out": "reports/planted_runs.json"}
+OWN = {"stages": STAGES, "faults": (), "root": "", "out": "reports/planted_runs.json"}
 WORKERS = 2
 STEP = 2  # the faulty step, from 0
 SMALLEST = 100_000  # bytes; any checkpoint is larger, logs are smaller
@@ -111,12 +111,8 @@ def run_case(whole: Whole, stage: str, fault: str, root: Path) -> Outcome:
 
 def main(arguments: list[str]) -> None:
     """Run all cases, print, write; exit code 1 where one was not caught."""
-    unknown = [argument for argument in arguments if argument.split("=", 1)[0] not in OWN or "=" not in argument]
-    if unknown:
-        sys.exit(f"error: unknown option {unknown[0]!r}; available: {', '.join(OWN)}")
-    options = OWN | dict(argument.split("=", 1) for argument in arguments)
-    faults = options["faults"].split(",") if options["faults"] else list(FAULTS)
-    stages = options["stages"].split(",")
+    options = read_options(arguments, OWN)
+    faults, stages = list(options["faults"] or FAULTS), options["stages"]
     warm()
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="muomni-planted-") as temporary:
@@ -135,12 +131,10 @@ def main(arguments: list[str]) -> None:
     print(
         f"{len(outcomes)} faults planted, {caught} caught by name and mended by the same command, {len(outcomes) - caught} not"
     )
-    out = Path(options["out"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": describe_machine(), "planted": len(outcomes), "caught": caught}
-    out.write_text(json.dumps(document | {"outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1) + "\n")
+    document = {"planted": len(outcomes), "caught": caught, "outcomes": [asdict(outcome) for outcome in outcomes]}
+    write_results(options["out"], document)
     sys.exit(0 if caught == len(outcomes) else 1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_program(main)

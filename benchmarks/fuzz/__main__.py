@@ -10,7 +10,6 @@ Exit status 1 where anything but an answer or a refusal in one line came of it.
 """
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import torch
 
 from benchmarks.fuzz import data, media, models, options
 from benchmarks.fuzz.harness import BAD, GOOD, Limits, Outcomes, Target, make_input, try_all
+from muomni.cli.key_value import read_options, run_program
 
 #: Share of the inputs: those that take long get fewer.
 SHARES = {
@@ -38,24 +38,16 @@ SHARES = {
 }
 TARGETS: dict[str, Target] = {target.name: target for room in (media, data, models, options) for target in room.TARGETS}
 OWN = {
-    "inputs": "20000",
-    "targets": "",
-    "seed": "0",
+    "inputs": 20000,
+    "targets": (),
+    "seed": 0,
     "only": "",
     "keep": "",
-    "seconds": "20",
-    "megabytes": "1024",
+    "seconds": 20.0,
+    "megabytes": 1024,
     "out": "",
 }
 SHOWN = 40
-
-
-def parse(arguments: list[str]) -> dict[str, str]:
-    """KEY=VALUE arguments over the defaults."""
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    if unknown := [key for key in given if key not in OWN]:
-        raise ValueError(f"unknown option {unknown[0]!r}; available: {', '.join(OWN)}")
-    return OWN | given
 
 
 def run(chosen: list[str], *, inputs: int, seed: int, limits: Limits) -> dict[str, Outcomes]:
@@ -96,16 +88,16 @@ def keep(file: Path, found: dict[str, Outcomes], *, seed: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run what the arguments ask."""
-    cfg = parse(arguments)
+    cfg = read_options(arguments, OWN)
     torch.set_num_threads(1)
     if cfg["only"]:
-        again(cfg["only"], seed=int(cfg["seed"]), keep=cfg["keep"])
+        again(cfg["only"], seed=cfg["seed"], keep=cfg["keep"])
         return 0
-    chosen = cfg["targets"].split(",") if cfg["targets"] else list(TARGETS)
+    chosen = list(cfg["targets"] or TARGETS)
     if unknown := [name for name in chosen if name not in TARGETS]:
         raise ValueError(f"targets={unknown[0]}: available are {', '.join(TARGETS)}")
-    limits = Limits(seconds=float(cfg["seconds"]), memory=int(cfg["megabytes"]) << 20)
-    found = run(chosen, inputs=int(cfg["inputs"]), seed=int(cfg["seed"]), limits=limits)
+    limits = Limits(seconds=cfg["seconds"], memory=cfg["megabytes"] << 20)
+    found = run(chosen, inputs=cfg["inputs"], seed=cfg["seed"], limits=limits)
     total, bad = Outcomes(), [line for outcomes in found.values() for line in outcomes.bad]
     for outcomes in found.values():
         for kind, count in outcomes.counts.items():
@@ -113,9 +105,9 @@ def main(arguments: list[str]) -> int:
     print(f"{'all':<12} {_counts(total)}   of {sum(total.counts.values())} inputs")
     print("\n".join(bad[:SHOWN]))
     if cfg["out"]:
-        keep(Path(cfg["out"]), found, seed=int(cfg["seed"]))
+        keep(Path(cfg["out"]), found, seed=cfg["seed"])
     return int(bool(bad))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_program(main)

@@ -10,8 +10,6 @@ Language models are trained on the texts of the training manifest alone. With a 
 Long recordings are the clips of a split, GLUED at a time, one after the other: at once, or after half a second of silence.
 """
 
-import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.results import write_results
 from datamodules.manifests import read_manifest
 from muomni import load_model
+from muomni.cli.key_value import read_options, run_program
 from muomni.frontends.audio_io import read_audio
 from muomni.inference.asr.ctc_beam import CtcBeamSearch
 from muomni.inference.asr.ngram import NGram, read_texts, train_ngram
@@ -36,18 +36,17 @@ from muomni.inference.asr.transcribe import (
 )
 from muomni.inference.engine import Engine
 from muomni.metrics.error_rates import error_rates
-from muomni.run.hardware import describe_machine
 
 DEFAULTS = {
-    "root": ".", "ckpt": "", "train": "", "val": "", "test": "", "beams": "16", "order": "6", "lowercase": "true",
-    "tune": "false", "what": "clips,long", "out": "reports/asr.json",
+    "root": ".", "ckpt": "", "train": "", "val": "", "test": "", "beams": 16, "order": 6, "lowercase": True,
+    "tune": False, "what": ("clips", "long"), "out": "reports/asr.json",
 }  # fmt: skip
 GLUED = 10
 Row = dict[str, Any]
 Clip = tuple[Tensor, str]  # waveform (N) and what is said in it
 
 
-def manifests(options: dict[str, str]) -> dict[str, dict[str, Path]]:
+def manifests(options: dict[str, Any]) -> dict[str, dict[str, Path]]:
     """train, val, test -> manifests by the name of their split."""
     worlds = sorted(Path(options["root"]).glob("data/world/*/speech"), key=lambda path: path.stat().st_mtime)
     found: dict[str, dict[str, Path]] = {}
@@ -119,20 +118,16 @@ def table(rows: list[Row]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure, print, write."""
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    if set(given) - set(DEFAULTS) or len(given) != len(arguments):
-        raise ValueError(f"options are {' '.join(f'{key}={value}' for key, value in DEFAULTS.items())}")
-    options = DEFAULTS | given
-    beams, lowercase = int(options["beams"]), options["lowercase"] != "false"
+    options = read_options(arguments, DEFAULTS)
+    beams, lowercase = options["beams"], options["lowercase"]
     ear = Ear(load_model(options["ckpt"] or f"{options['root']}/checkpoints/audio", device="cpu"))
     paths = manifests(options)
     texts = [text for path in paths["train"].values() for text in read_texts(path, lowercase=lowercase)]
-    characters = train_ngram(texts, order=int(options["order"]), unit="character")
+    characters = train_ngram(texts, order=options["order"], unit="character")
     words = train_ngram(texts, order=3, unit="word")
-    what = options["what"].split(",")
-    result: dict[str, Any] = {"machine": describe_machine(), "threads": torch.get_num_threads(), "options": options}
+    result: dict[str, Any] = {"threads": torch.get_num_threads(), "options": options}
     rate = ear.spec.sample_rate
-    if options["tune"] == "true":
+    if options["tune"]:
         for path in paths["val"].values():
             clips = read_clips(path, rate, lowercase=lowercase)
             for name, lm in (("characters", characters), ("words", words)):
@@ -153,24 +148,18 @@ def main(arguments: list[str]) -> None:
     for split, path in paths["test"].items():
         clips = read_clips(path, rate, lowercase=lowercase)
         rows: list[Row] = []
-        if "clips" in what:
+        if "clips" in options["what"]:
             rows += [{"system": name, **ear.measure(clips, read)} for name, read in systems.items()]
-        for silence in (0.0, 0.5) if "long" in what else ():
+        for silence in (0.0, 0.5) if "long" in options["what"] else ():
             long = glued(clips, silence=round(silence * rate))
             for name, windows in (("whole", {"length": 1e4, "overlap": 0.0}), ("windows", {})):
                 name = f"greedy, {GLUED} clips at a time, {silence} s apart: {name}"
                 rows.append({"system": name, **ear.measure(long, greedy_decode, **windows)})
         result[split] = rows
         print(f"\n{split}:\n{table(rows)}", flush=True)
-    out = Path(options["out"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\nwritten to {out}", file=sys.stderr)
+    write_results(options["out"], result)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    try:
-        main(sys.argv[1:])
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    run_program(main)

@@ -13,9 +13,7 @@ The clean clip comes first; each condition changes its waveform alone. WER and C
 percent that are exactly right (tasks audio_qa and spoken_image_qa, sound with its picture).
 """
 
-import json
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,18 +21,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.results import write_results
 from datamodules.manifests import read_manifest
 from muomni import load_model
+from muomni.cli.key_value import read_options, run_program
 from muomni.frontends.audio_io import read_audio, resample
 from muomni.frontends.chat import text_of
 from muomni.inference.engine import Engine
 from muomni.inference.prompt import Request
 from muomni.metrics.error_rates import error_rates
-from muomni.run.hardware import describe_machine
 
 DEFAULTS = {
-    "root": ".", "ckpt": "", "manifest": "", "split": "", "instructions": "", "clips": "100", "lowercase": "true",
-    "conditions": "", "out": "reports/hearing.json",
+    "root": ".", "ckpt": "", "manifest": "", "split": "", "instructions": "", "clips": 100, "lowercase": True,
+    "conditions": (), "out": "reports/hearing.json",
 }  # fmt: skip
 RATE = 16_000
 BATCH = 25  # conversations that are answered at once
@@ -138,14 +137,14 @@ def world_file(root: str, pattern: str) -> list[Path]:
     return sorted(worlds[-1].parent.glob(pattern)) if worlds else []
 
 
-def measure(engine: Engine, options: dict[str, str], changes: dict[str, Change]) -> dict[str, dict[str, str]]:
+def measure(engine: Engine, options: dict[str, Any], changes: dict[str, Change]) -> dict[str, dict[str, str]]:
     """Columns of the table for one export."""
     columns: dict[str, dict[str, str]] = {}
-    count, split = int(options["clips"]), options["split"] or None
+    count, split = options["clips"], options["split"] or None
     paths = [Path(options["manifest"])] if options["manifest"] else world_file(options["root"], "speech/test*.jsonl")
     for path in paths:
         rows = drawn(read_manifest(path, shape="speech", split=split), count)
-        lower = options["lowercase"] != "false"
+        lower = options["lowercase"]
         clips = [(read_audio(row["audio"], RATE), row["text"].lower() if lower else row["text"]) for row in rows]
         column = columns[f"WER / CER {path.stem}"] = {}
         for name, change in changes.items():
@@ -169,11 +168,8 @@ def measure(engine: Engine, options: dict[str, str], changes: dict[str, Change])
 
 def main(arguments: list[str]) -> None:
     """Measure, print, write."""
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    if set(given) - set(DEFAULTS) or len(given) != len(arguments):
-        raise ValueError(f"options are {' '.join(f'{key}={value}' for key, value in DEFAULTS.items())}")
-    options = DEFAULTS | given
-    wanted = [name.strip() for name in options["conditions"].split(",") if name.strip()]
+    options = read_options(arguments, DEFAULTS)
+    wanted = options["conditions"]
     if unknown := [name for name in wanted if not any(key.startswith(name) for key in CONDITIONS)]:
         raise ValueError(f"conditions={unknown[0]}: available: {'; '.join(CONDITIONS)}")
     changes = {key: change for key, change in CONDITIONS.items() if not wanted or key.startswith(("clean", *wanted))}
@@ -182,21 +178,15 @@ def main(arguments: list[str]) -> None:
     exports = [path for path in exports if options["ckpt"] or path.is_dir()]
     if not exports:
         raise FileNotFoundError(f"no export under {folder}: train stage=audio, or name one by ckpt=")
-    result: dict[str, Any] = {"machine": describe_machine(), "options": options}
+    result: dict[str, Any] = {"options": options}
     for path in exports:
         result[str(path)] = columns = measure(load_model(path, device="cpu"), options, changes)
         if not columns:
             raise FileNotFoundError(f"no world under {options['root']}/data/world: name manifest=FILE")
         print(f"\n{path}:\n{table(columns)}", flush=True)
-    out = Path(options["out"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\nwritten to {out}", file=sys.stderr)
+    write_results(options["out"], result)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    try:
-        main(sys.argv[1:])
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    run_program(main)

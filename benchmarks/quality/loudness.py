@@ -9,7 +9,6 @@ block, so that the loudness of a token is a direction in which nothing pulls: it
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ import torch
 
 from benchmarks.quality.hearing import world_file
 from muomni import load_model
+from muomni.cli.key_value import read_options, run_program
 from muomni.inference.engine import Engine
 
-OWN = {"ckpt": "checkpoints/omni_sft", "world": "", "rows": "40", "scales": "4,1,0.5,0.25,0.1,0.03"}
+OWN = {"ckpt": "checkpoints/omni_sft", "world": "", "rows": 40, "scales": ("4", "1", "0.5", "0.25", "0.1", "0.03")}
 TASKS = {"audio_projector": ("audio_qa", "asr", "spoken_image_qa"), "image_projector": ("image_qa",)}
 
 
@@ -53,9 +53,7 @@ def measure(model: Engine, part: str, rows: list[dict[str, Any]], folder: Path, 
 
 def main(arguments: list[str]) -> None:
     """Print the table."""
-    cfg = OWN | dict(argument.partition("=")[::2] for argument in arguments)
-    if unknown := [key for key in cfg if key not in OWN]:
-        raise ValueError(f"unknown option {unknown[0]!r}; available: {', '.join(OWN)}")
+    cfg = read_options(arguments, OWN)
     torch.set_num_threads(1)
     name = "instructions/test_iid.jsonl"
     files = [Path(cfg["world"]) / name] if cfg["world"] else world_file(".", name)
@@ -64,8 +62,8 @@ def main(arguments: list[str]) -> None:
     rows = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()]
     model = load_model(cfg["ckpt"], device="cpu")
     for part, tasks in TASKS.items():
-        chosen = {task: [row for row in rows if row["task"] == task][: int(cfg["rows"])] for task in tasks}
-        for scale in map(float, cfg["scales"].split(",")):
+        chosen = {task: [row for row in rows if row["task"] == task][: cfg["rows"]] for task in tasks}
+        for scale in map(float, cfg["scales"]):
             found = {task: measure(model, part, some, files[0].parent, scale=scale) for task, some in chosen.items()}
             loudness = sum(ratio for ratio, _ in found.values()) / len(found)
             counts = "  ".join(f"{task} {right}/{len(chosen[task])}" for task, (_, right) in found.items())
@@ -73,7 +71,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    run_program(main)

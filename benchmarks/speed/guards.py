@@ -2,7 +2,7 @@
 
     root=DIR        where exports and data lie; default: a temporary folder in which two steps of each stage are trained
     stages=a,b      only these        rounds=30  size=nano  threads=1
-    --json PATH     the numbers as JSON
+    out=FILE        the numbers as JSON
     KEY=VALUE       anything else goes to the configuration, as train.py takes it
 
 Every batch is trained on three times: without, with the guards, and with guards and doctor, in an order that turns, so that
@@ -13,15 +13,12 @@ gradients is left out of it, since clipping then need not measure it.
 """
 
 import copy
-import json
 import logging
 import random
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,10 +28,12 @@ from hydra.utils import instantiate
 from lightning import Callback, LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
+from benchmarks.results import write_results
 from benchmarks.speed.steps import ROOT, STAGES, WORLD, build, draw, prepare
-from muomni.run.hardware import best_precision, describe_machine
+from muomni.cli.key_value import run_program, split_options
+from muomni.run.hardware import best_precision
 
-OWN = {"root": "", "stages": ",".join(STAGES), "rounds": "30", "threads": "1"}
+OWN = {"root": "", "stages": STAGES, "rounds": 30, "threads": 1, "out": ""}
 GUARDS = ("finite_guard", "gradient_guard")
 #: What is measured: name -> callbacks of conf/callbacks/default.yaml.
 KINDS: dict[str, tuple[str, ...]] = {"without": (), "guards": GUARDS, "guards and doctor": (*GUARDS, "doctor")}
@@ -148,11 +147,8 @@ def main(arguments: list[str]) -> None:
     """Measure, print, write."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    path = arguments[arguments.index("--json") + 1] if "--json" in arguments else None
-    words = [argument for argument in arguments if "=" in argument]
-    options = OWN | {k: v for k, v in (word.split("=", 1) for word in words) if k in OWN}
-    rest = [word for word in words if word.split("=", 1)[0] not in OWN]
-    torch.set_num_threads(int(options["threads"]))
+    options, rest = split_options(arguments, OWN)
+    torch.set_num_threads(options["threads"])
     size = next((word.split("=", 1)[1] for word in rest if word.startswith("size=")), "nano")
     root, temporary = prepare(options["root"], size)
     overrides = [f"paths.root={root}", "budget=ci", *(WORLD if temporary else ()), *rest]
@@ -161,8 +157,8 @@ def main(arguments: list[str]) -> None:
         f"{options['threads']} thread(s), {best_precision('cpu')}; percent of a step's processor time, "
         f"aim of the guards: {AIM:g} %"
     )
-    for name in options["stages"].split(","):
-        row = measure(name, overrides, rounds=int(options["rounds"]))
+    for name in options["stages"]:
+        row = measure(name, overrides, rounds=options["rounds"])
         rows.append(row)
         shown = "   ".join(
             f"{kind}: inside {row[kind]['inside']:.2f} %, "
@@ -170,12 +166,8 @@ def main(arguments: list[str]) -> None:
             for kind in list(KINDS)[1:]
         )
         print(f"{name:10} step {row['step_ms']:7.1f} ms   {shown}", flush=True)
-    if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(
-            json.dumps({"machine": describe_machine(), "size": size, "stages": rows}, indent=2) + "\n"
-        )
+    write_results(options["out"], {"size": size, "stages": rows})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_program(main)

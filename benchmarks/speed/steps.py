@@ -10,7 +10,6 @@ the rate of a large matrix product measured in the same run; `mfu_percent` is th
 apart: what a loader takes a batch, and which share of a step and its loading that is (without workers, so nothing overlaps).
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -27,16 +26,18 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.results import write_results
 from datamodules.sources import resolve_sources
-from muomni.run.hardware import best_precision, describe_machine
+from muomni.cli.key_value import run_program, split_options
+from muomni.run.hardware import best_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
 OWN = {
     "root": "",
-    "stages": ",".join(STAGES),
-    "steps": "20",
-    "threads": "",
+    "stages": STAGES,
+    "steps": 20,
+    "threads": 0,
     "compile": "default",
     "out": "reports/steps.json",
 }
@@ -181,28 +182,23 @@ def show(rows: list[Row]) -> str:
 def main(arguments: list[str]) -> None:
     """Measure, print, write."""
     warnings.filterwarnings("ignore", message=".*self.trainer.*")
-    given = dict(argument.split("=", 1) for argument in arguments if argument.split("=", 1)[0] in OWN)
-    rest = [argument for argument in arguments if argument.split("=", 1)[0] not in OWN]
-    options = OWN | given
+    options, rest = split_options(arguments, OWN)
     if options["threads"]:
-        torch.set_num_threads(int(options["threads"]))
+        torch.set_num_threads(options["threads"])
     size = next((a.split("=", 1)[1] for a in rest if a.startswith("size=")), "nano")
     root, temporary = prepare(options["root"], size)
     overrides = [f"paths.root={root}", "budget=ci", *(WORLD if temporary else ()), *rest]
     rate = gemm_rate()
     rows = []
-    for name in options["stages"].split(","):
+    for name in options["stages"]:
         print(f"{name} ...", file=sys.stderr)
-        rows.append(measure(name, overrides, steps=int(options["steps"]), compiled=options["compile"], rate=rate))
-    result = {"machine": describe_machine(), "gemm_gflops": rate, "precision": best_precision("cpu"), "stages": rows}
+        rows.append(measure(name, overrides, steps=options["steps"], compiled=options["compile"], rate=rate))
+    result = {"gemm_gflops": rate, "precision": best_precision("cpu"), "stages": rows}
     print(
         f"large matrix product: {rate:.0f} GFLOP/s, {torch.get_num_threads()} threads, {best_precision('cpu')}\n{show(rows)}"
     )
-    out = Path(options["out"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written to {out}", file=sys.stderr)
+    write_results(options["out"], result)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_program(main)

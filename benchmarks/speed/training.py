@@ -1,7 +1,7 @@
 """python -m benchmarks.speed.training     training tokens a second of the tiny Thinker beside code of the same shape, in one run.
 
     rows=8 length=512 rounds=8 threads=1        only=a,b        precision=auto|bf16|fp32
-    --json PATH     the numbers as JSON
+    out=FILE        the numbers as JSON
 
 The shape is the reference's: width 256, 4 layers, 4 heads, vocabulary 5000, untied head. Peers: HF's LlamaForCausalLM (the same
 layers, 6.76 M parameters) and nanoGPT's model as its repository writes it (LayerNorm, GELU, learned positions; its MLP widened
@@ -10,7 +10,6 @@ where the processor has it, else in float32. One process trains them in turn, st
 taken, medians shown. MFU is the share of the rate of a large matrix product measured in the same run, by operations counted.
 """
 
-import json
 import statistics
 import sys
 import time
@@ -27,11 +26,13 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.results import write_results
 from benchmarks.speed.steps import ROOT, gemm_rate
 from muomni.batch import TextBatch
-from muomni.run.hardware import describe_machine, has_fast_bfloat16
+from muomni.cli.key_value import read_options, run_program
+from muomni.run.hardware import has_fast_bfloat16
 
-OWN = {"rows": "8", "length": "512", "rounds": "8", "threads": "1", "only": "", "precision": "auto"}
+OWN = {"rows": 8, "length": 512, "rounds": 8, "threads": 1, "only": (), "precision": "auto", "out": ""}
 VOCAB, DIM, LAYERS, HEADS, FF = 5000, 256, 4, 4, 1024
 AIM = 1.0  # times the strongest peer
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -141,14 +142,14 @@ def count_operations(ids: Tensor, targets: Tensor) -> int:
     return counter.get_total_flops()
 
 
-def measure(options: dict[str, str]) -> dict[str, Any]:
+def measure(options: dict[str, Any]) -> dict[str, Any]:
     """Train all in turn."""
-    rows, length, rounds = int(options["rows"]), int(options["length"]), int(options["rounds"])
+    rows, length, rounds = options["rows"], options["length"], options["rounds"]
     bf16 = has_fast_bfloat16("cpu") if options["precision"] == "auto" else options["precision"] == "bf16"
     torch.manual_seed(1)
     tokens = torch.randint(VOCAB, (rows, length + 1))
     ids, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-    names = options["only"].split(",") if options["only"] else list(BUILD)
+    names = list(options["only"] or BUILD)
     runs = {
         name: Run(name, length=length, autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16))
         for name in names
@@ -187,12 +188,8 @@ def measure(options: dict[str, str]) -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     """Measure, print, write."""
     warnings.filterwarnings("ignore")
-    path = arguments[arguments.index("--json") + 1] if "--json" in arguments else None
-    options = OWN | dict(word.split("=", 1) for word in arguments if "=" in word)
-    unknown = sorted(set(options) - set(OWN))
-    if unknown:
-        sys.exit(f"error: {unknown[0]}: available are {', '.join(OWN)} and --json PATH")
-    torch.set_num_threads(int(options["threads"]))
+    options = read_options(arguments, OWN)
+    torch.set_num_threads(options["threads"])
     result = measure(options)
     models = result["models"]
     print(
@@ -209,10 +206,8 @@ def main(arguments: list[str]) -> None:
         strongest = max(peers, key=peers.__getitem__)
         result["ratio"] = models["muomni"]["tokens_per_cpu_second"] / peers[strongest]
         print(f"muomni is {result['ratio']:.2f} x the strongest peer ({strongest}); aim {AIM:.1f} x")
-    if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(result | {"machine": describe_machine()}, indent=2) + "\n")
+    write_results(options["out"], result)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_program(main)

@@ -7,6 +7,7 @@ data=world      kind of data that the runs were trained on
 
 import sys
 
+from muomni.cli.key_value import read_options
 from muomni.report.page import write_report
 from muomni.user_path import user_path
 
@@ -15,13 +16,11 @@ DEFAULTS = {"budget": "demo", "out": "", "root": ".", "page": "", "data": "world
 
 def main(arguments: list[str]) -> int:
     """Write the report and say on standard error what it found. Missed goals are no failure; no run at all is one."""
-    options = dict(DEFAULTS)
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key not in options or not equals:
-            print(f"error: unknown option {argument!r}; available: {', '.join(options)}\n\n{__doc__}", file=sys.stderr)
-            return 2
-        options[key] = value
+    try:
+        options = read_options(arguments, DEFAULTS)
+    except ValueError as error:
+        print(f"error: {error}\n\n{__doc__}", file=sys.stderr)
+        return 2
     out = user_path(options["out"] or f"reports/{options['budget']}")
     page = user_path(options["page"] or out / "report.md")
     runs = user_path(options["root"]) / "runs"

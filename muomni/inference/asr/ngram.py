@@ -19,7 +19,6 @@ Not KenLM: its Python package only reads models; the program that trains them is
 import copy
 import logging
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from functools import cached_property, lru_cache
 from math import log
 from pathlib import Path
 
+from muomni.cli.key_value import read_options, run_program
 from muomni.frontends.char_vocab import decode_characters
 from muomni.inference.asr.arpa import BEGIN, END, LN10, LOG_ZERO, UNKNOWN, Gram, read_arpa, write_arpa
 from muomni.inference.asr.lm_texts import read_texts
@@ -37,6 +37,7 @@ log_file = logging.getLogger(__name__)
 SPACE = "<space>"
 SPACES = (SPACE, "|", "\u2581")  # names of the space in character models; ours first
 UNITS = ("character", "word")
+OPTIONS: dict[str, str | int | bool] = {"out": "lm.arpa", "order": 6, "unit": "character", "lowercase": True}
 HEADER = "muomni n-gram of units: "
 RESERVED = (BEGIN, END, UNKNOWN)
 UNKNOWN_LOG_PROB = -100 * LN10  # of unknown units under a file without <unk>, as in KenLM
@@ -266,20 +267,13 @@ def _discount(counts: Iterable[int]) -> float:
 
 def main(arguments: list[str]) -> None:
     """Train and write a model; prints its size and its cross-entropy on the training text."""
-    options = {"out": "lm.arpa", "order": "6", "unit": "character", "lowercase": "true"}
     paths = [argument for argument in arguments if "=" not in argument]
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    unknown = set(given) - set(options)
-    if unknown or not paths:
-        problem = f"unknown option {sorted(unknown)[0]!r}" if unknown else "name the text files to train on"
-        raise ValueError(
-            f"{problem}; python -m muomni.inference.asr.ngram TEXT... {' '.join(f'{k}={v}' for k, v in options.items())}"
-        )
-    options |= given
-    if not options["order"].isdigit():
-        raise ValueError(f"order={options['order']}: a whole number, at least 1, is needed")
-    texts = [text for path in paths for text in read_texts(path, lowercase=options["lowercase"] != "false")]
-    model = train_ngram(texts, order=int(options["order"]), unit=options["unit"])
+    options = read_options([argument for argument in arguments if "=" in argument], OPTIONS)
+    if not paths:
+        usage = "TEXT... out=lm.arpa order=6 unit=character lowercase=true"
+        raise ValueError(f"name the text files to train on; python -m muomni.inference.asr.ngram {usage}")
+    texts = [text for path in paths for text in read_texts(path, lowercase=options["lowercase"])]
+    model = train_ngram(texts, order=options["order"], unit=options["unit"])
     model.save(options["out"])
     units = sum(len(split_units(text, model.unit)) + 1 for text in texts)
     nats = -sum(map(model.text_log_prob, texts)) / units
@@ -287,7 +281,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run_program(main)

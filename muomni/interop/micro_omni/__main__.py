@@ -17,35 +17,32 @@ from typing import Any
 
 import yaml
 
+from muomni.cli.key_value import split_options
 from muomni.interop.micro_omni.exporting import export_checkpoint
 from muomni.interop.micro_omni.importing import import_checkpoints
 from muomni.user_path import user_path
 
-OPTIONS = {"import": ("out", "tokenizer", "parts", "fill"), "export": ("out", "parts")}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "import": {"out": "", "tokenizer": "", "parts": (), "fill": False},
+    "export": {"out": "", "parts": ()},
+}
 
 
-def parse(command: str, arguments: list[str]) -> tuple[list[Path], dict[str, str], dict[str, dict[str, Any]]]:
+def parse(command: str, arguments: list[str]) -> tuple[list[Path], dict[str, Any], dict[str, dict[str, Any]]]:
     """Paths, options and options of modules. Raises ValueError naming an unknown argument."""
-    paths: list[Path] = []
-    chosen: dict[str, str] = {}
+    paths = [user_path(argument) for argument in arguments if "=" not in argument]
+    options, rest = split_options([argument for argument in arguments if "=" in argument], OPTIONS[command])
     module_options: dict[str, dict[str, Any]] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
+    for argument in rest:
+        key, _, value = argument.partition("=")
         module, dot, option = key.partition(".")
-        if not equals:
-            paths.append(user_path(argument))
-        elif key in OPTIONS[command]:
-            chosen[key] = value
-        elif dot and command == "import":
-            module_options.setdefault(module, {})[option] = _number(argument, value)
-        else:
+        if not dot or command == "export":
             raise ValueError(f"unknown option {key!r}; available: {', '.join(OPTIONS[command])}")
-    if "out" not in chosen or not paths or (command == "export" and len(paths) > 1):
+        module_options.setdefault(module, {})[option] = _number(argument, value)
+    if not options["out"] or not paths or (command == "export" and len(paths) > 1):
         usage = "FILE.pt out=checkpoints/NAME" if command == "import" else "checkpoints/NAME out=FILE.pt"
         raise ValueError(f"usage:  python -m muomni.interop.micro_omni {command} {usage}")
-    if chosen.get("fill", "false") not in ("true", "false"):
-        raise ValueError(f"fill={chosen['fill']}: true or false")
-    return paths, chosen, module_options
+    return paths, options, module_options
 
 
 def _number(argument: str, value: str) -> float:
@@ -67,13 +64,14 @@ def main(arguments: list[str]) -> int:
     try:
         paths, chosen, module_options = parse(command, rest)
         out = user_path(chosen["out"])
-        parts = chosen["parts"].split(",") if "parts" in chosen else None
+        parts = list(chosen["parts"]) or None
         if command == "export":
             notes = export_checkpoint(paths[0], out, parts=parts)
         else:
-            tokenizer = user_path(chosen["tokenizer"]) if "tokenizer" in chosen else None
-            fill = chosen.get("fill") == "true"
-            notes = import_checkpoints(paths, out, tokenizer=tokenizer, parts=parts, fill=fill, options=module_options)
+            tokenizer = user_path(chosen["tokenizer"]) if chosen["tokenizer"] else None
+            notes = import_checkpoints(
+                paths, out, tokenizer=tokenizer, parts=parts, fill=chosen["fill"], options=module_options
+            )
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
