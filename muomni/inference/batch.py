@@ -11,7 +11,7 @@ from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.beam_search import Hypothesis, beam_search
-from muomni.inference.decoding.detokenizer import RowStops, detokenize, stop_predicate
+from muomni.inference.decoding.detokenizer import RowStops, detokenize
 from muomni.inference.decoding.generate import generate, left_pad
 from muomni.inference.decoding.options import GenerationOptions, preset
 from muomni.inference.decoding.runtime import Eager, Runtime
@@ -120,13 +120,11 @@ def n_best(
             thinker,
             state.logits,
             state.cache,
-            num_beams=options.num_beams,
-            length_penalty=options.length_penalty,
-            repetition_penalty=options.repetition_penalty,
+            options=options,
             limits=state.limits,
             padding=state.padding,
             seen=sampler.seen,
-            stopped=None if tokenizer is None else stop_predicate(tokenizer, options.stop),
+            tokenizer=tokenizer,
         )
     timings.new_tokens = sum(len(row[0].ids) for row in rows)
     return rows

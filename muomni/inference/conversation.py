@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from muomni.inference.decoding.beam_search import beam_search
-from muomni.inference.decoding.detokenizer import Detokenizer, detokenize, stop_predicate
+from muomni.inference.decoding.detokenizer import Detokenizer, detokenize
 from muomni.inference.decoding.generate import decode
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Runtime
@@ -101,13 +101,11 @@ class Conversation:
                 self.prompter.thinker,
                 logits,
                 beam_cache,
-                num_beams=options.num_beams,
-                length_penalty=options.length_penalty,
-                repetition_penalty=options.repetition_penalty,
+                options=options,
                 limits=torch.tensor([limit], device=logits.device),
                 padding=None,
                 seen=sampler.seen,
-                stopped=stop_predicate(self.prompter.tokenizer, options.stop),
+                tokenizer=self.prompter.tokenizer,
             )[0][0]
         self.timings.new_tokens = len(best.ids)
         self.timings.text_cut = len(best.ids) == limit

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.decoding.detokenizer import stop_predicate
 from muomni.inference.decoding.generate import SYNC_EVERY, decode_step
+from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.sampling import NOT_FINITE, mask_logits
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
@@ -36,23 +39,22 @@ def beam_search(
     logits: Tensor,
     cache: KVCache,
     *,
-    num_beams: int,
-    length_penalty: float,
-    repetition_penalty: float,
+    options: GenerationOptions,
     limits: Tensor,
     padding: Tensor | None,
     seen: Tensor | None,
-    stopped: Callable[[Sequence[int]], bool] | None = None,
+    tokenizer: Tokenizer | None,
 ) -> list[list[Hypothesis]]:
     """Logits (B, V) of a prefill and its cache of B rows -> up to W answers per row, best first. The cache is expanded in
     place.
 
-    length_penalty: the sum is divided by length ** length_penalty, EOS counted (Wu et al. 2016, arXiv:1609.08144, in its
+    Answers are ranked by their log-probability / length ** length_penalty, EOS counted (Wu et al. 2016, arXiv:1609.08144, in its
     simplest form). limits: (B), maximum tokens of each row. padding: (B), as in `prefill`. seen: (B, V), as in `sample_tokens`.
-    stopped: True if ids end with a stop string. Raises ValueError if the logits are not finite.
+    tokenizer: needed for stop strings. Raises ValueError if the logits are not finite.
     """
     B, V = logits.shape
-    W, device = num_beams, logits.device
+    W, device = options.num_beams, logits.device
+    stopped = None if tokenizer is None else stop_predicate(tokenizer, options.stop)
     own = torch.arange(B, device=device).repeat_interleave(W)
     cache.reorder(own)
     step = functools.partial(decode_step, thinker, cache=cache, padding=None if padding is None else padding[own])
@@ -68,7 +70,7 @@ def beam_search(
     sync_every = SYNC_EVERY if device.type == "cuda" else 1
     for count in range(1, int(limits.max()) + 1):
         finished = ended | halted | (limits < count)[:, None]
-        log_probs = mask_logits(logits, penalty=repetition_penalty, seen=seen).log_softmax(dim=1).view(B, W, V)
+        log_probs = mask_logits(logits, penalty=options.repetition_penalty, seen=seen).log_softmax(dim=1).view(B, W, V)
         log_probs = torch.where(finished[..., None], finished_log_probs, log_probs)
         sums, best = (sums[..., None] + log_probs).flatten(1).topk(W, dim=1)
         parents, chosen = best // V, best % V
@@ -88,7 +90,7 @@ def beam_search(
             seen = seen[rows].scatter(1, chosen.view(-1, 1), True)
             seen[:, : len(PIECES)] = False
         logits = step(chosen.flatten())
-    hypotheses = _ranked(ids, sums, lengths, ended, length_penalty)
+    hypotheses = _ranked(ids, sums, lengths, ended, options.length_penalty)
     if not all(hypotheses):
         raise ValueError(NOT_FINITE)
     return hypotheses

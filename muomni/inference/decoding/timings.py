@@ -63,7 +63,7 @@ class Timings:
         return f", cut off after {self.frames} frames: speak shorter texts" if self.speech_cut else ""
 
     def lines(self) -> list[str]:
-        """The statistics, a line for each kind of work that was done."""
+        """The statistics, a line for each task that was done."""
         shown: list[str] = []
         if self.prompt_tokens:
             rate = self.prompt_tokens / max(self.prefill, 1e-9)
