@@ -28,6 +28,7 @@ from muomni.inference.decoding.options import GenerationOptions, preset, reject_
 from muomni.inference.engine import Engine
 from muomni.inference.load import load_model, read_modules, read_tokenizer
 from muomni.inference.prompt import as_list
+from muomni.program import TRAIN
 from muomni.user_path import user_path
 
 PATHS = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out")
@@ -89,9 +90,7 @@ def find_export(ckpt: str | None, checkpoints: Path) -> Path:
     """The path of the export. Raises ValueError listing the available exports if it is missing or wrong."""
     if ckpt and (is_export(ckpt) or Path(ckpt).is_file()):
         return Path(ckpt)
-    found = (
-        ", ".join(str(path) for path in list_exports(checkpoints)) or "none; python train.py stage=omni_sft makes one"
-    )
+    found = ", ".join(str(path) for path in list_exports(checkpoints)) or f"none; {TRAIN} stage=omni_sft makes one"
     problem = f"ckpt={ckpt} is not an export" if ckpt else "ckpt=EXPORT is missing"
     raise ValueError(f"{problem}; exports under {checkpoints}: {found}")
 

@@ -7,6 +7,7 @@ from muomni import aliases
 if TYPE_CHECKING:
     from muomni.inference.load import load_model
 
+__version__ = "0.2.0"
 __all__ = ["load_model"]
 
 aliases.install()

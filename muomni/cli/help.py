@@ -5,13 +5,15 @@ import re
 import signal
 import sys
 import textwrap
-from pathlib import Path
 from types import FrameType
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from muomni.program import INFER, ROOT, TRAIN
+
+CONF = ROOT / "conf"
 HELP = ("--help", "-h")
 
-#: <group> stands for the names in conf/group, <options> for the options of a configuration, a line each.
+#: <group> stands for the names in conf/group, <options> for the options of a configuration, a line each. The scripts of a
+#: checkout stand for the commands of an installed package.
 USAGE = {
     "infer": """\
 usage: python infer.py ckpt=EXPORT [NAME=VALUE ...]
@@ -103,7 +105,8 @@ def usage(program: str) -> str:
         known = " | ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
         return f"\n{' ' * INDENT}".join(textwrap.wrap(known, WIDTH))
 
-    return re.sub(r"<(\w+)>", names, USAGE[program])
+    text = USAGE[program].replace("python train.py", TRAIN).replace("python infer.py", INFER)
+    return re.sub(r"<(\w+)>", names, text)
 
 
 def options(text: str) -> str:

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from muomni.cli.help import CONF
+from muomni.program import TRAIN
 from muomni.user_path import find
 
 #: Options whose value is the name of a file or folder.
@@ -77,7 +78,7 @@ def _as_read(key: str, value: str, *, multirun: bool, mapping: bool) -> str:
         return value
     if parsed is not None:
         raise ValueError(
-            f"{key}={value}: several values are a list of trainings, which -m begins (python train.py -m ...); one text "
+            f"{key}={value}: several values are a list of trainings, which -m begins ({TRAIN} -m ...); one text "
             f"with a comma needs quotes: {key}='\"{value}\"'"
         )
     whole = parsed is None and FILES.fullmatch(key.lstrip("+")) and value.rstrip()[-1:] not in "]}"

@@ -20,6 +20,7 @@ import yaml
 
 from muomni.checkpoints.export import is_export, read_description
 from muomni.distributed import rendezvous
+from muomni.program import INSTALLED, TRAIN
 from muomni.run.signals import PARENT
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def command(stage: str, overrides: Sequence[str]) -> list[str]:
 
 def shown(stage: str, overrides: Sequence[str]) -> str:
     """That command as a person would type it."""
-    return shlex.join(["python", *command(stage, overrides)[1:]])
+    typed = shlex.join(["python", *command(stage, overrides)[1:]])
+    return typed.replace(shlex.join(["python", sys.argv[0]]), TRAIN) if INSTALLED else typed
 
 
 def side_by_side() -> int:

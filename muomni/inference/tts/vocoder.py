@@ -15,6 +15,7 @@ from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.mel_correction import MelCorrection
 from muomni.inference.tts.speech_stream import StreamingVocoder
 from muomni.models.vocoder import Vocoder
+from muomni.program import TRAIN
 
 GRIFFIN_LIM_ITERATIONS = 32
 DEFAULT_EXPORT = "vocoder"  # folder name of the export of stage=vocoder, next to the Talker's
@@ -83,7 +84,7 @@ def choose_vocoder(
         return NeuralVocoder.from_export(choice, spec=spec, device=device), f"vocoder: {choice}"
     found = export.parent / DEFAULT_EXPORT
     if not is_export(found):
-        return griffin_lim, f"vocoder: griffin_lim (there is no {found}: python train.py stage=vocoder)"
+        return griffin_lim, f"vocoder: griffin_lim (there is no {found}: {TRAIN} stage=vocoder)"
     if read_description(found)["facts"].get("codec_mel") != spec.facts():
         return griffin_lim, f"vocoder: griffin_lim ({found} was trained on another spectrogram)"
     return NeuralVocoder.from_export(found, spec=spec, device=device), f"vocoder: {found}"
