@@ -97,7 +97,7 @@ def drawn(rows: list[Any], count: int) -> list[Any]:
 
 
 def transcripts(engine: Engine, clips: list[tuple[Tensor, str]], change: Change) -> dict[str, float]:
-    """Error rates of a recogniser under a condition."""
+    """Error rates of a recognizer under a condition."""
     generator = torch.Generator().manual_seed(0)
     heard = [engine.transcribe(change(clip, generator)) for clip, _ in clips]
     return error_rates(heard, [text for _, text in clips])

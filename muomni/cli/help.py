@@ -24,7 +24,7 @@ EXPORT: a folder under checkpoints/, a single .safetensors, or a training's .ckp
   text="..."                       answer a question
   image=FILE, video=FILE           look at it; text="..." asks, else it is described (by stage=ocr: its writing read)
   audio_in=FILE                    listen to it; text="..." asks, else it is written down
-  transcribe=true audio_in=FILE    write what is said, by the recogniser alone; beams=16 lm=FILE timestamps=true
+  transcribe=true audio_in=FILE    write what is said, by the recognizer alone; beams=16 lm=FILE timestamps=true
   audio_out=FILE                   speak the answer into a wav file; talker=EXPORT voice=N
   export=FILE                      write all parts into one .safetensors
 

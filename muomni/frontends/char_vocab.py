@@ -1,4 +1,4 @@
-"""The characters that the recogniser writes and the Talker reads, and the blank of CTC at 0.
+"""The characters that the recognizer writes and the Talker reads, and the blank of CTC at 0.
 
 Unless a model has characters of its own, 98 symbols: printable ASCII 0x20-0x7E = 1..95; newline 96; tab 97; anything else 98.
 With n of its own (`characters`): 1..n in their order, anything else n + 1.

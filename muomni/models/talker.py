@@ -1,7 +1,7 @@
 """The Talker: text -> codes of the codec, frame by frame.
 
 A decoder-only transformer over [characters of the text][start frame][frames so far]. Every character has a time: the frame in
-which it is spoken. The text encoder predicts the durations between these times (learned from a recogniser's alignments, as in
+which it is spoken. The text encoder predicts the durations between these times (learned from a recognizer's alignments, as in
 FastSpeech, Ren et al. 2019, arXiv:1905.09263). The time is the character's rotary position, and the text around a frame's own
 time is added to its input: text and speech are aligned from the first step of training, and attention only has to correct.
 Codes of a frame are predicted together, one head a codebook; a further head predicts whether the frame is the last.

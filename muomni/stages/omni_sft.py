@@ -130,7 +130,7 @@ class OmniSftStage(Stage):
         return [each for each in found if each[1] is not None]
 
     def optional_modules(self) -> dict[str, nn.Module]:
-        """Projectors, encoders that learn, and the recogniser's head, which a projector may listen to."""
+        """Projectors, encoders that learn, and the recognizer's head, which a projector may listen to."""
         model, modules = self.model, dict[str, nn.Module]()
         if model.vision is not None and model.image_projector is not None:
             modules["image"] = nn.ModuleList([model.image_projector, model.vision])
