@@ -8,6 +8,7 @@ Legend: B batch, T frames, M mel bins, R stride, T' = ceil(T / R), W width, D wi
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from muomni.models.outputs import CodecOutput
@@ -99,11 +100,14 @@ class Codec(nn.Module):
         return -(-lengths // self.stride)
 
     def _latent(self, mel: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        B, T, M = mel.shape
+        T = mel.shape[1]
         mel = F.pad(silence(mel, None if lengths is None else frame_mask(lengths, T)), (0, 0, 0, -T % self.stride))
-        x = mel.reshape(B, -1, M * self.stride)
+        x = rearrange(mel, "b (t r) m -> b t (r m)", r=self.stride)
         keep = None if lengths is None else frame_mask(self.code_lengths(lengths), x.shape[1])
         return self.encoder(x, keep=keep), keep
+
+    def _unfold(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b t (r m) -> b (t r) m", r=self.stride)
 
     def encode(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         """mel (B, T, M); lengths (B) of valid frames -> codes (B, T', K), under autocast those of float32."""
@@ -112,14 +116,12 @@ class Codec(nn.Module):
 
     def decode(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
         """codes (B, T', n) of the first n <= K codebooks; lengths (B) of valid rows -> mel (B, T' R, M)."""
-        B, rows, _ = codes.shape
-        keep = None if lengths is None else frame_mask(lengths, rows)
-        return self.decoder(self.quantizer.decode(codes), keep=keep).reshape(B, rows * self.stride, self.n_mels)
+        keep = None if lengths is None else frame_mask(lengths, codes.shape[1])
+        return self._unfold(self.decoder(self.quantizer.decode(codes), keep=keep))
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> CodecOutput:
         """mel (B, T, M); lengths (B) of valid frames, default all -> the mel rebuilt, of the same shape."""
-        B, T, M = mel.shape
         latent, keep = self._latent(mel, lengths)
         quantized = self.quantizer(latent, keep=keep)
-        rebuilt = self.decoder(quantized.quantized, keep=keep).reshape(B, -1, M)[:, :T]
+        rebuilt = self._unfold(self.decoder(quantized.quantized, keep=keep))[:, : mel.shape[1]]
         return CodecOutput(mel=rebuilt, codes=quantized.codes, commitment=quantized.commitment)

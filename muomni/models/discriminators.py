@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -50,9 +51,8 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, waveform: Tensor) -> DiscriminatorOutput:
         """waveform (B, N)."""
-        B, N = waveform.shape
-        folded = F.pad(waveform, (0, -N % self.period)).view(B, -1, self.period)
-        return self.convolutions(folded.transpose(1, 2).reshape(B * self.period, 1, -1))
+        padded = F.pad(waveform, (0, -waveform.shape[1] % self.period))
+        return self.convolutions(rearrange(padded, "b (t p) -> (b p) 1 t", p=self.period))
 
 
 class SpectrogramDiscriminator(nn.Module):
@@ -77,7 +77,7 @@ class SpectrogramDiscriminator(nn.Module):
         spectrum = torch.stft(
             waveform, self.n_fft, self.n_fft // 2, window=self.window, normalized=True, return_complex=True
         )  # B F T
-        return self.convolutions(torch.view_as_real(spectrum).permute(0, 3, 2, 1))  # B 2 T F
+        return self.convolutions(rearrange(torch.view_as_real(spectrum), "b f t c -> b c t f"))
 
 
 class Discriminators(nn.Module):

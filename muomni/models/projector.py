@@ -1,10 +1,11 @@
-"""What carries an encoder's features elsewhere: into the Thinker's embedding space, or into the contrastive one.
+"""Projectors of an encoder's features: into the Thinker's embedding space, or into the contrastive one.
 
 Legend: B batch, N tokens, P patches, T audio frames, D width of the encoder, O width of the output, K frames a token.
 """
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from muomni.models.outputs import AudioOutput, VisionOutput
@@ -26,16 +27,16 @@ def _layers(width: int, hidden: int | None, out: int, *, scale: float) -> nn.Mod
 
 @register("image_projector")
 class ImageProjector(nn.Module):
-    """A picture's features -> the Thinker's image tokens.
+    """Features of an image -> the Thinker's image tokens.
 
     Args:
         dim: D. out_dim: O. hidden: width between two layers, None for a single linear map.
-        image_tokens: "cls", one token; "grid", grid x grid tokens, each of the patches of its cell, side by side; "none",
-            no token: the blind model of an ablation.
+        image_tokens: "cls", one token; "grid", grid x grid tokens, each of the concatenated patches of its cell;
+            "none", no token: the blind model of an ablation.
         grid: k, tokens a side, and cell: patches of a cell, (patches a side / k) ** 2; both with "grid" alone.
-        scale: of the last layer's initial weights, so that image tokens are as loud as the Thinker's embeddings.
-        positions: initial standard deviation of a learned embedding of each token's place; 0 is none. Contrastive
-            features say little of where they are from.
+        scale: of the last layer's initial weights, so that image tokens have the norm of the Thinker's embeddings.
+        positions: initial standard deviation of a learned position embedding of each token; 0 is none. Contrastive
+            features carry little of their position.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class ImageProjector(nn.Module):
         self.positions = nn.Parameter(torch.randn(self.num_tokens, out_dim) * positions) if positions else None
 
     def pool(self, features: VisionOutput) -> Tensor:
-        """The features of each token, before any weight of this module: (B, N, cell * D). They may be cached."""
+        """The features of each token, before any weight of this module, so that they can be cached: (B, N, cell * D)."""
         if self.image_tokens == "cls":
             return features.cls
         if self.image_tokens == "none":
@@ -105,10 +106,10 @@ class AudioProjector(nn.Module):
         if self.characters:
             # Probabilities, not their logarithms: bounded, and zero nearly everywhere.
             x = torch.cat((x, features.logits.float().softmax(dim=-1).to(x.dtype)), dim=-1)
-        B, T, D = x.shape
+        T = x.shape[1]
         keep = torch.arange(T, device=x.device) < features.lengths[:, None]
         x = F.pad(x * keep[..., None], (0, 0, 0, -T % self.stack))
-        return x.view(B, -1, self.stack * D), self.num_tokens(features.lengths)
+        return rearrange(x, "b (t k) d -> b t (k d)", k=self.stack), self.num_tokens(features.lengths)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """pooled (B, N, K * (D + characters)) -> (B, N, O)."""
@@ -117,11 +118,11 @@ class AudioProjector(nn.Module):
 
 @register("image_head")
 class ImageHead(nn.Module):
-    """A picture's features -> the space shared with captions (contrastive training only).
+    """Features of an image -> the space shared with captions (contrastive training only).
 
     Args:
-        dim: D. embed_dim: O. pool: "cls" or "mean" of the patches, for the vector of the whole picture.
-        grid: k: the patches are averaged to k x k cells, which the words of a caption are compared with.
+        dim: D. embed_dim: O. pool: "cls" or "mean" of the patches, for the vector of the whole image.
+        grid: k: the patches are averaged to k x k cells, which are compared with the words of a caption.
     """
 
     def __init__(self, *, dim: int, embed_dim: int, pool: str, grid: int) -> None:
@@ -133,6 +134,6 @@ class ImageHead(nn.Module):
         self.token_head = nn.Linear(dim, embed_dim)
 
     def forward(self, features: VisionOutput) -> tuple[Tensor, Tensor]:
-        """(B, O) of the picture and (B, k * k, O) of its cells; not normalised."""
+        """(B, O) of the image and (B, k * k, O) of its cells; not normalised."""
         whole = features.cls[:, 0] if self.pool == "cls" else features.grid.mean(dim=1)
         return self.pooled_head(whole), self.token_head(gather_cells(features.grid, self.grid).mean(dim=2))

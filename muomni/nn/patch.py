@@ -1,12 +1,13 @@
-"""Pictures to patch embeddings, and patch grids to fewer tokens.
+"""Images to patch embeddings, and patch grids to fewer tokens.
 
-Legend: B batch, H W pixels, S patches a side, P = S x S patches in reading order, D width, k tokens a side.
+Legend: B batch, H W pixels, S patches a side, P = S x S patches in raster order, D width.
 """
 
 import itertools
 from collections.abc import Sequence
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 
@@ -19,7 +20,7 @@ class PatchStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) -> (B, P, D)."""
-        return self.project(images).flatten(2).transpose(1, 2)
+        return rearrange(self.project(images), "b d h w -> b (h w) d")
 
 
 class ConvStem(nn.Module):
@@ -51,18 +52,16 @@ class ConvStem(nn.Module):
         x = F.gelu(self.first(images))
         for conv in self.convs:
             x = F.gelu(conv(x))
-        return self.project(x).flatten(2).transpose(1, 2)
+        return rearrange(self.project(x), "b d h w -> b (h w) d")
 
 
 def gather_cells(grid: Tensor, side: int) -> Tensor:
-    """Sort a patch grid into side x side cells: (B, P, D) -> (B, side * side, patches of a cell, D).
+    """Group a patch grid into side x side cells: (B, P, D) -> (B, side * side, patches of a cell, D).
 
-    The patches' grid must be a multiple of `side`.
+    Raises ValueError where S is no multiple of `side`.
     """
-    B, P, D = grid.shape
+    P = grid.shape[1]
     S = round(P**0.5)
     if S * S != P or S % side:
-        raise ValueError(f"a picture of {P} patches cannot be pooled to {side} x {side} tokens")
-    step = S // side
-    cells = grid.view(B, side, step, side, step, D).transpose(2, 3)
-    return cells.reshape(B, side * side, step * step, D)
+        raise ValueError(f"an image of {P} patches cannot be pooled to {side} x {side} tokens")
+    return rearrange(grid, "b (row i column j) d -> b (row column) (i j) d", row=side, column=side, i=S // side)

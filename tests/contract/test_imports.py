@@ -13,7 +13,7 @@ FRAMEWORKS = ("lightning", "hydra", "omegaconf")
 OURS = ("muomni", "datamodules", "callbacks")
 #: Rooms of pure maths: torch, the standard library, and these.
 PURE = {
-    "muomni.nn": {"torch"},
+    "muomni.nn": {"torch", "einops"},
     "muomni.models": {"torch", "einops"},
     "muomni.losses": {"torch"},
     "muomni.optim": {"torch"},
