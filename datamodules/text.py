@@ -260,7 +260,7 @@ class TextData(DataModule):
             ids=ids,
             targets=targets,
             lengths=torch.tensor([len(sample.ids) - 1 for sample in samples]),
-            kinds=[sample.kind for sample in samples],
+            document_types=[sample.kind for sample in samples],
             floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
             sample_ids=[sample.sample_id for sample in samples],
         )
@@ -279,7 +279,7 @@ def _packed(samples: Sequence[TextSample], *, width: int) -> TextBatch:
         ids=ids,
         targets=targets,
         lengths=(segments > 0).sum(dim=1),
-        kinds=[sample.kind for sample in samples],
+        document_types=[sample.kind for sample in samples],
         floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
         sample_ids=[sample.sample_id for sample in samples],
         mask=SegmentMask.with_runs(segments),

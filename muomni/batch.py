@@ -1,8 +1,8 @@
 """Typed batches: the seam between datamodules and stages.
 
 What a step would otherwise have to read from the device, and wait for (how many targets there are, and where; how long clips
-are), is noted while the tensors are still on the host: `note`, called where a batch is pinned or moved. Rows that hold several
-samples have a `SegmentMask`, made by the collator.
+are), is computed while the tensors are still on the host: `precompute`, called where a batch is pinned or moved. Rows that hold
+several samples have a `SegmentMask`, made by the collator.
 
 Legend: B batch, T tokens or frames, C characters, M mel bins, N images, A audios, H height, W width.
 """
@@ -17,15 +17,15 @@ from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import AUDIO, IGNORE, IMAGE
 
 
-def _where(true: Tensor) -> Tensor:
-    """Flat indices, long, of what is true."""
+def _flat_indices(true: Tensor) -> Tensor:
+    """Indices into the flattened tensor, long, where it is true."""
     return true.flatten().nonzero()[:, 0]
 
 
 @dataclass(slots=True)
 class Window:
-    """The batches that share an optimizer step, this being number `index` of them: how many targets each loss is a mean over
-    in every one of them, by name, (batches) float32."""
+    """Number `index` of the batches that share an optimizer step. counts: by loss, (batches) float32: how many targets it is
+    a mean over in each of them."""
 
     counts: dict[str, Tensor]
     index: int
@@ -42,13 +42,13 @@ class _Movable:
 
     __slots__ = ("window",)
     window: Window
-    """Only there while gradients are accumulated."""
+    """Present only while gradients are accumulated."""
 
-    def note(self) -> None:
-        """Fill the fields that are known from others, where they are not yet."""
+    def precompute(self) -> None:
+        """Fill the fields that follow from others, once."""
 
     def _map(self, change: Any) -> Self:
-        self.note()
+        self.precompute()
         for each in fields(self):  # type: ignore[arg-type]
             value = getattr(self, each.name)
             if isinstance(value, Tensor):
@@ -58,18 +58,18 @@ class _Movable:
         return self
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
-        """Move to a device, in place; gives itself."""
+        """Move to a device, in place; returns self."""
         if hasattr(self, "window"):
             self.window = self.window.to(device, non_blocking)
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
     def tokens(self) -> tuple[Tensor, int]:
-        """How many tokens (frames of speech) are real, and how many there are with the padding."""
+        """How many tokens (frames of speech) are real, and how many there are with padding."""
         ids = self.ids  # type: ignore[attr-defined]
         return self.lengths.sum(), ids.numel()  # type: ignore[attr-defined]
 
     def pin_memory(self) -> Self:
-        """Pin every tensor, for the loader's copy to a GPU; gives itself."""
+        """Pin every tensor, for the loader's copy to a GPU; returns self."""
         return self._map(Tensor.pin_memory)
 
 
@@ -80,7 +80,7 @@ class TextBatch(_Movable):
     ids: Tensor
     targets: Tensor
     lengths: Tensor
-    kinds: list[str]
+    document_types: list[str]
     floors: Tensor
     """(B) double: minus the log-probability of the document under the generator, in nats; NaN where unknown."""
     sample_ids: list[str]
@@ -100,17 +100,17 @@ class ImageTextBatch(_Movable):
     captions: list[str]
     paths: list[str]
     objects: list[list[dict[str, Any]]]
-    """What each picture holds, where the manifest says so: colour, shape, size, cell (0-8); else empty."""
+    """Of each image, if its manifest names them: colour, shape, size, cell (0-8); else empty."""
     sample_ids: list[str]
     groups: list[str] = field(default_factory=list)
-    """Pictures of one group (twins) are ranked in one pool; empty: each is alone."""
+    """Images of one group (twins) are retrieved from one pool; empty: each is a group."""
     real: Tensor | None = None
-    """(N) long: the captions' tokens that are no padding, as flat indices."""
+    """(N) long: flat indices of the captions' tokens without padding."""
 
-    def note(self) -> None:
-        """Where the real tokens are."""
+    def precompute(self) -> None:
+        """The indices of the real tokens."""
         if self.real is None:
-            self.real = _where(torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None])
+            self.real = _flat_indices(torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None])
 
 
 @dataclass(slots=True)
@@ -140,15 +140,15 @@ class SpeechBatch(_Movable):
     speakers: Tensor
     texts: list[str]
     audio: list[str]
-    """Paths of the recordings."""
+    """Paths of the files."""
     sample_ids: list[str]
     frame_counts: list[int] | None = None
     """`mel_lengths`, known to the host."""
     character_counts: list[int] | None = None
     frames_needed: list[int] | None = None
-    """Frames of a CTC head that each text needs at least."""
+    """Fewest frames of a CTC head for each text."""
 
-    def note(self) -> None:
+    def precompute(self) -> None:
         """Lengths."""
         if self.frame_counts is None:
             self.frame_counts = self.mel_lengths.tolist()
@@ -165,7 +165,7 @@ class SpeechBatch(_Movable):
 @dataclass(slots=True)
 class WaveformBatch(_Movable):
     """mel (B, T, M) log-mel; mel_lengths (B); waveform (B, T x hop), what the mel was made of; through_codec (B) bool: clips
-    whose mel shall go through the codec before the vocoder sees it."""
+    whose mel goes through the codec before the vocoder."""
 
     mel: Tensor
     mel_lengths: Tensor
@@ -173,13 +173,13 @@ class WaveformBatch(_Movable):
     through_codec: Tensor
     texts: list[str]
     audio: list[str]
-    """Paths of the recordings."""
+    """Paths of the files."""
     sample_ids: list[str]
     any_through_codec: bool | None = None
     """Whether there is such a clip."""
 
-    def note(self) -> None:
-        """See the field."""
+    def precompute(self) -> None:
+        """`any_through_codec`."""
         if self.any_through_codec is None:
             self.any_through_codec = bool(self.through_codec.any())
 
@@ -203,7 +203,7 @@ class OmniBatch(_Movable):
     audio_rows: list[int]
     """Row of each audio."""
     image_keys: list[str]
-    """What tells an image from others, for caches: its path."""
+    """Keys of caches: the images' paths."""
     audio_keys: list[str]
     questions: list[str]
     answers: list[str]
@@ -215,17 +215,17 @@ class OmniBatch(_Movable):
     and the image's tokens are branch 0."""
     replayed: Tensor | None = None
     """(B, T) bool, True for the tokens of replayed documents, in a training that replays some."""
-    learnt: Tensor | None = None
-    """(N) long: the targets that are learnt, as flat indices."""
+    target_indices: Tensor | None = None
+    """(N) long: flat indices of the targets that are not IGNORE."""
     slots: tuple[int, int] | None = None
     """How many image and audio slots `ids` has."""
     frame_counts: list[int] | None = None
     """`mel_lengths`, known to the host."""
 
-    def note(self) -> None:
+    def precompute(self) -> None:
         """Targets, slots and lengths."""
-        if self.learnt is not None:
+        if self.target_indices is not None:
             return
-        self.learnt = _where(self.targets != IGNORE)
+        self.target_indices = _flat_indices(self.targets != IGNORE)
         self.slots = int((self.ids == IMAGE).sum()), int((self.ids == AUDIO).sum())
         self.frame_counts = None if self.mel_lengths is None else self.mel_lengths.tolist()

@@ -63,7 +63,7 @@ class ThinkerEvaluator(Evaluator[ThinkerState]):
         right = ((logits.argmax(-1) == batch.targets) | ~learnt).all(1).tolist()
         is_question = (~learnt[:, 0]).tolist()
         tokens, floors = learnt.sum(1).tolist(), batch.floors.tolist()
-        for row, kind in enumerate(batch.kinds):
+        for row, kind in enumerate(batch.document_types):
             if is_question[row]:
                 if state.questions[kind] < MAX_EXAMPLES:
                     state.examples.append(self._example(batch, row, logits[row].argmax(-1)))
@@ -94,7 +94,7 @@ class ThinkerEvaluator(Evaluator[ThinkerState]):
         return {
             "split": self.split,
             "id": batch.sample_ids[row],
-            "kind": batch.kinds[row],
+            "kind": batch.document_types[row],
             "question": self.decode(batch.ids[row, : first + 1].tolist()),
             "answer": self.decode(most_likely[learnt].tolist()),
             "truth": self.decode(batch.targets[row][learnt].tolist()),

@@ -24,7 +24,7 @@ def read_images(model: Ocr, images: Tensor) -> list[str]:
     """images (B, 3, S, S), normalised -> the text of each. Raises ValueError for logits that are not finite."""
     decoder = model.decoder
     cache = decoder.new_cache(len(images), decoder.max_length)
-    grid = model.see(images)
+    grid = model.encode_prompt(images)
     start = torch.full((len(images), 1), BOS, device=images.device)
     embeddings = torch.cat((grid, decoder.embedding(start).to(grid.dtype)), dim=1)
     ids = start.expand(-1, embeddings.shape[1])

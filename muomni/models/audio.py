@@ -71,7 +71,7 @@ class Audio(nn.Module):
         n_mels: M. num_symbols: S, the blank included. channels: of the stem. downsample: 4 (25 Hz) or 8 (12.5 Hz).
         dim, num_layers, num_heads, ff_dim: shape of the blocks. conv_kernel: of the depthwise convolutions, 0 is none.
         rope_theta: base of the rotary positions, None for no positions at all (the published reference). dropout.
-        characters: that it writes, behind the blank and before one for all others; None: the standard ones.
+        characters: of the head, after the blank and before one for all others; None: the standard ones.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Audio(nn.Module):
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> AudioOutput:
         """mel (B, T, M) log-mel at 100 Hz; lengths (B) of valid frames, default all -> AudioOutput at T'.
 
-        Frames behind a row's length hold anything; a valid frame never depends on them.
+        Frames beyond a row's length may be anything; a valid frame never depends on them.
         """
         B, T, _ = mel.shape
         hidden = self.encoder(mel, lengths)

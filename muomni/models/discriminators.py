@@ -1,7 +1,7 @@
 """Discriminators of real and generated audio, for the training of the vocoder; never exported.
 
-Two views: the waveform folded by several periods (Kong et al. 2020, HiFi-GAN, arXiv:2010.05646), which sees pitch, and
-complex spectrograms of several resolutions (Jang et al. 2021, UnivNet, arXiv:2106.07889; complex as in Encodec), which see
+Two views: the waveform folded by several periods (Kong et al. 2020, HiFi-GAN, arXiv:2010.05646), for pitch, and
+complex spectrograms of several resolutions (Jang et al. 2021, UnivNet, arXiv:2106.07889; complex as in Encodec), for
 timbre and noise. Both have strides in early layers, so that they do not dominate the time of a step.
 
 Legend: B clips, N samples, P period, C channels, T frames, F frequencies.
@@ -36,7 +36,7 @@ class _Convolutions(nn.Module):
 
 
 class PeriodDiscriminator(nn.Module):
-    """Looks at every P-th sample: P sequences, by the same convolutions.
+    """On every P-th sample: P sequences, by the same convolutions.
 
     Args:
         period: P. channels: of the layers, each of which keeps every third sample.
@@ -56,7 +56,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Looks at a complex spectrogram.
+    """On a complex spectrogram.
 
     Args:
         n_fft: of the transform, whose hop is half of it. channels: of the layers, each of which keeps every second frequency.

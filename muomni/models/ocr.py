@@ -1,6 +1,6 @@
-"""Reading writing in pictures: a vision transformer's patch grid, and a decoder that spells out what stands there.
+"""Text recognition in images: a vision transformer's patch grid, and a decoder that spells out the text.
 
-The decoder is a Thinker of its own over [patches][BOS][characters]: the picture is its prompt (as in Donut, Kim et al. 2022,
+The decoder is a Thinker of its own over [patches][BOS][characters]: the image is its prompt (as in Donut, Kim et al. 2022,
 arXiv:2111.15664, and TrOCR, Li et al. 2023, arXiv:2109.10282, but as a prefix instead of by cross-attention).
 
 Legend: B batch, I image side in pixels, P patches, C characters, D width of the decoder, V symbols.
@@ -18,13 +18,13 @@ from muomni.special_tokens import PIECES
 
 @register("ocr")
 class Ocr(nn.Module):
-    """Picture -> characters.
+    """Image -> characters.
 
     Args:
-        num_symbols: V, the special tokens and the characters. max_characters: most that a picture holds.
+        num_symbols: V, the special tokens and the characters. max_characters: the most in an image.
         image_size, patch, stem_channels, stem_patch: of the encoder, see `VisionTransformer`.
         encoder_layers, num_layers: blocks of encoder and decoder. dim, num_heads, ff_dim: shape of both.
-        characters: that it writes, behind the special tokens and before one for all others; None: the standard ones.
+        characters: of the decoder, after the special tokens and before one for all others; None: the standard ones.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Ocr(nn.Module):
         )
         self.bridge = nn.Linear(dim, dim)
 
-    def see(self, images: Tensor) -> Tensor:
-        """images (B, 3, I, I) -> (B, P, D): what the decoder reads before its first character."""
+    def encode_prompt(self, images: Tensor) -> Tensor:
+        """images (B, 3, I, I) -> (B, P, D): the decoder's prompt."""
         return self.bridge(self.vision(images).grid)
 
     def forward(self, images: Tensor, ids: Tensor) -> OcrOutput:
-        """images (B, 3, I, I); ids (B, C), BOS and the characters, padded behind -> the logits of what follows each."""
-        x = torch.cat((self.see(images), self.decoder.embedding(ids)), dim=1)
+        """images (B, 3, I, I); ids (B, C), BOS and the characters, right-padded -> the logits of what follows each."""
+        x = torch.cat((self.encode_prompt(images), self.decoder.embedding(ids)), dim=1)
         return OcrOutput(logits=self.decoder.head(self.decoder.forward_hidden(x).hidden[:, self.patches :]))

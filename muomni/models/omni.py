@@ -1,6 +1,6 @@
 """The omni model: a Thinker that also reads projected image and audio tokens.
 
-Its parts are built elsewhere and may be missing; what is missing is named when it is needed.
+Its modules are built elsewhere and may be missing: an error names a missing one when it is needed.
 
 Legend: B batch, T tokens, N images, A audios, M mel bins, D width of the Thinker, I image side.
 """
@@ -23,10 +23,10 @@ from muomni.special_tokens import AUDIO, IMAGE
 
 @dataclass(slots=True)
 class MediaFeatures:
-    """Pooled encoder outputs before their projectors, as `Omni.encode` gives them; a stage may cache them.
+    """Pooled encoder outputs before their projectors, as `Omni.encode` returns them; a stage may cache them.
 
     images (N, tokens, width) or None; audios (A, tokens, width) padded or None; audio_lengths (A) in tokens; audio_counts:
-    the same numbers where the host knows them, so that it need not wait for a GPU.
+    the same numbers, where the host knows them and need not wait for a GPU.
     """
 
     images: Tensor | None = None
@@ -67,15 +67,15 @@ class Omni(nn.Module):
                 raise ValueError(
                     "this model reads no images: it has no vision encoder (train stage=vision, then omni_sft)"
                 )
-            seen: VisionOutput = self.vision(images)
-            features.images = self.image_projector.pool(seen)
+            encoded: VisionOutput = self.vision(images)
+            features.images = self.image_projector.pool(encoded)
         if mel is not None:
             if self.audio is None or self.audio_projector is None:
                 raise ValueError(
-                    "this model hears no audio: it has no audio encoder (train stage=audio, then omni_sft)"
+                    "this model reads no audio: it has no audio encoder (train stage=audio, then omni_sft)"
                 )
-            heard: AudioOutput = self.audio(mel, mel_lengths)
-            features.audios, features.audio_lengths = self.audio_projector.pool(heard)
+            frames: AudioOutput = self.audio(mel, mel_lengths)
+            features.audios, features.audio_lengths = self.audio_projector.pool(frames)
         return features
 
     def project(self, features: MediaFeatures) -> tuple[Tensor | None, Tensor | None]:
@@ -114,12 +114,12 @@ class Omni(nn.Module):
         if features is None:
             features = self.encode(images=images, mel=mel, mel_lengths=mel_lengths)
         x = self.thinker.embedding(ids)
-        for kind, (name, slot, tokens) in enumerate(
+        for index, (name, slot, tokens) in enumerate(
             zip(("image", "audio"), (IMAGE, AUDIO), self.project(features), strict=True)
         ):
             where = ids == slot
             given = 0 if tokens is None else tokens.shape[0]
-            wanted = int(where.sum()) if slots is None else slots[kind]
+            wanted = int(where.sum()) if slots is None else slots[index]
             if wanted != given:
                 raise ValueError(f"{wanted} {name} slots in the tokens, but {given} {name} tokens from the media")
             if tokens is not None:

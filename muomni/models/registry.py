@@ -45,7 +45,7 @@ def check_characters(characters: str | None, *, num_symbols: int, others: int) -
     """Raise ValueError where a table of `num_symbols`, `others` of which are no characters, is too small for a model's own
     characters and one more that stands for all the rest, or where a character occurs twice in it."""
     if characters is not None and len(set(characters)) < len(characters):
-        raise ValueError("characters: one stands there twice")
+        raise ValueError("characters: one occurs twice")
     needed = 0 if characters is None else len(characters) + 1 + others
     if needed > num_symbols:
         raise ValueError(f"num_symbols={num_symbols}: {len(characters or '')} characters need num_symbols={needed}")

@@ -1,6 +1,6 @@
 """The caption encoder of contrastive training: a small bidirectional transformer with rotary positions.
 
-Legend: B batch, T tokens, D width, E width of the space shared with pictures.
+Legend: B batch, T tokens, D width, E width of the space shared with images.
 """
 
 import torch

@@ -26,14 +26,14 @@ from muomni.special_tokens import IMAGE
 MLPS = {"swiglu": SwiGLU, "gelu": GeluMLP}
 
 
-def _mlp(kind: str, dim: int, *, hidden: int, num_experts: int, per_token: int) -> nn.Module:
-    """One MLP, or a mixture of `num_experts`. Raises ValueError for a kind that is not there."""
-    if kind not in MLPS or (num_experts and kind != "swiglu"):
+def _mlp(name: str, dim: int, *, hidden: int, num_experts: int, per_token: int) -> nn.Module:
+    """One MLP, or a mixture of `num_experts`. Raises ValueError for an unknown name."""
+    if name not in MLPS or (num_experts and name != "swiglu"):
         known = "swiglu, which experts are" if num_experts else " or ".join(MLPS)
-        raise ValueError(f"thinker: mlp must be {known}, not {kind}")
+        raise ValueError(f"thinker: mlp must be {known}, not {name}")
     if num_experts:
         return MoE(dim, hidden=hidden, num_experts=num_experts, per_token=per_token)
-    return MLPS[kind](dim, hidden=hidden)
+    return MLPS[name](dim, hidden=hidden)
 
 
 @register("thinker")
@@ -42,7 +42,7 @@ class Thinker(nn.Module):
 
     Args:
         vocab_size: V. dim: D. num_layers, num_heads, num_kv_heads, ff_dim: shape of the blocks.
-        max_length: longest sequence it is made for, in tokens.
+        max_length: longest sequence, in tokens.
         mlp: swiglu, or gelu (two layers with biases).
         num_experts: of a mixture of SwiGLU experts of that ff_dim each, of which a token uses experts_per_token; 0: a single
             MLP.

@@ -1,8 +1,8 @@
-"""The picture encoder: a vision transformer that gives a summary token (CLS) and its patch grid.
+"""The image encoder: a vision transformer that returns a summary token (CLS) and its patch grid.
 
 Pre-norm blocks with biases and LayerNorm, learned positions, final RMSNorm (Dosovitskiy et al. 2021, arXiv:2010.11929).
 
-Legend: B batch, I image side in pixels, P patches in reading order, D width.
+Legend: B batch, I image side in pixels, P patches in raster order, D width.
 """
 
 import torch
@@ -20,7 +20,7 @@ from muomni.nn.transformer import Block, Transformer
 
 @register("vision")
 class VisionTransformer(nn.Module):
-    """Picture -> CLS and patch grid.
+    """Image -> CLS and patch grid.
 
     Args:
         image_size: I, a multiple of `patch`. patch: pixels a side of a token.
@@ -72,7 +72,7 @@ class VisionTransformer(nn.Module):
         """images (B, 3, I, I), normalised. Raises ValueError for another size."""
         B, _, H, W = images.shape
         if self.image_size != H or self.image_size != W:
-            raise ValueError(f"vision: pictures of {H} x {W}, the encoder was made for {self.image_size}")
+            raise ValueError(f"vision: images of {H} x {W}, the encoder was made for {self.image_size}")
         x = torch.cat((self.cls.expand(B, -1, -1), self.stem(images)), dim=1) + self.positions
         x = self.transformer(x).hidden
         return VisionOutput(cls=x[:, :1], grid=x[:, 1:])

@@ -19,7 +19,7 @@ class FourierHead(nn.Module):
     """Log magnitudes and phases of T frames -> N samples. Frame t covers the samples around (t + 1/2) x hop.
 
     Args:
-        hop: samples between frames. overlap: frames that lie over each sample; n_fft = overlap x hop.
+        hop: samples between frames. overlap: frames that cover each sample; n_fft = overlap x hop.
     """
 
     window: Tensor

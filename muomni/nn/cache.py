@@ -1,4 +1,4 @@
-"""Keys and values of what was read already: preallocated, owned by the caller, with an explicit position.
+"""Keys and values of the tokens read so far: preallocated, owned by the caller, with an explicit position.
 
 Legend: L layers, B batch, G key-value heads, S capacity, T new tokens, K head width.
 """
@@ -10,10 +10,10 @@ from muomni.nn.masks import Mask, PaddingMask
 
 
 class KVCache:
-    """One buffer for all layers. The caller makes it, passes it to `forward`, and may roll it back.
+    """One buffer for all layers. The caller allocates it, passes it to `forward`, and may roll it back.
 
     A model calls `append(layer, key, value)` in every layer and `advance(T)` once at the end of its forward.
-    `keep` (B, S) says which slots hold a real token (False: left padding of a ragged batch).
+    `keep` (B, S) bool: True for slots of real tokens, False for the left padding of rows of unlike lengths.
     With short convolutions also `append_conv_inputs(layer, x)`, which keeps the inputs of every token, so that rolling back
     is exact.
     Bytes: layers x batch x capacity x (2 x kv_heads x head_dim + conv_dim) x bytes of the dtype.
@@ -41,7 +41,7 @@ class KVCache:
 
     @property
     def capacity(self) -> int:
-        """Most tokens it can hold."""
+        """The most tokens that fit."""
         return self.keys.shape[3]
 
     @property
@@ -64,7 +64,7 @@ class KVCache:
         return PaddingMask(self.keep[:, 0 if reach is None else max(0, end - reach) : end]), reach
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Write key, value (B, G, T, K) behind the position; give all up to and with them, (B, G, position + T, K)."""
+        """Write key, value (B, G, T, K) at the position; returns all up to and with them, (B, G, position + T, K)."""
         end = self.position + key.shape[2]
         if end > self.capacity:
             raise ValueError(f"Too many tokens: {end} > {self.capacity} (the cache's capacity)")
@@ -73,8 +73,8 @@ class KVCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def append_conv_inputs(self, layer: int, x: Tensor, *, count: int) -> Tensor:
-        """Keep inputs x (B, T, D) of a short convolution; give them with the `count` before them, (B, count + T, D):
-        zeros for padding and for what stands before the first token."""
+        """Write inputs x (B, T, D) of a short convolution; returns them with the `count` before them, (B, count + T, D): zeros
+        for padding and before the first token."""
         if self.left_padded:
             x = x * self.keep[:, self.position : self.position + x.shape[1], None]
         self.inputs[layer, :, self.position : self.position + x.shape[1]] = x
@@ -82,12 +82,12 @@ class KVCache:
         return torch.cat((x.new_zeros(x.shape[0], count - before.shape[1], x.shape[2]), before, x), dim=1)
 
     def mask_padding(self, keep: Tensor) -> None:
-        """Mark the slots from the position on: keep (B, T) bool, True where a real token will stand."""
+        """Mark the slots from the position on: keep (B, T) bool, True where the next tokens are real."""
         self.keep[:, self.position : self.position + keep.shape[1]] = keep
         self.left_padded = True
 
     def advance(self, count: int) -> None:
-        """Count `count` more tokens as read."""
+        """Move the position on by `count` tokens."""
         self.position += count
 
     def roll_back(self, position: int) -> None:
@@ -98,7 +98,7 @@ class KVCache:
         self.position = position
 
     def reorder(self, rows: Tensor) -> None:
-        """Go on with these rows (N), long, in this order: some may be repeated, some left out (beam search)."""
+        """Keep the rows of these indices (N), long, in this order, repeated or left out (beam search)."""
         self.keys, self.values, self.inputs = self.keys[:, rows], self.values[:, rows], self.inputs[:, rows]
         self.keep = self.keep[rows]
 

@@ -25,7 +25,7 @@ def frame_mask(lengths: Tensor, total: int) -> Tensor:
 
 
 def silence(x: Tensor, keep: Tensor | None) -> Tensor:
-    """x (B, T, D) with the frames that are not kept set to zero; keep None keeps all."""
+    """x (B, T, D) with frames outside of keep (B, T) set to zero; None: all are kept."""
     return x if keep is None else x * keep[..., None].to(x.dtype)
 
 
@@ -65,7 +65,7 @@ class TimeConv(nn.Module):
     """Depthwise convolution over time, zero-padded to keep the length.
 
     Args:
-        dim: D. kernel: frames that an output frame sees, odd.
+        dim: D. kernel: frames that an output frame depends on, odd.
     """
 
     def __init__(self, dim: int, *, kernel: int) -> None:
@@ -80,7 +80,7 @@ class TimeConv(nn.Module):
 
 
 class ConvBlock(Block):
-    """A transformer block with a depthwise convolution before it: x + conv(norm(x)), then attention, then the MLP."""
+    """A block that begins with a depthwise convolution: x + conv(norm(x)), then attention, then the MLP."""
 
     def __init__(
         self, *, conv: TimeConv, attention: Attention, mlp: nn.Module, norm: Callable[[], nn.Module], dropout: float

@@ -19,7 +19,7 @@ def initialise(
 
     std: of all weights, GPT-2's rule (Radford et al. 2019, 2.3).
     gain: linear layers get gain / sqrt(inputs) instead, which at a width of 128 is four times as much; not heads, and not
-    routers, whose first choices shall be near even.
+    routers, whose first choices should be nearly uniform.
     embedding_std: of embeddings. A small model on few steps learns facts twice as fast at 0.5 as at 0.02.
     """
     for name, module in model.named_modules():

@@ -1,4 +1,4 @@
-"""Feed-forward parts of a block."""
+"""Feed-forward layers of a block."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -2,7 +2,7 @@
 
 Shazeer et al. 2017 (arXiv:1701.06538), Fedus et al. 2021 (Switch, arXiv:2101.03961), Jiang et al. 2024 (Mixtral,
 arXiv:2401.04088). Nothing is dropped and there is no capacity: what a token gets depends on the token alone, so that a
-packed row, a padded batch and a cached step give the same. Tokens are sorted by expert and multiplied by one grouped
+packed row, a padded batch and a cached step compute the same. Tokens are sorted by expert and multiplied by one grouped
 kernel; their numbers never leave the device.
 
 Legend: N tokens, D width, F width of an expert, E experts, K experts a token.
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from muomni.nn.transformer import Block
 
-ALIGNED = 8  # numbers of half precision in the 16 bytes that the grouped kernel needs rows to be a multiple of
+ALIGNED = 8  # half-precision numbers in 16 bytes, of which the grouped kernel needs rows to be a multiple
 
 
 class Experts(nn.Module):
-    """The weights of E SwiGLU networks, stacked: gate_up (E, 2 F, D), down (E, D, F). See `initialise` for their start.
+    """The weights of E SwiGLU networks, stacked: gate_up (E, 2 F, D), down (E, D, F). See `initialise` for their initial values.
 
     Args:
         dim: D. hidden: F, both multiples of 8. num_experts: E.

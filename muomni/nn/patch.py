@@ -29,7 +29,7 @@ class ConvStem(nn.Module):
     rather than a convolution because full-resolution convolutions took half of a training step on a CPU).
 
     Args:
-        patch: pixels a side of what one token stands for: first * 2 ** (len(channels) - 1) times a whole number.
+        patch: pixels a side of a token: first * 2 ** (len(channels) - 1) times a whole number.
         first: pixels a side of the first linear patch. channels: of it and of each stride-2 convolution.
     """
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Rope(nn.Module):
-    """Tables of cos and sin by position; positions may be fractional (the Talker stretches characters to frames).
+    """Tables of cos and sin by position; positions may be fractional (times of the Talker's characters).
 
     Args:
         head_dim: width of a head, even.
@@ -36,6 +36,6 @@ class Rope(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x[i], x[i + K/2]) by their angles. x (B, H, T, K) -> the same shape and dtype."""
+    """Rotate the pairs (x[i], x[i + K/2]) by their angles. x (B, H, T, K) -> the same shape and dtype."""
     first, second = x.float().chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)

@@ -1,4 +1,4 @@
-"""Residual vector quantisation: each codebook quantises what those before it left over.
+"""Residual vector quantisation: each codebook quantises the residual of those before it.
 
 SoundStream (Zeghidour et al. 2021, arXiv:2107.03312): codebooks that follow their inputs by exponential moving averages
 (van den Oord et al. 2017, arXiv:1711.00937, appendix A.1), renewal of idle entries, quantiser dropout. Without averages
@@ -58,7 +58,7 @@ class ResidualQuantizer(nn.Module):
         dim: D. num_codebooks: K. codebook_size: E.
         decay: of the moving averages, in (0, 1); None trains the codebooks by gradient.
         dropout: probability that a training row uses only its first n codebooks, n uniform in 1..K-1.
-        idle: with averages: an entry whose averaged count falls below this share of the mean count is drawn anew from
+        idle: with averages: an entry whose averaged count falls below this share of the mean count is redrawn from
             the batch; 0 renews nothing.
     """
 
@@ -99,7 +99,7 @@ class ResidualQuantizer(nn.Module):
         return torch.stack(codes, dim=-1).view(*x.shape[:-1], self.num_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """codes (B, T, n) of the first n <= K codebooks -> (B, T, D), their sum; frame by frame gives the same."""
+        """codes (B, T, n) of the first n <= K codebooks -> (B, T, D), their sum; frames are independent."""
         n = codes.shape[-1]
         if not 1 <= n <= self.num_codebooks:
             raise ValueError(f"codes of {n} codebooks, but the codec has {self.num_codebooks}")
@@ -153,8 +153,8 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def _start(self, vectors: Tensor) -> None:
-        """Codebooks from the first batch's vectors and what is left of them; from a later one's if these are not finite on
-        every rank."""
+        """Initialise the codebooks from the first batch of finite vectors (in every process), each from the residuals of
+        those before it."""
         vectors = collectives.all_gather_cat(vectors)
         if not bool(torch.isfinite(vectors).all()):
             return
@@ -171,8 +171,8 @@ class ResidualQuantizer(nn.Module):
     def _follow(self, k: int, vectors: Tensor, index: Tensor, weight: Tensor) -> None:
         """One step of the moving averages of codebook k; vectors (N, D), index (N), weight (N) 0 or 1.
 
-        A batch that is not finite moves nothing (the gradient guard sees it, but averages are no gradients). Nothing here waits
-        for the device: what is decided is decided there.
+        A batch that is not finite changes nothing (the gradient guard does not guard averages). Nothing here waits for the
+        device: decisions are tensors.
         """
         assert self.decay is not None
         E, D = self.codebook_size, vectors.shape[1]
@@ -186,16 +186,20 @@ class ResidualQuantizer(nn.Module):
         self.codebooks[k] = self.sums[k] / self.counts[k].clamp_min(1e-6)[:, None]
 
     def _renew(self, k: int, vectors: Tensor, weight: Tensor, may: Tensor) -> None:
-        """Draw idle entries anew from the vectors of weight 1, where the scalar `may` is true."""
+        """Redraw idle entries from the vectors of weight 1, where the scalar `may` is true."""
         mean = self.counts[k].mean()
         idle = (self.counts[k] < self.idle * mean) & may
         wanted = len(idle)
-        if idle.device.type == "cpu" or collectives.world_size() > 1:  # free to read, or waiting for others in any case
+        if (
+            idle.device.type == "cpu" or collectives.world_size() > 1
+        ):  # free to read, or waiting for other processes in any case
             wanted = int(idle.sum())
             if not wanted:
                 return
         vectors, weight = collectives.all_gather_cat(vectors), collectives.all_gather_cat(weight)
-        weight = torch.where(weight.any() & torch.isfinite(vectors).all(), weight, 1.0)  # a draw of nothing is an error
+        weight = torch.where(
+            weight.any() & torch.isfinite(vectors).all(), weight, 1.0
+        )  # drawing from nothing is an error
         drawn = collectives.broadcast(vectors[torch.multinomial(weight, wanted, replacement=True)])
         drawn = drawn[(idle.cumsum(0) - 1).clamp(0, wanted - 1)]  # the first for the first idle entry
         self.counts[k] = torch.where(idle, mean, self.counts[k])

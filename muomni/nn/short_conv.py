@@ -13,7 +13,7 @@ from muomni.nn.context import NO_CONTEXT, AttentionContext
 class ShortConv(nn.Module):
     """y[t] = sum over i < W of weight[i] * x[t - i], a weight for each channel; at first y = x.
 
-    A token then shows the tokens just before it, which a small Thinker otherwise has to learn with attention heads: So
+    A token then carries the tokens just before it, which a small Thinker otherwise has to learn with attention heads: So
     et al. 2021 (Primer, arXiv:2109.08668) after the projections, Allen-Zhu 2025 ("canon layers", Physics of Language
     Models 4.1) before.
     """

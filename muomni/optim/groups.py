@@ -1,10 +1,10 @@
 """Parameter groups: matrices decay, vectors and embeddings do not; every trained parameter exactly once.
 
 `matrices` are what Muon may take (Jordan et al. 2024): hidden weights of linear layers and of convolutions that mix
-channels; those of the experts of a mixture are `experts`, one matrix an expert. The rest takes AdamW's step. `heads`: layers
-that write a network's output, and routers. `vectors`: whatever is no weight of such a layer or has a side of one, as
-embeddings, positions, class tokens, codebooks, depthwise and short convolutions, norms, biases, weights under a
-parametrization; so what a new module holds by itself is no matrix. All of it by stage: tests/unit/optim/test_table.py.
+channels; those of the experts of a mixture are `experts`, one matrix an expert. The rest takes AdamW's step. `heads`: output
+layers of a network, and routers. `vectors`: everything else, as embeddings, positions, class tokens, codebooks, depthwise and
+short convolutions, norms, biases, weights under a parametrization, and weights with a side of one. The table of all stages:
+tests/unit/optim/test_table.py.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-KINDS = ("matrices", "experts", "heads", "vectors")
+GROUPS = ("matrices", "experts", "heads", "vectors")
 
 
 def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_decay: float) -> list[dict[str, Any]]:
@@ -28,22 +28,22 @@ def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_
         if not scale:  # frozen
             continue
         matrices = _matrices(module)
-        kinds: dict[str, list[nn.Parameter]] = {kind: [] for kind in KINDS}
+        members_of: dict[str, list[nn.Parameter]] = {group: [] for group in GROUPS}
         for key, parameter in module.named_parameters():
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            kinds[_kind(key) if id(parameter) in matrices else "vectors"].append(parameter)
-        for kind, members in kinds.items():
+            members_of[_group_of(key) if id(parameter) in matrices else "vectors"].append(parameter)
+        for group, members in members_of.items():
             if members:
                 groups.append(
                     {
                         "params": members,
-                        "weight_decay": 0.0 if kind == "vectors" else weight_decay,
+                        "weight_decay": 0.0 if group == "vectors" else weight_decay,
                         "lr_scale": scale,
-                        "name": f"{name}/{kind}",
-                        "matrices": kind in ("matrices", "experts"),
-                        "stacked": kind == "experts",
+                        "name": f"{name}/{group}",
+                        "matrices": group in ("matrices", "experts"),
+                        "stacked": group == "experts",
                     }
                 )
     if not groups:
@@ -68,11 +68,11 @@ def _matrices(module: nn.Module) -> set[int]:
     return found - embeddings
 
 
-def _kind(key: str) -> str:
-    """The kind of a matrix by the name of its layer."""
+def _group_of(key: str) -> str:
+    """The group of a matrix, by the name of its layer."""
     path = key.split(".")[:-1]
     if "experts" in path:
         return "experts"
     output = path[-1:] == ["proj_out"] or path[-2:] == ["decoder", "proj"]  # of the codec and the vocoder
-    is_head = output or any(part == "router" or part.endswith(("head", "heads")) for part in path[-2:])
+    is_head = output or any(each == "router" or each.endswith(("head", "heads")) for each in path[-2:])
     return "heads" if is_head else "matrices"

@@ -1,5 +1,5 @@
-"""Muon: momentum orthogonalised by Newton-Schulz steps (Jordan et al. 2024, kellerjordan.github.io/posts/muon), with AdamW
-beside it for vectors, embeddings and heads, as one optimizer, so that a trainer counts one step.
+"""Muon: momentum orthogonalised by Newton-Schulz steps (Jordan et al. 2024, kellerjordan.github.io/posts/muon), and AdamW
+for vectors, embeddings and heads, as one optimizer, so that a trainer counts one step.
 
 Matrices of the same shape are orthogonalised as one batch, in float32: bfloat16 matmuls are slower on most CPUs. No step
 relies on float32's precision, since a GPU rounds the factors of its products to 10 bits (TF32, which train.py allows) and
@@ -31,14 +31,14 @@ def _factors(matrices: Tensor, *, steps: int = 5) -> tuple[Tensor, Tensor]:
 
     Of a long matrix the steps act on its Gram matrix: every factor is a polynomial of it, so all of them commute, and the
     long side enters four products instead of ten. The Gram matrix has the squares of the singular values, and what rounding
-    takes from the small ones is multiplied by 3.4 a step; so it is computed anew after three steps, from a matrix whose
+    takes from the small ones is multiplied by 3.4 a step; so it is recomputed after three steps, from a matrix whose
     small singular values have grown by then. Without that TF32 gave singular values of 4.2 (docs/experiments/thinker.md).
-    Where the sides differ by less than half, computing it at each step costs less.
+    Where the sides differ by less than half, recomputing it at each step costs less.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT.float() if tall else matrices.float()
-    anew = range(0, steps, 3) if 2 * x.shape[2] > 3 * x.shape[1] else range(steps)
+    recomputed = range(0, steps, 3) if 2 * x.shape[2] > 3 * x.shape[1] else range(steps)
     # The Frobenius norm is the root of the Gram matrix' trace: no pass over the matrix itself.
     gram = x @ x.mT
     scale = 1 / (gram.diagonal(dim1=1, dim2=2).sum(dim=1).sqrt() + 1e-7)[:, None, None]
@@ -46,7 +46,7 @@ def _factors(matrices: Tensor, *, steps: int = 5) -> tuple[Tensor, Tensor]:
     factor = product = _factor(gram, a, b, c)
     product = product * scale
     for step in range(1, steps):
-        if step in anew:
+        if step in recomputed:
             x = product @ x
             gram = x @ x.mT
             factor = product = _factor(gram, a, b, c)
@@ -64,13 +64,13 @@ def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
     return factor
 
 
-def _whole(update: Tensor) -> Tensor:
-    """All of a matrix that processes share (FSDP2): a part of it cannot be orthogonalised alone."""
+def _full(update: Tensor) -> Tensor:
+    """The full matrix of a shard (FSDP2): a shard cannot be orthogonalised alone."""
     return update.full_tensor() if isinstance(update, DTensor) else update
 
 
-def _share(update: Tensor, parameter: Tensor) -> Tensor:
-    """This process' part of an update that all have computed alike."""
+def _shard(update: Tensor, parameter: Tensor) -> Tensor:
+    """This process' shard of an update that all have computed alike."""
     if not isinstance(parameter, DTensor):
         return update
     return distribute_tensor(update, parameter.device_mesh, parameter.placements, src_data_rank=None)
@@ -122,7 +122,7 @@ class MuonAdamW(Optimizer):
                 here = slice(start, start := start + len(update))
                 if isinstance(parameter, DTensor) or parameter.dtype != torch.float32 or not parameter.is_contiguous():
                     whole = (left[here] @ right[here]).reshape(parameter.shape)
-                    parameter.mul_(decay).add_(_share(whole, parameter), alpha=-rate)
+                    parameter.mul_(decay).add_(_shard(whole, parameter), alpha=-rate)
                 else:
                     parameter.view(-1, rows, columns).baddbmm_(left[here], right[here], beta=decay, alpha=-rate)
 
@@ -133,7 +133,7 @@ class MuonAdamW(Optimizer):
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
         buffer = state["momentum"].lerp_(gradient, 1 - momentum)
-        return _whole(gradient.lerp(buffer, momentum))
+        return _full(gradient.lerp(buffer, momentum))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore both; the inner AdamW looks at the new groups and state."""

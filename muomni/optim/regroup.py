@@ -1,6 +1,6 @@
-"""Checkpoints of versions that grouped parameters otherwise: their optimizer's state in today's groups.
+"""Optimizer states of earlier versions, which grouped parameters differently, in today's groups.
 
-An optimizer's state knows parameters by their place in the groups alone. Until positions, class tokens, depthwise kernels,
+An optimizer's state identifies parameters by their index in the groups. Until positions, class tokens, depthwise kernels,
 output heads and codebooks left Muon (groups.py), a matrix was whatever has two dimensions and is no embedding.
 """
 
@@ -15,8 +15,8 @@ Modules = list[tuple[str, nn.Module, float]]
 
 
 def regroup(checkpoint: dict[str, Any], modules: Iterable[tuple[str, nn.Module, float]]) -> None:
-    """Sort the optimizer's state and the schedule's rates of a Lightning checkpoint into the groups of `modules`, in place,
-    where an older version made it. A parameter that has changed from Muon to AdamW starts with fresh moments.
+    """Sort the optimizer's state and the schedule's rates of a Lightning checkpoint of an older version into the groups of
+    `modules`, in place. A parameter that has changed from Muon to AdamW starts with fresh moments.
 
     Raises ValueError where the checkpoint's optimizer trains other parameters than the modules have.
     """
@@ -31,11 +31,11 @@ def regroup(checkpoint: dict[str, Any], modules: Iterable[tuple[str, nn.Module, 
     if _shape(saved) != [(name, len(members)) for name, members in older.items()]:
         raise ValueError(
             f"the checkpoint's optimizer trains {sum(len(group['params']) for group in saved)} parameters in the groups "
-            f"{', '.join(group['name'] for group in saved)}, this configuration others: resume=never begins anew"
+            f"{', '.join(group['name'] for group in saved)}, this configuration others: resume=never starts from scratch"
         )
     numbers = [number for group in saved for number in group["params"]]
     members = [parameter for each in older.values() for parameter in each]
-    place = {id(parameter): number for parameter, number in zip(members, numbers, strict=True)}
+    index = {id(parameter): number for parameter, number in zip(members, numbers, strict=True)}
     by_name = {group["name"]: group for group in saved}
     has_muon, state = "muon" in saved[0], {}
     regrouped: list[dict[str, Any]] = []
@@ -46,7 +46,7 @@ def regroup(checkpoint: dict[str, Any], modules: Iterable[tuple[str, nn.Module, 
         start = sum(len(each["params"]) for each in regrouped)
         is_muon = has_muon and group["matrices"]
         for number, parameter in enumerate(group["params"], start=start):
-            kept = states[0]["state"].get(place[id(parameter)])
+            kept = states[0]["state"].get(index[id(parameter)])
             if kept is not None and ("momentum" in kept) == is_muon:
                 state[number] = kept
         own = {"params": list(range(start, start + len(group["params"]))), "name": group["name"]}
@@ -75,7 +75,7 @@ def _like(name: str, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _older_groups(modules: Modules) -> dict[str, list[nn.Parameter]]:
-    """Group -> parameters, as they were."""
+    """Group -> parameters, in older versions."""
     seen: set[int] = set()
     groups: dict[str, list[nn.Parameter]] = {}
     for name, module, _ in modules:

@@ -156,14 +156,14 @@ class OmniSftStage(Stage):
         """Cross-entropy of what the assistant says, and apart from it that of replayed documents: a document has many
         times the targets of an answer. With a mixture of experts also their balance."""
         features, thinker = self.features(batch), self.model.thinker
-        batch.note()
-        assert batch.learnt is not None
+        batch.precompute()
+        assert batch.target_indices is not None
         x = self.model.embed(batch.ids, features=features, slots=batch.slots)
         hidden, router_logits = thinker.forward_hidden(x, ids=batch.ids, mask=batch.mask)
         losses: dict[str, Tensor] = {}
         if router_logits:
             losses["balance"] = balance_loss(router_logits, keep=batch.ids != PAD, per_token=thinker.experts_per_token)
-        learnt = batch.learnt  # the head reads these alone: a fifth of a row
+        learnt = batch.target_indices  # the head reads these alone: a fifth of a row
         logits, targets = thinker.head(hidden.flatten(0, 1)[learnt]), batch.targets.flatten()[learnt]
         old = batch.replayed
         weights = answer_weights(

@@ -8,7 +8,7 @@ from muomni.batch import TextBatch
 
 def make(floors):
     ids = torch.zeros(1, 4, dtype=torch.long)
-    return TextBatch(ids=ids, targets=ids, lengths=torch.ones(1), kinds=["k"], floors=floors, sample_ids=["a"])
+    return TextBatch(ids=ids, targets=ids, lengths=torch.ones(1), document_types=["k"], floors=floors, sample_ids=["a"])
 
 
 def test_tensors_move_and_other_fields_stay():
@@ -16,7 +16,7 @@ def test_tensors_move_and_other_fields_stay():
     moved = batch.to("meta")
     assert moved is batch
     assert {tensor.device.type for tensor in (moved.ids, moved.targets, moved.lengths, moved.floors)} == {"meta"}
-    assert (moved.kinds, moved.sample_ids) == (["k"], ["a"])
+    assert (moved.document_types, moved.sample_ids) == (["k"], ["a"])
 
 
 def test_what_is_missing_stays_missing():

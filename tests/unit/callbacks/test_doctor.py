@@ -189,7 +189,8 @@ def test_a_spike_of_packed_rows_keeps_their_mask(tmp_path):
     ids = torch.zeros(1, 4, dtype=torch.long)
     mask = SegmentMask.with_runs(torch.tensor([[1, 1, 2, 0]]))
     batch = TextBatch(
-        ids=ids, targets=ids, lengths=torch.tensor([3]), kinds=["k"] * 2, floors=torch.zeros(2), sample_ids=["a", "b"], mask=mask
+        ids=ids, targets=ids, lengths=torch.tensor([3]), document_types=["k"] * 2, floors=torch.zeros(2),
+        sample_ids=["a", "b"], mask=mask,
     )  # fmt: skip
     save_spike(tmp_path / "s.pt", batch, stage="thinker", step=7, losses={"loss": 9.5}, usual=1.0)
     found = load_spike(tmp_path / "s.pt")[0].mask

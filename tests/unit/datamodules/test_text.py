@@ -82,7 +82,7 @@ def test_a_document_is_measured_whole_with_its_floor(folder):
     assert (batch.ids[row, length:] == PAD).all()
     assert (batch.targets[row, length:] == IGNORE).all()
     assert batch.floors[row] == 3.0
-    assert batch.kinds[row] == "story"
+    assert batch.document_types[row] == "story"
 
 
 def test_of_a_question_only_the_answer_is_learnt(folder):

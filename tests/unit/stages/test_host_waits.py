@@ -108,12 +108,12 @@ def text(cfg: Any, *, packed: bool) -> batches.TextBatch:
         targets = ids.roll(-1, 1)
         targets[1, :6] = IGNORE  # a question
         return batches.TextBatch(
-            ids=ids, targets=targets, lengths=torch.tensor([12, 12]), kinds=["a", "b"], floors=torch.zeros(2).double(),
+            ids=ids, targets=targets, lengths=torch.tensor([12, 12]), document_types=["a", "b"], floors=torch.zeros(2).double(),
             sample_ids=["a", "b"],
         )  # fmt: skip
     return batches.TextBatch(
-        ids=ids, targets=ids.roll(-1, 1), lengths=torch.tensor([10, 12]), kinds=["a"] * 3, floors=torch.zeros(3).double(),
-        sample_ids=["a", "b", "c"], weights=torch.ones(2, 12),
+        ids=ids, targets=ids.roll(-1, 1), lengths=torch.tensor([10, 12]), document_types=["a"] * 3,
+        floors=torch.zeros(3).double(), sample_ids=["a", "b", "c"], weights=torch.ones(2, 12),
         mask=SegmentMask.with_runs(torch.tensor([[1] * 6 + [2] * 4 + [0] * 2, [1] * 12])),
     )  # fmt: skip
 

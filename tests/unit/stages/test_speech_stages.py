@@ -141,7 +141,7 @@ def test_a_recogniser_writes_the_characters_of_its_own(tmp_path):
     assert trained_characters(tmp_path / "audio") == "жёa"
     with pytest.raises(ValueError, match="num_symbols=5: 4 characters need num_symbols=6"):
         Audio(**(audio.options | {"characters": "abcd"}))
-    with pytest.raises(ValueError, match="characters: one stands there twice"):
+    with pytest.raises(ValueError, match="characters: one occurs twice"):
         Audio(**(audio.options | {"characters": "aa"}))
 
 
