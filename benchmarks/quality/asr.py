@@ -3,7 +3,7 @@
     root=.                where data/world and checkpoints/ lie    ckpt=ROOT/checkpoints/audio
     train= val= test=     manifests of speech; default: those of the newest world under ROOT (test: test and test_voice)
     beams=16              order=6 of the character n-gram           lowercase=true
-    tune=false            true: a grid of weights over val first (the defaults in muomni/inference/asr/transcribe.py come of it)
+    tune=false            true: a grid of weights over val first (the defaults in muomni/inference/asr/ctc_decoders.py come of it)
     what=clips,long       single clips, long recordings or both     out=reports/asr.json
 
 Language models are trained on the texts of the training manifest alone. With a Thinker in the export it ranks beams too.
@@ -24,16 +24,10 @@ from muomni import load_model
 from muomni.cli.key_value import read_options, run_program
 from muomni.frontends.audio_io import read_audio
 from muomni.inference.asr.ctc_beam import CtcBeamSearch
+from muomni.inference.asr.ctc_decoders import CtcBeamDecoder, CtcDecoder, build_decoder, greedy_decode
 from muomni.inference.asr.ngram import NGram, read_texts, train_ngram
 from muomni.inference.asr.rescoring import ThinkerScorer
-from muomni.inference.asr.transcribe import (
-    WINDOWS,
-    CtcBeamDecoder,
-    CtcDecoder,
-    Transcriber,
-    build_decoder,
-    greedy_decode,
-)
+from muomni.inference.asr.transcribe import WINDOWS, Transcriber
 from muomni.inference.engine import Engine
 from muomni.metrics.error_rates import error_rates
 

@@ -16,8 +16,9 @@ from muomni.frontends.hearing import hearing_of
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.asr.ctc_decoders import build_decoder
 from muomni.inference.asr.rescoring import ThinkerScorer
-from muomni.inference.asr.transcribe import Transcriber, Transcript, build_decoder
+from muomni.inference.asr.transcribe import Transcriber, Transcript
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
 from muomni.inference.decoding.detokenizer import detokenize

@@ -9,8 +9,8 @@ import pytest
 from muomni.frontends.char_vocab import encode_characters
 from muomni.inference.asr import ngram
 from muomni.inference.asr.arpa import LN10, read_arpa, write_arpa
+from muomni.inference.asr.ctc_decoders import build_decoder
 from muomni.inference.asr.ngram import BEGIN, END, SPACE, UNKNOWN, NGram, train_ngram
-from muomni.inference.asr.transcribe import build_decoder
 
 #: As SRILM writes: free text before the data, no <unk>, back-off only where it differs from 0 (one is above 0).
 SRILM = (

@@ -8,11 +8,12 @@ import torch
 from muomni.frontends.char_vocab import encode_characters
 from muomni.inference.asr.alignment import Word
 from muomni.inference.asr.ctc_beam import CtcBeamSearch
+from muomni.inference.asr.ctc_decoders import CtcBeamDecoder, build_decoder, greedy_decode
 from muomni.inference.asr.long_audio import Windows
 from muomni.inference.asr.ngram import train_ngram
 from muomni.inference.asr.recognizer import greedy_texts
 from muomni.inference.asr.rescoring import ThinkerScorer
-from muomni.inference.asr.transcribe import CtcBeamDecoder, Transcriber, Transcript, build_decoder, greedy_decode
+from muomni.inference.asr.transcribe import Transcriber, Transcript
 from muomni.inference.prompt import Request
 from muomni.special_tokens import EOS
 
