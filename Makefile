@@ -3,10 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 JOBS ?= 2
+# Nothing here trains a stage or starts a program: layers, losses, models, frontends, exports, run folders.
+FAST := $(addprefix tests/unit/,nn losses metrics optim models frontends checkpoints distributed evaluation run) $(wildcard tests/unit/test_*.py)
 # Compiled modules are kept: without them each start of a program compiles thousands of files again.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test test-all lint type bench clean
+.PHONY: help setup demo train test test-fast test-all lint type bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +31,9 @@ train: setup ## the same, longer (about an hour on 2 cores with bfloat16): repor
 
 test: setup ## unit, contract and integration tests (under 10 minutes)
 	$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+
+test-fast: setup ## the tests between two edits: nothing is trained (under a minute on 2 cores)
+	$(RUN) -m pytest $(FAST) -m "not slow" -n $(JOBS) --dist loadfile
 
 test-all: setup ## and the slow ones
 	$(RUN) -m pytest -n $(JOBS) --dist loadfile

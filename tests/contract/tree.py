@@ -42,6 +42,7 @@ PLAIN = {
     "tests/contract": "imports, configuration, documents: what must stay true",
     "tests/integration": "all stages by one command, resume, inference",
     ".ci/run": "what CI runs",
+    ".github/workflows/ci.yml": "the same for outsiders",
     ".pre-commit-config.yaml": "local hooks: ruff and mypy",
     ".gitignore": "what a run leaves behind",
 }
@@ -116,7 +117,10 @@ def tree() -> str:
     lines.append(line(0, "docs/", ""))
     documents = [name for name in files if name.startswith("docs/") and name.endswith(".md")]
     lines += [line(1, name.removeprefix("docs/"), sentence(ROOT / name)) for name in documents]
-    lines += [line(0, name, PLAIN[name]) for name in (".ci/run", ".pre-commit-config.yaml", ".gitignore")]
+    lines += [
+        line(0, name, PLAIN[name])
+        for name in (".ci/run", ".github/workflows/ci.yml", ".pre-commit-config.yaml", ".gitignore")
+    ]
     return "\n".join(lines)
 
 
