@@ -20,7 +20,7 @@ from muomni import aliases
 from muomni.checkpoints.export import is_export, list_exports
 from muomni.checkpoints.single_file import check_single_place, save_single
 from muomni.cli.errors import CONF, one_line_errors, run_main
-from muomni.frontends.audio_io import check_sound_target, write_sound
+from muomni.frontends.audio_io import check_audio_target, write_audio
 from muomni.frontends.video import read_video
 from muomni.inference.cli.chat import Chat
 from muomni.inference.cli.tasks import Task, choose_task, reject_unused
@@ -133,7 +133,7 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
         return
     if cfg["audio_out"] is not None:  # fail before the answer is generated
         engine.require_speaker().check_voice(cfg["voice"])
-        check_sound_target(cfg["audio_out"])
+        check_audio_target(cfg["audio_out"])
     text = cfg["prompt"] or cfg["text"] or ""
     if task is Task.SPEAK:
         if cfg["audio_out"] is None:
@@ -145,7 +145,7 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
         answer = respond(engine, options, cfg, text, images)
     if cfg["audio_out"] is not None:
         spoken = engine.speak([answer], voices=[cfg["voice"]])[0]
-        write_sound(cfg["audio_out"], spoken.waveform, engine.speech_rate)
+        write_audio(cfg["audio_out"], spoken.waveform, engine.speech_rate)
         notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{engine.timings.cut_note()}")
     if not cfg["quiet"]:
         notice("\n".join(engine.timings.lines()))

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from datamodules.base import DataModule
 from datamodules.manifests import MAX_BAD_SHARE, read_manifest, report_bad
-from muomni.frontends.char_vocab import learn_characters, table_of
-from muomni.frontends.text_normalizer import LETTERS, speak_out
+from muomni.frontends.char_vocab import char_table, learn_characters
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def normalized_rows(rows: list[dict[str, Any]], *, what: str, alphabet: str = LE
     reported; over 1 % of them is a ValueError. what: the name of the data in messages."""
     kept, bad = [], []
     for row in rows:
-        spoken = speak_out(row["text"], alphabet)
+        spoken = normalize_text(row["text"], alphabet)
         if spoken.left_out or not spoken.text:
             bad.append(f"{row['id']}: {row['text'][:40]!r} {spoken.notice() or 'holds nothing to speak'}")
             continue
@@ -75,7 +75,7 @@ class Alphabet:
         if self.option == ANY:
             return
         counts = Counter(character for text in texts for character in text)
-        known = table_of(self.characters).to_id
+        known = char_table(self.characters).to_id
         outside = Counter({character: count for character, count in counts.items() if character not in known})
         if not outside:
             return

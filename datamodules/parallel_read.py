@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.manifests import Row, report_bad
-from muomni.frontends.audio_io import read_sound
+from muomni.frontends.audio_io import decode_audio
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def read_clips(
 
     def read(row: dict[str, Any]) -> tuple[np.ndarray, Sequence[str], str | None]:
         try:
-            sound = read_sound(row["audio"], sample_rate)
+            sound = decode_audio(row["audio"], sample_rate)
             return convert(sound.waveform), sound.remarks, None
         except ValueError as error:
             return empty, (), f"{row['id']}: {error}"

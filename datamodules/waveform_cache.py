@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.manifests import Row
 from datamodules.parallel_read import read_clips
-from muomni.frontends.audio_io import read_sound
+from muomni.frontends.audio_io import decode_audio
 
 FULL_SCALE = 32767  # kept as 16-bit samples
 
@@ -41,7 +41,7 @@ class WaveformCache:
         """(N) float32, in [-1, 1]."""
         clip = self._kept.get(index)
         if clip is None:
-            clip = _to_int16(read_sound(self.paths[index], self.sample_rate).waveform)
+            clip = _to_int16(decode_audio(self.paths[index], self.sample_rate).waveform)
         return clip.astype(np.float32) / FULL_SCALE
 
 

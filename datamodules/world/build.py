@@ -17,26 +17,27 @@ from typing import Any
 
 from tqdm import tqdm
 
+from datamodules.world.files import Row, write_rows
 from datamodules.world.pictures import picture_counts
 from datamodules.world.prompts import task_counts, test_counts
 from datamodules.world.rng import digest
 from datamodules.world.spec import VERSION, WorldSpec, speech_counts
-from datamodules.world.worker import Job, Row, Workers, write_rows
+from datamodules.world.worker import Job, Workers
 from datamodules.world.writing import writing_counts
 
 PARTS = ("text", "pictures", "writing", "speech", "instructions")
 NEEDS = {"instructions": ("pictures", "speech")}
 NEEDS_SPEECH_ENGINE = ("speech", "instructions")
-PICTURES_A_JOB = 500
-UTTERANCES_A_JOB = 125
-ITEMS_A_JOB, TESTS_A_JOB = 2000, 50
+#: Part -> (items of each split, items of a job).
+COUNTS = {"pictures": (picture_counts, 500), "writing": (writing_counts, 500), "speech": (speech_counts, 125)}
+ITEMS_PER_JOB, TESTS_PER_JOB = 2000, 50  # of instructions
 SIZE_OF_SPLIT = {"train": "instructions", "val": "instruction_val"}
 Shards = dict[tuple[str, int], list[Row]]  # by task ("" where there is one) and first index
 INLINE_BELOW = 1000  # pictures: a smaller world is built without worker processes
 
 
 def world_root(spec: WorldSpec, data_root: Path | str) -> Path:
-    """Where the world lies: `<data_root>/world/<preset>-s<seed>-<hash8>`."""
+    """The world's folder, `<data_root>/world/<preset>-s<seed>-<hash8>`."""
     return Path(data_root) / "world" / spec.folder()
 
 
@@ -102,14 +103,14 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _build_parts(spec: WorldSpec, root: Path, parts: list[str], pool: Workers) -> None:
-    """Build parts side by side, each in a temporary folder beside its place."""
+    """Build parts side by side, each in a temporary folder next to its own."""
     folders = {part: root / f".{part}.partial" for part in parts}
     jobs: list[Job] = []
     try:
         for part, folder in folders.items():
             shutil.rmtree(folder, ignore_errors=True)  # left by a build that was killed
             folder.mkdir()
-            jobs += JOBS[part](spec, folder)
+            jobs += jobs_of(part, spec, folder)
         rows: dict[tuple[Path, str], Shards] = {}
         title = f"world {root.name}"
         for job, found in tqdm(pool.run(jobs), total=len(jobs), desc=title, unit="job", disable=not jobs):
@@ -139,43 +140,22 @@ def _write_manifests(folder: Path, splits: dict[str, Shards]) -> None:
         write_rows(folder / f"{split}.jsonl", rows)
 
 
-def _text_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
-    return [Job(task="text", folder=folder, arguments={"split": split}) for split in ("train", "val", "test")]
-
-
-def _picture_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
-    return chunks("pictures", folder, picture_counts(spec), PICTURES_A_JOB)
-
-
-def _speech_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
-    return chunks("speech", folder, speech_counts(spec), UTTERANCES_A_JOB)
-
-
-def _instruction_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
-    counts = {(split, task): count for split in ("train", "val")
-              for task, count in task_counts(getattr(spec, SIZE_OF_SPLIT[split])).items()}  # fmt: skip
+def jobs_of(part: str, spec: WorldSpec, folder: Path) -> list[Job]:
+    """The work of a part: a job for each split of the text, and for each run of items of anything else."""
+    if part == "text":
+        return [Job(task=part, folder=folder, arguments={"split": split}) for split in ("train", "val", "test")]
+    groups: list[tuple[dict[Any, int], int]]  # (items by (split,) or (split, task), items of a job)
+    if part == "instructions":
+        trained = {(split, task): count for split in ("train", "val")
+                   for task, count in task_counts(getattr(spec, SIZE_OF_SPLIT[split])).items()}  # fmt: skip
+        groups = [(test_counts(spec), TESTS_PER_JOB), (trained, ITEMS_PER_JOB)]
+    else:
+        counts, size = COUNTS[part]
+        groups = [({(split,): count for split, count in counts(spec).items()}, size)]
     return [
-        Job(task="instructions", folder=folder,
-            arguments={"split": split, "task": task, "start": start, "stop": min(start + size, count)})
-        for tasks, size in ((test_counts(spec), TESTS_A_JOB), (counts, ITEMS_A_JOB))
-        for (split, task), count in tasks.items() for start in range(0, count, size)
-    ]  # fmt: skip
-
-
-def _writing_jobs(spec: WorldSpec, folder: Path) -> list[Job]:
-    return chunks("writing", folder, writing_counts(spec), PICTURES_A_JOB)
-
-
-JOBS = {"text": _text_jobs, "pictures": _picture_jobs, "writing": _writing_jobs, "speech": _speech_jobs,
-        "instructions": _instruction_jobs}  # fmt: skip
-
-
-def chunks(task: str, folder: Path, counts: dict[str, int], size: int) -> list[Job]:
-    """Jobs of at most `size` items over every split."""
-    return [
-        Job(task=task, folder=folder,
-            arguments={"split": split, "start": start, "stop": min(start + size, count)})
-        for split, count in counts.items() for start in range(0, count, size)
+        Job(task=part, folder=folder, arguments={**dict(zip(("split", "task"), key, strict=False)),
+                                                 "start": start, "stop": min(start + size, count)})
+        for items, size in groups for key, count in items.items() for start in range(0, count, size)
     ]  # fmt: skip
 
 

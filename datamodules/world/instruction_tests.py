@@ -13,7 +13,8 @@ from datamodules.world.arithmetic import expression, value_text
 from datamodules.world.captions import describe, object_records
 from datamodules.world.complements import Asked, Complements
 from datamodules.world.draw import draw_picture
-from datamodules.world.instructions import VOICES_A_QUESTION, Instructions, Row, audio, heard, image, item, text
+from datamodules.world.files import Row, save_image
+from datamodules.world.instructions import VOICES_A_QUESTION, Instructions, audio, heard, image, item, text
 from datamodules.world.pictures import picture_path
 from datamodules.world.questions import HELD_OUT_PHRASES, PHRASES, TYPES
 from datamodules.world.rng import Choices, content_split, item_rng
@@ -36,9 +37,8 @@ class InstructionTests(Instructions):
         one: Asked = asked[index % 2]
         phrase = self._phrase(split, kind, index // 2)
         path = f"images/{split}/{kind}/{index:05d}.png"
-        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         rng = item_rng(self.spec.seed, split, f"question picture {kind}", index)
-        draw_picture(one.scene, rng, size=self.spec.image_size).save(self.folder / path, compress_level=1)
+        save_image(draw_picture(one.scene, rng, size=self.spec.image_size), self.folder / path)
         question = one.question
         meta = {"question": kind, "reference": question.reference, "objects": object_records(one.scene),
                 "pair": f"{split}-{kind}-{index // 2}" if complementary else None}  # fmt: skip
@@ -145,12 +145,15 @@ class InstructionTests(Instructions):
 
 @lru_cache(maxsize=1)
 def _world(spec: WorldSpec, folder: Path) -> InstructionTests:
+    """Kept from job to job of a process: it lists all recordings once."""
     return InstructionTests(spec, folder)
 
 
-def write_instruction_tests(spec: WorldSpec, folder: Path, split: str, task: str, start: int, stop: int) -> list[Row]:
-    """The items start..stop of a task of a test split, with the pictures and recordings that they need."""
+def write_instructions(spec: WorldSpec, folder: Path, split: str, task: str, start: int, stop: int) -> list[Row]:
+    """The items start..stop of a task of a split, with the pictures and recordings that they need, under `folder`."""
     world = _world(spec, folder)
+    if split in ("train", "val"):
+        return [world.tasks[task](split, index) for index in range(start, stop)]
     writers = {"image_qa": world.image_questions, "spoken_image_qa": world.spoken_questions, "text_qa": world.texts_of,
                "caption": world.captions_of, "asr": world.transcripts, "audio_qa": world.hearing,
                "tts": world.speaking}  # fmt: skip

@@ -8,13 +8,13 @@ instructions.
 
 import os
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from datamodules.world import prompts
 from datamodules.world.arithmetic import expression, value_text
 from datamodules.world.captions import describe, object_records
+from datamodules.world.files import Row
 from datamodules.world.lexicon import COLOURS, SHAPES, UNITS
 from datamodules.world.pictures import PictureWorld, picture_counts, picture_path
 from datamodules.world.questions import DIGIT_PHRASES, PHRASES, Question, candidates, draw_question, keep_shares
@@ -26,30 +26,27 @@ from datamodules.world.speech import SpeechWorld, say, seen_speakers, speech_pat
 from datamodules.world.stories import draw_story
 from datamodules.world.text import SUM_PHRASES, TextWorld
 
-Row = dict[str, Any]
-Part = dict[str, str]
+Item = dict[str, str]
 VOICES_A_QUESTION = 7  # in training; a test takes another of the seen voices
 
 
-def text(words: str) -> Part:
-    """A part of a message that is text."""
+def text(words: str) -> Item:
+    """A text item of a message."""
     return {"type": "text", "text": words}
 
 
-def image(path: str) -> Part:
-    """A part of a message that is a picture."""
-    return {"type": "image", "image": path}
+def media(type_: str, path: str) -> Item:
+    """An "image" or "audio" item of a message."""
+    return {"type": type_, type_: path}
 
 
-def audio(path: str) -> Part:
-    """A part of a message that is a recording."""
-    return {"type": "audio", "audio": path}
+image, audio = partial(media, "image"), partial(media, "audio")
 
 
 def item(
-    task: str, split: str, index: object, user: list[Part], answer: str, meta: Row, spoken: Part | None = None
+    task: str, split: str, index: object, user: list[Item], answer: str, meta: Row, spoken: Item | None = None
 ) -> Row:
-    """A row of one question and its answer (or of one sentence that shall be spoken)."""
+    """A row of one question and its answer (or of one sentence to be spoken)."""
     return {
         "id": f"{task}-{split}-{index}", "split": split, "task": task,
         "messages": [{"role": "user", "content": user}, {"role": "assistant", "content": [spoken or text(answer)]}],
@@ -231,15 +228,3 @@ class Instructions:
         spoken = {"type": "speech", "text": sentence, "audio": f"../speech/{speech_path(stream, number)}"}
         meta = {"question": "tts", "kind": kind}
         return item("tts", split, index, [text(prompts.SPEAK.format(text=sentence))], sentence, meta, spoken)
-
-
-@lru_cache(maxsize=1)
-def _world(spec: WorldSpec, folder: Path) -> Instructions:
-    """Kept from job to job of a process: it lists all recordings once."""
-    return Instructions(spec, folder)
-
-
-def write_instructions(spec: WorldSpec, folder: Path, split: str, task: str, start: int, stop: int) -> list[Row]:
-    """The items start..stop of a task for train or val; spoken questions are recorded under `folder`."""
-    world = _world(spec, folder)
-    return [world.tasks[task](split, index) for index in range(start, stop)]

@@ -19,6 +19,7 @@ from datamodules.world.captions import (
     object_records,
 )
 from datamodules.world.draw import draw_digit, draw_picture
+from datamodules.world.files import Row, save_image
 from datamodules.world.lexicon import COLOURS
 from datamodules.world.rng import Choices, digest, item_rng
 from datamodules.world.scene import (
@@ -115,7 +116,7 @@ class PictureWorld:
 
 
 def picture_path(split: str, index: int) -> str:
-    """Where picture `index` lies, relative to the manifest's folder."""
+    """Path of picture `index`, relative to the manifest's folder."""
     return f"images/{split}/{index // 1000:03d}/{index:06d}.png"
 
 
@@ -124,14 +125,14 @@ def picture_counts(spec: WorldSpec) -> dict[str, int]:
     return {split: (spec.train_pictures if split == "train" else spec.eval_pictures + 1) // 2 * 2 for split in SPLITS}
 
 
-def write_pictures(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[dict[str, Any]]:
+def write_pictures(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
     """Draw the pictures start..stop of a split under `folder` and return their manifest rows."""
     world = PictureWorld(spec)
     rows = []
     for index in range(start, stop):
         rng = item_rng(spec.seed, split, "picture", index)
         path = picture_path(split, index)
-        row: dict[str, Any] = {"id": f"picture-{split}-{index}", "image": path, "split": split}
+        row: Row = {"id": f"picture-{split}-{index}", "image": path, "split": split}
         digit = world.digit(split, index)
         if digit is not None:
             picture = draw_digit(*digit, rng, size=spec.image_size)
@@ -142,7 +143,6 @@ def write_pictures(spec: WorldSpec, folder: Path, split: str, start: int, stop: 
             picture = draw_picture(scene, rng, size=spec.image_size)
             row |= {"captions": world.captions(split, index, scene), "objects": object_records(scene),
                     "twin": f"picture-{split}-{index ^ 1}" if twinned else None}  # fmt: skip
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(folder / path, compress_level=1)
+        save_image(picture, folder / path)
         rows.append(row)
     return rows

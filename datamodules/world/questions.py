@@ -6,9 +6,10 @@ instead, whose answers are uniform by symmetry. So that given the type and the w
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, product
 
 from datamodules.world.captions import opposite, plural, relations
 from datamodules.world.lexicon import COLOURS, PLACES, RELATIONS, SHAPES, SIZES
@@ -87,30 +88,23 @@ def _names(scene: Scene, *, colour: bool, shape: bool) -> Iterator[tuple[int, st
         yield from ((p, words, reference) for p, words in _unique(scene, [name(thing, True) for thing in scene]))
 
 
-def _colour(scene: Scene) -> Iterator[Question]:
-    for source in (_by_place(scene), _names(scene, colour=False, shape=True), _names(scene, colour=False, shape=False)):
-        for position, words, reference in source:
-            colour = scene[position].colour
-            if colour is not None:
-                yield Question("colour", words, COLOURS[colour], reference, (position,))
-
-
-def _shape(scene: Scene) -> Iterator[Question]:
-    sources = [_by_place(scene), _names(scene, colour=False, shape=False)]
-    if scene[0].colour is not None:
-        sources.append(_names(scene, colour=True, shape=False))
-    for source in sources:
-        for position, words, reference in source:
-            yield Question("shape", words, SHAPES[scene[position].shape], reference, (position,))
-
-
-def _where(scene: Scene) -> Iterator[Question]:
-    sources = [_names(scene, colour=False, shape=True)]
-    if scene[0].colour is not None:
-        sources += [_names(scene, colour=True, shape=True), _names(scene, colour=True, shape=False)]
-    for source in sources:
-        for position, words, reference in source:
-            yield Question("where", words, PLACES[scene[position].cell], reference, (position,))
+def _attribute(scene: Scene, kind: str) -> Iterator[Question]:
+    """Questions for the colour, shape or place of one object; by what it is named."""
+    coloured = scene[0].colour is not None
+    by_shape, by_size = _names(scene, colour=False, shape=True), _names(scene, colour=False, shape=False)
+    sources = {
+        "colour": [_by_place(scene), by_shape, by_size],
+        "shape": [_by_place(scene), by_size, *([_names(scene, colour=True, shape=False)] if coloured else [])],
+        "where": [by_shape, *(_names(scene, colour=True, shape=shape) for shape in (True, False) if coloured)],
+    }[kind]
+    for position, words, reference in chain(*sources):
+        thing = scene[position]
+        if kind == "colour":
+            if thing.colour is not None:
+                yield Question(kind, words, COLOURS[thing.colour], reference, (position,))
+        else:
+            answer = SHAPES[thing.shape] if kind == "shape" else PLACES[thing.cell]
+            yield Question(kind, words, answer, reference, (position,))
 
 
 def _count(scene: Scene) -> Iterator[Question]:
@@ -125,22 +119,22 @@ def _count(scene: Scene) -> Iterator[Question]:
 
 
 def _relation(scene: Scene) -> Iterator[Question]:
-    names = [(p, words, ref) for p, words, ref in _names(scene, colour=True, shape=True)]
-    for first, a, reference in names:
-        for second, b, _ in names:
-            if first == second:
-                continue
-            for relation in relations(scene[first], scene[second]):
-                yield Question("relation", a, "yes", reference, (first, second), relation, b)
-                yield Question("relation", a, "no", reference, (first, second), opposite(relation), b)
-
-
-_CANDIDATES = {"colour": _colour, "shape": _shape, "count": _count, "where": _where, "relation": _relation}
+    for (first, a, reference), (second, b, _) in product(list(_names(scene, colour=True, shape=True)), repeat=2):
+        for relation in relations(scene[first], scene[second]) if first != second else ():
+            yield Question("relation", a, "yes", reference, (first, second), relation, b)
+            yield Question("relation", a, "no", reference, (first, second), opposite(relation), b)
 
 
 def candidates(scene: Scene, kind: str) -> list[Question]:
     """Every question of a type that the scene answers, in a fixed order, no two alike."""
-    return list(dict.fromkeys(_CANDIDATES[kind](scene)))
+    whole = {"count": _count, "relation": _relation}
+    return list(dict.fromkeys(whole[kind](scene) if kind in whole else _attribute(scene, kind)))
+
+
+def draw_any(choices: Choices, questions: Mapping[str, list[Question]]) -> tuple[Question, str]:
+    """A question of any type that has some, and its words in some phrase."""
+    question: Question = choices.pick(questions[choices.pick([kind for kind in TYPES if questions[kind]])])
+    return question, question.text(choices.pick(PHRASES[question.type]))
 
 
 def question_alone(choices: Choices, pairs: Pairs) -> str:
@@ -160,12 +154,8 @@ def question_alone(choices: Choices, pairs: Pairs) -> str:
     kind = choices.pick(TYPES)
     phrase = choices.pick(PHRASES[kind])
     if kind == "count":
-        every = (
-            "objects",
-            *(plural(shape) for shape in range(len(SHAPES))),
-            *(f"{colour} objects" for colour in COLOURS),
-        )
-        return phrase.format(a=choices.pick(every))
+        named = [plural(shape) for shape in range(len(SHAPES))] + [f"{colour} objects" for colour in COLOURS]
+        return phrase.format(a=choices.pick(["objects", *named]))
     relation = choices.pick(RELATIONS) if kind == "relation" else ""
     return phrase.format(a=thing(), relation=relation, b=thing() if relation else "")
 

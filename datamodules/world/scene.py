@@ -103,18 +103,19 @@ def twin_count(choices: Choices) -> int:
 
 def swap_colours(scene: Scene, first: int, second: int) -> Scene:
     """The twin: the same layout with the colours of two things exchanged."""
-    things = list(scene)
-    things[first] = replace(scene[first], colour=scene[second].colour)
-    things[second] = replace(scene[second], colour=scene[first].colour)
-    return tuple(things)
+    return _swap(scene, first, second, "colour")
 
 
 def swap_places(scene: Scene, first: int, second: int) -> Scene:
     """The twin of a held-out test: two things exchange their cells, so that every pair stays; in reading order."""
+    return tuple(sorted(_swap(scene, first, second, "cell"), key=lambda thing: thing.cell))
+
+
+def _swap(scene: Scene, first: int, second: int, attribute: str) -> Scene:
     things = list(scene)
-    things[first] = replace(scene[first], cell=scene[second].cell)
-    things[second] = replace(scene[second], cell=scene[first].cell)
-    return tuple(sorted(things, key=lambda thing: thing.cell))
+    for one, other in ((first, second), (second, first)):
+        things[one] = replace(scene[one], **{attribute: getattr(scene[other], attribute)})
+    return tuple(things)
 
 
 def draw_twins(choices: Choices, pairs: Pairs, *, count: int) -> tuple[Scene, Scene]:
@@ -133,11 +134,6 @@ def draw_twins(choices: Choices, pairs: Pairs, *, count: int) -> tuple[Scene, Sc
             return tuple(scene), twin
 
 
-def held_out_pair(choices: Choices, pairs: Pairs) -> tuple[int, int]:
-    """One of the held-out (colour, shape) pairs."""
-    return choices.pick(sorted(pairs.held_out))
-
-
 def draw_held_out(choices: Choices, pairs: Pairs, *, count: int, held_out: int) -> tuple[Scene, list[int]]:
     """A scene whose `held_out` things are of held-out pairs (different ones), and their positions in it.
 
@@ -147,7 +143,7 @@ def draw_held_out(choices: Choices, pairs: Pairs, *, count: int, held_out: int) 
         scene = list(draw_scene(choices, pairs, count=count))
         chosen = choices.rng.sample(range(count), held_out)
         for position in chosen:
-            colour, shape = held_out_pair(choices, pairs)
+            colour, shape = choices.pick(sorted(pairs.held_out))
             scene[position] = replace(scene[position], colour=colour, shape=shape, size=scene[chosen[0]].size)
         colours = {scene[position].colour for position in chosen}
         shapes = {scene[position].shape for position in chosen}

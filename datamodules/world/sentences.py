@@ -7,12 +7,12 @@ text, so that no sentence of a test is spoken in training by any voice.
 from datamodules.world.arithmetic import equation
 from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
 from datamodules.world.lexicon import RELATIONS, UNITS, WORDS
-from datamodules.world.questions import PHRASES, TYPES, candidates
+from datamodules.world.questions import TYPES, candidates, draw_any
 from datamodules.world.rng import Choices, content_split, item_rng
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_story
 from datamodules.world.text import TextWorld
-from muomni.frontends.text_normalizer import LETTERS, speak_out
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
 KINDS = {"sentence": 0.72, "spelled": 0.08, "digits": 0.1, "words": 0.1}
 NARRATOR_KINDS = {"sentence": 0.9, "words": 0.1}
@@ -22,10 +22,10 @@ FEWEST_WORDS, MOST_WORDS = 3, 12
 
 def normalise(text: str) -> str:
     """As training and inference say it: "12 + 7?" -> "twelve plus seven"."""
-    return speak_out(text, LETTERS).text
+    return normalize_text(text, LETTERS).text
 
 
-def spoken_form(text: str, kind: str) -> str:
+def engine_text(text: str, kind: str) -> str:
     """What the engine is given: as the text, but the letter a of a spelled word as its name, not as the article."""
     return " ".join("[[eI]]" if letter == "a" else letter for letter in text.split()) if kind == "spelled" else text
 
@@ -76,9 +76,7 @@ class Sentences:
             if form == 1 and len(scene) > 1:
                 return relate(scene, choices.pick(RELATIONS))
             return enumerate_things(scene, choices.pick(LIST_TEMPLATES))
-        questions = {kind: candidates(scene, kind) for kind in TYPES}
-        question = choices.pick(questions[choices.pick([kind for kind in TYPES if questions[kind]])])
-        return question.text(choices.pick(PHRASES[question.type]))
+        return draw_any(choices, {kind: candidates(scene, kind) for kind in TYPES})[1]
 
     def _spelled(self, choices: Choices) -> str:
         return " ".join(choices.pick(WORDS))

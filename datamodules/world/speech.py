@@ -14,7 +14,7 @@ import soundfile
 
 from datamodules.world.espeak import Voice, speak
 from datamodules.world.rng import item_rng
-from datamodules.world.sentences import KINDS, NARRATOR_KINDS, Sentences, spoken_form
+from datamodules.world.sentences import KINDS, NARRATOR_KINDS, Sentences, engine_text
 from datamodules.world.spec import WorldSpec
 
 SAMPLE_RATE = 16_000
@@ -51,7 +51,7 @@ def seen_speakers(spec: WorldSpec) -> list[int]:
 
 def resample(samples: np.ndarray) -> np.ndarray:
     """int16 (N,) at 22.05 kHz -> int16 (floor(N * 320 / 441),) at 16 kHz, in the frequency domain (ends are silent)."""
-    blocks = -(-(len(samples) + DOWN) // DOWN)  # at least a block of silence behind, against wrap-around
+    blocks = -(-(len(samples) + DOWN) // DOWN)  # at least a block of silence after it, against wrap-around
     blocks += blocks % 2
     spectrum = np.fft.rfft(samples.astype(np.float64), blocks * DOWN)[: blocks * UP // 2 + 1]
     frequencies = np.arange(len(spectrum)) * (SAMPLE_RATE / 2) / (len(spectrum) - 1)
@@ -62,7 +62,7 @@ def resample(samples: np.ndarray) -> np.ndarray:
 
 def say(text: str, kind: str, voice: Voice, path: Path) -> float:
     """Speak a text to a FLAC file at 16 kHz; returns its seconds."""
-    samples, rate = speak(spoken_form(text, kind), voice)
+    samples, rate = speak(engine_text(text, kind), voice)
     if rate != ENGINE_RATE:
         raise RuntimeError(f"world: espeak-ng speaks at {rate} Hz, not {ENGINE_RATE}")
     waveform = resample(samples)
@@ -74,7 +74,7 @@ def say(text: str, kind: str, voice: Voice, path: Path) -> float:
 
 
 def speech_path(stream: str, index: int) -> str:
-    """Where utterance `index` of a stream lies, relative to the manifest's folder."""
+    """Path of utterance `index` of a stream, relative to the manifest's folder."""
     return f"audio/{stream}/{index // 1000:03d}/{index:06d}.flac"
 
 

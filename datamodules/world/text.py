@@ -6,13 +6,14 @@ divided by the number of predicted tokens, the end token of each document includ
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from pathlib import Path
 
 from datamodules.world.arithmetic import Arithmetic, Sum, equation, expression, value_text
 from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
 from datamodules.world.facts import Facts
+from datamodules.world.files import Row, write_rows
 from datamodules.world.lexicon import RELATIONS, WORDS
-from datamodules.world.questions import PHRASES, TYPES, candidates, question_alone
+from datamodules.world.questions import TYPES, candidates, draw_any, question_alone
 from datamodules.world.rng import Choices, content_split, digest, item_rng
 from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair
 from datamodules.world.spec import WorldSpec
@@ -94,10 +95,9 @@ class TextWorld:
             open_questions = {kind: candidates(scene, kind) for kind in TYPES}
             asked = []
             for _ in range(choices.pick((1, 2, 3))):
-                kind = choices.pick([kind for kind in TYPES if open_questions[kind]])
-                question = choices.pick(open_questions[kind])
-                open_questions[kind].remove(question)
-                asked.append((question.text(choices.pick(PHRASES[kind])), question.answer))
+                question, words = draw_any(choices, open_questions)
+                open_questions[question.type].remove(question)
+                asked.append((words, question.answer))
             return with_answers(f"{describe(scene)}.", asked)
         if template == 0:
             return describe(scene)
@@ -179,7 +179,15 @@ def sum_prompt(numbers: Sum, *, words: bool, phrase: str) -> str:
     return ask(phrase.format(sum=expression(numbers, words=words)))
 
 
-def documents(spec: WorldSpec, split: str) -> Iterator[dict[str, Any]]:
+def write_text(spec: WorldSpec, folder: Path, split: str) -> list[Row]:
+    """Write the manifests of a split; no rows are left to the caller."""
+    write_rows(folder / f"{split}.jsonl", documents(spec, split))
+    if split != "train":
+        write_rows(folder / f"qa_{split}.jsonl", text_questions(spec, split))
+    return []
+
+
+def documents(spec: WorldSpec, split: str) -> Iterator[Row]:
     """The documents of a split: train until `text_bytes` are reached, val and test by number."""
     world = TextWorld(spec)
     size = index = 0
@@ -191,7 +199,7 @@ def documents(spec: WorldSpec, split: str) -> Iterator[dict[str, Any]]:
         index += 1
 
 
-def text_questions(spec: WorldSpec, split: str) -> Iterator[dict[str, Any]]:
+def text_questions(spec: WorldSpec, split: str) -> Iterator[Row]:
     """Prompts and answers for the language model: {"id", "split", "kind", "prompt", "answer"}, each kind in turn."""
     world = TextWorld(spec)
     count = spec.text_questions

@@ -7,76 +7,33 @@ only, so the number of workers changes nothing but the time.
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from datamodules.world.pictures import write_pictures
+from datamodules.world.files import Row
 from datamodules.world.spec import WorldSpec
-from datamodules.world.text import documents, text_questions
-from datamodules.world.writing import write_writing
 
-Row = dict[str, Any]
-
-
-def write_rows(path: Path, rows: Any) -> int:
-    """Write rows as JSONL; returns how many."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=True) + "\n")
-            count += 1
-    return count
-
-
-def _text(spec: WorldSpec, folder: Path, split: str) -> list[Row]:
-    write_rows(folder / f"{split}.jsonl", documents(spec, split))
-    if split != "train":
-        write_rows(folder / f"qa_{split}.jsonl", text_questions(spec, split))
-    return []
-
-
-def _pictures(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
-    return write_pictures(spec, folder, split, start, stop)
-
-
-def _writing(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
-    return write_writing(spec, folder, split, start, stop)
-
-
-def _speech(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
-    from datamodules.world.speech import write_speech  # only here: the packages for sound are an extra
-
-    return write_speech(spec, folder, split, start, stop)
-
-
-def _instructions(spec: WorldSpec, folder: Path, split: str, task: str, start: int, stop: int) -> list[Row]:
-    from datamodules.world.instruction_tests import write_instruction_tests
-    from datamodules.world.instructions import write_instructions
-
-    write = write_instructions if split in ("train", "val") else write_instruction_tests
-    return write(spec, folder, split, task, start, stop)
-
-
-TASKS: dict[str, Callable[..., list[Row]]] = {
-    "text": _text,
-    "pictures": _pictures,
-    "writing": _writing,
-    "speech": _speech,
-    "instructions": _instructions,
+#: Task of a job -> `module.function(spec, folder, **arguments)` -> rows; imported where it runs: sound needs an extra.
+WRITERS = {
+    "text": "text.write_text",
+    "pictures": "pictures.write_pictures",
+    "writing": "writing.write_writing",
+    "speech": "speech.write_speech",
+    "instructions": "instruction_tests.write_instructions",
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """A piece of work: TASKS[task](spec, folder, **arguments)."""
+    """A piece of work: WRITERS[task](spec, folder, **arguments)."""
 
     task: str
     folder: Path
@@ -84,7 +41,9 @@ class Job:
 
     def run(self, spec: WorldSpec) -> list[Row]:
         """Do it in this process."""
-        return TASKS[self.task](spec, self.folder, **self.arguments)
+        module, _, function = WRITERS[self.task].partition(".")
+        write = getattr(importlib.import_module(f"datamodules.world.{module}"), function)
+        return write(spec, self.folder, **self.arguments)
 
 
 class Workers:

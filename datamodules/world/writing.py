@@ -6,10 +6,10 @@ are random letters: who reads them knows letters, not words.
 
 import random
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from datamodules.world.files import Row, save_image
 from datamodules.world.lexicon import (
     ACTORS,
     COLOURS,
@@ -99,14 +99,13 @@ def writing_counts(spec: WorldSpec) -> dict[str, int]:
     return {split: spec.train_writings if split == "train" else spec.eval_writings for split in SPLITS}
 
 
-def write_writing(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[dict[str, Any]]:
+def write_writing(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
     """Draw the pictures start..stop of a split under `folder` and return their rows {"id", "image", "text", "split"}."""
     rows = []
     for index in range(start, stop):
         lines = words_of(spec, split, index)
         picture = draw_writing(lines, item_rng(spec.seed, split, "handwriting", index), size=spec.image_size)
         path = f"images/{split}/{index // 1000:03d}/{index:06d}.png"
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(folder / path, compress_level=1)
+        save_image(picture, folder / path)
         rows.append({"id": f"writing-{split}-{index}", "image": path, "text": " ".join(lines), "split": split})
     return rows

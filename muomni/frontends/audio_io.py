@@ -1,4 +1,4 @@
-"""Sound files: the only file of the project that reads or writes audio (torchaudio >= 2.9 has no own I/O).
+"""Audio files: the only file of the project that reads or writes audio (torchaudio >= 2.9 has no own I/O).
 
 Shapes: N samples.
 """
@@ -35,7 +35,7 @@ LARGEST_RATIO = 2000  # numbers in the ratio of two rates: resampling takes thei
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class DecodedAudio:
     """waveform (N,) float32 mono; remarks: what was odd about the file and how it was taken, a line each, without its name."""
 
     waveform: Tensor
@@ -43,7 +43,7 @@ class Sound:
 
 
 class _Stream(soundfile.SoundFile):
-    """Read from front to end: a FLAC of unknown length cannot be asked for its place."""
+    """Read from front to end: a FLAC of unknown length cannot report its position."""
 
     def seekable(self) -> bool:
         """Never."""
@@ -51,15 +51,15 @@ class _Stream(soundfile.SoundFile):
 
 
 def read_audio(path: str | Path, sample_rate: int, *, seconds: float | None = None) -> Tensor:
-    """`read_sound`'s waveform (N,); what is odd about the file is said in the log, a line each."""
-    sound = read_sound(path, sample_rate, seconds=seconds)
+    """`decode_audio`'s waveform (N,); what is odd about the file is logged, a line each."""
+    sound = decode_audio(path, sample_rate, seconds=seconds)
     for remark in sound.remarks:
         log.warning("%s: %s", path, remark)
     return sound.waveform
 
 
-def read_sound(path: str | Path, sample_rate: int, *, seconds: float | None = None) -> Sound:
-    """Read a sound file as a mono waveform (N,) float32, about [-1, 1], resampled to `sample_rate` Hz.
+def decode_audio(path: str | Path, sample_rate: int, *, seconds: float | None = None) -> DecodedAudio:
+    """Read an audio file as a mono waveform (N,) float32, about [-1, 1], resampled to `sample_rate` Hz.
 
     seconds: read no more than the first so many. Without it a file of more than 30 minutes is an error.
     Raises FileNotFoundError where there is no such file and ValueError for one that is corrupt, empty, holds
@@ -84,11 +84,11 @@ def read_sound(path: str | Path, sample_rate: int, *, seconds: float | None = No
         raise ValueError(f"the audio file {path} {error}") from error
     mono, mixed = mix_down(samples)
     remarks = tuple(remark for remark in (scale, mixed, clipping(mono)) if remark is not None)
-    return Sound(resample(torch.from_numpy(mono), rate, sample_rate), remarks)
+    return DecodedAudio(resample(torch.from_numpy(mono), rate, sample_rate), remarks)
 
 
 def duration(path: str | Path) -> float | None:
-    """Seconds of sound as the file's header has it, None where that does not say. Errors as of `read_sound`."""
+    """Seconds of audio by the file's header, None where that does not say. Errors as of `decode_audio`."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such audio file: {path}")
@@ -119,7 +119,7 @@ def _check_header(path: Path, file: soundfile.SoundFile, seconds: float | None) 
 
 
 def _decode(path: Path, file: soundfile.SoundFile, seconds: float | None) -> np.ndarray:
-    """(N, C) float32: what is there, whatever the header says, up to the limits."""
+    """(N, C) float32: all samples, whatever the header says, up to the limits."""
     channels, rate = file.channels, file.samplerate
     if seconds is None:
         most = min(MAX_SECONDS * rate, MAX_SAMPLES // channels)
@@ -162,34 +162,34 @@ def check_target(path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def check_sound_target(path: str | Path) -> None:
+def check_audio_target(path: str | Path) -> None:
     """`check_target`, and the suffix is one of `WRITTEN`."""
-    sound_format(path)
+    audio_format(path)
     check_target(path)
 
 
-def sound_format(path: str | Path) -> tuple[str, str]:
+def audio_format(path: str | Path) -> tuple[str, str]:
     """(format, subtype) by the suffix, wav where there is none. Raises ValueError for one that is not written."""
     suffix = Path(path).suffix.lower()
     known = {name: kind for name, kind in WRITTEN.items() if kind[0] in soundfile.available_formats()}
     if suffix and suffix not in known:
-        raise ValueError(f"cannot write {path}: sound is written as {', '.join(known)}; name a file of one of these")
+        raise ValueError(f"cannot write {path}: audio is written as {', '.join(known)}; name a file of one of these")
     return known[suffix or ".wav"]
 
 
 def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
-    """`write_sound`, as wav whatever the name says."""
+    """`write_audio`, as wav whatever the name says."""
     _write(path, waveform, sample_rate, WRITTEN[".wav"])
 
 
-def write_sound(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
-    """Write a waveform (N,) in the format that the suffix names, atomically: nothing half-written stays behind. Links, devices
+def write_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
+    """Write a waveform (N,) in the format that the suffix names, atomically: nothing half-written remains. Links, devices
     and pipes stay what they are (`atomic_write`).
 
     Samples are clipped to [-1, 1]. Raises ValueError for a waveform that is not finite or not one-dimensional, for a path
     that cannot be a file's, and for a suffix that is not one of `WRITTEN`.
     """
-    _write(path, waveform, sample_rate, sound_format(path))
+    _write(path, waveform, sample_rate, audio_format(path))
 
 
 def _write(path: str | Path, waveform: Tensor, sample_rate: int, kind: tuple[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The characters that the recognizer writes and the Talker reads, and the blank of CTC at 0.
+"""Characters <-> ids of recognizer and Talker; 0 is the blank of CTC.
 
 Unless a model has characters of its own, 98 symbols: printable ASCII 0x20-0x7E = 1..95; newline 96; tab 97; anything else 98.
 With n of its own (`characters`): 1..n in their order, anything else n + 1.
@@ -23,7 +23,7 @@ STANDARD = "".join(map(chr, range(0x20, 0x7F))) + "\n\t"
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CharTable:
     """character -> id, id -> character, and the id of all others."""
 
     to_id: Mapping[str, int]
@@ -32,11 +32,11 @@ class Table:
 
 
 @functools.lru_cache(maxsize=16)
-def table_of(characters: str | None) -> Table:
+def char_table(characters: str | None) -> CharTable:
     """The table of a model's own characters; None: of the standard ones."""
     to_id = {character: index for index, character in enumerate(characters or STANDARD, start=1)}
     unknown = len(to_id) + 1
-    return Table(to_id, {index: c for c, index in to_id.items()} | {unknown: UNKNOWN_TEXT}, unknown)
+    return CharTable(to_id, {index: c for c, index in to_id.items()} | {unknown: UNKNOWN_TEXT}, unknown)
 
 
 def learn_characters(texts: Iterable[str]) -> str:
@@ -46,14 +46,14 @@ def learn_characters(texts: Iterable[str]) -> str:
 
 def encode_characters(text: str, characters: str | None = None) -> list[int]:
     """Text -> ids from 1, one a character. characters: the model's own."""
-    table = table_of(characters)
+    table = char_table(characters)
     return [table.to_id.get(character, table.unknown) for character in text]
 
 
 def decode_characters(ids: Iterable[int], characters: str | None = None) -> str:
-    """Ids -> text; blanks are left out. An id behind the model's own characters is unknown text; raises ValueError for one
+    """Ids -> text; blanks are left out. An id beyond the model's own characters is unknown text; raises ValueError for one
     that the standard table does not have."""
-    table = table_of(characters)
+    table = char_table(characters)
     kept = [int(index) for index in ids if int(index) != BLANK]
     for index in kept:
         if index < 0 or (characters is None and index not in table.to_text):
@@ -62,7 +62,7 @@ def decode_characters(ids: Iterable[int], characters: str | None = None) -> str:
 
 
 def encode_symbols(text: str, characters: str | None = None) -> list[int]:
-    """Text -> ids behind those of the special tokens, one a character: what a language model over characters reads."""
+    """Text -> ids after those of the special tokens, one a character: the input of a language model over characters."""
     return [len(PIECES) - 1 + index for index in encode_characters(text, characters)]
 
 

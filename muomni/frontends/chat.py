@@ -4,8 +4,8 @@
     later turns   [image slots][audio slots] <user> question <assistant> answer EOS
 
 A media slot is the id IMAGE or AUDIO repeated once a media token; the model overwrites their embeddings in order. A
-message is {"role", "content"}, content a string or a list of parts: {"type": "text", "text"}, {"type": "image",
-"image"}, {"type": "audio", "audio"}, and from the assistant {"type": "speech", "text"}, text that shall be spoken. White
+message is {"role", "content"}, content a string or a list of items: {"type": "text", "text"}, {"type": "image",
+"image"}, {"type": "audio", "audio"}, and from the assistant {"type": "speech", "text"}, text to be spoken. White
 space at the ends of what a user says means nothing (it is typed and pasted by accident) and is left out, in training as in use.
 
 Shapes: T tokens.
@@ -23,7 +23,7 @@ from muomni.short_repr import shown
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, SYSTEM, USER
 
 Message = Mapping[str, Any]
-_TEXT_PARTS = {"user": ("text",), "assistant": ("text", "speech"), "system": ("text",)}
+_TEXT_TYPES = {"user": ("text",), "assistant": ("text", "speech"), "system": ("text",)}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,9 +31,9 @@ class ChatSequence:
     """One conversation for the Thinker."""
 
     ids: Tensor  # T int64, media slots included
-    targets: Tensor  # T int64: the token that position t shall predict, -100 where there is no loss
-    images: list[Any] = field(default_factory=list)  # what "image" parts held, in order of their slots
-    audios: list[Any] = field(default_factory=list)  # what "audio" parts held, in order of their slots
+    targets: Tensor  # T int64: the token that position t predicts, -100 where there is no loss
+    images: list[Any] = field(default_factory=list)  # values of "image" items, in order of their slots
+    audios: list[Any] = field(default_factory=list)  # values of "audio" items, in order of their slots
     branches: Tensor | None = (
         None  # T int64, of `encode_branches`: 0 for the shared slots, 1, 2, .. for the conversations
     )
@@ -41,8 +41,8 @@ class ChatSequence:
 
 def media_of(messages: Sequence[Message]) -> tuple[list[Any], list[Any]]:
     """The images and the audios of a conversation, in the order of their slots: to be loaded before encoding."""
-    images = [part["image"] for message in messages for part in _parts(message) if part["type"] == "image"]
-    audios = [part["audio"] for message in messages for part in _parts(message) if part["type"] == "audio"]
+    images = [item["image"] for message in messages for item in _items(message) if item["type"] == "image"]
+    audios = [item["audio"] for message in messages for item in _items(message) if item["type"] == "audio"]
     return images, audios
 
 
@@ -51,16 +51,16 @@ def join_turns_of_a_role(messages: Sequence[Message]) -> list[dict[str, Any]]:
     joined: list[dict[str, Any]] = []
     for message in messages:
         content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+        items = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
         if joined and joined[-1]["role"] == message["role"]:
-            joined[-1] = {**joined[-1], "content": [*joined[-1]["content"], *parts]}
+            joined[-1] = {**joined[-1], "content": [*joined[-1]["content"], *items]}
         else:
-            joined.append({**message, "content": parts})
+            joined.append({**message, "content": items})
     return joined
 
 
 def check_conversation(messages: Sequence[Message]) -> None:
-    """Raise the ValueError that `encode_messages` would raise for roles out of order and unknown parts."""
+    """Raise the ValueError that `encode_messages` would raise for roles out of order and unknown content items."""
     media_of(messages)
     _check_order(_split_system(messages)[1], prompt=False)
 
@@ -71,7 +71,7 @@ def encode_messages(
     """A whole conversation, for training: the loss falls on the assistants' tokens and their EOS only.
 
     `image_tokens`: slots of each image. `audio_tokens`: slots of each audio, in order.
-    Raises ValueError for roles out of order, unknown parts, or a count of audios that differs from `audio_tokens`.
+    Raises ValueError for roles out of order, unknown content items, or a count of audios that differs from `audio_tokens`.
     """
     return _encode(tokenizer, messages, image_tokens, audio_tokens, first=True, prompt=False)
 
@@ -123,7 +123,7 @@ def _encode(
         raise ValueError(f"chat: {len(audios)} audios in the messages, but token counts of {len(audio_tokens)}")
     counts = iter(audio_tokens)
     ids: list[int] = []
-    learnt: list[bool] = []  # whether the token at this place is predicted with a loss
+    learnt: list[bool] = []  # True if this token is predicted with a loss
 
     def put(tokens: list[int], *, loss: bool = False) -> None:
         ids.extend(tokens)
@@ -131,14 +131,14 @@ def _encode(
 
     system, turns = _split_system(messages)
     _check_order(turns, prompt=prompt)
-    opening = ([BOS] if first else []) + ([SYSTEM, *tokenizer.encode(system)] if system else [])
-    for place, message in enumerate(turns):
+    prefix = ([BOS] if first else []) + ([SYSTEM, *tokenizer.encode(system)] if system else [])
+    for index, message in enumerate(turns):
         if message["role"] == "user":
-            kinds = [part["type"] for part in _parts(message)]
-            put([IMAGE] * (image_tokens * kinds.count("image")))
-            for _ in range(kinds.count("audio")):
+            types = [item["type"] for item in _items(message)]
+            put([IMAGE] * (image_tokens * types.count("image")))
+            for _ in range(types.count("audio")):
                 put([AUDIO] * next(counts))
-            put((opening if place == 0 else []) + [USER, *tokenizer.encode(text_of(message).strip()), ASSISTANT])
+            put((prefix if index == 0 else []) + [USER, *tokenizer.encode(text_of(message).strip()), ASSISTANT])
         else:
             put([*tokenizer.encode(text_of(message)), EOS], loss=True)
     row = torch.tensor(ids, dtype=torch.long)
@@ -149,32 +149,32 @@ def _encode(
 
 
 def text_of(message: Message) -> str:
-    """The text parts of a message, joined by spaces."""
-    wanted = _TEXT_PARTS[message["role"]]
-    return " ".join(part["text"] for part in _parts(message) if part["type"] in wanted)
+    """The text items of a message, joined by spaces."""
+    wanted = _TEXT_TYPES[message["role"]]
+    return " ".join(item["text"] for item in _items(message) if item["type"] in wanted)
 
 
-def _parts(message: Message) -> list[Mapping[str, Any]]:
+def _items(message: Message) -> list[Mapping[str, Any]]:
     if not isinstance(message, Mapping):
         raise ValueError(f"chat: a message is {{'role': ..., 'content': ...}}, not {shown(message)}")
     role: Any = message.get("role")
     content: Any = message.get("content")
-    if not isinstance(role, str) or role not in _TEXT_PARTS:
-        raise ValueError(f"chat: unknown role {shown(role)}; available: {', '.join(_TEXT_PARTS)}")
+    if not isinstance(role, str) or role not in _TEXT_TYPES:
+        raise ValueError(f"chat: unknown role {shown(role)}; available: {', '.join(_TEXT_TYPES)}")
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    allowed = _TEXT_PARTS[role] + (("image", "audio") if role == "user" else ())
-    for part in content if isinstance(content, Sequence) else [content]:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind not in allowed:
+    allowed = _TEXT_TYPES[role] + (("image", "audio") if role == "user" else ())
+    for item in content if isinstance(content, Sequence) else [content]:
+        type_ = item.get("type") if isinstance(item, Mapping) else None
+        if type_ not in allowed:
             raise ValueError(
-                f"chat: a {role} message cannot hold a part of type {shown(kind)}; available: {', '.join(allowed)}"
+                f"chat: a {role} message cannot hold a part of type {shown(type_)}; available: {', '.join(allowed)}"
             )
-        key = "text" if kind == "speech" else kind
-        if key not in part:
-            raise ValueError(f"chat: a part of type {kind!r} lacks its key {key!r}")
-        if key == "text" and not isinstance(part[key], str):
-            raise ValueError(f"chat: the text of a part is a string, not {shown(part[key])}")
+        key = "text" if type_ == "speech" else type_
+        if key not in item:
+            raise ValueError(f"chat: a part of type {type_!r} lacks its key {key!r}")
+        if key == "text" and not isinstance(item[key], str):
+            raise ValueError(f"chat: the text of a part is a string, not {shown(item[key])}")
     return list(content)
 
 
@@ -186,7 +186,7 @@ def _split_system(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
 
 def _check_order(turns: Sequence[Message], *, prompt: bool) -> None:
     roles = [message["role"] for message in turns]
-    expected = [("user", "assistant")[place % 2] for place in range(len(roles))]
+    expected = [("user", "assistant")[index % 2] for index in range(len(roles))]
     last = "user" if prompt else "assistant"
     if not roles or roles != expected or roles[-1] != last:
         raise ValueError(f"chat: the turns must alternate user, assistant and end with the {last}, not {roles}")

@@ -1,8 +1,8 @@
-"""Waveform -> what an encoder of speech hears of it: a log-mel in which voices are always equally loud, and where in it
-something is said. The same code before training, evaluation and inference; its numbers are a fact of each export.
+"""Waveform -> the input of a speech encoder: a log-mel in which voices are always equally loud, and the spans that hold speech.
+The same code before training, evaluation and inference; its numbers are part of each export.
 
-An encoder that knows voices of one level, in clips cut close to what is said, writes letters where there is only noise, and
-loses words that come after a silence or from far away.
+An encoder trained on voices of one level, in closely cut clips, writes letters for noise alone, and loses words after a silence
+or from far away.
 
 Legend: N samples, T frames, M mel bins.
 """
@@ -16,35 +16,42 @@ import torch
 from torch import Tensor
 
 from muomni.frontends.mel import LogMel, MelSpec, normalise_log
-from muomni.frontends.voice_activity import LOWEST_HERTZ, NOTHING, Threshold, band_power, spans_of_speech, standing_out
+from muomni.frontends.voice_activity import (
+    LOWEST_HERTZ,
+    NOTHING,
+    Threshold,
+    band_power,
+    spans_of_speech,
+    speech_salience,
+)
 
 TALK = 4000.0  # Hz: what of a voice every line carries; its level is measured up to here
 LOUD = 0.8  # quantile of the frames that something is said in: the level of its vowels
-JUDGED = 1.2  # seconds: what is shorter has no background to compare with, and is heard whole
+JUDGED = 1.2  # seconds: a shorter clip has no background to compare with, and is used whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class HearingSpec:
-    """How a recording is prepared. Saved with every export that hears; two that differ do not mix."""
+    """How a recording is prepared. Saved with every export of a speech encoder; two that differ do not mix."""
 
     level: float  # dB that a voice is brought to; a sine at full scale is about 0
     margin: float  # seconds that are kept on both sides of what is said
     pause: float  # seconds: a longer silence is cut out
-    threshold: float  # dB by which speech stands out of the background at its clearest, on average over the bands
-    edge: float  # and all along it
+    threshold: float  # dB of speech above the background at its clearest, on average over the bands
+    edge: float  # dB that all frames of it are above
 
     def facts(self) -> dict[str, float]:
         """The spec as plain values, for an export and for comparing."""
         return asdict(self)
 
 
-#: What exports are heard with that say nothing of it: the level of the voices that most of them were trained on, and no silence
-#: around them, of which those exports know nothing.
+#: Of exports without this entry: the level of the voices that most of them were trained on, and no silence around them, which
+#: those exports do not know.
 UNSAID = HearingSpec(level=-7.0, margin=0.0, pause=0.5, threshold=4.0, edge=1.5)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class PreparedSpeech:
     """waveform (N) as it came; mel (T, M) of all of it; spans: frames (begin, end) in which something is said, in order."""
 
     waveform: Tensor
@@ -53,7 +60,7 @@ class Heard:
 
     @property
     def spoken(self) -> bool:
-        """Whether anything is said."""
+        """True if anything is said."""
         return bool(self.spans)
 
     def trimmed(self) -> Tensor:
@@ -64,7 +71,7 @@ class Heard:
 
 
 class Hearing:
-    """Callable: waveform (N,) -> `Heard`.
+    """Callable: waveform (N,) -> `PreparedSpeech`.
 
     Args:
         mel: the spectrogram. spec: None: as the waveform is, from its first frame to its last.
@@ -75,20 +82,20 @@ class Hearing:
         filters = self.log_mel.filters
         self.centres = torch.linspace(0, mel.sample_rate / 2, len(filters))[filters.argmax(0)]
 
-    def __call__(self, waveform: Tensor) -> Heard:
+    def __call__(self, waveform: Tensor) -> PreparedSpeech:
         """Raises ValueError for a waveform shorter than one frame and for samples that are not finite."""
         if self.spec is None:
             mel = self.log_mel(waveform)
-            return Heard(waveform, mel, [(0, len(mel))])
+            return PreparedSpeech(waveform, mel, [(0, len(mel))])
         self.log_mel.check(waveform)
         samples = waveform.float()
         magnitudes = self.log_mel.magnitudes((samples - samples.mean())[None])[0]
-        score = standing_out(band_power(magnitudes, self.centres), frame_rate=self.mel.frame_rate)
+        score = speech_salience(band_power(magnitudes, self.centres), frame_rate=self.mel.frame_rate)
         spans = self.spans(score)
         gain = self.gain(magnitudes, score, spoken=bool(spans))
         magnitudes = magnitudes * gain
         mel = normalise_log(magnitudes, self.mel.floor) if self.mel.log else magnitudes
-        return Heard(waveform, mel, spans)
+        return PreparedSpeech(waveform, mel, spans)
 
     def spans(self, score: Tensor) -> list[tuple[int, int]]:
         """Where something is said."""
@@ -114,8 +121,8 @@ class Hearing:
 
 
 def hearing_of(facts: Mapping[str, Any], *, where: str) -> HearingSpec | None:
-    """The spec that an export's facts name; `UNSAID` where they name none, and None for micro-omni's, which hear the
-    waveform as it is. Raises ValueError naming the export where the fact is damaged."""
+    """The spec in an export's facts; `UNSAID` where they have none, and None for micro-omni's, which take the waveform as it
+    is. Raises ValueError naming the export where the entry is damaged."""
     if "hearing" not in facts:
         return None if "micro_omni" in facts else UNSAID
     if facts["hearing"] is None:

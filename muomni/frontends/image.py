@@ -1,6 +1,6 @@
-"""Pictures: uint8 -> normalised square float, the same in training and at inference. Files: `image_file.py`.
+"""Images: uint8 -> normalised square float, the same in training and at inference. Files: `image_file.py`.
 
-Shapes: B pictures, H W pixels, S the side that the encoder sees.
+Shapes: B images, H W pixels, S side of the encoder's input.
 """
 
 from dataclasses import asdict, dataclass
@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from muomni.frontends.image_file import MATTES, check_image, pixels_of, read_image
+from muomni.frontends.image_file import MATTES, check_image, image_to_tensor, read_image
 
-__all__ = ["ImageFrontend", "ImageSpec", "check_image", "pixels_of", "read_image"]
+__all__ = ["ImageFrontend", "ImageSpec", "check_image", "image_to_tensor", "read_image"]
 
 FITS = ("crop", "letterbox")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """What the encoder sees. Saved with every export; two specs that differ do not mix."""
+    """The encoder's input. Saved with every export; two specs that differ do not mix."""
 
     size: int  # S
     mean: tuple[float, float, float]  # of each channel in [0, 1]
     std: tuple[float, float, float]
-    fit: str = "crop"  # crop: the centre square; letterbox: the whole picture, the rest at the mean
+    fit: str = "crop"  # crop: the centre square; letterbox: the whole image, the rest at the mean
     matte: str = "black"  # what shows through transparent pixels; these two: of exports that do not say
 
     def __post_init__(self) -> None:
@@ -36,8 +36,8 @@ class ImageSpec:
         if self.matte not in MATTES:
             raise ValueError(f"image: unknown matte {self.matte!r}; available: {', '.join(MATTES)}")
 
-    def unseen(self, height: int, width: int) -> float:
-        """The share of a picture of this shape that the encoder does not see."""
+    def cropped_share(self, height: int, width: int) -> float:
+        """The share of an image of this shape that is cropped away."""
         return 1 - min(height, width) / max(height, width) if self.fit == "crop" else 0.0
 
     def facts(self) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""Picture files and Pillow images -> uint8 pixels: the only file of the project that decodes other people's pictures.
+"""Image files and Pillow images -> uint8 pixels: the only file of the project that decodes other people's images.
 
 Pillow opens the formats of `FORMATS` alone: others start programs (EPS: Ghostscript) or crash on damaged bytes. The header is
-looked at before anything is decoded, and whatever a decoder raises becomes one line that names the file.
+checked before anything is decoded, and whatever a decoder raises becomes one line that names the file.
 
 Shapes: H W pixels.
 """
@@ -36,15 +36,15 @@ class MediaError(ValueError):
 
 
 class PixelError(ValueError):
-    """Pixels that mean nothing to us; the message lacks the file's name."""
+    """Pixels that have no known scale; the message lacks the file's name."""
 
 
 def read_image(path: str | Path, *, matte: str = "white") -> Tensor:
-    """Read a picture file as uint8 (3, H, W), as `pixels_of` does; an animated one gives its first frame.
+    """Read an image file as uint8 (3, H, W), as `image_to_tensor` does; of an animated one the first frame.
 
     Raises FileNotFoundError, or ValueError for a corrupt file, another format, or one above 64 megapixels; all name it.
     """
-    return open_image(Path(path), lambda picture: pixels_of(picture, matte=matte))
+    return open_image(Path(path), lambda picture: image_to_tensor(picture, matte=matte))
 
 
 def check_image(path: str | Path) -> None:
@@ -54,7 +54,7 @@ def check_image(path: str | Path) -> None:
 
 def _read_small(picture: Image.Image) -> None:
     picture.draft("RGB", (1, 1))  # the smallest scale at which JPEG decodes; other formats know none
-    pixels_of(picture)
+    image_to_tensor(picture)
 
 
 def open_image(path: Path, read: Callable[[Image.Image], Read], *, what: str = "an image") -> Read:
@@ -90,7 +90,7 @@ def check_pixels(picture: Image.Image) -> None:
         raise PixelError(f"is too large: {picture.width} x {picture.height}, at most {MAX_PIXELS} pixels; shrink it")
 
 
-def pixels_of(picture: Image.Image, *, matte: str = "white") -> Tensor:
+def image_to_tensor(picture: Image.Image, *, matte: str = "white") -> Tensor:
     """A Pillow image of any mode -> uint8 (3, H, W): upright as its EXIF orientation says, in sRGB where it has a colour
     profile, transparent pixels on the matte. The image itself stays as it is.
 
@@ -109,7 +109,7 @@ def _orientation(picture: Image.Image) -> int:
     """1 to 8 as EXIF has it; 1 where there is none, or none that can be read."""
     try:
         value = picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # tags of any type and any damage; a picture is seen without them
+    except Exception:  # tags of any type and any damage; an image is read without them
         return 1
     return value if isinstance(value, int) else 1
 

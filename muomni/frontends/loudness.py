@@ -1,4 +1,4 @@
-"""The level of waveforms.
+"""Peak level of waveforms.
 
 Shapes: B clips, N samples.
 """

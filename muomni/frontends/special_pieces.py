@@ -1,8 +1,8 @@
 """This project's special pieces in a SentencePiece model of someone else.
 
-All code here knows the special tokens by their ids (muomni/special_tokens.py), so a model is laid out anew: <unk>, <s>, </s> and
-<pad>, under whatever names the model has them, and our control pieces come first, and then its own pieces in their old order.
-What it has is moved, what it lacks is added. Text is cut into the same pieces as before, only their ids are others.
+All code here knows the special tokens by their ids (muomni/special_tokens.py), so the pieces of a model are reordered: <unk>,
+<s>, </s> and <pad>, under whatever names the model has them, and our control pieces come first, then its own in their old order.
+Existing pieces are moved, missing ones are added. Text is cut into the same pieces as before, with other ids.
 
 The file is a protocol buffer. Of it, only the list of pieces is read and written; all other bytes stay as they are.
 """

@@ -1,9 +1,8 @@
-"""Written text -> what is said of it, in the characters that a Talker was taught: the one way to it for training,
-evaluation and inference.
+"""Written text -> words to speak, in the characters of a Talker, the same in training, evaluation and inference.
 
 English. Numbers, dates, money, units and signs become words (`number_rules.py`), abbreviations what they stand for, Latin
-letters with marks the plain ones. Marks of punctuation are not spoken. What else has no words here (other scripts, emoji)
-is left out and named: `Spoken.left_out`.
+letters with marks the plain ones. Marks of punctuation are not spoken. Anything else (other scripts, emoji) is left
+out and named: `NormalizedText.left_out`.
 
 Not nemo_text_processing, which needs pynini, a compiled library of grammars; the words of numbers are num2words'.
 """
@@ -23,7 +22,7 @@ from muomni.frontends.units import MONEY_CODES, UNIT_WORDS
 log = logging.getLogger(__name__)
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz '"  # the alphabet of the world's transcripts
-SHOWN = 8  # characters that a notice names
+SHOWN = 8  # characters that a warning names
 LONGEST_PIECE = 300  # characters that the rules see at once
 
 _SAME = str.maketrans(
@@ -79,7 +78,7 @@ _WEB_SIGNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class NormalizedText:
     """text: in the alphabet, single spaces between words, perhaps empty. left_out: the characters that have no words,
     each once."""
 
@@ -95,19 +94,19 @@ class Spoken:
         return f"cannot be spoken, left out: {named}{more}"
 
 
-def spoken_form(text: str, alphabet: str) -> str:
-    """`speak_out` as a text; what is left out is logged in one line."""
-    spoken = speak_out(text, alphabet)
+def normalized_for_speech(text: str, alphabet: str) -> str:
+    """The text of `normalize_text`; what is left out is logged in one line."""
+    spoken = normalize_text(text, alphabet)
     if spoken.left_out:
         log.warning("%s", spoken.notice())
     return spoken.text
 
 
-def speak_out(text: str, alphabet: str) -> Spoken:
+def normalize_text(text: str, alphabet: str) -> NormalizedText:
     """The text in characters of `alphabet`. An alphabet with digits keeps numbers and whatever else it holds as written;
     for one without, all is said in words."""
     if alphabet == LETTERS and re.fullmatch(r"[a-z ]*", text):
-        return Spoken(" ".join(text.split()), "")
+        return NormalizedText(" ".join(text.split()), "")
     text = _unify(text)
     if not any(digit in alphabet for digit in "0123456789"):
         pieces = map(_open_abbreviations, _pieces(text))
@@ -116,8 +115,8 @@ def speak_out(text: str, alphabet: str) -> Spoken:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The text in parts of at most `LONGEST_PIECE` characters, after a sentence, a comma or a word where there is one: the
-    time that the rules take rises faster than the length of what they search."""
+    """The text in pieces of at most `LONGEST_PIECE` characters, after a sentence, a comma or a word where there is one: the
+    time of the rules grows faster than the length of their text."""
     start = 0
     while len(text) - start > LONGEST_PIECE:
         ends = (text.rfind(mark, start, start + LONGEST_PIECE) for mark in (". ", "\n", ", ", " "))
@@ -208,7 +207,7 @@ def _say_signs(text: str) -> str:
     return _SIGN.sub(lambda found: f" {_SIGNS[found[0]]} ", text)
 
 
-def _in_alphabet(text: str, alphabet: str) -> Spoken:
+def _in_alphabet(text: str, alphabet: str) -> NormalizedText:
     """Letters and leftovers; an apostrophe stays between letters alone where the alphabet is of letters."""
     if not any(digit in alphabet for digit in "0123456789"):
         text = re.sub(r"(?<![^\W\d_])'|'(?![^\W\d_])", " ", text)
@@ -219,7 +218,7 @@ def _in_alphabet(text: str, alphabet: str) -> Spoken:
         if said is None:
             left_out[character] = None
         kept.append(" " if said is None else said)
-    return Spoken(" ".join("".join(kept).split()), "".join(left_out))
+    return NormalizedText(" ".join("".join(kept).split()), "".join(left_out))
 
 
 @lru_cache(maxsize=4096)

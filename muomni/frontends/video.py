@@ -1,4 +1,4 @@
-"""Video -> evenly sampled pictures: animated images (GIF, WebP, PNG), folders of frames, and through PyAV any film.
+"""Video -> evenly sampled frames: animated images (GIF, WebP, PNG), folders of frames, and through PyAV any film.
 
 Shapes: H W pixels.
 """
@@ -15,14 +15,14 @@ import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from muomni.frontends.image_file import MediaError, in_one_line, open_image, pixels_of, read_image
+from muomni.frontends.image_file import MediaError, image_to_tensor, in_one_line, open_image, read_image
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 ANIMATIONS = (".gif", ".webp", ".png", ".apng")
-MOST_FRAMES = 36_000
+MAX_FRAMES = 36_000
 #: Pixels of all frames together, which are decoded to come to those that are kept: a minute or so.
-MOST_ANIMATED, MOST_FILMED = 2**30, 2**34
-MOST_KEPT = 2**28
+MAX_ANIMATED_PIXELS, MAX_FILM_PIXELS = 2**30, 2**34
+MAX_KEPT_PIXELS = 2**28
 
 
 def read_video(path: str | Path, count: int, *, matte: str = "white") -> list[Tensor]:
@@ -35,10 +35,12 @@ def read_video(path: str | Path, count: int, *, matte: str = "white") -> list[Te
     if count < 1:
         raise ValueError(f"video: at least one frame is needed, not {count}")
     if path.is_dir():
-        files = sorted((file for file in path.iterdir() if file.suffix.lower() in PICTURES), key=natural_order)
+        files = sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGES), key=natural_order)
         if not files:
-            raise ValueError(f"the folder {path} holds no pictures ({', '.join(PICTURES)})")
-        return kept_frames((read_image(files[place], matte=matte) for place in spread(len(files), count)), path)
+            raise ValueError(f"the folder {path} holds no images ({', '.join(IMAGES)})")
+        return collect_frames(
+            (read_image(files[place], matte=matte) for place in evenly_spaced(len(files), count)), path
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no such video: {path}")
     if path.suffix.lower() in ANIMATIONS:
@@ -51,21 +53,21 @@ def natural_order(path: Path) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name.casefold())]
 
 
-def spread(total: int, count: int) -> list[int]:
-    """`count` places of `total`, each in the middle of its equal part; all where there are fewer."""
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """`count` indices below `total`, each in the middle of its equal section; all where there are fewer."""
     count = min(total, count)
     return [(2 * place + 1) * total // (2 * count) for place in range(count)]
 
 
-def kept_frames(frames: Iterable[Tensor], path: Path) -> list[Tensor]:
+def collect_frames(frames: Iterable[Tensor], path: Path) -> list[Tensor]:
     """The frames; raises ValueError as soon as they are too many pixels to keep."""
     kept: list[Tensor] = []
     pixels = 0
     for frame in frames:
         pixels += frame[0].numel()
-        if pixels > MOST_KEPT:
+        if pixels > MAX_KEPT_PIXELS:
             raise MediaError(
-                f"{path}: its frames are over {MOST_KEPT} pixels together; shrink it, or ask for fewer frames"
+                f"{path}: its frames are over {MAX_KEPT_PIXELS} pixels together; shrink it, or ask for fewer frames"
             )
         kept.append(frame)
     return kept
@@ -81,11 +83,11 @@ def check_work(path: Path, frames: int, width: int, height: int, most: int) -> N
 
 
 def _animation(film: Image.Image, path: Path, count: int, matte: str) -> list[Tensor]:
-    total = min(getattr(film, "n_frames", 1), MOST_FRAMES)
-    check_work(path, total, film.width, film.height, MOST_ANIMATED)
-    wanted = spread(total, count)
+    total = min(getattr(film, "n_frames", 1), MAX_FRAMES)
+    check_work(path, total, film.width, film.height, MAX_ANIMATED_PIXELS)
+    wanted = evenly_spaced(total, count)
     frames = (frame for place, frame in enumerate(ImageSequence.Iterator(film)) if place in wanted)
-    return kept_frames((pixels_of(frame, matte=matte) for frame in frames), path)
+    return collect_frames((image_to_tensor(frame, matte=matte) for frame in frames), path)
 
 
 def _film(path: Path, count: int) -> list[Tensor]:
@@ -100,13 +102,13 @@ def _film(path: Path, count: int) -> list[Tensor]:
                 raise MediaError(f"{path}: the file holds no video")
             stream = film.streams.video[0]
             packets = sum(1 for packet in film.demux(stream) if packet.size)  # not decoded
-            check_work(path, min(packets, MOST_FRAMES), stream.width, stream.height, MOST_FILMED)
+            check_work(path, min(packets, MAX_FRAMES), stream.width, stream.height, MAX_FILM_PIXELS)
         with av.open(str(path)) as film:
             total = sum(1 for _ in _decoded(film, path))
-        wanted = set(spread(total, count)) if total else set()
+        wanted = set(evenly_spaced(total, count)) if total else set()
         with av.open(str(path)) as film:
             frames = (frame for place, frame in enumerate(_decoded(film, path)) if place in wanted)
-            kept = kept_frames((_upright(frame) for frame in frames), path)
+            kept = collect_frames((_upright(frame) for frame in frames), path)
     except MediaError:
         raise
     except Exception as error:  # PyAV's errors are of many classes
@@ -119,9 +121,9 @@ def _film(path: Path, count: int) -> list[Tensor]:
 def _decoded(film: Any, path: Path) -> Iterator[Any]:
     """The first frames of a film; raises ValueError where they hold more pixels than its header promised."""
     pixels = 0
-    for _, frame in zip(range(MOST_FRAMES), film.decode(video=0), strict=False):
+    for _, frame in zip(range(MAX_FRAMES), film.decode(video=0), strict=False):
         pixels += frame.width * frame.height
-        check_work(path, 1, pixels, 1, MOST_FILMED)
+        check_work(path, 1, pixels, 1, MAX_FILM_PIXELS)
         yield frame
 
 

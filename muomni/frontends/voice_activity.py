@@ -1,8 +1,8 @@
-"""Where something is said: frames that stand out of the background, whatever its colour and level.
+"""Voice activity: frames that stand out of the background, whatever its colour and level.
 
-The background of a recording is what each band of frequencies falls back to: the low quantile of its power over time. Hiss, a
-fan or a mains hum are their own background at any level, so nothing stands out of them; speech rises and falls by tens of
-decibels. Digital silence is no background: it says nothing of the noise beside it.
+The background of a recording is the low quantile of each band's power over time. Hiss, a fan or a mains hum are their own
+background at any level, so nothing stands out of them; speech rises and falls by tens of decibels. Digital silence is left out
+of the background: it says nothing of the noise next to it.
 
 Legend: T frames, M mel bins, G bands.
 """
@@ -40,7 +40,7 @@ def band_power(magnitudes: Tensor, centres: Tensor) -> Tensor:
     return usable.square().view(len(usable), -1, width).mean(-1)
 
 
-def standing_out(power: Tensor, *, frame_rate: float) -> Tensor:
+def speech_salience(power: Tensor, *, frame_rate: float) -> Tensor:
     """power (T, G) -> by how many decibels each frame stands out of the background, on average over bands (T)."""
     T = len(power)
     width = 2 * (round(SMOOTH * frame_rate) // 2) + 1

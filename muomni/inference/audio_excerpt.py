@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from muomni.frontends.hearing import Heard, Hearing
+from muomni.frontends.hearing import Hearing, PreparedSpeech
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def first_frames(hearing: Hearing, waveform: Tensor, *, frames: int) -> Tensor:
     return heard.trimmed()[:frames] if end is None else hearing(waveform[: end * hop]).trimmed()[:frames]
 
 
-def _end_of_speech(heard: Heard, frames: int) -> int | None:
+def _end_of_speech(heard: PreparedSpeech, frames: int) -> int | None:
     """The frame of the recording at which `frames` frames of speech are complete; None if there are fewer."""
     kept = 0
     for begin, end in heard.spans:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from muomni.frontends.audio_io import duration, read_audio
 from muomni.frontends.channels import to_unit_scale
-from muomni.frontends.hearing import Heard, Hearing, HearingSpec
-from muomni.frontends.image import ImageFrontend, ImageSpec, pixels_of, read_image
+from muomni.frontends.hearing import Hearing, HearingSpec, PreparedSpeech
+from muomni.frontends.image import ImageFrontend, ImageSpec, image_to_tensor, read_image
 from muomni.frontends.image_file import check_pixels, in_one_line
 from muomni.frontends.mel import MelSpec
 from muomni.inference.audio_excerpt import AudioLimit, AudioTooLongError
@@ -75,12 +75,12 @@ class Media:
         """(3, S, S). The share of the image that is cropped is logged."""
         pixels = as_pixels(source, matte=frontend.spec.matte)
         square = frontend(pixels)
-        unseen = frontend.spec.unseen(*pixels.shape[1:])
-        if unseen > MIN_UNSEEN:
+        cropped = frontend.spec.cropped_share(*pixels.shape[1:])
+        if cropped > MIN_UNSEEN:
             name = source if isinstance(source, str | Path) else "the image"
             log.warning(
                 "%s: %d x %d, %.0f %% of it is not used: this export takes the centre square; crop the image to what counts",
-                name, pixels.shape[2], pixels.shape[1], 100 * unseen,
+                name, pixels.shape[2], pixels.shape[1], 100 * cropped,
             )  # fmt: skip
         return square
 
@@ -108,7 +108,7 @@ class Media:
         with naming(source):
             return limit.excerpt(hearing, waveform, name=name)
 
-    def hear(self, source: Source) -> Heard:
+    def hear(self, source: Source) -> PreparedSpeech:
         """An audio file or waveform -> its preprocessed form; logged if no speech is detected. Errors name the file."""
         hearing = self.require_hearing()
         waveform = self.waveform(source)
@@ -178,7 +178,7 @@ def as_pixels(source: Source, *, matte: str) -> Tensor:
         name = getattr(source, "filename", "") or "the Pillow image"
         try:
             check_pixels(source)
-            return pixels_of(source, matte=matte)
+            return image_to_tensor(source, matte=matte)
         except Exception as error:  # Pillow decodes lazily, here, and may raise anything for damaged bytes
             raise ValueError(f"image: cannot read {name}: {in_one_line(error)}") from error
     if not isinstance(source, str | Path | Tensor):

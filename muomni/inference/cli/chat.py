@@ -9,7 +9,7 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from muomni.frontends.audio_io import write_sound
+from muomni.frontends.audio_io import write_audio
 from muomni.inference.cli.terminal import Interrupt, Screen, interruptible, open_lines
 from muomni.inference.conversation import Conversation
 from muomni.inference.decoding.options import GenerationOptions
@@ -155,7 +155,7 @@ class Chat:
             chunks.append(chunk)
             if interrupt.requested:
                 break
-        write_sound(self.speak_to, torch.cat(chunks), self.engine.speech_rate)
+        write_audio(self.speak_to, torch.cat(chunks), self.engine.speech_rate)
         self.spoken = self.engine.timings
         self.screen.say(f"spoken: {self.speak_to}{self.spoken.cut_note()}")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.mel import MelSpec
-from muomni.frontends.text_normalizer import LETTERS, Spoken, speak_out
+from muomni.frontends.text_normalizer import LETTERS, NormalizedText, normalize_text
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.finite import check_finite
 from muomni.inference.decoding.generate import decode, generate
@@ -87,9 +87,9 @@ class Speaker:
     def __init__(self, talker: Talker, codec: Codec, vocoder: StreamingVocoder, *, alphabet: str = LETTERS) -> None:
         self.talker, self.codec, self.vocoder, self.alphabet = talker, codec, vocoder, talker.characters or alphabet
 
-    def in_words(self, text: str) -> Spoken:
+    def in_words(self, text: str) -> NormalizedText:
         """A written text in this Talker's alphabet, and the characters that have no spoken form."""
-        return speak_out(text, self.alphabet)
+        return normalize_text(text, self.alphabet)
 
     def prepare(self, texts: Sequence[str], tokenizer: Tokenizer | None) -> tuple[list[str], list[int]]:
         """Written texts -> normalised texts, and their frame limits. Characters without a spoken form are logged; raises

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from muomni.evaluation.spoken_eval import SpokenAnswers
-from muomni.frontends.text_normalizer import LETTERS, speak_out
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
 
 class Codec(nn.Module):
@@ -17,7 +17,7 @@ class Codec(nn.Module):
 
 class Voice:
     def in_words(self, text):
-        return speak_out(text, LETTERS)
+        return normalize_text(text, LETTERS)
 
     def say(self, texts, voices):
         return [torch.full((len(text), 1), 2) for text in texts], [False] * len(texts)

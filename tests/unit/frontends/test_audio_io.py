@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from muomni.frontends.audio_io import check_sound_target, read_audio, resample, write_sound, write_wav
+from muomni.frontends.audio_io import check_audio_target, read_audio, resample, write_audio, write_wav
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
@@ -88,8 +88,8 @@ def test_a_bad_waveform_is_not_written(tmp_path, bad):
 )
 def test_sound_is_written_as_its_name_says(tmp_path, name, kind):
     path = tmp_path / "new" / "deep" / name
-    check_sound_target(path)
-    write_sound(path, torch.from_numpy(tone(0.5, 16000)), 16000)
+    check_audio_target(path)
+    write_audio(path, torch.from_numpy(tone(0.5, 16000)), 16000)
     assert soundfile.info(path).format == kind
     assert len(read_audio(path, 16000)) == pytest.approx(8000, abs=2000)
     assert len(list(path.parent.iterdir())) == 1
@@ -97,15 +97,15 @@ def test_sound_is_written_as_its_name_says(tmp_path, name, kind):
 
 def test_minutes_of_vorbis_can_be_written(tmp_path):
     """libsndfile's encoder crashes where it gets so many samples at once."""
-    write_sound(tmp_path / "a.ogg", torch.zeros(3_000_000), 16000)
+    write_audio(tmp_path / "a.ogg", torch.zeros(3_000_000), 16000)
     assert soundfile.info(tmp_path / "a.ogg").frames == 3_000_000
 
 
 def test_a_name_of_another_format_is_refused(tmp_path):
-    for write in (check_sound_target, lambda path: write_sound(path, torch.zeros(9), 16000)):
-        with pytest.raises(ValueError, match=r"cannot write .*a\.m4a: sound is written as \.wav, \.flac, \.mp3"):
+    for write in (check_audio_target, lambda path: write_audio(path, torch.zeros(9), 16000)):
+        with pytest.raises(ValueError, match=r"cannot write .*a\.m4a: audio is written as \.wav, \.flac, \.mp3"):
             write(tmp_path / "new" / "a.m4a")
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"cannot write .*a\.opus as OGG of 44100 Hz"):
-        write_sound(tmp_path / "a.opus", torch.zeros(9), 44100)
+        write_audio(tmp_path / "a.opus", torch.zeros(9), 44100)
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from muomni.frontends.audio_io import read_audio, read_sound
+from muomni.frontends.audio_io import decode_audio, read_audio
 from muomni.frontends.hearing import UNSAID, Hearing, hearing_of
 from muomni.frontends.mel import LogMel, MelSpec
 
@@ -153,7 +153,7 @@ NOTHING = 0 * CLIP
     ],
 )
 def test_speech_in_any_channel_is_there(tmp_path, channels, remark):
-    sound = read_sound(write(tmp_path / "a.wav", np.stack(channels, 1)), RATE)
+    sound = decode_audio(write(tmp_path / "a.wav", np.stack(channels, 1)), RATE)
     heard = sound.waveform - sound.waveform.mean()
     clip = torch.from_numpy(CLIP)
     assert float((heard * clip).sum().abs() / (heard.norm() * clip.norm())) > 0.99
@@ -163,7 +163,7 @@ def test_speech_in_any_channel_is_there(tmp_path, channels, remark):
 
 def test_two_people_in_two_channels_are_both_kept(tmp_path):
     one, other = noise(0, 1.0, seed=1).numpy() * 0.1, noise(0, 1.0, seed=2).numpy() * 0.1
-    sound = read_sound(write(tmp_path / "a.wav", np.stack([one, other], 1)), RATE)
+    sound = decode_audio(write(tmp_path / "a.wav", np.stack([one, other], 1)), RATE)
     np.testing.assert_allclose(sound.waveform.numpy(), (one + other) / 2, atol=1e-6)
 
 
@@ -182,8 +182,8 @@ def test_floats_above_one_stay_and_nonsense_is_refused(tmp_path):
 
 def test_clipping_is_said(tmp_path):
     clipped = np.clip(CLIP * 40, -1, 1)
-    assert "clipped" in read_sound(write(tmp_path / "a.wav", clipped, subtype="PCM_16"), RATE).remarks[0]
-    assert not read_sound(write(tmp_path / "b.wav", CLIP, subtype="PCM_16"), RATE).remarks
+    assert "clipped" in decode_audio(write(tmp_path / "a.wav", clipped, subtype="PCM_16"), RATE).remarks[0]
+    assert not decode_audio(write(tmp_path / "b.wav", CLIP, subtype="PCM_16"), RATE).remarks
 
 
 def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from muomni.frontends.image import ImageFrontend, ImageSpec, check_image, pixels_of, read_image
+from muomni.frontends.image import ImageFrontend, ImageSpec, check_image, image_to_tensor, read_image
 
 SPEC = ImageSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -50,7 +50,7 @@ def test_floats_of_no_known_range_are_refused(tmp_path, worst):
         ):
             read(tmp_path / "f.tiff")
     with pytest.raises(ValueError, match="floats go from"):
-        pixels_of(Image.open(tmp_path / "f.tiff"))
+        image_to_tensor(Image.open(tmp_path / "f.tiff"))
 
 
 def test_a_sideways_photo_stands_upright(tmp_path):
@@ -118,8 +118,8 @@ def test_crop_takes_the_centre_and_letterbox_keeps_all(tmp_path):
     assert (whole[:, 0] == 0).all()
     assert (whole[:, -1] == 0).all()
     assert whole[1, 16, 1] > 0.9
-    assert ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std).unseen(20, 80) == 0.75
-    assert ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std, fit="letterbox").unseen(20, 80) == 0
+    assert ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std).cropped_share(20, 80) == 0.75
+    assert ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std, fit="letterbox").cropped_share(20, 80) == 0
 
 
 def test_a_batch_equals_its_pictures():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from muomni.frontends import image_file
-from muomni.frontends.image_file import check_image, pixels_of, read_image
+from muomni.frontends.image_file import check_image, image_to_tensor, read_image
 
 # Four colours, the top row red and lime, the bottom row blue and white; where EXIF orientation n has to have stored them.
 UPRIGHT = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
@@ -68,10 +68,10 @@ def test_the_callers_image_stays_as_it_is(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     mine = Image.open(save(tmp_path / "a.jpg", np.zeros((16, 24, 3), np.uint8), exif=exif))
-    assert pixels_of(mine).shape == (3, 24, 16)
+    assert image_to_tensor(mine).shape == (3, 24, 16)
     assert (mine.size, mine.getexif().get(0x0112), mine.mode) == ((24, 16), 6, "RGB")
     clear = Image.new("LA", (4, 4), (200, 0))
-    pixels_of(clear)
+    image_to_tensor(clear)
     assert clear.getpixel((0, 0)) == (200, 0)
 
 
@@ -81,8 +81,8 @@ def test_the_callers_image_stays_as_it_is(tmp_path):
 )
 def test_what_is_transparent_shows_the_matte(mode, colour):
     clear = Image.new(mode, (4, 4), colour)
-    assert (pixels_of(clear).numpy() == 255).all()
-    assert (pixels_of(clear, matte="black").numpy() == 0).all()
+    assert (image_to_tensor(clear).numpy() == 255).all()
+    assert (image_to_tensor(clear, matte="black").numpy() == 0).all()
 
 
 def test_palettes_and_single_colours_that_are_transparent(tmp_path):
@@ -95,7 +95,7 @@ def test_palettes_and_single_colours_that_are_transparent(tmp_path):
     for name in ("p.png", "p.gif", "rgb.png", "l.png"):
         assert (seen(tmp_path / name) == 255).all(), name
     half = Image.new("RGBA", (4, 4), (0, 0, 0, 128))
-    assert abs(int(pixels_of(half)[0, 0, 0]) - 127) <= 1
+    assert abs(int(image_to_tensor(half)[0, 0, 0]) - 127) <= 1
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_palettes_and_single_colours_that_are_transparent(tmp_path):
     ],
 )  # fmt: skip
 def test_every_mode(mode, colour, expected):
-    assert (pixels_of(Image.new(mode, (4, 4), colour)).numpy() == expected).all()
+    assert (image_to_tensor(Image.new(mode, (4, 4), colour)).numpy() == expected).all()
 
 
 def test_whole_numbers_beyond_sixteen_bits_are_refused(tmp_path):

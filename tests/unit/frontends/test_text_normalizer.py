@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from datamodules.world import lexicon
 from muomni.frontends.number_words import count_words
-from muomni.frontends.text_normalizer import LETTERS, speak_out, spoken_form
+from muomni.frontends.text_normalizer import LETTERS, normalize_text, normalized_for_speech
 
 NUMBERS = {
     "7 - 2 = 5": "seven minus two is five",
@@ -108,7 +108,7 @@ WORDS = {
 
 @pytest.mark.parametrize(("text", "spoken"), (NUMBERS | QUANTITIES | TIMES | WORDS).items())
 def test_text_in_letters_alone(text, spoken, caplog):
-    assert spoken_form(text, LETTERS) == spoken
+    assert normalized_for_speech(text, LETTERS) == spoken
     assert not caplog.records
 
 
@@ -124,30 +124,30 @@ def test_text_in_letters_alone(text, spoken, caplog):
 )
 def test_what_has_no_words_is_named_in_one_line(text, spoken, left_out, caplog):
     with caplog.at_level(logging.WARNING):
-        assert spoken_form(text, LETTERS) == spoken
-    assert speak_out(text, LETTERS).left_out == left_out
+        assert normalized_for_speech(text, LETTERS) == spoken
+    assert normalize_text(text, LETTERS).left_out == left_out
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"cannot be spoken, left out: {left_out[0]!r}")
     assert "\n" not in line
 
 
 def test_what_the_talker_knows_stays():
-    assert spoken_form("Room 7, please!", string.printable) == "Room 7, please!"
-    assert spoken_form("Café – 7 €", string.printable) == "Cafe 7 euro"
+    assert normalized_for_speech("Room 7, please!", string.printable) == "Room 7, please!"
+    assert normalized_for_speech("Café – 7 €", string.printable) == "Cafe 7 euro"
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40) | st.from_regex(r"[0-9$€%.,:/x^ a-zA-Z'+=-]{0,24}", fullmatch=True))
 def test_any_text_is_in_the_alphabet_and_says_the_same_when_said_again(text):
-    spoken = speak_out(text, LETTERS)
+    spoken = normalize_text(text, LETTERS)
     assert set(spoken.text) <= set(LETTERS)
-    assert speak_out(spoken.text, LETTERS) == type(spoken)(spoken.text, "")
+    assert normalize_text(spoken.text, LETTERS) == type(spoken)(spoken.text, "")
 
 
 @pytest.mark.parametrize("text", ["1" * 4000, "1." * 2000, "$9" * 2000, "9" * 5000 + "th"])
 def test_a_long_text_takes_no_minutes(text):
     start = time.process_time()
-    assert speak_out(text, LETTERS).text
+    assert normalize_text(text, LETTERS).text
     assert time.process_time() - start < 5  # half a second; it was minutes
 
 

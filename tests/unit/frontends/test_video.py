@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from muomni.frontends import video
-from muomni.frontends.video import natural_order, read_video, spread
+from muomni.frontends.video import evenly_spaced, natural_order, read_video
 
 COLOURS = ["red", "lime", "blue", "white", "black"]
 
@@ -17,9 +17,9 @@ def brightest(frame: torch.Tensor) -> list[int]:
 
 
 def test_frames_are_evenly_spread():
-    assert spread(100, 4) == [12, 37, 62, 87]
-    assert spread(3, 8) == [0, 1, 2]
-    assert spread(9, 1) == [4]
+    assert evenly_spaced(100, 4) == [12, 37, 62, 87]
+    assert evenly_spaced(3, 8) == [0, 1, 2]
+    assert evenly_spaced(9, 1) == [4]
 
 
 def test_an_animation_gives_its_frames(tmp_path):
@@ -37,7 +37,7 @@ def test_a_folder_of_pictures_is_a_video(tmp_path):
 def test_bad_videos_are_errors_that_name_them(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.gif"):
         read_video(tmp_path / "gone.gif", 2)
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="holds no images"):
         read_video(tmp_path, 2)
     for name in ("junk.gif", "junk.mp4"):
         (tmp_path / name).write_bytes(b"junk")
@@ -59,12 +59,12 @@ def test_frames_come_in_the_order_of_their_numbers(tmp_path):
 def test_pixels_of_all_frames_are_bounded_before_they_are_decoded(tmp_path, monkeypatch):
     frames = [Image.new("RGB", (10, 10), colour) for colour in COLOURS]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    monkeypatch.setattr(video, "MOST_KEPT", 199)
+    monkeypatch.setattr(video, "MAX_KEPT_PIXELS", 199)
     with pytest.raises(ValueError, match=r"^\S*a\.gif: its frames are over 199 pixels together"):
         read_video(tmp_path / "a.gif", 2)
     assert len(read_video(tmp_path / "a.gif", 1)) == 1
-    monkeypatch.setattr(video, "MOST_ANIMATED", 499)
-    monkeypatch.setattr(video, "pixels_of", lambda *a, **k: pytest.fail("decoded"))
+    monkeypatch.setattr(video, "MAX_ANIMATED_PIXELS", 499)
+    monkeypatch.setattr(video, "image_to_tensor", lambda *a, **k: pytest.fail("decoded"))
     with pytest.raises(
         ValueError, match=r"^the video \S*a\.gif is too long: 5 frames of 10 x 10, at most 499 pixels together"
     ):
@@ -112,7 +112,7 @@ def test_a_film_stands_as_players_show_it(tmp_path, matrix, shape, red):
 def test_a_film_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     path = film(tmp_path / "a.mp4")
     assert len(read_video(path, 3)) == 3
-    monkeypatch.setattr(video, "MOST_FILMED", 96 * 64 * 10 - 1)
+    monkeypatch.setattr(video, "MAX_FILM_PIXELS", 96 * 64 * 10 - 1)
     monkeypatch.setattr(video, "_decoded", lambda *a: pytest.fail("decoded"))
     with pytest.raises(ValueError, match=r"a\.mp4 is too long: 10 frames of 96 x 64"):
         read_video(path, 1)

@@ -193,7 +193,7 @@ def test_damaged_and_wrong_pictures(ask, engine, tmp_path, sound):
 def test_videos_without_frames(ask, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.gif").write_bytes(b"GIF89a")
-    assert "holds no pictures" in ask(video=str(tmp_path / "empty"))[1]
+    assert "holds no images" in ask(video=str(tmp_path / "empty"))[1]
     assert "a.gif as a video" in ask(video=str(tmp_path / "a.gif"))[1]
     assert "no such video" in ask(video=str(tmp_path / "gone.mp4"))[1]
     assert ask(video=str(tmp_path / "a.gif"), video_frames=0)[1].startswith("error: video_frames=0: a whole number")

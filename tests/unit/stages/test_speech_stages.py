@@ -11,7 +11,7 @@ from muomni.checkpoints.export import Export, load_export, save_export, trained_
 from muomni.evaluation.audio import AudioEvaluator
 from muomni.evaluation.codec import CodecEvaluator
 from muomni.evaluation.talker import TalkerEvaluator
-from muomni.frontends.text_normalizer import LETTERS, speak_out
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 from muomni.inference.asr.recognizer import greedy_texts
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
@@ -165,7 +165,7 @@ class Echo:
         self.by_text = by_text
 
     def in_words(self, text):
-        return speak_out(text, LETTERS)
+        return normalize_text(text, LETTERS)
 
     def say(self, texts, voices):
         rows = [self.by_text(text) for text in texts]

@@ -9,7 +9,7 @@ import soundfile
 
 from datamodules.world import WorldSpec
 from datamodules.world.rng import content_split
-from datamodules.world.sentences import Sentences, normalise, spoken_form
+from datamodules.world.sentences import Sentences, engine_text, normalise
 from datamodules.world.speech import DOWN, ENGINE_RATE, HELD_OUT, UP, resample, voice_of
 
 espeak = pytest.importorskip("datamodules.world.espeak")
@@ -67,8 +67,8 @@ def test_normalise(text: str, expected: str) -> None:
 
 
 def test_the_letter_a_is_spoken_by_its_name_in_spelled_words_only() -> None:
-    assert spoken_form("c a t", "spelled") == "c [[eI]] t"
-    assert spoken_form("a cat", "sentence") == "a cat"
+    assert engine_text("c a t", "spelled") == "c [[eI]] t"
+    assert engine_text("a cat", "sentence") == "a cat"
 
 
 def test_resampling_keeps_a_tone_and_removes_what_16_khz_cannot_hold() -> None:
