@@ -32,6 +32,7 @@ from datamodules.fingerprint import digests
 from datamodules.sources import resolve_sources
 from muomni.checkpoints import export as export_files
 from muomni.checkpoints.export import check_same, is_export, load_export, load_strictly, read_description, save_export
+from muomni.cli.ablations import separate_exports
 from muomni.cli.errors import CONF, one_line_errors, run_main
 from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | None = None) -> dict[str, float]:
     """Do the task of a configuration in `output`, a job's of the sweep in `sweep`; returns the metrics of the test splits."""
     validate(cfg)
+    ablated = separate_exports(cfg, overrides, handed_on=stage_graph.shared_overrides(overrides, ablated=True))
     torch.set_float32_matmul_precision("high")
     export = Path(cfg.paths.exports[cfg.stage.name])
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
@@ -59,7 +61,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     if cfg.task == "fit":
         export_files.check_place(export)  # before anything is trained
     with rendezvous.rank_zero_first():
-        sources = prepare(cfg, overrides)
+        sources = prepare(cfg, overrides, ablated)
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
     if cfg.task == "fit":
         runs = Path(cfg.paths.runs) / cfg.stage.name
@@ -185,19 +187,19 @@ def is_up_to_date(export: Path, facts: dict[str, Any]) -> bool:
     return made.get("identity") == facts["identity"] and made.get("data", facts["data"]) == facts["data"]
 
 
-def prepare(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
+def prepare(cfg: DictConfig, overrides: list[str], ablated: set[str]) -> dict[str, Any]:
     """See that data and prerequisites are there; gives the datamodule's sources."""
     graph = stage_graph.read_needs(CONF)
     exports = {stage: Path(folder) for stage, folder in cfg.paths.exports.items()}
     wanted = stage_graph.Wanted(exports, cfg.size, cfg.budget.rank)
     lacking = stage_graph.missing(cfg.stage.needs, graph, wanted)
     if lacking and (cfg.prerequisites == "error" or cfg.task != "fit"):  # to measure is not to train
-        first = stage_graph.shown(lacking[0], overrides)
+        first = stage_graph.shown(lacking[0], overrides, ablated=lacking[0] in ablated)
         raise FileNotFoundError(f"stage={cfg.stage.name} needs stage={lacking[0]} first: run  {first}")
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
     world: Any = OmegaConf.to_container(cfg.stage.world)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
-    stage_graph.train(lacking, graph, overrides=overrides, jobs=stage_graph.side_by_side())
+    stage_graph.train(lacking, graph, overrides=overrides, jobs=stage_graph.side_by_side(), ablated=ablated)
     return sources
 
 

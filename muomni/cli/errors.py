@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from muomni import aliases
-from muomni.cli import help
+from muomni.cli import ablations, help
 from muomni.cli.help import CONF
 from muomni.cli.overrides import readable
 from muomni.short_repr import shown
@@ -38,6 +38,8 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
     help.ready()
     sys.argv[1:] = [with_home(word) for word in sys.argv[1:]]
     with one_line_errors():
+        if config == "train":
+            ablations.register()
         multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
         current = [each for word in sys.argv[1:] for each in aliases.override(word)]
         sys.argv[1:] = [each for word in current for each in readable(word, multirun=multirun)]
@@ -114,7 +116,7 @@ def check_overrides(overrides: list[str], *, config: str) -> str | None:
     for override in overrides:
         group, equals, value = override.partition("=")
         if equals and _is_group(override) and _holds_no_names(value):
-            there = ", ".join(sorted(path.stem for path in (CONF / group.lstrip("+")).glob("*.yaml")))
+            there = ", ".join(help.choices(group.lstrip("+")))
             return f"{shown(override, str)}: the name of a configuration is needed; available: {there}"
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -165,7 +167,7 @@ def _is_group(override: str) -> bool:
     group, _, value = override.lstrip("+").partition("=")
     group = group.split("@", 1)[0]
     return not value.lstrip().startswith("{") and (
-        "/" in group or (group != "" and "." not in group and (CONF / group).is_dir())
+        "/" in group or (group != "" and "." not in group and (group == "ablation" or (CONF / group).is_dir()))
     )
 
 

@@ -55,6 +55,7 @@ runs/STAGE/TIME. Ctrl-C saves first; the same command goes on from there.
   data=        <data>
   experiment=  <experiment>
   ablation=    <ablation>
+  tag=         a name for what else is changed: tag=NAME backbone.thinker.window=64 leaves checkpoints/STAGE-NAME
   trainer=     <trainer>
   logger=      <logger>; several: logger=[csv,wandb]
   optim=       <optim>
@@ -102,11 +103,18 @@ def usage(program: str) -> str:
         group = found.group(1)
         if group == "options":
             return options((CONF / f"{program}.yaml").read_text())
-        known = " | ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+        known = " | ".join(choices(group))
         return f"\n{' ' * INDENT}".join(textwrap.wrap(known, WIDTH))
 
     text = USAGE[program].replace("python train.py", TRAIN).replace("python infer.py", INFER)
     return re.sub(r"<(\w+)>", names, text)
+
+
+def choices(group: str) -> list[str]:
+    """The names that an option of this group takes: files of conf/GROUP, or what conf/ablations.yaml names."""
+    if group == "ablation":
+        return re.findall(r"^(\w+):", (CONF / "ablations.yaml").read_text(), flags=re.MULTILINE)
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def options(text: str) -> str:

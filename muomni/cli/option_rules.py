@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ def validate(cfg: Any) -> None:
     for key, known in (("task", TASKS), ("when_done", WHEN_DONE), ("prerequisites", PREREQUISITES)):
         if cfg[key] not in known:
             raise ValueError(f"{key}={cfg[key]}: available are {', '.join(known)}")
+    if cfg.tag is None or re.fullmatch(r"[\w.+-]*", cfg.tag, re.ASCII) is None:
+        raise ValueError(f"tag={cfg.tag}: it becomes part of names of folders: letters, digits and . _ + -")
     _check_trainer(cfg.trainer)
     if (cfg.task == "replay") != (cfg.spike is not None):
         raise ValueError("task=replay and spike=FILE go together")

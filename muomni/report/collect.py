@@ -38,13 +38,13 @@ class StageRun:
 
 def newest_run(runs: Path, stage: str, *, budget: str, data: str) -> StageRun | None:
     """The newest run that trained `stage` with this budget on this kind of data and ended; None where there is none. Runs
-    of an ablation, whose exports lie apart, are not the stage's own."""
+    of an ablation are not the stage's own."""
     found = sorted((runs / stage).glob("**/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found:
         config = read_config(path.parent)
         kinds = (config.get("task"), config.get("budget", {}).get("name"), config.get("data", {}).get("kind"))
         export = config.get("paths", {}).get("exports", {}).get(stage, f"/{stage}")
-        if kinds == ("fit", budget, data) and export.endswith(f"/{stage}"):
+        if kinds == ("fit", budget, data) and export.endswith(f"/{stage}") and not config.get("tag"):
             return read_run(path.parent, stage, config)
     return None
 

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,11 @@ log = logging.getLogger(__name__)
 #: Overrides that hold for the whole line of stages; others are meant for the stage that was named.
 SHARED = (
     "size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer", "experiment",
-    "ablation", "characters", "codec_mel", "mel@codec_mel",
+    "characters", "codec_mel", "mel@codec_mel",
 )  # fmt: skip
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
+#: And those that hold for the stages that an ablation changes (muomni/cli/ablations.py).
+ABLATED = ("tag", "ablation", "backbone", "mel", "hearing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,13 @@ class Wanted:
     rank: int
 
 
-def shared_overrides(overrides: Sequence[str]) -> list[str]:
-    """Those of a command line's overrides that a prerequisite takes over."""
-    kept = []
+def shared_overrides(overrides: Sequence[str], *, ablated: bool = False) -> list[str]:
+    """Those of a command line's overrides that a prerequisite takes over; ablated: one that they change."""
+    kept, shared = [], SHARED + ABLATED if ablated else SHARED
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0]
         whole = key.split(".", 1)[0]
-        if key in SHARED_KEYS or (whole in SHARED and not key.startswith("trainer.")):
+        if key in SHARED_KEYS or (whole in shared and not key.startswith("trainer.")):
             kept.append(override)
     return kept
 
@@ -94,16 +96,16 @@ def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wa
     return ordered
 
 
-def command(stage: str, overrides: Sequence[str]) -> list[str]:
+def command(stage: str, overrides: Sequence[str], *, ablated: bool = False) -> list[str]:
     """The command that trains a prerequisite, by as many processes as this machine has in this run."""
     several = rendezvous.local_world_size()
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={several}"] if several > 1 else []
-    return [sys.executable, *torchrun, sys.argv[0], f"stage={stage}", *shared_overrides(overrides)]
+    return [sys.executable, *torchrun, sys.argv[0], f"stage={stage}", *shared_overrides(overrides, ablated=ablated)]
 
 
-def shown(stage: str, overrides: Sequence[str]) -> str:
+def shown(stage: str, overrides: Sequence[str], *, ablated: bool = False) -> str:
     """That command as a person would type it."""
-    typed = shlex.join(["python", *command(stage, overrides)[1:]])
+    typed = shlex.join(["python", *command(stage, overrides, ablated=ablated)[1:]])
     return typed.replace(shlex.join(["python", sys.argv[0]]), TRAIN) if INSTALLED else typed
 
 
@@ -112,9 +114,13 @@ def side_by_side() -> int:
     return 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < 2 or rendezvous.world_size() > 1 else 2
 
 
-def train(stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int) -> None:
+def train(
+    stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int,
+    ablated: Collection[str] = (),
+) -> None:  # fmt: skip
     """Train stages, each as soon as those it needs are done, at most `jobs` at once.
 
+    ablated: the stages that the overrides change.
     Raises RuntimeError when one fails; those that still run are then ended and can be resumed.
     """
     waiting, running, done = list(stages), dict[str, subprocess.Popen[bytes]](), set[str]()
@@ -129,8 +135,11 @@ def train(stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, override
             ready = [s for s in waiting if all(need in done or need not in stages for need in graph[s])]
             for stage in ready[: len(free)]:
                 lanes[stage] = free.pop(0)
-                log.info("training stage=%s first:  %s", stage, shown(stage, overrides))
-                line = [*command(stage, overrides), f"callbacks.progress.process_position={lanes[stage]}"]
+                log.info("training stage=%s first:  %s", stage, shown(stage, overrides, ablated=stage in ablated))
+                line = [
+                    *command(stage, overrides, ablated=stage in ablated),
+                    f"callbacks.progress.process_position={lanes[stage]}",
+                ]
                 running[stage] = subprocess.Popen(line, env=environment)
                 waiting.remove(stage)
             time.sleep(0.1)

@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 from torch.nn.parallel import DistributedDataParallel
 
+from muomni.cli import ablations
 from muomni.frontends.char_vocab import NUM_SYMBOLS
 from muomni.run.identity import KEYS, identity
 from train import validate
@@ -23,11 +24,11 @@ STAGES = sorted(path.stem for path in (CONF / "stage").glob("*.yaml"))
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
     for folder in CONF.iterdir()
-    if folder.is_dir() and folder.name not in ("stage", "generation", "mel", "experiment", "ablation", "recipe")
+    if folder.is_dir() and folder.name not in ("stage", "generation", "mel", "experiment", "recipe")
 }
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 BACKBONES = OmegaConf.to_container(OmegaConf.load(CONF / "backbone.yaml"))
-ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
+ABLATIONS = ablations.named()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 #: Whose `**options` go to a class that is no base of theirs.
 FORWARDED = {DDPStrategy: DistributedDataParallel}
@@ -36,6 +37,7 @@ HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 @pytest.fixture(scope="module", autouse=True)
 def _conf():
+    ablations.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 
@@ -118,34 +120,45 @@ def test_every_stage_has_its_export():
     assert set(exports) == set(STAGES) and len(set(exports.values())) == len(STAGES)
 
 
-@pytest.mark.parametrize("ablation", ABLATIONS)
-def test_an_ablation_composes_with_its_stages_and_lets_the_plain_exports_be(ablation):
-    """Its stages are those whose exports lie apart; others look for what they need where it always lies."""
-    own = OmegaConf.to_container(OmegaConf.load(CONF / "ablation" / f"{ablation}.yaml"))
-    assert set(own) == {"paths", "backbone"} and "omni_sft" in own["paths"]["exports"]
-    for stage, folder in own["paths"]["exports"].items():
-        config = composed(f"stage={stage}", f"ablation={ablation}")
-        check_all(config)
-        assert folder == config["paths"]["exports"][stage] == f"${{paths.checkpoints}}/{stage}-{ablation}"
-        others = {other: f"${{paths.checkpoints}}/{other}" for other in STAGES}
-        assert config["paths"]["exports"] == others | own["paths"]["exports"]
+def test_an_ablation_of_the_size_that_is_chosen():
+    config = composed("ablation=rope_scaling", "size=base")
+    assert (config["tag"], config["backbone"]["thinker"]["max_length"]) == ("rope_scaling", 4096)
+    assert (
+        config["paths"]["exports"] == composed()["paths"]["exports"]
+    )  # train.py changes them, of the stages that it changes
+    own = composed("ablation=gqa", "tag=quarter", "backbone.thinker.num_kv_heads=1")
+    assert (own["tag"], own["backbone"]["thinker"]["num_kv_heads"]) == ("quarter", 1)
 
 
 @functools.cache
-def built(*overrides):
-    """Options of the parts that ablations change, built as a stage builds them."""
-    backbone = compose("train", overrides=list(overrides)).backbone
-    parts = [backbone[name] for name in ("thinker", "audio", "codec", "talker")] + [backbone.projector.image]
-    return [instantiate(part, _convert_="all").options for part in parts]
+def plain(*overrides):
+    return compose("train", overrides=list(overrides))
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
-def test_an_ablation_builds_at_both_ends_and_changes_something(ablation):
-    changed = []
-    for start in ("size=nano", "experiment=reference"):
-        plain, ablated = (built(start, *more) for more in ([], [f"ablation={ablation}"]))
-        changed.append(plain != ablated)
-    assert any(changed)
+def test_an_ablation_changes_something_and_builds(ablation):
+    changed = False
+    for words in (["size=nano"], ["size=base"], ["experiment=reference"]):
+        cfg = plain(*words).copy()
+        options = ablations.options(ablation, cfg.size) or {}
+        before = {key: OmegaConf.select(cfg, key) for key in options}
+        for key, value in options.items():
+            OmegaConf.update(cfg, key, value)
+        if options != before and cfg.size != "base":
+            for model in {".".join(key.split(".")[:-1]) for key in options}:
+                instantiate(OmegaConf.select(cfg, model), _convert_="all")
+        changed |= options != before
+    assert changed
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ablations_by_number_are_what_they_say(size):
+    thinker = yaml.safe_load((CONF / "size" / f"{size}.yaml").read_text())["backbone"]["thinker"]
+    heads, grouped = thinker["num_heads"], thinker["num_kv_heads"] < thinker["num_heads"]
+    halved, whole, doubled = (ablations.options(name, size) for name in ("gqa", "mha", "rope_scaling"))
+    assert (halved and halved["backbone.thinker.num_kv_heads"]) == (None if grouped else heads // 2)
+    assert (whole and whole["backbone.thinker.num_kv_heads"]) == (heads if grouped else None)
+    assert doubled["backbone.thinker.max_length"] == doubled["backbone.thinker.rope_scaling"] * thinker["max_length"]
 
 
 def test_an_ablation_is_a_configuration_of_its_own():
@@ -247,7 +260,7 @@ def test_all_stages_and_sizes_are_there():
 def test_every_option_is_reached(path):
     """An option that lies in no group of these tests is one that nobody composes."""
     group = path.relative_to(CONF).parts
-    others = ("stage", "generation", "mel", "experiment", "ablation", "recipe")
+    others = ("stage", "generation", "mel", "experiment", "recipe")
     assert len(group) == 1 or group[0] in (*GROUPS, *others)
 
 

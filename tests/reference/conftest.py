@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from muomni.cli.ablations import register
 from muomni.cli.errors import CONF
 from muomni.frontends.tokenizer import Tokenizer
 
@@ -30,6 +31,7 @@ PARTS = {
 def reference(*overrides: str) -> DictConfig:
     """The composed configuration of train.py."""
     GlobalHydra.instance().clear()
+    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides=["size=tiny", "experiment=reference", *overrides])
 

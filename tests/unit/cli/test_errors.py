@@ -9,6 +9,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from muomni.cli import ablations
 from muomni.cli.errors import CONF, check_overrides, one_line_errors, run_main
 
 
@@ -55,6 +56,13 @@ def test_a_wrong_name_lists_the_right_ones(override, words):
 def test_the_list_is_that_of_the_group_that_was_chosen(overrides, there, not_there):
     problem = str(check_overrides(overrides, config="train"))
     assert "unknown option" in problem and there in problem and not_there not in problem, problem
+
+
+def test_a_wrong_ablation_lists_the_named_ones():
+    ablations.register()
+    problem = str(check_overrides(["ablation=mqa"], config="train"))
+    assert "mqa" in problem and "gqa" in problem and "moe" in problem and "\n" not in problem
+    assert "gqa" in str(check_overrides(["ablation=3"], config="train"))
 
 
 @pytest.mark.parametrize("override", ["stage=[", "optim.lr={"])

@@ -10,7 +10,19 @@ from PIL import Image
 
 
 def make_run(
-    runs, stage, name, metrics, *, budget="demo", data="world", task="fit", samples=(), journal=True, age=0, export=None
+    runs,
+    stage,
+    name,
+    metrics,
+    *,
+    budget="demo",
+    data="world",
+    task="fit",
+    samples=(),
+    journal=True,
+    age=0,
+    export=None,
+    tag="",
 ):
     import os
 
@@ -18,7 +30,7 @@ def make_run(
     (folder / ".hydra").mkdir(parents=True)
     config = {
         "task": task, "size": "nano", "seed": 0, "budget": {"name": budget},
-        "data": {"kind": data, "preset": "small", "seed": 7},
+        "data": {"kind": data, "preset": "small", "seed": 7}, "tag": tag,
     }  # fmt: skip
     if export:
         config["paths"] = {"exports": {stage: export}}

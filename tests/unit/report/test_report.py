@@ -124,6 +124,8 @@ def test_the_newest_run_that_was_trained_so(tmp_path):
     assert name() == "3"
     make_run(tmp_path, "audio", "ablation", {}, age=-1, export="${paths.checkpoints}/audio-audio_downsample_8")
     assert name() == "3"
+    make_run(tmp_path, "audio", "gqa/1", {}, age=-2, tag="gqa")
+    assert name() == "3"
     make_run(tmp_path, "audio", "again", {}, age=-2, export="${paths.checkpoints}/audio")
     assert name() == "again"
 

@@ -72,13 +72,19 @@ def wanted(root, *, rank=1):
         ("task=test", False),
         ("ckpt=x", False),
         ("experiment=an4", True),
-        ("ablation=moe", True),
         ("paths.exports.audio=elsewhere", True),
         ("mel@codec_mel=hop1280", True),
     ],
 )
 def test_what_a_prerequisite_takes_over(override, kept):
     assert stage_graph.shared_overrides([override]) == ([override] if kept else [])
+
+
+def test_what_an_ablation_changes_takes_over_its_overrides():
+    words = ["tag=gqa", "backbone.thinker.num_kv_heads=2", "size=tiny", "optim.lr=1e-3"]
+    assert stage_graph.shared_overrides(words) == ["size=tiny"]
+    assert stage_graph.shared_overrides(words, ablated=True) == words[:3]
+    assert stage_graph.command("thinker", ["ablation=moe"], ablated=True)[-2:] == ["stage=thinker", "ablation=moe"]
 
 
 def test_missing_is_ordered_and_complete(tmp_path):

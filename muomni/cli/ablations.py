@@ -1,0 +1,118 @@
+"""Ablations: a stage trained with an option changed, next to the plain one.
+
+`tag=NAME` on a command line makes an ablation of the overrides that come with it. The stages that they change write to
+`checkpoints/STAGE-NAME`, a stage that reads the export of such a stage does too, and all others are taken from where they
+always are. `ablation=NAME` is a tag and overrides that have a name, of conf/ablations.yaml; Hydra knows it as a group.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from muomni.cli.help import CONF, choices
+
+#: Of a composed configuration what decides a training; the rest is reached from here by interpolation, or changes no weight.
+DECISIVE = ("module", "datamodule", "data", "trainer", "seed")
+#: Overrides that say what is compared and where, which an ablation has in common with the plain stages.
+SETTING = re.compile(
+    r"(size|data|budget|experiment|debug|trainer|logger|task|ckpt|spike|prerequisites|resume|when_done|an4"
+    r"|(paths|logger)\..+|data\.(preset|root|train|val|test|replay|\w+_split)(\..+)?"
+    r"|trainer\.(accelerator|devices|num_nodes|precision|strategy(\..+)?))$"
+)
+
+
+@functools.cache
+def named() -> dict[str, dict[str, Any]]:
+    """Name -> dotted option -> its value, or its value at each size that the ablation is for."""
+    table: Any = OmegaConf.to_container(OmegaConf.load(CONF / "ablations.yaml"))
+    return table
+
+
+def options(name: str, size: str) -> dict[str, Any] | None:
+    """Dotted option -> value of a named ablation; None where it is not for this size."""
+    found = named()[name]
+    if any(isinstance(value, dict) and size not in value for value in found.values()):
+        return None
+    return {key: value[size] if isinstance(value, dict) else value for key, value in found.items()}
+
+
+def register() -> None:
+    """Make `ablation=NAME` a choice of Hydra's (conf/train.yaml names both groups); may be called again."""
+    store = ConfigStore.instance()
+    for name in named():
+        store.store(group="ablation", name=name, node={"tag": name}, package="_global_")
+        for size in choices("size"):
+            changed = OmegaConf.create()
+            for key, value in (options(name, size) or {}).items():
+                OmegaConf.update(changed, key, value, force_add=True)
+            store.store(group="ablation_options", name=f"{name}_{size}", node=changed, package="_global_")
+
+
+def separate_exports(cfg: DictConfig, overrides: Sequence[str], *, handed_on: Sequence[str]) -> set[str]:
+    """Point `paths.exports` at folders of their own for the stages that a tagged command line changes; returns these stages.
+
+    handed_on: the overrides that the stages it needs take over. A folder that the command line names itself stays.
+    Raises ValueError where the command's own stage is not among them.
+    """
+    if not cfg.tag:
+        return set()
+    register()
+    changed: dict[str, bool] = {}
+
+    def visit(stage: str, words: Sequence[str]) -> bool:
+        if stage not in changed:
+            words = [word for word in words if _key(word) != "stage"]
+            needs, reads, training = _what_it_trains(stage, *words)
+            *_, plain = _what_it_trains(stage, *(word for word in words if SETTING.match(_key(word))))
+            differing = {need for need in needs if visit(need, handed_on)}
+            changed[stage] = bool(differing & reads) or training != plain
+        return changed[stage]
+
+    if not visit(cfg.stage.name, overrides):
+        raise ValueError(_refusal(cfg, overrides))
+    separate = {stage for stage, differs in changed.items() if differs}
+    for stage in separate - {_key(word).removeprefix("paths.exports.") for word in overrides}:
+        cfg.paths.exports[stage] = f"{cfg.paths.exports[stage]}-{cfg.tag}"
+    return separate
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+@functools.cache
+def _what_it_trains(stage: str, *words: str) -> tuple[list[str], set[str], dict[str, Any]]:
+    """The stages that a stage needs, those whose exports it reads other than as a judge, and what decides its training."""
+    words = (f"stage={stage}", *words)
+    if GlobalHydra.instance().is_initialized():
+        cfg = compose("train", overrides=list(words))
+    else:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("train", overrides=list(words))
+    nodes = {key: cfg.get(key) for key in DECISIVE} | {"ema": cfg.callbacks.get("ema")}
+    training = {
+        key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        for key, node in nodes.items()
+    }
+    tree: Any = OmegaConf.to_container(cfg, resolve=False)
+    text = json.dumps({key: value for key, value in tree.items() if key not in ("judge", "paths")}, default=str)
+    return list(cfg.stage.needs), set(re.findall(r"\$\{paths\.exports\.(\w+)\}", text)), training
+
+
+def _refusal(cfg: DictConfig, overrides: Sequence[str]) -> str:
+    word = next((word for word in overrides if _key(word) == "ablation"), f"tag={cfg.tag}")
+    sizes = [size for size in choices("size") if word != f"tag={cfg.tag}" and options(word.partition("=")[2], size)]
+    if word == f"tag={cfg.tag}":
+        hint = "give it with what it changes, as backbone.thinker.window=64; paths.root=DIR keeps sizes, data and budgets apart"
+    elif cfg.size not in sizes:
+        hint = f"it is for size={', '.join(sizes)}"
+    else:
+        hint = "leave it out"
+    return f"{word}: changes nothing that stage={cfg.stage.name} trains at size={cfg.size}; {hint}"
