@@ -134,7 +134,7 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
     available = [line for line in lines if not line.startswith(("full_key", "object_type", "To append"))]
     key = _unknown_key(message)
     if key is None:
-        said = "; ".join(line if len(line) <= LONGEST else f"{line[:LONGEST]}..." for line in available[:12])
+        said = "; ".join(line if len(line) <= LONGEST else f"{line[:LONGEST]}..." for line in available[:40])
         named = any(part in said for override in overrides for part in override.split("=", 1) if part)
         groups = [override for override in overrides if _is_group(override)]
         return said if named else f"{shown(' '.join(groups or overrides), str)}: {said}"
