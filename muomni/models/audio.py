@@ -13,7 +13,7 @@ from muomni.models.outputs import AudioOutput
 from muomni.models.registry import check_characters, register
 from muomni.nn.attention import Attention
 from muomni.nn.context import AttentionContext
-from muomni.nn.conv import ConvBlock, ConvStem, TimeConv, frame_mask
+from muomni.nn.conv import AudioStem, ConvBlock, TimeConv, frame_mask
 from muomni.nn.initialise import initialise
 from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import GeluMLP
@@ -41,7 +41,7 @@ class AudioEncoder(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.stem = ConvStem(n_mels=n_mels, channels=channels, dim=dim, downsample=downsample)
+        self.stem = AudioStem(n_mels=n_mels, channels=channels, dim=dim, downsample=downsample)
         self.rope = None if rope_theta is None else Rope(dim // num_heads, theta=rope_theta)
 
         def block() -> Block:

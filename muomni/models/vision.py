@@ -14,7 +14,7 @@ from muomni.nn.attention import Attention
 from muomni.nn.initialise import initialise
 from muomni.nn.mlp import GeluMLP
 from muomni.nn.norm import RMSNorm
-from muomni.nn.patch import ConvStem, PatchStem
+from muomni.nn.patch import ImageConvStem, PatchStem
 from muomni.nn.transformer import Block, Transformer
 
 
@@ -64,7 +64,7 @@ class VisionTransformer(nn.Module):
         # After `initialise`: a stem keeps the scale of its fan-in.
         channels = list(stem_channels)
         if channels:
-            self.stem: nn.Module = ConvStem(dim, patch=patch, first=stem_patch, channels=channels)
+            self.stem: nn.Module = ImageConvStem(dim, patch=patch, first=stem_patch, channels=channels)
         else:
             self.stem = PatchStem(dim, patch=patch)
 

@@ -29,7 +29,7 @@ def silence(x: Tensor, keep: Tensor | None) -> Tensor:
     return x if keep is None else x * keep[..., None].to(x.dtype)
 
 
-class ConvStem(nn.Module):
+class AudioStem(nn.Module):
     """Stride-2 3x3 convolutions over (time, frequency) with GELU, flattened channel-major and projected.
 
     Args:

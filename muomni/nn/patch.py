@@ -23,7 +23,7 @@ class PatchStem(nn.Module):
         return rearrange(self.project(images), "b d h w -> b (h w) d")
 
 
-class ConvStem(nn.Module):
+class ImageConvStem(nn.Module):
     """A small linear patch, 3x3 convolutions of stride 2, then one linear map of what is left of a patch: overlapping
     receptive fields at the cost of a few tokens (after Xiao et al. 2021, arXiv:2106.14881; the first map is a patch
     rather than a convolution because full-resolution convolutions took half of a training step on a CPU).

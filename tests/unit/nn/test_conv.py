@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from muomni.nn.conv import ConvNeXtBlock, ConvStem, TimeConv, frame_mask, silence
+from muomni.nn.conv import AudioStem, ConvNeXtBlock, TimeConv, frame_mask, silence
 from muomni.nn.norm import RMSNorm
 
 
@@ -17,7 +17,7 @@ def test_frame_mask_and_silence():
 
 @pytest.mark.parametrize(("downsample", "frames", "expected"), [(2, 7, 4), (4, 100, 25), (4, 101, 26), (8, 100, 13)])
 def test_stem_frames(downsample, frames, expected):
-    stem = ConvStem(n_mels=12, channels=2, dim=6, downsample=downsample)
+    stem = AudioStem(n_mels=12, channels=2, dim=6, downsample=downsample)
     assert stem(torch.zeros(1, frames, 12), None).shape == (1, expected, 6)
     assert stem.out_lengths(torch.tensor([frames])).item() == expected
 
