@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 JOBS ?= 2
-# Nothing here trains a stage or starts a program: layers, losses, models, frontends, exports, run folders.
-FAST := $(addprefix tests/unit/,nn losses metrics optim models frontends checkpoints distributed evaluation run) $(wildcard tests/unit/test_*.py)
+# Nothing here trains a stage or starts a program: layers, losses, models, frontends, exports.
+FAST := $(addprefix tests/unit/,nn losses metrics optim models frontends checkpoints distributed evaluation) $(wildcard tests/unit/test_*.py)
 # Compiled modules are kept: without them each start of a program compiles thousands of files again.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
