@@ -53,9 +53,9 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     torch.set_float32_matmul_precision("high")
     export = Path(cfg.paths.exports[cfg.stage.name])
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    facts = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": identity(plain)}
-    facts |= {"data": digests(cfg.data)}
-    if cfg.task == "fit" and cfg.when_done == "skip" and is_up_to_date(export, facts):
+    metadata = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": identity(plain)}
+    metadata |= {"data": digests(cfg.data)}
+    if cfg.task == "fit" and cfg.when_done == "skip" and is_up_to_date(export, metadata):
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
         return {}
     if cfg.task == "fit":
@@ -65,7 +65,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
     if cfg.task == "fit":
         runs = Path(cfg.paths.runs) / cfg.stage.name
-        folder = RunFolder.for_training(output, facts["identity"], runs=runs, resume=cfg.resume)
+        folder = RunFolder.for_training(output, metadata["identity"], runs=runs, resume=cfg.resume)
     else:
         read_as_trained(cfg, trained)
     cfg.paths.output = str(folder.path)
@@ -75,7 +75,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
 
     def make_stage() -> Any:
         """A new one: what `instantiate` gives holds a model, which two calls of it would share."""
-        stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
+        stage = instantiate(cfg.module, _convert_="all")(**datamodule.metadata())
         stage.check_loss_weights()
         return stage
 
@@ -92,7 +92,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         if cfg.task == "fit":
             trainer.fit(stage, datamodule=datamodule, ckpt_path=folder.checkpoint)
             kept = export if sweep is None else folder.path / "export"
-            stage = hand_over(stage, trainer, kept, facts, fresh=make_stage)
+            stage = hand_over(stage, trainer, kept, metadata, fresh=make_stage)
             losses = dict(trainer.callback_metrics)
         else:
             load_into(stage, trained)
@@ -101,7 +101,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
             metrics = measure(cfg, stage, trainer, datamodule)
     if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
         scored = score(metrics, cfg.stage.monitor, losses)
-        keep_best(sweep, output.name, export, scored, lambda: write_export(stage, export, facts))
+        keep_best(sweep, output.name, export, scored, lambda: write_export(stage, export, metadata))
     if trainer.is_global_zero:
         log.info("metrics: %s", write_metrics(folder.path, metrics))
     folder.release()
@@ -144,7 +144,7 @@ def replay(stage: Any, file: str) -> dict[str, float]:
 
 
 def hand_over(
-    stage: Any, trainer: lightning.Trainer, export: Path, facts: dict[str, Any], *, fresh: Callable[[], Any]
+    stage: Any, trainer: lightning.Trainer, export: Path, metadata: dict[str, Any], *, fresh: Callable[[], Any]
 ) -> Any:
     """Write the export; gives the stage with its weights whole: itself, or a fresh one where processes share them."""
     shared = isinstance(trainer.strategy, ModelParallelStrategy)
@@ -155,17 +155,17 @@ def hand_over(
             stage.load_state_dict(weights)
     with rendezvous.rank_zero_first():
         if trainer.is_global_zero:
-            write_export(stage, export, facts)
+            write_export(stage, export, metadata)
         elif shared:
             load_into(stage, export)
     return stage
 
 
-def write_export(stage: Any, export: Path, facts: dict[str, Any]) -> None:
-    """What a stage hands over, with the facts of its run."""
+def write_export(stage: Any, export: Path, metadata: dict[str, Any]) -> None:
+    """What a stage hands over, with the metadata of its run."""
     parts = stage.export_parts() | stage.bundled_parts()
-    description = stage.export_facts() | {"run": facts}
-    save_export(export, parts, facts=description, files=stage.export_files())
+    description = stage.export_metadata() | {"run": metadata}
+    save_export(export, parts, metadata=description, files=stage.export_files())
 
 
 def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
@@ -181,10 +181,10 @@ def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule:
     return stage.results
 
 
-def is_up_to_date(export: Path, facts: dict[str, Any]) -> bool:
+def is_up_to_date(export: Path, metadata: dict[str, Any]) -> bool:
     """Whether there is an export that a run of this configuration made from this data."""
     made = read_description(export)["facts"].get("run", {}) if is_export(export) else {}
-    return made.get("identity") == facts["identity"] and made.get("data", facts["data"]) == facts["data"]
+    return made.get("identity") == metadata["identity"] and made.get("data", metadata["data"]) == metadata["data"]
 
 
 def prepare(cfg: DictConfig, overrides: list[str], ablated: set[str]) -> dict[str, Any]:
@@ -232,9 +232,9 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
 
 
 def load_into(stage: Any, folder: Path) -> None:
-    """Put an export's weights into a stage's parts, strictly; its facts (tokenizer, mel, ...) must be the stage's."""
+    """Put an export's weights into a stage's parts, strictly; its metadata (tokenizer, mel, ...) must be the stage's."""
     loaded = load_export(folder)
-    check_same(loaded.facts, stage.export_facts(), where=str(folder))
+    check_same(loaded.metadata, stage.export_metadata(), where=str(folder))
     for name, part in stage.export_parts().items():
         if name not in loaded.parts:
             raise ValueError(f"{folder}: this export has no part {name!r}; it holds {', '.join(loaded.parts)}")

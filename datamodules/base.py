@@ -87,7 +87,7 @@ class DataModule(LightningDataModule):
         """Training samples that stay together in a batch; None: each alone."""
         return None
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Keyword arguments that the stage's constructor takes from its data: tokenizer, frontends."""
         return {}
 

@@ -155,10 +155,10 @@ class ImageTextData(DataModule):
         """An image and its twin come in the same batch: the hardest negatives."""
         return twins(samples.rows)
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """The frontend's spec, and the tokenizer's file and fingerprint."""
         return {
-            "image": self.image.facts(),
+            "image": self.image.metadata(),
             "tokenizer": self.tokenizer_path,
             "tokenizer_fingerprint": self.tokenizer.fingerprint(),
         }

@@ -57,8 +57,8 @@ def cached_mels(
 def _key(rows: Sequence[dict[str, Any]], spec: MelSpec, hearing: HearingSpec | None) -> str:
     """A name that changes with the specs and with any file's path, size, or time of change. Of its content and of its entry in
     the folder, too: an unpacked archive gives every file the time that it had when it was packed."""
-    facts = spec.facts() | ({} if hearing is None else {"hearing": hearing.facts()})
-    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12)
+    metadata = spec.metadata() | ({} if hearing is None else {"hearing": hearing.metadata()})
+    digest = hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=12)
     for row in rows:
         state = os.stat(row["audio"])
         digest.update(f"{row['audio']}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\n".encode())

@@ -94,9 +94,9 @@ class OcrData(CharacterData):
         """Letters with marks are one character where Unicode has one (NFC)."""
         return unicodedata.normalize("NFC", text)
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """The frontend's spec."""
-        return {"image": self.image.facts()}
+        return {"image": self.image.metadata()}
 
     def collate(self, samples: Sequence[OcrSample]) -> OcrBatch:
         """Pad texts on the right."""

@@ -235,12 +235,12 @@ class SftData(DataModule):
             return None
         return select_evenly([row.get("task", "chat") for row in samples.rows], self.curriculum, default=0.0)
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """The frontends' specs, the tokenizer, and how text becomes ids and back."""
         return {
-            "image": self.image.facts(),
-            "mel": self.mel.facts(),
-            "hearing": None if self.hearing is None else self.hearing.facts(),
+            "image": self.image.metadata(),
+            "mel": self.mel.metadata(),
+            "hearing": None if self.hearing is None else self.hearing.metadata(),
             "tokenizer": self.tokenizer_path,
             "tokenizer_fingerprint": self.tokenizer.fingerprint(),
             "encode": self.tokenizer.encode,

@@ -222,9 +222,9 @@ class SpeechData(CharacterData):
             sample_ids=[sample.sample_id for sample in samples],
         )
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the stage must know: the spectrogram, and how clips were prepared."""
-        return {"mel": self.mel.facts()} | ({} if self.hearing is None else {"hearing": self.hearing.facts()})
+        return {"mel": self.mel.metadata()} | ({} if self.hearing is None else {"hearing": self.hearing.metadata()})
 
 
 def keep_kinds(rows: list[dict[str, Any]], kinds: Sequence[str] | None, *, what: str) -> list[dict[str, Any]]:

@@ -227,7 +227,7 @@ class TextData(DataModule):
             return None
         return np.array([len(sample.ids) for sample in samples.samples])
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """The tokenizer: file, fingerprint and decoding."""
         return {
             "tokenizer": self.tokenizer_path,

@@ -144,6 +144,6 @@ class VocoderData(DataModule):
             sample_ids=[sample.sample_id for sample in samples],
         )
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the stage must know: the spectrogram."""
-        return {"mel": self.mel.facts()}
+        return {"mel": self.mel.metadata()}

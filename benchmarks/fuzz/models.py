@@ -87,18 +87,26 @@ def seeds() -> Path:
     lines = ["what colour is the big red circle", "a small blue square", "tell me 1 2 3"] * 20
     tokenizer = Tokenizer.train(lines, VOCAB, folder / "tokenizer.model")
     parts = build_parts()
-    facts = {"stage": "omni_sft", "tokenizer": tokenizer.fingerprint(), "mel": MEL.facts(), "image": IMAGE.facts()}
-    save_export(folder / "export", parts, facts=facts, files={"tokenizer.model": folder / "tokenizer.model"})
+    metadata = {
+        "stage": "omni_sft",
+        "tokenizer": tokenizer.fingerprint(),
+        "mel": MEL.metadata(),
+        "image": IMAGE.metadata(),
+    }
+    save_export(folder / "export", parts, metadata=metadata, files={"tokenizer.model": folder / "tokenizer.model"})
     export = load_export(folder / "export")
     save_single(folder / "one.safetensors", export)
     stage = nn.ModuleDict(parts)
-    carried = describe_for_checkpoint(stage, parts, facts, (folder / "tokenizer.model").read_bytes())
+    carried = describe_for_checkpoint(stage, parts, metadata, (folder / "tokenizer.model").read_bytes())
     torch.save({"state_dict": stage.state_dict(), "export": carried, "global_step": 3}, folder / "run.ckpt")
     (folder / "plain").mkdir()
     plain = Thinker(vocab_size=VOCAB, dim=16, num_layers=1, num_heads=2, num_kv_heads=1, ff_dim=24, max_length=64)
-    facts = {"stage": "thinker", "tokenizer": tokenizer.fingerprint()}
+    metadata = {"stage": "thinker", "tokenizer": tokenizer.fingerprint()}
     save_export(
-        folder / "plain/export", {"thinker": plain}, facts=facts, files={"tokenizer.model": folder / "tokenizer.model"}
+        folder / "plain/export",
+        {"thinker": plain},
+        metadata=metadata,
+        files={"tokenizer.model": folder / "tokenizer.model"},
     )
     export_checkpoint(folder / "plain/export", folder / "micro.pt")
     return folder

@@ -42,7 +42,7 @@ def makers(vocoder: str | None) -> dict[str, Make]:
     starts: dict[str, Make] = {"noise": noise}
     if vocoder is not None:
         export = load_export(vocoder, ["vocoder"])
-        if export.facts["codec_mel"] != SPEC.facts():
+        if export.metadata["codec_mel"] != SPEC.metadata():
             raise SystemExit(f"{vocoder}: trained on another spectrogram than conf/mel/hop160.yaml")
         starts["vocoder"] = lambda mel: export.parts["vocoder"](mel[None]).waveform[0]
     found: dict[str, Make] = {"Griffin-Lim, 32": GriffinLim(SPEC, iterations=32)}

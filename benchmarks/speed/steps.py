@@ -64,7 +64,7 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
     world: Any = OmegaConf.to_container(cfg.stage.world)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
     datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
-    return instantiate(cfg.module, _convert_="all")(**datamodule.facts()), datamodule
+    return instantiate(cfg.module, _convert_="all")(**datamodule.metadata()), datamodule
 
 
 def make_step(stage: Any) -> Callable[[Any], None]:

@@ -7,17 +7,17 @@ from muomni.checkpoints.export import Export, load_export, read_description
 
 
 class DeferredExport:
-    """The facts of an export that is there; its weights take no memory until `load`.
+    """The metadata of an export that is there; its weights take no memory until `load`.
 
     Raises FileNotFoundError or ValueError naming the folder, as `load_export`.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self.facts: dict[str, Any] = read_description(self.folder)["facts"]
+        self.metadata: dict[str, Any] = read_description(self.folder)["facts"]
 
     def load(self) -> Export:
-        """The export as it is now, which another run may have replaced; `facts` are its own from then on."""
+        """The export as it is now, which another run may have replaced; `metadata` are its own from then on."""
         export = load_export(self.folder)
-        self.facts = export.facts
+        self.metadata = export.metadata
         return export

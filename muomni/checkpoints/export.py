@@ -1,6 +1,6 @@
 """Export folders: what a stage hands over and what inference loads.
 
-    model.yaml          format, facts (stage, frontends, fingerprints) and, for each part, its name and options
+    model.yaml          format, `facts` (metadata: stage, frontends, fingerprints), name and options of each part
     model.safetensors   tensors, keys `<part>.<state-dict key>`
     <files>             tokenizer.model and the like, as they are
 
@@ -41,13 +41,18 @@ OWN = (DESCRIPTION, WEIGHTS, TOKENIZER, "micro_omni.safetensors", "compiled")
 
 @dataclass(slots=True)
 class Export:
-    """A loaded export: parts by name (in eval mode), facts, its folder (or single file), and the content of its
+    """A loaded export: parts by name (in eval mode), metadata, its folder (or single file), and the content of its
     tokenizer.model, if it has one."""
 
     parts: dict[str, nn.Module]
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     folder: Path
     tokenizer: bytes | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The name of `metadata` in version 0.1."""
+        return self.metadata
 
     @property
     def tokenizer_path(self) -> Path:
@@ -68,17 +73,26 @@ def weights_fingerprint(module: nn.Module) -> str:
 
 
 def save_export(
-    folder: Path | str, parts: Mapping[str, nn.Module], *, facts: Mapping[str, Any], files: Mapping[str, Path]
+    folder: Path | str,
+    parts: Mapping[str, nn.Module],
+    *,
+    files: Mapping[str, Path],
+    metadata: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write an export folder, whole or not at all: a temporary folder beside it takes its place at the end. A symbolic link
     stays; what else someone put into the folder stays too.
 
-    parts: name -> a module registered with `@part`. facts: plain data. files: name in the folder -> file to copy.
+    parts: name -> a module registered with `@part`. metadata: plain data (`facts` in version 0.1).
+    files: name in the folder -> file to copy.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     check_place(folder)
-    document, tensors = describe(parts, facts, where=str(folder))
+    metadata = facts if metadata is None else metadata
+    if metadata is None:
+        raise TypeError("save_export: metadata= is missing")
+    document, tensors = describe(parts, metadata, where=str(folder))
     with atomic_folder(folder, own=OWN) as temporary:
         description, weights = temporary / DESCRIPTION, temporary / WEIGHTS
         description.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -118,7 +132,7 @@ def check_place(folder: Path | str) -> None:
 
 
 def describe(
-    parts: Mapping[str, nn.Module], facts: Mapping[str, Any], *, where: str
+    parts: Mapping[str, nn.Module], metadata: Mapping[str, Any], *, where: str
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What model.yaml says of parts, and their tensors by key. Raises ValueError for NaN or Inf."""
     tensors: dict[str, Tensor] = {}
@@ -128,13 +142,13 @@ def describe(
             raise ValueError(f"{where}: {name}.{broken}; a broken model is not exported")
         for key, value in module.state_dict().items():
             tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
-    return document_of(parts, facts), tensors
+    return document_of(parts, metadata), tensors
 
 
-def document_of(parts: Mapping[str, nn.Module], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What model.yaml says of parts: format, facts, and the options that each is built with."""
+def document_of(parts: Mapping[str, nn.Module], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What model.yaml says of parts: format, metadata, and the options that each is built with."""
     described = {name: {"part": part.architecture, "options": part.options} for name, part in parts.items()}
-    return {"format": FORMAT, "facts": dict(facts), "parts": described}
+    return {"format": FORMAT, "facts": dict(metadata), "parts": described}
 
 
 def is_export(folder: Path | str) -> bool:
@@ -183,7 +197,7 @@ def checked(document: Any, *, where: str) -> dict[str, Any]:
         if not isinstance(document.get(key), dict):
             raise ValueError(f"{where}: no {key!r} in it; the export is damaged, train it again")
     document = aliases.description(document)
-    schema.check_facts(document["facts"], where=where)
+    schema.check_metadata(document["facts"], where=where)
     return document
 
 
@@ -231,27 +245,27 @@ def build_parts(
         built[name] = assemble(
             described[name], states[name], where=f"{where}, {part_of}", weights=f"{weights}, {part_of}"
         )
-    facts = document["facts"]
-    if "codec" in built and facts.get("codec") is not None:
-        check_same(facts, {"codec": weights_fingerprint(built["codec"])}, where=where)
+    metadata = document["facts"]
+    if "codec" in built and metadata.get("codec") is not None:
+        check_same(metadata, {"codec": weights_fingerprint(built["codec"])}, where=where)
     return built
 
 
 def check_same(
-    facts: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     expected: Mapping[str, Any],
     *,
     where: str,
     remedy: str = "train both with the same settings, or remove the export to train it again",
 ) -> None:
-    """Each expected fact must stand in `facts` with the same value: tokenizer, mel, image and codec of a hand-over.
+    """Each expected fact must stand in `metadata` with the same value: tokenizer, mel, image and codec of a hand-over.
 
     Raises ValueError naming the fact and both values.
     """
     for key, value in expected.items():
-        if facts.get(key) != value and not _is_older(facts.get(key), value, where):
+        if metadata.get(key) != value and not _is_older(metadata.get(key), value, where):
             raise ValueError(
-                f"{where}: {key} differs: it was trained with {facts.get(key)!r}, this run has {value!r}; {remedy}"
+                f"{where}: {key} differs: it was trained with {metadata.get(key)!r}, this run has {value!r}; {remedy}"
             )
 
 
@@ -264,7 +278,7 @@ def trained_characters(export: Path) -> str | None:
 
 
 def _is_older(stored: Any, value: Any, where: str) -> bool:
-    """Whether the facts of pictures are alike but for what exports of earlier versions do not say: they were trained on the
+    """Whether the metadata of images is the same but for what exports of earlier versions do not say: they were trained on the
     centre square, on black, which of square pictures without transparency is the same. Logs it."""
     if not isinstance(stored, Mapping) or not isinstance(value, Mapping) or "matte" in stored or "matte" not in value:
         return False

@@ -1,4 +1,4 @@
-"""What the description of an export may say: one table of types and bounds for the options of every part and for the facts.
+"""What the description of an export may say: types and bounds of the options of every part and of the metadata.
 
 A description is a few hundred bytes from someone else, of which gigabytes are built. So it is copied into plain data of bounded
 size first (aliases cannot multiply, nesting ends, no number is NaN), each option and fact is compared with the table, and only
@@ -127,8 +127,8 @@ _MEL = {
     "sample_rate": _whole(1000, 384_000), "hop": _whole(1, 1 << 16), "n_fft": _whole(1, 1 << 16), "win": _whole(1, 1 << 16),
     "bins": _whole(1, 1024), "f_min": _number(0, 1e6), "f_max": _number(0, 1e6), "log": _SWITCH, "floor": _number(1e-30, 1e3),
 }  # fmt: skip
-#: Of the facts that this project reads, by name; the values of a table by their own. Others are plain data that nothing reads.
-FACTS: dict[str, Bound | dict[str, Bound]] = {
+#: Of the metadata that this project reads, by name; tables by the names in them. Other metadata is plain data that nothing reads.
+METADATA: dict[str, Bound | dict[str, Bound]] = {
     "stage": Bound(str, null=True),
     "tokenizer": Bound(str, null=True),
     "codec": Bound(str, null=True),
@@ -235,22 +235,22 @@ def check_options(kind: str, options: Mapping[str, Any], *, tensors: int | None,
             )
 
 
-def check_facts(facts: Mapping[str, Any], *, where: str) -> None:
+def check_metadata(metadata: Mapping[str, Any], *, where: str) -> None:
     """Raise ValueError naming the first fact that is of the wrong type or out of bounds."""
-    for name, bound in FACTS.items():
-        if name not in facts:
+    for name, bound in METADATA.items():
+        if name not in metadata:
             continue
-        value = facts[name]
+        value = metadata[name]
         if isinstance(bound, Bound):
-            _check_fact(name, value, bound, where=where)
+            _check_entry(name, value, bound, where=where)
             continue
-        _check_fact(name, value, Bound(dict), where=where)
+        _check_entry(name, value, Bound(dict), where=where)
         for key, inner in bound.items():
             if key in value:
-                _check_fact(f"{name}.{key}", value[key], inner, where=where)
+                _check_entry(f"{name}.{key}", value[key], inner, where=where)
 
 
-def _check_fact(name: str, value: Any, bound: Bound, *, where: str) -> None:
+def _check_entry(name: str, value: Any, bound: Bound, *, where: str) -> None:
     if not bound.allows(value):
         fact, _, key = name.partition(".")
         given = f"{key}={shown(value)}" if key else shown(value)

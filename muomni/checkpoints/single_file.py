@@ -65,7 +65,7 @@ def save_single(path: Path | str, export: Export) -> Path:
     """Write an export with every part as one .safetensors, whole or not at all. Raises ValueError as `check_single_place`."""
     path = user_path(path)
     check_single_place(path, sources=[export.folder])
-    document, tensors = describe(export.parts, export.facts, where=str(path))
+    document, tensors = describe(export.parts, export.metadata, where=str(path))
     header = {DESCRIPTION: json.dumps(document)}
     if export.tokenizer is not None:
         header[TOKENIZER] = base64.b64encode(export.tokenizer).decode()
@@ -107,7 +107,7 @@ def is_single(path: Path) -> bool:
 
 
 def describe_for_checkpoint(
-    stage: nn.Module, parts: Mapping[str, nn.Module], facts: Mapping[str, Any], tokenizer: bytes | None
+    stage: nn.Module, parts: Mapping[str, nn.Module], metadata: Mapping[str, Any], tokenizer: bytes | None
 ) -> dict[str, Any]:
     """What a checkpoint of a training carries so that `read_export` reads it: plain data, and tensors of the parts that
     are no modules of the stage."""
@@ -115,7 +115,7 @@ def describe_for_checkpoint(
     outside = {name: part for name, part in parts.items() if id(part) not in names}
     inside = {name: names[id(part)] for name, part in parts.items() if id(part) in names}
     return {
-        "document": document_of(parts, facts),
+        "document": document_of(parts, metadata),
         "places": inside,
         "tensors": {
             f"{name}.{key}": value for name, part in outside.items() for key, value in part.state_dict().items()

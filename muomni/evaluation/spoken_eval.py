@@ -23,7 +23,7 @@ class Spectrogram(Protocol):
 
     sample_rate: int
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """As exports name it."""
         ...
 
@@ -45,7 +45,7 @@ class SpokenAnswers:
         mel: Spectrogram,
         judge: Judge,
     ) -> None:
-        check_same(talker.facts, {"codec_mel": mel.facts()}, where=str(talker.folder))
+        check_same(talker.metadata, {"codec_mel": mel.metadata()}, where=str(talker.folder))
         self.sample_rate = mel.sample_rate
         self.talker, self.vocoder, self.judge = talker, vocoder, judge
         self._make_voice, self._modules = voice, dict[str, nn.Module]()

@@ -40,9 +40,11 @@ class HearingSpec:
     threshold: float  # dB of speech above the background at its clearest, on average over the bands
     edge: float  # dB that all frames of it are above
 
-    def facts(self) -> dict[str, float]:
+    def metadata(self) -> dict[str, float]:
         """The spec as plain values, for an export and for comparing."""
         return asdict(self)
+
+    facts = metadata  # its name in version 0.1
 
 
 #: Of exports without this entry: the level of the voices that most of them were trained on, and no silence around them, which
@@ -120,14 +122,14 @@ class Hearing:
         return 1.0 if level < NOTHING else 10 ** ((self.spec.level - level) / 20)
 
 
-def hearing_of(facts: Mapping[str, Any], *, where: str) -> HearingSpec | None:
-    """The spec in an export's facts; `UNSAID` where they have none, and None for micro-omni's, which take the waveform as it
+def hearing_of(metadata: Mapping[str, Any], *, where: str) -> HearingSpec | None:
+    """The spec in an export's metadata; `UNSAID` if it has none, and None for micro-omni's, which take the waveform as it
     is. Raises ValueError naming the export where the entry is damaged."""
-    if "hearing" not in facts:
-        return None if "micro_omni" in facts else UNSAID
-    if facts["hearing"] is None:
+    if "hearing" not in metadata:
+        return None if "micro_omni" in metadata else UNSAID
+    if metadata["hearing"] is None:
         return None
     try:
-        return HearingSpec(**{name: float(value) for name, value in facts["hearing"].items()})
+        return HearingSpec(**{name: float(value) for name, value in metadata["hearing"].items()})
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{where}: the facts of 'hearing' are damaged: {error}") from error

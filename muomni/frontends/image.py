@@ -40,9 +40,11 @@ class ImageSpec:
         """The share of an image of this shape that is cropped away."""
         return 1 - min(height, width) / max(height, width) if self.fit == "crop" else 0.0
 
-    def facts(self) -> dict[str, object]:
+    def metadata(self) -> dict[str, object]:
         """The spec as plain values, for an export and for comparing."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    facts = metadata  # its name in version 0.1
 
 
 class ImageFrontend:

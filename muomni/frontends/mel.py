@@ -55,9 +55,11 @@ class MelSpec:
         """Frames a second."""
         return self.sample_rate / self.hop
 
-    def facts(self) -> dict[str, int | float | bool]:
+    def metadata(self) -> dict[str, int | float | bool]:
         """The spec as plain values, for an export and for comparing."""
         return asdict(self)
+
+    facts = metadata  # its name in version 0.1
 
     def num_frames(self, samples: int) -> int:
         """Frames of a clip of so many samples."""

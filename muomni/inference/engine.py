@@ -26,7 +26,7 @@ from muomni.inference.decoding.finite import register_finite_check
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.media import Media, Source, spec_from_facts
+from muomni.inference.media import Media, Source, spec_from_metadata
 from muomni.inference.ocr import read_images
 from muomni.inference.prompt import Prompt, PromptBuilder, Request, prepare
 from muomni.inference.tts.speaker import Speaker, Utterance, build_speaker, warn_of_cut
@@ -49,7 +49,7 @@ class Engine:
 
     Args:
         parts: the modules of an export by name; a missing one is an error once it is needed.
-        facts: of the export: stage, tokenizer fingerprint, specs of the frontends.
+        metadata: of the export: stage, tokenizer fingerprint, specs of the frontends.
         tokenizer: None if no module reads text.
         where: names the export in errors.
         format: "chat", "plain", or "auto": plain for models without our roles, those of stage thinker and of micro-omni.
@@ -60,7 +60,7 @@ class Engine:
         self,
         *,
         parts: Mapping[str, nn.Module],
-        facts: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         tokenizer: Tokenizer | None,
         where: str,
         format: str,
@@ -70,15 +70,15 @@ class Engine:
         self.parts = {name: part.to(device).eval() for name, part in parts.items()}
         if "audio" in parts:
             register_finite_check(self.parts["audio"])
-        self.facts, self.tokenizer, self.where, self.device = facts, tokenizer, where, device
+        self.metadata, self.tokenizer, self.where, self.device = metadata, tokenizer, where, device
         self.timings = Timings()
         if format == "auto":
-            format = "plain" if facts.get("stage") == "thinker" or "micro_omni" in facts else "chat"
+            format = "plain" if metadata.get("stage") == "thinker" or "micro_omni" in metadata else "chat"
         takes_images = "vision" in parts or "ocr" in parts
         self.media = Media(
-            image=spec_from_facts(ImageSpec, facts, "image", where=where) if takes_images else None,
-            mel=spec_from_facts(MelSpec, facts, "mel", where=where) if "audio" in parts else None,
-            hearing=hearing_of(facts, where=where),
+            image=spec_from_metadata(ImageSpec, metadata, "image", where=where) if takes_images else None,
+            mel=spec_from_metadata(MelSpec, metadata, "mel", where=where) if "audio" in parts else None,
+            hearing=hearing_of(metadata, where=where),
         )
         self.prompter = self._build_prompter(format) if "thinker" in parts else None
         self.runtime: Runtime | None = None if self.prompter is None else Eager(self.prompter.thinker)
@@ -86,7 +86,7 @@ class Engine:
         if "talker" in parts:
             self.require("codec")
             self.speaker, self.vocoder_note = build_speaker(
-                self.parts, facts, vocoder=vocoder, where=where, device=device
+                self.parts, metadata, vocoder=vocoder, where=where, device=device
             )
 
     # --- text --------------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ class Engine:
     def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
         """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit.
 
-        Texts are normalised to the characters that the Talker was trained on (`alphabet` in the facts): numbers and signs
+        Texts are normalised to the characters that the Talker was trained on (`alphabet` in the metadata): numbers and signs
         become words. Raises ValueError for a text of which nothing remains, and for an unknown voice.
         """
         speaker = self.require_speaker()

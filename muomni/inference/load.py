@@ -48,10 +48,10 @@ def load_model(
         set_weight_dtype(export.parts["thinker"], dtype)
     elif compile != "none" or dtype != "float32":
         raise ValueError(f"{path}: compile={compile} dtype={dtype}: {MISSING_MODULE_HELP['thinker']}")
-    check_compatible(export.parts, export.facts, where=str(export.folder))
+    check_compatible(export.parts, export.metadata, where=str(export.folder))
     engine = Engine(
         parts=export.parts,
-        facts=export.facts,
+        metadata=export.metadata,
         tokenizer=read_tokenizer(export),
         where=str(export.folder),
         format=format,
@@ -91,7 +91,7 @@ def read_tokenizer(export: Export) -> Tokenizer | None:
         tokenizer = Tokenizer(export.tokenizer)
     except ValueError as error:
         raise ValueError(f"{export.folder}, tokenizer.model: {error}") from error
-    trained_with = export.facts.get("tokenizer")
+    trained_with = export.metadata.get("tokenizer")
     if trained_with is not None and trained_with != tokenizer.fingerprint():
         raise ValueError(
             f"{export.folder}, tokenizer.model: fingerprint {tokenizer.fingerprint()[:12]}, but the model was trained "
@@ -106,8 +106,8 @@ def with_talker(export: Export, speech: Export) -> Export:
         if name not in speech.parts:
             raise ValueError(f"{speech.folder}: {MISSING_MODULE_HELP[name]}")
     spoken = {name: speech.parts[name] for name in ("talker", "codec")}
-    facts = {key: value for key, value in export.facts.items() if key != "codec"}  # of another codec
-    facts |= {"codec_mel": speech.facts.get("codec_mel", speech.facts.get("mel"))}
-    facts |= {"codec": speech.facts["codec"]} if "codec" in speech.facts else {}
-    facts["alphabet"] = speech.facts.get("alphabet", LETTERS)
-    return Export(export.parts | spoken, facts, export.folder, export.tokenizer)
+    metadata = {key: value for key, value in export.metadata.items() if key != "codec"}  # of another codec
+    metadata |= {"codec_mel": speech.metadata.get("codec_mel", speech.metadata.get("mel"))}
+    metadata |= {"codec": speech.metadata["codec"]} if "codec" in speech.metadata else {}
+    metadata["alphabet"] = speech.metadata.get("alphabet", LETTERS)
+    return Export(export.parts | spoken, metadata, export.folder, export.tokenizer)

@@ -31,9 +31,9 @@ MIN_UNSEEN = 0.02  # share of an image outside the centre square that is logged
 Spec = TypeVar("Spec", ImageSpec, MelSpec)
 
 
-def spec_from_facts(spec_type: type[Spec], facts: Mapping[str, Any], name: str, *, where: str) -> Spec:
-    """Rebuild a frontend's spec from an export's facts. Raises ValueError naming the export and what is missing."""
-    stored = facts.get(name)
+def spec_from_metadata(spec_type: type[Spec], metadata: Mapping[str, Any], name: str, *, where: str) -> Spec:
+    """Rebuild a frontend's spec from an export's metadata. Raises ValueError naming the export and what is missing."""
+    stored = metadata.get(name)
     if not isinstance(stored, Mapping):
         raise ValueError(f"{where}: the export's facts lack {name!r}; export it again")
     known = {field.name for field in fields(spec_type)}

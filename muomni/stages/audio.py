@@ -24,7 +24,7 @@ class AudioStage(Stage):
 
     Args:
         model: the encoder with its head. evaluator: model -> what measures it.
-        mel, hearing: facts of the spectrogram, and of how clips were prepared; None: they were not.
+        mel, hearing: metadata of the spectrogram, and of how clips were prepared; None: they were not.
     """
 
     name = "audio"
@@ -75,7 +75,7 @@ class AudioStage(Stage):
     def export_parts(self) -> dict[str, nn.Module]:
         return {"audio": self.model}
 
-    def export_facts(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """The spectrogram it hears, how recordings are prepared for it, and the characters that it writes where they are its
         own."""
         own = {} if self.model.characters is None else {"characters": self.model.characters}

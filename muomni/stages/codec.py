@@ -22,7 +22,7 @@ class CodecStage(Stage):
     """Reconstruction and commitment.
 
     Args:
-        model: the codec. evaluator: model, and `sample_rate` -> what measures it. mel: facts of the spectrogram.
+        model: the codec. evaluator: model, and `sample_rate` -> what measures it. mel: metadata of the spectrogram.
     """
 
     name = "codec"
@@ -63,6 +63,6 @@ class CodecStage(Stage):
     def export_parts(self) -> dict[str, nn.Module]:
         return {"codec": self.model}
 
-    def export_facts(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """The spectrogram it rebuilds."""
         return {"stage": self.name, "mel": self.mel}

@@ -22,7 +22,7 @@ class OcrStage(Stage):
     """Next character.
 
     Args:
-        model: encoder and decoder. evaluator: model -> what measures it. image: facts of the frontend.
+        model: encoder and decoder. evaluator: model -> what measures it. image: metadata of the frontend.
     """
 
     name = "ocr"
@@ -59,7 +59,7 @@ class OcrStage(Stage):
     def export_parts(self) -> dict[str, nn.Module]:
         return {"ocr": self.model}
 
-    def export_facts(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """The frontend it sees through, and the characters that it writes where they are its own."""
         own = {} if self.model.characters is None else {"characters": self.model.characters}
         return {"stage": self.name, "image": self.image, **own}

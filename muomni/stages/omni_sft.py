@@ -49,7 +49,7 @@ class OmniSftStage(Stage):
         rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
         answer_power: how much less a token of a long answer counts than one of a short answer (`answer_weights`).
         cache_mb: for features of frozen encoders.
-        image, mel, hearing, tokenizer, tokenizer_fingerprint, encode, decode: facts of the datamodule.
+        image, mel, hearing, tokenizer, tokenizer_fingerprint, encode, decode: metadata of the datamodule.
     """
 
     name = "omni_sft"
@@ -78,16 +78,16 @@ class OmniSftStage(Stage):
         hearing: Mapping[str, Any] | None = None,
     ) -> None:
         vision = None if image_projector.num_tokens == 0 else vision
-        facts: dict[str, Any] = {"tokenizer": tokenizer_fingerprint}
-        check_same(thinker.facts, facts, where=str(thinker.folder))
+        metadata: dict[str, Any] = {"tokenizer": tokenizer_fingerprint}
+        check_same(thinker.metadata, metadata, where=str(thinker.folder))
         for export, fact, value in ((vision, "image", dict(image)), (audio, "mel", dict(mel))):
             if export is not None:
-                check_same(export.facts, {fact: value}, where=str(export.folder))
-                facts[fact] = value
+                check_same(export.metadata, {fact: value}, where=str(export.folder))
+                metadata[fact] = value
         if audio is not None:
-            facts["hearing"] = None if hearing is None else dict(hearing)
-            if "hearing" in audio.facts:  # older exports say nothing of it
-                check_same(audio.facts, {"hearing": facts["hearing"]}, where=str(audio.folder))
+            metadata["hearing"] = None if hearing is None else dict(hearing)
+            if "hearing" in audio.metadata:  # older exports say nothing of it
+                check_same(audio.metadata, {"hearing": metadata["hearing"]}, where=str(audio.folder))
         model = Omni(
             thinker=cast("Thinker", thinker.parts["thinker"]),
             vision=None if vision is None else cast("VisionTransformer", vision.parts["vision"]),
@@ -101,7 +101,7 @@ class OmniSftStage(Stage):
             model, features=self.features, reference=ReferenceThinker(thinker), talker=talker, decode=decode
         )
         super().__init__(training, evaluator=measured)
-        self.model, self.talker, self.facts, self.tokenizer = model, talker, facts, Path(tokenizer)
+        self.model, self.talker, self.metadata, self.tokenizer = model, talker, metadata, Path(tokenizer)
         self.rates, self.answer_power = dict(rates), answer_power
         check_rates(self.rates, known=RATED)
         self.frozen = [module.requires_grad_(False) for _, module, rate in self._rated() if not rate]
@@ -200,10 +200,10 @@ class OmniSftStage(Stage):
             return {}
         return {name: parts[name] for name in ("talker", "codec")}
 
-    def export_facts(self) -> dict[str, Any]:
-        """Frontends and tokenizer, and the Talker's own facts."""
-        spoken = {} if self.talker is None else self.talker.facts
-        return {"stage": self.name, **{k: v for k, v in spoken.items() if k not in ("stage", "run")}, **self.facts}
+    def export_metadata(self) -> dict[str, Any]:
+        """Frontends and tokenizer, and the Talker's own metadata."""
+        spoken = {} if self.talker is None else self.talker.metadata
+        return {"stage": self.name, **{k: v for k, v in spoken.items() if k not in ("stage", "run")}, **self.metadata}
 
     def export_files(self) -> dict[str, Path]:
         return {"tokenizer.model": self.tokenizer}

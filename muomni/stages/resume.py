@@ -41,7 +41,7 @@ class Resumable(ManyRanks):
         """Parts of an earlier stage's export that go into this one's as they are, loaded when it is written."""
         return {}
 
-    def export_facts(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """What a later stage must agree with: frontends and fingerprints, plain data."""
         return {"stage": self.name}
 
@@ -96,7 +96,7 @@ class Resumable(ManyRanks):
         checkpoint["export"] = describe_for_checkpoint(
             self,
             self.export_parts() | self.bundled_parts(),
-            self.export_facts(),
+            self.export_metadata(),
             None if tokenizer is None else tokenizer.read_bytes(),
         )
 
@@ -110,7 +110,7 @@ class Resumable(ManyRanks):
         where = f"checkpoint of step {checkpoint['global_step']}"
         check_same(
             checkpoint["export"]["document"]["facts"],
-            self.export_facts(),
+            self.export_metadata(),
             where=where,
             remedy="resume=never begins anew",
         )

@@ -41,7 +41,7 @@ class TalkerStage(Stage):
         evaluator: model, codec, and `sample_rate` -> what measures them.
         disturbance: probability that a previous frame is replaced. jitter: standard deviation, in frames, of a clip's
             shift of all characters' times while training, since predicted times are not exact.
-        mel: facts of the spectrogram, which must be the codec's.
+        mel: metadata of the spectrogram, which must be the codec's.
     """
 
     name = "talker"
@@ -61,7 +61,7 @@ class TalkerStage(Stage):
         frozen = codec.parts["codec"].requires_grad_(False)
         super().__init__(training, evaluator=evaluator(model, frozen, sample_rate=mel["sample_rate"]))
         self.model, self.codec, self.mel = model, cast("Codec", frozen), dict(mel)
-        self.codec_facts = codec.facts
+        self.codec_metadata = codec.metadata
         self._check_codec(str(codec.folder))
         self.aligner, self.disturbance = aligner, disturbance
         self.jitter = jitter
@@ -69,8 +69,8 @@ class TalkerStage(Stage):
         self._aligned: dict[tuple[str, str], Tensor] = {}  # by recording and text: ids of two manifests may be the same
 
     def _check_codec(self, folder: str) -> None:
-        if self.codec_facts["mel"] != self.mel:
-            raise ValueError(f"{folder}: the codec's mel {self.codec_facts['mel']} is not this run's {self.mel}")
+        if self.codec_metadata["mel"] != self.mel:
+            raise ValueError(f"{folder}: the codec's mel {self.codec_metadata['mel']} is not this run's {self.mel}")
         size, own = self.codec.codebook_size, self.model.codebook_size
         if size != own or self.codec.num_codebooks < self.model.num_codebooks:
             raise ValueError(
@@ -140,7 +140,7 @@ class TalkerStage(Stage):
     def export_parts(self) -> dict[str, nn.Module]:
         return {"talker": self.model, "codec": self.codec}
 
-    def export_facts(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """The codec's spectrogram and fingerprint: other codes would be noise."""
         own = {} if self.model.characters is None else {"characters": self.model.characters}
         return {"stage": self.name, "codec_mel": self.mel, "codec": weights_fingerprint(self.codec), **own}

@@ -89,7 +89,7 @@ class ThinkerStage(Stage):
     def export_parts(self) -> dict[str, nn.Module]:
         return {"thinker": self.model}
 
-    def export_facts(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """The tokenizer it was trained with."""
         return {"stage": self.name, "tokenizer": self.tokenizer_fingerprint}
 

@@ -35,7 +35,7 @@ class VisionStage(Stage):
         model, text_tower, image_head: the modules. evaluator: all three, and `late` -> what measures them.
         score: "late" trains both losses, and similarity is that of cells and words; "global" is plain CLIP.
         temperature: at the start. min_temperature: the lowest.
-        image, tokenizer, tokenizer_fingerprint: facts of the datamodule.
+        image, tokenizer, tokenizer_fingerprint: metadata of the datamodule.
     """
 
     name = "vision"
@@ -114,7 +114,7 @@ class VisionStage(Stage):
         """The encoder; the text side too, for retrieval."""
         return {"vision": self.model, "text_tower": self.text_tower, "image_head": self.image_head}
 
-    def export_facts(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """The pictures' frontend and the tokenizer."""
         return {"stage": self.name, "image": self.image, "tokenizer": self.tokenizer_fingerprint}
 

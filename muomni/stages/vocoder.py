@@ -49,7 +49,7 @@ class VocoderStage(Stage):
         evaluator: model, `synthesize`, `codec`, and the spectrogram -> what measures them.
         n_ffts: resolutions of the spectral loss.
         adversarial_from: share (0 to 1) of `max_steps` after which the discriminators join in; 1: never.
-        discriminator_rate: their learning rate, as a factor. mel: facts of the spectrogram.
+        discriminator_rate: their learning rate, as a factor. mel: metadata of the spectrogram.
     """
 
     name = "vocoder"
@@ -74,7 +74,7 @@ class VocoderStage(Stage):
     ) -> None:
         frozen = None
         if codec is not None:
-            check_same(codec.facts, {"mel": dict(mel)}, where=str(codec.folder))
+            check_same(codec.metadata, {"mel": dict(mel)}, where=str(codec.folder))
             frozen = codec.parts["codec"].requires_grad_(False)
         measured = evaluator(
             model, synthesize=partial(self.synthesize, corrections=corrections), codec=frozen, log_mel=log_mel,
@@ -168,6 +168,6 @@ class VocoderStage(Stage):
     def export_parts(self) -> dict[str, nn.Module]:
         return {"vocoder": self.model}
 
-    def export_facts(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """The spectrogram that it makes audible, and how often what it makes is corrected."""
         return {"stage": self.name, "codec_mel": self.mel, "corrections": self.corrections}

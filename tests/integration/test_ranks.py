@@ -62,7 +62,7 @@ def build(stage: str, root: str, *overrides: str) -> tuple[Any, Any, Any]:
     )
     lightning.seed_everything(0, verbose=False)
     datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
-    module: Stage = instantiate(cfg.module, _convert_="all")(**datamodule.facts())
+    module: Stage = instantiate(cfg.module, _convert_="all")(**datamodule.metadata())
     module.optimizer_factory = lambda groups: torch.optim.SGD([{**g, "lr": 0.01} for g in groups], lr=0.01)
     if stage == "codec":
         module.model.quantizer.started.fill_(True)

@@ -49,8 +49,8 @@ class Recognizer:
         export = load_export(folder, ["audio"])
         audio = export.parts["audio"]
         assert isinstance(audio, Audio)
-        hearing = hearing_of(export.facts, where=str(folder))
-        return cls(audio=audio, mel=MelSpec(**export.facts["mel"]), batch_size=batch_size, hearing=hearing)
+        hearing = hearing_of(export.metadata, where=str(folder))
+        return cls(audio=audio, mel=MelSpec(**export.metadata["mel"]), batch_size=batch_size, hearing=hearing)
 
     def to(self, device: torch.device | str) -> "Recognizer":
         """Move the encoder, in place; waveforms are preprocessed on the CPU."""

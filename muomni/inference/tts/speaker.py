@@ -19,7 +19,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.finite import check_finite
 from muomni.inference.decoding.generate import decode, generate
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.media import spec_from_facts
+from muomni.inference.media import spec_from_metadata
 from muomni.inference.tts.speech_stream import StreamingVocoder, synthesize, synthesize_stream
 from muomni.inference.tts.vocoder import choose_vocoder
 from muomni.inference.validation import require_str
@@ -205,9 +205,9 @@ class Speaker:
 
 
 def build_speaker(
-    parts: Mapping[str, Any], facts: Mapping[str, Any], *, vocoder: str | Path, where: str, device: torch.device
+    parts: Mapping[str, Any], metadata: Mapping[str, Any], *, vocoder: str | Path, where: str, device: torch.device
 ) -> tuple[Speaker, str]:
     """The speaker of an export with Talker and codec, and the line of `choose_vocoder` about its vocoder."""
-    spec = spec_from_facts(MelSpec, facts, "codec_mel" if "codec_mel" in facts else "mel", where=where)
+    spec = spec_from_metadata(MelSpec, metadata, "codec_mel" if "codec_mel" in metadata else "mel", where=where)
     chosen, note = choose_vocoder(vocoder, spec=spec, export=Path(where), device=device)
-    return Speaker(parts["talker"], parts["codec"], chosen, alphabet=facts.get("alphabet", LETTERS)), note
+    return Speaker(parts["talker"], parts["codec"], chosen, alphabet=metadata.get("alphabet", LETTERS)), note

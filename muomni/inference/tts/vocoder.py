@@ -33,13 +33,13 @@ class NeuralVocoder:
     def from_export(cls, folder: str | Path, *, spec: MelSpec, device: torch.device | str = "cpu") -> "NeuralVocoder":
         """Load the export folder of stage=vocoder. Raises ValueError if it was trained on another spectrogram."""
         export = load_export(folder, ["vocoder"])
-        check_same(export.facts, {"codec_mel": spec.facts()}, where=str(folder))
+        check_same(export.metadata, {"codec_mel": spec.metadata()}, where=str(folder))
         model = export.parts["vocoder"]
-        if not isinstance(model, Vocoder) or "corrections" not in export.facts:
+        if not isinstance(model, Vocoder) or "corrections" not in export.metadata:
             raise ValueError(
                 f"{folder}: not an export of stage=vocoder, or one without 'corrections' in its facts: export it again"
             )
-        return cls(model.to(device), spec=spec, corrections=int(export.facts["corrections"]), name=str(folder))
+        return cls(model.to(device), spec=spec, corrections=int(export.metadata["corrections"]), name=str(folder))
 
     @torch.inference_mode()
     def __call__(self, mel: Tensor) -> Tensor:
@@ -85,6 +85,6 @@ def choose_vocoder(
     found = export.parent / DEFAULT_EXPORT
     if not is_export(found):
         return griffin_lim, f"vocoder: griffin_lim (there is no {found}: {TRAIN} stage=vocoder)"
-    if read_description(found)["facts"].get("codec_mel") != spec.facts():
+    if read_description(found)["facts"].get("codec_mel") != spec.metadata():
         return griffin_lim, f"vocoder: griffin_lim ({found} was trained on another spectrogram)"
     return NeuralVocoder.from_export(found, spec=spec, device=device), f"vocoder: {found}"

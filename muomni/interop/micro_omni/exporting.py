@@ -35,7 +35,7 @@ def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = 
     if out.suffix not in files.WRITTEN:
         raise ValueError(f"out={out}: name it .pt or .safetensors")
     export = load_export(folder, parts)
-    origin: dict[str, Any] = export.facts.get(FACT, {})
+    origin: dict[str, Any] = export.metadata.get(FACT, {})
     added = bool(origin.get("added_pieces"))
     loaded = export.parts
     if added and "thinker" in loaded:
@@ -43,7 +43,7 @@ def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = 
     if not loaded.keys() & TABLES.keys():
         raise ValueError(f"{folder}: no module that micro-omni has; it has {', '.join(TABLES)}")
     notes: list[str] = []
-    checkpoint = Checkpoint(description=_description(export.facts, loaded))
+    checkpoint = Checkpoint(description=_description(export.metadata, loaded))
     for name, part in loaded.items():
         try:
             theirs, own = _part(name, part, origin)
@@ -93,10 +93,10 @@ def _in_dtype(state: State, name: str) -> State:
     return cast if all(torch.equal(cast[key].float(), value) for key, value in state.items()) else state
 
 
-def _description(facts: Mapping[str, Any], parts: Mapping[str, nn.Module]) -> str:
+def _description(metadata: Mapping[str, Any], parts: Mapping[str, nn.Module]) -> str:
     """Facts and options, from which an import restores the export."""
     described = {name: {"part": part.architecture, "options": options_built(part)} for name, part in parts.items()}
-    plain = {key: value for key, value in facts.items() if key != FACT}
+    plain = {key: value for key, value in metadata.items() if key != FACT}
     return yaml.safe_dump({"facts": plain, "parts": described}, sort_keys=False)
 
 

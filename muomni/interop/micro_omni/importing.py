@@ -1,6 +1,6 @@
 """Checkpoints of micro-omni -> an ordinary export folder; nothing is written before everything is checked.
 
-An export needs more than weights. The vocabulary is extended by our special tokens (`vocabulary.py`); the facts name frontends
+An export needs more than weights. The vocabulary is extended by our special tokens (`vocabulary.py`); the metadata name frontends
 of the published sizes, which are similar to those of the weights' training but not the same (docs/coming-from-micro-omni.md);
 the fact `micro_omni` records the origin.
 """
@@ -16,7 +16,7 @@ from torch import nn
 
 from muomni.checkpoints.compatibility import check_compatible
 from muomni.checkpoints.export import is_export, save_export, weights_fingerprint
-from muomni.checkpoints.schema import check_facts, read_yaml
+from muomni.checkpoints.schema import check_metadata, read_yaml
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ class Import:
     """Content of the files in our terms. notes: messages for the user."""
 
     parts: dict[str, nn.Module] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     kept: State = field(default_factory=dict)
     tokenizer: bytes | None = None
     notes: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ def import_checkpoints(
         if result.kept:
             extra[KEPT_FILE] = Path(folder) / KEPT_FILE
             save_file({key: value.contiguous() for key, value in result.kept.items()}, extra[KEPT_FILE])
-        save_export(out, result.parts, facts=result.facts, files=extra)
+        save_export(out, result.parts, metadata=result.metadata, files=extra)
     return result.notes
 
 
@@ -103,7 +103,7 @@ def read_checkpoints(
             sources[name] = path
             built[name] = _built(name, checkpoint, document, options.get(name, {}), fill=fill, path=path)
         result.kept |= checkpoint.kept
-        result.facts |= document.get("facts", {})
+        result.metadata |= document.get("facts", {})
         if checkpoint.left_out:
             result.notes.append(f"{path}: left out, state of the training only: {', '.join(checkpoint.left_out)}")
     absent = [name for name in parts or () if name not in sources]
@@ -117,7 +117,7 @@ def read_checkpoints(
     check_compatible(result.parts, {}, where=", ".join(map(str, paths)))
     added = _add_tokenizer(result, tokenizer)
     if "facts" not in document or added:
-        result.facts[FACT] = _origin(paths, built, added)
+        result.metadata[FACT] = _origin(paths, built, added)
     if "facts" not in document:
         _add_facts(result)
     return result
@@ -145,7 +145,7 @@ def _document(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     whole = isinstance(document, dict) and all(isinstance(document.get(key), dict) for key in ("parts", "facts"))
     if not whole or not all(isinstance(part, dict) for part in document["parts"].values()):
         raise ValueError(f"{where} describes no parts and facts")
-    check_facts(document["facts"], where=where)
+    check_metadata(document["facts"], where=where)
     return document
 
 
@@ -187,23 +187,23 @@ def _add_tokenizer(result: Import, path: Path | None) -> int:
         if added:
             result.parts["thinker"] = widened(thinker)
             result.notes.append(f"thinker: rows for our special tokens, the mean of the others: {' '.join(ADDED)}")
-    if result.facts.get("tokenizer") not in (None, tokenizer.fingerprint()):
+    if result.metadata.get("tokenizer") not in (None, tokenizer.fingerprint()):
         raise ValueError(f"{path}: not the tokenizer that the model was trained with: name its own")
-    result.facts["tokenizer"] = tokenizer.fingerprint()
+    result.metadata["tokenizer"] = tokenizer.fingerprint()
     return added
 
 
 def _add_facts(result: Import) -> None:
-    """Add the facts that the engine needs and their files lack."""
-    facts, parts = result.facts, result.parts
+    """Add the metadata that the engine needs and their files lack."""
+    metadata, parts = result.metadata, result.parts
     alone = next(iter(parts)) if len(parts) == 1 else FACT
-    facts["stage"] = "talker" if parts.keys() == {"talker", "codec"} else alone
+    metadata["stage"] = "talker" if parts.keys() == {"talker", "codec"} else alone
     for name, fact, mel in (("audio", "mel", MEL), ("codec", "codec_mel", CODEC_MEL)):
         if name in parts:
-            facts[fact] = replace(mel, bins=options_built(parts[name])["n_mels"]).facts()
+            metadata[fact] = replace(mel, bins=options_built(parts[name])["n_mels"]).metadata()
             result.notes.append(f"{name}: its spectrogram is ours, not that of its training; {DIFFERENCES} says how")
     if "vision" in parts:
         size = options_built(parts["vision"])["image_size"]
-        facts["image"] = ImageSpec(size=size, mean=NO_MEAN, std=NO_SCALE).facts()
+        metadata["image"] = ImageSpec(size=size, mean=NO_MEAN, std=NO_SCALE).metadata()
     if "talker" in parts and "codec" in parts:
-        facts["codec"] = weights_fingerprint(parts["codec"])
+        metadata["codec"] = weights_fingerprint(parts["codec"])

@@ -23,7 +23,7 @@ def described(part):
 
 @pytest.fixture
 def export(tmp_path):
-    return save_export(tmp_path / "omni", {"thinker": thinker()}, facts={}, files={})
+    return save_export(tmp_path / "omni", {"thinker": thinker()}, metadata={}, files={})
 
 
 def change_options(export, **changes):
@@ -92,7 +92,7 @@ def test_nothing_is_drawn_and_no_memory_shared_with_the_file(export):
 
 
 def test_tied_tensors_that_differ_are_refused(tmp_path):
-    folder = save_export(tmp_path / "omni", {"thinker": thinker(tied=True)}, facts={}, files={})
+    folder = save_export(tmp_path / "omni", {"thinker": thinker(tied=True)}, metadata={}, files={})
     tensors = load_file(folder / "model.safetensors")
     tensors["thinker.head.weight"] += 1
     save_file(tensors, folder / "model.safetensors")

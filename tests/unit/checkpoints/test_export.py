@@ -36,7 +36,7 @@ def export(tmp_path):
     return save_export(
         tmp_path / "checkpoints" / "omni",
         {"thinker": thinker(), "second": thinker(1, qk_norm=True, tied=True)},
-        facts={"stage": "thinker", "mel": {"hop": 160}},
+        metadata={"stage": "thinker", "mel": {"hop": 160}},
         files={"tokenizer.model": tmp_path / "vocabulary"},
     )
 
@@ -57,7 +57,7 @@ def test_what_comes_back_is_what_went_in(export):
         assert not part.training
         assert part.options == expected.options
         assert torch.equal(part(ids).logits, expected(ids).logits)
-    assert loaded.facts == {"stage": "thinker", "mel": {"hop": 160}}
+    assert loaded.metadata == {"stage": "thinker", "mel": {"hop": 160}}
     assert loaded.tokenizer_path.read_bytes() == b"pieces"
 
 
@@ -141,13 +141,13 @@ def test_nan_is_not_exported_and_the_old_export_stays(export):
     broken = thinker()
     broken.head.weight.data[3, 3] = float("nan")
     with pytest.raises(ValueError, match=r"thinker\.head\.weight holds NaN=1, Inf=0; a broken model"):
-        save_export(export, {"thinker": broken}, facts={}, files={})
+        save_export(export, {"thinker": broken}, metadata={}, files={})
     assert list(load_export(export).parts) == ["thinker", "second"]
 
 
 def test_a_failed_write_leaves_nothing_behind(export, tmp_path):
     with pytest.raises(FileNotFoundError):
-        save_export(export, {"thinker": thinker()}, facts={}, files={"tokenizer.model": tmp_path / "none"})
+        save_export(export, {"thinker": thinker()}, metadata={}, files={"tokenizer.model": tmp_path / "none"})
     assert [path.name for path in export.parent.iterdir()] == ["omni"]
     assert "second" in load_export(export).parts
 
@@ -163,8 +163,8 @@ def test_what_a_killed_export_left_goes_with_the_next_and_nothing_else(export):
     for other in others:
         other.mkdir()
         (other / "precious").touch()
-    save_export(export, {"thinker": thinker()}, facts={}, files={})
-    save_export(export.parent / "omn[i]", {"thinker": thinker()}, facts={}, files={})
+    save_export(export, {"thinker": thinker()}, metadata={}, files={})
+    save_export(export.parent / "omn[i]", {"thinker": thinker()}, metadata={}, files={})
     assert not killed.exists()
     assert all((other / "precious").is_file() for other in others)
 
@@ -177,7 +177,7 @@ def test_an_export_that_is_a_link_is_written_where_it_leads(export, tmp_path):
     (export.parent / "talker").symlink_to(disk / "talker")  # leads to what is not there yet
     for seed in (1, 2):
         for link in (export, export.parent / "talker"):
-            save_export(link, {"thinker": thinker(seed)}, facts={}, files={})
+            save_export(link, {"thinker": thinker(seed)}, metadata={}, files={})
             assert link.is_symlink() and is_export(link)
             assert weights_fingerprint(load_export(link).parts["thinker"]) == weights_fingerprint(thinker(seed))
     assert sorted(path.name for path in disk.iterdir()) == ["omni", "talker"]
@@ -185,7 +185,7 @@ def test_an_export_that_is_a_link_is_written_where_it_leads(export, tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"vision is a symbolic link to .*unmounted/vision, whose folder is not there"
     ):
-        save_export(export.parent / "vision", {"thinker": thinker()}, facts={}, files={})
+        save_export(export.parent / "vision", {"thinker": thinker()}, metadata={}, files={})
 
 
 def test_an_export_that_is_a_mount_point_is_filled(export, monkeypatch):
@@ -197,7 +197,7 @@ def test_an_export_that_is_a_mount_point_is_filled(export, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", refuse)
-    save_export(export, {"thinker": thinker(3)}, facts={"stage": "new"}, files={})
+    save_export(export, {"thinker": thinker(3)}, metadata={"stage": "new"}, files={})
     assert weights_fingerprint(load_export(export).parts["thinker"]) == weights_fingerprint(thinker(3))
     assert sorted(path.name for path in export.iterdir()) == ["model.safetensors", "model.yaml"]
     assert [path.name for path in export.parent.iterdir()] == ["omni"]
@@ -206,7 +206,7 @@ def test_an_export_that_is_a_mount_point_is_filled(export, monkeypatch):
 def test_what_someone_put_into_an_export_stays(export):
     (export / "README.md").write_text("my notes")
     (export / "compiled").mkdir()  # ours, of an earlier version
-    save_export(export, {"thinker": thinker()}, facts={}, files={})
+    save_export(export, {"thinker": thinker()}, metadata={}, files={})
     assert sorted(path.name for path in export.iterdir()) == ["README.md", "model.safetensors", "model.yaml"]
     assert (export / "README.md").read_text() == "my notes"
 
@@ -220,7 +220,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     with pytest.raises(
         ValueError, match=r"thinker holds other things than an export \(thesis\.tex\), which stay untouched"
     ):
-        save_export(place, {"thinker": thinker()}, facts={}, files={})
+        save_export(place, {"thinker": thinker()}, metadata={}, files={})
     assert (place / "thesis.tex").is_file()
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file is a file where an export's folder would be"):
@@ -230,7 +230,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
 def test_an_export_is_as_readable_as_any_new_file(tmp_path):
     before = os.umask(0o027)
     try:
-        folder = save_export(tmp_path / "omni", {"thinker": thinker()}, facts={}, files={})
+        folder = save_export(tmp_path / "omni", {"thinker": thinker()}, metadata={}, files={})
     finally:
         os.umask(before)
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (folder, *folder.iterdir())}
@@ -238,10 +238,10 @@ def test_an_export_is_as_readable_as_any_new_file(tmp_path):
 
 
 def test_a_second_export_takes_the_place_of_the_first(export):
-    save_export(export, {"thinker": thinker(2)}, facts={"stage": "new"}, files={})
+    save_export(export, {"thinker": thinker(2)}, metadata={"stage": "new"}, files={})
     loaded = load_export(export)
     assert list(loaded.parts) == ["thinker"]
-    assert loaded.facts == {"stage": "new"}
+    assert loaded.metadata == {"stage": "new"}
     with pytest.raises(FileNotFoundError, match=r"no tokenizer\.model"):
         _ = loaded.tokenizer_path
     assert list_exports(export.parent) == [export]
@@ -265,12 +265,12 @@ def test_no_characters_are_told_by_a_damaged_description(export, part):
 
 
 def test_facts_that_differ_are_named():
-    facts = {"tokenizer": "abc", "mel": {"hop": 160}}
-    check_same(facts, {"mel": {"hop": 160}}, where="x")
+    metadata = {"tokenizer": "abc", "mel": {"hop": 160}}
+    check_same(metadata, {"mel": {"hop": 160}}, where="x")
     with pytest.raises(ValueError, match=r"checkpoints/audio: mel differs: it was trained with \{'hop': 160\}"):
-        check_same(facts, {"mel": {"hop": 320}}, where="checkpoints/audio")
+        check_same(metadata, {"mel": {"hop": 320}}, where="checkpoints/audio")
     with pytest.raises(ValueError, match="codec differs: it was trained with None"):
-        check_same(facts, {"codec": "f00"}, where="x")
+        check_same(metadata, {"codec": "f00"}, where="x")
 
 
 def test_pictures_of_an_export_that_says_less_are_its_own_but_for_that(caplog):
@@ -285,7 +285,9 @@ def test_pictures_of_an_export_that_says_less_are_its_own_but_for_that(caplog):
 
 def test_a_codec_that_the_talker_was_not_trained_with_is_refused(tmp_path):
     codec = thinker()
-    folder = save_export(tmp_path / "talker", {"codec": codec}, facts={"codec": weights_fingerprint(codec)}, files={})
+    folder = save_export(
+        tmp_path / "talker", {"codec": codec}, metadata={"codec": weights_fingerprint(codec)}, files={}
+    )
     assert list(load_export(folder).parts) == ["codec"]
     rewrite(folder, lambda tensors: tensors["codec.head.weight"].add_(1))
     with pytest.raises(ValueError, match=r"talker: codec differs: it was trained with '\w{16}', this run has '\w{16}'"):

@@ -9,11 +9,11 @@ import yaml
 import muomni.models  # noqa: F401  (registers every part)
 from muomni.checkpoints.schema import (
     DEEPEST,
-    FACTS,
+    METADATA,
     OPTIONS,
     Bound,
     bound_of,
-    check_facts,
+    check_metadata,
     check_options,
     plain_data,
     read_yaml,
@@ -59,7 +59,7 @@ def test_what_is_built_so_often_is_in_the_file_as_often():
 
 
 @pytest.mark.parametrize(
-    ("facts", "message"),
+    ("metadata", "message"),
     [
         ({"run": 3}, "the facts of 'run' are damaged: 3: a table"),
         ({"run": {"rank": "high"}}, "the facts of 'run' are damaged: rank='high': a whole number"),
@@ -72,14 +72,14 @@ def test_what_is_built_so_often_is_in_the_file_as_often():
         ({"micro_omni": []}, "the facts of 'micro_omni' are damaged"),
     ],
 )
-def test_facts_are_bounded_too(facts, message):
+def test_facts_are_bounded_too(metadata, message):
     with pytest.raises(ValueError, match=message):
-        check_facts(facts, where="x")
+        check_metadata(metadata, where="x")
 
 
 def test_facts_that_are_unknown_or_missing_are_left_alone():
-    check_facts({"colour": "red", "stage": None}, where="x")
-    assert all(isinstance(bound, Bound | dict) for bound in FACTS.values())
+    check_metadata({"colour": "red", "stage": None}, where="x")
+    assert all(isinstance(bound, Bound | dict) for bound in METADATA.values())
 
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -13,7 +13,7 @@ from muomni.checkpoints.export import Export, save_export, weights_fingerprint
 from muomni.checkpoints.single_file import check_single_place, describe_for_checkpoint, read_export, save_single
 from tests.unit.checkpoints.test_export import thinker
 
-FACTS = {"stage": "omni_sft", "tokenizer": "abc", "image": {"mean": [0.5, 0.5, 0.5]}, "note": "μ"}
+METADATA = {"stage": "omni_sft", "tokenizer": "abc", "image": {"mean": [0.5, 0.5, 0.5]}, "note": "μ"}
 
 
 class Training(nn.Module):
@@ -41,7 +41,7 @@ def checkpoint(tmp_path):
     training = Training()
     content = {
         "state_dict": training.state_dict(),
-        "export": describe_for_checkpoint(training, training.parts(), FACTS, b"\x00pieces\xff"),
+        "export": describe_for_checkpoint(training, training.parts(), METADATA, b"\x00pieces\xff"),
         "optimizer_states": [{"lr": 0.1}],
     }
     torch.save(content, tmp_path / "last.ckpt")
@@ -52,21 +52,21 @@ def test_a_checkpoint_gives_all_parts_facts_and_tokenizer(checkpoint):
     export = read_export(checkpoint)
     assert same_parts(export.parts, Training().parts())
     assert export.parts["own"].head.weight is export.parts["own"].embedding.weight
-    assert (export.facts, export.tokenizer, export.folder) == (FACTS, b"\x00pieces\xff", checkpoint)
+    assert (export.metadata, export.tokenizer, export.folder) == (METADATA, b"\x00pieces\xff", checkpoint)
     assert not any(part.training for part in export.parts.values())
 
 
 def test_one_file_gives_back_what_a_folder_held(tmp_path, checkpoint):
     (tmp_path / "vocabulary").write_bytes(b"\x00pieces\xff")
     folder = save_export(
-        tmp_path / "folder", Training().parts(), facts=FACTS, files={"tokenizer.model": tmp_path / "vocabulary"}
+        tmp_path / "folder", Training().parts(), metadata=METADATA, files={"tokenizer.model": tmp_path / "vocabulary"}
     )
     for source in (folder, folder / "model.safetensors", checkpoint):
         whole = read_export(source)
         path = save_single(tmp_path / "deep" / "model.safetensors", whole)
         again = read_export(path)
         assert same_parts(whole.parts, again.parts)
-        assert (again.facts, again.tokenizer) == (FACTS, b"\x00pieces\xff")
+        assert (again.metadata, again.tokenizer) == (METADATA, b"\x00pieces\xff")
         assert [entry.name for entry in path.parent.iterdir()] == ["model.safetensors"]
     bare = save_single(tmp_path / "bare.safetensors", Export(Training().parts(), {}, tmp_path))
     assert read_export(bare).tokenizer is None
@@ -80,7 +80,7 @@ def test_wrong_names_and_missing_files(tmp_path):
     with pytest.raises(ValueError, match="holds NaN=0, Inf=1"):
         save_single(tmp_path / "a.safetensors", Export({"thinker": broken}, {}, tmp_path))
     assert not list(tmp_path.iterdir())
-    save_export(tmp_path / "mine", Training().parts(), facts={}, files={})
+    save_export(tmp_path / "mine", Training().parts(), metadata={}, files={})
     with pytest.raises(FileNotFoundError, match=r"none: no export here .* exports beside it: .*/mine$"):
         read_export(tmp_path / "none")
 
@@ -94,7 +94,7 @@ def test_only_an_export_of_ours_is_written_over_and_never_its_own_source(tmp_pat
     for name in ("a.safetensors", "link.safetensors"):
         with pytest.raises(ValueError, match=rf"{name} is what the export is made of: name another file"):
             save_single(tmp_path / name, again)
-    folder = save_export(tmp_path / "folder", export.parts, facts={}, files={})
+    folder = save_export(tmp_path / "folder", export.parts, metadata={}, files={})
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     (tmp_path / "text.safetensors").write_text("notes")
     for other in (folder / "model.safetensors", tmp_path / "other.safetensors", tmp_path / "text.safetensors"):

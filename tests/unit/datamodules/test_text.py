@@ -153,10 +153,10 @@ def test_the_tokenizer_is_trained_once_for_the_same_text(folder):
     first = make(folder)
     again = make(folder)
     assert again.tokenizer_path == first.tokenizer_path
-    facts = first.facts()
-    assert facts["tokenizer"] == first.tokenizer_path
-    assert facts["tokenizer_fingerprint"] == first.tokenizer.fingerprint()
-    assert facts["decode"](first.tokenizer.encode("a word")) == "a word"
+    metadata = first.metadata()
+    assert metadata["tokenizer"] == first.tokenizer_path
+    assert metadata["tokenizer_fingerprint"] == first.tokenizer.fingerprint()
+    assert metadata["decode"](first.tokenizer.encode("a word")) == "a word"
     with (folder / "train.jsonl").open("a") as file:
         file.write(json.dumps({"text": "more words than before"}) + "\n")
     assert make(folder).tokenizer_path != first.tokenizer_path

@@ -24,7 +24,7 @@ class Voice:
 
 
 def spec(hop):
-    return SimpleNamespace(facts=lambda: {"hop": hop}, sample_rate=16000)
+    return SimpleNamespace(metadata=lambda: {"hop": hop}, sample_rate=16000)
 
 
 class Judge:
@@ -35,7 +35,7 @@ class Judge:
 def test_texts_keep_their_places_and_an_empty_one_is_silence(caplog):
     loads = []
     talker = SimpleNamespace(
-        facts={"stage": "talker", "run": {}, "codec_mel": {"hop": 160}}, folder="checkpoints/talker",
+        metadata={"stage": "talker", "run": {}, "codec_mel": {"hop": 160}}, folder="checkpoints/talker",
         load=lambda: loads.append(1) or SimpleNamespace(parts={"talker": nn.Identity(), "codec": Codec()}),
     )  # fmt: skip
     options = {

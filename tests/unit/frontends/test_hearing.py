@@ -120,11 +120,11 @@ def test_long_recordings_are_computed_in_pieces_with_the_same_result(monkeypatch
 
 def test_exports_say_how_they_hear():
     spec = dataclasses.replace(UNSAID, margin=0.1)
-    assert hearing_of({"hearing": spec.facts()}, where="x") == spec
+    assert hearing_of({"hearing": spec.metadata()}, where="x") == spec
     assert hearing_of({}, where="x") == UNSAID
     assert hearing_of({"hearing": None}, where="x") is None
     assert hearing_of({"micro_omni": {}}, where="x") is None
-    for damaged in ({"level": 1.0}, 3, {**spec.facts(), "level": "loud"}):
+    for damaged in ({"level": 1.0}, 3, {**spec.metadata(), "level": "loud"}):
         with pytest.raises(ValueError, match="there: the facts of 'hearing'"):
             hearing_of({"hearing": damaged}, where="there")
 

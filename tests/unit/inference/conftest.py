@@ -74,14 +74,14 @@ def tokenizer_path(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory, parts, tokenizer_path) -> Path:
-    facts = {
+    metadata = {
         "stage": "omni_sft",
         "tokenizer": Tokenizer.load(tokenizer_path).fingerprint(),
-        "mel": MEL.facts(),
-        "image": IMAGE.facts(),
+        "mel": MEL.metadata(),
+        "image": IMAGE.metadata(),
     }
     folder = tmp_path_factory.mktemp("checkpoints") / "omni_sft"
-    return save_export(folder, parts, facts=facts, files={"tokenizer.model": tokenizer_path})
+    return save_export(folder, parts, metadata=metadata, files={"tokenizer.model": tokenizer_path})
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def test_odd_but_valid_text_is_answered(ask, text):
 
 def test_an_empty_prompt_of_a_plain_language_model_begins_a_text(tmp_path, parts, tokenizer_path):
     folder = save_export(
-        tmp_path / "thinker", {"thinker": parts["thinker"]}, facts={"stage": "thinker"},
+        tmp_path / "thinker", {"thinker": parts["thinker"]}, metadata={"stage": "thinker"},
         files={"tokenizer.model": tokenizer_path},
     )  # fmt: skip
     plain = load_model(folder, device="cpu")
@@ -321,11 +321,11 @@ def test_one_string_is_no_batch(engine):
     ("fact", "changes"), [("mel", {"hop": "wide"}), ("image", {"mean": 3}), ("image", {"size": "big"})]
 )
 def test_damaged_facts_name_the_export(ask, tmp_path, parts, tokenizer_path, fact, changes):
-    facts = {"stage": "omni_sft", "mel": MEL.facts(), "image": IMAGE.facts()}
-    facts[fact] = facts[fact] | changes
+    metadata = {"stage": "omni_sft", "mel": MEL.metadata(), "image": IMAGE.metadata()}
+    metadata[fact] = metadata[fact] | changes
     names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
     folder = save_export(
-        tmp_path / "omni", {name: parts[name] for name in names}, facts=facts,
+        tmp_path / "omni", {name: parts[name] for name in names}, metadata=metadata,
         files={"tokenizer.model": tokenizer_path},
     )  # fmt: skip
     assert f"omni/model.yaml: the facts of {fact!r} are damaged" in ask(ckpt=str(folder), text="x")[1]
@@ -375,9 +375,12 @@ def test_a_file_that_is_no_export(ask, tmp_path):
     ],
 )
 def test_an_export_without_the_part_that_is_needed(ask, tmp_path, parts, tokenizer_path, held, changes, reason):
-    facts = {"stage": "omni_sft", "mel": MEL.facts(), "image": IMAGE.facts()}
+    metadata = {"stage": "omni_sft", "mel": MEL.metadata(), "image": IMAGE.metadata()}
     folder = save_export(
-        tmp_path / "few", {name: parts[name] for name in held}, facts=facts, files={"tokenizer.model": tokenizer_path}
+        tmp_path / "few",
+        {name: parts[name] for name in held},
+        metadata=metadata,
+        files={"tokenizer.model": tokenizer_path},
     )
     _, error = ask(ckpt=str(folder), **changes)
     assert reason in error
@@ -387,7 +390,7 @@ def test_a_codec_that_does_not_fit_the_talker_is_refused_and_no_noise_made(tmp_p
     other = Codec(n_mels=32, stride=8, dim=8, num_codebooks=2, codebook_size=8, num_layers=1, width=16, kernel=3,
                   ff_dim=32, decay=0.99, dropout=0.0, idle=0.0)  # fmt: skip
     folder = save_export(
-        tmp_path / "talker", {"talker": parts["talker"], "codec": other}, facts={"mel": MEL.facts()}, files={}
+        tmp_path / "talker", {"talker": parts["talker"], "codec": other}, metadata={"mel": MEL.metadata()}, files={}
     )
     with pytest.raises(ValueError, match="the Talker speaks 2 codebooks of 16, this codec has 2 of 8"):
         load_model(folder, device="cpu")
@@ -409,7 +412,7 @@ def test_an_answer_in_characters_that_the_terminal_lacks(export, monkeypatch, tm
 def test_the_vocabulary_of_another_model_is_refused(tmp_path, parts):
     Tokenizer.train(["another text of other words"] * 9, 285, tmp_path / "tokenizer.model")
     folder = save_export(
-        tmp_path / "thinker", {"thinker": parts["thinker"]}, facts={},
+        tmp_path / "thinker", {"thinker": parts["thinker"]}, metadata={},
         files={"tokenizer.model": tmp_path / "tokenizer.model"},
     )  # fmt: skip
     with pytest.raises(ValueError, match="the tokenizer has 285 pieces, the Thinker 300"):

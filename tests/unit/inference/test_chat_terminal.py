@@ -72,10 +72,13 @@ def endless(tmp_path, parts, tokenizer_path):
     thinker = tiny_thinker(max_length=20_000)
     with torch.no_grad():
         thinker.head.weight[EOS] = 0
-    facts = {"stage": "omni_sft", "tokenizer": Tokenizer.load(tokenizer_path).fingerprint(),
-             "mel": MEL.facts(), "image": IMAGE.facts()}  # fmt: skip
+    metadata = {"stage": "omni_sft", "tokenizer": Tokenizer.load(tokenizer_path).fingerprint(),
+             "mel": MEL.metadata(), "image": IMAGE.metadata()}  # fmt: skip
     return save_export(
-        tmp_path / "endless", {**parts, "thinker": thinker}, facts=facts, files={"tokenizer.model": tokenizer_path}
+        tmp_path / "endless",
+        {**parts, "thinker": thinker},
+        metadata=metadata,
+        files={"tokenizer.model": tokenizer_path},
     )
 
 

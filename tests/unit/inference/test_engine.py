@@ -167,9 +167,12 @@ def test_transcription_reads_files_and_waveforms(engine, sound):
 
 
 def test_missing_parts_are_named_with_the_way_out(tmp_path, parts, tokenizer_path):
-    facts = {"stage": "thinker", "tokenizer": Tokenizer.load(tokenizer_path).fingerprint()}
+    metadata = {"stage": "thinker", "tokenizer": Tokenizer.load(tokenizer_path).fingerprint()}
     folder = save_export(
-        tmp_path / "thinker", {"thinker": parts["thinker"]}, facts=facts, files={"tokenizer.model": tokenizer_path}
+        tmp_path / "thinker",
+        {"thinker": parts["thinker"]},
+        metadata=metadata,
+        files={"tokenizer.model": tokenizer_path},
     )
     engine = load_model(folder, device="cpu")
     assert engine.prompter.format == "plain"
@@ -191,7 +194,7 @@ def test_another_exports_talker_can_speak(export, tmp_path, parts, tokenizer_pat
     folder = save_export(
         tmp_path / "thinker",
         {"thinker": parts["thinker"]},
-        facts={"stage": "thinker"},
+        metadata={"stage": "thinker"},
         files={"tokenizer.model": tokenizer_path},
     )
     engine = load_model(folder, device="cpu", talker=export)

@@ -135,7 +135,9 @@ def test_the_program_says_what_is_wrong_in_one_line(tmp_path, capsys, monkeypatc
 def test_a_reader_reads_pictures_and_nothing_else(tmp_path, capsys, picture, engine):
     reader = Ocr(num_symbols=107, max_characters=5, image_size=IMAGE.size, patch=8, stem_channels=[], stem_patch=2,
                  encoder_layers=1, num_layers=1, dim=16, num_heads=2, ff_dim=32)  # fmt: skip
-    folder = save_export(tmp_path / "ocr", {"ocr": reader}, facts={"stage": "ocr", "image": IMAGE.facts()}, files={})
+    folder = save_export(
+        tmp_path / "ocr", {"ocr": reader}, metadata={"stage": "ocr", "image": IMAGE.metadata()}, files={}
+    )
     assert (
         run(folder, capsys, reads=True, image=str(picture)).out == load_model(folder, device="cpu").read(picture) + "\n"
     )

@@ -18,7 +18,7 @@ def forms(export, tmp_path_factory):
     single = save_single(folder / "single.safetensors", loaded)
     again = save_single(folder / "again.safetensors", read_modules(single, talker=None))
     training = torch.nn.ModuleDict(loaded.parts)
-    carried = describe_for_checkpoint(training, loaded.parts, loaded.facts, loaded.tokenizer)
+    carried = describe_for_checkpoint(training, loaded.parts, loaded.metadata, loaded.tokenizer)
     torch.save({"state_dict": training.state_dict(), "export": carried}, folder / "last.ckpt")
     return {"file": export / "model.safetensors", "single": single, "again": again, "ckpt": folder / "last.ckpt"}
 
@@ -36,9 +36,9 @@ def test_the_same_tokens_and_the_same_samples(forms, engine, form, picture):
 
 
 def test_a_single_file_takes_the_talker_of_another_export(tmp_path, parts, tokenizer_path, export):
-    facts = {"stage": "omni_sft", "tokenizer": Tokenizer.load(tokenizer_path).fingerprint()}
+    metadata = {"stage": "omni_sft", "tokenizer": Tokenizer.load(tokenizer_path).fingerprint()}
     mute = save_export(
-        tmp_path / "mute", {"thinker": parts["thinker"]}, facts=facts, files={"tokenizer.model": tokenizer_path}
+        tmp_path / "mute", {"thinker": parts["thinker"]}, metadata=metadata, files={"tokenizer.model": tokenizer_path}
     )
     speaking = load_model(
         save_single(tmp_path / "speaking.safetensors", read_modules(mute, talker=export)), device="cpu"
@@ -63,7 +63,7 @@ def test_a_gpu_that_is_not_there():
 def test_a_tokenizer_that_is_none_names_the_export(tmp_path, parts):
     (tmp_path / "junk").write_bytes(b"junk")
     folder = save_export(
-        tmp_path / "thinker", {"thinker": parts["thinker"]}, facts={}, files={"tokenizer.model": tmp_path / "junk"}
+        tmp_path / "thinker", {"thinker": parts["thinker"]}, metadata={}, files={"tokenizer.model": tmp_path / "junk"}
     )
     with pytest.raises(ValueError, match=r"thinker, tokenizer\.model: not a SentencePiece model"):
         load_model(folder, device="cpu")
@@ -72,23 +72,23 @@ def test_a_tokenizer_that_is_none_names_the_export(tmp_path, parts):
 @pytest.mark.parametrize(
     ("fact", "message"),
     [
-        ({"mel": MEL.facts() | {"bins": 64}}, r"omni: audio\.n_mels is 32, but bins of the fact 'mel' is 64"),
+        ({"mel": MEL.metadata() | {"bins": 64}}, r"omni: audio\.n_mels is 32, but bins of the fact 'mel' is 64"),
         (
-            {"image": IMAGE.facts() | {"size": 64}},
+            {"image": IMAGE.metadata() | {"size": 64}},
             r"omni: vision\.image_size is 32, but size of the fact 'image' is 64",
         ),
     ],
 )
 def test_parts_and_facts_that_do_not_belong_together_name_both(tmp_path, parts, tokenizer_path, fact, message):
-    facts = {"stage": "omni_sft", "mel": MEL.facts(), "image": IMAGE.facts()} | fact
-    folder = save_export(tmp_path / "omni", parts, facts=facts, files={"tokenizer.model": tokenizer_path})
+    metadata = {"stage": "omni_sft", "mel": MEL.metadata(), "image": IMAGE.metadata()} | fact
+    folder = save_export(tmp_path / "omni", parts, metadata=metadata, files={"tokenizer.model": tokenizer_path})
     with pytest.raises(ValueError, match=message):
         load_model(folder, device="cpu")
 
 
 def test_an_encoder_of_another_model_names_both(tmp_path, parts, tokenizer_path):
-    facts = {"stage": "omni_sft", "mel": MEL.facts(), "image": IMAGE.facts()}
+    metadata = {"stage": "omni_sft", "mel": MEL.metadata(), "image": IMAGE.metadata()}
     other = parts | {"image_projector": ImageProjector(dim=24, out_dim=48, image_tokens="grid", grid=2, cell=4)}
-    folder = save_export(tmp_path / "omni", other, facts=facts, files={"tokenizer.model": tokenizer_path})
+    folder = save_export(tmp_path / "omni", other, metadata=metadata, files={"tokenizer.model": tokenizer_path})
     with pytest.raises(ValueError, match=r"omni: image_projector\.out_dim is 48, but thinker\.dim is 32"):
         load_model(folder, device="cpu")

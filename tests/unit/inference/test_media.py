@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from muomni.frontends.image import ImageSpec
-from muomni.inference.media import Media, spec_from_facts
+from muomni.inference.media import Media, spec_from_metadata
 
 SPEC = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
 
@@ -27,14 +27,14 @@ def test_what_an_export_does_not_see_of_a_picture_is_said(tmp_path, caplog):
 
 
 def test_facts_that_an_older_export_lacks_are_as_it_was_trained():
-    spec = spec_from_facts(ImageSpec, {"image": SPEC | {"fit": "crop"}}, "image", where="x")
+    spec = spec_from_metadata(ImageSpec, {"image": SPEC | {"fit": "crop"}}, "image", where="x")
     assert (spec.fit, spec.matte) == ("crop", "black")
     clear = Image.new("RGBA", (32, 32))
     assert float(Media(image=spec, mel=None).images([clear]).max()) == -1
     white = ImageSpec(**SPEC, matte="white")
     assert float(Media(image=white, mel=None).images([clear]).min()) == 1
     with pytest.raises(ValueError, match=r"x: the facts of 'image' differ .* \['colour'\]"):
-        spec_from_facts(ImageSpec, {"image": SPEC | {"colour": 1}}, "image", where="x")
+        spec_from_metadata(ImageSpec, {"image": SPEC | {"colour": 1}}, "image", where="x")
 
 
 def test_a_pillow_image_that_cannot_be_decoded_is_one_line(tmp_path):

@@ -132,11 +132,13 @@ def test_no_token_is_chosen_from_broken_numbers(options, value):
 
 
 def test_a_model_whose_numbers_overflow_is_an_error_and_never_an_empty_answer(tmp_path, parts, tokenizer_path):
-    thinker = load_export(save_export(tmp_path / "own", {"thinker": parts["thinker"]}, facts={}, files={})).parts[
+    thinker = load_export(save_export(tmp_path / "own", {"thinker": parts["thinker"]}, metadata={}, files={})).parts[
         "thinker"
     ]
     thinker.head.weight.data.fill_(3e38)
-    folder = save_export(tmp_path / "broken", {"thinker": thinker}, facts={}, files={"tokenizer.model": tokenizer_path})
+    folder = save_export(
+        tmp_path / "broken", {"thinker": thinker}, metadata={}, files={"tokenizer.model": tokenizer_path}
+    )
     broken = load_model(folder, device="cpu")
     for call in (
         lambda: broken.generate("what"),
@@ -154,7 +156,7 @@ def test_a_model_whose_numbers_overflow_is_an_error_and_never_an_empty_answer(tm
 
 def broken_copy(tmp_path, parts, tensors):
     """The parts with some of their weights as large as can be."""
-    copies = load_export(save_export(tmp_path / "own", parts, facts={}, files={})).parts
+    copies = load_export(save_export(tmp_path / "own", parts, metadata={}, files={})).parts
     for name in tensors:
         part, _, key = name.partition(".")
         copies[part].get_parameter(key).data.fill_(3e38)
@@ -172,9 +174,9 @@ def broken_copy(tmp_path, parts, tensors):
 )
 def test_broken_ears_and_voices_are_an_error_too(tmp_path, parts, sound, tensor, call):
     copies = broken_copy(tmp_path, {name: parts[name] for name in ("audio", "talker", "codec")}, [tensor])
-    facts = {"stage": "omni_sft", "mel": MEL.facts()}
+    metadata = {"stage": "omni_sft", "mel": MEL.metadata()}
     broken = load_model(
-        save_export(tmp_path / "broken", copies, facts=facts, files={}), device="cpu", vocoder="griffin_lim"
+        save_export(tmp_path / "broken", copies, metadata=metadata, files={}), device="cpu", vocoder="griffin_lim"
     )
     with pytest.raises(ValueError, match="the model's outputs are NaN or Inf"):
         call(broken, sound)

@@ -103,7 +103,7 @@ def test_what_was_trained_further_is_not_rounded(tmp_path, saved, contents):
     import_checkpoints([path], tmp_path / "ours")
     export = load_export(tmp_path / "ours")
     export.parts["vision"].cls.data += 1e-4
-    save_export(tmp_path / "ours", export.parts, facts=export.facts, files={})
+    save_export(tmp_path / "ours", export.parts, metadata=export.metadata, files={})
     export_checkpoint(tmp_path / "ours", tmp_path / "back.pt")
     found = torch.load(tmp_path / "back.pt", weights_only=True)["vit"]["cls"]
     assert torch.equal(found, export.parts["vision"].cls)
@@ -136,9 +136,9 @@ def our_parts(vocab):
 @pytest.fixture
 def ours(tmp_path):
     tokenizer = Tokenizer.train(["a small blue square 1 2 3"] * 9, 290, tmp_path / "tokenizer.model", exact=False)
-    facts = {"stage": "omni_sft", "tokenizer": tokenizer.fingerprint(), "mel": {"hop": 160}, "run": {"size": "tiny"}}
+    metadata = {"stage": "omni_sft", "tokenizer": tokenizer.fingerprint(), "mel": {"hop": 160}, "run": {"size": "tiny"}}
     files = {"tokenizer.model": tmp_path / "tokenizer.model"}
-    return save_export(tmp_path / "ours", our_parts(tokenizer.vocab_size), facts=facts, files=files)
+    return save_export(tmp_path / "ours", our_parts(tokenizer.vocab_size), metadata=metadata, files=files)
 
 
 @pytest.mark.parametrize("name", ["theirs.pt", "theirs.safetensors"])
@@ -237,7 +237,7 @@ def small_thinker(**changes):
     ],
 )
 def test_what_micro_omni_has_not_is_refused(tmp_path, parts, match):
-    folder = save_export(tmp_path / "ours", parts, facts={}, files={})
+    folder = save_export(tmp_path / "ours", parts, metadata={}, files={})
     with pytest.raises(ValueError, match=rf"ours: {match}"):
         export_checkpoint(folder, tmp_path / "theirs.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]

@@ -152,7 +152,7 @@ def test_the_vocabulary_gets_our_special_tokens(imported, tokenizer_path, conten
     tokenizer, part = Tokenizer.load(export.tokenizer_path), export.parts["thinker"]
     assert tokenizer.vocab_size == part.vocab_size == theirs.VOCAB + len(ADDED)
     assert [tokenizer.piece(index) for index in range(len(PIECES))] == list(PIECES)
-    assert export.facts["tokenizer"] == tokenizer.fingerprint()
+    assert export.metadata["tokenizer"] == tokenizer.fingerprint()
     logits = part(torch.randint(9, theirs.VOCAB, (4, 20))).logits
     assert not torch.isin(logits.argmax(-1), torch.tensor(SPECIAL)).any()
 
@@ -173,10 +173,10 @@ def test_facts_and_notes(tmp_path, saved):
     assert "talker: newly initialised, to be trained: text.embedding, text.blocks" in notes
     export = load_export(tmp_path / "out")
     assert export.parts["talker"].options["max_frames"] == 300
-    assert export.facts["stage"] == "talker"
-    assert export.facts["codec"] == weights_fingerprint(export.parts["codec"])
-    assert "talker.stop.weight" in export.facts["micro_omni"]["new"]
-    assert export.facts["codec_mel"]["hop"] == 1280
+    assert export.metadata["stage"] == "talker"
+    assert export.metadata["codec"] == weights_fingerprint(export.parts["codec"])
+    assert "talker.stop.weight" in export.metadata["micro_omni"]["new"]
+    assert export.metadata["codec_mel"]["hop"] == 1280
 
 
 def test_new_weights_are_the_same_each_time(tmp_path, saved):

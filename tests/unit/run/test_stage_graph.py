@@ -14,7 +14,7 @@ from muomni.run import stage_graph
 def export(root, stage, *, size="nano", rank=1):
     torch.manual_seed(0)
     model = Thinker(vocab_size=8, dim=4, num_layers=1, num_heads=1, num_kv_heads=1, ff_dim=4, max_length=4)
-    save_export(root / stage, {"thinker": model}, facts={"run": {"size": size, "rank": rank}}, files={})
+    save_export(root / stage, {"thinker": model}, metadata={"run": {"size": size, "rank": rank}}, files={})
 
 
 GRAPH = {"thinker": [], "audio": [], "codec": ["audio"], "talker": ["audio", "codec"], "vision": ["thinker"]}

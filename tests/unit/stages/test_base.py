@@ -152,7 +152,7 @@ def test_activation_checkpointing_reaches_every_transformer():
 class Facts(Toy):
     fingerprint = "f00"
 
-    def export_facts(self):
+    def export_metadata(self):
         return {"stage": "toy", "tokenizer": self.fingerprint, "mel": {"bins": 8}}
 
 

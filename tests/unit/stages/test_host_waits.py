@@ -77,16 +77,19 @@ def export_all(cfg: Any, folder: Path) -> None:
     }
     tokenizer = folder / "tokenizer.model"
     tokenizer.write_bytes(b"x")
-    mel, codec_mel = instantiate(cfg.mel).facts(), instantiate(cfg.codec_mel).facts()
-    image = image_spec(cfg, cfg.backbone.vision.image_size).facts()
+    mel, codec_mel = instantiate(cfg.mel).metadata(), instantiate(cfg.codec_mel).metadata()
+    image = image_spec(cfg, cfg.backbone.vision.image_size).metadata()
     codec = weights_fingerprint(parts["codec"])
-    for name, extra, facts in (
+    for name, extra, metadata in (
         ("thinker", (), {"tokenizer": "f00"}), ("vision", (), {"image": image}), ("audio", (), {"mel": mel}),
         ("codec", (), {"mel": codec_mel}), ("talker", ("codec",), {"codec_mel": codec_mel, "codec": codec}),
     ):  # fmt: skip
         files = {"tokenizer.model": tokenizer} if name == "thinker" else {}
         save_export(
-            exports / name, {each: parts[each] for each in (name, *extra)}, facts={"stage": name, **facts}, files=files
+            exports / name,
+            {each: parts[each] for each in (name, *extra)},
+            metadata={"stage": name, **metadata},
+            files=files,
         )
     for number in range(2):
         write_wav(folder / f"clip{number}.wav", torch.randn(8000 + 800 * number) * 0.1, 16000)
@@ -180,17 +183,17 @@ def build(folder: Path, name: str, *overrides: str) -> tuple[Any, Any, Any]:
     export_all(cfg, folder)
     mel, codec_mel = instantiate(cfg.mel), instantiate(cfg.codec_mel)
     words = {"tokenizer": Path(cfg.paths.checkpoints) / "thinker/tokenizer.model", "tokenizer_fingerprint": "f00"}
-    seen = {"image": image_spec(cfg, cfg.backbone.vision.image_size).facts()}
-    facts: dict[str, Any] = {
+    seen = {"image": image_spec(cfg, cfg.backbone.vision.image_size).metadata()}
+    metadata: dict[str, Any] = {
         "thinker": {**words, "decode": str},
         "vision": {**words, **seen},
         "ocr": {"image": {"size": cfg.backbone.ocr.image_size}},
-        "audio": {"mel": mel.facts()},
+        "audio": {"mel": mel.metadata()},
         "omni_sft": {
-            **words, **seen, "mel": mel.facts(), "encode": lambda text: [10, 11],
+            **words, **seen, "mel": mel.metadata(), "encode": lambda text: [10, 11],
             "decode": lambda ids: " ".join(chr(97 + index % 26) for index in ids[:3]),
         },
-    }.get(name, {"mel": codec_mel.facts()})  # fmt: skip
+    }.get(name, {"mel": codec_mel.metadata()})  # fmt: skip
     make = {
         "thinker": lambda packed: text(cfg, packed=packed),
         "vision": lambda packed: captions(cfg),
@@ -201,7 +204,7 @@ def build(folder: Path, name: str, *overrides: str) -> tuple[Any, Any, Any]:
         "vocoder": lambda packed: sound(cfg, folder, codec_mel),
         "omni_sft": lambda packed: conversations(cfg, mel, packed=packed),
     }[name]
-    stage = instantiate(cfg.module, _convert_="all")(**facts)
+    stage = instantiate(cfg.module, _convert_="all")(**metadata)
     callbacks = [instantiate(cfg.callbacks[each], _convert_="all") for each in GUARDS]
     return stage, callbacks, make
 

@@ -26,8 +26,8 @@ from tests.measure import measure
 WORDS = {20: "red", 21: "blue", 22: "yes", 23: "no"}
 
 
-def export(stage, facts, **parts):
-    return Export(parts, {"stage": stage, **facts}, Path(f"checkpoints/{stage}"))
+def export(stage, metadata, **parts):
+    return Export(parts, {"stage": stage, **metadata}, Path(f"checkpoints/{stage}"))
 
 
 def make(rates=None, **changes):
@@ -147,7 +147,7 @@ def test_exports_of_other_settings_are_refused():
 def test_without_an_encoder_the_rest_works():
     stage, data = make(audio=None).eval(), batch()
     assert list(stage.export_parts()) == ["thinker", "vision", "image_projector"]
-    assert set(stage.export_facts()) == {"stage", "tokenizer", "image"}
+    assert set(stage.export_metadata()) == {"stage", "tokenizer", "image"}
     with pytest.raises(ValueError, match="no audio encoder"):
         stage.step(data)
 
@@ -206,7 +206,9 @@ def test_image_tokens_none_is_a_model_without_eyes():
     blind = ImageProjector(dim=8, out_dim=16, image_tokens="none", grid=2, cell=1)
     stage, data = make(image_projector=blind, place_words=True), batch()
     assert stage.model.vision is None and stage.model.image_tokens == 0
-    assert set(stage.export_parts()) == {"thinker", "audio", "audio_projector"} and "image" not in stage.export_facts()
+    assert (
+        set(stage.export_parts()) == {"thinker", "audio", "audio_projector"} and "image" not in stage.export_metadata()
+    )
     with pytest.raises(ValueError, match="no vision encoder"):
         stage.step(data)
     heard = OmniBatch(

@@ -71,8 +71,8 @@ def test_other_steps_and_betas_are_taken(before):
 
 
 def test_another_optimizer_or_other_groups_are_refused(before):
-    facts = {"document": {"facts": {"stage": "toy"}}}
-    checkpoint = {"global_step": 7, "export": facts, "optimizer_states": [before[0].state_dict()]}
+    metadata = {"document": {"facts": {"stage": "toy"}}}
+    checkpoint = {"global_step": 7, "export": metadata, "optimizer_states": [before[0].state_dict()]}
     make().on_load_checkpoint(checkpoint)
     with pytest.raises(ValueError, match="it trained toy/matrices by AdamW.*this run trains toy/matrices by Muon"):
         make(optimizer=muon).on_load_checkpoint(checkpoint)

@@ -115,7 +115,7 @@ def test_audio_learns_and_reports_error_rates():
     assert after["cer"] == 0.0 < before["cer"]
     assert after["cer_shuffled"] > 50
     assert [sample["answer"] for sample in stage.evaluator.examples] == TEXTS
-    assert stage.export_facts()["mel"] == MEL
+    assert stage.export_metadata()["mel"] == MEL
 
 
 def test_audio_counts_clips_that_are_too_short():
@@ -134,8 +134,8 @@ def test_a_recogniser_writes_the_characters_of_its_own(tmp_path):
     clips.texts = [text.translate(str.maketrans("abc", "жёa")) for text in TEXTS]
     learn(stage, 120)
     assert measure(stage, clips)["cer"] == 0.0
-    assert stage.export_facts()["characters"] == "жёa"
-    save_export(tmp_path / "audio", stage.export_parts(), facts=stage.export_facts(), files={})
+    assert stage.export_metadata()["characters"] == "жёa"
+    save_export(tmp_path / "audio", stage.export_parts(), metadata=stage.export_metadata(), files={})
     loaded = load_export(tmp_path / "audio", ["audio"]).parts["audio"]
     assert greedy_texts(loaded.eval()(clips.mel, clips.mel_lengths), characters=loaded.characters) == clips.texts
     assert trained_characters(tmp_path / "audio") == "жёa"

@@ -188,4 +188,4 @@ def test_what_is_sent_of_a_split_is_no_more_than_what_was_gathered(monkeypatch):
 def test_hand_over():
     stage = make()
     assert list(stage.export_parts()) == ["vision", "text_tower", "image_head"]
-    assert stage.export_facts() == {"stage": "vision", "image": {"size": 12}, "tokenizer": "f00"}
+    assert stage.export_metadata() == {"stage": "vision", "image": {"size": 12}, "tokenizer": "f00"}

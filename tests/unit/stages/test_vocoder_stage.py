@@ -56,7 +56,7 @@ def codec_export(mel=None):
         n_mels=20, stride=4, dim=8, num_codebooks=1, codebook_size=8, num_layers=1, width=16, kernel=3, ff_dim=16,
         decay=0.9, dropout=0.0, idle=0.0,
     )  # fmt: skip
-    return Export({"codec": codec}, {"mel": mel or SPEC.facts()}, Path("checkpoints/codec"))
+    return Export({"codec": codec}, {"mel": mel or SPEC.metadata()}, Path("checkpoints/codec"))
 
 
 def build(**options):
@@ -70,7 +70,7 @@ def build(**options):
         "evaluator": partial(
             VocoderEvaluator, griffin_lim=GriffinLim(SPEC, iterations=2), judge=options.pop("judge", None)
         ), "log_mel": LogMel(SPEC), "codec": None,
-        "n_ffts": (128, 512), "adversarial_from": 0.0, "max_steps": 4, "discriminator_rate": 1.0, "mel": SPEC.facts(),
+        "n_ffts": (128, 512), "adversarial_from": 0.0, "max_steps": 4, "discriminator_rate": 1.0, "mel": SPEC.metadata(),
         "training": TrainingOptions(
             optimizer=lambda groups: adamw(groups, lr=3e-3, betas=(0.8, 0.98)),
             schedule=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
@@ -197,7 +197,7 @@ def test_the_codec_asks_no_other_rank(monkeypatch):
 
 def test_a_codec_of_another_spectrogram_is_refused():
     with pytest.raises(ValueError, match="checkpoints/codec: mel differs"):
-        build(codec=codec_export(mel=SPEC.facts() | {"hop": 80}))
+        build(codec=codec_export(mel=SPEC.metadata() | {"hop": 80}))
 
 
 class Ear:
@@ -239,7 +239,7 @@ def test_a_perfect_vocoder_is_at_no_distance():
 def test_hand_over():
     stage = build(corrections=7)
     assert set(stage.export_parts()) == {"vocoder"}
-    assert stage.export_facts() == {"stage": "vocoder", "codec_mel": SPEC.facts(), "corrections": 7}
+    assert stage.export_metadata() == {"stage": "vocoder", "codec_mel": SPEC.metadata(), "corrections": 7}
 
 
 def fit(path, max_steps, *, resume=None, clips=None):

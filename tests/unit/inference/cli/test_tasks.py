@@ -70,7 +70,7 @@ def test_an_option_without_effect_is_refused(given, parts, names):
 
 
 def test_infer_refuses_them(export, capsys, sound, tmp_path, parts):
-    ears = save_export(tmp_path / "audio", {"audio": parts["audio"]}, facts={"mel": MEL.facts()}, files={})
+    ears = save_export(tmp_path / "audio", {"audio": parts["audio"]}, metadata={"mel": MEL.metadata()}, files={})
     cfg = DEFAULTS | {"paths": {"checkpoints": str(tmp_path)}, "device": "cpu", "audio_in": str(sound)}
     with pytest.raises(ValueError, match="generation= would have no effect on a transcript, which takes"):
         infer.run(cfg | {"ckpt": str(ears), "generation": DEFAULTS["generation"] | {"temperature": 1.0}})

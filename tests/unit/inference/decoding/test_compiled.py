@@ -260,17 +260,17 @@ def test_settings_choose_what_options_choose(seed):
 
 
 def test_a_package_is_named_by_all_that_it_depends_on(monkeypatch):
-    device, facts = torch.device("cpu"), {"thinker": {"dim": 8}, "shape": [1, 128, 4]}
-    name = aot_cache.package_name(facts, device=device)
-    assert name == aot_cache.package_name(dict(facts), device=device)
-    names = {name, aot_cache.package_name(facts | {"thinker": {"dim": 16}}, device=device)}
-    names.add(aot_cache.package_name(facts | {"shape": [2, 128, 4]}, device=device))
+    device, metadata = torch.device("cpu"), {"thinker": {"dim": 8}, "shape": [1, 128, 4]}
+    name = aot_cache.package_name(metadata, device=device)
+    assert name == aot_cache.package_name(dict(metadata), device=device)
+    names = {name, aot_cache.package_name(metadata | {"thinker": {"dim": 16}}, device=device)}
+    names.add(aot_cache.package_name(metadata | {"shape": [2, 128, 4]}, device=device))
     for change in ("capability", "source_digest"):
         with monkeypatch.context() as patch:
             patch.setattr(aot_cache, change, lambda *_: "another")
-            names.add(aot_cache.package_name(facts, device=device))
+            names.add(aot_cache.package_name(metadata, device=device))
     monkeypatch.setattr(torch, "__version__", "9.9")
-    names.add(aot_cache.package_name(facts, device=device))
+    names.add(aot_cache.package_name(metadata, device=device))
     assert len(names) == 6
 
 
@@ -347,6 +347,6 @@ def test_an_engine_is_loaded_compiled_or_compact_or_says_why_not(export, tmp_pat
     with pytest.raises(ValueError, match="dtype=int3 is unknown"):
         load_model(export, device="cpu", dtype="int3")
     speaking = save_export(tmp_path / "talker", {k: v for k, v in load_export(export).parts.items() if k in ("talker", "codec")},
-                           facts=load_export(export).facts, files={})  # fmt: skip
+                           metadata=load_export(export).metadata, files={})  # fmt: skip
     with pytest.raises(ValueError, match="compile=max dtype=float32: this export has no Thinker"):
         load_model(speaking, device="cpu", compile="max")

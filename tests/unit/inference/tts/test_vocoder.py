@@ -18,8 +18,8 @@ from tests.unit.inference.conftest import MEL
 def save(folder, spec=MEL, corrections=2):
     torch.manual_seed(0)
     model = Vocoder(n_mels=spec.bins, hop=spec.hop, overlap=4, width=16, num_layers=1, kernel=3, ff_dim=16)
-    facts = {"stage": "vocoder", "codec_mel": spec.facts(), "corrections": corrections}
-    return save_export(folder, {"vocoder": model}, facts=facts, files={})
+    metadata = {"stage": "vocoder", "codec_mel": spec.metadata(), "corrections": corrections}
+    return save_export(folder, {"vocoder": model}, metadata=metadata, files={})
 
 
 def choose(choice, beside):
