@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 class Stage(Resumable):
     """A stage of training: what is optimised. What it is measured by is its evaluator's.
 
-    A subclass defines `name`, `step`, `loss_names` and `target_counts`, and what it hands over (`export_parts`, `export_facts`,
-    `export_files`).
+    A subclass defines `name`, `step`, `loss_names` and `target_counts`, and what it hands over (`export_parts`,
+    `export_metadata`, `export_files`).
 
     Args:
         training: see training_options.py. evaluator: of the stage's own model (muomni/evaluation); None: it is not tested.

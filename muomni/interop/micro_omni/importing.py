@@ -119,7 +119,7 @@ def read_checkpoints(
     if "facts" not in document or added:
         result.metadata[FACT] = _origin(paths, built, added)
     if "facts" not in document:
-        _add_facts(result)
+        _add_metadata(result)
     return result
 
 
@@ -193,7 +193,7 @@ def _add_tokenizer(result: Import, path: Path | None) -> int:
     return added
 
 
-def _add_facts(result: Import) -> None:
+def _add_metadata(result: Import) -> None:
     """Add the metadata that the engine needs and their files lack."""
     metadata, parts = result.metadata, result.parts
     alone = next(iter(parts)) if len(parts) == 1 else FACT
