@@ -184,6 +184,6 @@ class ScaleMismatch(Symptom):
                 return (
                     f"{kind} tokens have {ratio:.3g} times the norm of text embeddings ({norms[kind]:.3g} against "
                     f"{norms['text']:.3g}): set backbone.projector.{kind}.scale so that they are alike, or raise the "
-                    "projectors' rate (module.rates.projectors)"
+                    "projectors' rate (module.lr_multipliers.projectors)"
                 )
         return None

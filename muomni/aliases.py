@@ -84,6 +84,7 @@ OPTIONS: dict[str, str] = {
     "paths=default": "",
     "schedule=warmup_stable_decay": "",
     "module.activation_checkpointing": "module.training.activation_checkpointing",
+    "module.answer_power": "module.length_exponent",
     "module.answers": "module.evaluator.answers",
     "module.candidates": "module.evaluator.candidates",
     "module.compile_model": "module.training.compile_model",
@@ -93,6 +94,7 @@ OPTIONS: dict[str, str] = {
     "module.max_new_tokens": "module.evaluator.max_new_tokens",
     "module.optimizer": "module.training.optimizer",
     "module.probe_split": "module.evaluator.probe_split",
+    "module.rates": "module.lr_multipliers",
     "module.schedule": "module.training.schedule",
     "module.speech": "module.evaluator.speech",
     "module.speech=null": "module.talker=null",
@@ -102,23 +104,7 @@ OPTIONS: dict[str, str] = {
 REMOVED: dict[str, str] = {}
 METRICS: dict[str, str] = {}
 METADATA: dict[str, str] = {}
-MODULE_OPTIONS: dict[str, str] = {
-    "module.activation_checkpointing": "module.training.activation_checkpointing",
-    "module.answers": "module.evaluator.answers",
-    "module.candidates": "module.evaluator.candidates",
-    "module.compile_model": "module.training.compile_model",
-    "module.griffin_lim": "module.evaluator.griffin_lim",
-    "module.judge": "module.evaluator.judge",
-    "module.loss_weights": "module.training.loss_weights",
-    "module.max_new_tokens": "module.evaluator.max_new_tokens",
-    "module.optimizer": "module.training.optimizer",
-    "module.probe_split": "module.evaluator.probe_split",
-    "module.schedule": "module.training.schedule",
-    "module.speech": "module.evaluator.speech",
-    "module.speech=null": "module.talker=null",
-    "module.speech.talker": "module.talker",
-    "module.weight_decay": "module.training.weight_decay",
-}
+MODULE_OPTIONS: dict[str, str] = {}
 
 
 def _renamed(name: str, table: Mapping[str, str]) -> str:

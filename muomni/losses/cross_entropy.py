@@ -16,7 +16,7 @@ IGNORE = -100
 def masked_cross_entropy(logits: Tensor, targets: Tensor, *, z_loss: float = 0.0) -> Tensor:
     """Mean nats over the targets that are not IGNORE; logits (..., V) of any dtype, targets (...) long. A scalar.
 
-    Targets are already shifted: `targets[t]` is what `logits[t]` shall predict. With no target at all the result is 0
+    Targets are already shifted: `logits[t]` predicts `targets[t]`. With no target at all the result is 0
     (and has a gradient of zeros), not NaN. z_loss: weight of the squared log-partition (Chowdhery et al. 2022,
     arXiv:2204.02311, 5), which keeps logits from drifting.
     """
@@ -34,11 +34,11 @@ def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none").view(targets.shape)
 
 
-def answer_weights(targets: Tensor, *, power: float) -> Tensor:
-    """A weight for each target (B, T): the length of its answer, a run of targets without IGNORE, to the power -`power`;
+def answer_weights(targets: Tensor, *, exponent: float) -> Tensor:
+    """A weight for each target (B, T): the length of its answer, a run of targets without IGNORE, to the power -`exponent`;
     0 where IGNORE stands. float32.
 
-    0 counts tokens alike, so that one description outweighs ten one-word answers; 1 counts answers alike; 0.5 lies
+    0 counts tokens alike, so that one description outweighs ten one-word answers; 1 counts answers alike; 0.5 is
     between (square averaging, Chen et al. 2024, InternVL 2.5, arXiv:2412.05271).
     """
     learnt = targets != IGNORE
@@ -46,7 +46,7 @@ def answer_weights(targets: Tensor, *, power: float) -> Tensor:
     number = starts.flatten().cumsum(0) * learnt.flatten()
     lengths = torch.zeros(targets.numel() + 1, device=targets.device)
     lengths.scatter_add_(0, number, torch.ones(targets.numel(), device=targets.device))
-    return (lengths[number] ** -power * learnt.flatten()).view(targets.shape)
+    return (lengths[number] ** -exponent * learnt.flatten()).view(targets.shape)
 
 
 def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

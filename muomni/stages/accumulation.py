@@ -19,7 +19,7 @@ SAMPLES = "samples"
 Losses = Mapping[str, Tensor]
 
 
-def shares(window: Window, losses: Losses) -> dict[str, Tensor]:
+def window_shares(window: Window, losses: Losses) -> dict[str, Tensor]:
     """For each loss of a batch its share of the targets of the window, over all ranks. They add up to 1 over the window;
     where it holds no target they are 0."""
     names = list(window.counts)

@@ -13,14 +13,14 @@ from torch.optim import Optimizer
 from muomni.distributed import collectives
 from muomni.evaluation.base import Evaluator, State
 from muomni.nn.transformer import Transformer
-from muomni.stages.accumulation import SAMPLES, Losses, on_host, shares, split_means
-from muomni.stages.resume import Resumable
+from muomni.stages.accumulation import SAMPLES, Losses, on_host, split_means, window_shares
+from muomni.stages.resume import ResumableStage
 from muomni.stages.training_options import TrainingOptions
 
 log = logging.getLogger(__name__)
 
 
-class Stage(Resumable):
+class Stage(ResumableStage):
     """A stage of training: what is optimised. What it is measured by is its evaluator's.
 
     A subclass defines `name`, `step`, `loss_names` and `target_counts`, and what it hands over (`export_parts`,
@@ -68,7 +68,7 @@ class Stage(Resumable):
         """Modules that `compile_parts` compiles."""
         raise TypeError(f"{type(self).__name__} does not define compiled_modules")
 
-    def clipped_apart(self) -> list[nn.Module]:
+    def separately_clipped(self) -> list[nn.Module]:
         """Modules whose gradients are clipped each by their own norm; none: all together by one."""
         return []
 
@@ -89,7 +89,7 @@ class Stage(Resumable):
         """Freeze, compile and recompute where asked; evaluation alone does none of it."""
         if stage != "fit":
             return
-        self.freeze_still()
+        self.freeze_modules()
         transformers = [module for module in self.modules() if isinstance(module, Transformer)]
         if self.activation_checkpointing and not transformers:
             raise ValueError(f"stage={self.name} has no transformer whose activations could be checkpointed")
@@ -122,13 +122,13 @@ class Stage(Resumable):
             window = getattr(batch, "window", None)
             logged: Mapping[str, Tensor] = losses
             if window is not None:
-                part = shares(window, losses)
+                part = window_shares(window, losses)
                 logged = {name: part[name] * loss for name, loss in losses.items()}
                 objective = self.total_loss(logged) * self.trainer.accumulate_grad_batches  # Lightning divides by it
                 before = {} if window.index == 0 else self._window
                 self._window = logged = {name: before.get(name, 0.0) + x.detach() for name, x in logged.items()}
             if collectives.world_size() > 1:
-                objective = self.touch(objective, batch)
+                objective = self.add_zero_grad_term(objective, batch)
             self.losses = {"loss": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
             self._log_losses(logged, len(batch.sample_ids))
         return objective
@@ -172,7 +172,7 @@ class Stage(Resumable):
     ) -> None:
         """Clip; the norm is not measured again where a guard has done so (one pass over all gradients)."""
         norm, self.gradient_norm = self.gradient_norm, None
-        apart = self.clipped_apart()
+        apart = self.separately_clipped()
         if apart and gradient_clip_val is not None and gradient_clip_algorithm != "value":
             for module in apart:
                 nn.utils.clip_grad_norm_(module.parameters(), gradient_clip_val)

@@ -12,12 +12,12 @@ from muomni.distributed import collectives
 from muomni.distributed.fsdp import reshard, shard, unshard
 
 
-class ManyRanks(LightningModule):
+class DistributedStage(LightningModule):
     """The base of `Stage`. In a run of one process it does nothing."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._reached: set[str] = set()
+        self._used: set[str] = set()
 
     # --- what a stage may give -----------------------------------------------------------------------------------
 
@@ -26,7 +26,7 @@ class ManyRanks(LightningModule):
         With several processes each parameter needs a gradient in each of them."""
         return {}
 
-    def reached(self, batch: Any) -> set[str]:
+    def used_modules(self, batch: Any) -> set[str]:
         """Which of `optional_modules` a batch reaches."""
         return set()
 
@@ -53,16 +53,16 @@ class ManyRanks(LightningModule):
         """Each process keeps its part of every weight, where processes share them."""
         reshard(self)
 
-    def touch(self, total: Tensor, batch: Any) -> Tensor:
+    def add_zero_grad_term(self, total: Tensor, batch: Any) -> Tensor:
         """The loss, with a term of zero for what this share of the batch does not reach."""
         modules = self.optional_modules()
         if not modules:
             return total
-        reached = self.reached(batch)
-        here = torch.tensor([name in reached for name in modules], device=total.device).float()
+        used = self.used_modules(batch)
+        here = torch.tensor([name in used for name in modules], device=total.device).float()
         somewhere = collectives.all_reduce_sum(here) > 0
-        self._reached |= {name for name, yes in zip(modules, somewhere.tolist(), strict=True) if yes}
-        for name in modules.keys() - reached:
+        self._used |= {name for name, yes in zip(modules, somewhere.tolist(), strict=True) if yes}
+        for name in modules.keys() - used:
             for parameter in modules[name].parameters():
                 if parameter.requires_grad:
                     total = total + 0.0 * parameter.sum()
@@ -73,10 +73,10 @@ class ManyRanks(LightningModule):
         it by its momentum."""
         modules = self.optional_modules()
         if collectives.num_processes() > 1:
-            for name in modules.keys() - self._reached:
+            for name in modules.keys() - self._used:
                 for parameter in modules[name].parameters():
                     parameter.grad = None
-            self._reached = set()
+            self._used = set()
 
     def is_spare(self, kind: str) -> bool:
         """Whether this process, one of several, has no share of a held-out split."""

@@ -27,8 +27,8 @@ from muomni.models.vision import VisionTransformer
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
 from muomni.stages.feature_cache import MediaCache, features_of
-from muomni.stages.position_init import name_places
-from muomni.stages.resume import check_rates
+from muomni.stages.position_init import init_positions
+from muomni.stages.resume import check_lr_multipliers
 from muomni.stages.training_options import TrainingOptions
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ class OmniSftStage(Stage):
             of image_tokens "none" leaves images out: the model has no vision encoder, whatever `vision` is.
         talker: what speaks the answers; its modules are exported with the model. None: the model only writes.
         evaluator: the model, `features`, `reference`, `talker` and `decode` -> what measures it.
-        rates: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
-        answer_power: how much less a token of a long answer counts than one of a short answer (`answer_weights`).
+        lr_multipliers: learning-rate factors of "thinker", "projectors", "vision", "audio"; 0 freezes.
+        length_exponent: how much less a token of a long answer counts than one of a short answer (`answer_weights`).
         cache_mb: for features of frozen encoders.
         image, mel, hearing, tokenizer, tokenizer_fingerprint, encode, decode: metadata of the datamodule.
     """
@@ -64,9 +64,9 @@ class OmniSftStage(Stage):
         audio_projector: AudioProjector,
         talker: DeferredExport | None,
         evaluator: Callable[..., OmniSftEvaluator],
-        rates: Mapping[str, float],
+        lr_multipliers: Mapping[str, float],
         place_words: bool,
-        answer_power: float,
+        length_exponent: float,
         cache_mb: int,
         image: Mapping[str, Any],
         mel: Mapping[str, Any],
@@ -96,16 +96,16 @@ class OmniSftStage(Stage):
             audio_projector=None if audio is None else audio_projector,
         )
         if place_words and model.image_projector is not None:
-            name_places(model.image_projector, model.thinker.embedding.weight, encode)
+            init_positions(model.image_projector, model.thinker.embedding.weight, encode)
         measured = evaluator(
             model, features=self.features, reference=ReferenceThinker(thinker), talker=talker, decode=decode
         )
         super().__init__(training, evaluator=measured)
         self.model, self.talker, self.metadata, self.tokenizer = model, talker, metadata, Path(tokenizer)
-        self.rates, self.answer_power = dict(rates), answer_power
-        check_rates(self.rates, known=RATED)
+        self.lr_multipliers, self.length_exponent = dict(lr_multipliers), length_exponent
+        check_lr_multipliers(self.lr_multipliers, known=RATED)
         self.frozen = [module.requires_grad_(False) for _, module, rate in self._rated() if not rate]
-        learn = any(rates[name] and getattr(self.model, name) is not None for name in ("vision", "audio"))
+        learn = any(lr_multipliers[name] and getattr(self.model, name) is not None for name in ("vision", "audio"))
         self.cache = None if learn else MediaCache(megabytes=cache_mb)
 
     def features(self, batch: OmniBatch) -> MediaFeatures:
@@ -126,7 +126,7 @@ class OmniSftStage(Stage):
     def _rated(self) -> list[tuple[str, nn.Module, float]]:
         names = {"image_projector": "projectors", "audio_projector": "projectors"}
         parts = ("thinker", "image_projector", "audio_projector", "vision", "audio")
-        found = [(name, getattr(self.model, name), self.rates[names.get(name, name)]) for name in parts]
+        found = [(name, getattr(self.model, name), self.lr_multipliers[names.get(name, name)]) for name in parts]
         return [each for each in found if each[1] is not None]
 
     def optional_modules(self) -> dict[str, nn.Module]:
@@ -139,7 +139,7 @@ class OmniSftStage(Stage):
             modules["characters"] = model.audio.head
         return modules
 
-    def reached(self, batch: OmniBatch) -> set[str]:
+    def used_modules(self, batch: OmniBatch) -> set[str]:
         """Those of the modalities that the batch holds."""
         heard = self.model.audio_projector is not None and self.model.audio_projector.characters
         held = {"image": batch.images, "audio": batch.mel, "characters": batch.mel if heard else None}
@@ -167,7 +167,7 @@ class OmniSftStage(Stage):
         logits, targets = thinker.head(hidden.flatten(0, 1)[learnt]), batch.targets.flatten()[learnt]
         old = batch.replayed
         weights = answer_weights(
-            batch.targets if old is None else batch.targets.masked_fill(old, IGNORE), power=self.answer_power
+            batch.targets if old is None else batch.targets.masked_fill(old, IGNORE), exponent=self.length_exponent
         )
         losses["answer"] = weighted_cross_entropy(logits, targets, weights.flatten()[learnt])
         if old is not None:
@@ -181,7 +181,7 @@ class OmniSftStage(Stage):
         """Tokens of answers, by their weights, and of replayed documents."""
         learnt = batch.targets != IGNORE
         old = torch.zeros_like(learnt) if batch.replayed is None else batch.replayed
-        weights = answer_weights(batch.targets.masked_fill(old, IGNORE), power=self.answer_power)
+        weights = answer_weights(batch.targets.masked_fill(old, IGNORE), exponent=self.length_exponent)
         return {"answer": weights.sum(), "replay": (learnt & old).sum(), "balance": (batch.ids != PAD).sum()}
 
     # --- handing over --------------------------------------------------------------------------------------------

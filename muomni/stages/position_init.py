@@ -11,7 +11,7 @@ from torch import Tensor
 from muomni.models.projector import ImageProjector
 
 
-def place_names(grid: int) -> list[str]:
+def cell_names(grid: int) -> list[str]:
     """What the cells of a grid x grid picture are called, in reading order, by thirds: "top left", ..., "centre"."""
     rows, columns = ("top", "middle", "bottom"), ("left", "centre", "right")
     third = [(6 * cell + 3) // (2 * grid) for cell in range(grid)]  # where the middle of a cell lies
@@ -20,8 +20,8 @@ def place_names(grid: int) -> list[str]:
 
 
 @torch.no_grad()
-def name_places(projector: ImageProjector, words: Tensor, encode: Callable[[str], list[int]]) -> None:
+def init_positions(projector: ImageProjector, words: Tensor, encode: Callable[[str], list[int]]) -> None:
     """Set the projector's places (N, D) to the sums of the embeddings, words (V, D), of their names; without learned
     places, or with a single token, nothing happens."""
     if projector.positions is not None and projector.num_tokens > 1:
-        projector.positions.copy_(torch.stack([words[encode(name)].sum(0) for name in place_names(projector.grid)]))
+        projector.positions.copy_(torch.stack([words[encode(name)].sum(0) for name in cell_names(projector.grid)]))

@@ -13,13 +13,13 @@ from muomni.checkpoints.export import check_same, first_broken
 from muomni.checkpoints.single_file import describe_for_checkpoint
 from muomni.optim.groups import parameter_groups
 from muomni.optim.regroup import regroup
-from muomni.stages.distributed_stage import ManyRanks
+from muomni.stages.distributed_stage import DistributedStage
 from muomni.stages.training_options import TrainingOptions
 
 log = logging.getLogger(__name__)
 
 
-class Resumable(ManyRanks):
+class ResumableStage(DistributedStage):
     """The base of `Stage`: exports, checkpoints and the optimizer, which they belong to."""
 
     name: ClassVar[str]
@@ -56,7 +56,7 @@ class Resumable(ManyRanks):
 
     # --- what they share -----------------------------------------------------------------------------------------
 
-    def freeze_still(self) -> None:
+    def freeze_modules(self) -> None:
         """What has a rate of 0 learns nothing: no gradient, no weight decay."""
         for _, module, rate in self.trained_modules():
             if not rate:
@@ -74,7 +74,7 @@ class Resumable(ManyRanks):
     def on_train_start(self) -> None:
         """A run that was taken up goes on by the options of this command; the checkpoint brought those of its own."""
         if self._resumed:
-            changed = take_options(self.trainer.optimizers[0], self.lr_schedulers(), self._group_options)
+            changed = apply_options(self.trainer.optimizers[0], self.lr_schedulers(), self._group_options)
             if changed:
                 log.info("going on with this command's options: %s", ", ".join(changed))
 
@@ -130,7 +130,7 @@ def _kinds(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{group.get('name', 'all')} by {'Muon' if group.get('muon') else 'AdamW'}" for group in groups]
 
 
-def take_options(optimizer: Optimizer, scheduler: Any, asked: Sequence[Mapping[str, Any]]) -> list[str]:
+def apply_options(optimizer: Optimizer, scheduler: Any, asked: Sequence[Mapping[str, Any]]) -> list[str]:
     """Put the options of a new optimizer (`asked`, by group) into one whose state was loaded: rates, betas, weight decay.
     The rate is then what the schedule makes of it at this step; the same numbers, where nothing was changed. What was changed,
     in words."""
@@ -150,10 +150,12 @@ def take_options(optimizer: Optimizer, scheduler: Any, asked: Sequence[Mapping[s
     return list(changed)
 
 
-def check_rates(rates: Mapping[str, float], *, known: Sequence[str]) -> None:
+def check_lr_multipliers(multipliers: Mapping[str, float], *, known: Sequence[str]) -> None:
     """Raise ValueError for learning-rate factors of what there is not, missing ones, and those below 0."""
-    if set(rates) != set(known):
-        raise ValueError(f"module.rates has {', '.join(rates)}; they are {', '.join(known)}")
-    for name, rate in rates.items():
+    if set(multipliers) != set(known):
+        raise ValueError(f"module.lr_multipliers has {', '.join(multipliers)}; they are {', '.join(known)}")
+    for name, rate in multipliers.items():
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate >= 0:
-            raise ValueError(f"module.rates.{name}={rate}: a factor of the learning rate, at least 0; 0 freezes")
+            raise ValueError(
+                f"module.lr_multipliers.{name}={rate}: a factor of the learning rate, at least 0; 0 freezes"
+            )

@@ -68,7 +68,7 @@ class VisionStage(Stage):
         """What only the losses of the parts read."""
         return {"image_tokens": self.image_head.token_head, "text_tokens": self.text_tower.token_head}
 
-    def reached(self, batch: ImageTextBatch) -> set[str]:
+    def used_modules(self, batch: ImageTextBatch) -> set[str]:
         """All of it, or none."""
         return set(self.optional_modules()) if self.score == "late" else set()
 

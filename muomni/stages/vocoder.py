@@ -101,14 +101,14 @@ class VocoderStage(Stage):
         """The discriminators, which wait for their time."""
         return {"discriminators": self.discriminators}
 
-    def reached(self, batch: WaveformBatch) -> set[str]:
+    def used_modules(self, batch: WaveformBatch) -> set[str]:
         """Whether it has come."""
         return set(self.optional_modules()) if self.global_step >= self.adversarial_start else set()
 
     def compiled_modules(self) -> list[nn.Module]:
         return list(self.model.backbone.blocks)
 
-    def clipped_apart(self) -> list[nn.Module]:
+    def separately_clipped(self) -> list[nn.Module]:
         """Each side by its own norm: what one learns does not shrink the other's step."""
         return [self.model, self.discriminators]
 

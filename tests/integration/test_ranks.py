@@ -144,7 +144,7 @@ class Shares(lightning.LightningDataModule):
 def learnt_from(shares: list[list[list[int]]], *overrides: str) -> dict[str, Any]:
     """The omni stage after one step a share of this rank: with momentum, and encoders that learn."""
     module = make_omni(
-        rates={"vision": 0.5, "audio": 0.5},
+        lr_multipliers={"vision": 0.5, "audio": 0.5},
         optimizer=lambda groups: torch.optim.SGD([{**g, "lr": 0.1} for g in groups], lr=0.1, momentum=0.9),
     )
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -49,7 +49,7 @@ def test_a_wrong_name_lists_the_right_ones(override, words):
         (["stage=thinker", "data=text", "data.trian=x.jsonl"], "train_split", "preset"),
         (["data.trian=x.jsonl", "data=speech"], "root", "preset"),
         (["experiment=an4", "data.trian=x.jsonl", "optim.lerning=1"], "train_split", "preset"),
-        (["stage=vocoder", "module.adversarial=1"], "adversarial_from", "answer_power"),
+        (["stage=vocoder", "module.adversarial=1"], "adversarial_from", "length_exponent"),
         (["stage=thinker", "optim=adamw", "optim.momentum=1"], "betas", "momentum,"),
     ],
 )

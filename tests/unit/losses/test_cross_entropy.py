@@ -48,11 +48,11 @@ def test_answers_weigh_by_their_lengths():
     targets = torch.tensor([[IGNORE, 5, 5, 5, 5, IGNORE, 7, IGNORE], [3, IGNORE, IGNORE, IGNORE, IGNORE, IGNORE, 2, 2]])
     half = 0.5**0.5
     assert torch.allclose(
-        answer_weights(targets, power=0.5),
+        answer_weights(targets, exponent=0.5),
         torch.tensor([[0, 0.5, 0.5, 0.5, 0.5, 0, 1, 0], [1, 0, 0, 0, 0, 0, half, half]]),
     )
-    assert torch.equal(answer_weights(targets, power=0), (targets != IGNORE).float())
-    assert answer_weights(targets, power=1).sum() == 4, "each answer once"
+    assert torch.equal(answer_weights(targets, exponent=0), (targets != IGNORE).float())
+    assert answer_weights(targets, exponent=1).sum() == 4, "each answer once"
 
 
 def test_weighted_mean_by_hand():

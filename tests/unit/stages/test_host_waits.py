@@ -36,7 +36,7 @@ ALLOWED = {
     ("thinker", "optim=adamw"): 1,
     ("vision", "module.score=global"): 1,
     ("omni_sft", "backbone.thinker.num_experts=4"): 1,
-    ("omni_sft", "module.rates.vision=0.1", "module.rates.audio=0.1"): 1,
+    ("omni_sft", "module.lr_multipliers.vision=0.1", "module.lr_multipliers.audio=0.1"): 1,
 }
 VERDICT = "tolist at callbacks/step_guard.py"
 GUARDS = ("finite_guard", "gradient_guard", "doctor", "gradient_norm", "throughput")

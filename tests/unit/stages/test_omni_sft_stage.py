@@ -19,7 +19,7 @@ from muomni.optim.optimizers import adamw
 from muomni.optim.schedule import warmup_stable_decay
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, PAD, USER
 from muomni.stages.omni_sft import OmniSftStage
-from muomni.stages.position_init import place_names
+from muomni.stages.position_init import cell_names
 from muomni.stages.training_options import TrainingOptions
 from tests.measure import measure
 
@@ -30,7 +30,7 @@ def export(stage, metadata, **parts):
     return Export(parts, {"stage": stage, **metadata}, Path(f"checkpoints/{stage}"))
 
 
-def make(rates=None, **changes):
+def make(lr_multipliers=None, **changes):
     torch.manual_seed(0)
     thinker = Thinker(vocab_size=40, dim=16, num_layers=2, num_heads=2, num_kv_heads=2, ff_dim=32, max_length=40)
     vision = VisionTransformer(image_size=8, patch=4, dim=8, num_layers=1, num_heads=2, ff_dim=16)
@@ -44,8 +44,8 @@ def make(rates=None, **changes):
         "image_projector": ImageProjector(dim=8, out_dim=16, image_tokens="grid", grid=2, cell=1, positions=0.1),
         "audio_projector": AudioProjector(dim=8, out_dim=16, stack=2, characters=6),
         "evaluator": partial(OmniSftEvaluator, speech=None, answers=greedy_answers, max_new_tokens=4), "talker": None,
-        "cache_mb": 1, "place_words": False, "answer_power": 0.5,
-        "rates": {"thinker": 1.0, "projectors": 1.0, "vision": 0.0, "audio": 0.0} | (rates or {}),
+        "cache_mb": 1, "place_words": False, "length_exponent": 0.5,
+        "lr_multipliers": {"thinker": 1.0, "projectors": 1.0, "vision": 0.0, "audio": 0.0} | (lr_multipliers or {}),
         "image": {"size": 8}, "mel": {"bins": 8}, "tokenizer": "tokenizer.model", "tokenizer_fingerprint": "f00",
         "encode": lambda text: [len(word) for word in text.split()],
         "decode": lambda ids: " ".join(WORDS.get(index, str(index)) for index in ids if index != EOS),
@@ -116,7 +116,7 @@ def test_a_full_cache_encodes_each_time():
 
 def test_rates_say_what_learns():
     assert [name for name, _, _ in make().trained_modules()] == ["thinker", "image_projector", "audio_projector"]
-    stage = make(rates={"vision": 0.1})
+    stage = make(lr_multipliers={"vision": 0.1})
     assert ("vision", 0.1) in [(name, rate) for name, _, rate in stage.trained_modules()]
     stage.train()
     stage.step(batch())["answer"].backward()
@@ -173,14 +173,14 @@ def test_places_start_as_the_words_for_them():
 
 
 def test_names_of_places():
-    assert place_names(1) == ["centre"]
-    assert place_names(2) == ["top left", "top right", "bottom left", "bottom right"]
-    assert place_names(3)[3:6] == ["middle left", "centre", "middle right"]
-    assert len(set(place_names(6))) == 9 and place_names(6)[-1] == "bottom right"
+    assert cell_names(1) == ["centre"]
+    assert cell_names(2) == ["top left", "top right", "bottom left", "bottom right"]
+    assert cell_names(3)[3:6] == ["middle left", "centre", "middle right"]
+    assert len(set(cell_names(6))) == 9 and cell_names(6)[-1] == "bottom right"
 
 
 def test_replayed_documents_are_a_loss_of_their_own():
-    stage = make(answer_power=0.0)
+    stage = make(length_exponent=0.0)
     whole = stage.step(batch())["answer"]
     given = batch()
     given.replayed = torch.tensor([False, False, True])[:, None].expand_as(given.ids)

@@ -7,7 +7,7 @@ import torch
 
 from muomni.optim.optimizers import adamw, muon
 from muomni.optim.schedule import warmup_stable_decay
-from muomni.stages.resume import check_rates, take_options
+from muomni.stages.resume import apply_options, check_lr_multipliers
 from tests.unit.stages.test_base import Toy
 from tests.unit.stages.test_omni_sft_stage import batch as omni_batch
 from tests.unit.stages.test_omni_sft_stage import make as make_omni
@@ -37,7 +37,7 @@ def resumed(stage, before):
     optimizer, scheduler = begun(stage)
     optimizer.load_state_dict(before[0].state_dict())
     scheduler.load_state_dict(before[1].state_dict())
-    return optimizer, scheduler, take_options(optimizer, scheduler, stage._group_options)
+    return optimizer, scheduler, apply_options(optimizer, scheduler, stage._group_options)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_another_optimizer_or_other_groups_are_refused(before):
 
 @pytest.mark.parametrize("name", ["thinker", "projectors"])
 def test_a_rate_of_0_freezes(name):
-    stage = make_omni(rates={name: 0.0, "vision": 1.0}, weight_decay=0.1)
+    stage = make_omni(lr_multipliers={name: 0.0, "vision": 1.0}, weight_decay=0.1)
     stage.setup("fit")
     stage.train()
     parts = {"thinker": [stage.model.thinker], "projectors": [stage.model.image_projector, stage.model.audio_projector]}
@@ -112,14 +112,14 @@ def test_any_module_with_a_rate_of_0_is_frozen_at_the_start():
     ("rates", "words"),
     [
         ({"thinker": 1.0}, "they are thinker, vision"),
-        ({"thinker": 1.0, "vision": 0.0, "ears": 1.0}, "module.rates has thinker, vision, ears"),
-        ({"thinker": -1.0, "vision": 0.0}, "module.rates.thinker=-1.0"),
-        ({"thinker": "fast", "vision": 0.0}, "module.rates.thinker=fast"),
+        ({"thinker": 1.0, "vision": 0.0, "ears": 1.0}, "module.lr_multipliers has thinker, vision, ears"),
+        ({"thinker": -1.0, "vision": 0.0}, "module.lr_multipliers.thinker=-1.0"),
+        ({"thinker": "fast", "vision": 0.0}, "module.lr_multipliers.thinker=fast"),
     ],
 )
 def test_wrong_rates_are_refused(rates, words):
     with pytest.raises(ValueError, match=words):
-        check_rates(rates, known=("thinker", "vision"))
+        check_lr_multipliers(rates, known=("thinker", "vision"))
 
 
 def test_weights_of_unknown_losses_are_refused():

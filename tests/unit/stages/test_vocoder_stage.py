@@ -135,7 +135,7 @@ def test_waiting_discriminators_have_no_moments_and_their_first_step_is_adams_fi
         optimizer.step()
     assert not any(optimizer.state.get(p) for p in stage.discriminators.parameters())
     stage.adversarial_start = 0
-    assert stage.reached(clip) == {"discriminators"}
+    assert stage.used_modules(clip) == {"discriminators"}
     before = [p.detach().clone() for p in stage.discriminators.parameters()]
     optimizer.zero_grad()
     stage.total_loss(stage.step(clip)).backward()
