@@ -1,5 +1,5 @@
-"""Conditions under which a voice is recorded, laid over its log-mel: silence around it, noise of any colour, a telephone's band,
-or no voice at all. A pure function of its generator.
+"""Acoustic conditions simulated on the log-mel of a clip: silence around it, noise of any colour, a telephone's band, or no
+voice at all. A pure function of its random generator.
 
 Powers add: a bin of magnitude s under noise of magnitude n has sqrt(s^2 + n^2). The noise is cut from the spectrogram of real
 noise, so that it flickers as noise does. A voice was brought to a known level before (muomni/frontends/hearing.py), so a
@@ -41,8 +41,8 @@ class SimulatedMel:
 class Conditions:
     """Callable, once `noises` are there: mel (T, M) -> `SimulatedMel`.
 
-    noise: share of the clips with noise behind the voice. snr: decibels between the two, from and to.
-    telephone: share of the clips heard through a line of 8 kHz. silence: share of the clips without a voice.
+    noise: share of the clips with background noise. snr: decibels between the two, from and to.
+    telephone: share of the clips with the band of a telephone line (8 kHz). silence: share of the clips without a voice.
     margin: most seconds of silence (or noise) on each side.
     """
 
@@ -79,7 +79,7 @@ class AcousticSimulator:
         self.noises = [_log(frontend, noise) for noise in _noises(mel.sample_rate)]
 
     def __call__(self, mel: Array, rng: np.random.Generator) -> SimulatedMel:
-        """Record a clip anew."""
+        """Simulate the conditions on one clip."""
         how = self.how
         lead, trail = self.margins(rng)
         spoken = rng.random() >= how.silence
@@ -99,7 +99,7 @@ class AcousticSimulator:
         return SimulatedMel(whole, lead, trail, spoken)
 
     def margins(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Frames of silence before and behind a clip: what a recording draws first."""
+        """Frames of silence before and after a clip: the first numbers drawn."""
         lead, trail = rng.integers(0, round(self.how.margin * self.mel.frame_rate) + 1, 2)
         return int(lead), int(trail)
 
@@ -109,18 +109,18 @@ class AcousticSimulator:
         frames = (int(rng.integers(len(noise))) + np.arange(len(mel))) % len(noise)
         first, last = rng.uniform(-3.0, 3.0, 2)
         course = np.linspace(first, last, len(mel), dtype=np.float32)
-        behind: Array = noise[frames]
-        behind += ((level + course) * DECIBEL).astype(np.float32)[:, None]
+        mixed: Array = noise[frames]
+        mixed += ((level + course) * DECIBEL).astype(np.float32)[:, None]
         power = np.float32(2 * LOG_STD)
-        apart = np.abs(mel - behind)  # in place and in float32: a third of logaddexp's time
-        np.maximum(mel, behind, out=behind)
-        apart *= -power
-        np.exp(apart, out=apart)
-        apart += np.float32(1)
-        np.log(apart, out=apart)
-        apart /= power
-        behind += apart
-        return behind
+        distance = np.abs(mel - mixed)  # in place and in float32: a third of logaddexp's time
+        np.maximum(mel, mixed, out=mixed)
+        distance *= -power
+        np.exp(distance, out=distance)
+        distance += np.float32(1)
+        np.log(distance, out=distance)
+        distance /= power
+        mixed += distance
+        return mixed
 
     def _telephone(self, mel: Array, rng: np.random.Generator) -> None:
         """In place: nothing above the band, and for half of the lines nothing below it."""
@@ -131,21 +131,23 @@ class AcousticSimulator:
 
 
 def simulator_for(conditions: Conditions | None, mel: MelSpec, hearing: HearingSpec | None) -> AcousticSimulator | None:
-    """What records clips anew, None without conditions. Raises ValueError for conditions without a level of the voices."""
+    """The simulator, None without conditions. Raises ValueError for conditions without a level of the voices."""
     if conditions is None:
         return None
     if hearing is None:
-        raise ValueError("datamodule.conditions: noise lies under voices of a known level; give datamodule.hearing")
+        raise ValueError(
+            "datamodule.conditions: noise is mixed relative to a known level of voices; give datamodule.hearing"
+        )
     return AcousticSimulator(conditions, mel, level=hearing.level)
 
 
 class FixedConditions:
-    """Mels by index, as a `MelCache` has them, each recorded anew under conditions of its own that never change: features of a
-    frozen encoder can still be computed once. A clip of no frames stays one."""
+    """Mels by index, like a `MelCache`, each under conditions of its own that never change, so that features of a frozen encoder
+    can still be computed once. A clip of no frames stays one."""
 
-    def __init__(self, mels: MelCache, record: AcousticSimulator, *, seed: int) -> None:
-        self.mels, self.record, self.seed = mels, record, seed
-        around = [sum(record.margins(self._rng(index))) for index in range(len(mels.lengths))]
+    def __init__(self, mels: MelCache, simulate: AcousticSimulator, *, seed: int) -> None:
+        self.mels, self.simulate, self.seed = mels, simulate, seed
+        around = [sum(simulate.margins(self._rng(index))) for index in range(len(mels.lengths))]
         self.lengths = np.where(mels.lengths > 0, mels.lengths + np.array(around, dtype=np.int64), 0)
 
     def _rng(self, index: int) -> np.random.Generator:
@@ -153,7 +155,7 @@ class FixedConditions:
 
     def __getitem__(self, index: int) -> Array:
         """(T, M) float32."""
-        return self.record(self.mels[index], self._rng(index)).mel
+        return self.simulate(self.mels[index], self._rng(index)).mel
 
 
 def _noises(rate: int) -> list[Array]:

@@ -65,7 +65,6 @@ class Conversations(RowSet):
         return np.array([len(ids) for ids, _ in self.sequences])
 
     def item(self, index: int, epoch: int) -> OmniSample:
-        """Row `index`; the same in every epoch."""
         (ids, targets), (images, audios) = self.sequences[index], self.media[index]
         row = self.rows[index]
         assert self.mels is not None or not audios

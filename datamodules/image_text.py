@@ -1,4 +1,4 @@
-"""Pictures with captions, for contrastive training.
+"""Images with captions, for contrastive training.
 
 Legend: B batch, T tokens, S image side.
 """
@@ -25,7 +25,7 @@ from muomni.special_tokens import PAD
 
 log = logging.getLogger(__name__)
 
-CELLS = 9  # of the world's pictures
+CELLS = 9  # of the world's images
 
 
 @dataclass(slots=True)
@@ -42,8 +42,8 @@ class ImageTextSample:
 
 
 def located_objects(objects: Any) -> list[dict[str, Any]]:
-    """A row's objects where it says in which cell of the picture each lies, as the world does; else none (others count
-    them, for instance). What they are is told by texts alone."""
+    """A row's objects if it names the cell of the image that each is in, as the world does; otherwise none (others count them,
+    for instance). Only texts describe them."""
     found = [thing for thing in objects if isinstance(thing, dict)] if isinstance(objects, list) else []
     return [
         {key: value for key, value in thing.items() if key == "cell" or isinstance(value, str)}
@@ -86,7 +86,6 @@ class CaptionedImages(RowSet):
             log.warning("%d of %d captions are longer than %d tokens: cut", cut, sum(map(len, whole)), max_length)
 
     def item(self, index: int, epoch: int) -> ImageTextSample:
-        """Image `index` with one caption."""
         row, captions = self.rows[index], self.ids[index]
         which = 0 if epoch < 0 else int(np.random.default_rng([self.seed, epoch, index]).integers(len(captions)))
         return ImageTextSample(
@@ -105,11 +104,11 @@ class ImageTextData(DataModule):
     """Image-caption manifests.
 
     Args:
-        image: what the encoder sees.
+        image: the encoder's input.
         tokenizer: path of a SentencePiece model; None: one of `vocab_size` pieces at most is trained on the manifest `text`
             (the captions, where that is None) and kept under `tokenizer_root`.
         max_length: longest caption in tokens; of longer ones the rest is cut off, and said.
-        memory_mb: for decoded pictures of a split.
+        memory_mb: for decoded images of a split.
         probe_pictures: of a held-out split that reads the training manifest again (to fit the probes), use only so many;
             None: all.
     """
@@ -137,7 +136,6 @@ class ImageTextData(DataModule):
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> CaptionedImages:
-        """Read a manifest; its images are checked now, and decoded when they are drawn."""
         rows = read_manifest(path, shape="image_text", split=split, root=self.root)
         again = self.train is not None and path == Path(self.train) and split == self._row_split("train")
         if again and phase != "train":
@@ -156,7 +154,6 @@ class ImageTextData(DataModule):
         return twins(samples.rows)
 
     def metadata(self) -> dict[str, Any]:
-        """The frontend's spec, and the tokenizer's file and fingerprint."""
         return {
             "image": self.image.metadata(),
             "tokenizer": self.tokenizer_path,

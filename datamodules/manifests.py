@@ -69,8 +69,7 @@ def read_manifest(
 
 
 def _unused(given: Any, seen: set[str], *, place: str) -> Any:
-    """A row's own id, or else its place, FILE:LINE, which no other file shares; one that the file has already gets its place
-    behind it."""
+    """A row's own id, or else FILE:LINE, which no other file shares; to one that the file has already, FILE:LINE is appended."""
     name = place if given is None or str(given) == "" else given
     if str(name) in seen:
         name = f"{name} ({place})"
@@ -88,7 +87,7 @@ def report_bad(bad: list[str], *, total: int, what: str) -> None:
 
 
 def log_skipped(count: int, total: int, *, what: str, why: str) -> None:
-    """One line of how many of a manifest's rows are not used, and why; none where all are. what: the name of the data."""
+    """Log how many of a manifest's rows are not used, and why; nothing where all are. what: the name of the data."""
     if count:
         log.warning("%s: %d of %d rows are left out: %s", what, count, total, why)
 
@@ -125,8 +124,8 @@ def find_media(name: str, root: Path) -> str:
 
 
 def label(row: Row, key: str, default: str) -> str:
-    """A further key that names a sort of rows ("kind", "task"): metrics are named by it, so that it must be a short text or a
-    whole number; anything else counts as missing."""
+    """The value of a key that groups rows ("kind", "task"). Metrics are named by it, so it must be a short text or a whole
+    number; anything else counts as missing."""
     value = row.get(key)
     named = isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value).strip()) <= MAX_LABEL
     return str(value).strip() if named else default

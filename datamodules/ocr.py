@@ -67,7 +67,6 @@ class OcrData(CharacterData):
     augment: ImageAugment | None
 
     def load(self, path: Path, split: str | None, *, phase: str) -> OcrSet:
-        """Read a manifest; its images are checked now, and decoded when they are drawn."""
         rows = read_manifest(path, shape=self.shape, split=split, root=self.root)
         for row in rows:
             row["text"] = self.spell(row["text"])
@@ -95,7 +94,6 @@ class OcrData(CharacterData):
         return unicodedata.normalize("NFC", text)
 
     def metadata(self) -> dict[str, Any]:
-        """The frontend's spec."""
         return {"image": self.image.metadata()}
 
     def collate(self, samples: Sequence[OcrSample]) -> OcrBatch:

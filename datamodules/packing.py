@@ -1,4 +1,4 @@
-"""Several samples in one row, so that a batch of unlike lengths wastes little on padding and each step sees all kinds.
+"""Several samples in one row, so that a batch of unlike lengths wastes little on padding and each step has all tasks.
 
 Legend: B rows, T tokens of a row.
 """
@@ -42,5 +42,5 @@ def pack(sequences: Sequence[tuple[Tensor, Tensor]], rows: Sequence[Sequence[int
 
 
 def pad_packed(values: Sequence[Tensor], rows: Sequence[Sequence[int]], *, fill: int) -> Tensor:
-    """values, (T_i) each -> (B, T) as `pack` lays them out, `fill` behind them."""
+    """values, (T_i) each -> (B, T) in the layout of `pack`, `fill` after them."""
     return pad_sequence([torch.cat([values[index] for index in row]) for row in rows], True, fill)

@@ -1,4 +1,4 @@
-"""Conversations over text, pictures and sound, for instruction tuning.
+"""Conversations over text, images and audio, for instruction tuning.
 
 Legend: T tokens.
 """
@@ -36,11 +36,11 @@ class SftData(DataModule):
     """SFT manifests (see datamodules/manifests.py), and plain text questions `{"prompt", "answer"}` among the tests.
 
     Args:
-        tokenizer: path of the Thinker's. image, mel: what the encoders take. hearing: how sounds are prepared; None: not at
+        tokenizer: path of the Thinker's. image, mel: what the encoders take. hearing: how recordings are prepared; None: not at
             all. cache: folder that keeps computed mels.
-        conditions: under which training sounds are recorded anew, each under its own; None: as they are.
-        image_tokens: "cls", "grid" or "none", image_grid: tokens a side of a picture: the image projector's options. With
-            "none" rows with pictures are left out of every split, and said how many.
+        conditions: acoustic conditions simulated on training clips, each its own; None: none.
+        image_tokens: "cls", "grid" or "none", image_grid: tokens a side of an image: the image projector's options. With
+            "none" rows with images are left out of every split, and said how many.
         audio_downsample: of the audio encoder, audio_stack: of its projector: mel frames an audio token stands for are
             their product.
         max_length: longest training row in tokens; longer ones are left out and counted.
@@ -54,9 +54,9 @@ class SftData(DataModule):
             the image tokens many times faster than short answers do.
         replay: text manifest whose documents are learnt along, whole, as in pretraining; None: none. replay_share: of all
             training rows. replay_kinds: kind of document -> fraction of its documents to draw from; others wholly.
-        pack: tokens of a row into which several conversations of a batch are packed, each seeing itself alone, so that
-            every step sees all tasks; None: one a row, in batches of similar lengths.
-        memory_mb: for decoded pictures of a split.
+        pack: tokens of a row into which several conversations of a batch are packed, each attending to itself alone, so that
+            every step has all tasks; None: one a row, in batches of similar lengths.
+        memory_mb: for decoded images of a split.
     """
 
     tokenizer: Any
@@ -103,7 +103,6 @@ class SftData(DataModule):
         self.frames_per_token = self.audio_downsample * self.audio_stack
 
     def load(self, path: Path, split: str | None, *, phase: str) -> Conversations:
-        """Read a manifest and tokenise it."""
         train, what = phase == "train", str(path)
         if not train and is_plain_text(path):
             return self._plain(read_manifest(path, shape="text", split=split, root=self.root))
@@ -226,17 +225,14 @@ class SftData(DataModule):
         )
 
     def lengths(self, samples: Conversations) -> np.ndarray | None:
-        """Tokens, where conversations of similar length shall share a batch."""
         return samples.lengths if self.pack is None else None
 
     def curriculum_mask(self, samples: Conversations) -> np.ndarray | None:
-        """Rows that open the first epoch."""
         if not self.curriculum:
             return None
         return select_evenly([row.get("task", "chat") for row in samples.rows], self.curriculum, default=0.0)
 
     def metadata(self) -> dict[str, Any]:
-        """The frontends' specs, the tokenizer, and how text becomes ids and back."""
         return {
             "image": self.image.metadata(),
             "mel": self.mel.metadata(),

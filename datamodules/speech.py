@@ -94,7 +94,7 @@ class SpeechData(CharacterData):
     Args:
         mel: the spectrogram. hearing: how clips are prepared for an encoder; None: they are left as they are.
         cache: folder that keeps computed mels, None: in memory only.
-        augment: of training clips, None: none. conditions: under which they are recorded anew, None: as they are; they
+        augment: of training clips, None: none. conditions: acoustic conditions simulated on them, None: none; they
             need `hearing`, which brings voices to a level.
         speakers: keep only clips of these (as the manifest names them), numbered in this order; None keeps all,
             numbered in the order of their names (numbers by value) in the training manifest.
@@ -133,7 +133,6 @@ class SpeechData(CharacterData):
         return clean_transcript(text, lowercase=self.lowercase)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> SpeechSet:
-        """Read a manifest and its mels."""
         what, train = str(path), phase == "train"
         rows = read_manifest(path, shape=self.shape, split=split, root=self.root)
         if phase == "test":
@@ -204,7 +203,6 @@ class SpeechData(CharacterData):
         return self._speakers
 
     def lengths(self, samples: SpeechSet) -> np.ndarray:
-        """Frames, so that clips of similar length share a batch."""
         return samples.lengths
 
     def collate(self, samples: Sequence[SpeechSample]) -> SpeechBatch:
@@ -223,7 +221,6 @@ class SpeechData(CharacterData):
         )
 
     def metadata(self) -> dict[str, Any]:
-        """What the stage must know: the spectrogram, and how clips were prepared."""
         return {"mel": self.mel.metadata()} | ({} if self.hearing is None else {"hearing": self.hearing.metadata()})
 
 

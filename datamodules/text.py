@@ -21,7 +21,7 @@ from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import TextBatch
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.nn.masks import SegmentMask
-from muomni.special_tokens import BOS, EOS, IGNORE, PAD
+from muomni.special_tokens import BOS, EOS, IGNORE
 
 
 @dataclass(slots=True)
@@ -34,9 +34,16 @@ class TextSample:
     floor: float
     sample_id: str
 
+    def sequence(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, (T) int64 each."""
+        tokens = torch.from_numpy(self.ids.astype(np.int64))
+        targets = tokens[1:].clone()
+        targets[: self.prompt] = IGNORE
+        return tokens[:-1], targets
+
 
 def floor_of(row: dict[str, Any]) -> float:
-    """What a document costs at least, in nats, where its maker knows its "logprob"; else NaN."""
+    """Lower bound of a document's loss in nats, from its "logprob" under the generator; NaN where that is unknown."""
     known = row.get("logprob")
     return -float(known) if isinstance(known, int | float) and not isinstance(known, bool) else float("nan")
 
@@ -64,7 +71,7 @@ def windows(ids: np.ndarray, *, max_length: int) -> list[np.ndarray]:
 
 
 class PackedRows:
-    """Documents `BOS text EOS` behind each other in a new order each epoch, cut into rows of `length` tokens.
+    """Documents `BOS text EOS` one after the other, in a new order each epoch, cut into rows of `length` tokens.
 
     The order of documents is a function of (seed, epoch), so that cuts fall elsewhere every epoch.
     """
@@ -133,7 +140,6 @@ class Documents:
         return self.samples[index].sample_id
 
     def item(self, index: int, epoch: int) -> TextSample:
-        """Document `index`; the same in every epoch."""
         return self.samples[index]
 
 
@@ -178,8 +184,8 @@ class TextData(DataModule):
 
     Args:
         length: tokens of a training row cut from the stream of all documents, for long texts; None: whole documents.
-        pack: with whole documents, tokens of a row into which several of a batch are packed, each seeing itself alone, so
-            that every step sees documents of all lengths; None: a document a row, in batches of similar lengths.
+        pack: with whole documents, tokens of a row into which several of a batch are packed, each attending to itself
+            alone, so that every step has documents of all lengths; None: a document a row, in batches of similar lengths.
         max_length: most tokens of a single document; a longer one is split into windows, in every split.
         answer_weight: how many times a target counts in training that belongs to the answer of a "question: .. answer: ..".
             What is looked up stands there, among many tokens that nobody can foresee.
@@ -209,7 +215,6 @@ class TextData(DataModule):
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> PackedRows | Documents:
-        """Packed rows for training where a length is set, documents elsewhere."""
         rows = read_manifest(path, shape="text", split=split, root=self.root)
         train = phase == "train"
         if train:
@@ -222,13 +227,11 @@ class TextData(DataModule):
         return PackedRows(documents, length=self.length, seed=self.seed)
 
     def lengths(self, samples: PackedRows | Documents) -> np.ndarray | None:
-        """Tokens of each document, where those of similar length shall share a batch."""
         if isinstance(samples, PackedRows) or self.pack is not None:
             return None
         return np.array([len(sample.ids) for sample in samples.samples])
 
     def metadata(self) -> dict[str, Any]:
-        """The tokenizer: file, fingerprint and decoding."""
         return {
             "tokenizer": self.tokenizer_path,
             "tokenizer_fingerprint": self.tokenizer.fingerprint(),
@@ -240,7 +243,8 @@ class TextData(DataModule):
         if self.pack is None or self.length is not None:
             batch = self.collate(samples)
         else:
-            batch = _packed(samples, width=self.pack)
+            sequences = [sample.sequence() for sample in samples]
+            batch = _batch(samples, sequences, bin_pack([len(ids) for ids, _ in sequences], width=self.pack))
         if self.answer_weight != 1:
             question, answer = self.tokenizer.encode("question:"), self.tokenizer.encode("answer:")
             inside = within_answers(batch.ids, question=question, answer=answer)
@@ -249,32 +253,14 @@ class TextData(DataModule):
 
     def collate(self, samples: Sequence[TextSample]) -> TextBatch:
         """Pad on the right to the longest."""
-        width = max(len(sample.ids) for sample in samples) - 1
-        ids = torch.full((len(samples), width), PAD)
-        targets = torch.full((len(samples), width), IGNORE)
-        for row, sample in enumerate(samples):
-            tokens = torch.from_numpy(sample.ids.astype(np.int64))
-            ids[row, : len(tokens) - 1] = tokens[:-1]
-            targets[row, sample.prompt : len(tokens) - 1] = tokens[1 + sample.prompt :]
-        return TextBatch(
-            ids=ids,
-            targets=targets,
-            lengths=torch.tensor([len(sample.ids) - 1 for sample in samples]),
-            document_types=[sample.kind for sample in samples],
-            floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
-            sample_ids=[sample.sample_id for sample in samples],
-        )
+        return _batch(samples, [sample.sequence() for sample in samples], None)
 
 
-def _packed(samples: Sequence[TextSample], *, width: int) -> TextBatch:
-    sequences = []
-    for sample in samples:
-        tokens = torch.from_numpy(sample.ids.astype(np.int64))
-        targets = tokens[1:].clone()
-        targets[: sample.prompt] = IGNORE
-        sequences.append((tokens[:-1], targets))
-    rows = bin_pack([len(ids) for ids, _ in sequences], width=width)
-    ids, targets, segments = pack(sequences, rows)
+def _batch(
+    samples: Sequence[TextSample], sequences: Sequence[tuple[Tensor, Tensor]], rows: list[list[int]] | None
+) -> TextBatch:
+    """rows: indices of the samples in each row; None: a sample a row."""
+    ids, targets, segments = pack(sequences, [[index] for index in range(len(samples))] if rows is None else rows)
     return TextBatch(
         ids=ids,
         targets=targets,
@@ -282,5 +268,5 @@ def _packed(samples: Sequence[TextSample], *, width: int) -> TextBatch:
         document_types=[sample.kind for sample in samples],
         floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
         sample_ids=[sample.sample_id for sample in samples],
-        mask=SegmentMask.with_runs(segments),
+        mask=None if rows is None else SegmentMask.with_runs(segments),
     )

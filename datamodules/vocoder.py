@@ -116,7 +116,6 @@ class VocoderData(DataModule):
         self.crop = Crop(frames=frames, margin=self.margin, hop=mel.hop, gain=self.gain, codec_share=self.codec_share)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> WaveformSet:
-        """Read a manifest and its recordings; of a test whole clips of the wanted kinds."""
         what = str(path)
         rows = read_manifest(path, shape="speech", split=split, root=self.root)
         if phase == "test":
@@ -145,5 +144,4 @@ class VocoderData(DataModule):
         )
 
     def metadata(self) -> dict[str, Any]:
-        """What the stage must know: the spectrogram."""
         return {"mel": self.mel.metadata()}

@@ -36,7 +36,7 @@ LINES = (1, 2)
 LINE_WEIGHTS = (2, 1)
 RANDOM_SHARE, NUMBER_SHARE = 0.5, 0.15
 OVERSAMPLING = 2
-LEANING = 0.15  # of a line's height, at most, that its top lies aside
+LEANING = 0.15  # of a line's height, at most, by which its top is shifted
 TURNED = 4.0  # degrees, at most
 
 

@@ -1,4 +1,4 @@
-"""Which numbers, and signs beside them, a text holds: rules in order, each a pattern and its words.
+"""Numbers of a text, and the signs next to them -> words: rules in order, each a pattern and its words.
 
 First dates, times and telephones, whose signs mean nothing else; then what a sign between numbers means (minus, "to"); then
 the forms that are more than a number; and last every number that is left.

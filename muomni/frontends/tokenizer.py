@@ -95,7 +95,7 @@ class Tokenizer:
             raise ValueError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the model file: beside the target first, then renamed."""
+        """Write the model file atomically."""
         with atomic_write(path) as temporary:
             temporary.write_bytes(self._model)
 

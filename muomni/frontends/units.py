@@ -1,4 +1,4 @@
-"""Tables of what stands beside a number: currencies, scales, units of measure."""
+"""Words for what follows or precedes a number: currencies, scales, units of measure."""
 
 MONEY = {
     "$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "₩": "won", "₽": "ruble", "₺": "lira",
