@@ -2,7 +2,7 @@
 
 A digest of the file's bytes (of a large one its size and 256 blocks spread over it), so that a copy on another machine is the
 same data; with the number of samples that were made of it, that an edit is found wherever it is. Media are not read: a
-picture that is replaced under its name is not noticed.
+image that is replaced under its name is not noticed.
 """
 
 import hashlib

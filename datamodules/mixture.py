@@ -18,7 +18,7 @@ _TYPED = ["user", "assistant"]
 def drop_image_rows(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
     """The rows without images; how many have some is logged, under the name `what`."""
     kept = (not media_of(row["messages"])[0] for row in rows)
-    return keep_rows(rows, kept, what=what, why="they hold pictures (image_tokens=none)")
+    return keep_rows(rows, kept, what=what, why="they hold images (image_tokens=none)")
 
 
 def select_evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float) -> np.ndarray:

@@ -121,7 +121,7 @@ class SftData(DataModule):
             rows = subsample(joined, self.shares, what=what)
         if train and not rows:
             raise ValueError(
-                f"{path}: every row holds a picture, and image_tokens=none leaves them out: give text or sound"
+                f"{path}: every row holds an image, and image_tokens=none leaves them out: give text or audio"
             )
         mels, mel_index = self._mels(rows, phase=phase, what=str(path))
         lengths = {} if mels is None else {clip: int(mels.lengths[index]) for clip, index in mel_index.items()}
@@ -194,7 +194,7 @@ class SftData(DataModule):
         return encoded
 
     def _fits(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row with one picture is short enough."""
+        """True if a row with one image is short enough."""
         conversations = [row["messages"], *row.get("others", [])]
         # No text has more tokens than bytes, and one more for the space before it.
         most = sum(len(text_of(turn).encode()) + 3 for each in conversations for turn in each) + len(conversations)

@@ -28,7 +28,7 @@ def tokenizer_for(
     given: a model's path wins; of one that lacks our special pieces, a copy in `root` that has them. Else one of
     `vocab_size` pieces is trained on the manifest `text` and kept in `root` under a name made of the text's bytes and the
     size, so that the same text finds it again. Stages that start at once may each train it: they write the same bytes.
-    shape: of the manifest, "text" or "image_text", whose captions are its text; media_root: of its pictures, None: its own
+    shape: of the manifest, "text" or "image_text", whose captions are its text; media_root: of its images, None: its own
     folder. exact: False allows fewer pieces where the text has no more.
     Raises ValueError where a given one has another number of pieces than `vocab_size`.
     """

@@ -44,7 +44,7 @@ def read_image(path: str | Path, *, matte: str = "white") -> Tensor:
 
     Raises FileNotFoundError, or ValueError for a corrupt file, another format, or one above 64 megapixels; all name it.
     """
-    return open_image(Path(path), lambda picture: image_to_tensor(picture, matte=matte))
+    return open_image(Path(path), lambda image: image_to_tensor(image, matte=matte))
 
 
 def check_image(path: str | Path) -> None:
@@ -52,21 +52,21 @@ def check_image(path: str | Path) -> None:
     open_image(Path(path), _read_small)
 
 
-def _read_small(picture: Image.Image) -> None:
-    picture.draft("RGB", (1, 1))  # the smallest scale at which JPEG decodes; other formats know none
-    image_to_tensor(picture)
+def _read_small(image: Image.Image) -> None:
+    image.draft("RGB", (1, 1))  # the smallest scale at which JPEG decodes; other formats know none
+    image_to_tensor(image)
 
 
 def open_image(path: Path, read: Callable[[Image.Image], Read], *, what: str = "an image") -> Read:
-    """What `read` makes of an opened picture; errors of a decoder are ValueErrors that name the file."""
+    """What `read` makes of an opened image; errors of a decoder are ValueErrors that name the file."""
     if not path.is_file():
         raise FileNotFoundError(f"no such {'video' if what == 'a video' else 'image file'}: {path}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures (our own limit is stricter) and of damaged tags
-            with Image.open(path, formats=FORMATS) as picture:
-                check_pixels(picture)
-                return read(picture)
+            warnings.simplefilter("ignore")  # of large images (our own limit is stricter) and of damaged tags
+            with Image.open(path, formats=FORMATS) as image:
+                check_pixels(image)
+                return read(image)
     except MediaError:
         raise
     except PixelError as error:
@@ -84,69 +84,69 @@ def in_one_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def check_pixels(picture: Image.Image) -> None:
+def check_pixels(image: Image.Image) -> None:
     """Raise PixelError where the header promises more pixels than we decode."""
-    if picture.width * picture.height > MAX_PIXELS:
-        raise PixelError(f"is too large: {picture.width} x {picture.height}, at most {MAX_PIXELS} pixels; shrink it")
+    if image.width * image.height > MAX_PIXELS:
+        raise PixelError(f"is too large: {image.width} x {image.height}, at most {MAX_PIXELS} pixels; shrink it")
 
 
-def image_to_tensor(picture: Image.Image, *, matte: str = "white") -> Tensor:
+def image_to_tensor(image: Image.Image, *, matte: str = "white") -> Tensor:
     """A Pillow image of any mode -> uint8 (3, H, W): upright as its EXIF orientation says, in sRGB where it has a colour
     profile, transparent pixels on the matte. The image itself stays as it is.
 
     16 bits keep their brightness. Floats from 0 to 1 are shares of white, up to 255 and 65535 the levels of 8 and 16 bits;
     others raise ValueError.
     """
-    picture.load()
-    pixels = _rgb(picture, MATTES[matte])
-    turn = _TURNS.get(_orientation(picture))
+    image.load()
+    pixels = _rgb(image, MATTES[matte])
+    turn = _TURNS.get(_orientation(image))
     if turn is not None:
         pixels = turn(pixels)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """1 to 8 as EXIF has it; 1 where there is none, or none that can be read."""
     try:
-        value = picture.getexif().get(ORIENTATION, 1)
+        value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # tags of any type and any damage; an image is read without them
         return 1
     return value if isinstance(value, int) else 1
 
 
-def _rgb(picture: Image.Image, matte: tuple[int, int, int]) -> np.ndarray:
+def _rgb(image: Image.Image, matte: tuple[int, int, int]) -> np.ndarray:
     """(H, W, 3) uint8, not turned yet."""
-    if picture.mode in DEEP:
-        grey: np.ndarray = np.asarray(picture, dtype=np.float32)
-        grey = np.rint(grey * (255.0 / _white(grey))) if picture.mode == "F" else _sixteen_bits(grey) / 257.0
+    if image.mode in DEEP:
+        grey: np.ndarray = np.asarray(image, dtype=np.float32)
+        grey = np.rint(grey * (255.0 / _white(grey))) if image.mode == "F" else _sixteen_bits(grey) / 257.0
         return np.repeat(grey.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
-    if picture.mode == "La":
-        picture = picture.convert("LA")
-    bands = picture.getbands()
-    if "A" in bands or "a" in bands or "transparency" in picture.info:
-        layer = _to_srgb(picture.convert("RGBA"), picture.info.get("icc_profile"))
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, (*matte, 255)), layer)
-    elif picture.mode in ("RGB", "L", "CMYK"):
-        picture = _to_srgb(picture, picture.info.get("icc_profile"))
+    if image.mode == "La":
+        image = image.convert("LA")
+    bands = image.getbands()
+    if "A" in bands or "a" in bands or "transparency" in image.info:
+        layer = _to_srgb(image.convert("RGBA"), image.info.get("icc_profile"))
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, (*matte, 255)), layer)
+    elif image.mode in ("RGB", "L", "CMYK"):
+        image = _to_srgb(image, image.info.get("icc_profile"))
     else:
-        picture = _to_srgb(picture.convert("RGB"), picture.info.get("icc_profile"))
-    return np.array(picture.convert("RGB"))
+        image = _to_srgb(image.convert("RGB"), image.info.get("icc_profile"))
+    return np.array(image.convert("RGB"))
 
 
-def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture in the colours of a screen; as it is where it has no profile, or none that fits it."""
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The image in the colours of a screen; as it is where it has no profile, or none that fits it."""
     if not profile:
-        return picture
-    colours = picture.convert("RGB") if picture.mode == "RGBA" else picture
+        return image
+    colours = image.convert("RGB") if image.mode == "RGBA" else image
     try:
         transform = _transform(profile, colours.mode)
         converted = None if transform is None else ImageCms.applyTransform(colours, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # a damaged profile, or one of other channels
-        return picture
+        return image
     if converted is None:
-        return picture
-    if picture.mode == "RGBA":
-        converted.putalpha(picture.getchannel("A"))
+        return image
+    if image.mode == "RGBA":
+        converted.putalpha(image.getchannel("A"))
     return converted
 
 
@@ -167,7 +167,7 @@ def _sixteen_bits(grey: np.ndarray) -> np.ndarray:
 
 
 def _white(grey: np.ndarray) -> float:
-    """The number that is white in a picture of floats: the smallest of the usual ones that all of it stays below."""
+    """The number that is white in an image of floats: the smallest of the usual ones that all of it stays below."""
     least, most = float(grey.min()), float(grey.max())
     for white in (1.0, 255.0, 65535.0):
         if least >= 0 and most <= white:  # never of NaN

@@ -238,14 +238,14 @@ def test_a_packed_batch_holds_the_same_conversations_with_media_in_the_order_of_
 def test_image_tokens_none_leaves_rows_with_pictures_out_of_every_split_and_says_how_many(folder, caplog):
     data = make(folder, image_tokens="none")
     assert [each["id"] for each in data.samples("train").rows] == ["heard", "text"]
-    assert "train.jsonl: 3 of 5 rows are left out: they hold pictures (image_tokens=none)" in caplog.text
+    assert "train.jsonl: 3 of 5 rows are left out: they hold images (image_tokens=none)" in caplog.text
     batch = next(iter(data.test_dataloader()[0]))
     assert batch.tasks == ["asr", "text_qa"] and batch.images is None and not (batch.ids == IMAGE).any()
     lines = (folder / "train.jsonl").read_text().splitlines()
     (folder / "train.jsonl").write_text("\n".join(lines[:2]))
     seeing = make(folder, image_tokens="none")
     assert len(seeing.test_dataloader()[0]) == 0
-    with pytest.raises(ValueError, match="every row holds a picture, and image_tokens=none"):
+    with pytest.raises(ValueError, match="every row holds an image, and image_tokens=none"):
         seeing.samples("train")
     with pytest.raises(ValueError, match="image_tokens='all'; available: cls, grid, none"):
         make(folder, image_tokens="all")
