@@ -31,6 +31,7 @@ def composed(*overrides):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (["tag=a/b"], "tag=a/b: it becomes part of names of folders"),
         (["trainer.max_steps=-1"], "training would never end"),
         (["trainer.max_steps=0"], "trainer.max_steps=0: a whole number, at least 1"),
         (["trainer.max_steps=1.5"], "trainer.max_steps=1.5: a whole number"),
