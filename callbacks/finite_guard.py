@@ -1,7 +1,7 @@
 """Looks for NaN and Inf in what goes into a training step, in what comes out of each part of the model, and in the loss.
 
 Inputs are looked at before the forward pass, since averages that follow it (the codec's codebooks) would keep what they see:
-numbers that are not finite become zeros and the step is refused. Outputs are looked at as they come, the loss before the
+numbers that are not finite become zeros and the step is skipped. Outputs are looked at as they come, the loss before the
 backward pass. The verdict is `step_guard.py`'s.
 
 Counting costs several passes over the logits and reading the count makes the host wait for the device. On a CPU reading is
@@ -158,7 +158,7 @@ class FiniteGuard(StepGuard):
         self._outputs.clear()
         self._window[-1].loss = pl_module.losses.get("loss")  # type: ignore[union-attr, operator]
 
-    def evidence(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
+    def statistic(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
         """How many numbers of the step are broken."""
         total = torch.zeros((), device=pl_module.device)
         for findings in self._window:
@@ -168,7 +168,7 @@ class FiniteGuard(StepGuard):
                 total = total + ~(findings.loss.abs() <= self.max_loss)
         return total
 
-    def objection(self, own: float, worst: float) -> str | None:
+    def reason(self, own: float, worst: float) -> str | None:
         """All that was found here, batch by batch where there are several; or that another rank found something."""
         if not worst:
             return None

@@ -30,7 +30,7 @@ class GradientGuard(StepGuard):
             raise ValueError(f"max_norm={max_norm}: above 0")
         self.max_norm = max_norm
 
-    def evidence(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
+    def statistic(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
         """The norm."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
@@ -39,7 +39,7 @@ class GradientGuard(StepGuard):
         pl_module.gradient_norm = norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         return norm
 
-    def objection(self, own: float, worst: float) -> str | None:
+    def reason(self, own: float, worst: float) -> str | None:
         """A norm that is too large, or none at all."""
         if worst <= self.max_norm:
             return None

@@ -1,12 +1,12 @@
-"""What the guards of a training step share: one verdict a step, the same on all ranks, for one read of the device.
+"""Base of the guards of a training step: one decision a step, the same on all ranks, with one read of the device.
 
-A step can be refused between backward pass and optimizer only: after float16's unscaling, before the clipping. So each
-guard gathers its evidence on the device while the step runs, and the last guard of a trainer reads all of it at once, where
-Lightning calls `on_before_optimizer_step`. Whether to step is decided on the host: there the step waits in any case.
+A step can be skipped between backward pass and optimizer only: after float16's unscaling, before the clipping. So each
+guard computes its statistic on the device while the step runs, and the last guard of a trainer reads all of them at once, in
+`on_before_optimizer_step`. Whether to step is decided on the host, where the step waits in any case.
 
-A refused step drops its gradients on every rank. Optimizer and gradient scaler are called as always and find nothing to do
+A skipped step drops its gradients on every rank. Optimizer and gradient scaler are called as always and find nothing to do
 (the scaler has looked at the gradients before, and lowers its scale if they overflowed); the learning rate's schedule and
-`global_step` count the step. With accumulation the whole window is refused, just as the large batch would be that it stands for.
+`global_step` count the step. With accumulation the whole window is skipped, as the large batch would be that it stands for.
 """
 
 import logging
@@ -26,77 +26,77 @@ SHOWN = 8  # sample ids in a message
 
 
 class StepGuard(Callback):
-    """A guard gives `evidence` and says whether it is an `objection`; refusing, counting and logging are here.
+    """A guard defines `statistic` and the `reason` to skip the step; skipping, counting and logging are here.
 
     Args:
-        patience: refused steps in a row after which training ends with an error.
+        patience: skipped steps in a row after which training ends with an error.
     """
 
     def __init__(self, *, patience: int) -> None:
         if patience < 1:
             raise ValueError(f"patience={patience}: at least 1")
         self.patience = patience
-        self.refused, self.in_a_row = 0, 0
+        self.skipped, self.in_a_row = 0, 0
         self._samples: list[str] = []
-        self._judged = True
+        self._checked = True
 
-    # --- what a guard gives ------------------------------------------------------------------------------------------
+    # --- what a guard defines ------------------------------------------------------------------------------------------
 
-    def evidence(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
+    def statistic(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
         """A scalar, still on the device: the larger, the worse; NaN and Inf are the worst. Across ranks the largest counts."""
-        raise TypeError(f"{type(self).__name__} does not define evidence")
+        raise TypeError(f"{type(self).__name__} does not define statistic")
 
-    def objection(self, own: float, worst: float) -> str | None:
-        """Why the step must not be taken; None: it may. own: this rank's evidence, worst: the largest; NaN reads as Inf."""
-        raise TypeError(f"{type(self).__name__} does not define objection")
+    def reason(self, own: float, worst: float) -> str | None:
+        """Why the step must be skipped; None: it is taken. own: this rank's statistic, worst: the largest; NaN reads as Inf."""
+        raise TypeError(f"{type(self).__name__} does not define reason")
 
     def forget(self) -> None:
-        """A new step begins."""
+        """Reset for a new step."""
 
     # --- what they share ---------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember what the step's batches held. The first batch behind a verdict begins a new step."""
-        if self._judged:
-            self._judged = False
+        """Collect the sample ids of the step. The first batch after a decision begins a new step."""
+        if self._checked:
+            self._checked = False
             self._samples.clear()
             self.forget()
         self._samples += batch.sample_ids
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """The last guard asks them all."""
+        """The last guard checks all of them."""
         guards = [callback for callback in trainer.callbacks if isinstance(callback, StepGuard)]  # type: ignore[attr-defined]
         if self is guards[-1]:
-            _judge(guards, trainer, pl_module, optimizer)
+            _check(guards, trainer, pl_module, optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Counts, so that a resumed run goes on with them."""
-        return {"refused": self.refused, "in_a_row": self.in_a_row}
+        """Counts, which a resumed run continues."""
+        return {"refused": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The other way round."""
-        self.refused, self.in_a_row = state_dict["refused"], state_dict["in_a_row"]
+        """Restore the counts."""
+        self.skipped, self.in_a_row = state_dict["refused"], state_dict["in_a_row"]
 
 
-def _judge(guards: list[StepGuard], trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-    """Read the evidence, refuse the step or let it be, count, log, and end training when nothing is right any more."""
-    own = torch.stack([guard.evidence(pl_module, optimizer).detach().float() for guard in guards])
+def _check(guards: list[StepGuard], trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+    """Read the statistics, skip the step or not, count, log, and end training after too many skipped steps."""
+    own = torch.stack([guard.statistic(pl_module, optimizer).detach().float() for guard in guards])
     own = own.nan_to_num(nan=math.inf, posinf=math.inf)  # the largest of numbers and NaN is not defined
     worst = trainer.strategy.reduce(own.clone(), reduce_op="max") if trainer.world_size > 1 else own
     here, there = torch.stack([own, worst]).tolist()
-    objections = []
+    reasons = []
     for guard, mine, largest in zip(guards, here, there, strict=True):
-        guard._judged = True
-        objection = guard.objection(mine, largest)
-        guard.in_a_row = guard.in_a_row + 1 if objection else 0
-        if objection:
-            guard.refused += 1
-            objections.append((guard, objection))
-    if objections:
-        _refuse(objections, trainer, pl_module, optimizer)
-    if objections or (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-        refused = {_key(pl_module, guard): float(guard.refused) for guard in guards}
-        pl_module.log_dict(refused)
+        guard._checked = True
+        reason = guard.reason(mine, largest)
+        guard.in_a_row = guard.in_a_row + 1 if reason else 0
+        if reason:
+            guard.skipped += 1
+            reasons.append((guard, reason))
+    if reasons:
+        _skip(reasons, trainer, pl_module, optimizer)
+    if reasons or (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        counts = {_key(pl_module, guard): float(guard.skipped) for guard in guards}
+        pl_module.log_dict(counts)
 
 
 def _key(pl_module: LightningModule, guard: StepGuard) -> str:
@@ -105,18 +105,18 @@ def _key(pl_module: LightningModule, guard: StepGuard) -> str:
     return f"{pl_module.name}/train/refused_by{name}"
 
 
-def _refuse(
-    objections: list[tuple[StepGuard, str]], trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+def _skip(
+    reasons: list[tuple[StepGuard, str]], trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
 ) -> None:
     optimizer.zero_grad(set_to_none=True)
-    for guard, objection in objections:
+    for guard, reason in reasons:
         samples = ", ".join(guard._samples[:SHOWN]) + (", ..." if len(guard._samples) > SHOWN else "")
-        log.warning("%s (step %d refused; samples %s)", objection, trainer.global_step, samples)
-    for guard, objection in objections:
+        log.warning("%s (step %d skipped; samples %s)", reason, trainer.global_step, samples)
+    for guard, reason in reasons:
         if guard.in_a_row >= guard.patience:
             broken = first_broken(pl_module.state_dict())
             cause = "" if broken is None else f"; {broken}: start again from a checkpoint (resume=FILE)"
             raise RuntimeError(
-                f"step {trainer.global_step}: {objection}: {guard.in_a_row} refused steps in a row{cause}; lower optim.lr, or "
+                f"step {trainer.global_step}: {reason}: {guard.in_a_row} skipped steps in a row{cause}; lower optim.lr, or "
                 f"look at the samples {', '.join(guard._samples[:4])}"
             )

@@ -92,7 +92,7 @@ class Input(Plant):
 class Weight(Plant):
     """A number of the largest trained weight, for good."""
 
-    said = "refused steps in a row"
+    said = "skipped steps in a row"
 
     def plant(self, stage: Any, batch: Any) -> None:
         largest = max((p for p in stage.parameters() if p.requires_grad), key=Tensor.numel)

@@ -52,7 +52,7 @@ class Inside:
             for name in HOOKS:
                 setattr(callback, name, self._timed(getattr(callback, name), 1))
         norm = callbacks["gradient_guard"]
-        norm.evidence = self._timed(norm.evidence, -1)
+        norm.statistic = self._timed(norm.statistic, -1)
 
     def _timed(self, hook: Callable[..., Any], sign: int) -> Callable[..., Any]:
         def timed(*arguments: Any, **options: Any) -> Any:

@@ -79,9 +79,9 @@ def watch(part, forward):
     guard.on_train_batch_start(None, stage, text_batch(), 0)
     forward()
     guard.on_before_backward(None, stage, None)
-    total = guard.evidence(stage, None)
+    total = guard.statistic(stage, None)
     guard.on_train_end(None, stage)
-    return guard.objection(float(total), float(total))
+    return guard.reason(float(total), float(total))
 
 
 nan, inf = float("nan"), float("inf")
@@ -153,9 +153,9 @@ def test_the_loss(loss):
     stage.losses["loss"] = torch.tensor(loss)
     guard.on_train_batch_start(None, stage, text_batch(), 0)
     guard.on_before_backward(None, stage, None)
-    assert guard.evidence(stage, None) == 1
-    assert guard.objection(1, 1) == f"loss {loss:g} is not within -1e+06 and 1e+06"
-    assert guard.objection(0, 1) == "Numerical instability on another rank"
+    assert guard.statistic(stage, None) == 1
+    assert guard.reason(1, 1) == f"loss {loss:g} is not within -1e+06 and 1e+06"
+    assert guard.reason(0, 1) == "Numerical instability on another rank"
 
 
 def speech_batch(mel):
@@ -170,14 +170,14 @@ def test_inputs_are_named_and_reach_no_network():
     guard.on_train_batch_start(None, stage, batch, 0)
     assert torch.equal(batch.mel, torch.zeros(1, 8, 4))
     guard.on_before_backward(None, stage, None)
-    assert guard.evidence(stage, None) == 2
-    assert guard.objection(2, 2) == "Numerical instability in input mel: NaN=1, Inf=1"
+    assert guard.statistic(stage, None) == 2
+    assert guard.reason(2, 2) == "Numerical instability in input mel: NaN=1, Inf=1"
 
 
 def test_what_may_be_unknown_is_no_input():
     guard, stage = FiniteGuard(max_loss=1e6, patience=3), Holder(thinker())
     guard.on_train_batch_start(None, stage, text_batch(weights=torch.ones(2, 4)), 0)
-    assert guard.evidence(stage, None) == 0, "`floors` of NaN: no generator is known"
+    assert guard.statistic(stage, None) == 0, "`floors` of NaN: no generator is known"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -210,7 +210,7 @@ def test_validation_is_not_watched(toy, caplog):
     trainer.limit_val_batches = 1
     with caplog.at_level(logging.WARNING):
         trainer.fit(stage, datamodule=data)
-    assert guard.refused == 0
+    assert guard.skipped == 0
 
 
 @pytest.mark.slow

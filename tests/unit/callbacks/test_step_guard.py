@@ -82,7 +82,7 @@ def test_a_refused_step_leaves_everything_consistent(toy, caplog, kind, factor):
         assert watch.scales == [8.0] * 2 + [8.0 if finite else 4.0] * 4
     [message] = [r.getMessage() for r in caplog.records if r.name == "callbacks.step_guard"]
     assert message.startswith("gradient norm " + ("" if finite else "NaN or Inf (limit 100)"))
-    assert message.endswith("(step 2 refused; samples 2-a, 2-b)")
+    assert message.endswith("(step 2 skipped; samples 2-a, 2-b)")
     assert all(torch.isfinite(p).all() for p in stage.parameters())
 
 
@@ -93,8 +93,8 @@ def test_a_loss_that_is_nan_is_refused_and_named(toy, caplog, kind):
     with caplog.at_level(logging.WARNING, logger="callbacks.step_guard"):
         trainer.fit(stage, datamodule=data)
     assert torch.equal(watch.weights[2], watch.weights[1])
-    assert [guard.refused for guard in both] == [1, 1]
-    assert "loss nan is not within -1e+06 and 1e+06 (step 2 refused; samples 2-a, 2-b)" in caplog.messages
+    assert [guard.skipped for guard in both] == [1, 1]
+    assert "loss nan is not within -1e+06 and 1e+06 (step 2 skipped; samples 2-a, 2-b)" in caplog.messages
 
 
 def test_a_window_of_accumulation_is_refused_whole_as_the_large_batch_would_be(toy, caplog):
@@ -114,14 +114,14 @@ def test_a_window_of_accumulation_is_refused_whole_as_the_large_batch_would_be(t
 
 def test_training_ends_when_nothing_is_right_any_more(toy):
     stage, data, trainer = toy(*guards(patience=3), poison=range(1, 6))
-    with pytest.raises(RuntimeError, match=r"step 3: loss nan .*: 3 refused steps in a row; lower optim.lr.*3-a"):
+    with pytest.raises(RuntimeError, match=r"step 3: loss nan .*: 3 skipped steps in a row; lower optim.lr.*3-a"):
         trainer.fit(stage, datamodule=data)
 
 
 def test_the_error_names_a_broken_weight(toy):
     stage, data, trainer = toy(*guards(patience=2))
     stage.layer.weight.data[0, 1] = float("inf")
-    with pytest.raises(RuntimeError, match=r"2 refused steps in a row; layer\.weight holds NaN=0, Inf=1: start again"):
+    with pytest.raises(RuntimeError, match=r"2 skipped steps in a row; layer\.weight holds NaN=0, Inf=1: start again"):
         trainer.fit(stage, datamodule=data)
 
 
@@ -129,7 +129,7 @@ def test_one_good_step_forgives_the_bad_ones(toy, tmp_path):
     both = guards(patience=2)
     stage, data, trainer = toy(*both, poison={0, 2, 4})
     trainer.fit(stage, datamodule=data)
-    assert both[0].refused == both[1].refused == 3
+    assert both[0].skipped == both[1].skipped == 3
     with (tmp_path / "metrics.csv").open() as file:
         counts = [row["toy/train/refused_by_gradient_guard"] for row in csv.DictReader(file)]
     assert [float(count) for count in counts if count] == [1, 1, 2, 2, 3, 3]
@@ -137,10 +137,10 @@ def test_one_good_step_forgives_the_bad_ones(toy, tmp_path):
 
 def test_a_resumed_run_goes_on_counting():
     guard = GradientGuard(max_norm=1.0, patience=3)
-    guard.refused, guard.in_a_row = 5, 2
+    guard.skipped, guard.in_a_row = 5, 2
     other = GradientGuard(max_norm=1.0, patience=3)
     other.load_state_dict(guard.state_dict())
-    assert (other.refused, other.in_a_row) == (5, 2)
+    assert (other.skipped, other.in_a_row) == (5, 2)
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -148,7 +148,7 @@ def test_each_guard_works_alone(toy, number):
     guard = guards()[number]
     stage, data, trainer = toy(guard, poison={2})
     trainer.fit(stage, datamodule=data)
-    assert guard.refused == 1
+    assert guard.skipped == 1
     assert torch.isfinite(stage.layer.weight).all()
 
 
@@ -249,7 +249,7 @@ def test_two_ranks_refuse_together(tmp_path):
     assert all(map(torch.equal, first["weights"], second["weights"]))
     assert torch.equal(first["weights"][2], first["weights"][1])
     assert not torch.equal(first["weights"][3], first["weights"][2])
-    assert first["messages"][0] == "Numerical instability on another rank (step 2 refused; samples 2-a, 2-b)"
+    assert first["messages"][0] == "Numerical instability on another rank (step 2 skipped; samples 2-a, 2-b)"
     assert second["messages"][0].startswith("loss nan is not within")
 
 
