@@ -89,4 +89,4 @@ def test_an_installed_package_trains_and_answers_in_an_empty_folder(wheel: Path,
     done = command("muomni-infer", "ckpt=checkpoints/thinker", "text=where is ann?")
     assert done.returncode == 0 and done.stdout.strip(), done.stderr[-4000:]
     done = command("muomni-train", "stage=talker", "prerequisites=error", "budget=ci", "data.preset=ci")
-    assert done.returncode == 1 and "run  muomni-train stage=" in done.stderr, done.stderr[-2000:]
+    assert done.returncode == 1 and "first: run muomni-train stage=audio" in done.stderr, done.stderr[-2000:]
