@@ -15,11 +15,12 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
+
+from benchmarks.faults.child import become
 
 LONGEST_REQUEST = 1 << 20
 
@@ -56,40 +57,26 @@ def _fork(connection: socket.socket, listener: socket.socket) -> int:
         message += connection.recv(LONGEST_REQUEST)
     child = os.fork()
     if child == 0:
-        os.setpgid(0, 0)
         listener.close()
         connection.close()
-        _live(json.loads(message), descriptors)
+        _run_script(json.loads(message), descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
     return child
 
 
-def _live(asked: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
-    """The child's life: the script as `python SCRIPT ARGUMENTS` runs it."""
-    code: Any = 1
-    try:
-        for target, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, target)
-        os.environ.clear()
-        os.environ.update(asked["environment"])
-        os.chdir(asked["folder"])
-        script, *arguments = asked["command"]
-        sys.argv = [script, *arguments]
+def _run_script(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
+    """The child: `python SCRIPT ARGUMENTS`."""
+    script = request["command"][0]
+
+    def program() -> None:
         sys.path[0] = str(Path(script).resolve().parent)
         runpy.run_path(script, run_name="__main__")
-        code = 0
-    except SystemExit as ended:
-        code = ended.code
-        if isinstance(code, str):
-            print(code, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
+
+    become(
+        program, request["command"], folder=request["folder"], environment=request["environment"],
+        descriptors=dict(enumerate(descriptors)),
+    )  # fmt: skip
 
 
 class ForkServer:
@@ -116,7 +103,7 @@ class ForkServer:
         """As `subprocess.run(["python", *command], cwd=folder, env=environment, capture_output=True, text=True)`."""
         end = time.monotonic() + timeout
         connection = self._connect(end)
-        asked = {"command": list(command), "folder": str(folder), "environment": dict(environment)}
+        request = {"command": list(command), "folder": str(folder), "environment": dict(environment)}
         with (
             connection,
             open(os.memfd_create("out"), "w+b") as out,
@@ -124,10 +111,10 @@ class ForkServer:
             open(os.devnull, "rb") as nothing,
         ):
             connection.settimeout(max(0.1, end - time.monotonic()))
-            request = json.dumps(asked).encode() + b"\n"
+            message = json.dumps(request).encode() + b"\n"
             descriptors = [nothing.fileno(), out.fileno(), err.fileno()]
-            sent = socket.send_fds(connection, [request], descriptors)
-            connection.sendall(request[sent:])
+            sent = socket.send_fds(connection, [message], descriptors)
+            connection.sendall(message[sent:])
             try:
                 code = int(connection.recv(64))
             except TimeoutError:

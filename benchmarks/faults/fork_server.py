@@ -9,18 +9,17 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning import Callback
 
 import train
+from benchmarks.faults.child import become
 from muomni.cli.errors import one_line_errors
 from muomni.distributed import rendezvous
 
@@ -99,7 +98,7 @@ def run(
         child = os.fork()
         if child == 0:
             os.close(reader)
-            _live([*arguments, moments], folder / f"log.{rank}", _as_rank(rank, ranks, port))
+            _train([*arguments, moments], folder / f"log.{rank}", _as_rank(rank, ranks, port))
         children.append(child)
     os.close(writer)
     ended = Run()
@@ -131,32 +130,20 @@ def _as_rank(rank: int, ranks: int, port: int) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _live(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
-    """The child's life; never returns."""
-    code = 1
-    try:
-        os.setpgid(0, 0)
-        os.chdir(ROOT)
-        os.environ.update(environment)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        sys.argv = [str(ROOT / "train.py"), *arguments]
+def _train(words: list[str], log: Path, environment: dict[str, str]) -> NoReturn:
+    """The child: `python train.py WORDS`."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+    def program() -> None:
         rendezvous.join()
         with one_line_errors():
             train.main()
         rendezvous.leave()
-        code = 0
-    except SystemExit as ended:
-        if isinstance(ended.code, str):
-            print(ended.code, file=sys.stderr)
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+
+    become(
+        program, [str(ROOT / "train.py"), *words], folder=ROOT, environment={**os.environ, **environment},
+        descriptors={1: descriptor, 2: descriptor},
+    )  # fmt: skip
 
 
 def _watch(children: list[int], reader: int, ended: Run, start: float, kill: Kill | None, limit: float) -> None:
