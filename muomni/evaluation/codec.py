@@ -1,4 +1,4 @@
-"""The codec: distance of the rebuilt mel, use of the codebooks, and what a recognizer hears in the resynthesis.
+"""The codec: distance of the rebuilt mel, use of the codebooks, and what a recognizer makes of the resynthesis.
 
 Legend: B batch, T mel frames, M mel bins, T' code frames, K codebooks, E entries, N samples.
 """

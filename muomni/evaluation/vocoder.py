@@ -1,4 +1,4 @@
-"""The vocoder beside Griffin-Lim on the same mels: distance, intelligibility, error rates and speed.
+"""The vocoder compared with Griffin-Lim on the same mels: distance, intelligibility, error rates and speed.
 
 Legend: B batch, T frames, M mel bins, N samples.
 """

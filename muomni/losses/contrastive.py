@@ -1,11 +1,11 @@
-"""Contrastive losses between pictures and captions. Similarities and losses are float32, under autocast too: bfloat16 has
-ties where the best is asked for.
+"""Contrastive losses between images and captions. Similarities and losses are float32, under autocast too: bfloat16 has
+ties between the best.
 
-Pictures often share a caption ("a photo of a dog"), and a picture may come twice. Such pairs are equals: each is as right as
+Images often share a caption ("a photo of a dog"), and an image may come twice. Such pairs are equals: each is as right as
 the other, so no negative (`equal_pairs`). A softmax leaves them out (false negatives eliminated, Huynh et al. 2022,
 arXiv:2011.11765), so that a perfect model's loss is 0 whatever is equal in a batch.
 
-Legend: B pairs, A pictures, C captions, P patches of a picture, T tokens of a caption, E width of the shared space.
+Legend: B pairs, A images, C captions, P patches of an image, T tokens of a caption, E width of the shared space.
 """
 
 import torch
@@ -16,7 +16,7 @@ from muomni.metrics.retrieval import equals_of
 
 
 def late_interaction(patches: Tensor, tokens: Tensor, keep: Tensor, *, real: Tensor | None = None) -> Tensor:
-    """Similarity (A, C) of pictures and captions by their parts: the mean over a caption's tokens of the best patch.
+    """Similarity (A, C) of images and captions by their parts: the mean over a caption's tokens of the best patch.
 
     patches (A, P, E) and tokens (C, T, E) are normalised here; keep (C, T) bool marks real tokens. The caption's side of
     FILIP (Yao et al. 2022, arXiv:2111.07783): every word must find its place; a patch need not find a word.
@@ -36,16 +36,16 @@ def late_interaction(patches: Tensor, tokens: Tensor, keep: Tensor, *, real: Ten
     return total / keep.sum(dim=1).clamp(min=1)
 
 
-def cosine(pictures: Tensor, captions: Tensor) -> Tensor:
-    """Similarity (A, C) of whole pictures (A, E) and whole captions (C, E)."""
-    with torch.autocast(pictures.device.type, enabled=False):
-        return F.normalize(pictures.float(), dim=-1) @ F.normalize(captions.float(), dim=-1).T
+def cosine(images: Tensor, captions: Tensor) -> Tensor:
+    """Similarity (A, C) of whole images (A, E) and whole captions (C, E)."""
+    with torch.autocast(images.device.type, enabled=False):
+        return F.normalize(images.float(), dim=-1) @ F.normalize(captions.float(), dim=-1).T
 
 
 def info_nce(similarity: Tensor, scale: Tensor, *, equal: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE over a batch of pairs (Radford et al. 2021, arXiv:2103.00020): a scalar in nats.
 
-    similarity (B, B), pairs on the diagonal; scale: 1 / temperature. equal: (B, B) bool, True where picture and caption of
+    similarity (B, B), pairs on the diagonal; scale: 1 / temperature. equal: (B, B) bool, True where image and caption of
     two pairs belong together (`equal_pairs`); None: `equals_of` the similarities. Chance is the log of a row's candidates,
     B where nothing is equal.
     """
@@ -58,10 +58,10 @@ def info_nce(similarity: Tensor, scale: Tensor, *, equal: Tensor | None = None) 
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
-def equal_pairs(pictures: Tensor, captions: Tensor) -> Tensor:
-    """Keys of the pictures and the captions of B pairs (B) -> (B, B) bool: True where picture (row) and caption (column) of
-    two pairs belong together, since the pairs have the same picture or the same caption."""
-    return (pictures[:, None] == pictures) | (captions[:, None] == captions)
+def equal_pairs(images: Tensor, captions: Tensor) -> Tensor:
+    """Keys of the images and the captions of B pairs (B) -> (B, B) bool: True where image (row) and caption (column) of
+    two pairs belong together, since the pairs have the same image or the same caption."""
+    return (images[:, None] == images) | (captions[:, None] == captions)
 
 
 def pair_keys(images: Tensor, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

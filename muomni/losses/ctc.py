@@ -48,10 +48,10 @@ def ctc_loss(
     frames, characters, least = known
     short = [has < needs for has, needs in zip(frames, least, strict=True)]
     # A clip left out reads an empty target, so that nothing is infinite; its weight is 0.
-    asked = [0 if out else count for out, count in zip(short, characters, strict=True)]
+    counted = [0 if out else count for out, count in zip(short, characters, strict=True)]
     log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # T B S
-    nats = F.ctc_loss(log_probs, targets, frames, asked, blank=BLANK, reduction="none")  # type: ignore[arg-type]
+    nats = F.ctc_loss(log_probs, targets, frames, counted, blank=BLANK, reduction="none")  # type: ignore[arg-type]
     too_short = torch.tensor(short).to(logits.device, non_blocking=True)
     total = (nats * (~too_short)).sum()
-    number = torch.tensor(sum(asked)).to(logits.device, non_blocking=True)
+    number = torch.tensor(sum(counted)).to(logits.device, non_blocking=True)
     return CTCLoss(loss=collectives.mean(total, number), too_short=too_short)

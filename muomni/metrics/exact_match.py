@@ -1,4 +1,4 @@
-"""Exact match of short answers, and what stands beside it: an interval, and what always saying the same would score."""
+"""Exact match of short answers, and what it is compared with: an interval, and what always saying the same would score."""
 
 import math
 from collections import Counter, defaultdict
@@ -30,7 +30,7 @@ def majority(answers: Sequence[Hashable]) -> float:
 
 
 def pairs_right(right: Sequence[bool], pairs: Sequence[Hashable | None]) -> float:
-    """Percent of complementary pairs (one question, two pictures, two answers) with both right; NaN where there are none."""
+    """Percent of complementary pairs (one question, two images, two answers) with both right; NaN where there are none."""
     members: dict[Hashable, list[bool]] = defaultdict(list)
     for good, pair in zip(right, pairs, strict=True):
         if pair is not None:

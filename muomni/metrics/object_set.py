@@ -18,7 +18,7 @@ class ObjectSetF1:
         self.truths: list[Sequence[Thing]] = []
 
     def add(self, caption: str, truth: Sequence[Thing]) -> None:
-        """One caption and the objects of its picture: "size", "colour" (None in a grey picture), "shape"."""
+        """One caption and the objects of its image: "size", "colour" (None in a grey image), "shape"."""
         self.captions.append(caption)
         self.truths.append(truth)
 

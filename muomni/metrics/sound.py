@@ -1,4 +1,4 @@
-"""How near a made-up sound is to the recording that it shall be.
+"""Similarity of generated audio to the reference.
 
 Legend: N samples.
 """

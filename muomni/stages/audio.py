@@ -76,7 +76,7 @@ class AudioStage(Stage):
         return {"audio": self.model}
 
     def export_metadata(self) -> dict[str, Any]:
-        """The spectrogram it hears, how recordings are prepared for it, and the characters that it writes where they are its
+        """The spectrogram that it takes, how recordings are prepared for it, and the characters that it writes where they are its
         own."""
         own = {} if self.model.characters is None else {"characters": self.model.characters}
         return {"stage": self.name, "mel": self.mel, "hearing": self.hearing, **own}

@@ -86,7 +86,7 @@ class Stage(ResumableStage):
                 raise ValueError(f"module.training.loss_weights.{name}={weight}: a number is needed")
 
     def setup(self, stage: str) -> None:
-        """Freeze, compile and recompute where asked; evaluation alone does none of it."""
+        """Freeze, compile and checkpoint activations as the options say; evaluation alone does none of it."""
         if stage != "fit":
             return
         self.freeze_modules()

@@ -1,6 +1,6 @@
-"""Features of frozen encoders, kept by key so that each picture and clip is encoded once.
+"""Features of frozen encoders, kept by key so that each image and clip is encoded once.
 
-Pictures are encoded in groups of one size, filled up by zeros: what comes out for a picture is then the same to the last bit
+Images are encoded in groups of one size, filled up by zeros: what comes out for an image is then the same to the last bit
 whatever the others of its group are, which it is not in batches of any size. So a resumed run, which has yet to encode all of
 them again, in other company, ends with the weights of one that was never killed. Clips differ in length, and on a CPU, where
 company saves little, each is encoded alone; elsewhere in groups, padded to a length that is a function of the clip's own.
@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from muomni.batch import OmniBatch
 from muomni.models.omni import MediaFeatures, Omni
 
-GROUP = 8  # pictures, or clips, that are encoded together
+GROUP = 8  # images, or clips, that are encoded together
 STEP = 64  # mel frames that lengths of clips in groups are multiples of
 
 
@@ -31,7 +31,7 @@ class MediaCache:
     """
 
     def __init__(self, *, megabytes: int) -> None:
-        self.room = megabytes * 2**20
+        self.free_bytes = megabytes * 2**20
         self._known: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -63,11 +63,11 @@ class MediaCache:
         return places
 
     def _joined(self, fresh: dict[str, Tensor], keys: Sequence[str]) -> list[Tensor]:
-        """The features of all keys; the fresh ones are kept where there is room."""
+        """The features of all keys; the fresh ones are kept while memory allows."""
         features = [fresh[key] if key in fresh else self._known[key] for key in keys]
         for key, value in fresh.items():
-            if value.nbytes <= self.room:
-                self.room -= value.nbytes
+            if value.nbytes <= self.free_bytes:
+                self.free_bytes -= value.nbytes
                 self._known[key] = value
         return features
 

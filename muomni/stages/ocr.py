@@ -60,6 +60,6 @@ class OcrStage(Stage):
         return {"ocr": self.model}
 
     def export_metadata(self) -> dict[str, Any]:
-        """The frontend it sees through, and the characters that it writes where they are its own."""
+        """Its image frontend, and the characters that it writes where they are its own."""
         own = {} if self.model.characters is None else {"characters": self.model.characters}
         return {"stage": self.name, "image": self.image, **own}

@@ -1,6 +1,6 @@
-"""The places of a picture's tokens in the Thinker's own words, so that it finds a place that is named.
+"""The places of an image's tokens in the Thinker's own words, so that it finds a place that is named.
 
-Legend: N tokens of a picture, V vocabulary, D width.
+Legend: N tokens of an image, V vocabulary, D width.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from muomni.models.projector import ImageProjector
 
 
 def cell_names(grid: int) -> list[str]:
-    """What the cells of a grid x grid picture are called, in reading order, by thirds: "top left", ..., "centre"."""
+    """What the cells of a grid x grid image are called, in reading order, by thirds: "top left", ..., "centre"."""
     rows, columns = ("top", "middle", "bottom"), ("left", "centre", "right")
-    third = [(6 * cell + 3) // (2 * grid) for cell in range(grid)]  # where the middle of a cell lies
+    third = [(6 * cell + 3) // (2 * grid) for cell in range(grid)]  # third of the middle of a cell
     names = [f"{rows[third[y]]} {columns[third[x]]}" for y in range(grid) for x in range(grid)]
     return [name.replace("middle centre", "centre") for name in names]
 

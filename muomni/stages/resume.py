@@ -1,4 +1,4 @@
-"""What a stage hands over, what a run is taken up from, and by which options it then goes on: this command's."""
+"""What a stage hands over, what a run resumes from, and by which options it continues: those of this command."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class ResumableStage(DistributedStage):
         }
 
     def on_train_start(self) -> None:
-        """A run that was taken up goes on by the options of this command; the checkpoint brought those of its own."""
+        """A resumed run continues by the options of this command, not by those in its checkpoint."""
         if self._resumed:
             changed = apply_options(self.trainer.optimizers[0], self.lr_schedulers(), self._group_options)
             if changed:
@@ -112,7 +112,7 @@ class ResumableStage(DistributedStage):
             checkpoint["export"]["document"]["facts"],
             self.export_metadata(),
             where=where,
-            remedy="resume=never begins anew",
+            remedy="resume=never begins again",
         )
         regroup(checkpoint, [(name, module, rate) for name, module, rate in self.trained_modules() if rate])
         for state in checkpoint.get("optimizer_states", []):
@@ -121,7 +121,7 @@ class ResumableStage(DistributedStage):
             if was and was != now:
                 raise ValueError(
                     f"{where}: it trained {', '.join(was)}, this run trains {', '.join(now)}: the moments of one optimizer do "
-                    "not fit another; give optim= and the rates as they were, or resume=never begins anew"
+                    "not fit another; give optim= and the rates as they were, or resume=never begins again"
                 )
         self._resumed = True
 
@@ -130,19 +130,19 @@ def _kinds(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{group.get('name', 'all')} by {'Muon' if group.get('muon') else 'AdamW'}" for group in groups]
 
 
-def apply_options(optimizer: Optimizer, scheduler: Any, asked: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Put the options of a new optimizer (`asked`, by group) into one whose state was loaded: rates, betas, weight decay.
+def apply_options(optimizer: Optimizer, scheduler: Any, options_by_group: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Put the options of a new optimizer (`options_by_group`) into one whose state was loaded: rates, betas, weight decay.
     The rate is then what the schedule makes of it at this step; the same numbers, where nothing was changed. What was changed,
     in words."""
     changed: dict[str, None] = {}
-    for group, options in zip(optimizer.param_groups, asked, strict=True):
+    for group, options in zip(optimizer.param_groups, options_by_group, strict=True):
         before = {**group, "lr": group.get("initial_lr", group["lr"])}
         for key in ("lr", "betas", "momentum", "weight_decay"):
             if key in options and options[key] != before.get(key):
                 changed[f"{key} {options[key]} (was {before.get(key)})"] = None
         now = group["lr"] if options["lr"] == before["lr"] else group["lr"] * options["lr"] / before["lr"]
         group.update(options, lr=now, initial_lr=options["lr"])
-    scheduler.base_lrs = [options["lr"] for options in asked]
+    scheduler.base_lrs = [options["lr"] for options in options_by_group]
     if isinstance(scheduler, LambdaLR):  # whose own options may be others, too
         for group, base, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
             group["lr"] = base * factor(scheduler.last_epoch)

@@ -1,6 +1,6 @@
-"""Contrastive pretraining of the picture encoder: picture <-> caption.
+"""Contrastive pretraining of the image encoder: image <-> caption.
 
-Two symmetric InfoNCE losses: of whole pictures and whole captions (Radford et al. 2021, arXiv:2103.00020), and of their
+Two symmetric InfoNCE losses: of whole images and whole captions (Radford et al. 2021, arXiv:2103.00020), and of their
 parts, every word with its best cell (after Yao et al. 2022, arXiv:2111.07783), which teaches what is where.
 
 Legend: B batch, D width of the encoder.
@@ -84,7 +84,7 @@ class VisionStage(Stage):
         whole, cells = self.image_head(self.model(batch.images))
         text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
         scales = self._log_scales().exp()
-        # Every picture is compared with the captions of all ranks.
+        # Every image is compared with the captions of all ranks.
         equal = equal_pairs(
             *(collectives.all_gather_cat(each) for each in pair_keys(batch.images, batch.ids, batch.lengths))
         )
@@ -115,7 +115,7 @@ class VisionStage(Stage):
         return {"vision": self.model, "text_tower": self.text_tower, "image_head": self.image_head}
 
     def export_metadata(self) -> dict[str, Any]:
-        """The pictures' frontend and the tokenizer."""
+        """The images' frontend and the tokenizer."""
         return {"stage": self.name, "image": self.image, "tokenizer": self.tokenizer_fingerprint}
 
     def export_files(self) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """Vocoder: log-mel -> waveform, first by spectral losses alone, then against discriminators.
 
-Generator and discriminators train in one step of one optimizer, by one backward: the discriminators see made-up sounds
-detached from the generator, the generator sees copies of the discriminators that learn nothing. Each parameter gets the
+Generator and discriminators train in one step of one optimizer, by one backward: the discriminators get generated audio
+detached from the generator, the generator gets copies of the discriminators that learn nothing. Each parameter gets the
 gradient that it would get in turns (of the weights before the step), is clipped with its own side alone, and all that holds for
 other stages holds here: accumulation, guards, precision, schedule, exact resume. Manual optimisation would lose most of them.
 Until they join in, the discriminators have no gradients: zeros would count as steps of their moments.

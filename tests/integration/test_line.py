@@ -150,7 +150,7 @@ def test_a_run_does_not_go_on_with_another_tokenizer(line: Path, tmp_path: Path)
         f"datamodule.tokenizer={other}", f"paths.runs={tmp_path}/runs", "logger=[tensorboard]",
     )  # fmt: skip
     assert done.returncode == 1
-    assert re.search(r"step 2: tokenizer differs: .*; resume=never begins anew", done.stderr), done.stderr
+    assert re.search(r"step 2: tokenizer differs: .*; resume=never begins again", done.stderr), done.stderr
     assert list((tmp_path / "runs").rglob("*")) == [tmp_path / "runs" / "thinker"]
 
 
