@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.manifests import keep_rows
+from muomni import aliases
 from muomni.frontends.chat import media_of, text_of
 
 log = logging.getLogger(__name__)
@@ -131,3 +132,7 @@ def _without_image(message: dict[str, Any]) -> dict[str, Any]:
     if isinstance(content, str):
         return message
     return {**message, "content": [item for item in content if item["type"] != "image"]}
+
+
+def __getattr__(name: str) -> Any:
+    return aliases.attribute(__name__, name)
