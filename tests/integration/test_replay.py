@@ -1,11 +1,10 @@
-"""task=replay: the losses of a saved batch, computed anew."""
+"""task=replay: the losses of a saved batch, computed again."""
 
 import pytest
 import torch
 
 from benchmarks.speed.steps import draw
 from callbacks.spikes import save_spike
-from muomni.stages.audio import AudioStage
 from tests.conftest import run_script
 from tests.unit.stages import test_speech_stages as speech
 from train import replay, validate
@@ -13,7 +12,7 @@ from train import replay, validate
 
 def test_it_gives_the_losses_of_the_batch(tmp_path):
     torch.manual_seed(0)
-    stage, batch = AudioStage(model=speech.build_audio(), read=speech.read, **speech.how()).eval(), speech.batch()
+    stage, batch = speech.audio_stage().eval(), speech.batch()
     with torch.no_grad():
         expected = float(stage.step(batch)["ctc"])
     save_spike(tmp_path / "s.pt", batch, stage="audio", step=7, losses={"loss": 9.5}, usual=1.0)
@@ -21,7 +20,7 @@ def test_it_gives_the_losses_of_the_batch(tmp_path):
 
 
 def test_a_batch_of_another_stage_is_refused(tmp_path):
-    stage = AudioStage(model=speech.build_audio(), read=speech.read, **speech.how())
+    stage = speech.audio_stage()
     save_spike(tmp_path / "s.pt", speech.batch(), stage="codec", step=7, losses={"loss": 9.5}, usual=1.0)
     with pytest.raises(ValueError, match="is a batch of stage=codec, not of stage=audio"):
         replay(stage, str(tmp_path / "s.pt"))

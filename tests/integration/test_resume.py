@@ -14,7 +14,7 @@ from tests.conftest import ROOT, run_script
 def faults(out: Path, *options: str) -> dict:
     """What `benchmarks.faults.kills` counted."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults.kills", *options, "--json", str(out)], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", "benchmarks.faults.kills", *options, f"out={out}"], cwd=ROOT, capture_output=True, text=True,
         timeout=3000, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]

@@ -163,9 +163,11 @@ ROWS: dict[str, dict[str, list[str]]] = {
             "test_up_to_one_percent_is_skipped_and_reported, test_a_bad_row_is_an_error_by_file_and_line"
         ],
         "checkpoints": [
-            "unit/micro_omni/test_importing.py::test_thinker, test_audio, test_vision, test_codec, test_talker_without_its_text, "
+            "unit/interop/micro_omni/test_importing.py::test_thinker, test_audio, test_vision, test_codec, "
+            "test_talker_without_its_text, "
             "test_omni_reads_image_audio_and_text, test_keys_and_shapes_are_strict",
-            "unit/micro_omni/test_files.py::test_a_flat_safetensors_is_a_thinkers, test_a_pickle_that_wants_code_is_not_run",
+            "unit/interop/micro_omni/test_files.py::test_a_flat_safetensors_is_a_thinkers, "
+            "test_a_pickle_that_wants_code_is_not_run",
         ],
     },
 }  # fmt: skip

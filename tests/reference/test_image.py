@@ -46,7 +46,9 @@ def test_blocks(vision):
     assert isinstance(vision.transformer.norm, RMSNorm)
     x = torch.randn(1, 5, 128)
     middle = x + blocks[0].attention(blocks[0].attention_norm(x))
-    torch.testing.assert_close(blocks[0](x), middle + blocks[0].mlp(blocks[0].mlp_norm(middle)))
+    out, router_logits = blocks[0](x)
+    torch.testing.assert_close(out, middle + blocks[0].mlp(blocks[0].mlp_norm(middle)))
+    assert router_logits is None
 
 
 def test_one_token(parts, vision):

@@ -15,7 +15,6 @@ from callbacks.spikes import Spikes, load_spike, save_spike
 from callbacks.symptoms import DeadCodes, ScaleMismatch, StuckAtChance, StuckOnBlank
 from muomni.batch import TextBatch
 from muomni.nn.masks import SegmentMask
-from muomni.stages.audio import AudioStage
 from muomni.stages.codec import CodecStage
 from tests.conftest import ROOT
 from tests.unit.stages import test_omni_sft_stage as omni
@@ -52,7 +51,7 @@ def alarms(stage, batch, symptom, caplog, tmp_path, steps=60):
 def test_ctc_stuck_on_blank(caplog, tmp_path):
     def stage(bias):
         torch.manual_seed(0)
-        stage = AudioStage(model=speech.build_audio(), read=speech.read, **speech.how())
+        stage = speech.audio_stage()
         stage.model.head.bias.data[0] = bias
         return stage
 
@@ -77,7 +76,7 @@ def test_dead_codes(caplog, tmp_path):
         model = speech.build_codec(codebook_size=8, **({"decay": None} if dead else {}))
         if dead:
             model.quantizer.codebooks.data[1, 1:] = 1e4  # too far to be the nearest of anything
-        return CodecStage(model=model, judge=None, vocoder=None, **speech.how(commitment=0.25))
+        return CodecStage(model=model, evaluator=lambda model, **_: None, **speech.how(commitment=0.25))
 
     symptom = lambda: DeadCodes(used=0.25, patience=40)  # noqa: E731
     [alarm] = alarms(stage(True), speech.batch(), symptom(), caplog, tmp_path)
@@ -172,7 +171,7 @@ def test_a_loss_that_is_nan_is_a_spike_from_the_first_step_on(toy, tmp_path):
 
 def test_an_alarm_comes_again_only_when_it_has_lasted_as_long_again(caplog, tmp_path):
     torch.manual_seed(0)
-    stage = AudioStage(model=speech.build_audio(), read=speech.read, **speech.how())
+    stage = speech.audio_stage()
     stage.model.head.bias.data[0] = 200.0
     found = alarms(stage, speech.batch(), StuckOnBlank(share=0.999, patience=20), caplog, tmp_path, steps=70)
     assert [message.split(":")[1] for message in found] == [" step 20", " step 40", " step 60"]

@@ -99,6 +99,10 @@ def build_audio():
     )
 
 
+def audio_stage():
+    return AudioStage(model=build_audio(), evaluator=partial(AudioEvaluator, decode=read), **how())
+
+
 def build_codec(**options):
     shape = {"n_mels": 16, "stride": 8, "dim": 8, "num_codebooks": 2, "codebook_size": 4, "num_layers": 1, "width": 32}
     shape |= {"kernel": 3, "ff_dim": 32, "decay": 0.8, "dropout": 0.0, "idle": 0.1}
@@ -107,7 +111,7 @@ def build_codec(**options):
 
 def test_audio_learns_and_reports_error_rates():
     torch.manual_seed(0)
-    stage = AudioStage(model=build_audio(), evaluator=partial(AudioEvaluator, decode=read), **how())
+    stage = audio_stage()
     before = score(stage)
     learn(stage, 120)
     after = score(stage)
@@ -119,7 +123,7 @@ def test_audio_learns_and_reports_error_rates():
 
 
 def test_audio_counts_clips_that_are_too_short():
-    stage = AudioStage(model=build_audio(), evaluator=partial(AudioEvaluator, decode=read), **how())
+    stage = audio_stage()
     clips = batch()
     clips.mel_lengths[0] = 4  # one frame for three characters
     assert measure(stage, clips)["too_short"] == 25.0

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from muomni.interop.micro_omni.files import read
-from tests.unit.micro_omni import conftest as theirs
+from tests.unit.interop.micro_omni import conftest as theirs
 
 
 class Harmful:

@@ -17,7 +17,7 @@ from muomni.models.talker import Talker
 from muomni.models.text_tower import TextTower
 from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
-from tests.unit.micro_omni import conftest as theirs
+from tests.unit.interop.micro_omni import conftest as theirs
 
 TRAINING = ("optimizer", "scheduler", "step", "best_val_loss")
 

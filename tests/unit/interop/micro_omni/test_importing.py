@@ -12,8 +12,8 @@ from muomni.interop.micro_omni.importing import import_checkpoints
 from muomni.interop.micro_omni.vocabulary import ADDED
 from muomni.nn.context import AttentionContext
 from muomni.special_tokens import PAD, PIECES
-from tests.unit.micro_omni import conftest as theirs
-from tests.unit.micro_omni import reference
+from tests.unit.interop.micro_omni import conftest as theirs
+from tests.unit.interop.micro_omni import reference
 
 SPECIAL = list(range(PAD, len(PIECES)))
 
