@@ -91,7 +91,7 @@ def rows(batch, chosen):
             changed[field.name] = value[chosen]
         elif isinstance(value, list) and len(value) == count:
             changed[field.name] = [value[row] for row in chosen]
-    noted = {"learnt": None} if hasattr(batch, "learnt") else {}  # places in the whole batch
+    noted = {"target_indices": None} if hasattr(batch, "target_indices") else {}  # indices in the whole batch
     return replace(batch, **(changed | noted))
 
 

@@ -44,11 +44,11 @@ def stage(p=0.5, **changes):
     return ThinkerStage(**(options | changes))
 
 
-def batch(rows, kinds, floors):
+def batch(rows, document_types, floors):
     """rows of (ids, targets)."""
     ids, targets = (torch.tensor([row[k] for row in rows]) for k in (0, 1))
     return TextBatch(
-        ids=ids, targets=targets, lengths=torch.full((len(rows),), ids.shape[1]), kinds=kinds,
+        ids=ids, targets=targets, lengths=torch.full((len(rows),), ids.shape[1]), document_types=document_types,
         floors=torch.tensor(floors, dtype=torch.float64), sample_ids=[str(i) for i in range(len(rows))],
     )  # fmt: skip
 
