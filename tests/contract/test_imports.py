@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("lightning", "hydra", "omegaconf")
 OURS = ("muomni", "datamodules", "callbacks")
-#: Rooms of pure maths: torch, the standard library, and these.
+#: Packages of pure maths: torch, the standard library, and these.
 PURE = {
     "muomni.nn": {"torch", "einops"},
     "muomni.models": {"torch", "einops"},
@@ -21,23 +21,23 @@ PURE = {
 
 
 def read_table():
-    """Room -> what it may import, as the document says."""
+    """Package -> what it may import, as the document says."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     section = text.split("## Who may import whom")[1].split("\n## ")[0]
     table = {}
     for line in re.findall(r"^    (\S.*)$", section, flags=re.MULTILINE):
-        room, rest = line.split(maxsplit=1)
+        package, rest = line.split(maxsplit=1)
         ours, _, frameworks = rest.partition("[")
         allowed = {f"muomni.{name.strip()}" for name in ours.split(",") if name.strip() not in ("", "-")}
-        table[room] = allowed | {name.strip() for name in frameworks.rstrip("]").split(",") if name.strip()}
+        table[package] = allowed | {name.strip() for name in frameworks.rstrip("]").split(",") if name.strip()}
     return table
 
 
 TABLE = read_table()
 
 
-def sources(room):
-    path = ROOT / room.replace(".", "/")
+def sources(package):
+    path = ROOT / package.replace(".", "/")
     return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
@@ -51,50 +51,50 @@ def imports(path):
             yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
 
 
-def within(name, room):
-    return name == room or name.startswith(room + ".")
+def within(name, package):
+    return name == package or name.startswith(package + ".")
 
 
-@pytest.mark.parametrize("room", TABLE)
-def test_a_room_imports_what_the_document_says(room):
+@pytest.mark.parametrize("package", TABLE)
+def test_a_package_imports_what_the_document_says(package):
     wrong = []
-    for path in sources(room):
+    for path in sources(package):
         for name, line in imports(path):
             watched = name.split(".")[0] in (*OURS, *FRAMEWORKS)
-            if watched and not within(name, room) and not any(within(name, allowed) for allowed in TABLE[room]):
+            if watched and not within(name, package) and not any(within(name, allowed) for allowed in TABLE[package]):
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {name}")
-    assert not wrong, f"{room} may import {sorted(TABLE[room])}:\n" + "\n".join(wrong)
+    assert not wrong, f"{package} may import {sorted(TABLE[package])}:\n" + "\n".join(wrong)
 
 
-@pytest.mark.parametrize("room", TABLE)
-def test_the_document_allows_nothing_that_is_not_there(room):
-    for allowed in TABLE[room]:
+@pytest.mark.parametrize("package", TABLE)
+def test_the_document_allows_nothing_that_is_not_there(package):
+    for allowed in TABLE[package]:
         if allowed.split(".")[0] in OURS:
             path = ROOT / allowed.replace(".", "/")
             assert path.is_dir() or path.with_suffix(".py").is_file(), allowed
 
 
-def test_every_file_belongs_to_a_room():
-    rooms = {path for room in TABLE for path in sources(room)}
-    everything = {path for package in OURS for path in (ROOT / package).rglob("*.py")}
-    packages = {ROOT / "muomni" / "__init__.py", ROOT / "muomni" / "distributed" / "__init__.py"}
-    assert everything - rooms == packages
+def test_every_file_belongs_to_a_package():
+    listed = {path for package in TABLE for path in sources(package)}
+    everything = {path for top in OURS for path in (ROOT / top).rglob("*.py")}
+    outside = {ROOT / "muomni" / "__init__.py", ROOT / "muomni" / "distributed" / "__init__.py"}
+    assert everything - listed == outside
 
 
-@pytest.mark.parametrize("room", PURE)
-def test_pure_rooms_need_torch_alone(room):
-    for path in sources(room):
+@pytest.mark.parametrize("package", PURE)
+def test_pure_packages_need_torch_alone(package):
+    for path in sources(package):
         for name, line in imports(path):
             top = name.split(".")[0]
-            assert top in PURE[room] | {"muomni"} | sys.stdlib_module_names, f"{path}:{line}: {name}"
+            assert top in PURE[package] | {"muomni"} | sys.stdlib_module_names, f"{path}:{line}: {name}"
 
 
 def test_audio_files_are_opened_in_one_place():
     """The world writes its recordings itself: its workers start without torch."""
     found = [
         path.relative_to(ROOT).as_posix()
-        for room in TABLE
-        for path in sources(room)
+        for package in TABLE
+        for path in sources(package)
         if any(within(name, "soundfile") for name, _ in imports(path))
     ]
     assert found == ["muomni/frontends/audio_io.py", "datamodules/world/speech.py"]
