@@ -4,29 +4,29 @@
 Beside each other these say how much of the gain over Griffin-Lim is the network's, and how much the correction's. Distances
 of log-mels are in standard deviations at equal level; STOI is against the recording; times are of one thread a second of sound.
 
-    --vocoder checkpoints/vocoder   an export of stage=vocoder; without it noise alone
-    --manifest FILE --split dev     recordings; the shortest --clips of them
+    manifest=FILE  split=dev  clips=20   recordings; the shortest so many of them
+    vocoder=checkpoints/vocoder          an export of stage=vocoder; without it noise alone
+    out=FILE                             the numbers as JSON, default reports/benchmarks/vocoder.json
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.results import write_results
 from datamodules.manifests import read_manifest
 from muomni.checkpoints.export import load_export
+from muomni.cli.key_value import read_options, run_program
 from muomni.frontends.audio_io import read_audio
 from muomni.frontends.mel import LogMel, MelSpec
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.mel_correction import MelCorrection
 from muomni.metrics.sound import match_level, stoi
-from muomni.run.hardware import describe_machine
 
 SPEC = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=128, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
+OWN = {"vocoder": "", "manifest": "", "split": "", "clips": 20, "out": "reports/benchmarks/vocoder.json"}
 ITERATIONS = (0, 2, 8, 16, 32)
 Make = Callable[[Tensor], Tensor]
 
@@ -36,11 +36,11 @@ def noise(mel: Tensor) -> Tensor:
     return 0.01 * torch.randn(len(mel) * SPEC.hop, generator=torch.Generator().manual_seed(0))
 
 
-def makers(vocoder: str | None) -> dict[str, Make]:
+def makers(vocoder: str) -> dict[str, Make]:
     """What is compared, by name: mel (T, M) -> waveform (N)."""
     correction = MelCorrection(SPEC)
     starts: dict[str, Make] = {"noise": noise}
-    if vocoder is not None:
+    if vocoder:
         export = load_export(vocoder, ["vocoder"])
         if export.metadata["codec_mel"] != SPEC.metadata():
             raise SystemExit(f"{vocoder}: trained on another spectrogram than conf/mel/hop160.yaml")
@@ -76,30 +76,24 @@ def measure(make: Make, clips: list[Tensor]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vocoder")
-    parser.add_argument("--manifest", required=True)
-    parser.add_argument("--split")
-    parser.add_argument("--clips", type=int, default=20)
-    parser.add_argument("--out", default="reports/benchmarks/vocoder.json")
-    options = parser.parse_args()
+def main(arguments: list[str]) -> None:
+    options = read_options(arguments, OWN)
+    if not options["manifest"]:
+        raise ValueError("manifest=FILE is needed")
     torch.set_num_threads(1)
-    rows = read_manifest(options.manifest, shape="speech", split=options.split)
-    rows = sorted(rows, key=lambda row: row.get("seconds", 0.0))[: options.clips]
+    rows = read_manifest(options["manifest"], shape="speech", split=options["split"] or None)
+    rows = sorted(rows, key=lambda row: row.get("seconds", 0.0))[: options["clips"]]
     clips = [read_audio(row["audio"], SPEC.sample_rate) for row in rows]
     clips = [clip[: len(clip) // SPEC.hop * SPEC.hop] for clip in clips]
     print(f"{len(clips)} clips, {sum(len(clip) for clip in clips) / SPEC.sample_rate:.0f} s")
     print("| | log-mel distance | STOI | CPU seconds a second |\n|---|---|---|---|")
     results = {}
-    for name, make in makers(options.vocoder).items():
+    for name, make in makers(options["vocoder"]).items():
         results[name] = measured = measure(make, clips)
         cells = [f"{measured[key]:.4f}" for key in ("log_mel_distance", "stoi", "real_time_factor")]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"machine": describe_machine(), "results": results}, indent=2) + "\n")
+    write_results(options["out"], {"results": results})
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

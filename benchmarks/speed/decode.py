@@ -6,20 +6,23 @@ table says so. Ratios are medians over rounds in which all decoders took turns, 
 The floor is what a token would take if only its weights were read: their bytes by the rate at which this very run reads as
 many bytes.
 
-With --more also: prefill, context length with and without cache, speech and its recognition, peak memory, and how far int8 and
-llama.cpp's Q8_0 move the distribution of a trained Thinker (benchmarks/speed/decode_more.py).
+    size=nano|tiny|small|base  batches=1,16  threads=1,2  prompt=32  new=256  rounds=15
+    root=DIR        folder of compiled steps and GGUF files, default reports/decode
+    out=FILE        the numbers as JSON
+    more=true       also prefill, context length with and without cache, speech and its recognition, peak memory, and how far
+                    int8 and llama.cpp's Q8_0 move the distribution of a trained Thinker (benchmarks/speed/decode_more.py)
+    trained=EXPORT  whose Thinker that is; default: checkpoints/thinker where there is one
+    memory=NAME     only the peak memory of one decoder
 """
 
-import argparse
 import importlib.util
-import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,8 +30,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
+from benchmarks.results import write_results
 from benchmarks.speed import decode_more
 from benchmarks.speed.baselines import INSTALL, Answer, LlamaCpp, Transformers, write_gguf
+from muomni.cli.key_value import read_options, run_program
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.generate import decode, prefill
 from muomni.inference.decoding.options import preset
@@ -57,6 +62,19 @@ AIMS: list[tuple[str, str, int, float | None]] = [
     ("eager", "transformers", 1, 1.4),
     ("eager", "transformers", 16, 1.4),
 ]
+OWN = {
+    "size": "tiny",
+    "batches": ("1", "16"),
+    "threads": ("1", "2"),
+    "prompt": 32,
+    "new": 256,
+    "rounds": 15,
+    "root": "reports/decode",
+    "out": "",
+    "more": False,
+    "trained": "",
+    "memory": "",
+}
 EXACT = ("eager", "compiled", "AOT", "transformers", "llama.cpp f32")
 Decoder = Callable[[Tensor, int], Answer]
 
@@ -99,7 +117,7 @@ def make_thinker(size: str, dtype: str = "float32") -> Thinker:
     return thinker
 
 
-def decode_alone(name: str, options: argparse.Namespace) -> None:
+def decode_alone(name: str, options: SimpleNamespace) -> None:
     """One decoder of batch 1, loaded and used: what its memory is measured by. Raises ModuleNotFoundError without it."""
     if name in OURS:
         mode, dtype = OURS[name]
@@ -120,7 +138,7 @@ def missing(*modules: str) -> str:
     return ""
 
 
-def contestants(options: argparse.Namespace, *, batch: int, threads: int) -> tuple[dict[str, Decoder], dict[str, str]]:
+def contestants(options: SimpleNamespace, *, batch: int, threads: int) -> tuple[dict[str, Decoder], dict[str, str]]:
     """The decoders, and why others are absent."""
     size, root = options.size, Path(options.root)
     plain = make_thinker(size)
@@ -162,7 +180,7 @@ def read_rate(count: int, rounds: int = 20) -> float:
     return count / best
 
 
-def race(options: argparse.Namespace, *, batch: int, threads: int) -> dict[str, Any]:
+def race(options: SimpleNamespace, *, batch: int, threads: int) -> dict[str, Any]:
     """All decoders in turns -> rows by name, ratios of our decoders to their peers, the floor."""
     torch.set_num_threads(threads)
     os.sched_setaffinity(
@@ -230,49 +248,26 @@ def show(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.decode", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--json", help="write all numbers to this file")
-    parser.add_argument("--root", default="reports/decode", help="folder of compiled steps and GGUF files")
-    parser.add_argument("--size", default="tiny", help="of the Thinker: nano | tiny | small | base")
-    parser.add_argument("--batches", type=int, nargs="*", default=[1, 16])
-    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--prompt", type=int, default=32)
-    parser.add_argument("--new", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--more", action="store_true", help="also contexts, speech, recognition, memory, KL of int8")
-    parser.add_argument(
-        "--trained", help="an export whose Thinker int8 is judged on; checkpoints/thinker where there is one"
-    )
-    parser.add_argument(
-        "--memory", choices=[*OURS, "transformers", "llama.cpp f32", "llama.cpp q8_0"], help=argparse.SUPPRESS
-    )
-    return parser.parse_args(arguments)
-
-
 def main(arguments: list[str]) -> None:
     """Race, print, write."""
-    options = parse(arguments)
+    options = SimpleNamespace(**read_options(arguments, OWN))
     Path(options.root).mkdir(parents=True, exist_ok=True)
     if options.memory:
         torch.set_num_threads(1)
         print(decode_more.own_memory(lambda: decode_alone(options.memory, options)))
         return
-    result: dict[str, Any] = {"date": date.today().isoformat(), "machine": describe_machine(), "races": []}
-    print(f"{result['date']}, {result['machine']}")
-    for threads in options.threads:
-        for batch in options.batches:
+    result: dict[str, Any] = {"date": date.today().isoformat(), "races": []}
+    print(f"{result['date']}, {describe_machine()}")
+    for threads in map(int, options.threads):
+        for batch in map(int, options.batches):
             result["races"].append(race(options, batch=batch, threads=threads))
             print(show(result["races"][-1]) + "\n", flush=True)
     if options.more:
         more = decode_more.measure(options, network)
         print(decode_more.show(more))
         result |= more
-    if options.json:
-        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
+    write_results(options.out, result)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_program(main)

@@ -3,7 +3,6 @@
 Shapes: B rows, T tokens, N samples, V vocabulary.
 """
 
-import argparse
 import importlib.util
 import json
 import statistics
@@ -12,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ FRAMES = 100  # of an utterance: 8 s at 12.5 Hz
 SAMPLES, LENGTH = 32, 128  # texts of a trained Thinker's own on which distributions are compared
 
 
-def measure(options: argparse.Namespace, networks: Callable[[str, str], Any]) -> dict[str, Any]:
+def measure(options: SimpleNamespace, networks: Callable[[str, str], Any]) -> dict[str, Any]:
     """All of it on one thread. networks: name and size -> a network of random weights."""
     torch.set_num_threads(1)
     trained = options.trained or ("checkpoints/thinker" if Path("checkpoints/thinker/model.yaml").is_file() else None)
@@ -48,12 +48,12 @@ def measure(options: argparse.Namespace, networks: Callable[[str, str], Any]) ->
         "contexts": contexts(networks("thinker", options.size), options),
         "sound": sound(networks, options),
         "peak_memory": memory(options),
-        "eight_bits": "no trained Thinker: --trained EXPORT" if trained is None else eight_bits(trained),
+        "eight_bits": "no trained Thinker: trained=EXPORT" if trained is None else eight_bits(trained),
     }
 
 
 @torch.inference_mode()
-def contexts(thinker: Thinker, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def contexts(thinker: Thinker, options: SimpleNamespace) -> dict[str, dict[str, float]]:
     """Milliseconds a token at several lengths of what stands before it: eager, AOT, and without a cache."""
     found: dict[str, dict[str, float]] = {}
     runtimes = {
@@ -86,7 +86,7 @@ def contexts(thinker: Thinker, options: argparse.Namespace) -> dict[str, dict[st
 
 
 @torch.inference_mode()
-def sound(networks: Callable[[str, str], Any], options: argparse.Namespace) -> dict[str, float]:
+def sound(networks: Callable[[str, str], Any], options: SimpleNamespace) -> dict[str, float]:
     """Real-time factors (seconds of computing a second of sound) of the Talker and of greedy recognition."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=["stage=omni_sft", f"size={options.size}"])
@@ -112,21 +112,12 @@ def sound(networks: Callable[[str, str], Any], options: argparse.Namespace) -> d
     }
 
 
-def memory(options: argparse.Namespace) -> dict[str, float | str]:
+def memory(options: SimpleNamespace) -> dict[str, float | str]:
     """MiB that loading and decoding adds at its peak to a process that has imported our modules, each in one of its own."""
     found: dict[str, float | str] = {}
     for name in MEMORY:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.speed.decode",
-            "--memory",
-            name,
-            "--root",
-            options.root,
-            "--size",
-            options.size,
-        ]
+        words = [f"memory={name}", f"root={options.root}", f"size={options.size}"]
+        command = [sys.executable, "-m", "benchmarks.speed.decode", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         last = done.stderr.strip().splitlines()[-1:] if done.returncode else done.stdout.strip().splitlines()[-1:]
         found[name] = " ".join(last) if done.returncode else float(json.loads(last[0]))
@@ -136,9 +127,8 @@ def memory(options: argparse.Namespace) -> dict[str, float | str]:
 def own_memory(run: Callable[[], Any]) -> float:
     """MiB by which this process is larger at its peak during a call than before it."""
 
-    def mebibytes(
-        name: str,
-    ) -> float:  # Linux counts the peak from the start of the program; getrusage from its parent's
+    def mebibytes(name: str) -> float:
+        # Linux counts the peak from the start of the program; getrusage from its parent's
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
