@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, also after a power cut."""
+"""Atomic checkpoints: complete or absent, also after a power cut."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     replaces is kept as `previous.ckpt`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save to `path`; the old file stays until the new one is whole.
+        """Saves to `path`; the old file stays until the new one is complete.
 
         Raises RuntimeError, in one line, where the disk is full or the folder cannot be written.
         """
@@ -28,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(target, durable=True, previous=previous) as temporary, temporary.open("wb") as file:
-                torch.save(checkpoint, file)  # into a file object: of a path torch does not say what the disk said
+                torch.save(checkpoint, file)  # into a file object: given a path, torch hides the error of the disk
         except (OSError, RuntimeError) as error:
             raise RuntimeError(_explain(_cause(error), target)) from error
 

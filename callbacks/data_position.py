@@ -1,4 +1,4 @@
-"""Tells the datamodule how many batches training has used, so that a resumed run goes on behind them."""
+"""Tells the datamodule how many batches training has used, so that a resumed run continues after them."""
 
 from typing import Any
 
@@ -11,5 +11,5 @@ class DataPosition(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """One batch more."""
+        """Counts the batch."""
         trainer.datamodule.count_batch()  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""The doctor: alarms for trainings that go on but go wrong, each with a remedy in its message.
+"""The doctor: alarms for trainings that run but do not learn, each with a remedy in its message.
 
-Every so many steps it listens to the model's parts for one step and asks each symptom (symptoms.py) for a finding. A finding
-that lasts becomes an alarm: a warning in the log, counted as `<stage>/train/alarms`. Spikes of the loss are looked for at
+Every `every_n_steps` it hooks the model's modules for one step and queries each symptom (symptoms.py) for a finding. A finding
+that persists becomes an alarm: a warning in the log, counted as `<stage>/train/alarms`. Spikes of the loss are detected at
 every step, and their batch is saved (spikes.py). The doctor changes nothing.
 """
 
@@ -24,7 +24,7 @@ class Doctor(Callback):
     """Examines a training.
 
     Args:
-        every_n_steps: how often symptoms are asked for. symptoms: by name. spikes: see spikes.py; None looks for none.
+        every_n_steps: interval of the examined steps. symptoms: by name. spikes: see spikes.py; None: no detection of spikes.
     """
 
     def __init__(self, *, every_n_steps: int, symptoms: dict[str, Symptom], spikes: Spikes | None) -> None:
@@ -37,7 +37,7 @@ class Doctor(Callback):
         self._handles: list[RemovableHandle] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen to the parts that a symptom is interested in."""
+        """Registers hooks on the modules that a symptom observes."""
         for symptom in self.symptoms.values():
             for module in pl_module.modules():
                 hear = symptom.listens(module)
@@ -45,7 +45,7 @@ class Doctor(Callback):
                     self._handles.append(module.register_forward_hook(self._hook(hear)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen no more."""
+        """Removes the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -59,7 +59,7 @@ class Doctor(Callback):
         return note
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Listen in the steps that are examined."""
+        """Enables the hooks in the steps that are examined."""
         self._step = trainer.global_step
         sampler = getattr(getattr(trainer, "datamodule", None), "batch_sampler", None)
         self._changes = sampler is not None and sampler.curriculum_ends
@@ -68,13 +68,13 @@ class Doctor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look for a spike; ask the symptoms after an examined step."""
+        """Checks the loss for a spike, and the symptoms after an examined step."""
         if self.spikes is not None:
             folder = Path(trainer.default_root_dir) / "spikes"
             spike = self.spikes.look(pl_module, batch, step=self._step, rank=trainer.global_rank, folder=folder)
             if spike is not None:
                 self._alarm(spike)
-            if self._changes:  # this batch is compared with those behind it
+            if self._changes:  # this batch is compared with later ones
                 self.spikes.forget()
         if self._listening:
             self._listening = False
@@ -83,7 +83,7 @@ class Doctor(Callback):
             pl_module.log(f"{pl_module.name}/train/alarms", float(self.alarms))
 
     def _examine(self, pl_module: LightningModule, batch: Any) -> None:
-        """Ask each symptom whether it is there, and whether it has lasted."""
+        """Checks each symptom for a finding, and whether it has lasted."""
         for name, symptom in self.symptoms.items():
             finding = symptom.finding(pl_module, batch)
             if finding is None:
@@ -92,16 +92,16 @@ class Doctor(Callback):
             since = self._since.setdefault(name, self._step)
             if self._step - since >= symptom.patience:
                 self._alarm(f"step {self._step}: {finding}")
-                self._since[name] = self._step  # once more when it has lasted as long again
+                self._since[name] = self._step  # repeated when it has lasted as long again
 
     def _alarm(self, message: str) -> None:
         self.alarms += 1
         log.warning("doctor: %s", message)
 
     def state_dict(self) -> dict[str, Any]:
-        """So that a resumed run is examined as one that went on."""
+        """Count of alarms and first step of each finding, so that a resumed run continues both."""
         return {"alarms": self.alarms, "since": dict(self._since)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The other way round."""
+        """Restores `state_dict`."""
         self.alarms, self._since = int(state_dict["alarms"]), dict(state_dict["since"])

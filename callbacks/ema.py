@@ -1,10 +1,10 @@
 """An exponential moving average of the trained weights (Polyak & Juditsky 1992; decay warmed up as in Tarvainen & Valpola 2017,
-arXiv:1703.01780): less noise than the last step's weights, and what validation, export and tests use where asked.
+arXiv:1703.01780): less noisy than the last step's weights; validation, export and tests use it if configured.
 
-The average is state of this callback, so checkpoints keep it and a resumed run goes on with it; the model's own weights in a
-checkpoint are always those that are trained. Buffers and codebooks that follow averages of their own are used as they are.
+The average is state of this callback, so checkpoints contain it and a resumed run continues it; the model weights in a
+checkpoint are always the trained ones. Buffers and codebooks with averages of their own are used as they are.
 
-Where processes share the model (FSDP2) each averages its own part of every weight; in a checkpoint the average is whole.
+Where processes share the model (FSDP2) each averages its shard of every weight; checkpoints contain the full average.
 
 Not Lightning's WeightAveraging: it keeps a deep copy of the whole module, and averages buffers and frozen weights as well.
 """
@@ -25,8 +25,8 @@ class EMA(Callback):
     """average <- decay x average + (1 - decay) x weights, after each optimizer step.
 
     Args:
-        decay: in (0, 1). Step n uses min(decay, (1 + n) / (10 + n)), so that an early average forgets the start.
-        validate: validation measures the average. export: it is what is exported, and tested after training.
+        decay: in (0, 1). Step n uses min(decay, (1 + n) / (10 + n)), so that an early average discards the initial weights.
+        validate: use the average in validation. export: export the average, and test it after training.
     """
 
     def __init__(self, *, decay: float, validate: bool, export: bool) -> None:
@@ -38,7 +38,7 @@ class EMA(Callback):
         self._trained: dict[str, Tensor] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with the weights as they are, unless a checkpoint brought an average."""
+        """Initialises the average with the weights, unless a checkpoint restored it."""
         weights = _trained_weights(pl_module)
         self._step = trainer.global_step
         if not self.average:
@@ -53,7 +53,7 @@ class EMA(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Follow, when the batch ended a step."""
+        """Updates the average if the batch completed an optimizer step."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -63,13 +63,13 @@ class EMA(Callback):
         self._updates += 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The average in place of the weights."""
+        """Swaps the average in for the weights."""
         if self.validate and self.average:
             self._trained = {name: weight.clone() for name, weight in _trained_weights(pl_module).items()}
             _put(self.average, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The weights as they were, bit for bit."""
+        """Restores the weights, bit for bit."""
         if self._trained is not None:
             share: Any = getattr(pl_module, "share", None)
             if share is not None:  # validation has gathered the weights, and the parts are what is trained
@@ -78,16 +78,16 @@ class EMA(Callback):
             self._trained = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Whoever saves now saves the weights."""
+        """Restores the weights: checkpoints contain the trained ones."""
         self.on_validation_end(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training is over and saved: what comes now is export and test."""
+        """Swaps the average in for export and test, after the last checkpoint."""
         if self.export and self.average:
             _put(self.average, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average; a broken one is not saved."""
+        """The average. Raises an error if it is not finite."""
         average = {name: _whole(value) for name, value in self.average.items()}
         broken = first_broken(average)
         if broken is not None:
@@ -95,7 +95,7 @@ class EMA(Callback):
         return {"average": average, "updates": self._updates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The other way round."""
+        """Restores `state_dict`."""
         self.average, self._updates = dict(state_dict["average"]), int(state_dict["updates"])
 
 
@@ -104,17 +104,17 @@ def _trained_weights(module: LightningModule) -> dict[str, Tensor]:
 
 
 def _own(values: Iterable[Tensor]) -> list[Tensor]:
-    """The parts of this process: all of each tensor that is not shared."""
+    """The local shards: the whole tensor where it is not sharded."""
     return [value.to_local() if isinstance(value, DTensor) else value for value in values]
 
 
 def _whole(value: Tensor) -> Tensor:
-    """All of it; every process asks at the same time."""
+    """The full tensor; a collective operation."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def _like(value: Tensor, weight: Tensor) -> Tensor:
-    """Where the weight is, and shared as it is; what a checkpoint brings is whole."""
+    """A full tensor on the device of the weight and sharded like it."""
     value = value.to(weight.device)
     if isinstance(weight, DTensor) and not isinstance(value, DTensor):
         return distribute_tensor(value, weight.device_mesh, weight.placements)

@@ -1,12 +1,12 @@
-"""Looks for NaN and Inf in what goes into a training step, in what comes out of each part of the model, and in the loss.
+"""Detects NaN and Inf in the inputs of a training step, in the outputs of the model's modules, and in the loss.
 
-Inputs are looked at before the forward pass, since averages that follow it (the codec's codebooks) would keep what they see:
-numbers that are not finite become zeros and the step is skipped. Outputs are looked at as they come, the loss before the
-backward pass. The verdict is `step_guard.py`'s.
+Inputs are checked before the forward pass, since moving averages (the codec's codebooks) would absorb them:
+non-finite values are set to zero and the step is skipped. Outputs are checked as they are computed, the loss before the
+backward pass. `step_guard.py` decides on the step.
 
 Counting costs several passes over the logits and reading the count makes the host wait for the device. On a CPU reading is
 free, so there a sum comes first (one pass, at the speed of memory) and only a sum that is not finite is followed by the count;
-elsewhere the counts stay on the device until the verdict.
+elsewhere the counts stay on the device until the decision.
 """
 
 import math
@@ -73,24 +73,24 @@ def known_whole(x: Tensor) -> bool:
 
 @dataclass(slots=True)
 class Findings:
-    """What was seen of one batch: counts (NaN, Inf) by name, and its loss."""
+    """Findings of one batch: counts (NaN, Inf) by name, and its loss."""
 
     samples: list[str]
     counts: dict[str, Tensor] = field(default_factory=dict)
     loss: Tensor | None = None
 
     def add(self, name: str, x: Tensor) -> None:
-        """Count x; what has the same name is added up."""
+        """Counts x; counts of the same name are added."""
         counts = count_broken(x)
         self.counts[name] = self.counts[name] + counts if name in self.counts else counts
 
 
 class FiniteGuard(StepGuard):
-    """Refuses a step whose inputs, outputs or loss are broken, and names where: `Numerical instability in Thinker: NaN=3,
+    """Skips a step whose inputs, outputs or loss are not finite, and names the module: `Numerical instability in Thinker: NaN=3,
     Inf=0`.
 
     Args:
-        max_loss: the loss must lie within -max_loss and max_loss.
+        max_loss: bound on the absolute value of the loss.
         patience: see `StepGuard`.
     """
 
@@ -105,13 +105,13 @@ class FiniteGuard(StepGuard):
         self._handles: list[RemovableHandle] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen to the parts that are there."""
+        """Registers hooks on the modules that the stage has."""
         for part in pl_module.modules():
             for module, names in WATCHED.get(getattr(part, "architecture", ""), lambda _: [])(part):
                 self._handles.append(module.register_forward_hook(self._hook(names)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen no more."""
+        """Removes the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -133,11 +133,11 @@ class FiniteGuard(StepGuard):
                 self._window[-1].add(name, pick(output))
 
     def forget(self) -> None:
-        """Nothing seen yet."""
+        """Resets the findings."""
         self._window.clear()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Look at the inputs; what is broken is zeroed, so that no average follows it."""
+        """Checks the inputs and sets non-finite values to zero, so that no moving average absorbs them."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         findings = Findings(list(batch.sample_ids))
         self._window.append(findings)
@@ -150,7 +150,7 @@ class FiniteGuard(StepGuard):
         self._listening = True
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Look at the outputs of compiled parts, and let go of them: the backward pass needs the memory. (`loss` is scaled;
+        """Checks the outputs of compiled modules, and releases them: the backward pass needs the memory. (`loss` is scaled;
         the stage keeps it as it was.)"""
         self._listening = False
         for names, output in self._outputs:
@@ -159,7 +159,7 @@ class FiniteGuard(StepGuard):
         self._window[-1].loss = pl_module.losses.get("loss")  # type: ignore[union-attr, operator]
 
     def statistic(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
-        """How many numbers of the step are broken."""
+        """Count of non-finite values in the step."""
         total = torch.zeros((), device=pl_module.device)
         for findings in self._window:
             for counts in findings.counts.values():
@@ -169,7 +169,7 @@ class FiniteGuard(StepGuard):
         return total
 
     def reason(self, own: float, worst: float) -> str | None:
-        """All that was found here, batch by batch where there are several; or that another rank found something."""
+        """The findings of this rank, by batch if there are several; or that another rank had some."""
         if not worst:
             return None
         if not own:

@@ -1,6 +1,6 @@
-"""Refuses a step whose gradients are broken or huge: after float16's unscaling, before the clipping (`step_guard.py`).
+"""Skips a step whose gradients are not finite or too large: after float16's unscaling, before clipping (`step_guard.py`).
 
-The norm that it measures is the one that clipping needs: the stage clips with it instead of measuring it again.
+The stage clips with the norm computed here instead of computing it again.
 """
 
 import math
@@ -17,8 +17,8 @@ from callbacks.step_guard import StepGuard
 class GradientGuard(StepGuard):
     """The norm of all gradients of the optimizer must be finite and at most `max_norm`.
 
-    Under DDP the gradients are averaged over the ranks by then; a model that is sharded over them (FSDP2) gives the norm of
-    the whole.
+    Under DDP the gradients are averaged over the ranks by then; for a model sharded over them (FSDP2) it is the norm of
+    the full gradient.
 
     Args:
         max_norm: largest norm, before clipping. patience: see `StepGuard`.
@@ -31,7 +31,7 @@ class GradientGuard(StepGuard):
         self.max_norm = max_norm
 
     def statistic(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
-        """The norm."""
+        """Norm of all gradients."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
             return torch.zeros((), device=pl_module.device)
@@ -40,7 +40,7 @@ class GradientGuard(StepGuard):
         return norm
 
     def reason(self, own: float, worst: float) -> str | None:
-        """A norm that is too large, or none at all."""
+        """A norm above `max_norm`, or one that is not finite."""
         if worst <= self.max_norm:
             return None
         size = f"{worst:.3g}" if math.isfinite(worst) else "NaN or Inf"

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SLURM's SIGUSR1: finish the step, save, leave with the signal's exit code."""
+"""Ctrl-C, SIGTERM and SLURM's SIGUSR1: finish the step, save, exit with the signal's code."""
 
 import logging
 import signal
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class Interrupts(Callback):
-    """A signal ends training after the running step with a resume checkpoint, on all ranks alike; a second Ctrl-C at once.
+    """A signal ends training after the current step with a resume checkpoint, on all ranks; a second Ctrl-C exits at once.
 
-    Exit codes: muomni/run/signals.py. The same command goes on from there (resume=auto). Must be the last of the callbacks, so
+    Exit codes: muomni/run/signals.py. The same command resumes from there (resume=auto). Must be the last callback, so
     that the others have counted the step.
     """
 
@@ -26,7 +26,7 @@ class Interrupts(Callback):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen from now on."""
+        """Installs the signal handlers."""
         for number in signals.watched():
             self._before[number] = signal.signal(number, self._note)
 
@@ -39,17 +39,17 @@ class Interrupts(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Leave after a whole step, as a checkpoint keeps no accumulated gradients; the last one is saved anyway."""
+        """Exits after a complete step: checkpoints store no accumulated gradients. The last step is saved in any case."""
         if not trainer.fit_loop._should_accumulate() and trainer.global_step != trainer.max_steps:
             self._leave_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training is over; measuring can wait."""
+        """Exits before the tests if a signal has come."""
         self._leave_if_asked(trainer)
 
     def _leave_if_asked(self, trainer: Trainer) -> None:
         number = self._signal
-        if trainer.world_size > 1:  # a signal reaches the ranks in different steps
+        if trainer.world_size > 1:  # a signal may reach the ranks in different steps
             number = int(
                 trainer.strategy.reduce(torch.tensor(number, device=trainer.strategy.root_device), reduce_op="max")
             )
@@ -64,7 +64,7 @@ class Interrupts(Callback):
         signals.leave(number)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen no more."""
+        """Restores the signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()

@@ -19,10 +19,10 @@ class _Writer(ExperimentWriter):
         """Rows that are in the file."""
 
     def _check_log_dir_exists(self) -> None:
-        """What is there stays; `cut_back` decides how much of it."""
+        """Keeps the existing rows; `cut_back` removes those after the checkpoint."""
 
     def save(self) -> None:
-        """Append what was logged."""
+        """Appends the logged rows."""
         count = len(self.metrics)
         super().save()
         self.rows += count
@@ -73,5 +73,5 @@ class MetricsFile(CSVLogger):
         return self.experiment.rows
 
     def cut_back(self, rows: int) -> None:
-        """Drop what a killed run logged after its checkpoint: the resumed one logs it again."""
+        """Removes the rows that a killed run logged after its checkpoint: the resumed run logs them again."""
         self.experiment.cut_back(rows)

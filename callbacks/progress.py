@@ -1,7 +1,7 @@
-"""The progress bar, whose total, rate and remaining time are true for a resumed run too.
+"""The progress bar, with the right total, rate and remaining time for a resumed run too.
 
-Lightning announces no epoch that it goes on with in its middle: its bar then has no name and no total, and counts what was
-trained before as if it had been trained now. And it takes the steps that are left for batches.
+Lightning calls no epoch-start hook when it resumes within an epoch: its bar then has no name and no total, and counts the
+batches before the checkpoint as trained now. It also takes remaining steps for batches.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's bar; batches of this epoch of those that it will have."""
+    """Lightning's bar, with the batches done and to do in this epoch."""
 
     _first = True
     """Whether the next batch is the first that this process trains on."""
@@ -27,7 +27,7 @@ class Progress(TQDMProgressBar):
         super().on_train_start(*arguments)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Begin where the epoch was left."""
+        """Starts the bar at the position within the epoch."""
         first, self._first = self._first, False
         if first and batch_idx > 0:
             bar = self.train_progress_bar
@@ -37,7 +37,7 @@ class Progress(TQDMProgressBar):
             bar.set_description(f"Epoch {trainer.current_epoch}")
 
     def _total(self, done: int) -> int | float:
-        """Batches of an epoch of which `done` are over: all, or as many as the steps that are left take."""
+        """Total batches of an epoch of which `done` are over: all, or as many as the remaining steps take."""
         trainer, whole = self.trainer, self.trainer.num_training_batches
         if trainer.max_steps < 0:
             return whole

@@ -1,4 +1,4 @@
-"""Keeps the state of every random generator in the checkpoint, which Lightning does not, and validation out of it."""
+"""Stores the state of every random generator in the checkpoint, which Lightning does not; validation leaves them untouched."""
 
 import random
 from typing import Any
@@ -25,8 +25,8 @@ def read_state(device: torch.device | None = None) -> State:
 
 
 def write_state(state: State, device: torch.device | None = None) -> None:
-    """Put back what `read_state` gave. The machine may have fewer GPUs, or none: a state of a GPU that this process does not
-    have is left out."""
+    """Restores the states of `read_state`. The machine may have fewer GPUs, or none: states of missing GPUs
+    are ignored."""
     random.setstate((3, tuple(state["python"]), None))
     kind, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
@@ -40,9 +40,9 @@ def write_state(state: State, device: torch.device | None = None) -> None:
 
 
 class RandomState(Callback):
-    """Restores every rank's generators when a run is taken up.
+    """Restores every rank's generators when a run is resumed.
 
-    Validation draws from generators of its own, the same each time: it can be left out, repeated or killed without
+    Validation uses generators of its own, seeded the same each time: it can be skipped, repeated or killed without
     changing a bit of training, and two validations differ by the model alone.
     """
 
@@ -51,7 +51,7 @@ class RandomState(Callback):
         self._outside: State | None = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """States of all ranks now; every rank calls it."""
+        """States of all ranks; a collective operation."""
         own = self._outside or read_state(pl_module.device)
         states: list[Any] = [None] * trainer.world_size
         if trainer.world_size > 1:
@@ -61,24 +61,24 @@ class RandomState(Callback):
         checkpoint["random_states"] = states
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember them until training starts: building loaders in between may draw."""
+        """Stores the states until training starts: building loaders in between may draw numbers."""
         self._restored = checkpoint.get("random_states")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put them back; a rank that the checkpoint's run did not have keeps its own."""
+        """Restores the states; a rank that the checkpoint lacks keeps its own."""
         states, self._restored = self._restored, None
         if states is not None and trainer.global_rank < len(states):
             write_state(states[trainer.global_rank], pl_module.device)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the generators of training."""
+        """Saves the generators of training and seeds those of validation."""
         self._outside = read_state(pl_module.device)
         random.seed(trainer.global_rank)
         np.random.seed(trainer.global_rank)  # noqa: NPY002
         torch.manual_seed(trainer.global_rank)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Come back to them."""
+        """Restores the generators of training."""
         assert self._outside is not None
         state, self._outside = self._outside, None
         write_state(state, pl_module.device)

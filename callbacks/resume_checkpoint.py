@@ -1,12 +1,12 @@
-"""Checkpoints to go on from: every so many steps, at a signal, and at the end of training.
+"""Checkpoints to resume from: every `every_n_train_steps`, at a signal, and at the end of training.
 
     checkpoints/last.ckpt       the newest
-    checkpoints/previous.ckpt   the one before, for the day on which the newest turns out to be damaged
+    checkpoints/previous.ckpt   the one before, in case the newest is damaged
 
 A checkpoint is written as soon as a step is done, before the validation and the log entry that belong to it, so that a kill
-during validation costs no training. Lightning, resuming from such a checkpoint, leaves both out. Hence the checkpoint also
-keeps what was still to do, and a resumed run does that first: it logs the step, validates, and only then trains on. So the
-metrics, the best checkpoint and the random generators are those of a run that was never killed.
+during validation costs no training. Lightning skips both when it resumes from such a checkpoint. Hence the checkpoint also
+stores what was pending, and a resumed run does that first: it logs the step, validates, and only then continues. So
+metrics, best checkpoint and random generators equal those of a run that was never killed.
 """
 
 from pathlib import Path
@@ -35,11 +35,11 @@ class ResumeCheckpoint(Checkpoint):
 
     @property
     def path(self) -> Path:
-        """Where the newest checkpoint lies."""
+        """Path of the newest checkpoint."""
         return self.folder / "last.ckpt"
 
     def save(self, trainer: Trainer) -> None:
-        """Write the newest checkpoint; every rank calls it."""
+        """Writes the newest checkpoint; a collective operation."""
         trainer.save_checkpoint(self.path, weights_only=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -49,19 +49,19 @@ class ResumeCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save after whole steps only: a checkpoint keeps no accumulated gradients."""
+        """Saves after complete steps only: a checkpoint stores no accumulated gradients."""
         whole = not trainer.fit_loop._should_accumulate()
         if whole and trainer.global_step % self.every_n_train_steps == 0 and trainer.global_step != trainer.max_steps:
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """So that a run that is killed while it exports or measures need not train again."""
+        """Saves the last step, so that a run killed during export or tests need not train again."""
         self.save(trainer)
 
-    # --- what was still to do ------------------------------------------------------------------------------------
+    # --- pending work --------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What of the running step is neither logged nor validated, and how many rows metrics.csv has."""
+        """Pending logging and validation of the current step, and the row count of metrics.csv."""
         trainer = self._trainer
         assert trainer is not None
         loop = trainer.fit_loop.epoch_loop
@@ -82,7 +82,7 @@ class ResumeCheckpoint(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember it until training starts; metrics.csv is cut back at once."""
+        """Stores the pending work until training starts; cuts metrics.csv back at once."""
         self._restored = state_dict
         assert self._trainer is not None
         files = [logger for logger in self._trainer.loggers if isinstance(logger, MetricsFile)]
@@ -90,7 +90,7 @@ class ResumeCheckpoint(Checkpoint):
             file.cut_back(rows)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finish the step that the checkpoint was written in."""
+        """Completes the step in which the checkpoint was written."""
         state, self._restored = self._restored, None
         if state is None:
             return

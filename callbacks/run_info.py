@@ -16,7 +16,7 @@ from muomni.run.hardware import describe_machine
 
 
 class Journal(Callback):
-    """Times fit, validate and test in seconds; the time of a fit goes on where a resumed run's left off."""
+    """Times fit, validate and test in seconds; a resumed run adds to the time of its fit."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -27,11 +27,11 @@ class Journal(Callback):
         self._parameters: dict[str, int] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A task begins."""
+        """Starts the clock of a task."""
         self._began = time.perf_counter()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count while it is known what is trained."""
+        """Counts all parameters and the trained ones."""
         parameters = list(pl_module.parameters())
         self._parameters = {
             "parameters": sum(p.numel() for p in parameters),
@@ -39,17 +39,17 @@ class Journal(Callback):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds of fit so far, since when, and how often the run was taken up."""
+        """Seconds of fit so far, start time, and how often the run was resumed."""
         seconds = self._earlier + time.perf_counter() - self._began
         return {"fit": seconds, "started": self._started, "resumed": self._resumed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The run is taken up: it began earlier, and took some seconds up to the checkpoint."""
+        """Restores start time and seconds of fit, and counts the resumption."""
         self._earlier, self._started = float(state_dict["fit"]), str(state_dict["started"])
         self._resumed = int(state_dict["resumed"]) + 1
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A task ends, well or not: write what is known."""
+        """Writes run.json at the end of a task, failed or not."""
         seconds = time.perf_counter() - self._began
         task = TrainerFn(stage).value
         self.seconds[task] = seconds + (self._earlier if task == "fit" else 0.0)

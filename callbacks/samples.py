@@ -1,6 +1,6 @@
-"""Keeps a few inputs, answers and truths of the held-out splits: as files in the run folder, and in the loggers.
+"""Writes a few inputs, answers and references of the held-out splits to the run folder and to the loggers.
 
-    <run>/samples/samples.jsonl     one object a sample; `image` and `audio` name files beside it
+    <run>/samples/samples.jsonl     one object a sample; `image` and `audio` name files in the same folder
     <run>/samples/*.png, *.wav
 
 Legend: H height, W width, N audio samples.
@@ -29,27 +29,27 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
-#: What a sound without a rate of its own is played at, in Hz.
+#: Default sample rate in Hz.
 SAMPLE_RATE = 16000
-#: Characters of a word in the name of a file: a kind of question may be any text of the user's.
+#: Characters allowed in a file name: a kind of question may be any text of the user's.
 MOST_WORD = 40
-#: Fields that hold files; the others are shown as text.
+#: Fields with media; the others are shown as text.
 MEDIA = ("image", "audio")
 
 
 class Samples(Callback):
-    """After a test: writes the `examples` of the stage, and hands pictures, sounds and transcripts to W&B and
-    TensorBoard where they listen.
+    """After a test: writes the `examples` of the stage, and logs images, audio and transcripts to W&B and
+    TensorBoard if they are enabled.
 
     Args:
-        limit: most samples that are kept; those beyond it are counted in a message.
+        limit: maximum number of samples; a message counts the rest.
     """
 
     def __init__(self, *, limit: int) -> None:
         self.limit = limit
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write and show; on the first process only."""
+        """Writes and logs the samples, on the first process only."""
         if not trainer.is_global_zero:
             return
         stage: Any = pl_module
@@ -67,7 +67,7 @@ class Samples(Callback):
 
 
 def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Write samples and their media into `folder`; what an earlier test left there goes. Gives the rows as written.
+    """Writes samples and their media into `folder`, replacing those of an earlier test. Returns the rows as written.
 
     A sample: `split`, `id` and any plain fields; `image` a path or a tensor (3, H, W) in [0, 1] or uint8; `audio` a
     path, or `waveform` a tensor (N) with `sample_rate` in Hz.
@@ -97,14 +97,14 @@ def _write_media(folder: Path, number: int, sample: Mapping[str, Any]) -> Row:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON holds: tensors become numbers or lists, paths become text."""
+    """A JSON value: tensors become numbers or lists, paths become text."""
     if isinstance(value, Tensor | np.ndarray | np.generic):
         return value.tolist()
     return str(value) if isinstance(value, Path) else value
 
 
 def _picture(image: Any) -> Image.Image:
-    """A path, or a tensor (3, H, W) float in [0, 1] or uint8, as an RGB picture."""
+    """A path, or a tensor (3, H, W) float in [0, 1] or uint8, as an RGB image."""
     if not isinstance(image, Tensor):
         return Image.fromarray(read_image(image).permute(1, 2, 0).numpy())
     pixels = image.detach().cpu()
@@ -119,7 +119,7 @@ def caption(row: Mapping[str, Any]) -> str:
 
 
 def _show_wandb(logger: Any, stage: str, folder: Path, rows: Sequence[Row], step: int) -> None:
-    """A table of all texts, a panel of pictures, a panel of sounds."""
+    """Logs a table of texts, a panel of images and a panel of audio."""
     columns = sorted({key for row in rows for key in row})
     table = [[str(row.get(key, "")) for key in columns] for row in rows]
     logger.log_text(key=f"{stage}/samples/texts", columns=columns, data=table)
@@ -140,7 +140,7 @@ def _show_wandb(logger: Any, stage: str, folder: Path, rows: Sequence[Row], step
 
 
 def _show_tensorboard(logger: Any, stage: str, folder: Path, rows: Sequence[Row], step: int) -> None:
-    """Texts, pictures and sounds, one tag a sample."""
+    """Logs texts, images and audio, one tag a sample."""
     for number, row in enumerate(rows):
         tag = f"{stage}/samples/{number}"
         logger.experiment.add_text(tag, caption(row), step)
@@ -151,7 +151,7 @@ def _show_tensorboard(logger: Any, stage: str, folder: Path, rows: Sequence[Row]
             logger.experiment.add_audio(tag, read_audio(folder / row["audio"], rate)[None], step, sample_rate=rate)
 
 
-#: How each logger that can show samples does so.
+#: Logger type -> function that logs samples to it.
 SHOW: dict[type, Callable[[Any, str, Path, Sequence[Row], int], None]] = {
     WandbLogger: _show_wandb,
     TensorBoardLogger: _show_tensorboard,

@@ -1,12 +1,12 @@
-"""Spikes of the loss: found by comparison with the steps before, and kept with the batch that made them.
+"""Spikes of the loss: detected by comparison with the previous steps, and saved with the batch that caused them.
 
     <run>/spikes/step-000123.pt            the batch, its losses and the usual loss (plain data: loads with weights_only)
     python -m callbacks.spikes FILE        shows it
-    python train.py stage=... task=replay spike=FILE [ckpt=EXPORT]    computes its losses anew with the weights of an export
+    python train.py stage=... task=replay spike=FILE [ckpt=EXPORT]    recomputes its losses with the weights of an export
 
-The loss is copied to the host while the device goes on, and looked at one batch later: nothing waits for it.
+The loss is copied to the host asynchronously and checked one batch later, so that nothing waits for it.
 
-Not Lightning's SpikeDetection: it reads the loss and meets a barrier at each step, and ends the run with an index, not the batch.
+Not Lightning's SpikeDetection: it reads the loss and runs a barrier at each step, and ends the run with an index, not the batch.
 """
 
 import statistics
@@ -22,8 +22,8 @@ from torch import Tensor
 from muomni import batch as batches
 from muomni.checkpoints.safe_load import load_data
 
-LEAST = 30  # losses before a spike can be told from noise
-BURST = 3  # steps; a spike so soon after another belongs to it: whatever went wrong, it went wrong with the first
+LEAST = 30  # losses needed before a spike can be told from noise
+BURST = 3  # steps; a spike so soon after another counts as the same one, since the first batch caused it
 MAD = 1.4826  # median absolute deviation -> standard deviation of a normal distribution
 
 
@@ -31,8 +31,8 @@ class Spikes:
     """Keeps batches whose loss is not finite, or over the median of the last ones by more than `deviations` of theirs.
 
     Args:
-        window: how many losses are compared with. deviations: robust standard deviations (by the median absolute deviation; at
-            least a twentieth of the median counts as one). keep: most batches that a run saves.
+        window: number of previous losses compared. deviations: robust standard deviations (by the median absolute deviation; at
+            least a twentieth of the median counts as one). keep: maximum number of saved batches a run.
     """
 
     def __init__(self, *, window: int, deviations: float, keep: int) -> None:
@@ -43,7 +43,7 @@ class Spikes:
         self._last: tuple[dict[str, Tensor], Any, int, torch.cuda.Event | None] | None = None
 
     def look(self, stage: Any, batch: Any, *, step: int, rank: int, folder: Path) -> str | None:
-        """Judge the batch before this one, and remember this one; a message where it was the first spike for a while."""
+        """Checks the previous batch and stores this one. Returns a message if a spike starts there, else None."""
         if "loss" not in stage.losses:
             return None
         last, losses = self._last, dict(stage.losses)
@@ -61,7 +61,7 @@ class Spikes:
         return self._judge(stage.name, *seen, rank=rank, folder=folder)
 
     def forget(self) -> None:
-        """Other kinds of samples begin: the losses so far do not say what is usual from now on."""
+        """Clears the window of losses: the samples change, so that past losses are no reference any more."""
         self._usual.clear()
 
     def _judge(
@@ -94,7 +94,7 @@ class Spikes:
 
 
 def save_spike(path: Path, batch: Any, *, stage: str, step: int, losses: dict[str, float], usual: float) -> None:
-    """Write a batch with what is known of it."""
+    """Writes a batch with its stage, step and losses."""
     content = {field.name: _plain(getattr(batch, field.name)) for field in fields(batch)}
     document = {"stage": stage, "step": step, "losses": losses, "usual": usual}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 
 def load_spike(path: Path | str) -> tuple[Any, dict[str, Any]]:
-    """The batch, on the CPU, and what is known of it: stage, step, losses, usual. Raises ValueError naming the file."""
+    """The batch, on the CPU, and its facts: stage, step, losses, usual. Raises ValueError naming the file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; a run saves its spikes under runs/<stage>/<time>/spikes")
     try:

@@ -1,12 +1,12 @@
 """Base of the guards of a training step: one decision a step, the same on all ranks, with one read of the device.
 
-A step can be skipped between backward pass and optimizer only: after float16's unscaling, before the clipping. So each
+A step can be skipped only between backward pass and optimizer: after float16's unscaling, before clipping. So each
 guard computes its statistic on the device while the step runs, and the last guard of a trainer reads all of them at once, in
 `on_before_optimizer_step`. Whether to step is decided on the host, where the step waits in any case.
 
-A skipped step drops its gradients on every rank. Optimizer and gradient scaler are called as always and find nothing to do
-(the scaler has looked at the gradients before, and lowers its scale if they overflowed); the learning rate's schedule and
-`global_step` count the step. With accumulation the whole window is skipped, as the large batch would be that it stands for.
+A skipped step drops its gradients on every rank. Optimizer and gradient scaler are called as always and are no-ops
+(the scaler has checked the gradients before, and lowers its scale if they overflowed); the learning rate schedule and
+`global_step` count the step. With accumulation the whole window is skipped, since it stands for one large batch.
 """
 
 import logging
@@ -43,11 +43,11 @@ class StepGuard(Callback):
     # --- what a guard defines ------------------------------------------------------------------------------------------
 
     def statistic(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
-        """A scalar, still on the device: the larger, the worse; NaN and Inf are the worst. Across ranks the largest counts."""
+        """A scalar on the device: larger is worse; NaN and Inf are worst. The maximum over the ranks counts."""
         raise TypeError(f"{type(self).__name__} does not define statistic")
 
     def reason(self, own: float, worst: float) -> str | None:
-        """Why the step must be skipped; None: it is taken. own: this rank's statistic, worst: the largest; NaN reads as Inf."""
+        """Reason to skip the step, or None. own: this rank's statistic, worst: the maximum over the ranks; NaN counts as Inf."""
         raise TypeError(f"{type(self).__name__} does not define reason")
 
     def forget(self) -> None:
@@ -64,7 +64,7 @@ class StepGuard(Callback):
         self._samples += batch.sample_ids
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """The last guard checks all of them."""
+        """Lets the last guard check all of them."""
         guards = [callback for callback in trainer.callbacks if isinstance(callback, StepGuard)]  # type: ignore[attr-defined]
         if self is guards[-1]:
             _check(guards, trainer, pl_module, optimizer)
@@ -79,9 +79,9 @@ class StepGuard(Callback):
 
 
 def _check(guards: list[StepGuard], trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-    """Read the statistics, skip the step or not, count, log, and end training after too many skipped steps."""
+    """Reads the statistics, decides on the step, counts, logs, and ends training after too many skipped steps."""
     own = torch.stack([guard.statistic(pl_module, optimizer).detach().float() for guard in guards])
-    own = own.nan_to_num(nan=math.inf, posinf=math.inf)  # the largest of numbers and NaN is not defined
+    own = own.nan_to_num(nan=math.inf, posinf=math.inf)  # the maximum of numbers and NaN is undefined
     worst = trainer.strategy.reduce(own.clone(), reduce_op="max") if trainer.world_size > 1 else own
     here, there = torch.stack([own, worst]).tolist()
     reasons = []

@@ -1,7 +1,7 @@
-"""Symptoms of a training that goes on and learns nothing, each with what helps: the doctor (doctor.py) asks for them.
+"""Symptoms of a training that runs but learns nothing, each with a remedy; the doctor (doctor.py) checks them.
 
-A symptom listens to parts of the model on the steps that the doctor examines, and says what it finds. Nothing here waits for
-the device outside `finding`.
+A symptom hooks modules of the model in the steps that the doctor examines, and returns a finding. Only `finding` waits
+for the device.
 
 Legend: B batch, T time, S symbols, K codebooks, E entries, D width.
 """
@@ -27,24 +27,24 @@ class Symptom:
         self.patience = patience
 
     def listens(self, part: nn.Module) -> Hear | None:
-        """What to do with the output of a part, as registered (`architecture`); None: not of interest."""
+        """Hook for the output of a registered module (`architecture`), or None."""
         return None
 
     def finding(self, stage: Any, batch: Any) -> str | None:
-        """What is wrong in the step just examined, with its remedy; None: nothing."""
+        """Problem of the step just examined, with its remedy, or None."""
         raise TypeError(f"{type(self).__name__} does not define finding")
 
 
 def _learns(module: nn.Module, architecture: str) -> bool:
-    """Whether a module is a part of that name with something to train."""
+    """Whether a module is registered under that name and has trained weights."""
     return getattr(module, "architecture", None) == architecture and any(p.requires_grad for p in module.parameters())
 
 
 class StuckOnBlank(Symptom):
-    """CTC says the blank alone: the easy minimum in which audio encoders get stuck.
+    """CTC predicts only blanks: the trivial minimum in which audio encoders get stuck.
 
     Args:
-        share: of the frames, in (0, 1]: as many blanks are a finding.
+        share: share of blank frames, in (0, 1], from which it is a finding.
     """
 
     def __init__(self, *, share: float, patience: int) -> None:
@@ -75,10 +75,10 @@ class StuckOnBlank(Symptom):
 
 
 class StuckAtChance(Symptom):
-    """A contrastive loss stays at ln(batch): every picture is as near to every caption.
+    """A contrastive loss stays at ln(batch): all images are equally similar to all captions.
 
     Args:
-        losses: names of the losses of `stage.losses`, by stage. margin: share of ln(batch) within which a loss is at chance.
+        losses: names of the losses of `stage.losses`, by stage. margin: relative distance to ln(batch) that counts as chance.
     """
 
     def __init__(self, *, losses: dict[str, list[str]], margin: float, patience: int) -> None:
@@ -127,7 +127,7 @@ class DeadCodes(Symptom):
         self._frames += len(codes)
 
     def finding(self, stage: Any, batch: Any) -> str | None:
-        """The worst codebook, judged whenever every entry could have been used many times."""
+        """The least used codebook, checked whenever every entry could have been used many times."""
         if self._seen is None or self._frames < 10 * self._seen.shape[1]:
             return self._last
         used, size = self._seen.sum(dim=1).tolist(), self._seen.shape[1]
@@ -144,12 +144,12 @@ class DeadCodes(Symptom):
 
 
 class ScaleMismatch(Symptom):
-    """Tokens of a picture or of sound are far louder or softer than those of text: the Thinker hears one of them alone.
+    """Image or audio tokens have a far larger or smaller norm than text tokens: the Thinker ignores one of the two.
 
-    Loudness drifts upwards in healthy runs, since the Thinker normalises what enters a block and nothing pulls it back.
+    Norms drift upwards in healthy runs, since the Thinker normalises the input of each block and no loss bounds them.
 
     Args:
-        loudest, softest: ratios of the mean norms to that of text, from which they do not fit.
+        loudest, softest: limits on the ratio of the mean norm to that of text.
     """
 
     KINDS = {"image_projector": "image", "audio_projector": "audio"}
@@ -160,7 +160,7 @@ class ScaleMismatch(Symptom):
         self._norms: dict[str, Tensor] = {}
 
     def listens(self, part: nn.Module) -> Hear | None:
-        """The projectors' tokens, and the Thinker's embeddings beside them."""
+        """The projectors' tokens and the Thinker's embeddings."""
         kind = self.KINDS.get(getattr(part, "architecture", ""))
         if kind is not None:
             return lambda output: self._hear(kind, output)
@@ -174,7 +174,7 @@ class ScaleMismatch(Symptom):
             self._norms[kind] = tokens.float().norm(dim=-1).mean()
 
     def finding(self, stage: Any, batch: Any) -> str | None:
-        """The kinds that do not fit to text."""
+        """The modalities whose norms are out of the limits."""
         norms, self._norms = {kind: float(norm) for kind, norm in self._norms.items()}, {}
         if "text" not in norms:
             return None

@@ -1,4 +1,4 @@
-"""How fast training goes, and how long it waits for data."""
+"""Training throughput, and the share of time spent waiting for data."""
 
 import time
 from typing import Any
@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 class Throughput(Callback):
     """`samples_per_second`, `tokens_per_second` (frames, for audio, padding included), `padding_share` (in percent of them)
-    and `data_wait_share` over a logging interval. Several processes: as if all held what this one does."""
+    and `data_wait_share` over a logging interval. Several processes: assumes that all hold as much as this one."""
 
     def __init__(self) -> None:
         self._since = 0.0
@@ -29,7 +29,7 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch; log and begin again once an interval."""
+        """Counts the batch; logs and resets once an interval."""
         self._samples += len(batch.sample_ids)
         real, tokens = batch.tokens()
         self._real, self._tokens = (

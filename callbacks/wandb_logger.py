@@ -1,4 +1,4 @@
-"""Weights & Biases, offline where nobody is logged in; one W&B run a run folder."""
+"""Weights & Biases, offline without a login; one W&B run for each run folder."""
 
 import logging
 import netrc
@@ -29,7 +29,7 @@ def logged_in() -> bool:
 
 
 def wandb_logger(**options: Any) -> WandbLogger:
-    """Lightning's WandbLogger; without a login (and without WANDB_MODE) the run is kept offline, and that is said."""
+    """Lightning's WandbLogger; without a login (and without WANDB_MODE) the run is offline, with a message."""
     offline = os.environ.get("WANDB_MODE") == "offline"
     if "WANDB_MODE" not in os.environ and not logged_in():
         log.info("W&B: nobody is logged in, the run stays in %s/wandb; `wandb sync` sends it", options.get("save_dir"))
@@ -40,7 +40,7 @@ def wandb_logger(**options: Any) -> WandbLogger:
 
 
 def run_id(folder: Path) -> str:
-    """The W&B run of a run folder: made once, so that a run which is taken up goes on in it."""
+    """Id of the W&B run of a run folder, created once, so that a resumed run continues it."""
     note = folder / "wandb-run.txt"
     if note.is_file():
         return note.read_text().strip()
