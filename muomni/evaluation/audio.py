@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
 
 import torch
 
@@ -23,12 +22,6 @@ class AudioState(State):
     transcripts: list[str] = field(default_factory=list)
     truth: list[str] = field(default_factory=list)
     too_short: int = 0
-
-    def merge(self, other: Self) -> None:
-        self.examples += other.examples
-        self.transcripts += other.transcripts
-        self.truth += other.truth
-        self.too_short += other.too_short
 
 
 class AudioEvaluator(Evaluator[AudioState]):

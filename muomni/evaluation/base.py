@@ -10,7 +10,7 @@ gathered. Models that only the measuring needs are loaded when a split needs the
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Generic, Self, TypeVar
 
 import torch
@@ -20,7 +20,7 @@ Example = dict[str, Any]
 
 
 @dataclass(kw_only=True)
-class State(ABC):
+class State:
     """What was gathered of a split. Tensors are on the CPU and own their memory where several processes run: they are sent.
 
     examples: a few inputs, answers and truths, for loggers and report card (callbacks/samples.py).
@@ -28,26 +28,28 @@ class State(ABC):
 
     examples: list[Example] = field(default_factory=list)
 
-    @abstractmethod
     def merge(self, other: Self) -> None:
-        """Add what another process gathered of the batches that follow this one's."""
+        """Add what another process gathered of the batches that follow this one's (`add`)."""
+        add(self, other)
 
 
 S = TypeVar("S", bound=State)
-T = TypeVar("T")
-N = TypeVar("N", int, float)
 
 
-def add_sums(total: dict[str, N], other: dict[str, N]) -> None:
-    """Add the sums of another process, name by name, in place."""
-    for name, value in other.items():
-        total[name] = total.get(name, 0) + value
-
-
-def extend_lists(lists: dict[str, list[T]], other: dict[str, list[T]]) -> None:
-    """Append the rows of another process, name by name, in place."""
-    for name, rows in other.items():
-        lists.setdefault(name, []).extend(rows)
+def add(mine: Any, theirs: Any) -> Any:
+    """What two processes gathered, in place where it can be: dataclasses field by field, dictionaries name by name, numbers and
+    tensors summed, lists one after the other; of two bools the second stays."""
+    if is_dataclass(mine):
+        for each in fields(mine):
+            setattr(mine, each.name, add(getattr(mine, each.name), getattr(theirs, each.name)))
+    elif isinstance(mine, dict):
+        for name, value in theirs.items():
+            mine[name] = add(mine.get(name, type(value)()), value)
+    elif isinstance(mine, bool):
+        return theirs
+    else:
+        mine += theirs
+    return mine
 
 
 class Evaluator(ABC, Generic[S]):

@@ -5,7 +5,6 @@ Legend: B batch, T mel frames, M mel bins, T' code frames, K codebooks, E entrie
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -32,15 +31,6 @@ class CodecState(State):
     truth: list[str] = field(default_factory=list)
     recorded: list[str] = field(default_factory=list)
     rebuilt: list[str] = field(default_factory=list)
-
-    def merge(self, other: Self) -> None:
-        self.examples += other.examples
-        self.code_counts = self.code_counts + other.code_counts
-        self.l1 += other.l1
-        self.frames += other.frames
-        self.truth += other.truth
-        self.recorded += other.recorded
-        self.rebuilt += other.rebuilt
 
 
 class CodecEvaluator(Evaluator[CodecState]):

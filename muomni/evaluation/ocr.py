@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -23,12 +22,6 @@ class OcrState(State):
     texts: list[str] = field(default_factory=list)
     blind: list[str] = field(default_factory=list)
     truth: list[str] = field(default_factory=list)
-
-    def merge(self, other: Self) -> None:
-        self.examples += other.examples
-        self.texts += other.texts
-        self.blind += other.blind
-        self.truth += other.truth
 
 
 class OcrEvaluator(Evaluator[OcrState]):

@@ -4,10 +4,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from muomni.batch import OmniBatch
-from muomni.evaluation.base import State, extend_lists
+from muomni.evaluation.base import State
 from muomni.metrics.error_rates import error_rates
 from muomni.metrics.exact_match import interval, majority, pairs_right, percent
 from muomni.metrics.object_set import ObjectSetF1
@@ -42,18 +42,6 @@ class OmniState(State):
     unknown_objects: int = 0
     transcripts: list[tuple[str, str]] = field(default_factory=list)
     to_speak: list[tuple[str, str]] = field(default_factory=list)
-
-    def merge(self, other: Self) -> None:
-        self.examples += other.examples
-        extend_lists(self.right, other.right)
-        extend_lists(self.answers, other.answers)
-        extend_lists(self.pairs, other.pairs)
-        self.spoken_questions += other.spoken_questions
-        self.typed.update(other.typed)
-        self.captions += other.captions
-        self.unknown_objects += other.unknown_objects
-        self.transcripts += other.transcripts
-        self.to_speak += other.to_speak
 
     def add_answer(self, *, task: str, meta: dict[str, Any], answer: str, sample_id: str, right: bool) -> None:
         """One question of exact match."""

@@ -5,13 +5,12 @@ Legend: B batch, T mel frames, M mel bins, T' code frames, K codebooks, N sample
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from muomni.batch import SpeechBatch
-from muomni.evaluation.base import Evaluator, State, extend_lists
+from muomni.evaluation.base import Evaluator, State, add
 from muomni.evaluation.judge import Judge, Voice
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.codec import Codec
@@ -30,13 +29,6 @@ class TalkerState(State):
     texts: dict[str, list[str]] = field(default_factory=lambda: {version: [] for version in VERSIONS})
     ratios: list[float] = field(default_factory=list)
     cut: list[bool] = field(default_factory=list)
-
-    def merge(self, other: Self) -> None:
-        self.examples += other.examples
-        self.truth += other.truth
-        extend_lists(self.texts, other.texts)
-        self.ratios += other.ratios
-        self.cut += other.cut
 
 
 class TalkerEvaluator(Evaluator[TalkerState]):
@@ -83,7 +75,7 @@ class TalkerEvaluator(Evaluator[TalkerState]):
         texts = {version: [self.voice.in_words(text).text for text in each] for version, each in texts.items()}
         self._add_examples(batch, waveforms, texts)
         state = self.state
-        extend_lists(state.texts, texts)
+        add(state.texts, texts)
         state.truth += batch.texts
         state.cut += cut
         state.ratios += [len(row) / length for row, length in zip(spoken, lengths, strict=True)]

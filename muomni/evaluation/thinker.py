@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from muomni.batch import TextBatch
-from muomni.evaluation.base import Evaluator, State, add_sums
+from muomni.evaluation.base import Evaluator, State
 from muomni.losses.cross_entropy import token_nats
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE
@@ -26,14 +26,6 @@ class ThinkerState(State):
     floor: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     right: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     questions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-
-    def merge(self, other: Self) -> None:
-        self.examples += other.examples
-        add_sums(self.nats, other.nats)
-        add_sums(self.tokens, other.tokens)
-        add_sums(self.floor, other.floor)
-        add_sums(self.right, other.right)
-        add_sums(self.questions, other.questions)
 
 
 class ThinkerEvaluator(Evaluator[ThinkerState]):

@@ -5,7 +5,7 @@ Legend: B batch, C candidates, P cells of an image, E width of the shared space,
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,13 +43,6 @@ class VisionState(State):
 
     pairs: list[Item] = field(default_factory=list)
     probes: dict[str, ProbeData] = field(default_factory=lambda: {key: ProbeData() for key in (*PROBED, "place")})
-
-    def merge(self, other: Self) -> None:
-        self.examples += other.examples
-        self.pairs += other.pairs
-        for key, data in other.probes.items():
-            self.probes[key].features += data.features
-            self.probes[key].labels += data.labels
 
 
 class VisionEvaluator(Evaluator[VisionState]):

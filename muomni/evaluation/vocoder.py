@@ -6,13 +6,13 @@ Legend: B batch, T frames, M mel bins, N samples.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from muomni.batch import WaveformBatch
-from muomni.evaluation.base import Evaluator, State, add_sums, extend_lists
+from muomni.evaluation.base import Evaluator, State, add
 from muomni.evaluation.judge import Judge
 from muomni.metrics.error_rates import error_rates
 from muomni.metrics.sound import match_level, need_stoi, stoi
@@ -47,14 +47,6 @@ class VocoderState(State):
     similarity: dict[str, list[tuple[float, float | None]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     audio_seconds: float = 0.0
-
-    def merge(self, other: Self) -> None:
-        self.examples += other.examples
-        self.truth += other.truth
-        extend_lists(self.texts, other.texts)
-        extend_lists(self.similarity, other.similarity)
-        add_sums(self.seconds, other.seconds)
-        self.audio_seconds += other.audio_seconds
 
 
 class VocoderEvaluator(Evaluator[VocoderState]):
@@ -105,7 +97,7 @@ class VocoderEvaluator(Evaluator[VocoderState]):
                 waveforms[method + source] = self._measured(method + source, synthesize, rows, real)
         if self.judge is not None:
             recognizer = self.judge.on(batch.mel.device)
-            extend_lists(state.texts, {version: recognizer(each) for version, each in waveforms.items()})
+            add(state.texts, {version: recognizer(each) for version, each in waveforms.items()})
         self._add_examples(batch, waveforms)
         state.truth += batch.texts
 
@@ -117,7 +109,7 @@ class VocoderEvaluator(Evaluator[VocoderState]):
         """Waveforms of mels at the level of their recordings; the time they took and their similarity are added up."""
         state, start = self.state, time.perf_counter()
         fake = [synthesize(mel) for mel in mels]
-        add_sums(state.seconds, {version: time.perf_counter() - start})
+        add(state.seconds, {version: time.perf_counter() - start})
         fake = [match_level(waveform, truth) for waveform, truth in zip(fake, real, strict=True)]
         for waveform, truth in zip(fake, real, strict=True):
             distance = float(mel_distance(self.log_mel, waveform[None], truth[None]))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from muomni.distributed import collectives
-from muomni.evaluation.base import Evaluator, State
+from muomni.evaluation.base import Evaluator, State, add
 from muomni.nn.transformer import Transformer
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
@@ -222,3 +222,12 @@ def test_a_metric_that_cannot_be_computed_is_left_out_and_said(toy, caplog):
     toy._compute("test")
     assert toy.results == {"toy/test/good": 1.0}
     assert "toy/test/bad is nan and left out" in caplog.text and "toy/test/worse is inf and left out" in caplog.text
+
+
+def test_states_add_up_field_by_field():
+    one = {"counts": torch.ones(2), "texts": {"a": ["x"]}, "typed": {"q": True}, "total": 1.5}
+    two = {"counts": torch.ones(2), "texts": {"a": ["y"], "b": ["z"]}, "typed": {"q": True, "r": False}, "total": 2}
+    found = add(one, two)
+    assert found.pop("counts").tolist() == [2, 2]
+    assert found == {"texts": {"a": ["x", "y"], "b": ["z"]}, "typed": {"q": True, "r": False}, "total": 3.5}
+    assert found["typed"]["q"] is True and found["texts"]["b"] is not two["texts"]["b"]
