@@ -1,9 +1,9 @@
-"""What the description of an export may say: types and bounds of the options of every part and of the metadata.
+"""Schema of an export's description: types and bounds of the options of every module and of the metadata.
 
-A description is a few hundred bytes from someone else, of which gigabytes are built. So it is copied into plain data of bounded
-size first (aliases cannot multiply, nesting ends, no number is NaN), each option and fact is compared with the table, and only
-then anything is made of it. The bounds are far beyond what this project trains, and small enough that a wrong number costs
-nothing.
+A description is a few hundred untrusted bytes from which gigabytes may be allocated. So it is first copied into plain data of
+bounded size (aliases cannot multiply, depth is limited, no number is NaN), then each option and fact is checked against the
+table, and only then modules are built. The bounds are far beyond what this project trains, and small enough that a wrong number
+allocates little.
 """
 
 import math
@@ -23,7 +23,7 @@ LARGEST_INTEGER = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A value of `kind` from `least` to `most`, or None where `null`; of `many` a list of at most so many of them."""
+    """A value of `kind` from `least` to `most`, or None if `null`; with `many` a list of at most that many."""
 
     kind: type
     least: float = 0
@@ -32,7 +32,7 @@ class Bound:
     many: int = 0
 
     def allows(self, value: Any) -> bool:
-        """Whether a value is of the kind and within the bounds."""
+        """Whether a value has the type and is within the bounds."""
         if self.many and isinstance(value, list | tuple):
             return len(value) <= self.many and all(self._allows_one(each) for each in value)
         return (value is None and self.null) or (not self.many and self._allows_one(value))
@@ -61,11 +61,11 @@ def _number(least: float, most: float, *, null: bool = False, many: int = 0) -> 
 
 _WIDTH, _WIDER, _LAYERS, _LENGTH = _whole(1, 1 << 16), _whole(1, 1 << 18), _whole(0, 1024), _whole(1, 1 << 20)
 _NAME, _SWITCH = Bound(str), Bound(bool)
-#: Of every option of every part (models/), by name, or by part and name where one name stands for two things.
+#: Bounds of the options of all modules (models/), by name, or by module and name where a name has two meanings.
 OPTIONS: dict[str, Bound] = {
     "cell": _WIDTH,
     "channels": _whole(1, 4096),
-    "audio_projector.characters": _whole(0, 1 << 20),  # a number there, a text elsewhere
+    "audio_projector.characters": _whole(0, 1 << 20),  # a number here, a string elsewhere
     "characters": Bound(str, null=True),
     "codebook_size": _whole(1, 1 << 20),
     "conv_kernel": _whole(0, 1023),
@@ -120,14 +120,14 @@ OPTIONS: dict[str, Bound] = {
     "width": _WIDTH,
     "window": _whole(1, 1 << 20, null=True),
 }
-#: Options that say how often something is built: each time brings at least one tensor.
+#: Options that repeat a submodule: each repetition has at least one tensor.
 REPEATS = ("num_layers", "text_layers", "encoder_layers", "num_codebooks", "num_experts")
 
 _MEL = {
     "sample_rate": _whole(1000, 384_000), "hop": _whole(1, 1 << 16), "n_fft": _whole(1, 1 << 16), "win": _whole(1, 1 << 16),
     "bins": _whole(1, 1024), "f_min": _number(0, 1e6), "f_max": _number(0, 1e6), "log": _SWITCH, "floor": _number(1e-30, 1e3),
 }  # fmt: skip
-#: Of the metadata that this project reads, by name; tables by the names in them. Other metadata is plain data that nothing reads.
+#: Bounds of the metadata that this project reads, by name; nested for tables. Other metadata is plain data and ignored.
 METADATA: dict[str, Bound | dict[str, Bound]] = {
     "stage": Bound(str, null=True),
     "tokenizer": Bound(str, null=True),
@@ -147,12 +147,12 @@ METADATA: dict[str, Bound | dict[str, Bound]] = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Of bounded size and depth, and without merge keys, which multiply while they are read."""
+    """Loader of bounded size and depth, without merge keys, which multiply during parsing."""
 
     depth, count = 0, 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """One node and those in it."""
+        """Composes a node and its children, and counts them."""
         self.depth, self.count = self.depth + 1, self.count + 1
         if self.depth > DEEPEST or self.count > MOST_ENTRIES:
             raise yaml.YAMLError(_TOO_LARGE)
@@ -161,7 +161,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: Any) -> None:
-        """Called for every mapping: where merge keys would be put in."""
+        """Called for every mapping, where merge keys would be resolved."""
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
             raise yaml.YAMLError("merge keys (<<) are not read")
 
@@ -175,15 +175,15 @@ def read_yaml(text: str, *, where: str) -> Any:
         raise ValueError(f"{where}: not readable as YAML: {len(text)} characters, at most {MOST_BYTES}")
     try:
         content = yaml.load(text, Loader=_Loader)
-    except Exception as error:  # beside its own, the constructors of numbers and dates raise what they like
+    except Exception as error:  # besides YAMLError, the constructors of numbers and dates raise various errors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{where}: not readable as YAML: {reason[:300]}") from error
     return plain_data(content, where=where)
 
 
 def plain_data(content: Any, *, where: str) -> Any:
-    """A copy of names, numbers, switches, lists and tables. Raises ValueError naming the place of anything else, of a number that
-    is not finite, and for too much of it."""
+    """A copy of strings, numbers, booleans, lists and tables. Raises ValueError naming the key of any other type or of a
+    non-finite number, and if there are too many values."""
     left = MOST_ENTRIES
 
     def copy(value: Any, place: tuple[str, ...]) -> Any:
@@ -216,14 +216,14 @@ def _named(place: tuple[str, ...]) -> str:
 
 
 def bound_of(kind: str, name: str) -> Bound | None:
-    """The bound of an option of a part; None for one that is unknown."""
+    """The bound of a module's option; None if it is unknown."""
     return OPTIONS.get(f"{kind}.{name}", OPTIONS.get(name))
 
 
 def check_options(kind: str, options: Mapping[str, Any], *, tensors: int | None, where: str) -> None:
-    """Raise ValueError naming the first option of a part that is out of bounds.
+    """Raises ValueError naming the first option of a module that is out of bounds.
 
-    tensors: how many the file holds for the part, None where it is yet to be trained.
+    tensors: number of the module's tensors in the file, None if it is yet to be trained.
     """
     for name, value in options.items():
         bound = bound_of(kind, name)
@@ -236,7 +236,7 @@ def check_options(kind: str, options: Mapping[str, Any], *, tensors: int | None,
 
 
 def check_metadata(metadata: Mapping[str, Any], *, where: str) -> None:
-    """Raise ValueError naming the first fact that is of the wrong type or out of bounds."""
+    """Raises ValueError naming the first fact of a wrong type or out of bounds."""
     for name, bound in METADATA.items():
         if name not in metadata:
             continue

@@ -2,8 +2,8 @@
 
     NAME.safetensors   tensors `<part>.<key>`; in the header `muomni` (what model.yaml says, as JSON) and `tokenizer`
                        (tokenizer.model in base64)
-    NAME.ckpt          Lightning's checkpoint: a stage adds `export`, plain data: the same description, where in the
-                       state dict each part lies, the tensors of parts that lie outside of it, and the tokenizer
+    NAME.ckpt          Lightning's checkpoint; a stage adds `export`, plain data: the same description, the prefix of each
+                       module in the state dict, the tensors of modules outside of it, and the tokenizer
 
 Loading is as strict as that of a folder, and executes as little: pickles are read with weights_only.
 """
@@ -44,7 +44,7 @@ IMPORT = "python -m muomni.interop.micro_omni import FILE out=checkpoints/NAME"
 
 
 def read_export(path: Path | str) -> Export:
-    """An export folder (or the model.safetensors in it), a single .safetensors or a Lightning .ckpt, all parts.
+    """Loads all modules of an export folder (or the model.safetensors in it), a single .safetensors or a Lightning .ckpt.
 
     Raises FileNotFoundError or ValueError naming the file and what is wrong with it.
     """
@@ -62,7 +62,7 @@ def read_export(path: Path | str) -> Export:
 
 
 def save_single(path: Path | str, export: Export) -> Path:
-    """Write an export with every part as one .safetensors, whole or not at all. Raises ValueError as `check_single_place`."""
+    """Writes an export with all modules as one .safetensors, atomically. Raises ValueError as `check_single_place`."""
     path = user_path(path)
     check_single_place(path, sources=[export.folder])
     document, tensors = describe(export.parts, export.metadata, where=str(path))
@@ -76,8 +76,8 @@ def save_single(path: Path | str, export: Export) -> Path:
 
 
 def check_single_place(path: Path | str, *, sources: Sequence[Path | str]) -> None:
-    """Raise ValueError where a single-file export may not be written: under another ending, over something that is no
-    single-file export of ours, over one of the `sources` that it is made of, or where a folder is."""
+    """Raises ValueError if a single-file export may not be written to `path`: another suffix, an existing file that is no
+    single-file export of ours, one of its `sources`, or a folder."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"export={path}: the name of a single-file export ends with .safetensors")
@@ -96,8 +96,8 @@ def check_single_place(path: Path | str, *, sources: Sequence[Path | str]) -> No
 
 
 def is_single(path: Path) -> bool:
-    """Whether there is a single-file export, by its header."""
-    if not path.is_file():  # a pipe would be waited for
+    """Whether the file is a single-file export, by its header."""
+    if not path.is_file():  # reading a pipe would block
         return False
     try:
         with safe_open(path, "pt") as file:
@@ -109,8 +109,8 @@ def is_single(path: Path) -> bool:
 def describe_for_checkpoint(
     stage: nn.Module, parts: Mapping[str, nn.Module], metadata: Mapping[str, Any], tokenizer: bytes | None
 ) -> dict[str, Any]:
-    """What a checkpoint of a training carries so that `read_export` reads it: plain data, and tensors of the parts that
-    are no modules of the stage."""
+    """The entry of a training checkpoint that lets `read_export` load it: plain data, and tensors of the modules that
+    are not part of the stage."""
     names = {id(module): name for name, module in stage.named_modules()}
     outside = {name: part for name, part in parts.items() if id(part) not in names}
     inside = {name: names[id(part)] for name, part in parts.items() if id(part) in names}
@@ -153,7 +153,7 @@ def _single(path: Path) -> Export:
 def _checkpoint(path: Path) -> Export:
     kinds = "as an export (a folder, .ckpt or .safetensors)"
     check_readable(path)
-    if not zipfile.is_zipfile(path):  # torch would take its bytes for those of a pickle
+    if not zipfile.is_zipfile(path):  # torch would read it as a pickle
         raise ValueError(f"{path}: cannot be read {kinds}: another kind of file, or a damaged one")
     try:
         content = load_data(path)
@@ -177,7 +177,7 @@ def _checkpoint(path: Path) -> Export:
 def _carried(
     content: Mapping[str, Any], carried: Mapping[str, Any], *, size: int
 ) -> tuple[dict[str, Any], bytes | None]:
-    """The tensors of the export that a checkpoint carries, and its tokenizer."""
+    """The tensors of the export in a checkpoint, and its tokenizer."""
     state, outside, places = content.get("state_dict"), carried["tensors"], carried["places"]
     for name, table in (("state_dict", state), ("tensors", outside), ("places", places)):
         if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):

@@ -1,8 +1,8 @@
 """Ablations: a stage trained with an option changed, next to the plain one.
 
 `tag=NAME` on a command line makes an ablation of the overrides that come with it. The stages that they change write to
-`checkpoints/STAGE-NAME`, a stage that reads the export of such a stage does too, and all others are taken from where they
-always are. `ablation=NAME` is a tag and overrides that have a name, of conf/ablations.yaml; Hydra knows it as a group.
+`checkpoints/STAGE-NAME`, as do stages that read the export of such a stage; all others use their usual
+folders. `ablation=NAME` stands for a tag and overrides of conf/ablations.yaml; to Hydra it is a group.
 """
 
 import functools
@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from muomni.cli.help import CONF, choices
 
-#: Of a composed configuration what decides a training; the rest is reached from here by interpolation, or changes no weight.
+#: Keys of a composed configuration that affect the weights, directly or by interpolation.
 DECISIVE = ("module", "datamodule", "data", "trainer", "seed")
-#: Overrides that say what is compared and where, which an ablation has in common with the plain stages.
+#: Overrides of scale and paths, which an ablation shares with the plain stages.
 SETTING = re.compile(
     r"(size|data|budget|experiment|debug|trainer|logger|task|ckpt|spike|prerequisites|resume|when_done|an4"
     r"|(paths|logger)\..+|data\.(preset|root|train|val|test|replay|\w+_split)(\..+)?"
@@ -30,13 +30,13 @@ SETTING = re.compile(
 
 @functools.cache
 def named() -> dict[str, dict[str, Any]]:
-    """Name -> dotted option -> its value, or its value at each size that the ablation is for."""
+    """Name -> dotted option -> its value, or a value for each size that the ablation applies to."""
     table: Any = OmegaConf.to_container(OmegaConf.load(CONF / "ablations.yaml"))
     return table
 
 
 def options(name: str, size: str) -> dict[str, Any] | None:
-    """Dotted option -> value of a named ablation; None where it is not for this size."""
+    """Dotted option -> value of a named ablation; None if it does not apply to this size."""
     found = named()[name]
     if any(isinstance(value, dict) and size not in value for value in found.values()):
         return None
@@ -44,7 +44,7 @@ def options(name: str, size: str) -> dict[str, Any] | None:
 
 
 def register() -> None:
-    """Make `ablation=NAME` a choice of Hydra's (conf/train.yaml names both groups); may be called again."""
+    """Registers `ablation=NAME` with Hydra (conf/train.yaml names both groups); idempotent."""
     store = ConfigStore.instance()
     for name in named():
         store.store(group="ablation", name=name, node={"tag": name}, package="_global_")
@@ -56,10 +56,10 @@ def register() -> None:
 
 
 def separate_exports(cfg: DictConfig, overrides: Sequence[str], *, handed_on: Sequence[str]) -> set[str]:
-    """Point `paths.exports` at folders of their own for the stages that a tagged command line changes; returns these stages.
+    """Sets separate `paths.exports` for the stages that a tagged command line changes; returns these stages.
 
-    handed_on: the overrides that the stages it needs take over. A folder that the command line names itself stays.
-    Raises ValueError where the command's own stage is not among them.
+    handed_on: the overrides that prerequisites inherit. A folder that the command line sets is kept.
+    Raises ValueError if the command's own stage is not changed.
     """
     if not cfg.tag:
         return set()
@@ -89,7 +89,7 @@ def _key(word: str) -> str:
 
 @functools.cache
 def _what_it_trains(stage: str, *words: str) -> tuple[list[str], set[str], dict[str, Any]]:
-    """The stages that a stage needs, those whose exports it reads other than as a judge, and what decides its training."""
+    """The prerequisites of a stage, the stages whose exports it reads other than as a judge, and its decisive configuration."""
     words = (f"stage={stage}", *words)
     if GlobalHydra.instance().is_initialized():
         cfg = compose("train", overrides=list(words))

@@ -1,7 +1,7 @@
 """The commands `muomni-train` and `muomni-infer` of an installed package.
 
-Each becomes `python train.py` or `python infer.py` of that package, in the same process: so the package's own folder, not the
-user's, comes first among the places that modules are imported from, and other processes of a run are started the same way.
+Each runs the package's `train.py` or `infer.py` as a script in the same process: so the package's folder, not the
+user's, comes first on the import path, and further processes of a run are started the same way.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""One clear line instead of a traceback, for mistakes of the user; a wrong name gets the list of the right ones."""
+"""User mistakes as one line instead of a traceback; an unknown name is answered with the available ones."""
 
 import errno
 import os
@@ -23,18 +23,18 @@ from muomni.cli.overrides import readable
 from muomni.short_repr import shown
 from muomni.user_path import with_home
 
-LONGEST = 300  # characters of a line of Hydra's that are shown
-#: Mistakes of input: their text says what, where and how to mend it. A bug keeps its traceback.
+LONGEST = 300  # characters shown of a message of Hydra's
+#: User mistakes: their message says what, where and how to fix it. A bug keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, RuntimeError)
-#: Lightning's own for options that do not fit, which is none of them.
+#: Lightning's error for incompatible options, which is no subclass of those.
 LIGHTNINGS = "MisconfigurationException"
-#: What a disk may answer that is full, to a name that no file can have, or for a folder that is not ours to write.
+#: Errors of a full disk, of an invalid file name, or of a folder without write permission.
 DISK_ERRORS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]) -> None:
-    """Check the overrides and run `main`, a user's mistakes as one line. removable: the groups whose entries the program
-    can do without, so that `~callbacks.ema` takes one out."""
+    """Checks the overrides and runs `main`; reports user mistakes in one line. removable: the groups with optional
+    entries, which `~callbacks.ema` removes."""
     help.ready()
     sys.argv[1:] = [with_home(word) for word in sys.argv[1:]]
     with one_line_errors():
@@ -64,7 +64,7 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
 
 
 def _check_removal(word: str, removable: tuple[str, ...]) -> None:
-    """Raise ValueError for `~NAME` of something that the program reads."""
+    """Raises ValueError for `~NAME` of a required entry."""
     group, _, entry = word[1:].partition("=")[0].partition(".")
     if group in removable and entry:
         return
@@ -75,16 +75,16 @@ def _check_removal(word: str, removable: tuple[str, ...]) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a user's mistake into one line and exit code 1, Ctrl-C into 130. MUOMNI_TRACEBACK=1 shows the traceback.
+    """Turns a user mistake into one line and exit code 1, Ctrl-C into 130. MUOMNI_TRACEBACK=1 shows the traceback.
 
-    Also a decorator, below `hydra.main`: Hydra adds lines of its own to an exception that reaches it.
+    Also a decorator, below `hydra.main`: Hydra adds lines to an exception that reaches it.
     """
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # whoever read our answer has gone: `| head -1`
+    except BrokenPipeError:  # the reader of the pipe has closed it: `| head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
@@ -96,7 +96,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _mistake(error: Exception) -> str | None:
-    """What the user did wrong, in one line; None for a bug. Hydra wraps what the constructor of a `_target_` raises."""
+    """A user mistake in one line; None for a bug. Hydra wraps what the constructor of a `_target_` raises."""
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         place = "" if error.filename is None else f": {shown(error.filename, str)}"
         return f"{error.strerror}{place}" if error.errno in DISK_ERRORS else None
@@ -112,7 +112,7 @@ def _mistake(error: Exception) -> str | None:
 
 
 def check_overrides(overrides: list[str], *, config: str) -> str | None:
-    """Compose the configuration; what is wrong with the overrides in one line, or None."""
+    """Composes the configuration. Returns the mistake in the overrides in one line, or None."""
     for override in overrides:
         group, equals, value = override.partition("=")
         if equals and _is_group(override) and _holds_no_names(value):
@@ -172,7 +172,7 @@ def _is_group(override: str) -> bool:
 
 
 def _unknown_key(message: str) -> str | None:
-    """The full key of an override that names nothing, from Hydra's own message."""
+    """The full key of an override that does not exist, from Hydra's message."""
     if "not in struct" not in message:
         return None
     found = [line.split("'")[1] for line in message.splitlines() if "Could not override '" in line]

@@ -1,4 +1,4 @@
-"""The first moment of a program, before torch is imported, which takes seconds: --help is there at once, Ctrl-C is quiet."""
+"""Start of a program, before torch is imported, which takes seconds: --help answers at once, Ctrl-C prints no traceback."""
 
 import os
 import re
@@ -76,7 +76,7 @@ WIDTH, INDENT = 100, 15  # of a list of names
 
 
 def begin(program: str) -> None:
-    """What `python infer.py` or `train.py` does first: help, where it is asked for, and from now on a quiet Ctrl-C."""
+    """First call of `infer.py` and `train.py`: prints the help if requested, and silences Ctrl-C from then on."""
     if any(argument in HELP for argument in sys.argv[1:]):
         print(usage(program), end="")
         sys.exit(0)
@@ -85,19 +85,19 @@ def begin(program: str) -> None:
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """End at once: an exception in the middle of an import is caught by some modules, and printed by others."""
+    """Exits at once: some modules catch an exception raised while they are imported, others print it."""
     os.write(2, b"interrupted\n")
     os._exit(130)
 
 
 def ready() -> None:
-    """Ctrl-C is a KeyboardInterrupt again: there is something to clean up now, and someone who catches it."""
+    """Makes Ctrl-C a KeyboardInterrupt again: from here on it is caught, and there is something to clean up."""
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def usage(program: str) -> str:
-    """The help of infer.py or train.py; the names in it are those that conf/ holds."""
+    """The help of infer.py or train.py, with the names found in conf/."""
 
     def names(found: re.Match[str]) -> str:
         group = found.group(1)
@@ -111,7 +111,7 @@ def usage(program: str) -> str:
 
 
 def choices(group: str) -> list[str]:
-    """The names that an option of this group takes: files of conf/GROUP, or what conf/ablations.yaml names."""
+    """The choices of a group: files of conf/GROUP, or what conf/ablations.yaml names."""
     if group == "ablation":
         return re.findall(r"^(\w+):", (CONF / "ablations.yaml").read_text(), flags=re.MULTILINE)
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""`KEY=VALUE` words of a command line over defaults, whose types the values take. Mistakes are ValueErrors of one line."""
+"""`KEY=VALUE` arguments of a command line, typed like their defaults. Mistakes raise a ValueError of one line."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ SWITCH = {"true": True, "false": False}
 
 
 def read_options(words: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults with the values of the words. Raises ValueError for an unknown key or a value of another type."""
+    """The defaults, updated by the words. Raises ValueError for an unknown key or a value of another type."""
     options, rest = split_options(words, defaults)
     if rest:
         raise ValueError(f"unknown option {rest[0].partition('=')[0]!r}; available: {', '.join(defaults)}")
@@ -17,7 +17,7 @@ def read_options(words: Sequence[str], defaults: Mapping[str, Any]) -> dict[str,
 
 
 def split_options(words: Sequence[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """As `read_options`, and the words whose key has no default. A default that is a tuple takes names between commas."""
+    """As `read_options`, and the words whose key has no default. A tuple default takes comma-separated names."""
     options, rest = dict(defaults), []
     for word in words:
         key, equals, value = word.partition("=")

@@ -1,7 +1,7 @@
 """Warnings of Lightning that do not apply here, and its advertisements.
 
-It looks for the position in the loader and warns of each resumed run; here the datamodule has it. It takes frozen modules,
-such as the Talker's codec, for modules forgotten in eval mode.
+Lightning expects the position in the loader and warns in each resumed run; here the datamodule stores it. Lightning also warns
+of frozen modules in eval mode, such as the Talker's codec.
 """
 
 import logging
@@ -9,7 +9,7 @@ import warnings
 
 
 def silence_known_warnings() -> None:
-    """Filter them out in this process."""
+    """Filters these warnings in this process."""
     texts = (
         "does not have many workers",
         "LeafSpec",

@@ -1,4 +1,4 @@
-"""Rules across the options of a training command: what contradicts itself, would have no effect, or would never end."""
+"""Rules across the options of a training command: contradictions, options without effect, training without end."""
 
 import logging
 import math
@@ -13,13 +13,13 @@ log = logging.getLogger(__name__)
 TASKS = ("fit", "validate", "test", "replay")
 WHEN_DONE = ("train", "skip")
 PREREQUISITES = ("train", "error")
-#: Least and largest of options that are numbers, where a configuration has them.
+#: Range of numeric options, checked if a configuration has them.
 NUMBERS = {
     "optim.lr": (0, math.inf), "optim.adam_ratio": (0, math.inf), "optim.momentum": (0, 1),
     "module.training.weight_decay": (0, math.inf),
     "schedule.decay_fraction": (0, 1), "schedule.final": (0, 1),
 }  # fmt: skip
-#: The least of options that count something.
+#: Minimum of integer options.
 COUNTS = {
     "seed": 0, "schedule.warmup_steps": 0, "datamodule.seed": 0, "datamodule.batch_size": 1, "datamodule.eval_batch_size": 1,
     "datamodule.num_workers": 0, "datamodule.pack": 1, "datamodule.length": 1, "datamodule.batch_tokens": 1,
@@ -27,7 +27,7 @@ COUNTS = {
 
 
 def validate(cfg: Any) -> None:
-    """Raise ValueError or FileNotFoundError naming the first option of a composed configuration that is wrong."""
+    """Raises ValueError or FileNotFoundError naming the first invalid option of a composed configuration."""
     for key, known in (("task", TASKS), ("when_done", WHEN_DONE), ("prerequisites", PREREQUISITES)):
         if cfg[key] not in known:
             raise ValueError(f"{key}={cfg[key]}: available are {', '.join(known)}")
@@ -104,8 +104,8 @@ def _check_number(key: str, value: Any, *, least: float, most: float, whole: boo
 
 
 def count_steps(trainer: Any, datamodule: Any, *, warmup: int, processes: int) -> int:
-    """Optimizer steps of a training: `trainer.max_steps`, or fewer where `trainer.max_epochs` ends it before. The schedule of
-    the learning rate and all that depends on a share of the steps go by it. A warm-up that is never over is warned of."""
+    """Optimizer steps of a training: `trainer.max_steps`, or fewer if `trainer.max_epochs` ends it before. The learning rate
+    schedule and all options that are a share of the steps use it. Warns if the warm-up is longer."""
     steps = int(trainer.max_steps)
     if (trainer.get("max_epochs") or -1) > 0:
         by_epochs = datamodule.steps_in(

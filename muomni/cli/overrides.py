@@ -1,7 +1,7 @@
-"""Words of a command line -> overrides that Hydra reads as they were meant.
+"""Arguments of a command line -> overrides in Hydra's grammar.
 
-Hydra's grammar knows no é, no second = and no brackets in a plain value, and takes a comma for a sweep. A value that it cannot
-read is given to it in quotes; names of files always as they are.
+Hydra's grammar allows no é, no second = and no brackets in an unquoted value, and reads a comma as a sweep. Values that it cannot
+parse are quoted; file names are always taken verbatim.
 """
 
 import re
@@ -19,13 +19,13 @@ from muomni.user_path import find
 FILES = re.compile(
     r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|an4|judge|datamodule\.tokenizer|paths\.\w+)$"
 )
-#: Mappings whose names are the user's: a mapping that is given takes the place of the one that was there, or joins it.
+#: Mappings with user-defined names: a given mapping replaces the default one, or is merged into it.
 REPLACED = ("data.test",)
 JOINED = ("datamodule.shares", "datamodule.curriculum", "datamodule.replay_kinds")
 
 
 def readable(word: str, *, multirun: bool) -> list[str]:
-    """The overrides that a word `KEY=VALUE` stands for. Raises ValueError where it cannot be read."""
+    """The overrides of a word `KEY=VALUE`. Raises ValueError if it cannot be parsed."""
     key, equals, value = word.partition("=")
     if not equals or word.startswith(("-", "~")) or key.startswith("hydra"):
         return [word]
@@ -44,7 +44,7 @@ def readable(word: str, *, multirun: bool) -> list[str]:
 
 
 def _of_another_size(key: str, value: str) -> str:
-    """`backbone/MODEL=SIZE`, the numbers of another size for one model, as an override of its options; `SIZE,SIZE` is a sweep."""
+    """`backbone/MODEL=SIZE`, one model's numbers of another size, as an override of its options; `SIZE,SIZE` is a sweep."""
     model, numbers = key.removeprefix("backbone/"), []
     sizes = {path.stem: yaml.safe_load(path.read_text())["backbone"] for path in sorted((CONF / "size").glob("*.yaml"))}
     for size in value.split(","):
@@ -69,7 +69,7 @@ def _quoted(value: str) -> bool:
 
 
 def _as_read(key: str, value: str, *, multirun: bool, mapping: bool) -> str:
-    """The value so that Hydra reads it."""
+    """The value, quoted if Hydra cannot parse it."""
     try:
         parsed = OverridesParser.create().parse_override(f"{key}={value}")
     except HydraException:
@@ -103,7 +103,7 @@ def _reads(key: str, value: str) -> bool:
 
 
 def _written(value: Any) -> str:
-    """A value in Hydra's grammar. Raises TypeError for what has no place in it."""
+    """A value in Hydra's grammar. Raises TypeError for values outside of it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):

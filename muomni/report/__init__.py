@@ -1,1 +1,1 @@
-"""The report card: what the newest finished runs measured, and the goals."""
+"""The report card: metrics of the newest finished runs, and the goals."""

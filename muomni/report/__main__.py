@@ -2,7 +2,7 @@
 
 root=.          the folder of runs/, as paths.root of the training
 page=FILE       the Markdown file, default OUT/report.md
-data=world      kind of data that the runs were trained on
+data=world      data that the runs were trained on
 """
 
 import sys
@@ -15,7 +15,7 @@ DEFAULTS = {"budget": "demo", "out": "", "root": ".", "page": "", "data": "world
 
 
 def main(arguments: list[str]) -> int:
-    """Write the report and say on standard error what it found. Missed goals are no failure; no run at all is one."""
+    """Writes the report and a summary on standard error. Missed goals are no failure; no run at all is one."""
     try:
         options = read_options(arguments, DEFAULTS)
     except ValueError as error:

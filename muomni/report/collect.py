@@ -1,4 +1,4 @@
-"""Finds the newest finished run of each stage and reads what it wrote."""
+"""Finds the newest finished run of each stage and reads its files."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from muomni import aliases
 
 #: In the order in which they are trained.
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "vocoder")
-#: Stages that the omni model does without: shown where they were run, not missed where they were not.
+#: Stages that the omni model does not need: shown if they were run, not reported as missing otherwise.
 OPTIONAL = ("vocoder",)
 
 Row = dict[str, Any]
@@ -37,8 +37,8 @@ class StageRun:
 
 
 def newest_run(runs: Path, stage: str, *, budget: str, data: str) -> StageRun | None:
-    """The newest run that trained `stage` with this budget on this kind of data and ended; None where there is none. Runs
-    of an ablation are not the stage's own."""
+    """The newest finished run of `stage` with this budget on this kind of data, or None. Runs
+    of an ablation do not count."""
     found = sorted((runs / stage).glob("**/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found:
         config = read_config(path.parent)
@@ -81,7 +81,7 @@ def _json(path: Path) -> Row:
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """Columns of a metrics.csv as curves over the step; cells that are empty are left out."""
+    """Columns of a metrics.csv as curves over the step, without empty cells."""
     curves: dict[str, Curve] = {}
     if not path.is_file():
         return curves

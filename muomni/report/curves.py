@@ -22,8 +22,8 @@ def smooth(values: list[float], share: float = 0.05) -> np.ndarray:
 
 
 def draw_curves(run: StageRun, path: Path) -> bool:
-    """Draw training and validation loss of a run, its named losses on held-out data, and the entropy floor where it is
-    known. Gives whether there was anything to draw."""
+    """Plots training and validation loss of a run, its named held-out losses, and the entropy floor if it is
+    known. Returns whether there was anything to plot."""
     train, val = (run.curves.get(f"{run.stage}/{split}/loss") for split in ("train", "val"))
     named = named_losses(run)
     if train is None and val is None:
@@ -45,7 +45,7 @@ def draw_curves(run: StageRun, path: Path) -> bool:
 
 
 def named_losses(run: StageRun) -> dict[str, Curve]:
-    """Curves of the parts of the loss on held-out data, by name."""
+    """Curves of the named held-out losses."""
     prefix = f"{run.stage}/val/"
     names = {name.removeprefix(prefix): curve for name, curve in run.curves.items() if name.startswith(prefix)}
     return {name: curve for name, curve in names.items() if name != "loss"}

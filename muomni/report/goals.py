@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-#: How several metrics become the one value that a goal is about; "worst" depends on which way is better.
+#: Reductions of several metrics to the value of a goal; "worst" depends on which way is better.
 TAKE: dict[str, Callable[[Sequence[float], bool], float]] = {
     "itself": lambda values, lower: values[0],
     "worst": lambda values, lower: max(values) if lower else min(values),
@@ -35,13 +35,13 @@ class Goal:
         return TAKE[self.take]([metrics[name] for name in self.metrics], self.lower)
 
     def shortfall(self, value: float, column: str) -> float:
-        """How much is missing to the target, in the metric's unit; 0 where it is reached."""
+        """Distance to the target, in the metric's unit; 0 if it is reached."""
         target = self.targets[column]
         return max(0.0, value - target if self.lower else target - value)
 
 
 def read_goals(path: Path = GOALS) -> list[Goal]:
-    """All goals. Raises ValueError naming the goal that makes no sense."""
+    """All goals. Raises ValueError naming an invalid goal."""
     goals = []
     for entry in yaml.safe_load(path.read_text()):
         take = entry.get("take", "itself")

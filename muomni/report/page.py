@@ -1,4 +1,4 @@
-"""Composes the report: report.md, metrics.json, curves, images and sounds."""
+"""Composes the report: report.md, metrics.json, curves, images and audio."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from muomni.report.tables import (
     times_table,
 )
 
-#: Most rows of samples of a stage that are shown.
+#: Maximum rows of samples for each stage.
 SHOWN_QUESTIONS = 24
 SHOWN_SENTENCES = 6
 #: Small images are shown at least about this large, in pixels.
@@ -33,7 +33,7 @@ SHOWN_PIXELS = 160
 def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, command: str) -> dict[str, Any]:
     """Write the report of the newest finished runs.
 
-    out: folder of metrics.json and media; those of an earlier go. page: the Markdown file, with links into `out`.
+    out: folder of metrics.json and media; replaces those of an earlier report. page: the Markdown file, with links into `out`.
     Returns {"reached", "goals", "missing": stages without a finished run}. Raises FileNotFoundError when there is no run.
     """
     found = {stage: newest_run(runs, stage, budget=budget, data=data) for stage in STAGES}
@@ -80,7 +80,7 @@ def _head(have: Sequence[StageRun], missing: Sequence[str], *, budget: str, data
 
 
 def _machine(have: Sequence[StageRun]) -> str:
-    """The machines that the runs say they had."""
+    """The machines that the runs recorded."""
     machines = {json.dumps(run.journal["machine"], sort_keys=True) for run in have if "machine" in run.journal}
     described = []
     for text in sorted(machines):
@@ -93,7 +93,7 @@ def _machine(have: Sequence[StageRun]) -> str:
 
 
 def _total(have: Sequence[StageRun]) -> str:
-    """One sentence on the whole time."""
+    """One sentence on the total time."""
     minutes = minutes_of_training(have)
     if minutes is None:
         return ""
@@ -119,7 +119,7 @@ def _stage(run: StageRun, out: Path, base: Path) -> str:
 
 
 def _vocoder(run: StageRun) -> str:
-    """A sentence on what made the mels audible; the stage that trains a vocoder shows both."""
+    """A sentence on the vocoder in use; the stage that trains a vocoder shows both."""
     made: Row = run.config.get("vocoder") or {}
     if run.stage == "vocoder" or "_target_" not in made:
         return ""
@@ -152,7 +152,7 @@ def _copy(run: StageRun, samples: Sequence[Row], out: Path, base: Path) -> dict[
 
 
 def _copy_picture(source: Path, target: Path) -> None:
-    """A small image is enlarged by a whole factor."""
+    """Copies an image, a small one enlarged by an integer factor."""
     with Image.open(source, formats=("PNG",)) as image:
         factor = max(1, SHOWN_PIXELS // max(image.size))
         image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(target)

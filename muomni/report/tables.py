@@ -8,9 +8,9 @@ from typing import Any
 from muomni.report.collect import Row, StageRun
 from muomni.report.goals import Goal
 
-#: Suffixes of what a metric is compared with, `<metric>_<suffix>`: the same on inputs that cannot help, or at another time.
+#: Suffixes of baselines, `<metric>_<suffix>`: the same metric on uninformative inputs, or at another time.
 COMPARISONS = ("majority", "blind", "shuffled", "typed", "before", "pairs")
-#: Ends of the interval that holds the true value with 95 %.
+#: Suffixes of the bounds of the 95 % interval.
 INTERVAL = ("low", "high")
 
 #: Versions of a sentence, one column each.
@@ -24,7 +24,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value inside a table: nothing in it may end the cell or the row."""
+    """A table cell, escaped so that it ends neither cell nor row."""
     if value is None:
         return ""
     text = number(value) if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
@@ -32,19 +32,19 @@ def cell(value: Any) -> str:
 
 
 def quoted(text: Any) -> str:
-    """What a model or a person wrote, with nothing in it read as Markdown or HTML."""
+    """Text of a model or a person, escaped for Markdown and HTML."""
     return re.sub(r"([\\`*_{}\[\]<>#~])", r"\\\1", str(text))
 
 
 def number(value: float) -> str:
-    """Two decimals, more for small ones, none for whole ones."""
+    """Formats a number: two decimals, more for small ones, none for integers."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
 
 
 def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
-    """A stage's metrics by split, each with what it is compared with."""
+    """A stage's metrics by split, each with its baselines."""
     prefix = f"{stage}/"
     names = [name for name in sorted(metrics) if name.startswith(prefix)]
     compared = {f"{name}_{suffix}": suffix for name in names for suffix in COMPARISONS + INTERVAL}
@@ -63,7 +63,7 @@ def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
 
 
 def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str) -> tuple[str, int, int]:
-    """The goals with what was measured; how many were reached, and of how many."""
+    """The goals with the measured values; the number reached, and their total."""
     rows, reached = [], 0
     other = next(name for name in ("full", "demo") if name != column)
     for goal in goals:
@@ -94,9 +94,9 @@ def times_table(runs: Sequence[StageRun]) -> str:
 
 
 def minutes_of_training(runs: Sequence[StageRun]) -> float | None:
-    """Minutes in which at least one stage was trained or tested: stages that ran side by side count once.
+    """Minutes in which at least one stage was trained or tested: parallel stages count once.
 
-    None where a run has no note of it.
+    None if a run did not record its times.
     """
     spans = []
     for run in runs:
@@ -132,7 +132,7 @@ def questions_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
 
 
 def sounds_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
-    """The versions of the same sentences side by side, each with the judge's transcript and error rates."""
+    """The versions of the same sentences in columns, each with the judge's transcript and error rates."""
     kinds = [kind for kind in VERSIONS if any(s.get("kind") == kind for s in samples)]
     sentences: dict[tuple[str, str], dict[str, Row]] = {}
     for sample in samples:

@@ -1,7 +1,7 @@
-"""What a signal asks of a training run, and the exit code it leaves with.
+"""Effect of signals on a training run, and its exit codes.
 
 SIGINT (Ctrl-C) ends it with 130, SIGTERM with 143. In a SLURM job SIGUSR1, which `#SBATCH --signal=USR1@90` sends 90 seconds
-before the time is up, puts the job back into the queue; started again, the same command goes on (resume=auto).
+before the time limit, requeues the job; the restarted command resumes (resume=auto).
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
-#: Environment variable with the process that started this one to train what it needs first.
+#: Environment variable with the id of the process that started this one to train a prerequisite.
 PARENT = "MUOMNI_PARENT"
 PR_SET_PDEATHSIG = 1
 
@@ -26,8 +26,8 @@ def watched() -> list[signal.Signals]:
 
 
 def listen() -> None:
-    """From now on each of them ends the process at once, with its exit code and without a traceback; training has more
-    to say (callbacks/interrupts.py)."""
+    """Installs handlers: each signal ends the process at once, with its exit code and without a traceback. During training
+    callbacks/interrupts.py replaces them."""
     for number in watched():
         signal.signal(number, leave)
     if PARENT in os.environ:
@@ -35,7 +35,7 @@ def listen() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Get a SIGTERM when the parent dies, however it dies: a stage that is trained first is not left behind (Linux)."""
+    """Requests a SIGTERM for when the parent dies, for whatever reason, so that no prerequisite trains on (Linux)."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -44,7 +44,7 @@ def _end_with(parent: int) -> None:
 
 
 def leave(number: int, frame: FrameType | None = None) -> NoReturn:
-    """End as the signal asks."""
+    """Exits with the code of the signal; SIGUSR1 requeues the SLURM job first."""
     log.warning("\nended by %s", signal.Signals(number).name)
     if number == signal.SIGUSR1:
         requeue()
@@ -52,7 +52,7 @@ def leave(number: int, frame: FrameType | None = None) -> NoReturn:
 
 
 def requeue() -> None:
-    """Put this SLURM job back into the queue; the first process of it does."""
+    """Requeues this SLURM job; a no-op in all processes but the first."""
     if os.environ.get("SLURM_PROCID", "0") != "0":
         return
     job = os.environ["SLURM_JOB_ID"]

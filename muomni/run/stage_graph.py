@@ -1,7 +1,7 @@
-"""The stages that a stage needs first: found among the exports, or trained by the same command line.
+"""Prerequisites of a stage: found among the exports, or trained by the same command line.
 
-Stages that do not need each other train side by side, each in a process of its own with its share of the cores: at this
-project's smallest sizes one thread a process does more than all threads on one.
+Independent stages train in parallel, each in its own process with its share of the cores: at this
+project's smallest sizes one thread for each process is faster than all threads for one.
 """
 
 import logging
@@ -25,19 +25,19 @@ from muomni.run.signals import PARENT
 
 log = logging.getLogger(__name__)
 
-#: Overrides that hold for the whole line of stages; others are meant for the stage that was named.
+#: Overrides that apply to prerequisites as well; others apply to the named stage only.
 SHARED = (
     "size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer", "experiment",
     "characters", "codec_mel", "mel@codec_mel",
 )  # fmt: skip
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
-#: And those that hold for the stages that an ablation changes (muomni/cli/ablations.py).
+#: Overrides that also apply to prerequisites that an ablation changes (muomni/cli/ablations.py).
 ABLATED = ("tag", "ablation", "backbone", "mel", "hearing")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an export must be to serve as a prerequisite: in its stage's folder, of this size, of at least this budget's
+    """Requirements on an export used as a prerequisite: its stage's folder, this size, and at least this budget
     rank."""
 
     exports: Mapping[str, Path]
@@ -46,7 +46,7 @@ class Wanted:
 
 
 def shared_overrides(overrides: Sequence[str], *, ablated: bool = False) -> list[str]:
-    """Those of a command line's overrides that a prerequisite takes over; ablated: one that they change."""
+    """The overrides of a command line that are passed on to a prerequisite. ablated: it is one that they change."""
     kept, shared = [], SHARED + ABLATED if ablated else SHARED
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0]
@@ -57,9 +57,9 @@ def shared_overrides(overrides: Sequence[str], *, ablated: bool = False) -> list
 
 
 def usable(folder: Path, *, size: str, rank: int) -> bool:
-    """Whether an export is there that was trained at this size with at least this budget.
+    """Whether the folder has an export that was trained at this size with at least this budget.
 
-    Raises ValueError where one of another size lies there.
+    Raises ValueError if it has one of another size.
     """
     if not is_export(folder):
         return False
@@ -81,7 +81,7 @@ def read_needs(conf: Path) -> dict[str, list[str]]:
 
 
 def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wanted) -> list[str]:
-    """What has to be trained, in an order in which each finds what it needs."""
+    """The prerequisites to train, in topological order."""
     ordered: list[str] = []
 
     def visit(stage: str) -> None:
@@ -97,7 +97,7 @@ def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wa
 
 
 def command(stage: str, overrides: Sequence[str], *, ablated: bool = False) -> list[str]:
-    """The command that trains a prerequisite, by as many processes as this machine has in this run."""
+    """The command that trains a prerequisite, with as many processes as this run has on this machine."""
     several = rendezvous.local_world_size()
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={several}"] if several > 1 else []
     return [sys.executable, *torchrun, sys.argv[0], f"stage={stage}", *shared_overrides(overrides, ablated=ablated)]
@@ -110,7 +110,7 @@ def shown(stage: str, overrides: Sequence[str], *, ablated: bool = False) -> str
 
 
 def side_by_side() -> int:
-    """How many stages train at once: two where two cores, no GPU and no other processes of the run are at hand."""
+    """Number of stages to train at once: two with at least two cores, no GPU and a single process, else one."""
     return 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < 2 or rendezvous.world_size() > 1 else 2
 
 
@@ -118,10 +118,10 @@ def train(
     stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int,
     ablated: Collection[str] = (),
 ) -> None:  # fmt: skip
-    """Train stages, each as soon as those it needs are done, at most `jobs` at once.
+    """Trains stages, each as soon as its prerequisites are done, at most `jobs` at once.
 
     ablated: the stages that the overrides change.
-    Raises RuntimeError when one fails; those that still run are then ended and can be resumed.
+    Raises RuntimeError when one fails; the others are then terminated and can be resumed.
     """
     waiting, running, done = list(stages), dict[str, subprocess.Popen[bytes]](), set[str]()
     free = list(range(jobs))

@@ -1,9 +1,9 @@
-"""A sweep (`train.py -m`): every job keeps its export in its run folder, and the best one's is also where the stage hands over.
+"""A sweep (`train.py -m`): every job writes its export to its run folder, the best one also to the stage's export folder.
 
-    runs/<stage>/<time>/best.json            of each place that is handed over at: the best job so far, and all scores
-    runs/<stage>/<time>/<job>/export         what a job made
+    runs/<stage>/<time>/best.json            for each export folder: the best job so far, and all scores
+    runs/<stage>/<time>/<job>/export         export of a job
 
-Jobs may run side by side, in processes and on machines that know nothing of each other: they meet at best.json.
+Jobs may run in parallel, in separate processes and on several machines; they share only best.json, under a lock.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 
 from muomni.checkpoints.atomic_write import write_text
 
-#: Metrics of which more is better, by how their last part begins; of all others less is.
+#: Prefixes of metrics (after the last /) for which higher is better; for all others lower is.
 MORE = (
     "r1_",
     "exact",
@@ -36,8 +36,8 @@ BEST = "best.json"
 
 
 def score(metrics: Mapping[str, float], monitor: str, losses: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Name and value of what a job is judged by: the stage's monitor, the same metric of another test split, or the loss on
-    held-out data (`losses`); None where nothing was measured."""
+    """Name and value of a job's score: the stage's monitor, the same metric of another test split, or the
+    held-out loss (`losses`); None if nothing was measured."""
     alike = sorted(name for name in metrics if name.rpartition("/")[2] == monitor.rpartition("/")[2])
     loss = f"{monitor.partition('/')[0]}/val/loss"
     for name, values in ((monitor, metrics), *((each, metrics) for each in alike), (loss, losses)):
@@ -52,14 +52,14 @@ def is_better(name: str, value: float, than: float) -> bool:
 
 
 def _beats(scored: tuple[str, float], best: Sequence[Any]) -> bool:
-    """Whether a job is better than the best so far. A loss on held-out data says nothing beside a metric: the job whose metric
-    was measured is taken."""
+    """Whether a job is better than the best so far. A held-out loss cannot be compared with a metric: a job with a
+    measured metric wins."""
     by_loss = [name.endswith("/val/loss") for name in (scored[0], best[0])]
     return by_loss[1] if by_loss[0] != by_loss[1] else is_better(*scored, than=best[1])
 
 
 def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | None, write: Callable[[], Any]) -> None:
-    """Note the score of a job, and `write` its export to `target` where none of the sweep before was better there."""
+    """Records the score of a job, and calls `write` (its export, to `target`) if it is the best of the sweep so far."""
     with (sweep / ".best.lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         file = sweep / BEST
@@ -74,16 +74,16 @@ def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | N
 
 
 class Report(Callback):
-    """Says at the end of a sweep which job was best (conf/train.yaml: hydra.callbacks)."""
+    """Prints the best job at the end of a sweep (conf/train.yaml: hydra.callbacks)."""
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
-        """Hydra calls it in the process that began the sweep."""
+        """Called by Hydra in the process that started the sweep."""
         for line in summary(Path(config.hydra.sweep.dir)):
             print(line, file=sys.stderr)
 
 
 def summary(sweep: Path) -> list[str]:
-    """A line for each place that the jobs hand over at."""
+    """One line for each export folder that the jobs write to."""
     file = sweep / BEST
     if not file.is_file():
         return []
@@ -106,7 +106,7 @@ def summary(sweep: Path) -> list[str]:
 
 
 def _own_words(sweep: Path) -> dict[str, str]:
-    """Of each job the overrides that not all have."""
+    """Job -> the overrides that it does not share with all others."""
     all_words = {
         file.parent.parent.name: list(yaml.safe_load(file.read_text()) or [])
         for file in sorted(sweep.glob("*/.hydra/overrides.yaml"))

@@ -28,20 +28,20 @@ FOLDERS = (
 SKIPPED = ("datamodules/world/", "benchmarks/results/", "docs/experiments/")
 #: word -> (times that it may stand, what to say).
 HUNTED = {
-    "shall": (2, "must, will"),
-    "anew": (7, "again"),
+    "shall": (0, "must, will"),
+    "anew": (0, "again"),
     "gives itself": (0, "returns itself"),
-    "lies": (4, "is"),
-    "behind": (12, "after"),
-    "beside": (28, "next to, compared with, besides"),
-    "hears": (17, "(of a model) takes audio"),
-    "sees": (6, "(of a model) takes an image, attends to"),
+    "lies": (0, "is"),
+    "behind": (6, "after"),
+    "beside": (15, "next to, compared with, besides"),
+    "hears": (10, "(of a model) takes audio"),
+    "sees": (4, "(of a model) takes an image, attends to"),
     "likeliest": (0, "most likely"),
-    "made-up": (3, "generated, invented"),
-    "rooms?": (35, "package"),
-    "asked": (51, "(of a value) target, requested"),
-    "goes on": (28, "resumes, continues"),
-    "mended?": (2, "fixed"),
+    "made-up": (0, "generated, invented"),
+    "rooms?": (31, "package"),
+    "asked": (23, "(of a value) target, requested"),
+    "goes on": (6, "resumes, continues"),
+    "mended?": (1, "fixed"),
     "lent": (0, "supplied by"),
 }
 #: Phrases in which a word is right.
