@@ -7,7 +7,6 @@ out and named: `NormalizedText.left_out`.
 Not nemo_text_processing, which needs pynini, a compiled library of grammars; the words of numbers are num2words'.
 """
 
-import logging
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -18,8 +17,6 @@ from anyascii import anyascii
 
 from muomni.frontends.number_rules import spell_numbers
 from muomni.frontends.units import MONEY_CODES, UNIT_WORDS
-
-log = logging.getLogger(__name__)
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz '"  # the alphabet of the world's transcripts
 SHOWN = 8  # characters that a warning names
@@ -92,14 +89,6 @@ class NormalizedText:
         named = ", ".join(repr(character) for character in self.left_out[:SHOWN])
         more = f" and {len(self.left_out) - SHOWN} more" if len(self.left_out) > SHOWN else ""
         return f"cannot be spoken, left out: {named}{more}"
-
-
-def normalized_for_speech(text: str, alphabet: str) -> str:
-    """The text of `normalize_text`; what is left out is logged in one line."""
-    spoken = normalize_text(text, alphabet)
-    if spoken.left_out:
-        log.warning("%s", spoken.notice())
-    return spoken.text
 
 
 def normalize_text(text: str, alphabet: str) -> NormalizedText:

@@ -20,14 +20,9 @@ from torch.optim import AdamW, Optimizer
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
-    """(N, rows, columns) -> the nearest semi-orthogonal matrices, singular values in about [0.7, 1.2]; float32."""
-    left, right = _factors(matrices, steps=steps)
-    return left @ right
-
-
-def _factors(matrices: Tensor, *, steps: int = 5) -> tuple[Tensor, Tensor]:
-    """Two factors of the orthogonalised matrices, the last product, which an update can add to a parameter in one pass.
+def orthogonal_factors(matrices: Tensor, *, steps: int = 5) -> tuple[Tensor, Tensor]:
+    """(N, rows, columns) -> two factors, float32, of the nearest semi-orthogonal matrices, singular values in about [0.7, 1.2].
+    Their product is left to the update, which can add it to a parameter in one pass.
 
     Of a long matrix the steps act on its Gram matrix: every factor is a polynomial of it, so all of them commute, and the
     long side enters four products instead of ten. The Gram matrix has the squares of the singular values, and what rounding
@@ -112,7 +107,7 @@ class MuonAdamW(Optimizer):
                 by_shape[(one.shape[0], one[0].numel())].append(parameter)
         for (rows, columns), parameters in by_shape.items():
             updates = [self._update(parameter, group["momentum"]).view(-1, rows, columns) for parameter in parameters]
-            left, right = _factors(torch.cat(updates))
+            left, right = orthogonal_factors(torch.cat(updates))
             decay, rate, start = (
                 1 - group["lr"] * group["weight_decay"],
                 group["lr"] * 0.2 * max(rows, columns) ** 0.5,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from muomni.inference.decoding.generate import prefill
-from muomni.inference.decoding.sampling import probabilities
+from muomni.inference.decoding.sampling import filter_probs
 
 
 def test_kv_cache_bytes(parts):
@@ -36,5 +36,5 @@ def test_chunked_prefill(parts):
 def test_temperature_is_at_least_1e_5(temperature):
     """logits / max(T, 1e-5)."""
     logits = torch.tensor([[0.2, 0.20001, 0.1]])
-    share = probabilities(logits, temperature=temperature, top_k=0, top_p=1.0, min_p=0.0)
+    share, _ = filter_probs(logits, temperature=temperature, top_k=0, top_p=1.0, min_p=0.0)
     torch.testing.assert_close(share, (logits / 1e-5).softmax(1))

@@ -57,14 +57,6 @@ def filter_probs(
     return probs, ids
 
 
-def probabilities(logits: Tensor, *, temperature: float, top_k: int, top_p: float, min_p: float) -> Tensor:
-    """logits (B, V) -> the probabilities (B, V) that `sample_tokens` draws from."""
-    probs, ids = filter_probs(logits, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    if ids is not None:
-        probs = torch.zeros_like(logits, dtype=probs.dtype).scatter(1, ids, probs)
-    return probs / probs.sum(dim=1, keepdim=True)
-
-
 def uniforms(seeds: Tensor, rng_offset: int | Tensor) -> Tensor:
     """seeds (B) int64 -> (B) float32 in [0, 1): number `rng_offset` of each seed's stream, the same on every device.
 

@@ -12,7 +12,7 @@ from datamodules.speech import SpeechData, normalized_rows
 from muomni.frontends.audio_io import read_audio, write_wav
 from muomni.frontends.char_vocab import decode_characters, encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
-from muomni.frontends.text_normalizer import LETTERS, normalized_for_speech
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
 AUGMENT = MelAugment(
@@ -67,7 +67,7 @@ def test_texts_in_words_are_those_of_inference(manifest, caplog):
     rows = [{"id": str(number), "text": "7 - 2 = 5"} for number in range(200)] + [{"id": "a:1", "text": "日本 hello"}]
     kept = normalized_rows(rows, what="m.jsonl")
     assert len(kept) == 200
-    assert kept[0]["text"] == normalized_for_speech(rows[0]["text"], LETTERS) == "seven minus two is five"
+    assert kept[0]["text"] == normalize_text(rows[0]["text"], LETTERS).text == "seven minus two is five"
     assert "m.jsonl: skipped 1 of 201 samples; the first: a:1: '日本 hello' cannot be spoken" in caplog.text
     with pytest.raises(ValueError, match="1 of 1 samples cannot be used.*holds nothing to speak"):
         normalized_rows([{"id": "0", "text": "..."}], what="m.jsonl")

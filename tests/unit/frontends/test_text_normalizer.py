@@ -1,6 +1,5 @@
 """What is said of a written text: one normaliser, for whatever a user writes."""
 
-import logging
 import string
 import time
 import unicodedata
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from datamodules.world import lexicon
 from muomni.frontends.number_words import count_words
-from muomni.frontends.text_normalizer import LETTERS, normalize_text, normalized_for_speech
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
 NUMBERS = {
     "7 - 2 = 5": "seven minus two is five",
@@ -107,9 +106,9 @@ WORDS = {
 
 
 @pytest.mark.parametrize(("text", "spoken"), (NUMBERS | QUANTITIES | TIMES | WORDS).items())
-def test_text_in_letters_alone(text, spoken, caplog):
-    assert normalized_for_speech(text, LETTERS) == spoken
-    assert not caplog.records
+def test_text_in_letters_alone(text, spoken):
+    normalized = normalize_text(text, LETTERS)
+    assert (normalized.text, normalized.notice()) == (spoken, "")
 
 
 @pytest.mark.parametrize(
@@ -122,18 +121,17 @@ def test_text_in_letters_alone(text, spoken, caplog):
         ("∀x", "x", "∀"),
     ],
 )
-def test_what_has_no_words_is_named_in_one_line(text, spoken, left_out, caplog):
-    with caplog.at_level(logging.WARNING):
-        assert normalized_for_speech(text, LETTERS) == spoken
-    assert normalize_text(text, LETTERS).left_out == left_out
-    (line,) = [record.getMessage() for record in caplog.records]
+def test_what_has_no_words_is_named_in_one_line(text, spoken, left_out):
+    normalized = normalize_text(text, LETTERS)
+    assert (normalized.text, normalized.left_out) == (spoken, left_out)
+    line = normalized.notice()
     assert line.startswith(f"cannot be spoken, left out: {left_out[0]!r}")
     assert "\n" not in line
 
 
 def test_what_the_talker_knows_stays():
-    assert normalized_for_speech("Room 7, please!", string.printable) == "Room 7, please!"
-    assert normalized_for_speech("Café – 7 €", string.printable) == "Cafe 7 euro"
+    assert normalize_text("Room 7, please!", string.printable).text == "Room 7, please!"
+    assert normalize_text("Café – 7 €", string.printable).text == "Cafe 7 euro"
 
 
 @settings(max_examples=50, deadline=None)

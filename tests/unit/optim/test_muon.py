@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from muomni.optim.groups import parameter_groups
-from muomni.optim.muon import NEWTON_SCHULZ, MuonAdamW, orthogonalise
+from muomni.optim.muon import NEWTON_SCHULZ, MuonAdamW, orthogonal_factors
 from muomni.optim.optimizers import adamw, muon
 from muomni.optim.schedule import warmup_stable_decay
 from tests.unit.optim.rounded import Rounded
@@ -21,6 +21,11 @@ def _seed():
 
 def model():
     return nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 7))
+
+
+def orthogonalise(matrices):
+    left, right = orthogonal_factors(matrices)
+    return left @ right
 
 
 def make(net, kind="muon", lr=1e-2):

@@ -2,11 +2,19 @@ import pytest
 import torch
 
 from muomni.inference.decoding.options import PRESETS, preset
-from muomni.inference.decoding.sampling import Sampler, probabilities, sample_tokens, uniforms
+from muomni.inference.decoding.sampling import Sampler, filter_probs, sample_tokens, uniforms
 from muomni.special_tokens import EOS, IMAGE, PIECES
 
 LOGITS = torch.tensor([[2.0, 1.5, 1.0, 0.5]])
 OFF = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+
+def probabilities(logits, **options):
+    """The probabilities (B, V) that `sample_tokens` draws from."""
+    probs, ids = filter_probs(logits, **options)
+    if ids is not None:
+        probs = torch.zeros_like(logits, dtype=probs.dtype).scatter(1, ids, probs)
+    return probs / probs.sum(dim=1, keepdim=True)
 
 
 @pytest.mark.parametrize(
