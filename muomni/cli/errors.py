@@ -138,10 +138,12 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
         named = any(part in said for override in overrides for part in override.split("=", 1) if part)
         groups = [override for override in overrides if _is_group(override)]
         return said if named else f"{shown(' '.join(groups or overrides), str)}: {said}"
+    groups = [o for o in overrides if _is_group(o)]  # they say which options there are
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        node: Any = compose(
-            config, overrides=[o for o in overrides if _is_group(o)]
-        )  # they say which options there are
+        try:
+            node: Any = compose(config, overrides=groups)
+        except HydraException:  # a group of the other program's is what is unknown
+            node = compose(config)
     *parents, name = key.split(".")
     for depth, step in enumerate(parents):
         if not isinstance(node.get(step), DictConfig):

@@ -13,6 +13,12 @@ from muomni.cli import ablations
 from muomni.cli.errors import CONF, check_overrides, one_line_errors, run_main
 
 
+@pytest.mark.parametrize("override", ["ablation=gqa", "optim=adamw", "tag=x"])
+def test_an_option_of_the_other_program_is_named(override):
+    problem = check_overrides(["ckpt=x", override], config="infer")
+    assert problem is not None and repr(override.partition("=")[0]) in problem and "\n" not in problem, problem
+
+
 def test_a_right_command_line_is_silent():
     assert check_overrides(["stage=thinker", "optim.lr=1e-3", "data=text"], config="train") is None
 
