@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | None = None) -> dict[str, float]:
-    """Do the task of a configuration in `output`, a job's of the sweep in `sweep`; returns the metrics of the test splits."""
+    """Runs the task of a configuration in `output`, as a job of the sweep in `sweep` if given; returns the test metrics."""
     validate(cfg)
     ablated = separate_exports(cfg, overrides, handed_on=stage_graph.shared_overrides(overrides, ablated=True))
     torch.set_float32_matmul_precision("high")
@@ -71,7 +71,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     cfg.paths.output = str(folder.path)
     lightning.seed_everything(cfg.seed, verbose=False)
     datamodule = make_data(cfg, sources)
-    cfg.characters = getattr(datamodule, "characters", None)  # learnt from the texts, perhaps
+    cfg.characters = getattr(datamodule, "characters", None)  # may be trained from the texts
 
     def make_stage() -> Any:
         """A new one: what `instantiate` gives holds a model, which two calls of it would share."""
@@ -81,7 +81,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
 
     stage = make_stage()
     if rendezvous.rank():
-        # other noise in each process's share of a batch
+        # different noise in each process's share of a batch
         lightning.seed_everything(cfg.seed + rendezvous.rank(), verbose=False)
     if folder.checkpoint is not None:  # refused, where it must be, before loggers open a run
         state = torch.load(folder.checkpoint, map_location="cpu", mmap=True, weights_only=True)
@@ -146,7 +146,7 @@ def replay(stage: Any, file: str) -> dict[str, float]:
 def hand_over(
     stage: Any, trainer: lightning.Trainer, export: Path, metadata: dict[str, Any], *, fresh: Callable[[], Any]
 ) -> Any:
-    """Write the export; gives the stage with its weights whole: itself, or a fresh one where processes share them."""
+    """Writes the export; returns the stage with full weights: itself, or a new one if processes share them."""
     shared = isinstance(trainer.strategy, ModelParallelStrategy)
     if shared:
         weights = trainer.strategy.lightning_module_state_dict()  # whole, on the first process
@@ -162,7 +162,7 @@ def hand_over(
 
 
 def write_export(stage: Any, export: Path, metadata: dict[str, Any]) -> None:
-    """What a stage hands over, with the metadata of its run."""
+    """The export of a stage, with the metadata of its run."""
     parts = stage.export_parts() | stage.bundled_parts()
     description = stage.export_metadata() | {"run": metadata}
     save_export(export, parts, metadata=description, files=stage.export_files())
@@ -215,7 +215,7 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
     plugins: list[Any] = [AtomicCheckpointIO()]
     if (
         rendezvous.world_size() == 1
-    ):  # whatever a cluster says, SLURM with --ntasks=4 or LSF: there are no others to meet
+    ):  # also within an allocation of several tasks (SLURM, LSF): this is the only process
         plugins.append(LightningEnvironment())
     make: Any = instantiate(cfg.trainer, _convert_="all")
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):  # or Lightning adds one of its own
@@ -244,7 +244,7 @@ def load_into(stage: Any, folder: Path) -> None:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 @one_line_errors()
 def main(cfg: DictConfig) -> float | None:
-    """Entry point; gives the monitored metric to a sweeper."""
+    """Entry point; returns the monitored metric to a sweeper."""
     silence_known_warnings()
     signals.listen()
     state = HydraConfig.get()

@@ -1,1 +1,1 @@
-"""Training runs that are killed or given faults: is nothing lost, and is each fault caught by name?"""
+"""Fault injection and kills of training runs: nothing must be lost, and each fault must be caught by name."""

@@ -1,4 +1,4 @@
-"""The child of a fork: it becomes a program of its own, and ends with the exit code that the program would have had."""
+"""The child of a fork: it runs as a separate program and exits with that program's code."""
 
 import os
 import sys

@@ -1,6 +1,6 @@
 """python -m benchmarks.faults.fault_injection     faults planted in real trainings of every stage: is each caught, by name?
 
-    root=DIR        where exports and data lie; default: a temporary folder in which two steps of each stage are trained
+    root=DIR        folder of exports and data; default: a temporary folder in which two steps of each stage are trained
     stages=a,b      only these        faults=a,b
     out=FILE        the results as JSON, default reports/planted.json
     KEY=VALUE       anything else goes to the configuration, as train.py takes it
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class Plant(Callback):
-    """Plants one fault in step STEP and takes it away again; a weight stays broken."""
+    """Injects one fault in step STEP and removes it afterwards; a damaged weight stays."""
 
     said = ""
 
@@ -75,7 +75,7 @@ class Plant(Callback):
 
 
 class Input(Plant):
-    """A number of the batch's sound, picture or weights."""
+    """One number of the batch's audio, image or weights."""
 
     said = "Numerical instability in input"
 
@@ -151,7 +151,7 @@ class _Record(logging.Handler):
 
 
 def run_case(cfg: Any, stage: Any, datamodule: Any, fault: str, *, folder: str) -> Outcome:
-    """Train three steps with a fault in the second; the stage is left as it was."""
+    """Trains three steps with a fault in the second, then restores the stage."""
     kept = copy.deepcopy(stage.state_dict())
     plant, record = FAULTS[fault](), _Record()
     guards = [instantiate(cfg.callbacks[name], patience=2) for name in GUARDS]
@@ -204,7 +204,7 @@ def run_stage(name: str, *, root: str, faults: list[str], overrides: tuple[str, 
 
 
 def main(arguments: list[str]) -> None:
-    """Run all cases, print, write; exit code 1 where one was silent."""
+    """Runs all cases, prints and writes the results; exit code 1 if a fault was not caught."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     options, rest = split_options(arguments, OWN)

@@ -1,8 +1,8 @@
 """Training runs as forks of a process that has imported everything once: a kill and a fresh start cost seconds, not minutes.
 
 A fork is as good as a new process as long as nothing of torch has run yet: no thread pool, no random number drawn, no file
-open. It runs the command line of `train.py`, in a process group of its own, and tells its parent where it is by `Moments`, a
-callback that writes a line to a pipe at each turn; so it can be killed, with all its loader workers, at a moment of choice.
+open. It runs the command line of `train.py`, in a process group of its own, and reports its phase to its parent by `Moments`, a
+callback that writes a line to a pipe at each change; so it can be killed, with all its loader workers, at a chosen moment.
 """
 
 import os
@@ -45,7 +45,7 @@ class Kill:
 
 
 class Moments(Callback):
-    """Says on a file descriptor what begins now, and keeps in a file which samples each batch held."""
+    """Writes each phase to a file descriptor, and the sample ids of each batch to a file."""
 
     def __init__(self, descriptor: int, samples: str) -> None:
         self.descriptor = descriptor

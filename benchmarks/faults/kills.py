@@ -2,13 +2,13 @@
 
     kills=200 stages=a,b       how many, over which stages        seed=0    of the moments
     workers=0,2 ranks=1        loader workers and processes (gloo) of the runs, drawn for each kill: ranks=1,2
-    root=DIR                   where data and prerequisites lie; default: a temporary folder, filled by two steps of each stage
+    root=DIR                   of data and prerequisites; default: a temporary one, filled by two steps of each stage
     out=FILE                   the numbers as JSON
 
-Every stage trains on the ci world, six steps with a checkpoint every two and validation every three. One run is left alone.
-Half of the kills (SIGKILL) fall anywhere in a run's time, the others on each kind of moment alike: while it starts, within a
+Every stage trains on the ci world, six steps with a checkpoint every two and validation every three. One run is not killed.
+Half of the kills (SIGKILL) come at a random time, the others are spread over the phases of a run: while it starts, within a
 step, while it saves, in validation, between training and the end of the export, while it tests. Then the same command is
-started again, and its weights, metrics and rows must be, bit for bit, those of the run that was left alone, and the samples
+started again, and its weights, metrics and rows must be, bit for bit, those of the uninterrupted run, and the samples
 that both halves trained on the same, in the same order.
 """
 
@@ -40,7 +40,7 @@ from muomni.run import stage_graph
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr", "vocoder")
 OWN = {"kills": 200, "stages": STAGES, "seed": 0, "workers": ("0", "2"), "ranks": ("1",), "root": "", "out": ""}
 STEPS = 6
-#: Metrics that tell the time.
+#: Metrics that depend on the clock.
 CLOCK = ("_per_second", "data_wait_share", "real_time_factor")
 
 
@@ -88,7 +88,7 @@ class Whole:
 
 
 def command(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> list[str]:
-    """The command line of a run whose outputs lie in `folder`."""
+    """The command line of a run that writes to `folder`."""
     several = ["trainer=ddp", "trainer.accelerator=cpu"] if ranks > 1 else []
     return [
         f"stage={stage}", "budget=ci", "data.preset=ci", f"budget.{stage}.max_steps={STEPS}", f"paths.root={root}",
@@ -116,7 +116,7 @@ def _clockless(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_whole(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> Whole:
-    """A run that is left alone."""
+    """An uninterrupted run."""
     done = fork_server.run(command(stage, root, folder, workers=workers, ranks=ranks), folder=folder, ranks=ranks)
     if done.code:
         sys.exit(f"error: stage={stage} fails without any kill:\n{done.log[-3000:]}")
@@ -247,7 +247,7 @@ def warm() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Kill, compare, print, write."""
+    """Kills, compares, prints and writes the results."""
     options = read_options(arguments, OWN)
     warm()
     with tempfile.TemporaryDirectory(prefix="muomni-faults-") as temporary:

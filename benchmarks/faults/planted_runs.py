@@ -1,16 +1,16 @@
 """python -m benchmarks.faults.planted_runs     faults planted around real runs: is each one clear line, and is nothing lost?
 
     stages=a,b        default: every stage        faults=a,b
-    root=DIR          where data and prerequisites lie; default: a temporary folder, filled by two steps of each stage
+    root=DIR          folder of data and prerequisites; default: a temporary folder, filled by two steps of each stage
     out=FILE          the results as JSON, default reports/planted_runs.json
 
     truncated_checkpoint   a run is killed, and half of its newest checkpoint is cut off: the next one must say so by the
-                           file's name and go on from the one before
+                           file's name and resume from the one before
     disk_full              no file may grow over a size below a checkpoint's (RLIMIT_FSIZE) from the third step on
     dead_worker            a worker of the data loader is killed in the third step
 
 The last two must end the run with exit code 1 and an error of one line. After each fault the same command is started again
-without it, and must end with the weights, metrics and rows, bit for bit, of a run that was left alone, having trained on the
+without it, and must end with the weights, metrics and rows, bit for bit, of an uninterrupted run, trained on the
 same samples.
 """
 
@@ -59,7 +59,7 @@ class DeadWorker(Callback):
 
 
 def _killed(arguments: list[str], folder: Path) -> tuple[bool, str]:
-    """Kill a run behind its second checkpoint, and cut off half of that."""
+    """Kills a run after its second checkpoint, and truncates that to half."""
     first = fork_server.run(arguments, folder=folder, kill=fork_server.Kill("step 5", 0.0))
     (newest,) = (folder / "runs").glob("**/checkpoints/last.ckpt")
     os.truncate(newest, newest.stat().st_size // 2)
@@ -110,7 +110,7 @@ def run_case(whole: Whole, stage: str, fault: str, root: Path) -> Outcome:
 
 
 def main(arguments: list[str]) -> None:
-    """Run all cases, print, write; exit code 1 where one was not caught."""
+    """Runs all cases, prints and writes the results; exit code 1 if one was not caught."""
     options = read_options(arguments, OWN)
     faults, stages = list(options["faults"] or FAULTS), options["stages"]
     warm()

@@ -1,12 +1,12 @@
-"""python -m benchmarks.fuzz     damaged and hostile input for everything that opens files of others
+"""python -m benchmarks.fuzz     damaged and hostile input for everything that opens untrusted files
 
     inputs=20000    how many, shared out over the targets
     targets=a,b     only these        seed=0
-    only=image:17   one input again, with its traceback; keep=DIR keeps its files
-    seconds=20      of a processor: the most for one input     megabytes=1024    of memory, beside what was in use before
+    only=image:17   reproduces one input, with its traceback; keep=DIR keeps its files
+    seconds=20      limit of processor time for one input     megabytes=1024    limit of memory on top of what was in use
     out=FILE        the counts as JSON, added to those that the file holds of other targets and seeds
 
-Exit status 1 where anything but an answer or a refusal in one line came of it.
+Exit status 1 if any outcome is neither an answer nor a refusal in one line.
 """
 
 import json
@@ -69,7 +69,7 @@ def _counts(outcomes: Outcomes) -> str:
 
 
 def again(only: str, *, seed: int, keep: str) -> None:
-    """One input, its error as Python shows it."""
+    """Runs one input and shows its traceback."""
     name, _, number = only.partition(":")
     models.seeds()
     folder = Path(keep or tempfile.mkdtemp(prefix="muomni-fuzz-"))

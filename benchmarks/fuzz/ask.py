@@ -1,4 +1,4 @@
-"""Exports, single files and checkpoints are loaded, and asked for all that their parts can do."""
+"""Loads exports, single files and checkpoints, and calls every function that their modules support."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

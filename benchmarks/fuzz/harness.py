@@ -1,4 +1,4 @@
-"""Processes that try inputs one after another, and what became of each."""
+"""Processes that run inputs one after another, and record the outcome of each."""
 
 import faulthandler
 import os
@@ -44,7 +44,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one input: seconds of a processor (or `PATIENCE` times as many on the clock, for what waits), and bytes of memory beside
+    """Of one input: seconds of a processor (or `PATIENCE` times as many on the clock, for what waits), and bytes of memory over
     what the process had before."""
 
     seconds: float = 20.0

@@ -1,4 +1,4 @@
-"""Targets: images, sounds, videos. Seeds are written here, in many formats, and damaged."""
+"""Targets: images, audio, videos. Seed files are written here, in many formats, and damaged."""
 
 import importlib.util
 import io
@@ -98,7 +98,7 @@ def png(width: int, height: int, *, depth: int = 8, colour: int = 2) -> bytes:
 
 
 def make_image(rng: random.Random, folder: Path) -> Path:
-    """A damaged image under a name that may lie about its format."""
+    """A damaged image whose suffix may not match its format."""
     suffix, content = rng.choice(image_seeds())
     kind = rng.random()
     if kind < 0.05:
@@ -113,7 +113,7 @@ def make_image(rng: random.Random, folder: Path) -> Path:
 
 @cache
 def sound_seeds() -> list[tuple[str, bytes]]:
-    """(suffix, content) of short sounds in each format, at the channels and rates that it has."""
+    """(suffix, content) of short audio in each format, at the channels and rates that it has."""
     rng = np.random.default_rng(1)
     seeds = []
     for suffix, subtype in SOUNDS:
@@ -132,7 +132,7 @@ def sound_seeds() -> list[tuple[str, bytes]]:
 
 
 def make_sound(rng: random.Random, folder: Path) -> Path:
-    """A damaged sound; now and then a header with a forged rate, length or number of channels."""
+    """A damaged audio file; now and then a header with a forged rate, length or number of channels."""
     suffix, content = rng.choice(sound_seeds())
     if rng.random() < 0.15 and suffix == "wav":
         data = bytearray(content)

@@ -1,4 +1,4 @@
-"""Targets: exports, single files, checkpoints, tokenizers, checkpoints of micro-omni; each is loaded, and asked."""
+"""Targets: exports, single files, checkpoints, tokenizers, checkpoints of micro-omni; each is loaded and called."""
 
 import copy
 import json

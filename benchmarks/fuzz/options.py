@@ -1,4 +1,4 @@
-"""Targets: what is asked of an engine, by values of any type; and overrides of the command lines."""
+"""Targets: calls of an engine with values of any type; overrides of the command lines."""
 
 import random
 from functools import cache

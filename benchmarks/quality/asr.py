@@ -1,6 +1,6 @@
 """python -m benchmarks.quality.asr     error rates of a trained recognizer: greedy, beams, language models, long recordings
 
-    root=.                where data/world and checkpoints/ lie    ckpt=ROOT/checkpoints/audio
+    root=.                folder of data/world and checkpoints/    ckpt=ROOT/checkpoints/audio
     train= val= test=     manifests of speech; default: those of the newest world under ROOT (test: test and test_voice)
     beams=16              order=6 of the character n-gram           lowercase=true
     tune=false            true: a grid of weights over val first (the defaults in muomni/inference/asr/ctc_decoders.py come of it)
@@ -63,7 +63,7 @@ def read_clips(path: Path, rate: int, *, lowercase: bool) -> list[Clip]:
 
 
 def glued(clips: list[Clip], *, silence: int) -> list[Clip]:
-    """Long recordings of GLUED clips each, with so many samples of silence behind each clip."""
+    """Long recordings of GLUED clips each, with that many samples of silence after each clip."""
     long = []
     for first in range(0, len(clips), GLUED):
         some = clips[first : first + GLUED]
@@ -111,7 +111,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, print, write."""
+    """Measures, prints and writes the results."""
     options = read_options(arguments, DEFAULTS)
     beams, lowercase = options["beams"], options["lowercase"]
     ear = Ear(load_model(options["ckpt"] or f"{options['root']}/checkpoints/audio", device="cpu"))

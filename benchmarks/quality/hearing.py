@@ -1,10 +1,10 @@
 """python -m benchmarks.quality.hearing     what silence, level, a telephone's band and noise cost, in error rates and answers
 
-    root=.            where data/world and checkpoints/ lie
+    root=.            folder of data/world and checkpoints/
     ckpt=             an export; default: ROOT/checkpoints/audio and ROOT/checkpoints/omni_sft, those that are there
     manifest=         recordings with their texts of your own; default: test splits of the newest world under ROOT
     split=            keep only the rows whose "split" is this
-    instructions=     conversations with sound, for an export that answers; default: the world's test_iid
+    instructions=     conversations with audio, for an export that answers; default: the world's test_iid
     clips=100         recordings of each manifest, drawn by chance, the same each time
     lowercase=true    texts in small letters
     conditions=       names, separated by commas; default: all            out=reports/hearing.json
@@ -124,7 +124,7 @@ def answers(engine: Engine, rows: list[dict[str, Any]], change: Change) -> float
 
 
 def table(columns: dict[str, dict[str, str]]) -> str:
-    """Conditions below each other, measures beside."""
+    """Table with a row for each condition and a column for each measure."""
     lines = [["condition", *columns]]
     lines += [[name, *(column.get(name, "-") for column in columns.values())] for name in next(iter(columns.values()))]
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
@@ -167,7 +167,7 @@ def measure(engine: Engine, options: dict[str, Any], changes: dict[str, Change])
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, print, write."""
+    """Measures, prints and writes the results."""
     options = read_options(arguments, DEFAULTS)
     wanted = options["conditions"]
     if unknown := [name for name in wanted if not any(key.startswith(name) for key in CONDITIONS)]:

@@ -4,7 +4,7 @@
     world=FOLDER                default: the newest under data/world   rows=40
 
 The tokens of a projector are multiplied by each scale while the model answers questions of the split test_iid: exact answers of
-each task, beside the norm of the tokens over the mean norm of the Thinker's embeddings. The Thinker normalises what enters a
+each task, next to the norm of the tokens over the mean norm of the Thinker's embeddings. The Thinker normalises what enters a
 block, so that the loudness of a token is a direction in which nothing pulls: it drifts in training.
 """
 

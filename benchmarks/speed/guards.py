@@ -1,6 +1,6 @@
 """python -m benchmarks.speed.guards     what guards and doctor cost a training step, in real trainings of every stage.
 
-    root=DIR        where exports and data lie; default: a temporary folder in which two steps of each stage are trained
+    root=DIR        folder of exports and data; default: a temporary folder in which two steps of each stage are trained
     stages=a,b      only these        rounds=30  size=nano  threads=1
     out=FILE        the numbers as JSON
     KEY=VALUE       anything else goes to the configuration, as train.py takes it

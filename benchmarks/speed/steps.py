@@ -1,11 +1,11 @@
 """python -m benchmarks.speed.steps     the training step of every stage, timed with its real configuration, model and data.
 
-    root=DIR        where exports and data lie; default: a temporary folder in which two steps of each stage are trained
+    root=DIR        folder of exports and data; default: a temporary folder in which two steps of each stage are trained
     stages=a,b      only these        steps=20  size=nano  threads=N  compile=default|true|false
     out=FILE        the numbers as JSON, default reports/steps.json
     KEY=VALUE       anything else goes to the configuration, as train.py takes it
 
-Beside each step stands the least time its matrix products could take: their operations (counted on the same batches) by
+Each step is compared with the least time that its matrix products could take: their operations (counted on the same batches) by
 the rate of a large matrix product measured in the same run; `mfu_percent` is the share of it that the step reaches. Data is timed
 apart: what a loader takes a batch, and which share of a step and its loading that is (without workers, so nothing overlaps).
 """

@@ -1,4 +1,4 @@
-"""python -m benchmarks.speed.training     training tokens a second of the tiny Thinker beside code of the same shape, in one run.
+"""python -m benchmarks.speed.training     training tokens a second of the tiny Thinker and peers of the same shape, in one run.
 
     rows=8 length=512 rounds=8 threads=1        only=a,b        precision=auto|bf16|fp32
     out=FILE        the numbers as JSON
