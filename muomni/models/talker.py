@@ -24,7 +24,7 @@ from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import SwiGLU
 from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
-from muomni.nn.transformer import Block, Transformer
+from muomni.nn.transformer import stack
 
 INPUT_STD = 0.5  # of the embeddings of characters and codes before training
 
@@ -130,16 +130,12 @@ class Talker(nn.Module):
         offset = torch.arange(num_codebooks, device="cpu") % tables * codebook_size  # explicit: as in nn/rope.py
         self.register_buffer("code_offset", offset, persistent=False)
         self.rope = Rope(self.head_dim, theta=rope_theta)
-        blocks = [
-            Block(
-                attention=Attention(dim, heads=num_heads, kv_heads=num_heads, causal=True),
-                mlp=SwiGLU(dim, hidden=ff_dim),
-                norm=lambda: RMSNorm(dim, eps=norm_eps),
-                dropout=dropout,
-            )
-            for _ in range(num_layers)
-        ]
-        self.transformer = Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))
+        self.transformer = stack(
+            num_layers,
+            attention=lambda: Attention(dim, heads=num_heads, kv_heads=num_heads, causal=True),
+            mlp=lambda: SwiGLU(dim, hidden=ff_dim),
+            dim=dim, norm_eps=norm_eps, dropout=dropout,
+        )  # fmt: skip
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
         self.stop = nn.Linear(dim, 1)
         initialise(self, num_layers=num_layers)

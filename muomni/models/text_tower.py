@@ -13,9 +13,8 @@ from muomni.nn.context import AttentionContext
 from muomni.nn.initialise import initialise
 from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import SwiGLU
-from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
-from muomni.nn.transformer import Block, Transformer
+from muomni.nn.transformer import stack
 
 
 @register("text_tower")
@@ -44,16 +43,12 @@ class TextTower(nn.Module):
         self.max_length = max_length
         self.embedding = nn.Embedding(vocab_size, dim)
         self.rope = Rope(dim // num_heads, theta=10000.0)
-        blocks = [
-            Block(
-                attention=Attention(dim, heads=num_heads, kv_heads=num_heads, causal=False),
-                mlp=SwiGLU(dim, hidden=ff_dim),
-                norm=lambda: RMSNorm(dim, eps=norm_eps),
-                dropout=dropout,
-            )
-            for _ in range(num_layers)
-        ]
-        self.transformer = Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))
+        self.transformer = stack(
+            num_layers,
+            attention=lambda: Attention(dim, heads=num_heads, kv_heads=num_heads, causal=False),
+            mlp=lambda: SwiGLU(dim, hidden=ff_dim),
+            dim=dim, norm_eps=norm_eps, dropout=dropout,
+        )  # fmt: skip
         self.pooled_head = nn.Linear(dim, embed_dim, bias=False)
         self.token_head = nn.Linear(dim, embed_dim, bias=False)
         initialise(self, num_layers=max(num_layers, 1))

@@ -18,9 +18,8 @@ from muomni.nn.initialise import initialise
 from muomni.nn.masks import Mask, SegmentMask
 from muomni.nn.mlp import GeluMLP, SwiGLU
 from muomni.nn.moe import MoE, MoEBlock
-from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
-from muomni.nn.transformer import Block, Transformer, TransformerOutput
+from muomni.nn.transformer import Block, TransformerOutput, stack
 from muomni.special_tokens import IMAGE
 
 MLPS = {"swiglu": SwiGLU, "gelu": GeluMLP}
@@ -79,25 +78,14 @@ class Thinker(nn.Module):
         self.embedding = nn.Embedding(vocab_size, dim)
         self.rope = Rope(self.head_dim, theta=rope_theta, scaling=rope_scaling)
 
-        block = MoEBlock if num_experts else Block
-        blocks = [
-            block(
-                attention=Attention(
-                    dim,
-                    heads=num_heads,
-                    kv_heads=num_kv_heads,
-                    causal=True,
-                    qk_norm=qk_norm,
-                    window=window,
-                    short_conv=short_conv,
-                ),
-                mlp=_mlp(mlp, dim, hidden=ff_dim, num_experts=num_experts, per_token=experts_per_token),
-                norm=lambda: RMSNorm(dim, eps=norm_eps),
-                dropout=dropout,
-            )
-            for _ in range(num_layers)
-        ]
-        self.transformer = Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))
+        self.transformer = stack(
+            num_layers, MoEBlock if num_experts else Block,
+            attention=lambda: Attention(
+                dim, heads=num_heads, kv_heads=num_kv_heads, causal=True, qk_norm=qk_norm, window=window, short_conv=short_conv
+            ),
+            mlp=lambda: _mlp(mlp, dim, hidden=ff_dim, num_experts=num_experts, per_token=experts_per_token),
+            dim=dim, norm_eps=norm_eps, dropout=dropout,
+        )  # fmt: skip
         self.head = nn.Linear(dim, vocab_size, bias=False)
         # A tied embedding is the head too, and must start small for even logits.
         initialise(self, num_layers=num_layers, gain=1.0, embedding_std=None if tied else 0.5)

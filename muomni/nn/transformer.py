@@ -4,6 +4,7 @@ Legend: B batch, T time, D width.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from muomni.nn.attention import Attention
 from muomni.nn.context import NO_CONTEXT, AttentionContext
+from muomni.nn.norm import RMSNorm
 
 
 class TransformerOutput(NamedTuple):
@@ -73,3 +75,13 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.advance(x.shape[1])
         return TransformerOutput(self.norm(x), router_logits)
+
+
+def stack(
+    num_layers: int, block: Callable[..., Block] = Block, *, attention: Callable[[], Attention],
+    mlp: Callable[[], nn.Module], dim: int, norm_eps: float, dropout: float,
+) -> Transformer:  # fmt: skip
+    """Blocks of the same form, with RMSNorm; attention, mlp: make those of one block."""
+    norm = partial(RMSNorm, dim, eps=norm_eps)
+    blocks = [block(attention=attention(), mlp=mlp(), norm=norm, dropout=dropout) for _ in range(num_layers)]
+    return Transformer(blocks, norm=norm())
