@@ -4,7 +4,7 @@ A published name that changes gets a row, old -> new; nothing else has to be don
 
     MODULES    import paths, also in a `_target_` of a saved configuration; a module that is no longer there is redirected
     NAMES      functions and classes, `module.name` by the module's path of today; the module of the old name ends with
-               `def __getattr__(name): return aliases.attribute(__name__, name)`, unless it is redirected itself
+               `def __getattr__(name): return aliases.attribute(__name__, name)`; one that is redirected gets it at its import
     OPTIONS    keys of the configuration; with a value (`ablation=gqa`) the words that stand for it now
     REMOVED    keys of the configuration that are refused, with what to do instead
     METRICS    last parts of metric names, `exact` of `omni_sft/test/exact`
@@ -69,6 +69,9 @@ NAMES = {
     "datamodules.packing.fill_rows": "datamodules.packing.bin_pack",
     "datamodules.image_augment.PictureAugment": "datamodules.image_augment.ImageAugment",
     "muomni.inference.ocr.read_pictures": "muomni.inference.ocr.read_images",
+    "muomni.inference.asr.ctc_beam.BeamSearch": "muomni.inference.asr.ctc_beam.CtcBeamSearch",
+    "muomni.inference.asr.transcribe.build_reader": "muomni.inference.asr.ctc_decoders.build_decoder",
+    "muomni.inference.decoding.detokenizer.TextStream": "muomni.inference.decoding.detokenizer.Detokenizer",
     "muomni.inference.asr.recognizer.Recogniser": "muomni.inference.asr.recognizer.Recognizer",
     "muomni.checkpoints.Export": "muomni.checkpoints.export.Export",
     "muomni.checkpoints.check_same": "muomni.checkpoints.export.check_same",
@@ -229,6 +232,8 @@ class _Redirect(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(str(spec.origin))
+        if not hasattr(module, "__getattr__"):
+            module.__getattr__ = functools.partial(attribute, module.__name__)  # type: ignore[method-assign]
         spec.loader_state = module.__spec__  # which the import system is about to replace
         return module
 
