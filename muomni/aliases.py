@@ -11,7 +11,8 @@ A published name that changes gets a row, old -> new; nothing else has to be don
     METADATA   keys below `facts` in model.yaml
     MODULE_OPTIONS   `part.option` in model.yaml
 
-A run's identity is computed from the old names (`former`), so that runs and exports of before are still recognised.
+A run's identity is computed from the old names (`former`): a run keeps it where only names changed. The stages' `module` of 0.1
+had another structure, which no table undoes; a run of 0.1 is resumed by `resume=FILE`.
 """
 
 import functools

@@ -6,7 +6,7 @@
 
 All that it gathers of a split is in `state`, a dataclass without models. Several processes, each of which has batches of its own,
 exchange their states as objects and `merge` them in the order of their ranks: the merged state is what one process would have
-gathered. Models that only the measuring needs are loaded when a split needs them (`on_demand.py`), not while a stage trains.
+gathered. Models that only the measuring needs are loaded when a split needs them (checkpoints/deferred.py), not in training.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Clips recorded anew: noise as far below the voice as asked for, silence around it, a telephone's band."""
+"""Clips under other recording conditions: noise as far below the voice as asked for, silence around it, a telephone's band."""
 
 import numpy as np
 import pytest
