@@ -107,7 +107,7 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
         check_single_place(cfg["export"], sources=[export, *([cfg["talker"]] if cfg["talker"] else [])])
         whole = read_modules(export, talker=cfg["talker"])
         read_tokenizer(whole)  # raises for a tokenizer that does not match
-        notice(f"written: {save_single(cfg['export'], whole)} ({', '.join(whole.parts)})")
+        notice(f"written: {save_single(cfg['export'], whole)} ({', '.join(whole.modules)})")
         return
     engine = load_model(
         export,
@@ -115,7 +115,7 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
     )
     options = preset("greedy", **cfg["generation"])  # raises for an unknown option
     reject_unused_options(options, given or {})
-    task = choose_task(cfg, engine.parts)
+    task = choose_task(cfg, engine.modules)
     if task is not Task.TRANSCRIBE and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
         raise ValueError("beams=, lm= and timestamps= belong to a transcript: add transcribe=true and audio_in=FILE")
     reject_unused(task, cfg, defaults())

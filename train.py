@@ -163,9 +163,9 @@ def hand_over(
 
 def write_export(stage: Any, export: Path, metadata: dict[str, Any]) -> None:
     """The export of a stage, with the metadata of its run."""
-    parts = stage.export_parts() | stage.bundled_parts()
+    modules = stage.export_modules() | stage.bundled_modules()
     description = stage.export_metadata() | {"run": metadata}
-    save_export(export, parts, metadata=description, files=stage.export_files())
+    save_export(export, modules, metadata=description, files=stage.export_files())
 
 
 def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
@@ -232,13 +232,13 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
 
 
 def load_into(stage: Any, folder: Path) -> None:
-    """Put an export's weights into a stage's parts, strictly; its metadata (tokenizer, mel, ...) must be the stage's."""
+    """Put an export's weights into a stage's modules, strictly; its metadata (tokenizer, mel, ...) must be the stage's."""
     loaded = load_export(folder)
     check_same(loaded.metadata, stage.export_metadata(), where=str(folder))
-    for name, part in stage.export_parts().items():
-        if name not in loaded.parts:
-            raise ValueError(f"{folder}: this export has no part {name!r}; it holds {', '.join(loaded.parts)}")
-        load_strictly(part, loaded.parts[name].state_dict(), where=f"{folder}, part {name!r}")
+    for name, module in stage.export_modules().items():
+        if name not in loaded.modules:
+            raise ValueError(f"{folder}: this export has no module {name!r}; it holds {', '.join(loaded.modules)}")
+        load_strictly(module, loaded.modules[name].state_dict(), where=f"{folder}, module {name!r}")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")

@@ -21,14 +21,14 @@ OF_THE_QUESTION = ("Too many tokens", "nothing in 'a red circle' can be spoken",
 def ask(path: Path) -> Engine:
     """Load it, and get an answer of a few tokens, a transcript and a word spoken from what loads."""
     engine = load_model(path, device="cpu")
-    media = {"image": torch.full((3, 20, 30), 90, dtype=torch.uint8)} if "image_projector" in engine.parts else {}
+    media = {"image": torch.full((3, 20, 30), 90, dtype=torch.uint8)} if "image_projector" in engine.modules else {}
     with about(path), no_nan(engine):
         engine.generate("what colour is it?", max_new_tokens=3, **media)
-        if "audio" in engine.parts:
+        if "audio" in engine.modules:
             engine.transcribe(SOUND)
-        if "audio_projector" in engine.parts:
+        if "audio_projector" in engine.modules:
             engine.generate("", audio=SOUND, max_new_tokens=1)
-        if "talker" in engine.parts and not torch.isfinite(engine.generate_speech("a red circle")).all():
+        if "talker" in engine.modules and not torch.isfinite(engine.generate_speech("a red circle")).all():
             raise BrokenAnswerError("speech of NaN or Inf")
     return engine
 
@@ -53,7 +53,7 @@ def no_nan(engine: Engine) -> Iterator[None]:
         if isinstance(output, Tensor) and output.is_floating_point() and output.isnan().any():
             found.append(type(module).__name__)
 
-    hooks = [layer.register_forward_hook(look) for part in engine.parts.values() for layer in part.modules()]
+    hooks = [layer.register_forward_hook(look) for part in engine.modules.values() for layer in part.modules()]
     try:
         yield
     finally:

@@ -39,7 +39,7 @@ VOCAB = 300
 INVALID_TOKEN = (float("nan"), float("inf"), -float("inf"))
 
 
-def build_parts() -> dict[str, nn.Module]:
+def build_modules() -> dict[str, nn.Module]:
     """A whole omni model with random weights."""
     torch.manual_seed(0)
     shape = {"dim": 16, "num_layers": 1, "num_heads": 2, "ff_dim": 24}
@@ -86,7 +86,7 @@ def seeds() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="muomni-fuzz-"))
     lines = ["what colour is the big red circle", "a small blue square", "tell me 1 2 3"] * 20
     tokenizer = Tokenizer.train(lines, VOCAB, folder / "tokenizer.model")
-    parts = build_parts()
+    parts = build_modules()
     metadata = {
         "stage": "omni_sft",
         "tokenizer": tokenizer.fingerprint(),

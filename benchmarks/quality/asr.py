@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> None:
         f"{beams} beams, {characters.order}-gram of characters": build_decoder(beams=beams, lm=characters),
         f"{beams} beams, 3-gram of words": build_decoder(beams=beams, lm=words),
     }
-    if "thinker" in ear.engine.parts:
+    if "thinker" in ear.engine.modules:
         scorer = ThinkerScorer(ear.engine.require_prompter())
         systems[f"{beams} beams, ranked by the Thinker"] = build_decoder(beams=beams, lm=scorer)
     ear.measure([(torch.zeros(rate), "-")], greedy_decode)  # the first call of everything is slow

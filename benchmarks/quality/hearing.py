@@ -155,7 +155,7 @@ def measure(engine: Engine, options: dict[str, Any], changes: dict[str, Change])
         if options["instructions"]
         else world_file(options["root"], "instructions/test_iid.jsonl")
     )
-    if "thinker" not in engine.parts:
+    if "thinker" not in engine.modules:
         return columns
     for path in talks:
         rows = read_manifest(path, shape="sft", split=split)

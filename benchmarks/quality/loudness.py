@@ -42,12 +42,12 @@ def measure(model: Engine, part: str, rows: list[dict[str, Any]], folder: Path, 
         norms.append(float(scale * tokens.norm(dim=-1).mean()))
         return tokens * scale
 
-    handle = model.parts[part].register_forward_hook(rescale)
+    handle = model.modules[part].register_forward_hook(rescale)
     try:
         right = sum(ask(model, row, folder) for row in rows)
     finally:
         handle.remove()
-    words = float(model.parts["thinker"].embedding.weight.detach().norm(dim=-1).mean())  # type: ignore[union-attr,operator]
+    words = float(model.modules["thinker"].embedding.weight.detach().norm(dim=-1).mean())  # type: ignore[union-attr,operator]
     return sum(norms) / max(len(norms), 1) / words, right
 
 

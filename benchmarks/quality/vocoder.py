@@ -44,7 +44,7 @@ def makers(vocoder: str) -> dict[str, Make]:
         export = load_export(vocoder, ["vocoder"])
         if export.metadata["codec_mel"] != SPEC.metadata():
             raise SystemExit(f"{vocoder}: trained on another spectrogram than conf/mel/hop160.yaml")
-        starts["vocoder"] = lambda mel: export.parts["vocoder"](mel[None]).waveform[0]
+        starts["vocoder"] = lambda mel: export.modules["vocoder"](mel[None]).waveform[0]
     found: dict[str, Make] = {"Griffin-Lim, 32": GriffinLim(SPEC, iterations=32)}
     for name, start in starts.items():
         for count in ITERATIONS:

@@ -161,7 +161,7 @@ def eight_bits(trained: str) -> dict[str, Any]:
     """int8 with a scale a row (ours), Q8_0 and half precision on texts that the trained Thinker itself draws."""
 
     def fresh() -> Thinker:
-        thinker = load_export(trained, ["thinker"]).parts["thinker"]
+        thinker = load_export(trained, ["thinker"]).modules["thinker"]
         assert isinstance(thinker, Thinker)
         return thinker.requires_grad_(False)
 

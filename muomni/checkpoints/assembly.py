@@ -1,4 +1,4 @@
-"""A part from its description and its tensors, nothing being made before the two fit.
+"""A module from its description and its tensors, nothing being made before the two fit.
 
 What a description asks for is first built on torch's meta device, which has shapes and no memory, and compared with what the
 file holds; then the file's tensors become the module's own. So a few hundred bytes cannot ask for gigabytes, and an honest
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-import muomni.models  # noqa: F401  (registers every part)
+import muomni.models  # noqa: F401  (registers every module)
 from muomni.checkpoints import schema
 from muomni.models.registry import ARCHITECTURES
 from muomni.short_repr import shown
@@ -41,7 +41,7 @@ def first_broken(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def assemble(description: Any, state: Mapping[str, Tensor], *, where: str, weights: str) -> nn.Module:
-    """A part in eval mode from its description and its tensors.
+    """A module in eval mode from its description and its tensors.
 
     It is first built without memory, on torch's meta device: what a description asks for is compared with what the file holds
     before anything of that size is made. Then the file's tensors become the module's own.
@@ -62,7 +62,9 @@ def assemble(description: Any, state: Mapping[str, Tensor], *, where: str, weigh
     for first, *others in tied.values():
         for other in others:
             if not torch.equal(fitting[first], fitting[other]):
-                raise ValueError(f"{weights}: {first} and {other} are one tensor of this part, and differ in the file")
+                raise ValueError(
+                    f"{weights}: {first} and {other} are one tensor of this module, and differ in the file"
+                )
             owner, _, leaf = other.rpartition(".")
             setattr(module.get_submodule(owner), leaf, module.get_parameter(first))
     left = [
@@ -97,10 +99,10 @@ def outline(description: Any, *, tensors: int | None, where: str) -> nn.Module:
 
 
 def build_part(description: Any, *, where: str, tensors: int | None = None) -> nn.Module:
-    """Build a part from its name and options, which are checked; `where` goes into the error."""
+    """Build a module from its name and options, which are checked; `where` goes into the error."""
     kind = description.get("part") if isinstance(description, Mapping) else description
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        raise ValueError(f"{where}: unknown kind of part {shown(kind)}; known: {', '.join(sorted(ARCHITECTURES))}")
+        raise ValueError(f"{where}: unknown architecture {shown(kind)}; known: {', '.join(sorted(ARCHITECTURES))}")
     options = description.get("options", {}) if isinstance(description, Mapping) else {}
     if not isinstance(options, Mapping):
         raise ValueError(f"{where}: options do not fit {kind}: {shown(options)} is no table of them")

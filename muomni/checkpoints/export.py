@@ -1,7 +1,7 @@
 """Export folders: what a stage hands over and what inference loads.
 
-    model.yaml          format, `facts` (metadata: stage, frontends, fingerprints), name and options of each part
-    model.safetensors   tensors, keys `<part>.<state-dict key>`
+    model.yaml          format, `facts` (metadata: stage, frontends, fingerprints), name and options of each module
+    model.safetensors   tensors, keys `<module>.<state-dict key>`
     <files>             tokenizer.model and the like, as they are
 
 Loading is strict: a missing, unexpected or mis-shaped key is an error that names it. Nothing in a folder is executed:
@@ -41,10 +41,10 @@ OWN = (DESCRIPTION, WEIGHTS, TOKENIZER, "micro_omni.safetensors", "compiled")
 
 @dataclass(slots=True)
 class Export:
-    """A loaded export: parts by name (in eval mode), metadata, its folder (or single file), and the content of its
+    """A loaded export: modules by name (in eval mode), metadata, its folder (or single file), and the content of its
     tokenizer.model, if it has one."""
 
-    parts: dict[str, nn.Module]
+    modules: dict[str, nn.Module]
     metadata: dict[str, Any]
     folder: Path
     tokenizer: bytes | None = None
@@ -74,7 +74,7 @@ def weights_fingerprint(module: nn.Module) -> str:
 
 def save_export(
     folder: Path | str,
-    parts: Mapping[str, nn.Module],
+    modules: Mapping[str, nn.Module],
     *,
     files: Mapping[str, Path],
     metadata: Mapping[str, Any] | None = None,
@@ -83,7 +83,7 @@ def save_export(
     """Write an export folder, whole or not at all: a temporary folder beside it takes its place at the end. A symbolic link
     stays; what else someone put into the folder stays too.
 
-    parts: name -> a module registered with `@part`. metadata: plain data (`facts` in version 0.1).
+    modules: name -> a module registered by `@register`. metadata: plain data (`facts` in version 0.1).
     files: name in the folder -> file to copy.
     """
     folder = Path(folder)
@@ -92,7 +92,7 @@ def save_export(
     metadata = facts if metadata is None else metadata
     if metadata is None:
         raise TypeError("save_export: metadata= is missing")
-    document, tensors = describe(parts, metadata, where=str(folder))
+    document, tensors = describe(modules, metadata, where=str(folder))
     with atomic_folder(folder, own=OWN) as temporary:
         description, weights = temporary / DESCRIPTION, temporary / WEIGHTS
         description.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -132,22 +132,22 @@ def check_place(folder: Path | str) -> None:
 
 
 def describe(
-    parts: Mapping[str, nn.Module], metadata: Mapping[str, Any], *, where: str
+    modules: Mapping[str, nn.Module], metadata: Mapping[str, Any], *, where: str
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What model.yaml says of parts, and their tensors by key. Raises ValueError for NaN or Inf."""
+    """What model.yaml says of modules, and their tensors by key. Raises ValueError for NaN or Inf."""
     tensors: dict[str, Tensor] = {}
-    for name, module in parts.items():
+    for name, module in modules.items():
         broken = first_broken(module.state_dict())
         if broken is not None:
             raise ValueError(f"{where}: {name}.{broken}; a broken model is not exported")
         for key, value in module.state_dict().items():
             tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
-    return document_of(parts, metadata), tensors
+    return document_of(modules, metadata), tensors
 
 
-def document_of(parts: Mapping[str, nn.Module], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What model.yaml says of parts: format, metadata, and the options that each is built with."""
-    described = {name: {"part": part.architecture, "options": part.options} for name, part in parts.items()}
+def document_of(modules: Mapping[str, nn.Module], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What model.yaml says of modules: format, metadata, and the options that each is built with."""
+    described = {name: {"part": module.architecture, "options": module.options} for name, module in modules.items()}
     return {"format": FORMAT, "facts": dict(metadata), "parts": described}
 
 
@@ -201,8 +201,8 @@ def checked(document: Any, *, where: str) -> dict[str, Any]:
     return document
 
 
-def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Export:
-    """Rebuild the parts of an export (all, or the named ones), in eval mode, on the CPU. A Talker's codec must be the one
+def load_export(folder: Path | str, modules: Iterable[str] | None = None) -> Export:
+    """Rebuild the modules of an export (all, or the named ones), in eval mode, on the CPU. A Talker's codec must be the one
     that it was trained with."""
     folder = Path(folder)
     document = read_description(folder)
@@ -216,7 +216,7 @@ def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Expor
         raise ValueError(
             f"{weights}: cannot be read ({shown(error, str, most=300)}); the export is damaged, train it again"
         ) from error
-    built = build_parts(document, tensors, parts, where=str(folder), weights=str(weights))
+    built = build_modules(document, tensors, modules, where=str(folder), weights=str(weights))
     content = None
     if tokenizer.is_file():
         check_readable(tokenizer)
@@ -224,15 +224,20 @@ def load_export(folder: Path | str, parts: Iterable[str] | None = None) -> Expor
     return Export(built, document["facts"], folder, content)
 
 
-def build_parts(
-    document: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Iterable[str] | None, *, where: str, weights: str
+def build_modules(
+    document: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    modules: Iterable[str] | None,
+    *,
+    where: str,
+    weights: str,
 ) -> dict[str, nn.Module]:
-    """A description and the tensors that go with it -> all parts, or the named ones. `where`, `weights`: for errors."""
+    """A description and the tensors that go with it -> all modules, or the named ones. `where`, `weights`: for errors."""
     described: dict[str, Any] = document["parts"]
-    wanted = list(described) if parts is None else list(parts)
+    wanted = list(described) if modules is None else list(modules)
     missing = [name for name in wanted if name not in described]
     if missing:
-        raise ValueError(f"{where}: this export has no part {missing[0]!r}; it holds {', '.join(described)}")
+        raise ValueError(f"{where}: this export has no module {missing[0]!r}; it holds {', '.join(described)}")
     states: dict[str, dict[str, Tensor]] = {name: {} for name in described}
     for key, value in tensors.items():
         name, _, rest = key.partition(".")
@@ -241,9 +246,9 @@ def build_parts(
         states[name][rest] = value
     built = {}
     for name in wanted:
-        part_of = f"part {name!r}"
+        module_of = f"module {name!r}"
         built[name] = assemble(
-            described[name], states[name], where=f"{where}, {part_of}", weights=f"{weights}, {part_of}"
+            described[name], states[name], where=f"{where}, {module_of}", weights=f"{weights}, {module_of}"
         )
     metadata = document["facts"]
     if "codec" in built and metadata.get("codec") is not None:
@@ -271,8 +276,8 @@ def check_same(
 
 def trained_characters(export: Path) -> str | None:
     """The characters of its own that a trained model spells with."""
-    parts = read_description(export)["parts"].values() if is_export(export) else ()
-    options = (part.get("options") for part in parts if isinstance(part, Mapping))
+    modules = read_description(export)["parts"].values() if is_export(export) else ()
+    options = (module.get("options") for module in modules if isinstance(module, Mapping))
     own = (each.get("characters") for each in options if isinstance(each, Mapping))
     return next((characters for characters in own if isinstance(characters, str)), None)
 

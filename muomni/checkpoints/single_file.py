@@ -1,6 +1,6 @@
 """Exports as one file, and a training run's checkpoints as exports.
 
-    NAME.safetensors   tensors `<part>.<key>`; in the header `muomni` (what model.yaml says, as JSON) and `tokenizer`
+    NAME.safetensors   tensors `<module>.<key>`; in the header `muomni` (what model.yaml says, as JSON) and `tokenizer`
                        (tokenizer.model in base64)
     NAME.ckpt          Lightning's checkpoint; a stage adds `export`, plain data: the same description, the prefix of each
                        module in the state dict, the tensors of modules outside of it, and the tokenizer
@@ -24,7 +24,7 @@ from muomni.checkpoints.atomic_write import atomic_write, follow
 from muomni.checkpoints.export import (
     WEIGHTS,
     Export,
-    build_parts,
+    build_modules,
     check_readable,
     checked,
     describe,
@@ -65,7 +65,7 @@ def save_single(path: Path | str, export: Export) -> Path:
     """Writes an export with all modules as one .safetensors, atomically. Raises ValueError as `check_single_place`."""
     path = user_path(path)
     check_single_place(path, sources=[export.folder])
-    document, tensors = describe(export.parts, export.metadata, where=str(path))
+    document, tensors = describe(export.modules, export.metadata, where=str(path))
     header = {DESCRIPTION: json.dumps(document)}
     if export.tokenizer is not None:
         header[TOKENIZER] = base64.b64encode(export.tokenizer).decode()
@@ -107,18 +107,18 @@ def is_single(path: Path) -> bool:
 
 
 def describe_for_checkpoint(
-    stage: nn.Module, parts: Mapping[str, nn.Module], metadata: Mapping[str, Any], tokenizer: bytes | None
+    stage: nn.Module, modules: Mapping[str, nn.Module], metadata: Mapping[str, Any], tokenizer: bytes | None
 ) -> dict[str, Any]:
     """The entry of a training checkpoint that lets `read_export` load it: plain data, and tensors of the modules that
     are not part of the stage."""
     names = {id(module): name for name, module in stage.named_modules()}
-    outside = {name: part for name, part in parts.items() if id(part) not in names}
-    inside = {name: names[id(part)] for name, part in parts.items() if id(part) in names}
+    outside = {name: module for name, module in modules.items() if id(module) not in names}
+    inside = {name: names[id(module)] for name, module in modules.items() if id(module) in names}
     return {
-        "document": document_of(parts, metadata),
+        "document": document_of(modules, metadata),
         "places": inside,
         "tensors": {
-            f"{name}.{key}": value for name, part in outside.items() for key, value in part.state_dict().items()
+            f"{name}.{key}": value for name, module in outside.items() for key, value in module.state_dict().items()
         },
         "tokenizer": None if tokenizer is None else torch.from_numpy(np.frombuffer(tokenizer, dtype=np.uint8).copy()),
     }
@@ -146,7 +146,7 @@ def _single(path: Path) -> Export:
         raise ValueError(f"{path}: its header is damaged: {error}") from error
     document = checked(document, where=str(path))
     return Export(
-        build_parts(document, tensors, None, where=str(path), weights=str(path)), document["facts"], path, tokenizer
+        build_modules(document, tensors, None, where=str(path), weights=str(path)), document["facts"], path, tokenizer
     )
 
 
@@ -170,7 +170,7 @@ def _checkpoint(path: Path) -> Export:
         tensors, tokenizer = _carried(content, carried, size=path.stat().st_size)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; the checkpoint is damaged") from error
-    built = build_parts(document, tensors, None, where=str(path), weights=str(path))
+    built = build_modules(document, tensors, None, where=str(path), weights=str(path))
     return Export(built, document["facts"], path, tokenizer)
 
 
@@ -186,7 +186,7 @@ def _carried(
     tensors = dict(outside)
     for name, place in places.items():
         if not isinstance(place, str):
-            raise ValueError(f"the place of part {name!r} is no name")
+            raise ValueError(f"the path of module {name!r} is no name")
         tensors |= {
             f"{name}.{key[len(place) + 1 :]}": value for key, value in state.items() if key.startswith(f"{place}.")
         }

@@ -26,7 +26,7 @@ EXPORT: a folder under checkpoints/, a single .safetensors, or a training's .ckp
   audio_in=FILE                    listen to it; text="..." asks, else it is written down
   transcribe=true audio_in=FILE    write what is said, by the recognizer alone; beams=16 lm=FILE timestamps=true
   audio_out=FILE                   speak the answer into a wav file; talker=EXPORT voice=N
-  export=FILE                      write all parts into one .safetensors
+  export=FILE                      write all modules into one .safetensors
 
 The answer goes to standard output, everything else to standard error. Strings are taken just as the shell passes them.
 

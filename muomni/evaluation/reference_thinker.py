@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 
 
 class ReferenceThinker:
-    """The Thinker of an export, whose own `parts["thinker"]` will be trained; where the folder holds none, a copy is kept."""
+    """The Thinker of an export, whose own will be trained; where the folder holds none, a copy is kept."""
 
     def __init__(self, export: Export) -> None:
-        thinker = export.parts["thinker"]
+        thinker = export.modules["thinker"]
         self.folder = export.folder
         self._copy = None if is_export(self.folder) else copy.deepcopy(thinker)
         self._fingerprint = weights_fingerprint(thinker)
@@ -38,7 +38,7 @@ class ReferenceThinker:
         thinker = self._copy
         if thinker is None:
             try:
-                thinker = load_export(self.folder, ["thinker"]).parts["thinker"]
+                thinker = load_export(self.folder, ["thinker"]).modules["thinker"]
             except (OSError, ValueError) as error:
                 log.warning('the Thinker "before" is not measured: %s', error)
                 return None

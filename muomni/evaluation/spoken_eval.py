@@ -57,7 +57,7 @@ class SpokenAnswers:
         of which nothing can be spoken is silence: "" and None. What has no words is counted and logged."""
         if not self._modules:
             export = self.talker.load()
-            self._modules = {name: export.parts[name] for name in ("talker", "codec")}
+            self._modules = {name: export.modules[name] for name in ("talker", "codec")}
         for module in self._modules.values():
             module.to(device)
         voice = self._make_voice(self._modules["talker"], self._modules["codec"])

@@ -48,7 +48,7 @@ class Engine:
     """Text, images and audio in; text and speech out. `timings` are those of the last call.
 
     Args:
-        parts: the modules of an export by name; a missing one is an error once it is needed.
+        modules: the modules of an export by name; a missing one is an error once it is needed.
         metadata: of the export: stage, tokenizer fingerprint, specs of the frontends.
         tokenizer: None if no module reads text.
         where: names the export in errors.
@@ -59,7 +59,7 @@ class Engine:
     def __init__(
         self,
         *,
-        parts: Mapping[str, nn.Module],
+        modules: Mapping[str, nn.Module],
         metadata: Mapping[str, Any],
         tokenizer: Tokenizer | None,
         where: str,
@@ -67,26 +67,26 @@ class Engine:
         device: torch.device,
         vocoder: str | Path,
     ) -> None:
-        self.parts = {name: part.to(device).eval() for name, part in parts.items()}
-        if "audio" in parts:
-            register_finite_check(self.parts["audio"])
+        self.modules = {name: module.to(device).eval() for name, module in modules.items()}
+        if "audio" in modules:
+            register_finite_check(self.modules["audio"])
         self.metadata, self.tokenizer, self.where, self.device = metadata, tokenizer, where, device
         self.timings = Timings()
         if format == "auto":
             format = "plain" if metadata.get("stage") == "thinker" or "micro_omni" in metadata else "chat"
-        takes_images = "vision" in parts or "ocr" in parts
+        takes_images = "vision" in modules or "ocr" in modules
         self.media = Media(
             image=spec_from_metadata(ImageSpec, metadata, "image", where=where) if takes_images else None,
-            mel=spec_from_metadata(MelSpec, metadata, "mel", where=where) if "audio" in parts else None,
+            mel=spec_from_metadata(MelSpec, metadata, "mel", where=where) if "audio" in modules else None,
             hearing=hearing_of(metadata, where=where),
         )
-        self.prompter = self._build_prompter(format) if "thinker" in parts else None
+        self.prompter = self._build_prompter(format) if "thinker" in modules else None
         self.runtime: Runtime | None = None if self.prompter is None else Eager(self.prompter.thinker)
         self.speaker, self.vocoder_note = None, ""
-        if "talker" in parts:
+        if "talker" in modules:
             self.require("codec")
             self.speaker, self.vocoder_note = build_speaker(
-                self.parts, metadata, vocoder=vocoder, where=where, device=device
+                self.modules, metadata, vocoder=vocoder, where=where, device=device
             )
 
     # --- text --------------------------------------------------------------------------------------------------
@@ -254,9 +254,9 @@ class Engine:
 
     def require(self, name: str) -> nn.Module:
         """A module of the export. Raises ValueError saying which stage to train if it is missing."""
-        if name not in self.parts:
+        if name not in self.modules:
             raise ValueError(f"{self.where}: {MISSING_MODULE_HELP[name]}")
-        return self.parts[name]
+        return self.modules[name]
 
     def require_prompter(self) -> PromptBuilder:
         """The prompt builder. Raises ValueError without a Thinker."""
@@ -285,5 +285,5 @@ class Engine:
                 f"{self.where}: the tokenizer has {pieces} pieces, the Thinker {known}: put its own tokenizer.model back"
             )
         names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
-        model = Omni(**{name: self.parts.get(name) for name in names})  # type: ignore[arg-type]
+        model = Omni(**{name: self.modules.get(name) for name in names})  # type: ignore[arg-type]
         return PromptBuilder(model=model, tokenizer=self.tokenizer, media=self.media, format=format)

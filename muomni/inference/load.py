@@ -44,13 +44,13 @@ def load_model(
     path, vocoder = user_path(path), vocoder if vocoder in ("auto", "griffin_lim") else user_path(vocoder)
     talker, packages = (None if other is None else user_path(other) for other in (talker, packages))
     export = read_modules(path, talker=talker)
-    if "thinker" in export.parts:
-        set_weight_dtype(export.parts["thinker"], dtype)
+    if "thinker" in export.modules:
+        set_weight_dtype(export.modules["thinker"], dtype)
     elif compile != "none" or dtype != "float32":
         raise ValueError(f"{path}: compile={compile} dtype={dtype}: {MISSING_MODULE_HELP['thinker']}")
-    check_compatible(export.parts, export.metadata, where=str(export.folder))
+    check_compatible(export.modules, export.metadata, where=str(export.folder))
     engine = Engine(
-        parts=export.parts,
+        modules=export.modules,
         metadata=export.metadata,
         tokenizer=read_tokenizer(export),
         where=str(export.folder),
@@ -58,7 +58,7 @@ def load_model(
         device=find_device(device),
         vocoder=vocoder,
     )
-    if "thinker" in export.parts:
+    if "thinker" in export.modules:
         thinker = engine.require_prompter().thinker
         engine.runtime = make_runtime(thinker, mode=compile, packages=packages)
     return engine
@@ -103,11 +103,11 @@ def read_tokenizer(export: Export) -> Tokenizer | None:
 def with_talker(export: Export, speech: Export) -> Export:
     """A copy of the export with the Talker and codec of another one."""
     for name in ("talker", "codec"):
-        if name not in speech.parts:
+        if name not in speech.modules:
             raise ValueError(f"{speech.folder}: {MISSING_MODULE_HELP[name]}")
-    spoken = {name: speech.parts[name] for name in ("talker", "codec")}
+    spoken = {name: speech.modules[name] for name in ("talker", "codec")}
     metadata = {key: value for key, value in export.metadata.items() if key != "codec"}  # of another codec
     metadata |= {"codec_mel": speech.metadata.get("codec_mel", speech.metadata.get("mel"))}
     metadata |= {"codec": speech.metadata["codec"]} if "codec" in speech.metadata else {}
     metadata["alphabet"] = speech.metadata.get("alphabet", LETTERS)
-    return Export(export.parts | spoken, metadata, export.folder, export.tokenizer)
+    return Export(export.modules | spoken, metadata, export.folder, export.tokenizer)

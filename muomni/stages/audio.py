@@ -72,7 +72,7 @@ class AudioStage(Stage):
         fits = lengths >= frames_needed(batch.characters, batch.character_lengths)
         return {"ctc": (batch.character_lengths * fits).sum()}
 
-    def export_parts(self) -> dict[str, nn.Module]:
+    def export_modules(self) -> dict[str, nn.Module]:
         return {"audio": self.model}
 
     def export_metadata(self) -> dict[str, Any]:

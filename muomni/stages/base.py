@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Stage(ResumableStage):
     """A stage of training: what is optimised. What it is measured by is its evaluator's.
 
-    A subclass defines `name`, `step`, `loss_names` and `target_counts`, and what it hands over (`export_parts`,
+    A subclass defines `name`, `step`, `loss_names` and `target_counts`, and what it hands over (`export_modules`,
     `export_metadata`, `export_files`).
 
     Args:

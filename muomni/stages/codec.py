@@ -60,7 +60,7 @@ class CodecStage(Stage):
         frames = batch.mel_lengths.sum()
         return {"l1": frames, "l2": frames, "commitment": self.model.code_lengths(batch.mel_lengths).sum()}
 
-    def export_parts(self) -> dict[str, nn.Module]:
+    def export_modules(self) -> dict[str, nn.Module]:
         return {"codec": self.model}
 
     def export_metadata(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class OcrStage(Stage):
         """Characters, and the end of each text."""
         return {"characters": (batch.targets != IGNORE).sum()}
 
-    def export_parts(self) -> dict[str, nn.Module]:
+    def export_modules(self) -> dict[str, nn.Module]:
         return {"ocr": self.model}
 
     def export_metadata(self) -> dict[str, Any]:

@@ -89,10 +89,10 @@ class OmniSftStage(Stage):
             if "hearing" in audio.metadata:  # older exports say nothing of it
                 check_same(audio.metadata, {"hearing": metadata["hearing"]}, where=str(audio.folder))
         model = Omni(
-            thinker=cast("Thinker", thinker.parts["thinker"]),
-            vision=None if vision is None else cast("VisionTransformer", vision.parts["vision"]),
+            thinker=cast("Thinker", thinker.modules["thinker"]),
+            vision=None if vision is None else cast("VisionTransformer", vision.modules["vision"]),
             image_projector=None if vision is None else image_projector,
-            audio=None if audio is None else cast("Audio", audio.parts["audio"]),
+            audio=None if audio is None else cast("Audio", audio.modules["audio"]),
             audio_projector=None if audio is None else audio_projector,
         )
         if place_words and model.image_projector is not None:
@@ -115,8 +115,8 @@ class OmniSftStage(Stage):
     def train(self, mode: bool = True) -> "OmniSftStage":
         """What is frozen stays in evaluation mode."""
         super().train(mode)
-        for part in self.frozen:
-            part.eval()
+        for module in self.frozen:
+            module.eval()
         return self
 
     def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
@@ -125,8 +125,8 @@ class OmniSftStage(Stage):
 
     def _rated(self) -> list[tuple[str, nn.Module, float]]:
         names = {"image_projector": "projectors", "audio_projector": "projectors"}
-        parts = ("thinker", "image_projector", "audio_projector", "vision", "audio")
-        found = [(name, getattr(self.model, name), self.lr_multipliers[names.get(name, name)]) for name in parts]
+        modules = ("thinker", "image_projector", "audio_projector", "vision", "audio")
+        found = [(name, getattr(self.model, name), self.lr_multipliers[names.get(name, name)]) for name in modules]
         return [each for each in found if each[1] is not None]
 
     def optional_modules(self) -> dict[str, nn.Module]:
@@ -186,19 +186,19 @@ class OmniSftStage(Stage):
 
     # --- handing over --------------------------------------------------------------------------------------------
 
-    def export_parts(self) -> dict[str, nn.Module]:
+    def export_modules(self) -> dict[str, nn.Module]:
         return {name: module for name, module in self.model.named_children() if module is not None}
 
-    def bundled_parts(self) -> dict[str, nn.Module]:
+    def bundled_modules(self) -> dict[str, nn.Module]:
         """Talker and codec, so that the model can speak. A warning where they are gone by now: the training is not lost."""
         if self.talker is None:
             return {}
         try:
-            parts = self.talker.load().parts
+            modules = self.talker.load().modules
         except (OSError, ValueError) as error:
             log.warning("the model is written without its voice: %s", error)
             return {}
-        return {name: parts[name] for name in ("talker", "codec")}
+        return {name: modules[name] for name in ("talker", "codec")}
 
     def export_metadata(self) -> dict[str, Any]:
         """Frontends and tokenizer, and the Talker's own metadata."""

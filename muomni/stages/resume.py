@@ -33,11 +33,11 @@ class ResumableStage(DistributedStage):
 
     # --- what a stage gives --------------------------------------------------------------------------------------
 
-    def export_parts(self) -> dict[str, nn.Module]:
+    def export_modules(self) -> dict[str, nn.Module]:
         """Parts of the export folder, each registered with `@part`; none where a stage hands nothing over."""
         return {}
 
-    def bundled_parts(self) -> dict[str, nn.Module]:
+    def bundled_modules(self) -> dict[str, nn.Module]:
         """Parts of an earlier stage's export that go into this one's as they are, loaded when it is written."""
         return {}
 
@@ -95,7 +95,7 @@ class ResumableStage(DistributedStage):
         tokenizer = self.export_files().get("tokenizer.model")
         checkpoint["export"] = describe_for_checkpoint(
             self,
-            self.export_parts() | self.bundled_parts(),
+            self.export_modules() | self.bundled_modules(),
             self.export_metadata(),
             None if tokenizer is None else tokenizer.read_bytes(),
         )

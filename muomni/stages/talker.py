@@ -58,7 +58,7 @@ class TalkerStage(Stage):
         mel: Mapping[str, Any],
         training: TrainingOptions,
     ) -> None:
-        frozen = codec.parts["codec"].requires_grad_(False)
+        frozen = codec.modules["codec"].requires_grad_(False)
         super().__init__(training, evaluator=evaluator(model, frozen, sample_rate=mel["sample_rate"]))
         self.model, self.codec, self.mel = model, cast("Codec", frozen), dict(mel)
         self.codec_metadata = codec.metadata
@@ -137,7 +137,7 @@ class TalkerStage(Stage):
         codebooks = dict.fromkeys((f"codebook_{k}" for k in range(self.model.num_codebooks)), frames)
         return {**codebooks, "stop": len(batch.sample_ids), "place": batch.character_lengths.sum()}
 
-    def export_parts(self) -> dict[str, nn.Module]:
+    def export_modules(self) -> dict[str, nn.Module]:
         return {"talker": self.model, "codec": self.codec}
 
     def export_metadata(self) -> dict[str, Any]:

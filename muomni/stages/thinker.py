@@ -86,7 +86,7 @@ class ThinkerStage(Stage):
         weight = learnt if batch.weights is None else learnt * batch.weights
         return {"next_token": weight.sum(), "balance": (batch.ids != PAD).sum()}
 
-    def export_parts(self) -> dict[str, nn.Module]:
+    def export_modules(self) -> dict[str, nn.Module]:
         return {"thinker": self.model}
 
     def export_metadata(self) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class VisionStage(Stage):
 
     # --- handing over --------------------------------------------------------------------------------------------
 
-    def export_parts(self) -> dict[str, nn.Module]:
+    def export_modules(self) -> dict[str, nn.Module]:
         """The encoder; the text side too, for retrieval."""
         return {"vision": self.model, "text_tower": self.text_tower, "image_head": self.image_head}
 

@@ -75,7 +75,7 @@ class VocoderStage(Stage):
         frozen = None
         if codec is not None:
             check_same(codec.metadata, {"mel": dict(mel)}, where=str(codec.folder))
-            frozen = codec.parts["codec"].requires_grad_(False)
+            frozen = codec.modules["codec"].requires_grad_(False)
         measured = evaluator(
             model, synthesize=partial(self.synthesize, corrections=corrections), codec=frozen, log_mel=log_mel,
             hop=mel["hop"], sample_rate=mel["sample_rate"],
@@ -165,7 +165,7 @@ class VocoderStage(Stage):
 
     # --- hand-over -------------------------------------------------------------------------------------------------
 
-    def export_parts(self) -> dict[str, nn.Module]:
+    def export_modules(self) -> dict[str, nn.Module]:
         return {"vocoder": self.model}
 
     def export_metadata(self) -> dict[str, Any]:

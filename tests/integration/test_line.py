@@ -98,7 +98,7 @@ def test_a_runs_checkpoint_and_a_single_file_answer_as_the_export_does(line: Pat
     for source in (line / "checkpoints" / "omni_sft", checkpoint, single):
         model = load_model(source, device="cpu")
         answers[source] = (model.generate("where does ann live?"), model.generate("tell me", generation="chat", seed=3))
-        assert set(model.parts) >= {"thinker", "vision", "audio", "talker", "codec"}
+        assert set(model.modules) >= {"thinker", "vision", "audio", "talker", "codec"}
     assert len(set(answers.values())) == 1
 
 

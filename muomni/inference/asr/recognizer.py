@@ -47,7 +47,7 @@ class Recognizer:
     def from_export(cls, folder: str | Path, *, batch_size: int) -> "Recognizer":
         """Load the export folder of stage=audio."""
         export = load_export(folder, ["audio"])
-        audio = export.parts["audio"]
+        audio = export.modules["audio"]
         assert isinstance(audio, Audio)
         hearing = hearing_of(export.metadata, where=str(folder))
         return cls(audio=audio, mel=MelSpec(**export.metadata["mel"]), batch_size=batch_size, hearing=hearing)

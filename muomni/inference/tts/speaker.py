@@ -205,9 +205,9 @@ class Speaker:
 
 
 def build_speaker(
-    parts: Mapping[str, Any], metadata: Mapping[str, Any], *, vocoder: str | Path, where: str, device: torch.device
+    modules: Mapping[str, Any], metadata: Mapping[str, Any], *, vocoder: str | Path, where: str, device: torch.device
 ) -> tuple[Speaker, str]:
     """The speaker of an export with Talker and codec, and the line of `choose_vocoder` about its vocoder."""
     spec = spec_from_metadata(MelSpec, metadata, "codec_mel" if "codec_mel" in metadata else "mel", where=where)
     chosen, note = choose_vocoder(vocoder, spec=spec, export=Path(where), device=device)
-    return Speaker(parts["talker"], parts["codec"], chosen, alphabet=metadata.get("alphabet", LETTERS)), note
+    return Speaker(modules["talker"], modules["codec"], chosen, alphabet=metadata.get("alphabet", LETTERS)), note

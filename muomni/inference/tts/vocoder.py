@@ -34,7 +34,7 @@ class NeuralVocoder:
         """Load the export folder of stage=vocoder. Raises ValueError if it was trained on another spectrogram."""
         export = load_export(folder, ["vocoder"])
         check_same(export.metadata, {"codec_mel": spec.metadata()}, where=str(folder))
-        model = export.parts["vocoder"]
+        model = export.modules["vocoder"]
         if not isinstance(model, Vocoder) or "corrections" not in export.metadata:
             raise ValueError(
                 f"{folder}: not an export of stage=vocoder, or one without 'corrections' in its facts: export it again"

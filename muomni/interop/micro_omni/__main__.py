@@ -66,11 +66,11 @@ def main(arguments: list[str]) -> int:
         out = user_path(chosen["out"])
         parts = list(chosen["parts"]) or None
         if command == "export":
-            notes = export_checkpoint(paths[0], out, parts=parts)
+            notes = export_checkpoint(paths[0], out, modules=parts)
         else:
             tokenizer = user_path(chosen["tokenizer"]) if chosen["tokenizer"] else None
             notes = import_checkpoints(
-                paths, out, tokenizer=tokenizer, parts=parts, fill=chosen["fill"], options=module_options
+                paths, out, tokenizer=tokenizer, modules=parts, fill=chosen["fill"], options=module_options
             )
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -46,7 +46,7 @@ def build(
     the first keys or the option that are wrong.
     """
     if name not in TABLES:  # a module of ours alone, stored unchanged
-        return Built(assemble(description or {}, ours, where="its description", weights=f"part {name!r}"))
+        return Built(assemble(description or {}, ours, where="its description", weights=f"module {name!r}"))
     layout, rules = match_layout(name, theirs)
     notes: list[str] = []
     if description is not None and given:
@@ -77,7 +77,7 @@ def build(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             state = build_part(description, where="its description").state_dict() | state
-    module = assemble(description, state, where="its description", weights=f"part {name!r}")
+    module = assemble(description, state, where="its description", weights=f"module {name!r}")
     return Built(module, layout, new, one_dtype(theirs), notes)
 
 

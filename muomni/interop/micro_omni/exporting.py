@@ -24,33 +24,33 @@ from muomni.interop.micro_omni.vocabulary import narrowed, narrowed_tokenizer
 from muomni.models.thinker import Thinker
 
 
-def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = None) -> list[str]:
+def export_checkpoint(folder: Path, out: Path, *, modules: Sequence[str] | None = None) -> list[str]:
     """Write an export as micro-omni's `.pt` or `.safetensors`, with the Thinker's tokenizer.model next to it; returns notes.
 
-    parts: modules, default all. Raises ValueError or FileNotFoundError, one line naming the export and the option that
+    modules: default all. Raises ValueError or FileNotFoundError, one line naming the export and the option that
     micro-omni lacks, or the file that exists already.
     """
     if out.exists():
         raise ValueError(f"out={out} exists already: name another file")
     if out.suffix not in files.WRITTEN:
         raise ValueError(f"out={out}: name it .pt or .safetensors")
-    export = load_export(folder, parts)
+    export = load_export(folder, modules)
     origin: dict[str, Any] = export.metadata.get(FACT, {})
     added = bool(origin.get("added_pieces"))
-    loaded = export.parts
+    loaded = export.modules
     if added and "thinker" in loaded:
         loaded = {**loaded, "thinker": narrowed(cast(Thinker, loaded["thinker"]))}
     if not loaded.keys() & TABLES.keys():
         raise ValueError(f"{folder}: no module that micro-omni has; it has {', '.join(TABLES)}")
     notes: list[str] = []
     checkpoint = Checkpoint(description=_description(export.metadata, loaded))
-    for name, part in loaded.items():
+    for name, module in loaded.items():
         try:
-            theirs, own = _part(name, part, origin)
+            theirs, own = _part(name, module, origin)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}; it cannot be written for micro-omni") from error
         if theirs:
-            checkpoint.parts[name] = theirs
+            checkpoint.modules[name] = theirs
         checkpoint.ours |= {f"{name}.{key}": value for key, value in own.items()}
         if own:
             prefixes = ", ".join(dict.fromkeys(key.split(".")[0] for key in own))
@@ -71,12 +71,12 @@ def export_checkpoint(folder: Path, out: Path, *, parts: Sequence[str] | None = 
     return notes
 
 
-def _part(name: str, part: nn.Module, origin: Mapping[str, Any]) -> tuple[State, State]:
+def _part(name: str, module: nn.Module, origin: Mapping[str, Any]) -> tuple[State, State]:
     """A module's state: the tensors that micro-omni has, under their keys, and the others, under ours."""
-    state = part.state_dict()
+    state = module.state_dict()
     if name not in TABLES:
         return {}, state
-    layout = check_exportable(name, part)
+    layout = check_exportable(name, module)
     theirs, own = to_theirs(state, rules_of_layout(name, origin.get("layout", {}).get(name, layout)))
     unknown = [key for key in own if not key.startswith(TABLES[name].own)]
     if unknown:
@@ -93,9 +93,11 @@ def _in_dtype(state: State, name: str) -> State:
     return cast if all(torch.equal(cast[key].float(), value) for key, value in state.items()) else state
 
 
-def _description(metadata: Mapping[str, Any], parts: Mapping[str, nn.Module]) -> str:
+def _description(metadata: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> str:
     """Facts and options, from which an import restores the export."""
-    described = {name: {"part": part.architecture, "options": options_built(part)} for name, part in parts.items()}
+    described = {
+        name: {"part": module.architecture, "options": options_built(module)} for name, module in modules.items()
+    }
     plain = {key: value for key, value in metadata.items() if key != FACT}
     return yaml.safe_dump({"facts": plain, "parts": described}, sort_keys=False)
 

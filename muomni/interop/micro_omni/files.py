@@ -53,12 +53,12 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # convert to our float3
 class Checkpoint:
     """Content of a file.
 
-    parts: our module -> state under their keys. kept: tensors without a counterpart, `group.key`. left_out: entries of the
+    modules: our module -> state under their keys. kept: tensors without a counterpart, `group.key`. left_out: entries of the
     training's state. ours: our own tensors, `module.key` under our keys; description: text of model.yaml, "" for a file not
     written by muomni.
     """
 
-    parts: dict[str, State] = field(default_factory=dict)
+    modules: dict[str, State] = field(default_factory=dict)
     kept: State = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     ours: State = field(default_factory=dict)
@@ -77,7 +77,7 @@ def read(path: Path) -> Checkpoint:
         else:
             raise ValueError("not a .pt or .safetensors file")
         found = _sort(groups, description)
-        states = (*found.parts.values(), found.kept, found.ours)
+        states = (*found.modules.values(), found.kept, found.ours)
         check_tensors((item for state in states for item in state.items()), size=path.stat().st_size)
         return found
     except ValueError as error:
@@ -123,7 +123,7 @@ def _read_pt(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _sort(groups: Mapping[str, Any], description: str) -> Checkpoint:
-    """Sort groups into parts, kept and left_out. Raises ValueError for an unknown group."""
+    """Sort groups into modules, kept and left_out. Raises ValueError for an unknown group."""
     found = Checkpoint(description=description)
     for group, content in groups.items():
         if group in LEFT_OUT or not isinstance(content, dict | Tensor):
@@ -135,7 +135,7 @@ def _sort(groups: Mapping[str, Any], description: str) -> Checkpoint:
         state = _state(str(group), content)
         if group in GROUPS:
             module, prefix = GROUPS[group]
-            target = found.parts.setdefault(module, {})
+            target = found.modules.setdefault(module, {})
             duplicates = [key for key in state if f"{prefix}{key}" in target]
             if duplicates:
                 raise ValueError(f"{module} is in it twice: {group}.{duplicates[0]}")
@@ -144,7 +144,7 @@ def _sort(groups: Mapping[str, Any], description: str) -> Checkpoint:
             found.ours = state
         else:
             found.kept.update({f"{group}.{key}": value for key, value in state.items()})
-    if not found.parts:
+    if not found.modules:
         raise ValueError(f"of unknown layout: it has none of the entries {', '.join(GROUPS)}")
     return found
 
@@ -189,14 +189,14 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 def _groups(checkpoint: Checkpoint, suffix: str) -> tuple[dict[str, State], State]:
     """Their groups, and the content of ours."""
     groups: dict[str, State] = {OURS: dict(checkpoint.ours)}
-    for module, state in checkpoint.parts.items():
+    for module, state in checkpoint.modules.items():
         for key, value in state.items():
             group, name = _target(module, key, suffix)
             groups.setdefault(group, {})[name] = value
     for key, value in checkpoint.kept.items():
         group, _, name = key.partition(".")
         groups.setdefault(group, {})[name] = value
-    if suffix == ".pt" and checkpoint.parts.keys() == {"thinker"}:
+    if suffix == ".pt" and checkpoint.modules.keys() == {"thinker"}:
         groups["model"] = groups.pop("thinker")
     own = {group: {key: _owned(value) for key, value in state.items()} for group, state in groups.items()}
     return own, own.pop(OURS)

@@ -42,7 +42,7 @@ NO_MEAN, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # their pixels are in [0, 
 class Import:
     """Content of the files in our terms. notes: messages for the user."""
 
-    parts: dict[str, nn.Module] = field(default_factory=dict)
+    modules: dict[str, nn.Module] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     kept: State = field(default_factory=dict)
     tokenizer: bytes | None = None
@@ -54,19 +54,19 @@ def import_checkpoints(
     out: Path,
     *,
     tokenizer: Path | None = None,
-    parts: Sequence[str] | None = None,
+    modules: Sequence[str] | None = None,
     fill: bool = False,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[str]:
     """Read micro-omni's files and write the export folder `out`, atomically; returns notes for the user.
 
-    tokenizer: their tokenizer.model, needed with a Thinker. parts: our modules, default all in the files. fill: initialise what
+    tokenizer: their tokenizer.model, needed with a Thinker. modules: ours, default all in the files. fill: initialise what
     our modules have and theirs lack. options: module -> options that cannot be inferred (`module_options.ASSUMED`).
     Raises ValueError or FileNotFoundError, one line naming the file and the first keys or options that are wrong.
     """
     if out.exists() and not is_export(out) and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"out={out} holds something other than an export: name a new folder")
-    result = read_checkpoints(paths, tokenizer=tokenizer, parts=parts, fill=fill, options=options or {})
+    result = read_checkpoints(paths, tokenizer=tokenizer, modules=modules, fill=fill, options=options or {})
     with tempfile.TemporaryDirectory() as folder:
         extra: dict[str, Path] = {}
         if result.tokenizer is not None:
@@ -75,7 +75,7 @@ def import_checkpoints(
         if result.kept:
             extra[KEPT_FILE] = Path(folder) / KEPT_FILE
             save_file({key: value.contiguous() for key, value in result.kept.items()}, extra[KEPT_FILE])
-        save_export(out, result.parts, metadata=result.metadata, files=extra)
+        save_export(out, result.modules, metadata=result.metadata, files=extra)
     return result.notes
 
 
@@ -83,7 +83,7 @@ def read_checkpoints(
     paths: Sequence[Path],
     *,
     tokenizer: Path | None,
-    parts: Sequence[str] | None,
+    modules: Sequence[str] | None,
     fill: bool,
     options: Mapping[str, Mapping[str, Any]],
 ) -> Import:
@@ -95,8 +95,8 @@ def read_checkpoints(
         document = _document(checkpoint, path)
         if document and len(paths) > 1:
             raise ValueError(f"{path} was written by muomni and is complete: import it by itself")
-        for name in dict.fromkeys([*checkpoint.parts, *document.get("parts", {})]):
-            if parts is not None and name not in parts:
+        for name in dict.fromkeys([*checkpoint.modules, *document.get("parts", {})]):
+            if modules is not None and name not in modules:
                 continue
             if name in sources:
                 raise ValueError(f"{path}: the module {name!r} is in {sources[name]} too; name one of the two files")
@@ -106,15 +106,15 @@ def read_checkpoints(
         result.metadata |= document.get("facts", {})
         if checkpoint.left_out:
             result.notes.append(f"{path}: left out, state of the training only: {', '.join(checkpoint.left_out)}")
-    absent = [name for name in parts or () if name not in sources]
+    absent = [name for name in modules or () if name not in sources]
     if absent or not sources:
         raise ValueError(
             f"{', '.join(map(str, paths))}: no module {', '.join(absent)} in it; it holds {', '.join(sources) or 'none'}, "
             f"and there are {', '.join(TABLES)}"
         )
-    result.parts = {name: one.module for name, one in built.items()}
+    result.modules = {name: one.module for name, one in built.items()}
     result.notes += [note for one in built.values() for note in one.notes]
-    check_compatible(result.parts, {}, where=", ".join(map(str, paths)))
+    check_compatible(result.modules, {}, where=", ".join(map(str, paths)))
     added = _add_tokenizer(result, tokenizer)
     if "facts" not in document or added:
         result.metadata[FACT] = _origin(paths, built, added)
@@ -130,7 +130,7 @@ def _built(
     ours = {key.removeprefix(f"{name}."): value for key, value in checkpoint.ours.items() if key.startswith(f"{name}.")}
     try:
         description = document.get("parts", {}).get(name)
-        theirs = checkpoint.parts.get(name, {})
+        theirs = checkpoint.modules.get(name, {})
         return build(name, theirs, ours=ours, description=description, given=given, fill=fill)
     except ValueError as error:
         raise ValueError(f"{path}, module {name!r}: {error}") from error
@@ -143,8 +143,8 @@ def _document(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     where = f"{path}, its entry {files.OURS!r}"
     document = read_yaml(checkpoint.description, where=where)
     whole = isinstance(document, dict) and all(isinstance(document.get(key), dict) for key in ("parts", "facts"))
-    if not whole or not all(isinstance(part, dict) for part in document["parts"].values()):
-        raise ValueError(f"{where} describes no parts and facts")
+    if not whole or not all(isinstance(module, dict) for module in document["parts"].values()):
+        raise ValueError(f"{where} describes no modules and facts")
     check_metadata(document["facts"], where=where)
     return document
 
@@ -163,7 +163,7 @@ def _origin(paths: Sequence[Path], built: Mapping[str, Built], added: int) -> di
 
 def _add_tokenizer(result: Import, path: Path | None) -> int:
     """Extend tokenizer and Thinker by our special tokens; returns the number of added pieces."""
-    thinker = cast(Thinker | None, result.parts.get("thinker"))
+    thinker = cast(Thinker | None, result.modules.get("thinker"))
     if path is None and thinker is None:
         return 0
     if path is None:
@@ -185,7 +185,7 @@ def _add_tokenizer(result: Import, path: Path | None) -> int:
                 f"{path}: {pieces} pieces, but the Thinker has {thinker.vocab_size}: name its own tokenizer"
             )
         if added:
-            result.parts["thinker"] = widened(thinker)
+            result.modules["thinker"] = widened(thinker)
             result.notes.append(f"thinker: rows for our special tokens, the mean of the others: {' '.join(ADDED)}")
     if result.metadata.get("tokenizer") not in (None, tokenizer.fingerprint()):
         raise ValueError(f"{path}: not the tokenizer that the model was trained with: name its own")
@@ -195,15 +195,15 @@ def _add_tokenizer(result: Import, path: Path | None) -> int:
 
 def _add_metadata(result: Import) -> None:
     """Add the metadata that the engine needs and their files lack."""
-    metadata, parts = result.metadata, result.parts
-    alone = next(iter(parts)) if len(parts) == 1 else FACT
-    metadata["stage"] = "talker" if parts.keys() == {"talker", "codec"} else alone
+    metadata, modules = result.metadata, result.modules
+    alone = next(iter(modules)) if len(modules) == 1 else FACT
+    metadata["stage"] = "talker" if modules.keys() == {"talker", "codec"} else alone
     for name, fact, mel in (("audio", "mel", MEL), ("codec", "codec_mel", CODEC_MEL)):
-        if name in parts:
-            metadata[fact] = replace(mel, bins=options_built(parts[name])["n_mels"]).metadata()
+        if name in modules:
+            metadata[fact] = replace(mel, bins=options_built(modules[name])["n_mels"]).metadata()
             result.notes.append(f"{name}: its spectrogram is ours, not that of its training; {DIFFERENCES} says how")
-    if "vision" in parts:
-        size = options_built(parts["vision"])["image_size"]
+    if "vision" in modules:
+        size = options_built(modules["vision"])["image_size"]
         metadata["image"] = ImageSpec(size=size, mean=NO_MEAN, std=NO_SCALE).metadata()
-    if "talker" in parts and "codec" in parts:
-        metadata["codec"] = weights_fingerprint(parts["codec"])
+    if "talker" in modules and "codec" in modules:
+        metadata["codec"] = weights_fingerprint(modules["codec"])

@@ -114,12 +114,12 @@ def test_a_file_collects_runs_of_several_targets_and_seeds(tmp_path):
 
 def test_an_answer_out_of_a_layer_of_nan_is_broken():
     class Answering:
-        parts = {"thinker": torch.nn.Sequential(torch.nn.Linear(2, 2))}
+        modules = {"thinker": torch.nn.Sequential(torch.nn.Linear(2, 2))}
 
     with no_nan(Answering()):
-        Answering.parts["thinker"](torch.zeros(2))
+        Answering.modules["thinker"](torch.zeros(2))
     with pytest.raises(BrokenAnswerError, match="Linear gave NaN"), no_nan(Answering()):
-        Answering.parts["thinker"](torch.full((2,), float("nan")))
+        Answering.modules["thinker"](torch.full((2,), float("nan")))
 
 
 def test_the_targets_have_shares():

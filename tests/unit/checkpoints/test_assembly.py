@@ -82,7 +82,7 @@ def test_every_part_comes_back_as_it_was():
 
 def test_nothing_is_drawn_and_no_memory_shared_with_the_file(export):
     state = torch.get_rng_state()
-    first, second = (load_export(export).parts["thinker"] for _ in range(2))
+    first, second = (load_export(export).modules["thinker"] for _ in range(2))
     assert torch.equal(state, torch.get_rng_state())
     with torch.no_grad():
         first.head.weight.zero_()
@@ -96,7 +96,9 @@ def test_tied_tensors_that_differ_are_refused(tmp_path):
     tensors = load_file(folder / "model.safetensors")
     tensors["thinker.head.weight"] += 1
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(ValueError, match=r"embedding\.weight and head\.weight are one tensor of this part, and differ"):
+    with pytest.raises(
+        ValueError, match=r"embedding\.weight and head\.weight are one tensor of this module, and differ"
+    ):
         load_export(folder)
 
 
@@ -116,7 +118,7 @@ def test_other_dtypes_are_cast_or_refused(export, change, message):
     tensors["thinker.head.weight"] = change(tensors["thinker.head.weight"])
     save_file(tensors, export / "model.safetensors")
     if message is None:
-        assert load_export(export).parts["thinker"].head.weight.dtype == torch.float32
+        assert load_export(export).modules["thinker"].head.weight.dtype == torch.float32
     else:
         with pytest.raises(ValueError, match=message):
             load_export(export)

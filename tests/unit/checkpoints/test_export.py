@@ -53,7 +53,7 @@ def test_what_comes_back_is_what_went_in(export):
     loaded = load_export(export)
     ids = torch.arange(8)[None]
     for name, expected in (("thinker", thinker()), ("second", thinker(1, qk_norm=True, tied=True))):
-        part = loaded.parts[name]
+        part = loaded.modules[name]
         assert not part.training
         assert part.options == expected.options
         assert torch.equal(part(ids).logits, expected(ids).logits)
@@ -62,21 +62,21 @@ def test_what_comes_back_is_what_went_in(export):
 
 
 def test_some_of_the_parts(export):
-    assert list(load_export(export, ["second"]).parts) == ["second"]
-    with pytest.raises(ValueError, match=r"omni: this export has no part 'talker'; it holds thinker, second"):
+    assert list(load_export(export, ["second"]).modules) == ["second"]
+    with pytest.raises(ValueError, match=r"omni: this export has no module 'talker'; it holds thinker, second"):
         load_export(export, ["talker"])
 
 
 def test_tied_weights_are_tied_again(export):
-    part = load_export(export).parts["second"]
+    part = load_export(export).modules["second"]
     assert part.head.weight is part.embedding.weight
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("thinker.head.weight"), r"part 'thinker': missing keys \['head.weight'\]"),
-        (lambda t: t.update({"thinker.extra": torch.zeros(1)}), r"part 'thinker'.*unexpected keys \['extra'\]"),
+        (lambda t: t.pop("thinker.head.weight"), r"module 'thinker': missing keys \['head.weight'\]"),
+        (lambda t: t.update({"thinker.extra": torch.zeros(1)}), r"module 'thinker'.*unexpected keys \['extra'\]"),
         (lambda t: t.update({"ghost.weight": torch.zeros(1)}), r"unexpected key 'ghost.weight'"),
         (
             lambda t: t.update({"thinker.head.weight": torch.zeros(24, 8)}),
@@ -118,7 +118,7 @@ def test_a_broken_description_is_named(export, text, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"part": "os.system"}, "unknown kind of part 'os.system'; known: "),
+        ({"part": "os.system"}, "unknown architecture 'os.system'; known: "),
         ({"options": {"width": 3}}, "options do not fit thinker: .*vocab_size"),
     ],
 )
@@ -142,14 +142,14 @@ def test_nan_is_not_exported_and_the_old_export_stays(export):
     broken.head.weight.data[3, 3] = float("nan")
     with pytest.raises(ValueError, match=r"thinker\.head\.weight holds NaN=1, Inf=0; a broken model"):
         save_export(export, {"thinker": broken}, metadata={}, files={})
-    assert list(load_export(export).parts) == ["thinker", "second"]
+    assert list(load_export(export).modules) == ["thinker", "second"]
 
 
 def test_a_failed_write_leaves_nothing_behind(export, tmp_path):
     with pytest.raises(FileNotFoundError):
         save_export(export, {"thinker": thinker()}, metadata={}, files={"tokenizer.model": tmp_path / "none"})
     assert [path.name for path in export.parent.iterdir()] == ["omni"]
-    assert "second" in load_export(export).parts
+    assert "second" in load_export(export).modules
 
 
 def test_what_a_killed_export_left_goes_with_the_next_and_nothing_else(export):
@@ -179,7 +179,7 @@ def test_an_export_that_is_a_link_is_written_where_it_leads(export, tmp_path):
         for link in (export, export.parent / "talker"):
             save_export(link, {"thinker": thinker(seed)}, metadata={}, files={})
             assert link.is_symlink() and is_export(link)
-            assert weights_fingerprint(load_export(link).parts["thinker"]) == weights_fingerprint(thinker(seed))
+            assert weights_fingerprint(load_export(link).modules["thinker"]) == weights_fingerprint(thinker(seed))
     assert sorted(path.name for path in disk.iterdir()) == ["omni", "talker"]
     (export.parent / "vision").symlink_to(tmp_path / "unmounted" / "vision")
     with pytest.raises(
@@ -198,7 +198,7 @@ def test_an_export_that_is_a_mount_point_is_filled(export, monkeypatch):
 
     monkeypatch.setattr(os, "replace", refuse)
     save_export(export, {"thinker": thinker(3)}, metadata={"stage": "new"}, files={})
-    assert weights_fingerprint(load_export(export).parts["thinker"]) == weights_fingerprint(thinker(3))
+    assert weights_fingerprint(load_export(export).modules["thinker"]) == weights_fingerprint(thinker(3))
     assert sorted(path.name for path in export.iterdir()) == ["model.safetensors", "model.yaml"]
     assert [path.name for path in export.parent.iterdir()] == ["omni"]
 
@@ -240,7 +240,7 @@ def test_an_export_is_as_readable_as_any_new_file(tmp_path):
 def test_a_second_export_takes_the_place_of_the_first(export):
     save_export(export, {"thinker": thinker(2)}, metadata={"stage": "new"}, files={})
     loaded = load_export(export)
-    assert list(loaded.parts) == ["thinker"]
+    assert list(loaded.modules) == ["thinker"]
     assert loaded.metadata == {"stage": "new"}
     with pytest.raises(FileNotFoundError, match=r"no tokenizer\.model"):
         _ = loaded.tokenizer_path
@@ -288,7 +288,7 @@ def test_a_codec_that_the_talker_was_not_trained_with_is_refused(tmp_path):
     folder = save_export(
         tmp_path / "talker", {"codec": codec}, metadata={"codec": weights_fingerprint(codec)}, files={}
     )
-    assert list(load_export(folder).parts) == ["codec"]
+    assert list(load_export(folder).modules) == ["codec"]
     rewrite(folder, lambda tensors: tensors["codec.head.weight"].add_(1))
     with pytest.raises(ValueError, match=r"talker: codec differs: it was trained with '\w{16}', this run has '\w{16}'"):
         load_export(folder)

@@ -30,7 +30,7 @@ class Training(nn.Module):
         return {"thinker": self.model["thinker"], "own": self.own, "outside": self.frozen[0]}
 
 
-def same_parts(first, second):
+def same_modules(first, second):
     return {n: weights_fingerprint(p) for n, p in first.items()} == {
         n: weights_fingerprint(p) for n, p in second.items()
     }
@@ -50,10 +50,10 @@ def checkpoint(tmp_path):
 
 def test_a_checkpoint_gives_all_parts_facts_and_tokenizer(checkpoint):
     export = read_export(checkpoint)
-    assert same_parts(export.parts, Training().parts())
-    assert export.parts["own"].head.weight is export.parts["own"].embedding.weight
+    assert same_modules(export.modules, Training().parts())
+    assert export.modules["own"].head.weight is export.modules["own"].embedding.weight
     assert (export.metadata, export.tokenizer, export.folder) == (METADATA, b"\x00pieces\xff", checkpoint)
-    assert not any(part.training for part in export.parts.values())
+    assert not any(part.training for part in export.modules.values())
 
 
 def test_one_file_gives_back_what_a_folder_held(tmp_path, checkpoint):
@@ -65,7 +65,7 @@ def test_one_file_gives_back_what_a_folder_held(tmp_path, checkpoint):
         whole = read_export(source)
         path = save_single(tmp_path / "deep" / "model.safetensors", whole)
         again = read_export(path)
-        assert same_parts(whole.parts, again.parts)
+        assert same_modules(whole.modules, again.modules)
         assert (again.metadata, again.tokenizer) == (METADATA, b"\x00pieces\xff")
         assert [entry.name for entry in path.parent.iterdir()] == ["model.safetensors"]
     bare = save_single(tmp_path / "bare.safetensors", Export(Training().parts(), {}, tmp_path))
@@ -94,7 +94,7 @@ def test_only_an_export_of_ours_is_written_over_and_never_its_own_source(tmp_pat
     for name in ("a.safetensors", "link.safetensors"):
         with pytest.raises(ValueError, match=rf"{name} is what the export is made of: name another file"):
             save_single(tmp_path / name, again)
-    folder = save_export(tmp_path / "folder", export.parts, metadata={}, files={})
+    folder = save_export(tmp_path / "folder", export.modules, metadata={}, files={})
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     (tmp_path / "text.safetensors").write_text("notes")
     for other in (folder / "model.safetensors", tmp_path / "other.safetensors", tmp_path / "text.safetensors"):
@@ -131,7 +131,7 @@ def header_of(path):
         ({"tokenizer": "***"}, "its header is damaged"),
         ({"muomni": "[1]"}, "not an export of format 1"),
         ({"muomni": json.dumps({"format": 1, "facts": {}, "parts": {}})}, "unexpected key"),
-        ({"muomni": json.dumps({"format": 1, "facts": {}, "parts": {"thinker": "os.system"}})}, "unknown kind of part"),
+        ({"muomni": json.dumps({"format": 1, "facts": {}, "parts": {"thinker": "os.system"}})}, "unknown architecture"),
         ({"muomni": None}, "python -m muomni.interop.micro_omni import"),
     ],
 )
@@ -178,5 +178,5 @@ def test_a_checkpoint_that_lacks_tensors_names_the_part(checkpoint):
     content = torch.load(checkpoint)
     del content["state_dict"]["own.head.weight"]
     torch.save(content, checkpoint)
-    with pytest.raises(ValueError, match=r"last\.ckpt, part 'own': missing keys \['head.weight'\]"):
+    with pytest.raises(ValueError, match=r"last\.ckpt, module 'own': missing keys \['head.weight'\]"):
         read_export(checkpoint)

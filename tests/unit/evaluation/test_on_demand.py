@@ -28,10 +28,10 @@ def test_omni_sft_trains_without_talker_codec_and_judge(tmp_path, monkeypatch, c
     stage.evaluator.state.to_speak.append(("a red dot", "a red dot"))
     assert {"tts", "tts_cer", "tts_wer"} <= set(stage.evaluator.compute())
     assert loads == ["talker", "judge"]
-    assert stage.export_metadata()["codec_mel"] and not {"talker", "codec"} & set(stage.export_parts())
-    assert set(stage.bundled_parts()) == {"talker", "codec"}
+    assert stage.export_metadata()["codec_mel"] and not {"talker", "codec"} & set(stage.export_modules())
+    assert set(stage.bundled_modules()) == {"talker", "codec"}
     shutil.rmtree(stage.talker.folder)
-    assert stage.bundled_parts() == {} and "the model is written without its voice" in caplog.text
+    assert stage.bundled_modules() == {} and "the model is written without its voice" in caplog.text
 
 
 def test_a_judge_that_is_not_there_is_refused_before_anything_is_trained(tmp_path):

@@ -36,7 +36,7 @@ def test_texts_keep_their_places_and_an_empty_one_is_silence(caplog):
     loads = []
     talker = SimpleNamespace(
         metadata={"stage": "talker", "run": {}, "codec_mel": {"hop": 160}}, folder="checkpoints/talker",
-        load=lambda: loads.append(1) or SimpleNamespace(parts={"talker": nn.Identity(), "codec": Codec()}),
+        load=lambda: loads.append(1) or SimpleNamespace(modules={"talker": nn.Identity(), "codec": Codec()}),
     )  # fmt: skip
     options = {
         "voice": lambda talker, codec: Voice(),

@@ -28,15 +28,15 @@ TEXTS = {1: ["a red circle"], 3: ["a red circle", "what", "tell me 1 2 3"]}
 def loaded(export) -> Engine:
     """Of its own: its parts go to the GPU, and the Talker never stops."""
     engine = load_model(export, device="cpu")
-    engine.parts["talker"].stop.bias.data.fill_(-1e4)
-    engine.parts["thinker"].head.weight.data[EOS] = 0.0
+    engine.modules["talker"].stop.bias.data.fill_(-1e4)
+    engine.modules["thinker"].head.weight.data[EOS] = 0.0
     return engine
 
 
 @pytest.fixture
 def gpu(loaded):
     with fake_cuda() as gpu:
-        for part in loaded.parts.values():
+        for part in loaded.modules.values():
             gpu.move(part)
         loaded.device = loaded.prompter.device = CUDA
         yield gpu

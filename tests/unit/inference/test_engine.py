@@ -150,7 +150,7 @@ def test_speech_in_a_batch_equals_speech_alone(engine):
         assert utterance.truncated == alone.truncated
         if utterance.truncated:
             limit = frame_limit(len(engine.tokenizer.encode(text)))
-            assert len(utterance.codes) == min(limit, engine.parts["talker"].max_frames)
+            assert len(utterance.codes) == min(limit, engine.modules["talker"].max_frames)
 
 
 @pytest.mark.parametrize(("tokens", "frames"), [(0, 200), (1, 50), (10, 300), (100, 1000)])

@@ -39,4 +39,4 @@ def test_it_speaks_the_same_codes(engine):
 
 def test_its_modules_and_fingerprints_are_those_of_before():
     export = load_export(FOLDER)
-    assert {name: weights_fingerprint(module) for name, module in export.parts.items()} == ANSWERS["fingerprints"]
+    assert {name: weights_fingerprint(module) for name, module in export.modules.items()} == ANSWERS["fingerprints"]

@@ -17,8 +17,8 @@ def forms(export, tmp_path_factory):
     folder, loaded = tmp_path_factory.mktemp("forms"), load_export(export)
     single = save_single(folder / "single.safetensors", loaded)
     again = save_single(folder / "again.safetensors", read_modules(single, talker=None))
-    training = torch.nn.ModuleDict(loaded.parts)
-    carried = describe_for_checkpoint(training, loaded.parts, loaded.metadata, loaded.tokenizer)
+    training = torch.nn.ModuleDict(loaded.modules)
+    carried = describe_for_checkpoint(training, loaded.modules, loaded.metadata, loaded.tokenizer)
     torch.save({"state_dict": training.state_dict(), "export": carried}, folder / "last.ckpt")
     return {"file": export / "model.safetensors", "single": single, "again": again, "ckpt": folder / "last.ckpt"}
 
@@ -30,8 +30,8 @@ def test_the_same_tokens_and_the_same_samples(forms, engine, form, picture):
     assert other.generate("what colour", **greedy) == engine.generate("what colour", **greedy)
     assert other.generate("tell me", seed=5, **sampled) == engine.generate("tell me", seed=5, **sampled)
     assert other.generate("tell me", seed=6, **sampled) != engine.generate("tell me", seed=5, **sampled)
-    assert {n: weights_fingerprint(p) for n, p in other.parts.items()} == {
-        n: weights_fingerprint(p) for n, p in engine.parts.items()
+    assert {n: weights_fingerprint(p) for n, p in other.modules.items()} == {
+        n: weights_fingerprint(p) for n, p in engine.modules.items()
     }
 
 

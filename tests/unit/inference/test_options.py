@@ -132,7 +132,7 @@ def test_no_token_is_chosen_from_broken_numbers(options, value):
 
 
 def test_a_model_whose_numbers_overflow_is_an_error_and_never_an_empty_answer(tmp_path, parts, tokenizer_path):
-    thinker = load_export(save_export(tmp_path / "own", {"thinker": parts["thinker"]}, metadata={}, files={})).parts[
+    thinker = load_export(save_export(tmp_path / "own", {"thinker": parts["thinker"]}, metadata={}, files={})).modules[
         "thinker"
     ]
     thinker.head.weight.data.fill_(3e38)
@@ -156,7 +156,7 @@ def test_a_model_whose_numbers_overflow_is_an_error_and_never_an_empty_answer(tm
 
 def broken_copy(tmp_path, parts, tensors):
     """The parts with some of their weights as large as can be."""
-    copies = load_export(save_export(tmp_path / "own", parts, metadata={}, files={})).parts
+    copies = load_export(save_export(tmp_path / "own", parts, metadata={}, files={})).modules
     for name in tensors:
         part, _, key = name.partition(".")
         copies[part].get_parameter(key).data.fill_(3e38)

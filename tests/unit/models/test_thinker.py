@@ -117,7 +117,7 @@ def test_packed_samples_with_experts_are_as_if_alone():
 def test_experts_are_exported_and_come_back(tmp_path):
     model, ids = small(num_experts=4), torch.randint(0, 40, (1, 5))
     save_export(tmp_path / "mixed", {"thinker": model}, metadata={}, files={})
-    loaded = load_export(tmp_path / "mixed").parts["thinker"]
+    loaded = load_export(tmp_path / "mixed").modules["thinker"]
     assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 

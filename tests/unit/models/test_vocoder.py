@@ -55,5 +55,5 @@ def test_an_export_gives_the_same_sound(tmp_path):
     model = Vocoder(**SHAPE).eval()
     save_export(tmp_path / "vocoder", {"vocoder": model}, metadata={"stage": "vocoder"}, files={})
     mel = torch.randn(1, 5, 16)
-    loaded = load_export(tmp_path / "vocoder").parts["vocoder"]
+    loaded = load_export(tmp_path / "vocoder").modules["vocoder"]
     torch.testing.assert_close(loaded(mel).waveform, model(mel).waveform)

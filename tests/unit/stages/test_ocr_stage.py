@@ -52,4 +52,4 @@ def test_it_learns_to_read_and_the_controls_do_not():
     assert metrics["cer"] == 0 and metrics["exact"] == 100
     assert metrics["cer_blind"] > 0 and metrics["cer_shuffled"] > 0 and metrics["exact_majority"] == 50
     assert [sample["answer"] for sample in stage.evaluator.examples] == ["ab", "b"]
-    assert set(stage.export_parts()) == {"ocr"} and stage.export_metadata() == {"stage": "ocr", "image": {"size": 8}}
+    assert set(stage.export_modules()) == {"ocr"} and stage.export_metadata() == {"stage": "ocr", "image": {"size": 8}}

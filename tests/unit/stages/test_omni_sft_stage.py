@@ -146,7 +146,7 @@ def test_exports_of_other_settings_are_refused():
 
 def test_without_an_encoder_the_rest_works():
     stage, data = make(audio=None).eval(), batch()
-    assert list(stage.export_parts()) == ["thinker", "vision", "image_projector"]
+    assert list(stage.export_modules()) == ["thinker", "vision", "image_projector"]
     assert set(stage.export_metadata()) == {"stage", "tokenizer", "image"}
     with pytest.raises(ValueError, match="no audio encoder"):
         stage.step(data)
@@ -207,7 +207,8 @@ def test_image_tokens_none_is_a_model_without_eyes():
     stage, data = make(image_projector=blind, place_words=True), batch()
     assert stage.model.vision is None and stage.model.image_tokens == 0
     assert (
-        set(stage.export_parts()) == {"thinker", "audio", "audio_projector"} and "image" not in stage.export_metadata()
+        set(stage.export_modules()) == {"thinker", "audio", "audio_projector"}
+        and "image" not in stage.export_metadata()
     )
     with pytest.raises(ValueError, match="no vision encoder"):
         stage.step(data)

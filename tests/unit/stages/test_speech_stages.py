@@ -139,8 +139,8 @@ def test_a_recogniser_writes_the_characters_of_its_own(tmp_path):
     learn(stage, 120)
     assert measure(stage, clips)["cer"] == 0.0
     assert stage.export_metadata()["characters"] == "жёa"
-    save_export(tmp_path / "audio", stage.export_parts(), metadata=stage.export_metadata(), files={})
-    loaded = load_export(tmp_path / "audio", ["audio"]).parts["audio"]
+    save_export(tmp_path / "audio", stage.export_modules(), metadata=stage.export_metadata(), files={})
+    loaded = load_export(tmp_path / "audio", ["audio"]).modules["audio"]
     assert greedy_texts(loaded.eval()(clips.mel, clips.mel_lengths), characters=loaded.characters) == clips.texts
     assert trained_characters(tmp_path / "audio") == "жёa"
     with pytest.raises(ValueError, match="num_symbols=5: 4 characters need num_symbols=6"):
@@ -201,7 +201,7 @@ def test_talker_learns_beside_a_frozen_codec():
     codes, _ = stage._codes(clips)
     steps = stage.model(clips.characters, clips.character_lengths, codes, speakers=clips.speakers).durations
     assert (steps - torch.tensor([1.0, 2.0, 2.0])).abs().mean() < 0.4
-    assert set(stage.export_parts()) == {"talker", "codec"}
+    assert set(stage.export_modules()) == {"talker", "codec"}
 
 
 def test_what_the_judge_writes_is_compared_in_words():

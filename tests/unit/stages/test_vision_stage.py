@@ -187,5 +187,5 @@ def test_what_is_sent_of_a_split_is_no_more_than_what_was_gathered(monkeypatch):
 
 def test_hand_over():
     stage = make()
-    assert list(stage.export_parts()) == ["vision", "text_tower", "image_head"]
+    assert list(stage.export_modules()) == ["vision", "text_tower", "image_head"]
     assert stage.export_metadata() == {"stage": "vision", "image": {"size": 12}, "tokenizer": "f00"}

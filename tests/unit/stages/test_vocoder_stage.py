@@ -238,7 +238,7 @@ def test_a_perfect_vocoder_is_at_no_distance():
 
 def test_hand_over():
     stage = build(corrections=7)
-    assert set(stage.export_parts()) == {"vocoder"}
+    assert set(stage.export_modules()) == {"vocoder"}
     assert stage.export_metadata() == {"stage": "vocoder", "codec_mel": SPEC.metadata(), "corrections": 7}
 
 

@@ -342,11 +342,12 @@ def test_a_recorded_step_chooses_what_the_modules_choose(mode, tmp_path):
 def test_an_engine_is_loaded_compiled_or_compact_or_says_why_not(export, tmp_path):
     engine = load_model(export, device="cpu", compile="max", dtype="int8", packages=tmp_path)
     assert isinstance(engine.runtime, Compiled) and engine.runtime.packages == tmp_path
-    assert isinstance(engine.parts["thinker"].head, WeightOnlyLinear)
+    assert isinstance(engine.modules["thinker"].head, WeightOnlyLinear)
     assert load_model(export, device="cpu", compile="default").runtime.packages is None
     with pytest.raises(ValueError, match="dtype=int3 is unknown"):
         load_model(export, device="cpu", dtype="int3")
-    speaking = save_export(tmp_path / "talker", {k: v for k, v in load_export(export).parts.items() if k in ("talker", "codec")},
-                           metadata=load_export(export).metadata, files={})  # fmt: skip
+    whole = load_export(export)
+    voice = {name: whole.modules[name] for name in ("talker", "codec")}
+    speaking = save_export(tmp_path / "talker", voice, metadata=whole.metadata, files={})
     with pytest.raises(ValueError, match="compile=max dtype=float32: this export has no Thinker"):
         load_model(speaking, device="cpu", compile="max")

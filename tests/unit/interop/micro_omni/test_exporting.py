@@ -94,7 +94,7 @@ def test_the_single_safetensors_comes_back(tmp_path, contents, tokenizer_path):
     )
     found = load_file(back)
     same({key: value for key, value in found.items() if not key.startswith("muomni.")}, wanted)
-    parts = set(load_export(tmp_path / "ours").parts)
+    parts = set(load_export(tmp_path / "ours").modules)
     assert parts == {"thinker", "audio", "vision", "talker", "codec", "audio_projector", "image_projector"}
 
 
@@ -102,11 +102,11 @@ def test_what_was_trained_further_is_not_rounded(tmp_path, saved, contents):
     path = saved("vision.pt", lambda content: {"vit": {k: v.half() for k, v in content["vit"].items()}})
     import_checkpoints([path], tmp_path / "ours")
     export = load_export(tmp_path / "ours")
-    export.parts["vision"].cls.data += 1e-4
-    save_export(tmp_path / "ours", export.parts, metadata=export.metadata, files={})
+    export.modules["vision"].cls.data += 1e-4
+    save_export(tmp_path / "ours", export.modules, metadata=export.metadata, files={})
     export_checkpoint(tmp_path / "ours", tmp_path / "back.pt")
     found = torch.load(tmp_path / "back.pt", weights_only=True)["vit"]["cls"]
-    assert torch.equal(found, export.parts["vision"].cls)
+    assert torch.equal(found, export.modules["vision"].cls)
 
 
 # --- ours -> theirs -> ours ------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_what_was_trained_further_is_not_rounded(tmp_path, saved, contents):
 SHAPE = {"dim": 48, "num_layers": 2, "num_heads": 3, "ff_dim": 40}
 
 
-def our_parts(vocab):
+def our_modules(vocab):
     torch.manual_seed(3)
     return {
         "thinker": Thinker(vocab_size=vocab, num_kv_heads=1, max_length=64, rope_theta=700.0, tied=True, **SHAPE),
@@ -138,7 +138,7 @@ def ours(tmp_path):
     tokenizer = Tokenizer.train(["a small blue square 1 2 3"] * 9, 290, tmp_path / "tokenizer.model", exact=False)
     metadata = {"stage": "omni_sft", "tokenizer": tokenizer.fingerprint(), "mel": {"hop": 160}, "run": {"size": "tiny"}}
     files = {"tokenizer.model": tmp_path / "tokenizer.model"}
-    return save_export(tmp_path / "ours", our_parts(tokenizer.vocab_size), metadata=metadata, files=files)
+    return save_export(tmp_path / "ours", our_modules(tokenizer.vocab_size), metadata=metadata, files=files)
 
 
 @pytest.mark.parametrize("name", ["theirs.pt", "theirs.safetensors"])
@@ -154,7 +154,7 @@ def test_our_exports_come_back_whole(tmp_path, ours, name):
 
 
 def test_a_part_alone(tmp_path, ours):
-    export_checkpoint(ours, tmp_path / "audio_enc.pt", parts=["audio"])
+    export_checkpoint(ours, tmp_path / "audio_enc.pt", modules=["audio"])
     found = torch.load(tmp_path / "audio_enc.pt", weights_only=True)
     assert found.keys() == {"enc", "head", "muomni"}
     assert found["enc"]["down.1.weight"].shape == (4, 4, 3, 3)
@@ -163,8 +163,8 @@ def test_a_part_alone(tmp_path, ours):
 
 def test_fused_projections_are_files_of_their_own_size(tmp_path, ours):
     """Rows of one tensor share its memory; written as they are, each would hold all of it."""
-    export_checkpoint(ours, tmp_path / "thinker.pt", parts=["thinker"])
-    weights = sum(p.numel() for p in load_export(ours, ["thinker"]).parts["thinker"].parameters())
+    export_checkpoint(ours, tmp_path / "thinker.pt", modules=["thinker"])
+    weights = sum(p.numel() for p in load_export(ours, ["thinker"]).modules["thinker"].parameters())
     assert (tmp_path / "thinker.pt").stat().st_size < 4 * weights * 1.5 + 4 * 290 * 48 + 20000
 
 
@@ -191,10 +191,10 @@ def test_a_file_of_ours_is_taken_whole(tmp_path, ours, saved):
     [
         ({"description": 3}, "the entry 'muomni' was not written by muomni"),
         ({"description": "[", "tensors": {}}, "not readable as YAML"),
-        ({"description": "parts: [vision]\nfacts: {}", "tensors": {}}, "describes no parts and facts"),
+        ({"description": "parts: [vision]\nfacts: {}", "tensors": {}}, "describes no modules and facts"),
         (
             {"description": "parts: {vision: {part: os.system}}\nfacts: {}", "tensors": {}},
-            "unknown kind of part 'os.system'",
+            "unknown architecture 'os.system'",
         ),
         (
             {"description": "parts: {vision: {part: vision, options: {dim: 3}}}\nfacts: {}", "tensors": {}},
@@ -268,6 +268,6 @@ def test_a_failed_write_leaves_nothing(tmp_path, ours, monkeypatch):
 
 
 def test_safetensors_say_who_wrote_them(tmp_path, ours):
-    export_checkpoint(ours, tmp_path / "x.safetensors", parts=["vision"])
+    export_checkpoint(ours, tmp_path / "x.safetensors", modules=["vision"])
     with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
         assert yaml.safe_load(file.metadata()["muomni"])["parts"].keys() == {"vision"}

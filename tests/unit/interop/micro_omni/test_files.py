@@ -27,7 +27,7 @@ def test_parts_kept_and_left_out(tmp_path):
     content = {"vit": theirs.vision(1), "img_proj": theirs.linear(3, 4), **theirs.RESUMED, "scaler": {"scale": 2.0}}
     torch.save(content, tmp_path / "vision.pt")
     found = read(tmp_path / "vision.pt")
-    assert found.parts.keys() == {"vision"}
+    assert found.modules.keys() == {"vision"}
     assert found.kept.keys() == {"img_proj.weight", "img_proj.bias"}
     assert found.left_out == [*theirs.RESUMED, "scaler"]
 
@@ -93,4 +93,4 @@ def test_no_file_and_no_checkpoint(tmp_path):
 def test_a_flat_safetensors_is_a_thinkers(tmp_path):
     state = theirs.thinker(layers=1)
     save_file(state, tmp_path / "model.safetensors")
-    assert read(tmp_path / "model.safetensors").parts["thinker"].keys() == state.keys()
+    assert read(tmp_path / "model.safetensors").modules["thinker"].keys() == state.keys()

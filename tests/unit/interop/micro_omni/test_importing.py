@@ -52,7 +52,7 @@ def imported(tmp_path):
 def test_thinker(imported, tokenizer_path, grouped, mlp):
     torch.manual_seed(1)
     state = theirs.thinker(grouped=grouped, **mlp)
-    part = imported({"model": state} | theirs.RESUMED, tokenizer=tokenizer_path).parts["thinker"]
+    part = imported({"model": state} | theirs.RESUMED, tokenizer=tokenizer_path).modules["thinker"]
     assert part.options["num_kv_heads"] == (2 if grouped else 4)
     ids = torch.randint(0, theirs.VOCAB, (2, 37))
     logits, hidden = reference.thinker(state, ids)
@@ -68,7 +68,7 @@ def test_thinker(imported, tokenizer_path, grouped, mlp):
 def test_audio(imported, downsample, older):
     torch.manual_seed(2)
     state, head = theirs.audio(downsample, older=older), theirs.linear(99, 192)
-    part = imported({"enc": state, "head": head}).parts["audio"]
+    part = imported({"enc": state, "head": head}).modules["audio"]
     mel = torch.randn(2, 96, 128)
     hidden, out = reference.audio(state, mel), part(mel)
     assert hidden.shape == (2, 96 // downsample, 192)
@@ -78,7 +78,7 @@ def test_audio(imported, downsample, older):
 
 @torch.inference_mode()
 def test_vision(imported, contents):
-    part = imported(contents["vision.pt"]).parts["vision"]
+    part = imported(contents["vision.pt"]).modules["vision"]
     images = torch.rand(2, 3, 224, 224)
     cls, grid = reference.vision(contents["vision.pt"]["vit"], images)
     out = part(images)
@@ -88,7 +88,7 @@ def test_vision(imported, contents):
 
 @torch.inference_mode()
 def test_codec(imported, contents):
-    part = imported(contents["talker.pt"], parts=["codec"]).parts["codec"]
+    part = imported(contents["talker.pt"], modules=["codec"]).modules["codec"]
     mel = torch.randn(2, 50, 128)
     codes, rebuilt = reference.quantise(contents["talker.pt"]["rvq"], mel)
     assert torch.equal(part.encode(mel), codes)
@@ -99,7 +99,7 @@ def test_codec(imported, contents):
 @torch.inference_mode()
 def test_talker_without_its_text(imported, contents):
     """Ours puts text before the start frame; behind it stand the same blocks, embeddings and heads."""
-    part = imported(contents["talker.pt"], fill=True).parts["talker"]
+    part = imported(contents["talker.pt"], fill=True).modules["talker"]
     codes = torch.randint(0, 128, (2, 30, 2))
     base, residual = reference.talker(contents["talker.pt"]["talker"], codes)
     frames = part.code_embedding(codes + part.code_offset).sum(2)
@@ -149,7 +149,7 @@ def test_it_answers_about_a_picture_and_a_sound_as_it_was_trained(tmp_path, save
 
 def test_the_vocabulary_gets_our_special_tokens(imported, tokenizer_path, contents):
     export = imported(contents["thinker.pt"], tokenizer=tokenizer_path)
-    tokenizer, part = Tokenizer.load(export.tokenizer_path), export.parts["thinker"]
+    tokenizer, part = Tokenizer.load(export.tokenizer_path), export.modules["thinker"]
     assert tokenizer.vocab_size == part.vocab_size == theirs.VOCAB + len(ADDED)
     assert [tokenizer.piece(index) for index in range(len(PIECES))] == list(PIECES)
     assert export.metadata["tokenizer"] == tokenizer.fingerprint()
@@ -159,9 +159,9 @@ def test_the_vocabulary_gets_our_special_tokens(imported, tokenizer_path, conten
 
 def test_a_compiled_models_keys_are_the_same(imported, tokenizer_path, contents):
     state = contents["thinker.pt"]["model"]
-    plain = weights_fingerprint(imported({"model": state}, tokenizer=tokenizer_path).parts["thinker"])
+    plain = weights_fingerprint(imported({"model": state}, tokenizer=tokenizer_path).modules["thinker"])
     for content in ({"model": theirs.compiled(state)}, state, theirs.compiled(state)):
-        assert weights_fingerprint(imported(content, tokenizer=tokenizer_path).parts["thinker"]) == plain
+        assert weights_fingerprint(imported(content, tokenizer=tokenizer_path).modules["thinker"]) == plain
 
 
 def test_facts_and_notes(tmp_path, saved):
@@ -172,9 +172,9 @@ def test_facts_and_notes(tmp_path, saved):
     assert "codec: its spectrogram is ours, not that of its training" in notes
     assert "talker: newly initialised, to be trained: text.embedding, text.blocks" in notes
     export = load_export(tmp_path / "out")
-    assert export.parts["talker"].options["max_frames"] == 300
+    assert export.modules["talker"].options["max_frames"] == 300
     assert export.metadata["stage"] == "talker"
-    assert export.metadata["codec"] == weights_fingerprint(export.parts["codec"])
+    assert export.metadata["codec"] == weights_fingerprint(export.modules["codec"])
     assert "talker.stop.weight" in export.metadata["micro_omni"]["new"]
     assert export.metadata["codec_mel"]["hop"] == 1280
 
@@ -184,7 +184,7 @@ def test_new_weights_are_the_same_each_time(tmp_path, saved):
     for name in ("one", "two"):
         import_checkpoints([saved("talker.pt")], tmp_path / name, fill=True)
     assert torch.equal(torch.get_rng_state(), before)
-    one, two = (load_export(tmp_path / name).parts["talker"] for name in ("one", "two"))
+    one, two = (load_export(tmp_path / name).modules["talker"] for name in ("one", "two"))
     assert weights_fingerprint(one) == weights_fingerprint(two)
 
 
@@ -194,7 +194,7 @@ def test_heads_of_another_width_are_told(imported, tokenizer_path):
     with pytest.raises(ValueError, match=r"its width 96 is not a multiple of 64: give thinker\.num_heads=N"):
         imported({"model": state}, tokenizer=tokenizer_path)
     given = {"thinker": {"num_heads": 6, "rope_theta": 500.0, "max_length": 64}}
-    part = imported({"model": state}, tokenizer=tokenizer_path, options=given).parts["thinker"]
+    part = imported({"model": state}, tokenizer=tokenizer_path, options=given).modules["thinker"]
     assert (part.head_dim, part.max_length, part.options["rope_theta"]) == (16, 64, 500.0)
 
 
@@ -280,7 +280,7 @@ def test_a_talker_with_the_codec_of_another_is_refused(tmp_path, saved):
 
 def test_parts_and_options_that_are_none(tmp_path, saved):
     path = saved("vision.pt")
-    refused(tmp_path, [path], "no module talker in it; it holds none", parts=["talker"])
+    refused(tmp_path, [path], "no module talker in it; it holds none", modules=["talker"])
     refused(tmp_path, [path], "unknown module 'thnker'; available: thinker, ", options={"thnker": {"num_heads": 2}})
     refused(tmp_path, [path], r"unknown option vision.dim; available: vision.num_heads", options={"vision": {"dim": 2}})
     refused(tmp_path, [path], r"unknown option codec.dim; available: none", options={"codec": {"dim": 2}})

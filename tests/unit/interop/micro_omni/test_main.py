@@ -14,10 +14,10 @@ def test_there_and_back(tmp_path, saved, tokenizer_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.endswith(f"written: {out}\n")
-    assert load_export(out).parts["thinker"].max_length == 256
+    assert load_export(out).modules["thinker"].max_length == 256
     assert main(["export", str(out), f"out={tmp_path / 'thinker.pt'}", "parts=thinker"]) == 0
     assert main(["import", files[1], f"out={tmp_path / 'voice'}", "fill=true"]) == 0
-    assert set(load_export(tmp_path / "voice").parts) == {"codec", "talker"}
+    assert set(load_export(tmp_path / "voice").modules) == {"codec", "talker"}
 
 
 @pytest.mark.parametrize(
