@@ -118,7 +118,7 @@ def test_what_is_wrong_with_the_sound_is_said_before_an_answer_is_made(export, c
         (["~generation"], "~generation: this option cannot be taken away"),
         (["~ckpt"], "~ckpt: this option cannot be taken away"),
         (["generation=null"], "generation=null: Config group override must be a string"),
-        (["generation.heat=1"], "unknown option 'heat' in generation; available: length_penalty, max_new_tokens"),
+        (["generation.heat=1"], "unknown option 'heat' in generation; available: frequency_penalty, length_penalty"),
     ],
 )
 def test_the_program_says_what_is_wrong_in_one_line(tmp_path, capsys, monkeypatch, arguments, reason):

@@ -1,0 +1,49 @@
+"""What a generation returns: plain dataclasses, without tensors."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from muomni.inference.decoding.timings import Timings
+
+
+@dataclass(slots=True)
+class TokenLogprob:
+    """A generated token, with natural log-probabilities: the log-softmax of the model's logits, before temperature, penalties
+    and filters.
+
+    text: what the token alone reads as; U+FFFD for a byte of a character that takes several tokens. top: (id, text, logprob) of
+    the most likely tokens, most likely first.
+    """
+
+    id: int
+    text: str
+    logprob: float
+    top: list[tuple[int, str, float]]
+
+
+@dataclass(slots=True)
+class Piece:
+    """A piece of an answer while it is generated: text that no later token changes, and the tokens since the piece before
+    (empty without `logprobs`)."""
+
+    text: str
+    tokens: list[TokenLogprob] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole answer.
+
+    finish_reason: "stop" at the end token or a stop string, "length" at max_new_tokens or a full context. prompt_tokens: of the
+    whole prompt, of which cached_tokens were not computed again, since a conversation's cache held them. completion_tokens:
+    generated ones, those of a stop string included, the end token not. logprobs: of these tokens; None unless they were
+    requested.
+    """
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    logprobs: list[TokenLogprob] | None
+    timings: Timings

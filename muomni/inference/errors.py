@@ -1,0 +1,41 @@
+"""Errors of inference that a user can mend: each is one line that says what is wrong and the way out.
+
+All are ValueErrors, so that code which knows nothing of them still catches them. `param` is the option or field at fault, for
+callers that report it separately (an HTTP API); None if there is no single one.
+"""
+
+
+class MuomniError(ValueError):
+    """Base of the errors below."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidOption(MuomniError):
+    """An option, a message or another argument has a wrong type, is out of range, unknown, or excluded by another one."""
+
+
+class InvalidMedia(MuomniError):
+    """An image or an audio cannot be read, or is larger than allowed."""
+
+
+class ContextLength(MuomniError):
+    """Prompt, media and new tokens do not fit the context."""
+
+
+class MissingModule(MuomniError):
+    """The export lacks the module that a task needs. `param` is its name."""
+
+
+class QueueFull(MuomniError):
+    """Too many requests wait. `retry_after`: seconds until it is worth to try again."""
+
+    def __init__(self, message: str, *, retry_after: float, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after = retry_after
+
+
+class Cancelled(MuomniError):
+    """The request was cancelled before it was finished."""
