@@ -17,18 +17,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from muomni import aliases
-from muomni.checkpoints.export import is_export, list_exports
 from muomni.checkpoints.single_file import check_single_place, save_single
 from muomni.cli.errors import CONF, one_line_errors, run_main
+from muomni.cli.verbatim import split_arguments
 from muomni.frontends.audio_io import check_audio_target, write_audio
 from muomni.frontends.video import read_video
 from muomni.inference.cli.chat import Chat
 from muomni.inference.cli.tasks import Task, choose_task, reject_unused
 from muomni.inference.decoding.options import GenerationOptions, preset, reject_unused_options
 from muomni.inference.engine import Engine
-from muomni.inference.load import load_model, read_modules, read_tokenizer
+from muomni.inference.load import find_export, load_model, read_modules, read_tokenizer
 from muomni.inference.prompt import as_list
-from muomni.program import TRAIN
 from muomni.user_path import user_path
 
 PATHS = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out")
@@ -36,27 +35,6 @@ STRINGS = (*PATHS, "text", "prompt", "system_prompt")
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers and their minimum
 MAX_THREADS = 1024
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
-
-
-def split_arguments(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Command line -> string options verbatim, and the arguments for Hydra to parse. image= may be repeated for several images;
-    any other repeated option is a ValueError."""
-    raw: dict[str, Any] = {}
-    rest: list[str] = []
-    given: set[str] = set()
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key == "image" and key in raw:
-            raw[key] = [*([raw[key]] if isinstance(raw[key], str) else raw[key]), value]
-            continue
-        if equals and key in given:
-            raise ValueError(f"{key}= is given twice: give one of them")
-        given.add(key)
-        if equals and key in STRINGS:
-            raw[key] = value
-        else:
-            rest.append(argument)
-    return raw, rest
 
 
 def resolve_paths(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -84,15 +62,6 @@ def validate(cfg: dict[str, Any]) -> None:
         raise ValueError("text= and prompt= both hold the question: give one of them")
     if cfg["text"] is not None and not cfg["text"].strip():
         raise ValueError("text= is empty: write a question, or leave text= out to chat")
-
-
-def find_export(ckpt: str | None, checkpoints: Path) -> Path:
-    """The path of the export. Raises ValueError listing the available exports if it is missing or wrong."""
-    if ckpt and (is_export(ckpt) or Path(ckpt).is_file()):
-        return Path(ckpt)
-    found = ", ".join(str(path) for path in list_exports(checkpoints)) or f"none; {TRAIN} stage=omni_sft makes one"
-    problem = f"ckpt={ckpt} is not an export" if ckpt else "ckpt=EXPORT is missing"
-    raise ValueError(f"{problem}; exports under {checkpoints}: {found}")
 
 
 def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
@@ -235,7 +204,8 @@ def notice(text: str) -> None:
 def main() -> None:
     """Command line -> configuration -> `run`. A user's mistake is one line and exit status 1."""
     with one_line_errors():
-        raw, rest = split_arguments([each for word in sys.argv[1:] for each in aliases.override(word)])
+        words = [each for word in sys.argv[1:] for each in aliases.override(word)]
+        raw, rest = split_arguments(words, strings=STRINGS, repeatable=("image",))
     changed = [word.partition("=")[0].removeprefix("generation.") for word in rest if word.startswith("generation.")]
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="infer")

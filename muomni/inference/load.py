@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from muomni.checkpoints.compatibility import check_compatible
-from muomni.checkpoints.export import Export
+from muomni.checkpoints.export import Export, is_export, list_exports
 from muomni.checkpoints.single_file import read_export
 from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
@@ -14,6 +14,7 @@ from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.engine import MISSING_MODULE_HELP, Engine
 from muomni.inference.validation import require_path
+from muomni.program import TRAIN
 from muomni.short_repr import shown
 from muomni.user_path import user_path
 
@@ -68,6 +69,15 @@ def read_modules(path: str | Path, *, talker: str | Path | None) -> Export:
     """An export with all its modules; `talker`: with that export's Talker and codec."""
     export = read_export(path)
     return export if talker is None else with_talker(export, read_export(talker))
+
+
+def find_export(ckpt: str | None, checkpoints: Path) -> Path:
+    """The path of the export. Raises ValueError listing the available exports if it is missing or wrong."""
+    if ckpt and (is_export(ckpt) or Path(ckpt).is_file()):
+        return Path(ckpt)
+    found = ", ".join(str(path) for path in list_exports(checkpoints)) or f"none; {TRAIN} stage=omni_sft makes one"
+    problem = f"ckpt={ckpt} is not an export" if ckpt else "ckpt=EXPORT is missing"
+    raise ValueError(f"{problem}; exports under {checkpoints}: {found}")
 
 
 def find_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 import infer
 from muomni.checkpoints.export import save_export
+from muomni.cli.verbatim import split_arguments
 from muomni.inference.asr.ngram import train_ngram
 from muomni.inference.decoding.options import PRESETS, GenerationOptions
 from muomni.inference.load import load_model
@@ -30,7 +31,9 @@ def test_the_configured_presets_are_those_of_the_code(name):
 
 @pytest.mark.parametrize("text", ['say "a, b={1}"', "[x]", "a=b", "line\nline", "漢字 🙂", "${paths.root}", "-x", ""])
 def test_strings_come_as_the_shell_passed_them(text):
-    raw, rest = infer.split_arguments([f"text={text}", "generation=chat", f"prompt={text}", "quiet=true"])
+    raw, rest = split_arguments(
+        [f"text={text}", "generation=chat", f"prompt={text}", "quiet=true"], strings=infer.STRINGS
+    )
     assert raw == {"text": text, "prompt": text}
     assert rest == ["generation=chat", "quiet=true"]
 
