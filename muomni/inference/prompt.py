@@ -15,7 +15,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.audio_excerpt import AudioLimit
 from muomni.inference.decoding.options import PRESETS, GenerationOptions, preset, reject_unused_options
 from muomni.inference.media import Media, Source
-from muomni.inference.validation import require_bool, require_sequence, require_str
+from muomni.inference.validation import require_bool, require_one_of, require_sequence, require_str
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
 from muomni.short_repr import shown
@@ -30,7 +30,8 @@ ABOUT_AUDIO = "write down what you hear"
 class Request:
     """A user's turn: text, images, audio; or `messages` in the chat format instead of all of them.
 
-    truncate: cut what does not fit, the beginning of the text and the end of an audio, instead of raising.
+    truncate: cut what does not fit, the beginning of the text and the end of an audio, instead of raising. format: "chat", or
+    "plain" for a text that is continued as it stands; None: the engine's.
     """
 
     text: str = ""
@@ -39,11 +40,14 @@ class Request:
     system_prompt: str = ""
     messages: Sequence[Any] = ()
     truncate: bool = False
+    format: str | None = None
 
     def __post_init__(self) -> None:
         require_str("text", self.text)
         require_str("system_prompt", self.system_prompt)
         require_bool("truncate", self.truncate)
+        if self.format is not None:
+            require_one_of("format", self.format, FORMATS)
         require_sequence("images", self.images, of="images", single="one of them: [image]")
         require_sequence("audios", self.audios, of="audios", single="one of them: [audio]")
         require_sequence("messages", self.messages, of='{"role", "content"}', single="a single question is the text")
@@ -114,11 +118,12 @@ class PromptBuilder:
     @torch.inference_mode()
     def encode_media(self, request: Request) -> MediaFeatures:
         """Run the encoders on a request's images and audio. Errors name the file."""
-        if self.format == "plain" and request.messages:
+        format = request.format or self.format
+        if format == "plain" and request.messages:
             raise ValueError("a plain prompt has no roles: use format=chat for conversations")
-        if self.format == "plain" and request.system_prompt:
+        if format == "plain" and request.system_prompt:
             raise ValueError("a plain prompt has no roles: leave out system_prompt=, or use format=chat")
-        images, audios = media_of(request.as_messages()) if self.format == "chat" else (request.images, request.audios)
+        images, audios = media_of(request.as_messages()) if format == "chat" else (request.images, request.audios)
         pixels = self.media.images(images)
         mel, lengths = self.media.mels(audios, limit=self.audio_limit(truncate=request.truncate))
         features: MediaFeatures = self.model.encode(
@@ -140,7 +145,9 @@ class PromptBuilder:
         """Tokenize a request with its media; `first=False` continues a conversation."""
         counts = [] if features.audio_lengths is None else features.audio_lengths.tolist()
         image_tokens = self.model.image_tokens
-        if self.format == "plain":  # [image slots][audio slots] BOS text, as micro-omni's models were trained
+        if (
+            request.format or self.format
+        ) == "plain":  # [image slots][audio slots] BOS text, as micro-omni's models were trained
             # pieces begin with their space: after a trailing space the model would continue with pieces it never saw there
             slots = [IMAGE] * image_tokens * len(request.images) + [AUDIO] * sum(counts)
             return Prompt(torch.tensor(slots + self.tokenizer.encode(request.question.rstrip(" "), bos=True)), features)

@@ -250,3 +250,11 @@ def test_the_command_line_says_what_would_have_no_effect(home, monkeypatch, caps
 def test_requests_hold_media_or_messages():
     with pytest.raises(ValueError, match=r"image= together with messages="):
         Request(messages=MESSAGES, images=["a.png"])
+
+
+def test_a_request_has_a_format_of_its_own(engine, export):
+    plain = load_model(export, device="cpu", format="plain")
+    request = Request(text="what colour", format="plain")
+    assert engine.generate_batch([request], max_new_tokens=5) == plain.generate_batch(["what colour"], max_new_tokens=5)
+    with pytest.raises(ValueError, match="format=xml is unknown"):
+        Request(text="what colour", format="xml")
