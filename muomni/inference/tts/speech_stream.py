@@ -2,27 +2,29 @@
 synthesised by the same blocks, so the joined chunks of a stream equal the utterance bit for bit.
 
 A block needs look-ahead: the codec's convolutions some frames of codes, the vocoder some mel frames. Its estimate of the first
-samples of the next block is cross-faded into that block.
+samples of the next block is cross-faded into that block. The first block is short, so that a listener waits for few frames, and
+each one after it twice as long as the one before, up to `BLOCK_SECONDS`: blocks are cheaper the longer they are, and each plays
+while the next is made.
 
-The gain brings the loudest sample so far to 0.95: it only decreases, within the samples of a fade.
+A block depends on the codes up to its look-ahead only, whenever it is rendered: late (a scheduler with other utterances to
+serve) is the same as at once.
 
 Legend: T frames of codes, K codebooks, R mel frames per frame of codes, M mel bins, N samples.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from muomni.frontends.loudness import PEAK
 from muomni.frontends.mel import MelSpec
+from muomni.inference.tts.level import RunningPeakGain, mel_level
 from muomni.models.codec import Codec
 
+FIRST_BLOCK_SECONDS = 0.16
 BLOCK_SECONDS = 0.64
 FADE_SECONDS = 0.01
-MIN_PEAK = 0.05  # before the gain: quieter waveforms are not amplified to the level of speech
 
 
 class StreamingVocoder(Protocol):
@@ -41,81 +43,95 @@ class StreamingVocoder(Protocol):
         ...
 
 
-@dataclass
-class RunningPeakGain:
-    """Peak normalisation to `PEAK`, block by block."""
-
-    fade: int  # samples
-    peak: float = MIN_PEAK
-    gain: float | None = None  # at the end of the last block
-
-    def __call__(self, block: Tensor, ahead: Tensor) -> Tensor:
-        """block (N), and the first samples of the next one -> the block at the new gain, ramped over `fade` samples."""
-        self.peak = max(self.peak, float(torch.cat([block, ahead]).abs().amax()))
-        new = PEAK / self.peak
-        gain = torch.full_like(block, new)
-        if self.gain is not None:
-            gain[: self.fade] = torch.linspace(self.gain, new, self.fade, device=block.device)[: len(block)]
-        self.gain = new
-        return (block * gain).clamp(-PEAK, PEAK)
-
-
 class BlockSynthesizer:
     """Frames of codes in, blocks of samples out. Block borders depend on the number of frames only, not on how they are
-    pushed."""
+    pushed.
 
-    def __init__(self, codec: Codec, vocoder: StreamingVocoder) -> None:
+    Args:
+        gain: of the utterance before it in the same speech; None: a new one.
+    """
+
+    def __init__(self, codec: Codec, vocoder: StreamingVocoder, *, gain: RunningPeakGain | None = None) -> None:
         self.codec, self.vocoder = codec, vocoder
         spec, R = vocoder.spec, codec.stride
-        context = -(-vocoder.context // R)  # in frames of codes, as the next two
-        self.block = max(context, round(BLOCK_SECONDS * spec.sample_rate / (spec.hop * R)))
+        context = -(-vocoder.context // R)  # in frames of codes, as the next three
+        self.longest = max(context, round(BLOCK_SECONDS * spec.sample_rate / (spec.hop * R)))
+        self.block = min(self.longest, max(1, round(FIRST_BLOCK_SECONDS * spec.sample_rate / (spec.hop * R))))
         self.ahead = context + codec.reach  # look-ahead after a block
         self.fade = min(spec.hop, round(FADE_SECONDS * spec.sample_rate))
-        self.gain = RunningPeakGain(self.fade)
+        self.level = mel_level(spec)
+        self.gain = RunningPeakGain(self.fade) if gain is None else gain
         self.codes: list[Tensor] = []  # K each
+        self.closed = False
         self.done = 0  # frames already synthesised
         self.past = torch.zeros(0)  # their last samples, before the gain
         self.next = torch.zeros(0)  # the last block's estimate of the first samples of the next
 
+    def add(self, codes: Tensor) -> None:
+        """Append codes (n, K); `render` then returns the blocks that they complete."""
+        self.codes += list(codes)
+
+    def end(self) -> None:
+        """No more codes will come: the rest is complete."""
+        self.closed = True
+
+    @property
+    def ready(self) -> bool:
+        """True if a block is complete, with its look-ahead."""
+        left = len(self.codes) - self.done
+        return left > 0 if self.closed else left >= self.block + self.ahead
+
     @torch.inference_mode()
+    def render(self) -> Tensor:
+        """The next block (N); the last one is up to 1.5 times as long as its turn."""
+        left = len(self.codes) - self.done
+        if left >= self.block + self.ahead:
+            size, known, last = self.block, self.done + self.block + self.ahead, False
+        else:
+            assert self.closed, "the block has no look-ahead yet"
+            size = left if left <= self.block + self.block // 2 else self.block
+            known, last = len(self.codes), True
+        self.block = min(2 * self.block, self.longest)
+        return self._render(self.done + size, known=known, last=last)
+
     def push(self, codes: Tensor) -> list[Tensor]:
         """codes (n, K) -> the blocks (N) that they complete."""
-        self.codes += list(codes)
-        blocks = []
-        while len(self.codes) - self.done >= self.block + self.ahead:
-            blocks.append(self._render(self.done + self.block, closed=False))
-        return blocks
+        self.add(codes)
+        return self._rendered()
 
-    @torch.inference_mode()
     def close(self) -> list[Tensor]:
-        """The remaining blocks at the end of the codes, the last of them up to 1.5 times as long."""
+        """The remaining blocks at the end of the codes."""
+        self.end()
+        return self._rendered()
+
+    def _rendered(self) -> list[Tensor]:
         blocks = []
-        while (left := len(self.codes) - self.done) > 0:
-            size = left if left <= self.block + self.block // 2 else self.block
-            blocks.append(self._render(self.done + size, closed=True))
+        while self.ready:
+            blocks.append(self.render())
         return blocks
 
-    def _render(self, end: int, *, closed: bool) -> Tensor:
-        """Frames done..end -> samples (N)."""
+    def _render(self, end: int, *, known: int, last: bool) -> Tensor:
+        """Frames done..end -> samples (N), by the first `known` frames; last: they are all."""
         R, context = self.codec.stride, self.vocoder.context
-        total = len(self.codes) * R  # mel frames, as the next two
+        total = known * R  # mel frames, as the next two
         first, stop = max(0, self.done * R - context), min(total, end * R + context)
-        mel = self._mel(first, stop)
-        waveform = self.vocoder.extend(mel, self.past.to(mel.device), ends=closed and stop == total)
+        whole, skipped = self._mel(first, known=known)
+        mel = whole[skipped : skipped + stop - first]
+        waveform = self.vocoder.extend(mel, self.past.to(mel.device), ends=last and stop == total)
         self.next = self.next.to(waveform.device)  # created on the CPU
         waveform[: len(self.next)].lerp_(self.next, torch.linspace(1, 0, len(self.next), device=waveform.device))
         samples = (end - self.done) * R * self.vocoder.spec.hop
         block, self.next = waveform[:samples], waveform[samples : samples + self.fade]
         self.past = torch.cat([self.past.to(block.device), block])[-context * self.vocoder.spec.hop :]
         self.done = end
-        return self.gain(block, self.next).cpu()
+        return self.gain(block, self.next, expected=self.level(whole[skipped:])).cpu()
 
-    def _mel(self, first: int, stop: int) -> Tensor:
-        """Mel frames first..stop (frames, M), equal to those of decoding all codes at once."""
+    def _mel(self, first: int, *, known: int) -> tuple[Tensor, int]:
+        """The mel of the first `known` frames from about mel frame `first` on, and how many frames before that it begins. Its
+        frames up to the codec's reach before the end equal those of decoding all codes at once."""
         R, reach = self.codec.stride, self.codec.reach
-        low, high = max(0, first // R - reach), min(len(self.codes), -(-stop // R) + reach)
-        mel = self.codec.decode(torch.stack(self.codes[low:high])[None])[0]
-        return mel[first - low * R : stop - low * R]
+        low = max(0, first // R - reach)
+        return self.codec.decode(torch.stack(self.codes[low:known])[None])[0], first - low * R
 
 
 def synthesize_stream(frames: Iterable[Tensor], codec: Codec, vocoder: StreamingVocoder) -> Iterator[Tensor]:

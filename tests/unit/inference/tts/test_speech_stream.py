@@ -8,7 +8,8 @@ import torch
 from muomni.frontends.loudness import PEAK
 from muomni.frontends.mel import LogMel, MelSpec
 from muomni.inference.tts.griffin_lim import GriffinLim
-from muomni.inference.tts.speech_stream import BlockSynthesizer, RunningPeakGain, synthesize, synthesize_stream
+from muomni.inference.tts.level import MelLevel, RunningPeakGain
+from muomni.inference.tts.speech_stream import BlockSynthesizer, synthesize, synthesize_stream
 from muomni.models.codec import Codec
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=64, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
@@ -50,7 +51,11 @@ def random_codec(**changes):
     return codec
 
 
-@pytest.mark.parametrize("rows", [1, 2, 8, 11, 12, 13, 20, 41])
+BLOCKS = {1: [1], 2: [2], 3: [3], 4: [2, 2], 8: [2, 6], 11: [2, 4, 5], 13: [2, 4, 7], 20: [2, 4, 8, 6],
+          41: [2, 4, 8, 8, 8, 11]}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", BLOCKS)
 def test_a_stream_is_the_utterance_to_the_last_bit(rows):
     codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
     codes = torch.randint(16, (rows, 2), generator=torch.Generator().manual_seed(rows))
@@ -58,7 +63,16 @@ def test_a_stream_is_the_utterance_to_the_last_bit(rows):
     assert whole.shape == (rows * 8 * 160,)
     chunks = list(synthesize_stream(codes, codec, vocoder))
     assert torch.equal(torch.cat(chunks), whole)
-    assert len(chunks) == max(1, (rows + 3) // 8)
+    assert [len(chunk) // 1280 for chunk in chunks] == BLOCKS[rows]
+    late = BlockSynthesizer(
+        codec, vocoder
+    )  # all codes are there, and the end is known, before the first block is rendered
+    late.add(codes)
+    late.end()
+    blocks = []
+    while late.ready:
+        blocks.append(late.render())
+    assert torch.equal(torch.cat(blocks), whole)
     ragged = BlockSynthesizer(codec, vocoder)
     pieces = [block for some in codes.split([1] * (rows % 5) + [rows - rows % 5]) for block in ragged.push(some)]
     assert torch.equal(torch.cat([*pieces, *ragged.close()]), whole)
@@ -69,7 +83,7 @@ def test_a_block_comes_as_soon_as_the_rows_behind_it_are_known():
     blocks = BlockSynthesizer(codec, vocoder)
     came = [len(blocks.push(torch.zeros(1, 2, dtype=torch.long))) for _ in range(21)]
     ahead = 1 + 2 * 2  # a row of the vocoder's frames, and what the codec's two kernels of 5 see
-    assert [place for place, count in enumerate(came) if count] == [8 + ahead - 1, 16 + ahead - 1]
+    assert [place for place, count in enumerate(came) if count] == [2 + ahead - 1, 6 + ahead - 1, 14 + ahead - 1]
 
 
 @torch.inference_mode()
@@ -79,13 +93,19 @@ def test_the_mel_of_a_block_is_that_of_the_whole():
     blocks = BlockSynthesizer(codec, GriffinLim(MEL, iterations=1))
     blocks.codes = list(codes)
     whole = codec.decode(codes[None])[0]
-    for first, stop in ((0, 72), (56, 136), (131, 240)):
-        torch.testing.assert_close(blocks._mel(first, stop), whole[first:stop], atol=1e-5, rtol=1e-5)
+    for first, stop, known in ((0, 72, 13), (56, 136, 21), (131, 240, 30)):
+        mel, skipped = blocks._mel(first, known=known)
+        torch.testing.assert_close(mel[skipped : skipped + stop - first], whole[first:stop], atol=1e-5, rtol=1e-5)
 
 
 def roughness(waveform):
     """The second difference: what a click is made of."""
     return torch.diff(waveform, n=2).abs()
+
+
+def border_samples(samples):
+    """Where blocks of 2, 4, 8, 8, ... rows meet."""
+    return [rows * 1280 for rows in (2, *range(6, samples // 1280 - 1, 8))]
 
 
 @pytest.mark.parametrize("spec", [MEL, REFERENCE], ids=["hop160", "hop1280"])
@@ -94,7 +114,7 @@ def test_borders_do_not_click(spec):
     codec = Recorded(LogMel(spec)(sung(5.0)), stride=stride)
     vocoder = GriffinLim(spec, iterations=32)
     waveform = synthesize(codec.codes(), codec, vocoder)
-    rough, borders = roughness(waveform), range(8 * 1280, len(waveform) - 1280, 8 * 1280)
+    rough, borders = roughness(waveform), border_samples(len(waveform))
     at = torch.stack([rough[border - 4 : border + 164].max() for border in borders])
     near = torch.stack([torch.cat([rough[border - 2000 : border - 4], rough[border + 164 : border + 2000]]).max()
                         for border in borders])  # fmt: skip
@@ -138,7 +158,9 @@ def convergence(waveform, mel, vocoder):
 def test_blocks_are_as_good_as_the_whole():
     mel = LogMel(MEL)(sung(5.0))[:496]
     codec, vocoder = Recorded(mel, stride=8), GriffinLim(MEL, iterations=32)
-    in_blocks = convergence(synthesize(codec.codes(), codec, vocoder), mel, vocoder)
+    blocks = BlockSynthesizer(codec, vocoder, gain=RunningPeakGain(fade=160, peak=2.0))  # that no level changes
+    waveform = torch.cat([*blocks.push(codec.codes()), *blocks.close()])
+    in_blocks = convergence(waveform, mel, vocoder)
     assert in_blocks < 1.1 * convergence(vocoder(mel), mel, vocoder)
 
 
@@ -152,6 +174,21 @@ def test_the_loudest_sample_is_at_the_peak_and_the_level_only_sinks():
     gains = torch.cat([h / b for h, b in zip(heard, blocks, strict=True)])
     assert gains.diff().max() < 1e-4
     assert gains.diff().min() > -0.3  # of the 2.4 that it sinks by, over ten samples
+
+
+def test_a_quiet_onset_stays_quiet_before_loud_speech():
+    codec = Recorded(LogMel(MEL)(torch.cat([0.02 * sung(0.3), sung(2.0)]))[:184], stride=8, reach=4)
+    blocks = list(synthesize_stream(codec.codes(), codec, GriffinLim(MEL, iterations=8)))
+    assert len(blocks[0]) == 2 * 1280
+    assert blocks[0].abs().max() < 0.1  # by its own peak alone it would be at 0.95
+    assert torch.cat(blocks).abs().max() > 0.7
+
+
+def test_the_level_expected_of_a_mel_is_about_its_loudest_sample():
+    waveform = sung(2.0)
+    expected = MelLevel(MEL)(LogMel(MEL)(waveform))
+    assert 0.7 < expected / float(waveform.abs().max()) < 1.4
+    assert MelLevel(MEL)(LogMel(MEL)(waveform / 10)) == pytest.approx(expected / 10, rel=0.01)
 
 
 def test_silence_stays_silent():
@@ -194,7 +231,7 @@ def test_the_engines_stream_is_its_waveform(engine):
     first = next(chunks)
     timings = engine.timings
     assert 0 < timings.first_audio <= timings.speech
-    assert 8 <= timings.frames < frames  # the Talker has not spoken to its end yet
+    assert timings.frames == 2 + 1 + 1 < frames  # the Talker has not spoken to its end yet
     assert torch.equal(torch.cat([first, *chunks]), whole)
     assert timings.frames == frames
     assert timings.audio_seconds == pytest.approx(len(whole) / 16000)
