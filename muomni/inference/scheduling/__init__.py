@@ -1,0 +1,1 @@
+"""Continuous batching: requests that arrive while others decode join them."""
