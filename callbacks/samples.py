@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from muomni.checkpoints.atomic_write import write_text
-from muomni.frontends.audio_io import read_audio, write_wav
+from muomni.frontends.audio_io import read_audio, write_audio
 from muomni.frontends.image_file import read_image
 
 log = logging.getLogger(__name__)
@@ -89,10 +89,10 @@ def _write_media(folder: Path, number: int, sample: Mapping[str, Any]) -> Row:
     if sample.get("waveform") is not None:
         rate = int(sample.get("sample_rate", SAMPLE_RATE))
         row |= {"audio": f"{stem}.wav", "sample_rate": rate}
-        write_wav(folder / row["audio"], sample["waveform"].detach().float().cpu(), rate)
+        write_audio(folder / row["audio"], sample["waveform"].detach().float().cpu(), rate)
     elif sample.get("audio") is not None:
         row |= {"audio": f"{stem}.wav", "sample_rate": SAMPLE_RATE}
-        write_wav(folder / row["audio"], read_audio(sample["audio"], SAMPLE_RATE), SAMPLE_RATE)
+        write_audio(folder / row["audio"], read_audio(sample["audio"], SAMPLE_RATE), SAMPLE_RATE)
     return row
 
 

@@ -224,8 +224,8 @@ def _check_sft(row: Row, root: Path) -> None:
         spoken.append(message)
     if not spoken or spoken[-1]["role"] != "assistant":
         raise BadRow("'messages' must end with the assistant's turn")
-    row["messages"] = join_turns_of_a_role(spoken)
     try:
+        row["messages"] = join_turns_of_a_role(spoken)
         check_conversation(row["messages"])
     except ValueError as error:
         raise BadRow(str(error)) from error

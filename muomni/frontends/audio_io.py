@@ -5,6 +5,8 @@ Shapes: N samples.
 
 import io
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -46,7 +48,6 @@ class _Stream(soundfile.SoundFile):
     """Read from front to end: a FLAC of unknown length cannot report its position."""
 
     def seekable(self) -> bool:
-        """Never."""
         return False
 
 
@@ -65,15 +66,9 @@ def decode_audio(path: str | Path, sample_rate: int, *, seconds: float | None = 
     Raises FileNotFoundError where there is no such file and ValueError for one that is corrupt, empty, holds
     NaN or Inf, or is too long. Both name the file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such audio file: {path}")
-    try:
-        with _Stream(path) as file:
-            _check_header(path, file, seconds)
-            samples, rate = _decode(path, file, seconds), file.samplerate
-    except (soundfile.SoundFileError, RuntimeError, EOFError, TypeError) as error:  # TypeError: the name NAME.raw
-        raise ValueError(f"cannot read {path} as audio (wav, flac, ogg or mp3): {error}") from error
+    with _opened(path) as file:
+        _check_header(path, file, seconds)
+        samples, rate = _decode(path, file, seconds), file.samplerate
     if len(samples) == 0:
         raise ValueError(f"the audio file {path} is empty: it holds no samples")
     if not np.isfinite(samples).all():
@@ -89,24 +84,30 @@ def decode_audio(path: str | Path, sample_rate: int, *, seconds: float | None = 
 
 def duration(path: str | Path) -> float | None:
     """Seconds of audio by the file's header, None where that does not say. Errors as of `decode_audio`."""
-    path = Path(path)
-    if not path.is_file():
+    with _opened(path) as file:
+        return None if file.frames >= UNKNOWN else file.frames / file.samplerate
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """An audio file to read; what libsndfile raises inside is a ValueError that names the file."""
+    if not Path(path).is_file():
         raise FileNotFoundError(f"no such audio file: {path}")
     try:
         with _Stream(path) as file:
-            return None if file.frames >= UNKNOWN else file.frames / file.samplerate
-    except (soundfile.SoundFileError, RuntimeError, EOFError, TypeError) as error:
+            yield file
+    except (soundfile.SoundFileError, RuntimeError, EOFError, TypeError) as error:  # TypeError: the name NAME.raw
         raise ValueError(f"cannot read {path} as audio (wav, flac, ogg or mp3): {error}") from error
 
 
-def _too_long(path: Path, length: str, channels: int) -> ValueError:
+def _too_long(path: str | Path, length: str, channels: int) -> ValueError:
     return ValueError(
         f"the audio file {path} is too long: {length} s x {channels} channels, at most {MAX_SECONDS} s "
         f"({MAX_SAMPLES // 1_000_000} million samples of all channels); cut it into pieces"
     )
 
 
-def _check_header(path: Path, file: soundfile.SoundFile, seconds: float | None) -> None:
+def _check_header(path: str | Path, file: soundfile.SoundFile, seconds: float | None) -> None:
     frames, channels, rate = file.frames, file.channels, file.samplerate
     if seconds is not None:
         frames = min(frames, round(seconds * rate))
@@ -118,25 +119,19 @@ def _check_header(path: Path, file: soundfile.SoundFile, seconds: float | None) 
         )
 
 
-def _decode(path: Path, file: soundfile.SoundFile, seconds: float | None) -> np.ndarray:
+def _decode(path: str | Path, file: soundfile.SoundFile, seconds: float | None) -> np.ndarray:
     """(N, C) float32: all samples, whatever the header says, up to the limits."""
     channels, rate = file.channels, file.samplerate
-    if seconds is None:
-        most = min(MAX_SECONDS * rate, MAX_SAMPLES // channels)
-    else:
-        most = min(round(seconds * rate), MAX_SAMPLES // channels)
-    expected = min(file.frames, most)
-    blocks, room = [], most
+    most = min(round((MAX_SECONDS if seconds is None else seconds) * rate), MAX_SAMPLES // channels)
     if file.frames < UNKNOWN:
-        blocks.append(file.read(expected, dtype="float32", always_2d=True))
-        room -= len(blocks[0])
-    else:
-        while room > 0 and len(block := file.read(min(BLOCK, room), dtype="float32", always_2d=True)):
-            blocks.append(block)
-            room -= len(block)
-        if seconds is None and not room and len(file.read(1, dtype="float32", always_2d=True)):
-            raise _too_long(path, f"more than {most / rate:.0f}", channels)
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty((0, channels), np.float32)])
+        return file.read(min(file.frames, most), dtype="float32", always_2d=True)
+    blocks, room = [np.empty((0, channels), np.float32)], most
+    while room > 0 and len(block := file.read(min(BLOCK, room), dtype="float32", always_2d=True)):
+        blocks.append(block)
+        room -= len(block)
+    if seconds is None and not room and len(file.read(1)):
+        raise _too_long(path, f"more than {most / rate:.0f}", channels)
+    return np.concatenate(blocks)
 
 
 def resample(waveform: Tensor, rate: int, target: int) -> Tensor:
@@ -152,34 +147,22 @@ def resample(waveform: Tensor, rate: int, target: int) -> Tensor:
     return resampled
 
 
-def check_target(path: str | Path) -> None:
-    """Make the folder of a file that will be written. Raises ValueError where the path cannot be a file's, and OSError."""
+def check_audio_target(path: str | Path) -> tuple[str, str]:
+    """Make the folder of a file that will be written; returns its (format, subtype) by the suffix, wav where there is none.
+
+    Raises ValueError for a suffix that is not one of `WRITTEN` and where the path cannot be a file's, and OSError.
+    """
+    suffix = Path(path).suffix.lower()
+    known = {name: format_ for name, format_ in WRITTEN.items() if format_[0] in soundfile.available_formats()}
+    if suffix and suffix not in known:
+        raise ValueError(f"cannot write {path}: audio is written as {', '.join(known)}; name a file of one of these")
     path = follow(user_path(path))
     if path.is_dir() or any(parent.is_file() for parent in path.parents):
         raise ValueError(
             f"cannot write {path}: a folder, or a file in place of a folder, is in the way; name another file"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def check_audio_target(path: str | Path) -> None:
-    """`check_target`, and the suffix is one of `WRITTEN`."""
-    audio_format(path)
-    check_target(path)
-
-
-def audio_format(path: str | Path) -> tuple[str, str]:
-    """(format, subtype) by the suffix, wav where there is none. Raises ValueError for one that is not written."""
-    suffix = Path(path).suffix.lower()
-    known = {name: kind for name, kind in WRITTEN.items() if kind[0] in soundfile.available_formats()}
-    if suffix and suffix not in known:
-        raise ValueError(f"cannot write {path}: audio is written as {', '.join(known)}; name a file of one of these")
     return known[suffix or ".wav"]
-
-
-def write_wav(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
-    """`write_audio`, as wav whatever the name says."""
-    _write(path, waveform, sample_rate, WRITTEN[".wav"])
 
 
 def write_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
@@ -189,23 +172,19 @@ def write_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     Samples are clipped to [-1, 1]. Raises ValueError for a waveform that is not finite or not one-dimensional, for a path
     that cannot be a file's, and for a suffix that is not one of `WRITTEN`.
     """
-    _write(path, waveform, sample_rate, audio_format(path))
-
-
-def _write(path: str | Path, waveform: Tensor, sample_rate: int, kind: tuple[str, str]) -> None:
     path = user_path(path)
     if waveform.dim() != 1 or waveform.numel() == 0:
         raise ValueError(f"cannot write {path}: a waveform (N,) is needed, not the shape {tuple(waveform.shape)}")
     if not bool(torch.isfinite(waveform).all()):
         raise ValueError(f"cannot write {path}: the waveform holds NaN or Inf")
-    check_target(path)
+    format_, subtype = check_audio_target(path)
     samples = waveform.detach().float().clamp(-1.0, 1.0).cpu().numpy()
     whole = io.BytesIO()  # libsndfile has no words for a full disk
     try:
-        with soundfile.SoundFile(whole, "w", sample_rate, 1, kind[1], format=kind[0]) as file:
+        with soundfile.SoundFile(whole, "w", sample_rate, 1, subtype, format=format_) as file:
             for begin in range(0, len(samples), BLOCK):  # libsndfile crashes on minutes of Vorbis at once
                 file.write(samples[begin : begin + BLOCK])
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:  # Opus and mp3 know few rates
-        raise ValueError(f"cannot write {path} as {kind[0]} of {sample_rate} Hz: {error}") from error
+        raise ValueError(f"cannot write {path} as {format_} of {sample_rate} Hz: {error}") from error
     with atomic_write(path) as temporary:
         temporary.write_bytes(whole.getbuffer())

@@ -7,7 +7,7 @@ With n of its own (`characters`): 1..n in their order, anything else n + 1.
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from muomni.special_tokens import PIECES
 
@@ -54,7 +54,7 @@ def decode_characters(ids: Iterable[int], characters: str | None = None) -> str:
     """Ids -> text; blanks are left out. An id beyond the model's own characters is unknown text; raises ValueError for one
     that the standard table does not have."""
     table = char_table(characters)
-    kept = [int(index) for index in ids if int(index) != BLANK]
+    kept = [index for index in map(int, ids) if index != BLANK]
     for index in kept:
         if index < 0 or (characters is None and index not in table.to_text):
             raise ValueError(f"characters: the id {index} is outside 0..{table.unknown}")
@@ -73,14 +73,7 @@ def decode_symbols(ids: Iterable[int], characters: str | None = None) -> str:
 
 def collapse_ctc(path: Iterable[int]) -> list[int]:
     """A frame-wise CTC path -> ids: repeats are merged, then blanks left out (Graves et al. 2006)."""
-    collapsed: list[int] = []
-    previous = BLANK
-    for index in path:
-        index = int(index)
-        if index != previous and index != BLANK:
-            collapsed.append(index)
-        previous = index
-    return collapsed
+    return [index for index, _ in groupby(map(int, path)) if index != BLANK]
 
 
 def ctc_frames_needed(ids: list[int]) -> int:

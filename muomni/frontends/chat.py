@@ -41,8 +41,8 @@ class ChatSequence:
 
 def media_of(messages: Sequence[Message]) -> tuple[list[Any], list[Any]]:
     """The images and the audios of a conversation, in the order of their slots: to be loaded before encoding."""
-    images = [item["image"] for message in messages for item in _items(message) if item["type"] == "image"]
-    audios = [item["audio"] for message in messages for item in _items(message) if item["type"] == "audio"]
+    items = [item for message in messages for item in _items(message)]
+    images, audios = ([item[media] for item in items if item["type"] == media] for media in ("image", "audio"))
     return images, audios
 
 
@@ -50,8 +50,7 @@ def join_turns_of_a_role(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Consecutive turns of one role as one turn, their contents one after the other."""
     joined: list[dict[str, Any]] = []
     for message in messages:
-        content = message["content"]
-        items = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+        items = _items(message)
         if joined and joined[-1]["role"] == message["role"]:
             joined[-1] = {**joined[-1], "content": [*joined[-1]["content"], *items]}
         else:
@@ -168,13 +167,13 @@ def _items(message: Message) -> list[Mapping[str, Any]]:
         type_ = item.get("type") if isinstance(item, Mapping) else None
         if type_ not in allowed:
             raise ValueError(
-                f"chat: a {role} message cannot hold a part of type {shown(type_)}; available: {', '.join(allowed)}"
+                f"chat: a {role} message cannot hold an item of type {shown(type_)}; available: {', '.join(allowed)}"
             )
         key = "text" if type_ == "speech" else type_
         if key not in item:
-            raise ValueError(f"chat: a part of type {type_!r} lacks its key {key!r}")
+            raise ValueError(f"chat: an item of type {type_!r} lacks its key {key!r}")
         if key == "text" and not isinstance(item[key], str):
-            raise ValueError(f"chat: the text of a part is a string, not {shown(item[key])}")
+            raise ValueError(f"chat: the text of an item is a string, not {shown(item[key])}")
     return list(content)
 
 

@@ -16,14 +16,7 @@ import torch
 from torch import Tensor
 
 from muomni.frontends.mel import LogMel, MelSpec, normalise_log
-from muomni.frontends.voice_activity import (
-    LOWEST_HERTZ,
-    NOTHING,
-    Threshold,
-    band_power,
-    spans_of_speech,
-    speech_salience,
-)
+from muomni.frontends.voice_activity import LOWEST_HERTZ, NOTHING, band_power, spans_of_speech, speech_salience
 
 TALK = 4000.0  # Hz: what of a voice every line carries; its level is measured up to here
 LOUD = 0.8  # quantile of the frames that something is said in: the level of its vowels
@@ -43,8 +36,6 @@ class HearingSpec:
     def metadata(self) -> dict[str, float]:
         """The spec as plain values, for an export and for comparing."""
         return asdict(self)
-
-    facts = metadata  # its name in version 0.1
 
 
 #: Of exports without this entry: the level of the voices that most of them were trained on, and no silence around them, which
@@ -93,33 +84,16 @@ class Hearing:
         samples = waveform.float()
         magnitudes = self.log_mel.magnitudes((samples - samples.mean())[None])[0]
         score = speech_salience(band_power(magnitudes, self.centres), frame_rate=self.mel.frame_rate)
-        spans = self.spans(score)
-        gain = self.gain(magnitudes, score, spoken=bool(spans))
-        magnitudes = magnitudes * gain
+        spans = [(0, len(score))]
+        if len(score) >= JUDGED * self.mel.frame_rate:
+            criteria = {name: value for name, value in asdict(self.spec).items() if name != "level"}
+            spans = spans_of_speech(score, **criteria, frame_rate=self.mel.frame_rate)
+        power = magnitudes[:, (self.centres >= LOWEST_HERTZ) & (self.centres <= TALK)].square().sum(1)
+        loud = power[score >= self.spec.edge]
+        level = 10 * math.log10(float((loud if spans and len(loud) else power).quantile(LOUD)) + 1e-20)
+        magnitudes = magnitudes * (1.0 if level < NOTHING else 10 ** ((self.spec.level - level) / 20))
         mel = normalise_log(magnitudes, self.mel.floor) if self.mel.log else magnitudes
         return PreparedSpeech(waveform, mel, spans)
-
-    def spans(self, score: Tensor) -> list[tuple[int, int]]:
-        """Where something is said."""
-        assert self.spec is not None
-        if len(score) < JUDGED * self.mel.frame_rate:
-            return [(0, len(score))]
-        return spans_of_speech(
-            score,
-            threshold=Threshold(decibels=self.spec.threshold, edge=self.spec.edge),
-            margin=self.spec.margin,
-            pause=self.spec.pause,
-            frame_rate=self.mel.frame_rate,
-        )
-
-    def gain(self, magnitudes: Tensor, score: Tensor, *, spoken: bool) -> float:
-        """What brings the voice, or all there is where no one speaks, to the level of the spec."""
-        assert self.spec is not None
-        band = (self.centres >= LOWEST_HERTZ) & (self.centres <= TALK)
-        power = magnitudes[:, band].square().sum(1)
-        loud = power[score >= self.spec.edge]
-        level = 10 * math.log10(float((loud if spoken and len(loud) else power).quantile(LOUD)) + 1e-20)
-        return 1.0 if level < NOTHING else 10 ** ((self.spec.level - level) / 20)
 
 
 def hearing_of(metadata: Mapping[str, Any], *, where: str) -> HearingSpec | None:
@@ -132,4 +106,4 @@ def hearing_of(metadata: Mapping[str, Any], *, where: str) -> HearingSpec | None
     try:
         return HearingSpec(**{name: float(value) for name, value in metadata["hearing"].items()})
     except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{where}: the facts of 'hearing' are damaged: {error}") from error
+        raise ValueError(f"{where}: the metadata of 'hearing' are damaged: {error}") from error

@@ -44,8 +44,6 @@ class ImageSpec:
         """The spec as plain values, for an export and for comparing."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
-    facts = metadata  # its name in version 0.1
-
 
 class ImageFrontend:
     """Callable: uint8 (3, H, W) or (B, 3, H, W) -> float32 (3, S, S) or (B, 3, S, S), normalised."""

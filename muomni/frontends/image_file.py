@@ -126,10 +126,9 @@ def _rgb(image: Image.Image, matte: tuple[int, int, int]) -> np.ndarray:
     if "A" in bands or "a" in bands or "transparency" in image.info:
         layer = _to_srgb(image.convert("RGBA"), image.info.get("icc_profile"))
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (*matte, 255)), layer)
-    elif image.mode in ("RGB", "L", "CMYK"):
-        image = _to_srgb(image, image.info.get("icc_profile"))
     else:
-        image = _to_srgb(image.convert("RGB"), image.info.get("icc_profile"))
+        plain = image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB")
+        image = _to_srgb(plain, image.info.get("icc_profile"))
     return np.array(image.convert("RGB"))
 
 
@@ -140,10 +139,10 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     colours = image.convert("RGB") if image.mode == "RGBA" else image
     try:
         transform = _transform(profile, colours.mode)
-        converted = None if transform is None else ImageCms.applyTransform(colours, transform)
+        if transform is None:
+            return image
+        converted: Any = ImageCms.applyTransform(colours, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # a damaged profile, or one of other channels
-        return image
-    if converted is None:
         return image
     if image.mode == "RGBA":
         converted.putalpha(image.getchannel("A"))

@@ -59,8 +59,6 @@ class MelSpec:
         """The spec as plain values, for an export and for comparing."""
         return asdict(self)
 
-    facts = metadata  # its name in version 0.1
-
     def num_frames(self, samples: int) -> int:
         """Frames of a clip of so many samples."""
         return samples // self.hop
@@ -69,13 +67,7 @@ class MelSpec:
 def mel_filters(spec: MelSpec) -> Tensor:
     """Triangular mel filters (F, M). Raises ValueError where n_fft is too small, so that a filter would be empty."""
     filters: Tensor = torchaudio.functional.melscale_fbanks(
-        spec.n_fft // 2 + 1,
-        spec.f_min,
-        spec.f_max,
-        spec.bins,
-        spec.sample_rate,
-        norm=None,
-        mel_scale="slaney",
+        spec.n_fft // 2 + 1, spec.f_min, spec.f_max, spec.bins, spec.sample_rate, norm=None, mel_scale="slaney"
     )
     empty = int((filters.sum(0) == 0).sum())
     if empty:
@@ -126,10 +118,8 @@ class LogMel:
         if waveform.dim() not in (1, 2):
             raise ValueError(f"mel: a waveform (N,) or (B, N) is needed, not the shape {tuple(waveform.shape)}")
         if spec.num_frames(waveform.shape[-1]) == 0:
-            raise ValueError(
-                f"the clip is too short: {waveform.shape[-1]} samples at {spec.sample_rate} Hz, "
-                f"one frame needs {spec.hop}"
-            )
+            size = f"{waveform.shape[-1]} samples at {spec.sample_rate} Hz"
+            raise ValueError(f"the clip is too short: {size}, one frame needs {spec.hop}")
         if not bool(torch.isfinite(waveform).all()):
             raise ValueError("mel: the waveform holds NaN or Inf")
 
@@ -158,14 +148,7 @@ class LogMel:
         """The first `frames` frames of (B, N): (B, frames, M)."""
         spec = self.spec
         window, filters = self._constants.on(samples.device)
-        spectrum = torch.stft(
-            samples,
-            spec.n_fft,
-            spec.hop,
-            spec.win,
-            window,
-            center=center,
-            pad_mode="constant",
-            return_complex=True,
-        )[..., :frames]  # B F T
-        return (spectrum.abs().transpose(1, 2) @ filters) * self.scale  # B T M
+        spectrum = torch.stft(  # B F T
+            samples, spec.n_fft, spec.hop, spec.win, window, center=center, pad_mode="constant", return_complex=True
+        )
+        return (spectrum[..., :frames].abs().transpose(1, 2) @ filters) * self.scale  # B T M

@@ -1,10 +1,9 @@
 """Numbers in English words, as they are read aloud: counts, ordinals, years, dates, times, money, units, fractions.
 
-num2words knows the words themselves; each `say_...` takes what one rule of `number_rules.py` has found.
+num2words knows the words themselves; a function of a match takes what one rule of `number_rules.py` has found.
 """
 
 import re
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -63,7 +62,7 @@ def number_words(text: str) -> str:
     return " ".join(words)
 
 
-def say_ordinal(found: re.Match[str]) -> str:
+def ordinal(found: re.Match[str]) -> str:
     """1st; one that is too long for a count digit by digit."""
     digits = found[1].replace(",", "")
     return f" {ordinal_words(int(digits)) if len(digits) <= LONGEST_COUNT else digit_words(digits) + 'th'} "
@@ -78,12 +77,12 @@ def _date(year: str, month: int, day: int) -> str | None:
     return f" {MONTHS[month - 1]} {ordinal_words(day)}" + (f" {year_words(int(year))} " if year else " ")
 
 
-def say_iso_date(found: re.Match[str]) -> str:
+def iso_date(found: re.Match[str]) -> str:
     """2024-03-05."""
     return _date(found[1], int(found[2]), int(found[3])) or found[0]
 
 
-def say_short_date(found: re.Match[str]) -> str:
+def short_date(found: re.Match[str]) -> str:
     """12/25/2024, or 25.12.2024: the month first between slashes where it can be one, the day first between points."""
     first, second, year = int(found[1]), int(found[3]), found[4]
     if len(year) == 2:
@@ -96,12 +95,12 @@ def _month_number(name: str) -> int:
     return next(place for place, month in enumerate(MONTHS, 1) if month.startswith(name.lower()[:3]))
 
 
-def say_month_day(found: re.Match[str]) -> str:
+def month_day(found: re.Match[str]) -> str:
     """March 5, 2024."""
     return _date(found[3] or "", _month_number(found[1]), int(found[2])) or found[0]
 
 
-def say_day_month(found: re.Match[str]) -> str:
+def day_month(found: re.Match[str]) -> str:
     """5 March 2024, the 5th of March."""
     day, month = int(found[2]), MONTHS[_month_number(found[3]) - 1]
     if not 1 <= day <= 31:
@@ -110,12 +109,12 @@ def say_day_month(found: re.Match[str]) -> str:
     return f" {'the' if not found[1] else found[1]} {ordinal_words(day)} of {month}{year} "
 
 
-def say_month_year(found: re.Match[str]) -> str:
+def month_year(found: re.Match[str]) -> str:
     """March 2024."""
     return f" {MONTHS[_month_number(found[1]) - 1]} {year_words(int(found[2]))} "
 
 
-def say_time(found: re.Match[str]) -> str:
+def clock_time(found: re.Match[str]) -> str:
     """3:05, 3:30 pm, 12:30:15."""
     hour, minute, second, half = int(found[1]), int(found[2]), found[3], (found[4] or "").lower()
     words = [count_words(hour)]
@@ -129,19 +128,19 @@ def say_time(found: re.Match[str]) -> str:
     return " ".join(["", *words, *([f"{half} m"] if half else []), ""])
 
 
-def say_decade(found: re.Match[str]) -> str:
+def decade(found: re.Match[str]) -> str:
     """1990s."""
     number = int(found[1])
     words = year_words(number) if number >= 1000 else count_words(number)
     return f" {words[:-1]}ies " if words.endswith("y") else f" {words}s "
 
 
-def say_two_years(found: re.Match[str]) -> str:
+def two_years(found: re.Match[str]) -> str:
     """1914-1918, 1990 to 2000."""
     return f"{year_words(int(found[1]))} {'to' if found[2].strip() in '-–' else found[2].strip()} {year_words(int(found[3]))} "
 
 
-def say_school_year(found: re.Match[str]) -> str:
+def school_year(found: re.Match[str]) -> str:
     """2020-21."""
     return f"{year_words(int(found[1]))} to {count_words(int(found[2]))} "
 
@@ -149,27 +148,26 @@ def say_school_year(found: re.Match[str]) -> str:
 # --- money, units, fractions, powers -------------------------------------------------------------------------------
 
 
-def say_amount(amount: str, scale: str | None, name: str) -> str:
+def amount(number: str, scale: str | None, name: str) -> str:
     """$5, $5.50 and $5 million, by the name of the currency."""
-    one = plural(name, amount == "1" and not scale)
     if scale:
-        return f" {number_words(amount)} {SCALES[scale]} {plural(name, False)} "
-    whole, _, cents = amount.replace(",", "").partition(".")
+        return f" {number_words(number)} {SCALES[scale]} {plural(name, False)} "
+    whole, _, cents = number.replace(",", "").partition(".")
     if len(cents) != 2 or name not in MINOR:
-        return f" {number_words(amount)} {one} "
+        return f" {number_words(number)} {plural(name, number == '1')} "
     parts = [f"{number_words(whole)} {plural(name, whole == '1')}"] if whole.strip("0") else []
     if int(cents):
         parts.append(f"{count_words(int(cents))} {MINOR[name][int(cents) != 1]}")
     return f" {' and '.join(parts) or f'zero {plural(name, False)}'} "
 
 
-def say_money(found: re.Match[str]) -> str:
+def money(found: re.Match[str]) -> str:
     """$5, $5.50, $5 million, $5-10."""
-    symbol, low, amount, scale = found.groups()
-    return (f" {number_words(low)} to" if low else "") + say_amount(amount, scale, MONEY[symbol])
+    symbol, low, high, scale = found.groups()
+    return (f" {number_words(low)} to" if low else "") + amount(high, scale, MONEY[symbol])
 
 
-def say_unit(found: re.Match[str]) -> str:
+def unit(found: re.Match[str]) -> str:
     """5 km, 20 m^2, 3 MB/s."""
     number, unit, power, per = found.groups()
     area = {"2": "square ", "3": "cubic "}[power] if power else ""
@@ -177,18 +175,14 @@ def say_unit(found: re.Match[str]) -> str:
     return f" {number_words(number)} {area}{plural(UNIT_WORDS[unit], number == '1')}{each} "
 
 
-def say_feet(found: re.Match[str]) -> str:
+def feet(found: re.Match[str]) -> str:
     """5'10", 5 ft 10 in."""
     feet, inches = found.groups()
-    return (
-        f" {number_words(feet)} {plural('foot', feet == '1')} {number_words(inches)} {plural('inch', inches == '1')} "
-    )
+    foot, inch = plural("foot", feet == "1"), plural("inch", inches == "1")
+    return f" {number_words(feet)} {foot} {number_words(inches)} {inch} "
 
 
-_PARTS = {2: "half", 4: "quarter"}
-
-
-def say_fraction(found: re.Match[str]) -> str:
+def fraction(found: re.Match[str]) -> str:
     """1/2, 2 3/4; 32/15 is "over"."""
     whole, above, below = found[1], int(found[2]), int(found[3])
     if found[0] in ("24/7", "9/11"):
@@ -196,14 +190,14 @@ def say_fraction(found: re.Match[str]) -> str:
     if not 0 < above < below or below > 100:
         before = f"{number_words(whole)} " if whole else ""
         return f" {before}{count_words(above)} over {count_words(below)} "
-    part = _PARTS.get(below) or ordinal_words(below)
+    part = {2: "half", 4: "quarter"}.get(below) or ordinal_words(below)
     part = part if above == 1 else "halves" if below == 2 else f"{part}s"
     if whole:
         return f" {number_words(whole)} and {'a' if above == 1 else count_words(above)} {part} "
     return f" {count_words(above)} {part} "
 
 
-def say_power(found: re.Match[str]) -> str:
+def power(found: re.Match[str]) -> str:
     """x^2, 10^-6."""
     power = found[1]
     if power in ("2", "3"):
@@ -211,13 +205,13 @@ def say_power(found: re.Match[str]) -> str:
     return f" to the power of {'minus ' if power[0] in '-−' else ''}{number_words(power.lstrip('+-−'))} "
 
 
-def say_scientific(found: re.Match[str]) -> str:
+def scientific(found: re.Match[str]) -> str:
     """1.5e-3."""
     minus = "minus " if found[2][0] == "-" else ""
     return f" {number_words(found[1])} times ten to the power of {minus}{number_words(found[2].lstrip('+-'))} "
 
 
-def say_range(found: re.Match[str]) -> str:
+def between(found: re.Match[str]) -> str:
     """5-10 rises: "to". 7-2 falls: "minus"; 50-50, and versions with several points: nothing between."""
     if max(found[1].count("."), found[2].count(".")) > 1:
         return f"{found[1]} "
@@ -225,12 +219,7 @@ def say_range(found: re.Match[str]) -> str:
     return f"{found[1]} {'to' if low < high else 'minus' if low > high else ''} "
 
 
-def say_phone(found: re.Match[str]) -> str:
+def phone(found: re.Match[str]) -> str:
     """555-123-4567, digit by digit."""
     groups = re.findall(r"\d+", found[0])
     return " " + ("plus " if found[0].startswith("+") else "") + " ".join(map(digit_words, groups)) + " "
-
-
-def say_spelled(words: Callable[[str], str]) -> Callable[[re.Match[str]], str]:
-    """A rule's words, from what it found."""
-    return lambda found: f" {words(found[1])} "

@@ -57,21 +57,19 @@ _SIGNS = {
     "≤": "less than or equal to", "≥": "greater than or equal to", "≠": "is not", "≈": "is about", "+": "plus", "=": "is",
     "%": "percent", "&": "and", "@": "at", "‰": "per mille", "±": "plus or minus", "×": "times", "√": "square root of",
     "∞": "infinity", "°": "degrees", "§": "section", "©": "copyright", "®": "registered", "→": "to", "¢": "cent",
-    "∑": "sum of", "∫": "integral of", "∂": "partial", "∆": "delta", "−": "minus",
-    "÷": "divided by",
+    "∑": "sum of", "∫": "integral of", "∂": "partial", "∆": "delta", "−": "minus", "÷": "divided by",
 }  # fmt: skip
 _SIGN = re.compile("|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True)))
+_SIGN_RULES = (
+    (r"#(?=\s?(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|\w+ty)\b)", " number "),
+    (r"#(?=[^\W\d])", " hashtag "), (r"~(?=\s*\w)", " about "), (r"(?<=\s)<(?=\s)", " less than "),
+    (r"(?<=\s)>(?=\s)", " greater than "), (r"(?<=[a-z])\.(?=[a-z]{2})", " dot "),
+)  # fmt: skip
 _WEB = re.compile(r"(?i)\b(?:https?://\S+|www\.\S+)|[\w.+-]+@[\w-]+\.[\w.-]*\w")
 _WEB_SIGNS = {
-    ".": "dot",
-    "/": "slash",
-    "-": "dash",
-    "_": "underscore",
-    ":": "colon",
-    "~": "tilde",
-    "#": "hash",
+    ".": "dot", "/": "slash", "-": "dash", "_": "underscore", ":": "colon", "~": "tilde", "#": "hash",
     "?": "question mark",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +115,8 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _unify(text: str) -> str:
     """One way to write each character: composed, plain digits, plain dashes and quotes; format characters are gone."""
-    text = re.sub(
-        r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", "", unicodedata.normalize("NFC", text).translate(_SAME)
-    )
+    text = unicodedata.normalize("NFC", text).translate(_SAME)
+    text = re.sub(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", "", text)
     text = re.sub(f"−?[{_SUPERSCRIPT}]+", _superscript, text)
     written = []
     for character in text:
@@ -145,9 +142,8 @@ def _open_abbreviations(text: str) -> str:
     text = re.sub(r"(?i)\bi\.\s?e\.", "that is", text)
     titles = "|".join(_TITLES)
     text = re.sub(rf"\b((?i:{titles}))\b(?:\.\s*|\s+)(?=[A-Z])", lambda found: _title(found[1]), text)
-    text = re.sub(
-        rf"(?i)\b({'|'.join(_BEFORE_NUMBERS)})\.\s?(?=\d)", lambda found: _BEFORE_NUMBERS[found[1].lower()] + " ", text
-    )
+    numbered = "|".join(_BEFORE_NUMBERS)
+    text = re.sub(rf"(?i)\b({numbered})\.\s?(?=\d)", lambda found: _BEFORE_NUMBERS[found[1].lower()] + " ", text)
     text = re.sub(rf"\b({'|'.join(_ABBREVIATIONS)})\.(?!\w)", lambda found: _ABBREVIATIONS[found[1]] + " ", text)
     text = re.sub(r"(?i)\bvs\b", "versus", text)
     text = _roman_numbers(text)
@@ -185,14 +181,8 @@ def _address(found: re.Match[str]) -> str:
 
 def _say_signs(text: str) -> str:
     """Signs that are read, in words; the numbers are words already."""
-    text = re.sub(
-        r"#(?=\s?(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|\w+ty)\b)", " number ", text
-    )
-    text = re.sub(r"#(?=[^\W\d])", " hashtag ", text)
-    text = re.sub(r"~(?=\s*\w)", " about ", text)
-    text = re.sub(r"(?<=\s)<(?=\s)", " less than ", text)
-    text = re.sub(r"(?<=\s)>(?=\s)", " greater than ", text)
-    text = re.sub(r"(?<=[a-z])\.(?=[a-z]{2})", " dot ", text)
+    for pattern, words in _SIGN_RULES:
+        text = re.sub(pattern, words, text)
     return _SIGN.sub(lambda found: f" {_SIGNS[found[0]]} ", text)
 
 
@@ -227,10 +217,5 @@ def _in_letters(character: str, alphabet: str) -> str | None:
         words = name.removesuffix(" SIGN").lower().split()
     if words and all(letter in alphabet for word in words for letter in word):
         return f" {' '.join(words)} "
-    return (
-        " "
-        if unicodedata.category(character)[0] in "PZM"
-        or unicodedata.category(character) == "Cc"
-        or character in "`^~|<>$+=¨¯¸˚"
-        else None
-    )
+    category = unicodedata.category(character)
+    return " " if category[0] in "PZM" or category == "Cc" or character in "`^~|<>$+=¨¯¸˚" else None

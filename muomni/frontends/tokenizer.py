@@ -6,6 +6,7 @@ tokens ("<user>") are plain text; only this project's own code can place their i
 """
 
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class Tokenizer:
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer = _Buffer()
+        writer = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.Train(
                 sentence_iterator=_sentences(lines), model_writer=writer, vocab_size=vocab_size, model_type="bpe",
@@ -69,7 +70,7 @@ class Tokenizer:
         except (RuntimeError, OSError) as error:
             reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
             raise ValueError(f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}") from error
-        tokenizer = cls(bytes(writer.content))
+        tokenizer = cls(writer.getvalue())
         if exact:
             tokenizer.expect_size(vocab_size)
         tokenizer.save(path)
@@ -171,14 +172,3 @@ def _sentences(lines: Iterable[str]) -> Iterator[str]:
             yield text[start:end]
             start = end
         yield text[start:]
-
-
-class _Buffer:
-    """What SentencePiece writes its model to."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-
-    def write(self, data: bytes) -> int:
-        self.content += data
-        return len(data)

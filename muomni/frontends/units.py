@@ -36,15 +36,7 @@ PER = {
     "s": "second", "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "day": "day", "week": "week",
     "month": "month", "year": "year", "kg": "kilogram", "km": "kilometer", "m": "meter", "l": "liter", "L": "liter",
 }  # fmt: skip
-_IRREGULAR = {
-    "foot": "feet",
-    "inch": "inches",
-    "yen": "yen",
-    "won": "won",
-    "yuan": "yuan",
-    "baht": "baht",
-    "dong": "dong",
-}
+_IRREGULAR = {"foot": "feet", "inch": "inches", **{same: same for same in ("yen", "won", "yuan", "baht", "dong")}}
 
 
 def plural(name: str, one: bool) -> str:

@@ -3,8 +3,6 @@
 Shapes: H W pixels.
 """
 
-import importlib
-import importlib.util
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,9 +36,8 @@ def read_video(path: str | Path, count: int, *, matte: str = "white") -> list[Te
         files = sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGES), key=natural_order)
         if not files:
             raise ValueError(f"the folder {path} holds no images ({', '.join(IMAGES)})")
-        return collect_frames(
-            (read_image(files[place], matte=matte) for place in evenly_spaced(len(files), count)), path
-        )
+        wanted = (files[index] for index in evenly_spaced(len(files), count))
+        return _collect((read_image(file, matte=matte) for file in wanted), path)
     if not path.is_file():
         raise FileNotFoundError(f"no such video: {path}")
     if path.suffix.lower() in ANIMATIONS:
@@ -56,16 +53,14 @@ def natural_order(path: Path) -> list[str | int]:
 def evenly_spaced(total: int, count: int) -> list[int]:
     """`count` indices below `total`, each in the middle of its equal section; all where there are fewer."""
     count = min(total, count)
-    return [(2 * place + 1) * total // (2 * count) for place in range(count)]
+    return [(2 * index + 1) * total // (2 * count) for index in range(count)]
 
 
-def collect_frames(frames: Iterable[Tensor], path: Path) -> list[Tensor]:
+def _collect(frames: Iterable[Tensor], path: Path) -> list[Tensor]:
     """The frames; raises ValueError as soon as they are too many pixels to keep."""
     kept: list[Tensor] = []
-    pixels = 0
     for frame in frames:
-        pixels += frame[0].numel()
-        if pixels > MAX_KEPT_PIXELS:
+        if sum(each[0].numel() for each in (*kept, frame)) > MAX_KEPT_PIXELS:
             raise MediaError(
                 f"{path}: its frames are over {MAX_KEPT_PIXELS} pixels together; shrink it, or ask for fewer frames"
             )
@@ -73,8 +68,7 @@ def collect_frames(frames: Iterable[Tensor], path: Path) -> list[Tensor]:
     return kept
 
 
-def check_work(path: Path, frames: int, width: int, height: int, most: int) -> None:
-    """Raise ValueError where so many frames hold more pixels than we decode."""
+def _check_work(path: Path, frames: int, width: int, height: int, most: int) -> None:
     if frames * width * height > most:
         raise MediaError(
             f"the video {path} is too long: {frames} frames of {width} x {height}, at most {most} pixels together; "
@@ -84,31 +78,32 @@ def check_work(path: Path, frames: int, width: int, height: int, most: int) -> N
 
 def _animation(film: Image.Image, path: Path, count: int, matte: str) -> list[Tensor]:
     total = min(getattr(film, "n_frames", 1), MAX_FRAMES)
-    check_work(path, total, film.width, film.height, MAX_ANIMATED_PIXELS)
+    _check_work(path, total, film.width, film.height, MAX_ANIMATED_PIXELS)
     wanted = evenly_spaced(total, count)
-    frames = (frame for place, frame in enumerate(ImageSequence.Iterator(film)) if place in wanted)
-    return collect_frames((image_to_tensor(frame, matte=matte) for frame in frames), path)
+    frames = (frame for index, frame in enumerate(ImageSequence.Iterator(film)) if index in wanted)
+    return _collect((image_to_tensor(frame, matte=matte) for frame in frames), path)
 
 
 def _film(path: Path, count: int) -> list[Tensor]:
-    if importlib.util.find_spec("av") is None:
+    try:
+        import av
+    except ModuleNotFoundError as error:
         raise ValueError(
             f"{path}: films need PyAV (pip install 'muomni[video]'); GIFs and folders of frames need nothing"
-        )
-    av = importlib.import_module("av")
+        ) from error
     try:
         with av.open(str(path)) as film:
             if not film.streams.video:
                 raise MediaError(f"{path}: the file holds no video")
             stream = film.streams.video[0]
             packets = sum(1 for packet in film.demux(stream) if packet.size)  # not decoded
-            check_work(path, min(packets, MAX_FRAMES), stream.width, stream.height, MAX_FILM_PIXELS)
+            _check_work(path, min(packets, MAX_FRAMES), stream.width, stream.height, MAX_FILM_PIXELS)
         with av.open(str(path)) as film:
             total = sum(1 for _ in _decoded(film, path))
-        wanted = set(evenly_spaced(total, count)) if total else set()
+        wanted = set(evenly_spaced(total, count))
         with av.open(str(path)) as film:
-            frames = (frame for place, frame in enumerate(_decoded(film, path)) if place in wanted)
-            kept = collect_frames((_upright(frame) for frame in frames), path)
+            frames = (frame for index, frame in enumerate(_decoded(film, path)) if index in wanted)
+            kept = _collect((_upright(frame) for frame in frames), path)
     except MediaError:
         raise
     except Exception as error:  # PyAV's errors are of many classes
@@ -123,7 +118,7 @@ def _decoded(film: Any, path: Path) -> Iterator[Any]:
     pixels = 0
     for _, frame in zip(range(MAX_FRAMES), film.decode(video=0), strict=False):
         pixels += frame.width * frame.height
-        check_work(path, 1, pixels, 1, MAX_FILM_PIXELS)
+        _check_work(path, 1, pixels, 1, MAX_FILM_PIXELS)
         yield frame
 
 

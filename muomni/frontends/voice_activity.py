@@ -7,8 +7,6 @@ of the background: it says nothing of the noise next to it.
 Legend: T frames, M mel bins, G bands.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,14 +20,6 @@ DYNAMIC = 60.0  # dB below the loudest band and frame that are told apart
 SMOOTH = 0.05  # seconds of power that are averaged
 NOISE = 3.0  # dB by which a band's noise stands above its own low quantile
 SHORTEST = 0.1  # seconds of frames that stand out, of one sound: less is a click
-
-
-@dataclass(frozen=True, kw_only=True)
-class Threshold:
-    """decibels: by how much a sound stands out, on average over the bands, at its clearest; edge: and all along it."""
-
-    decibels: float
-    edge: float
 
 
 def band_power(magnitudes: Tensor, centres: Tensor) -> Tensor:
@@ -63,11 +53,12 @@ def speech_salience(power: Tensor, *, frame_rate: float) -> Tensor:
 
 
 def spans_of_speech(
-    score: Tensor, *, threshold: Threshold, margin: float, pause: float, frame_rate: float
+    score: Tensor, *, threshold: float, edge: float, margin: float, pause: float, frame_rate: float
 ) -> list[tuple[int, int]]:
     """score (T) -> frames (begin, end) of what stands out, with `margin` seconds on both sides, apart by more than
-    `pause` seconds of background; clicks are none."""
-    loud = (score >= threshold.edge).int()
+    `pause` seconds of background; clicks are none. A sound stands out by `threshold` decibels at its clearest and by `edge`
+    all along it."""
+    loud = (score >= edge).int()
     edges = torch.diff(loud, prepend=loud.new_zeros(1), append=loud.new_zeros(1))
     runs = list(zip((edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist(), strict=True))
     groups: list[list[tuple[int, int]]] = []
@@ -80,7 +71,7 @@ def spans_of_speech(
     spans: list[tuple[int, int]] = []
     for group in groups:
         begin, end = group[0][0], group[-1][1]
-        if sum(b - a for a, b in group) < SHORTEST * frame_rate or float(score[begin:end].max()) < threshold.decibels:
+        if sum(b - a for a, b in group) < SHORTEST * frame_rate or float(score[begin:end].max()) < threshold:
             continue
         begin, end = max(0, begin - around), min(len(score), end + around)
         if spans and begin <= spans[-1][1]:

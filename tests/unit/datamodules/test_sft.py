@@ -9,7 +9,7 @@ from PIL import Image
 from datamodules.conversations import branch_positions
 from datamodules.mixture import group_questions, subsample
 from datamodules.sft import SftData
-from muomni.frontends.audio_io import write_wav
+from muomni.frontends.audio_io import write_audio
 from muomni.frontends.chat import text_of
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
@@ -30,7 +30,7 @@ def row(name, task, question, answer, **media):
 def folder(tmp_path):
     Tokenizer.train(["what colour is the dot? red blue describe the picture"] * 20, 300, tmp_path / "tokenizer.model")
     Image.new("RGB", (16, 16), (200, 10, 20)).save(tmp_path / "a.png")
-    write_wav(tmp_path / "a.wav", 0.3 * torch.sin(torch.arange(4000) * 0.05), 16000)  # 25 mel frames
+    write_audio(tmp_path / "a.wav", 0.3 * torch.sin(torch.arange(4000) * 0.05), 16000)  # 25 mel frames
     rows = [
         row("caption", "caption", "describe the picture", "a red dot", image="a.png"),
         row("colour", "image_qa", "what colour is the dot?", "red", image="a.png"),

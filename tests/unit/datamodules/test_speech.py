@@ -9,7 +9,7 @@ import torch
 
 from datamodules.augment import MelAugment, stretch
 from datamodules.speech import SpeechData, normalized_rows
-from muomni.frontends.audio_io import read_audio, write_wav
+from muomni.frontends.audio_io import read_audio, write_audio
 from muomni.frontends.char_vocab import decode_characters, encode_characters
 from muomni.frontends.mel import LogMel, MelSpec
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
@@ -25,7 +25,7 @@ def manifest(tmp_path):
     rows = []
     for index in range(6):
         samples = 3200 + 1600 * index
-        write_wav(tmp_path / f"{index}.wav", 0.3 * torch.sin(torch.arange(samples) * 0.05 * (index + 1)), 16000)
+        write_audio(tmp_path / f"{index}.wav", 0.3 * torch.sin(torch.arange(samples) * 0.05 * (index + 1)), 16000)
         kind = "sentence" if index % 2 else "digits"
         rows.append({"audio": f"{index}.wav", "text": f"Text {index}", "speaker": index % 3 + 8, "kind": kind})
     path = tmp_path / "speech.jsonl"
@@ -78,7 +78,7 @@ def test_the_cache_gives_the_same_and_notices_a_changed_file(manifest, tmp_path)
     first = build(manifest, cache=str(cache)).samples("val").item(3, -1).mel
     assert len(list(cache.iterdir())) == 1
     np.testing.assert_array_equal(first, build(manifest, cache=str(cache)).samples("val").item(3, -1).mel)
-    write_wav(manifest.parent / "3.wav", torch.zeros(4000), 16000)
+    write_audio(manifest.parent / "3.wav", torch.zeros(4000), 16000)
     assert build(manifest, cache=str(cache)).samples("val").item(3, -1).mel.shape == (25, 40)
     assert {path.name for path in cache.rglob("*") if path.is_file()} == {"frames.npy", "ends.npy"}
 
@@ -87,7 +87,7 @@ def test_the_cache_notices_other_sound_of_the_same_length_and_time(manifest, tmp
     """As of an archive that is unpacked again: every file has the size and the time that it had."""
     clip, cache = manifest.parent / "3.wav", str(tmp_path / "mels")
     before, state = build(manifest, cache=cache).samples("val").item(3, -1).mel, clip.stat()
-    write_wav(clip, torch.zeros(3200 + 1600 * 3), 16000)
+    write_audio(clip, torch.zeros(3200 + 1600 * 3), 16000)
     os.utime(clip, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert clip.stat().st_size == state.st_size and clip.stat().st_mtime_ns == state.st_mtime_ns
     assert not np.array_equal(before, build(manifest, cache=cache).samples("val").item(3, -1).mel)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datamodules.vocoder import VocoderData
-from muomni.frontends.audio_io import read_audio, write_wav
+from muomni.frontends.audio_io import read_audio, write_audio
 from muomni.frontends.mel import LogMel, MelSpec
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
@@ -19,7 +19,7 @@ def manifest(tmp_path):
     for index in range(4):
         samples = 100 + 3200 * index  # the first is shorter than a frame
         noise = 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(index))
-        write_wav(tmp_path / f"{index}.wav", noise, 16000)
+        write_audio(tmp_path / f"{index}.wav", noise, 16000)
         rows.append({"id": f"c{index}", "audio": f"{index}.wav", "text": f"Text {index} ", "kind": "ab"[index % 2]})
     path = tmp_path / "speech.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

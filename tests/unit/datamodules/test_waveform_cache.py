@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from datamodules.waveform_cache import WaveformCache
-from muomni.frontends.audio_io import write_wav
+from muomni.frontends.audio_io import write_audio
 
 
 @pytest.fixture
 def rows(tmp_path):
     for index in range(3):
-        write_wav(tmp_path / f"{index}.wav", 0.5 * torch.sin(torch.arange(800 * (index + 1)) * 0.1), 16000)
+        write_audio(tmp_path / f"{index}.wav", 0.5 * torch.sin(torch.arange(800 * (index + 1)) * 0.1), 16000)
     return [{"id": str(index), "audio": str(tmp_path / f"{index}.wav")} for index in range(3)]
 
 

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from muomni.frontends.audio_io import check_audio_target, read_audio, resample, write_audio, write_wav
+from muomni.frontends.audio_io import check_audio_target, read_audio, resample, write_audio
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_rates_of_odd_ratios_take_no_time_and_keep_the_length(rate):
 
 def test_a_written_wav_reads_back_and_leaves_nothing_beside_it(tmp_path):
     waveform = torch.from_numpy(tone(0.3, 16000))
-    write_wav(tmp_path / "deep" / "a.wav", waveform, 16000)
+    write_audio(tmp_path / "deep" / "a.wav", waveform, 16000)
     assert (read_audio(tmp_path / "deep" / "a.wav", 16000) - waveform).abs().max() < 1e-4
     assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["a.wav"]
 
@@ -70,7 +70,7 @@ def test_a_forged_length_is_refused_before_decoding(tmp_path):
 @pytest.mark.parametrize("bad", [torch.zeros(2, 5), torch.zeros(0), torch.tensor([0.0, float("nan")])])
 def test_a_bad_waveform_is_not_written(tmp_path, bad):
     with pytest.raises(ValueError, match=r"out\.wav"):
-        write_wav(tmp_path / "out.wav", bad, 16000)
+        write_audio(tmp_path / "out.wav", bad, 16000)
     assert not list(tmp_path.iterdir())
 
 

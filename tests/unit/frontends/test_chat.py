@@ -65,7 +65,7 @@ def test_media_of_lists_media_in_slot_order():
         ([QUESTION, QUESTION], "must alternate"),
         ([], "must alternate"),
         ([{"role": "robot", "content": "x"}], "unknown role 'robot'"),
-        ([{"role": "user", "content": [{"type": "video"}]}], "part of type 'video'"),
+        ([{"role": "user", "content": [{"type": "video"}]}], "item of type 'video'"),
         ([{"role": "user", "content": [{"type": "image"}]}], "lacks its key 'image'"),
         ([{"role": "user", "content": None}], "cannot hold"),
     ],

@@ -125,7 +125,7 @@ def test_exports_say_how_they_hear():
     assert hearing_of({"hearing": None}, where="x") is None
     assert hearing_of({"micro_omni": {}}, where="x") is None
     for damaged in ({"level": 1.0}, 3, {**spec.metadata(), "level": "loud"}):
-        with pytest.raises(ValueError, match="there: the facts of 'hearing'"):
+        with pytest.raises(ValueError, match="there: the metadata of 'hearing'"):
             hearing_of({"hearing": damaged}, where="there")
 
 

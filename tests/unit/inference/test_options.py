@@ -8,7 +8,7 @@ import torch
 
 import infer
 from muomni.checkpoints.export import load_export, save_export
-from muomni.frontends.audio_io import write_wav
+from muomni.frontends.audio_io import write_audio
 from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.sampling import INVALID_TOKEN, row_seeds, sample_tokens
 from muomni.inference.load import load_model
@@ -200,7 +200,7 @@ def test_a_tilde_is_the_home_folder_in_python(home, export, engine, picture, sou
     asked = {"image": "~/a.png", "audio": "~/a.wav", "max_new_tokens": 4}
     assert model.generate("what", **asked) == engine.generate("what", image=picture, audio=sound, max_new_tokens=4)
     assert model.transcribe("~/a.wav") == engine.transcribe(sound)
-    write_wav("~/said/a.wav", torch.zeros(800), 16000)
+    write_audio("~/said/a.wav", torch.zeros(800), 16000)
     assert (home / "said" / "a.wav").is_file() and not (home / "~").exists()
     with pytest.raises(FileNotFoundError, match="no export here"):
         load_model("~/none", device="cpu")

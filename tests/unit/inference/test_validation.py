@@ -46,7 +46,7 @@ def test_what_comes_one_by_one_is_taken_like_a_list(engine):
         (lambda m: m.chat(messages=[{"role": [], "content": "x"}]), "unknown role []"),
         (
             lambda m: m.chat(messages=[{"role": "user", "content": [{"type": "text", "text": 3}]}]),
-            "the text of a part is a string, not 3",
+            "the text of an item is a string, not 3",
         ),
         (lambda m: m.chat("x", conversation="x"), "a result of model.conversation() is needed"),
         (lambda m: m.generate("x", system_prompt=3), "system_prompt: a string is needed, not int"),

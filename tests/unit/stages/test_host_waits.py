@@ -20,7 +20,7 @@ from callbacks.step_guard import StepGuard
 from muomni import batch as batches
 from muomni.checkpoints.export import save_export, weights_fingerprint
 from muomni.cli.errors import CONF
-from muomni.frontends.audio_io import write_wav
+from muomni.frontends.audio_io import write_audio
 from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.image import ImageSpec
 from muomni.nn.masks import SegmentMask
@@ -92,7 +92,7 @@ def export_all(cfg: Any, folder: Path) -> None:
             files=files,
         )
     for number in range(2):
-        write_wav(folder / f"clip{number}.wav", torch.randn(8000 + 800 * number) * 0.1, 16000)
+        write_audio(folder / f"clip{number}.wav", torch.randn(8000 + 800 * number) * 0.1, 16000)
 
 
 def speech(cfg: Any, folder: Path, mel: Any) -> batches.SpeechBatch:

@@ -2,7 +2,7 @@
 
 import torch
 
-from muomni.frontends.audio_io import write_wav
+from muomni.frontends.audio_io import write_audio
 from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.mel import MelSpec
 from muomni.inference.asr.recognizer import Recognizer, greedy_texts
@@ -42,7 +42,7 @@ def test_a_batch_hears_what_single_clips_say():
 
 
 def test_files_are_aligned_in_seconds(tmp_path):
-    write_wav(tmp_path / "clip.wav", 0.2 * torch.randn(16000), 16000)
+    write_audio(tmp_path / "clip.wav", 0.2 * torch.randn(16000), 16000)
     times = build(2).align([tmp_path / "clip.wav"], ["abc"])[0]
     assert times.shape == (3,)
     assert (times.diff() > 0).all()
