@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datamodules.world import PARTS, WorldSpec, build_world
+from datamodules.world import SUBSETS, WorldSpec, build_world
 
 
 def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
     kind = data["kind"]
     if kind == "world":
         spec = WorldSpec.of(**{key: value for key, value in data.items() if key not in ("kind", "root")})
-        root = build_world(spec, Path(data["root"]), parts=world_parts(world))
+        root = build_world(spec, Path(data["root"]), subsets=world_subsets(world))
         found = {name: str(root / path) for name, path in world.items() if name != "test"}
         return {**found, "test": {name: str(root / path) for name, path in world["test"].items()}}
     if kind != shape:
@@ -37,10 +37,10 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
     }
 
 
-def world_parts(world: Mapping[str, Any]) -> tuple[str, ...]:
-    """Parts of the world that these splits lie in; instructions need the media of the others."""
+def world_subsets(world: Mapping[str, Any]) -> tuple[str, ...]:
+    """Subsets of the world that hold these splits; instructions need the media of the others."""
     paths = [path for name, path in world.items() if name != "test"] + [*world["test"].values()]
-    parts = {str(path).split("/")[0] for path in paths}
-    if "instructions" in parts:
-        parts |= {"text", "pictures", "speech"}
-    return tuple(part for part in PARTS if part in parts)
+    subsets = {str(path).split("/")[0] for path in paths}
+    if "instructions" in subsets:
+        subsets |= {"text", "pictures", "speech"}
+    return tuple(subset for subset in SUBSETS if subset in subsets)

@@ -3,13 +3,16 @@
 easy: numbers 0..20. hard: 0..99, and further questions beyond the trained range (100..199, kind arithmetic_far).
 """
 
-from datamodules.world.lexicon import number_words
+from functools import cache
+
 from datamodules.world.rng import Choices, digest, item_rng
+from muomni.frontends.number_words import count_words
 
 LARGEST = {"easy": 20, "hard": 99}
 HELD_OUT_SHARE = 0.2
 VAL_SHARE_OF_HELD_OUT = 0.25
 SIGNS = {"plus": "+", "minus": "-"}
+SUM_PHRASES = ("what is {sum}?", "how much is {sum}?")
 
 Sum = tuple[str, int, int]  # (plus | minus, first, second); never a negative result
 
@@ -51,25 +54,28 @@ class Arithmetic:
         return rng.sample(pool, min(count, len(pool)))
 
 
-def result(numbers: Sum) -> int:
-    """The value of a sum or difference."""
-    sign, first, second = numbers
-    return first + second if sign == "plus" else first - second
-
-
 def expression(numbers: Sum, *, words: bool) -> str:
     """ "12 + 7" or "twelve plus seven"."""
     sign, first, second = numbers
-    if words:
-        return f"{number_words(first)} {sign} {number_words(second)}"
-    return f"{first} {SIGNS[sign]} {second}"
+    return f"{_written(first, words)} {sign if words else SIGNS[sign]} {_written(second, words)}"
 
 
 def value_text(numbers: Sum, *, words: bool) -> str:
     """The result in digits or words."""
-    return number_words(result(numbers)) if words else str(result(numbers))
+    sign, first, second = numbers
+    return _written(first + second if sign == "plus" else first - second, words)
 
 
 def equation(numbers: Sum, *, words: bool) -> str:
     """ "12 + 7 = 19" or "twelve plus seven is nineteen"."""
     return f"{expression(numbers, words=words)} {'is' if words else '='} {value_text(numbers, words=words)}"
+
+
+def sum_question(numbers: Sum, phrase: str, *, words: bool) -> tuple[str, str]:
+    """The question for a sum in a phrase of SUM_PHRASES, and its answer."""
+    return phrase.format(sum=expression(numbers, words=words)), value_text(numbers, words=words)
+
+
+@cache
+def _written(number: int, words: bool) -> str:
+    return count_words(number) if words else str(number)

@@ -1,15 +1,14 @@
-"""Captions of scenes, and the way back from a caption to its objects.
+"""Captions of scenes.
 
 Six templates train, two more are kept for test_para. Template 0 is the description: every object with its place
 ("a big red circle at the top left and a small blue square at the centre"); it answers "describe the picture".
 Template 1 states a relation of the first two objects; the rest list the objects. Objects of a monochrome scene have
-no colour word. `parse_caption` reads any of them.
+no colour word.
 """
 
-import re
 from collections.abc import Sequence
 
-from datamodules.world.lexicon import COLOURS, PLACES, PLURALS, RELATIONS, SHAPES, SIZES, UNITS
+from datamodules.world.lexicon import COLOURS, DIGITS, PLACES, PLURALS, RELATIONS, SHAPES, SIZES
 from datamodules.world.rng import Choices
 from datamodules.world.scene import Scene, Thing
 
@@ -71,20 +70,7 @@ def caption(choices: Choices, scene: Scene, *, template: int, shuffled: float) -
 
 def caption_digit(choices: Choices, digit: int, colour: int) -> str:
     """A caption of a picture of one written digit."""
-    return choices.pick(DIGIT_TEMPLATES).format(digit=UNITS[digit], colour=COLOURS[colour])
-
-
-_THING = re.compile(
-    rf"({'|'.join(SIZES)})(?: ({'|'.join(COLOURS)}))? ({'|'.join(SHAPES)})(?: at the ({'|'.join(PLACES)}))?"
-)
-
-
-def parse_caption(text: str) -> list[dict[str, str | None]]:
-    """The objects a caption names, in its order: {"colour", "shape", "size", "place"}, None where it does not say."""
-    return [
-        {"colour": colour or None, "shape": shape, "size": size, "place": place or None}
-        for size, colour, shape, place in _THING.findall(text)
-    ]
+    return choices.pick(DIGIT_TEMPLATES).format(digit=DIGITS[digit], colour=COLOURS[colour])
 
 
 def object_records(scene: Scene) -> list[dict[str, object]]:

@@ -3,15 +3,7 @@
 Of a quarter of the people training never asks: their facts occur in statements alone (kind fact_unasked).
 """
 
-import random
-
-from datamodules.world.lexicon import (
-    FACT_QUESTIONS,
-    NAME_ENDS,
-    NAME_STARTS,
-    RELATION_VALUES,
-    STATEMENTS,
-)
+from datamodules.world.lexicon import FACT_QUESTIONS, NAMES, RELATION_VALUES, STATEMENTS
 from datamodules.world.rng import Choices, content_split, digest, item_rng
 
 UNASKED_SHARE = 0.25
@@ -25,22 +17,20 @@ class Facts:
 
     def __init__(self, *, seed: int, people: int, level: str):
         rng = item_rng(seed, "all", "facts", 0)
-        names = _names(rng, people)
-        if level == "hard":
-            surnames = _names(rng, people)
-            names = [f"{name} {surname}" for name, surname in zip(names, surnames, strict=True)]
         self.seed = seed
-        self.names = names
+        self.names = rng.sample(NAMES, people)
+        if level == "hard":
+            self.names = [
+                f"{name} {surname}" for name, surname in zip(self.names, rng.sample(NAMES, people), strict=True)
+            ]
         self.values: dict[str, list[str]] = {}
         for relation, values in RELATION_VALUES.items():
-            column = [values[index % len(values)] for index in range(people)]
-            rng.shuffle(column)
-            self.values[relation] = column
-        self.asked = list(range(people))
-        rng.shuffle(self.asked)
+            self.values[relation] = [values[index % len(values)] for index in range(people)]
+            rng.shuffle(self.values[relation])
+        order = list(range(people))
+        rng.shuffle(order)
         unasked = round(people * UNASKED_SHARE)
-        self.unasked = self.asked[:unasked]
-        self.asked = self.asked[unasked:]
+        self.unasked, self.asked = order[:unasked], order[unasked:]
 
     def statement(self, choices: Choices) -> str:
         """A statement about anybody."""
@@ -53,7 +43,9 @@ class Facts:
         """A question about a person of whom training asks, and its answer."""
         person = choices.pick(self.asked)
         relation = choices.pick(tuple(FACT_QUESTIONS))
-        phrase = choices.pick(FACT_QUESTIONS[relation])
+        return self._question(person, relation, choices.pick(FACT_QUESTIONS[relation]))
+
+    def _question(self, person: int, relation: str, phrase: str) -> tuple[str, str]:
         return phrase.format(name=self.names[person]), self.values[relation][person]
 
     def test_questions(self, split: str, *, asked: bool, count: int) -> list[tuple[str, str]]:
@@ -66,11 +58,5 @@ class Facts:
         for person, relation in every[:count]:
             phrases = FACT_QUESTIONS[relation]
             phrase = phrases[digest(self.seed, "phrase", person, relation) % len(phrases)]
-            found.append((phrase.format(name=self.names[person]), self.values[relation][person]))
+            found.append(self._question(person, relation, phrase))
         return found
-
-
-def _names(rng: random.Random, people: int) -> list[str]:
-    """Different names of two syllables."""
-    every = [start + end for start in NAME_STARTS for end in NAME_ENDS]
-    return rng.sample(every, people)

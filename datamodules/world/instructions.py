@@ -7,27 +7,27 @@ instructions.
 """
 
 import os
-from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from datamodules.world import prompts
-from datamodules.world.arithmetic import expression, value_text
+from datamodules.world.arithmetic import SUM_PHRASES, sum_question
 from datamodules.world.captions import describe, object_records
 from datamodules.world.files import Row
-from datamodules.world.lexicon import COLOURS, SHAPES, UNITS
+from datamodules.world.lexicon import COLOURS, DIGITS, SHAPES
 from datamodules.world.pictures import PictureWorld, picture_counts, picture_path
 from datamodules.world.questions import DIGIT_PHRASES, PHRASES, Question, candidates, draw_question, keep_shares
 from datamodules.world.rng import Choices, content_split, digest, item_rng
 from datamodules.world.scene import Scene
 from datamodules.world.sentences import normalise
 from datamodules.world.spec import WorldSpec, speech_counts
-from datamodules.world.speech import SpeechWorld, say, seen_speakers, speech_path, voice_of
+from datamodules.world.speech import SpeechWorld, say, speakers_of, speech_path, voice_of
 from datamodules.world.stories import draw_story
-from datamodules.world.text import SUM_PHRASES, TextWorld
+from datamodules.world.text import TextWorld
 
 Item = dict[str, str]
-VOICES_A_QUESTION = 7  # in training; a test takes another of the seen voices
+VOICES_PER_QUESTION = 7  # in training; a test takes another of the seen voices
+STREAMS = {"test_iid": "test"}  # split of instructions -> split of speech, where they differ
 
 
 def text(words: str) -> Item:
@@ -35,15 +35,17 @@ def text(words: str) -> Item:
     return {"type": "text", "text": words}
 
 
-def media(type_: str, path: str) -> Item:
-    """An "image" or "audio" item of a message."""
-    return {"type": type_, type_: path}
+def image(path: str) -> Item:
+    """An image item of a message."""
+    return {"type": "image", "image": path}
 
 
-image, audio = partial(media, "image"), partial(media, "audio")
+def audio(path: str) -> Item:
+    """An audio item of a message."""
+    return {"type": "audio", "audio": path}
 
 
-def item(
+def row_of(
     task: str, split: str, index: object, user: list[Item], answer: str, meta: Row, spoken: Item | None = None
 ) -> Row:
     """A row of one question and its answer (or of one sentence to be spoken)."""
@@ -55,18 +57,20 @@ def item(
 
 
 def heard(sentence: str) -> dict[str, str]:
-    """What of it can be asked: {"heard_colour": "red", ..} for every list of words of which it has exactly one."""
-    words = sentence.split()
+    """{"heard_colour": "red", ..} for every list of words of which the sentence has exactly one."""
     found = {}
     for question, names in (("heard_colour", COLOURS), ("heard_shape", SHAPES)):
-        named = [word for word in words if word in names]
+        named = [word for word in sentence.split() if word in names]
         if len(named) == 1:
             found[question] = named[0]
     return found
 
 
 class Instructions:
-    """The instructions of one world for train and val."""
+    """The instructions of one world for train and val: a method for each task.
+
+    `folder` is that of the instructions, which gets their recordings.
+    """
 
     def __init__(self, spec: WorldSpec, folder: Path):
         self.spec = spec
@@ -75,10 +79,10 @@ class Instructions:
         self.speech = SpeechWorld(spec)
         self.texts = TextWorld(spec)
         self.shares = keep_shares(spec.rotation, spec.held_out)
-        self.tasks: dict[str, Callable[[str, int], Row]] = {
-            "text_qa": self.text_qa, "image_qa": self.image_qa, "caption": self.caption, "asr": self.asr,
-            "audio_qa": self.audio_qa, "spoken_image_qa": self.spoken_image_qa, "tts": self.tts,
-        }  # fmt: skip
+
+    def rows(self, split: str, task: str, start: int, stop: int) -> list[Row]:
+        """The items start..stop of a task, and their media as files."""
+        return [getattr(self, task)(split, index) for index in range(start, stop)]
 
     def choices(self, split: str, task: str, index: object) -> Choices:
         """The generator of an item."""
@@ -87,18 +91,18 @@ class Instructions:
     def text_qa(self, split: str, index: int) -> Row:
         """A trained fact, sum or story."""
         choices = self.choices(split, "text_qa", index)
-        kind = choices.weighted(tuple(prompts.TEXT_SHARES), tuple(prompts.TEXT_SHARES.values()))
-        if kind == "fact":
+        question_type = choices.weighted(tuple(prompts.TEXT_SHARES), tuple(prompts.TEXT_SHARES.values()))
+        if question_type == "fact":
             question, answer = self.texts.facts.question(choices)
-        elif kind == "arithmetic":
+        elif question_type == "arithmetic":
             numbers, words = self.texts.arithmetic.draw(choices), choices.pick((False, True))
-            question = choices.pick(SUM_PHRASES).format(sum=expression(numbers, words=words))
-            answer = value_text(numbers, words=words)
+            question, answer = sum_question(numbers, choices.pick(SUM_PHRASES), words=words)
         else:
-            question, answer = self._story(choices, split)
-        return item("text_qa", split, index, [text(question)], answer, {"question": kind})
+            question, answer = self.story(choices, split)
+        return row_of("text_qa", split, index, [text(question)], answer, {"question": question_type})
 
-    def _story(self, choices: Choices, split: str) -> tuple[str, str]:
+    def story(self, choices: Choices, split: str) -> tuple[str, str]:
+        """A story of the split with its question, and the answer."""
         while True:
             story, [(question, answer)] = draw_story(choices, level=self.spec.level)
             if content_split(self.spec.seed, "instruction story", story + question) == split:
@@ -106,54 +110,54 @@ class Instructions:
 
     def picture(self, split: str, index: int) -> tuple[int, int]:
         """(picture, round) of item `index` about pictures."""
-        count = picture_counts(self.spec)[split]
-        return index % count, index // count
+        round_, number = divmod(index, picture_counts(self.spec)[split])
+        return number, round_
 
     def draw_question(self, choices: Choices, scene: Scene, shares: dict[str, float]) -> Question:
         """A balanced question about a scene, its type by `shares`; of colour, shape or place where it answers none such,
         and mostly where it would ask for the number of all objects, which is learnt at once."""
-        kind = choices.weighted(tuple(shares), tuple(shares.values()))
-        if candidates(scene, kind):
-            question = draw_question(choices, scene, kind, self.shares)
+        question_type = choices.weighted(tuple(shares), tuple(shares.values()))
+        if candidates(scene, question_type):
+            question = draw_question(choices, scene, question_type, self.shares)
             if question.reference != "all" or choices.rng.random() < prompts.COUNT_ALL_KEPT:
                 return question
         # not any type: else scenes without relations would be counted more often
-        kind = choices.pick([other for other in ("colour", "shape", "where") if candidates(scene, other)])
-        return draw_question(choices, scene, kind, self.shares)
+        others = [other for other in ("colour", "shape", "where") if candidates(scene, other)]
+        return draw_question(choices, scene, choices.pick(others), self.shares)
 
     def image_qa(self, split: str, index: int) -> Row:
         """A question about a picture."""
-        number, turn = self.picture(split, index)
-        choices = self.choices(split, "image_qa", (number, turn))
-        path = image(f"../pictures/{picture_path(split, number)}")
+        number, round_ = self.picture(split, index)
+        choices = self.choices(split, "image_qa", (number, round_))
         digit = self.pictures.digit(split, number)
         if digit is not None:
+            words, answer = choices.pick(DIGIT_PHRASES), DIGITS[digit[0]]
             meta = {"question": "digit", "reference": "all"}
-            return item("image_qa", split, index, [path, text(choices.pick(DIGIT_PHRASES))], UNITS[digit[0]], meta)
-        question = self.draw_question(choices, self.pictures.scene(split, number)[0], prompts.QUESTION_SHARES)
-        words = question.text(choices.pick(PHRASES[question.type]))
-        meta = {"question": question.type, "reference": question.reference}
-        return item("image_qa", split, index, [path, text(words)], question.answer, meta)
+        else:
+            question = self.draw_question(choices, self.pictures.scene(split, number)[0], prompts.QUESTION_SHARES)
+            words, answer = question.text(choices.pick(PHRASES[question.type])), question.answer
+            meta = {"question": question.type, "reference": question.reference}
+        user = [image(f"../pictures/{picture_path(split, number)}"), text(words)]
+        return row_of("image_qa", split, index, user, answer, meta)
 
     def caption(self, split: str, index: int) -> Row:
-        """The description of a picture."""
-        number, turn = self.picture(split, index)
-        choices = self.choices(split, "caption", (number, turn))
-        path = image(f"../pictures/{picture_path(split, number)}")
+        """The description of a picture; test_para asks for it in other words."""
+        number, round_ = self.picture(split, index)
+        choices = self.choices(split, "caption", index if split.startswith("test") else (number, round_))
+        prompt = prompts.CAPTION_HELD_OUT if split == "test_para" else choices.pick(prompts.CAPTION)
         digit = self.pictures.digit(split, number)
-        meta: Row = {"question": "caption", "objects": []}
         if digit is not None:
-            answer = f"the digit {UNITS[digit[0]]} in {COLOURS[digit[1]]}"
+            answer, objects = f"the digit {DIGITS[digit[0]]} in {COLOURS[digit[1]]}", []
         else:
             scene = self.pictures.scene(split, number)[0]
-            answer = describe(scene)
-            meta["objects"] = object_records(scene)
-        return item("caption", split, index, [path, text(choices.pick(prompts.CAPTION))], answer, meta)
+            answer, objects = describe(scene), object_records(scene)
+        user = [image(f"../pictures/{picture_path(split, number)}"), text(prompt)]
+        return row_of("caption", split, index, user, answer, {"question": "caption", "objects": objects})
 
     def utterance(self, split: str, index: int) -> tuple[str, str, str]:
         """(path, sentence, kind) of utterance `index` of a split; train's narrator stream follows its first stream."""
         counts = speech_counts(self.spec)
-        stream = split
+        stream = STREAMS.get(split, split)
         if split == "train":
             index %= counts["train"] + counts["narrator"]
             if index >= counts["train"]:
@@ -164,20 +168,17 @@ class Instructions:
     def asr(self, split: str, index: int) -> Row:
         """A recording and its transcript."""
         path, sentence, kind = self.utterance(split, index)
-        prompt = self.choices(split, "asr", index).pick(prompts.TRANSCRIBE)
-        return item("asr", split, index, [audio(path), text(prompt)], sentence, {"question": "asr", "kind": kind})
+        user = [audio(path), text(self.choices(split, "asr", index).pick(prompts.TRANSCRIBE))]
+        return row_of("asr", split, index, user, sentence, {"question": "asr", "kind": kind})
 
     @cached_property
     def telling(self) -> dict[str, list[tuple[str, dict[str, str]]]]:
         """By split, the recordings of which something can be asked: (path, what `heard` found)."""
         counts = speech_counts(self.spec)
-        numbers = {"train": counts["train"] + counts["narrator"], "val": counts["val"]}
-        found: dict[str, list[tuple[str, dict[str, str]]]] = {split: [] for split in numbers}
-        for split, number in numbers.items():
-            for index in range(number):
-                path, sentence, _ = self.utterance(split, index)
-                if heard(sentence):
-                    found[split].append((path, heard(sentence)))
+        found = {}
+        for split, number in {"train": counts["train"] + counts["narrator"], "val": counts["val"]}.items():
+            utterances = [self.utterance(split, index) for index in range(number)]
+            found[split] = [(path, heard(sentence)) for path, sentence, _ in utterances if heard(sentence)]
         return found
 
     def audio_qa(self, split: str, index: int) -> Row:
@@ -185,46 +186,48 @@ class Instructions:
         pool = self.telling[split]
         path, answers = pool[index % len(pool)]
         choices = self.choices(split, "audio_qa", index)
-        kind = choices.pick(tuple(answers))
-        prompt = choices.pick(prompts.HEARD[kind])
-        return item("audio_qa", split, index, [audio(path), text(prompt)], answers[kind], {"question": kind})
+        question_type = choices.pick(tuple(answers))
+        user = [audio(path), text(choices.pick(prompts.HEARD[question_type]))]
+        return row_of("audio_qa", split, index, user, answers[question_type], {"question": question_type})
 
     def spoken_image_qa(self, split: str, index: int) -> Row:
         """A picture and a spoken question about it."""
-        number, turn = self.picture(split, index)
-        choices = self.choices(split, "spoken_image_qa", (number, turn))
+        number, round_ = self.picture(split, index)
+        choices = self.choices(split, "spoken_image_qa", (number, round_))
         while self.pictures.digit(split, number) is not None:
             number = (number + 1) % picture_counts(self.spec)[split]
         scene = self.pictures.scene(split, number)[0]
         while True:
             question = self.draw_question(choices, scene, prompts.SPOKEN_SHARES)
-            words = question.text(PHRASES[question.type][0])
-            if content_split(self.spec.seed, "speech", normalise(words)) == "train":
+            words = normalise(question.text(PHRASES[question.type][0]))
+            if content_split(self.spec.seed, "speech", words) == "train":
                 break
-        path = self.ask_aloud(words, seen_speakers(self.spec), "train", choices.index(VOICES_A_QUESTION))
-        parts = [image(f"../pictures/{picture_path(split, number)}"), audio(path)]
-        meta = {"question": question.type, "reference": question.reference, "spoken": normalise(words)}
-        return item("spoken_image_qa", split, index, parts, question.answer, meta)
+        path = self.ask_aloud(words, "train", choices.index(VOICES_PER_QUESTION))
+        user = [image(f"../pictures/{picture_path(split, number)}"), audio(path)]
+        meta = {"question": question.type, "reference": question.reference, "spoken": words}
+        return row_of("spoken_image_qa", split, index, user, question.answer, meta)
 
-    def ask_aloud(self, words: str, speakers: list[int], pool: str, turn: int) -> str:
-        """The recording of a question by one of `speakers` (another for each `turn`), made where the pool does not
-        hold it; its relative path."""
-        sentence = normalise(words)
-        bits = digest(self.spec.seed, "question voice", sentence)
+    def ask_aloud(self, words: str, split: str, turn: int) -> str:
+        """The recording of a normalised question by a voice of the split (another for each `turn`), made where it is not
+        there; its relative path."""
+        bits = digest(self.spec.seed, "question voice", words)
+        speakers = speakers_of(self.spec, split)
         speaker = speakers[(bits + turn) % len(speakers)]
-        path = f"audio/{pool}/{bits % 64:02d}/{bits:016x}-{speaker}.flac"
+        path = f"audio/{split}/{bits % 64:02d}/{bits:016x}-{speaker}.flac"
         if not (self.folder / path).is_file():
             temporary = self.folder / f"{path}.{os.getpid()}"
-            say(sentence, "sentence", voice_of(speaker), temporary)
+            say(words, "sentence", voice_of(speaker), temporary)
             temporary.replace(self.folder / path)
         return path
 
     def tts(self, split: str, index: int) -> Row:
-        """A sentence to say; the narrator's recording of it is named where there is one."""
-        counts = speech_counts(self.spec)
-        stream = "narrator" if split == "train" else split
-        number = index % counts[stream] if split == "train" else 2 * index % (counts[stream] // 2 * 2)
+        """A sentence to say, and the narrator's recording of it."""
+        stream = "narrator" if split == "train" else STREAMS.get(split, split)
+        count = speech_counts(self.spec)[stream]
+        number = (
+            index % count if split == "train" else 2 * index % (count // 2 * 2)
+        )  # every other one is the narrator's
         kind, sentence, _ = self.speech.utterance(stream, number)
         spoken = {"type": "speech", "text": sentence, "audio": f"../speech/{speech_path(stream, number)}"}
-        meta = {"question": "tts", "kind": kind}
-        return item("tts", split, index, [text(prompts.SPEAK.format(text=sentence))], sentence, meta, spoken)
+        user = [text(prompts.SPEAK.format(text=sentence))]
+        return row_of("tts", split, index, user, sentence, {"question": "tts", "kind": kind}, spoken)

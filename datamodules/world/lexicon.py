@@ -42,20 +42,17 @@ FACT_QUESTIONS = {
     "pet": ("which pet does {name} keep?", "what is the pet of {name}?"),
 }
 
-NAME_STARTS = ("ba", "be", "bo", "da", "de", "do", "fa", "fe", "ga", "ka", "ke", "ko", "la", "le", "lo", "ma", "mo",
-               "na", "ne", "no", "pa", "pe", "ra", "re", "ro", "sa", "se", "ta", "to", "va", "vi", "za")  # fmt: skip
-NAME_ENDS = ("bin", "dan", "den", "dor", "fan", "gan", "kan", "len", "lin", "mer", "min", "nan", "nel", "nor", "rin",
-             "ron", "san", "ser", "tan", "tor", "van", "vin", "wen", "zan")  # fmt: skip
+_STARTS = ("ba", "be", "bo", "da", "de", "do", "fa", "fe", "ga", "ka", "ke", "ko", "la", "le", "lo", "ma", "mo",
+           "na", "ne", "no", "pa", "pe", "ra", "re", "ro", "sa", "se", "ta", "to", "va", "vi", "za")  # fmt: skip
+_ENDS = ("bin", "dan", "den", "dor", "fan", "gan", "kan", "len", "lin", "mer", "min", "nan", "nel", "nor", "rin",
+         "ron", "san", "ser", "tan", "tor", "van", "vin", "wen", "zan")  # fmt: skip
+NAMES = tuple(start + end for start in _STARTS for end in _ENDS)
 
 ACTORS = ("ann", "bob", "carl", "dora", "emma", "fred", "gina", "hugo")
 THINGS = ("ball", "book", "key", "cup", "hat", "coin", "doll", "lamp")
 CONTAINERS = ("box", "bag", "drawer", "basket", "chest", "bucket", "case", "crate")
 
-UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-         "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")  # fmt: skip
-TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 WORDS = (
     "amber", "axis", "badge", "beach", "bench", "blanket", "branch", "brave", "bridge", "bright", "brush", "button",
     "cabin", "candle", "castle", "chalk", "cherry", "child", "clever", "cliff", "cloud", "cousin", "danger", "dragon",
@@ -69,15 +66,3 @@ WORDS = (
     "walnut", "weather", "whisper", "window", "winter", "wizard", "wonder", "xylophone", "yellowish", "yesterday",
     "yogurt", "young", "zebra", "zero", "zigzag", "zipper", "zone",
 )  # fmt: skip
-
-
-def number_words(number: int) -> str:
-    """`number` (0..999) in words: 42 -> "forty two", 107 -> "one hundred and seven"."""
-    if not 0 <= number < 1000:
-        raise ValueError(f"number_words: {number} is outside 0..999")
-    if number >= 100:
-        rest = number % 100
-        return UNITS[number // 100] + " hundred" + (f" and {number_words(rest)}" if rest else "")
-    if number < 20:
-        return UNITS[number]
-    return TENS[number // 10] + (f" {UNITS[number % 10]}" if number % 10 else "")

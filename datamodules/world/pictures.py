@@ -6,9 +6,9 @@ any fifty captions of them and their fifty twins are a retrieval test. test_comp
 objects.
 """
 
-import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from datamodules.world.captions import (
     HELD_OUT_TEMPLATES,
@@ -31,7 +31,7 @@ from datamodules.world.scene import (
     draw_single,
     draw_twins,
     scene_split,
-    swap_colours,
+    swap,
     twin_count,
     without_colours,
 )
@@ -61,47 +61,38 @@ class PictureWorld:
         """Scene `index` of a split, and whether its partner (index ^ 1) is its twin."""
         rng = item_rng(self.spec.seed, split, "scene", index // 2)
         if split == "test_count":
-            return self._accept(split, lambda: draw_scene(Choices(rng), self.pairs, count=COUNT_TEST_OBJECTS)), False
+            return self._first(split, lambda: [draw_scene(Choices(rng), self.pairs, count=COUNT_TEST_OBJECTS)])[
+                0
+            ], False
         if split in ALL_TWINS or rng.random() < 0.5:
-            scenes = self._twins(split, rng)
-            return scenes[index % 2], True
+            draw = self._held_out_twins if split == "test_comp" else self._trained_twins
+            return self._first(split, lambda: draw(Choices(rng)))[index % 2], True
         grey = split == "train" and rng.random() < 2 * self.spec.monochrome  # half of the pairs are not twins
         rng = item_rng(self.spec.seed, split, "single scene", index)
-        scene = self._accept(split, lambda: draw_single(Choices(rng), self.pairs))
+        scene = self._first(split, lambda: [draw_single(Choices(rng), self.pairs)])[0]
         return (without_colours(scene) if grey else scene), False
 
-    def _accept(self, split: str, draw: Any) -> Scene:
-        """The first scene whose content belongs to the split."""
-        wanted = split.split("_")[0]
+    def _first(self, split: str, draw: Callable[[], Sequence[Scene]]) -> Sequence[Scene]:
+        """The first drawn scene or twins whose content belongs to the split."""
         while True:
-            scene = draw()
-            if scene_split(self.spec.seed, scene) == wanted:
-                return scene
-
-    def _twins(self, split: str, rng: random.Random) -> tuple[Scene, Scene]:
-        wanted = split.split("_")[0]
-        while True:
-            choices = Choices(rng)
-            count = twin_count(choices)
-            if split == "test_comp":
-                scenes = self._held_out_twins(choices, count)
-            else:
-                scenes = draw_twins(choices, self.pairs, count=count)
-            if scene_split(self.spec.seed, scenes[0]) == wanted:
+            scenes = draw()
+            if scene_split(self.spec.seed, scenes[0]) == split.split("_")[0]:
                 return scenes
 
-    def _held_out_twins(self, choices: Choices, count: int) -> tuple[Scene, Scene]:
+    def _trained_twins(self, choices: Choices) -> Sequence[Scene]:
+        return draw_twins(choices, self.pairs, count=twin_count(choices))
+
+    def _held_out_twins(self, choices: Choices) -> Sequence[Scene]:
         """Twins by exchanged colours; the first shows a held-out pair, which takes part in the exchange."""
+        count = twin_count(choices)
         while True:
-            scene, positions = draw_held_out(choices, self.pairs, count=count, held_out=1)
-            first = positions[0]
+            scene, (first,) = draw_held_out(choices, self.pairs, count=count, held_out=1)
             second = choices.pick([other for other in range(count) if other != first])
             if scene[first].colour == scene[second].colour or scene[first].shape == scene[second].shape:
                 continue
             things = list(scene)
-            things[second] = type(scene[0])(scene[second].colour, scene[second].shape, scene[first].size,
-                                            scene[second].cell)  # fmt: skip
-            return tuple(things), swap_colours(tuple(things), first, second)
+            things[second] = replace(things[second], size=things[first].size)
+            return tuple(things), swap(tuple(things), first, second, "colour")
 
     def captions(self, split: str, index: int, scene: Scene) -> list[str]:
         """Captions of a scene: the first by any template, in train also the description and one more; test_para by
@@ -125,24 +116,23 @@ def picture_counts(spec: WorldSpec) -> dict[str, int]:
     return {split: (spec.train_pictures if split == "train" else spec.eval_pictures + 1) // 2 * 2 for split in SPLITS}
 
 
-def write_pictures(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
+def write(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
     """Draw the pictures start..stop of a split under `folder` and return their manifest rows."""
     world = PictureWorld(spec)
     rows = []
     for index in range(start, stop):
         rng = item_rng(spec.seed, split, "picture", index)
-        path = picture_path(split, index)
-        row: Row = {"id": f"picture-{split}-{index}", "image": path, "split": split}
         digit = world.digit(split, index)
         if digit is not None:
             picture = draw_digit(*digit, rng, size=spec.image_size)
-            row |= {"captions": [caption_digit(Choices(rng), *digit)], "objects": [], "twin": None,
-                    "digit": {"digit": digit[0], "colour": COLOURS[digit[1]]}}  # fmt: skip
+            content: Row = {"captions": [caption_digit(Choices(rng), *digit)], "objects": [], "twin": None,
+                            "digit": {"digit": digit[0], "colour": COLOURS[digit[1]]}}  # fmt: skip
         else:
             scene, twinned = world.scene(split, index)
             picture = draw_picture(scene, rng, size=spec.image_size)
-            row |= {"captions": world.captions(split, index, scene), "objects": object_records(scene),
-                    "twin": f"picture-{split}-{index ^ 1}" if twinned else None}  # fmt: skip
+            content = {"captions": world.captions(split, index, scene), "objects": object_records(scene),
+                       "twin": f"picture-{split}-{index ^ 1}" if twinned else None}  # fmt: skip
+        path = picture_path(split, index)
         save_image(picture, folder / path)
-        rows.append(row)
+        rows.append({"id": f"picture-{split}-{index}", "image": path, "split": split, **content})
     return rows

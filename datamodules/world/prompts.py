@@ -27,12 +27,14 @@ def task_counts(total: int) -> dict[str, int]:
     return {task: max(1, round(total * share)) for task, share in TASK_SHARES.items()}
 
 
-def test_counts(spec: WorldSpec) -> dict[tuple[str, str], int]:
-    """{(split, task): items} of the test splits. Of image_qa *pairs* a type, of text_qa items a kind."""
+def instruction_counts(spec: WorldSpec) -> dict[tuple[str, str], int]:
+    """{(split, task): items}. Of the tests' image_qa *pairs* of each type, of their text_qa items of each type."""
+    counts = {("train", task): count for task, count in task_counts(spec.instructions).items()}
+    counts |= {("val", task): count for task, count in task_counts(spec.instruction_val).items()}
     pairs, tests = (spec.instruction_questions + 1) // 2, spec.instruction_tests
     few = max(1, pairs // 4)
-    counts = {("test_iid", "image_qa"): pairs, ("test_comp", "image_qa"): pairs, ("test_count", "image_qa"): few,
-              ("test_para", "image_qa"): few, ("test_iid", "text_qa"): tests}  # fmt: skip
+    counts |= {("test_iid", "image_qa"): pairs, ("test_comp", "image_qa"): pairs, ("test_count", "image_qa"): few,
+               ("test_para", "image_qa"): few, ("test_iid", "text_qa"): tests}  # fmt: skip
     counts |= {(split, "caption"): min(tests, spec.eval_pictures) for split in ("test_iid", "test_comp", "test_para")}
     for split in ("test_iid", "test_voice"):
         counts[split, "asr"] = min(tests, spec.speech_test // 2)

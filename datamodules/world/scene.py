@@ -5,6 +5,7 @@ small or 1 big, a cell 0..8 in reading order (row = cell // 3, column = cell % 3
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 from datamodules.world.lexicon import COLOURS, SHAPES
 from datamodules.world.rng import Choices, content_split
@@ -40,14 +41,9 @@ class Pairs:
             self.held_out.add((first, shape))
             if held_out == 12:
                 self.held_out.add(((first + 4) % len(COLOURS), shape))
-        self.shapes_of = [
-            [shape for shape in range(len(SHAPES)) if (colour, shape) not in self.held_out]
-            for colour in range(len(COLOURS))
-        ]
-        self.colours_of = [
-            [colour for colour in range(len(COLOURS)) if (colour, shape) not in self.held_out]
-            for shape in range(len(SHAPES))
-        ]
+        trained = [pair for pair in product(range(len(COLOURS)), range(len(SHAPES))) if pair not in self.held_out]
+        self.shapes_of = [[shape for other, shape in trained if other == colour] for colour in range(len(COLOURS))]
+        self.colours_of = [[colour for colour, other in trained if other == shape] for shape in range(len(SHAPES))]
         # Given the shape, a colour is drawn by 1 / (its number of shapes), so that all colours stay equally likely.
         self.colour_weights = [[1 / len(self.shapes_of[colour]) for colour in colours] for colours in self.colours_of]
 
@@ -66,24 +62,28 @@ class Pairs:
 
 def draw_pair(choices: Choices, pairs: Pairs) -> tuple[int, int]:
     """A trained (colour, shape): the colour uniform, then one of its shapes (which leaves the shapes uniform too)."""
-    colour = choices.pick(range(len(COLOURS)))
-    return colour, choices.pick(pairs.shapes_of[colour])
+    return draw_pair_of(choices, pairs, "colour", choices.pick(range(len(COLOURS))))
+
+
+def draw_pair_of(choices: Choices, pairs: Pairs, attribute: str, value: int) -> tuple[int, int]:
+    """A trained (colour, shape) whose "colour" or "shape" is given."""
+    if attribute == "colour":
+        return value, choices.pick(pairs.shapes_of[value])
+    return choices.weighted(pairs.colours_of[value], pairs.colour_weights[value]), value
 
 
 def draw_scene(choices: Choices, pairs: Pairs, *, count: int, themes: Themes = MIXED) -> Scene:
     """`count` things in reading order: free ones, all of one shape, or all of one colour, by the weights `themes`."""
     cells = sorted(choices.rng.sample(range(9), count))
     theme = choices.weighted(("free", "shape", "colour"), themes)
-    colour, shape = draw_pair(choices, pairs)
+    pair = draw_pair(choices, pairs)
     things: list[Thing] = []
     for cell in cells:
-        if theme == "free" and things:
-            colour, shape = draw_pair(choices, pairs)
-        elif theme == "shape" and things:
-            colour = choices.weighted(pairs.colours_of[shape], pairs.colour_weights[shape])
-        elif theme == "colour" and things:
-            shape = choices.pick(pairs.shapes_of[colour])
-        things.append(Thing(colour, shape, choices.pick((0, 1)), cell))
+        if things and theme == "free":
+            pair = draw_pair(choices, pairs)
+        elif things:
+            pair = draw_pair_of(choices, pairs, theme, pair[theme == "shape"])
+        things.append(Thing(*pair, choices.pick((0, 1)), cell))
     return tuple(things)
 
 
@@ -101,17 +101,13 @@ def twin_count(choices: Choices) -> int:
     return choices.pick(range(2, MOST_OBJECTS + 1))
 
 
-def swap_colours(scene: Scene, first: int, second: int) -> Scene:
-    """The twin: the same layout with the colours of two things exchanged."""
-    return _swap(scene, first, second, "colour")
-
-
 def swap_places(scene: Scene, first: int, second: int) -> Scene:
     """The twin of a held-out test: two things exchange their cells, so that every pair stays; in reading order."""
-    return tuple(sorted(_swap(scene, first, second, "cell"), key=lambda thing: thing.cell))
+    return tuple(sorted(swap(scene, first, second, "cell"), key=lambda thing: thing.cell))
 
 
-def _swap(scene: Scene, first: int, second: int, attribute: str) -> Scene:
+def swap(scene: Scene, first: int, second: int, attribute: str) -> Scene:
+    """The scene with one attribute of two things exchanged: of the colours, its twin in the same layout."""
     things = list(scene)
     for one, other in ((first, second), (second, first)):
         things[one] = replace(scene[one], **{attribute: getattr(scene[other], attribute)})
@@ -129,7 +125,7 @@ def draw_twins(choices: Choices, pairs: Pairs, *, count: int) -> tuple[Scene, Sc
         scene[second] = replace(scene[second], size=scene[first].size)
         if scene[first].colour == scene[second].colour or scene[first].shape == scene[second].shape:
             continue
-        twin = swap_colours(tuple(scene), first, second)
+        twin = swap(tuple(scene), first, second, "colour")
         if pairs.allows(twin) and choices.rng.random() < pairs.swap_keep(scene[first]) * pairs.swap_keep(scene[second]):
             return tuple(scene), twin
 

@@ -6,7 +6,7 @@ text, so that no sentence of a test is spoken in training by any voice.
 
 from datamodules.world.arithmetic import equation
 from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
-from datamodules.world.lexicon import RELATIONS, UNITS, WORDS
+from datamodules.world.lexicon import DIGITS, RELATIONS, WORDS
 from datamodules.world.questions import TYPES, candidates, draw_any
 from datamodules.world.rng import Choices, content_split, item_rng
 from datamodules.world.spec import WorldSpec
@@ -82,7 +82,7 @@ class Sentences:
         return " ".join(choices.pick(WORDS))
 
     def _digits(self, choices: Choices) -> str:
-        return " ".join(choices.pick(UNITS[:10]) for _ in range(choices.pick((3, 4, 5, 6))))
+        return " ".join(choices.pick(DIGITS) for _ in range(choices.pick((3, 4, 5, 6))))
 
     def _words(self, choices: Choices) -> str:
         return " ".join(choices.pick(WORDS) for _ in range(choices.pick((3, 4, 5))))

@@ -12,27 +12,12 @@ from typing import Any
 
 VERSION = 18  # of the generator: any change of what it writes raises it, and with it every fingerprint
 
-# one column a preset
 PRESETS = ("ci", "small", "base")
-_SIZES = {
-    "image_size": (32, 64, 96),
-    "people": (32, 256, 256),
-    "text_bytes": (200_000, 12_000_000, 100_000_000),
-    "text_eval_documents": (60, 1_000, 4_000),
-    "text_questions": (24, 300, 500),
-    "train_pictures": (256, 12_000, 100_000),
-    "eval_pictures": (40, 200, 400),
-    "train_writings": (64, 12_000, 60_000),
-    "eval_writings": (16, 300, 600),
-    "speech_utterances": (64, 3_000, 50_000),
-    "narrator_utterances": (32, 2_000, 10_000),
-    "speech_val": (8, 100, 300),
-    "speech_test": (16, 200, 600),
-    "instructions": (300, 150_000, 400_000),
-    "instruction_val": (30, 600, 2_000),
-    "instruction_questions": (10, 250, 500),
-    "instruction_tests": (8, 150, 300),
-}
+
+
+def by_preset(*sizes: int) -> Any:
+    """A field without a default, with one value for each of PRESETS."""
+    return dataclasses.field(metadata=dict(zip(PRESETS, sizes, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,31 +34,31 @@ class WorldSpec:
     """
 
     preset: str
-    seed: int
-    level: str
-    rotation: int
-    held_out: int
-    templates: int
-    speakers: int
-    monochrome: float
-    digits: float
-    image_size: int
-    people: int
-    text_bytes: int
-    text_eval_documents: int
-    text_questions: int
-    train_pictures: int
-    eval_pictures: int
-    train_writings: int
-    eval_writings: int
-    speech_utterances: int
-    narrator_utterances: int
-    speech_val: int
-    speech_test: int
-    instructions: int
-    instruction_val: int
-    instruction_questions: int
-    instruction_tests: int
+    seed: int = 0
+    level: str = "easy"
+    rotation: int = 0
+    held_out: int = 6
+    templates: int = 6
+    speakers: int = 10
+    monochrome: float = 0.15
+    digits: float = 0.05
+    image_size: int = by_preset(32, 64, 96)
+    people: int = by_preset(32, 256, 256)
+    text_bytes: int = by_preset(200_000, 12_000_000, 100_000_000)
+    text_eval_documents: int = by_preset(60, 1_000, 4_000)
+    text_questions: int = by_preset(24, 300, 500)
+    train_pictures: int = by_preset(256, 12_000, 100_000)
+    eval_pictures: int = by_preset(40, 200, 400)
+    train_writings: int = by_preset(64, 12_000, 60_000)
+    eval_writings: int = by_preset(16, 300, 600)
+    speech_utterances: int = by_preset(64, 3_000, 50_000)
+    narrator_utterances: int = by_preset(32, 2_000, 10_000)
+    speech_val: int = by_preset(8, 100, 300)
+    speech_test: int = by_preset(16, 200, 600)
+    instructions: int = by_preset(300, 150_000, 400_000)
+    instruction_val: int = by_preset(30, 600, 2_000)
+    instruction_questions: int = by_preset(10, 250, 500)
+    instruction_tests: int = by_preset(8, 150, 300)
 
     @classmethod
     def of(cls, preset: str, **overrides: Any) -> "WorldSpec":
@@ -83,14 +68,12 @@ class WorldSpec:
         """
         if preset not in PRESETS:
             raise ValueError(f"world: unknown preset {preset!r}; presets are {', '.join(PRESETS)}")
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in overrides:
-            if name not in names or name == "preset":
-                raise ValueError(f"world: unknown option {name!r}; options are {', '.join(names[1:])}")
-        values: dict[str, Any] = {"seed": 0, "level": "easy", "rotation": 0, "held_out": 6, "templates": 6,
-                                  "speakers": 10, "monochrome": 0.15, "digits": 0.05}  # fmt: skip
-        values |= {name: sizes[PRESETS.index(preset)] for name, sizes in _SIZES.items()}
-        values.update({name: value for name, value in overrides.items() if value is not None})
+        values = {field.name: field.metadata.get(preset, field.default) for field in dataclasses.fields(cls)[1:]}
+        for name, value in overrides.items():
+            if name not in values:
+                raise ValueError(f"world: unknown option {name!r}; options are {', '.join(values)}")
+            if value is not None:
+                values[name] = value
         return cls(preset=preset, **values)
 
     def __post_init__(self) -> None:
@@ -107,17 +90,13 @@ class WorldSpec:
         check("digits", 0 <= self.digits <= 0.5, "0..0.5")
         check("image_size", self.image_size in range(24, 513), "24..512 pixels")
         check("people", self.people in range(16, 769, 16), "a multiple of 16 up to 768")
-        for field in dataclasses.fields(self)[11:]:
-            check(field.name, getattr(self, field.name) >= 1, "at least 1")
-
-    def key(self) -> str:
-        """Eight hexadecimal digits that differ whenever the generated files differ."""
-        text = json.dumps({"version": VERSION, **dataclasses.asdict(self)}, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+        for field in dataclasses.fields(self):
+            check(field.name, not field.metadata or getattr(self, field.name) >= 1, "at least 1")
 
     def folder(self) -> str:
-        """The name of the world's folder: `<preset>-s<seed>-<hash8>`."""
-        return f"{self.preset}-s{self.seed}-{self.key()}"
+        """The name of the world's folder, `<preset>-s<seed>-<hash8>`; the hash differs whenever the files differ."""
+        text = json.dumps({"version": VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+        return f"{self.preset}-s{self.seed}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def speech_counts(spec: WorldSpec) -> dict[str, int]:

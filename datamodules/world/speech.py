@@ -6,13 +6,14 @@ little in pitch and rate from utterance to utterance.
 
 import io
 import random
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 
 from datamodules.world.espeak import Voice, speak
+from datamodules.world.files import Row
 from datamodules.world.rng import item_rng
 from datamodules.world.sentences import KINDS, NARRATOR_KINDS, Sentences, engine_text
 from datamodules.world.spec import WorldSpec
@@ -23,30 +24,27 @@ UP, DOWN = 320, 441  # 22 050 Hz * 320 / 441 = 16 000 Hz
 TAPER_FROM = 7_600  # Hz: the band edge is faded out up to 8 kHz
 HELD_OUT_SPEAKERS = 2
 NARRATOR = 0
-VOICES = (
+VOICES = tuple(Voice(*numbers) for numbers in (
     ("en-us", "m3", 45, 50, 165), ("en", "f2", 58, 50, 165), ("en-us", "m1", 35, 45, 155), ("en-us", "f4", 62, 55, 175),
     ("en", "m7", 42, 50, 170), ("en-us", "f1", 52, 60, 160), ("en", "m4", 50, 40, 175), ("en-us", "f3", 68, 45, 165),
     ("en-us", "m2", 40, 55, 170), ("en", "f5", 55, 50, 160),
-)  # fmt: skip
+))  # fmt: skip
+HELD_OUT = tuple(range(len(VOICES)))[-HELD_OUT_SPEAKERS:]  # the voices that no training item has
 JITTER_PITCH, JITTER_RATE = 4, 10
-SPLITS = ("train", "narrator", "val", "test", "test_voice")  # narrator: the second stream of train
 
 
 def voice_of(speaker: int, rng: random.Random | None = None) -> Voice:
     """The voice of a speaker; with a generator, pitch and rate vary a little (never the narrator's)."""
-    language, variant, pitch, span, rate = VOICES[speaker]
-    if rng is not None and speaker != NARRATOR:
-        pitch += rng.randint(-JITTER_PITCH, JITTER_PITCH)
-        rate += rng.randint(-JITTER_RATE, JITTER_RATE)
-    return Voice(language=language, variant=variant, pitch=pitch, range=span, rate=rate)
+    voice = VOICES[speaker]
+    if rng is None or speaker == NARRATOR:
+        return voice
+    pitch, rate = rng.randint(-JITTER_PITCH, JITTER_PITCH), rng.randint(-JITTER_RATE, JITTER_RATE)
+    return voice._replace(pitch=voice.pitch + pitch, rate=voice.rate + rate)
 
 
-HELD_OUT = tuple(range(len(VOICES) - HELD_OUT_SPEAKERS, len(VOICES)))  # the voices that no training item has
-
-
-def seen_speakers(spec: WorldSpec) -> list[int]:
-    """The voices of training."""
-    return list(range(spec.speakers - HELD_OUT_SPEAKERS))
+def speakers_of(spec: WorldSpec, split: str) -> Sequence[int]:
+    """The voices of a split: the held-out ones for test_voice, else those of training."""
+    return HELD_OUT if split == "test_voice" else range(spec.speakers - HELD_OUT_SPEAKERS)
 
 
 def resample(samples: np.ndarray) -> np.ndarray:
@@ -93,14 +91,13 @@ class SpeechWorld:
         kind, text = self.sentences.draw(split, stream, index, kinds)
         if narrator:
             return kind, text, NARRATOR
-        rng = item_rng(self.spec.seed, stream, "speaker", index)
-        speakers = list(HELD_OUT) if stream == "test_voice" else seen_speakers(self.spec)
+        speakers = speakers_of(self.spec, stream)
         if stream in ("val", "test"):
             speakers = speakers[NARRATOR + 1 :] or speakers
-        return kind, text, speakers[rng.randrange(len(speakers))]
+        return kind, text, item_rng(self.spec.seed, stream, "speaker", index).choice(speakers)
 
 
-def write_speech(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[dict[str, Any]]:
+def write(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
     """Speak the utterances start..stop of a stream under `folder` and return their manifest rows."""
     world = SpeechWorld(spec)
     rows = []

@@ -5,10 +5,10 @@ text (no text arises in two ways), so `logprob` is exact: the entropy floor of a
 divided by the number of predicted tokens, the end token of each document included.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from datamodules.world.arithmetic import Arithmetic, Sum, equation, expression, value_text
+from datamodules.world.arithmetic import SUM_PHRASES, Arithmetic, equation, sum_question
 from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
 from datamodules.world.facts import Facts
 from datamodules.world.files import Row, write_rows
@@ -24,7 +24,6 @@ from datamodules.world.stories import draw_line, draw_story
 KINDS = {"fact": 0.16, "arithmetic": 0.29, "story": 0.19, "caption": 0.23, "say": 0.13}
 MOST_SAID = 12  # words
 SAID = {"fact": 1, "question": 1, "sum": 1, "line": 1, "picture": 2, "caption": 2}  # kinds of sentences, by weight
-SUM_PHRASES = ("what is {sum}?", "how much is {sum}?")
 SAY_PHRASES = ("say {words}", "repeat {words}")
 
 
@@ -33,9 +32,17 @@ def ask(question: str) -> str:
     return f"question: {question} answer:"
 
 
-def with_answers(text: str, questions: Iterable[tuple[str, str]]) -> str:
-    """A text, then its questions with their answers."""
-    return " ".join([text, *(f"{ask(question)} {answer}" for question, answer in questions)])
+def with_answers(lines: Iterable[str], questions: Iterable[tuple[str, str]]) -> str:
+    """Lines of text, then questions with their answers."""
+    return " ".join([*lines, *(f"{ask(question)} {answer}" for question, answer in questions)])
+
+
+def statements(choices: Choices, state: Callable[[], str], question: Callable[[], tuple[str, str]]) -> str:
+    """One to three statements, or none to two of them and a question with its answer."""
+    asked = choices.pick((False, True))
+    count = choices.pick((0, 1, 2) if asked else (1, 2, 3))
+    lines = [f"{state()}." for _ in range(count)]
+    return with_answers(lines, [question()] if asked else [])
 
 
 class TextWorld:
@@ -56,32 +63,23 @@ class TextWorld:
         return kind, self.writers[kind](choices)
 
     def fact(self, choices: Choices) -> str:
-        """One to three statements, or none to two of them and a question."""
-        asked = choices.pick((False, True))
-        count = choices.pick((0, 1, 2) if asked else (1, 2, 3))
-        lines = [self.facts.statement(choices) + "." for _ in range(count)]
-        if asked:
-            question, answer = self.facts.question(choices)
-            lines.append(f"{ask(question)} {answer}")
-        return " ".join(lines)
+        """Statements about people."""
+        return statements(choices, lambda: self.facts.statement(choices), lambda: self.facts.question(choices))
 
     def sums(self, choices: Choices) -> str:
-        """One to three equations, or none to two of them and a question; in digits or in words."""
-        words = choices.pick((False, True))
-        asked = choices.pick((False, True))
-        count = choices.pick((0, 1, 2) if asked else (1, 2, 3))
-        lines = [equation(self.arithmetic.draw(choices), words=words) + "." for _ in range(count)]
-        if asked:
-            numbers = self.arithmetic.draw(choices)
-            phrase = choices.pick(SUM_PHRASES)
-            lines.append(sum_prompt(numbers, words=words, phrase=phrase) + " " + value_text(numbers, words=words))
-        return " ".join(lines)
+        """Equations, in digits or in words."""
+        words, draw = choices.pick((False, True)), self.arithmetic.draw
+        return statements(
+            choices,
+            lambda: equation(draw(choices), words=words),
+            lambda: sum_question(draw(choices), choices.pick(SUM_PHRASES), words=words),
+        )
 
     def story(self, choices: Choices) -> str:
         """A story, a question (of two stories in three) or two, and their answers."""
         asked = choices.weighted((1, 2), (2, 1))  # so that an answer most likely ends its document
         story, questions = draw_story(choices, level=self.spec.level, questions=asked)
-        return with_answers(story, questions)
+        return with_answers([story], questions)
 
     def caption(self, choices: Choices) -> str:
         """A caption, or a description and one to three questions about it in the words of the picture questions."""
@@ -92,13 +90,13 @@ class TextWorld:
         template = 0 if asked else choices.pick(templates)
         scene = self.things(choices, count, placed=template == 0)
         if asked:
-            open_questions = {kind: candidates(scene, kind) for kind in TYPES}
-            asked = []
+            left = {question_type: candidates(scene, question_type) for question_type in TYPES}
+            questions = []
             for _ in range(choices.pick((1, 2, 3))):
-                question, words = draw_any(choices, open_questions)
-                open_questions[question.type].remove(question)
-                asked.append((words, question.answer))
-            return with_answers(f"{describe(scene)}.", asked)
+                question, words = draw_any(choices, left)
+                left[question.type].remove(question)
+                questions.append((words, question.answer))
+            return with_answers([f"{describe(scene)}."], questions)
         if template == 0:
             return describe(scene)
         if template == 1:
@@ -122,7 +120,7 @@ class TextWorld:
             words = self.sentence(choices)
         else:
             words = " ".join(choices.pick(WORDS) for _ in range(choices.pick(range(1, MOST_SAID + 1))))
-        return f"{ask(choices.pick(SAY_PHRASES).format(words=words))} {words}"
+        return with_answers([], [(choices.pick(SAY_PHRASES).format(words=words), words)])
 
     def sentence(self, choices: Choices) -> str:
         """A sentence of the world's grammar as one says it: without marks, numbers in words. Of all caption templates, as in
@@ -154,11 +152,11 @@ class TextWorld:
                 return kind, text, choices.logprob
 
     def split_of(self, kind: str, text: str) -> str:
-        """The split of a document: of what is to be said again that of the same words in speech, so that no training document
-        says again what a test of speaking or listening holds."""
+        """The split of a document: of a story by what it tells, whatever is asked of it then; of what is to be said again that
+        of the same words in speech, so that no training document says again what a test of speech holds."""
         if kind == "say":
             return content_split(self.spec.seed, "speech", text.split(" answer: ")[1])
-        return content_split(self.spec.seed, "document", told(kind, text))
+        return content_split(self.spec.seed, "document", text.split(" question:")[0] if kind == "story" else text)
 
     def story_question(self, split: str, index: int) -> tuple[str, str, str]:
         """(story, question, answer) of `split`."""
@@ -169,17 +167,7 @@ class TextWorld:
                 return story, question, answer
 
 
-def told(kind: str, text: str) -> str:
-    """The part of a document that decides its split: of a story what it tells, whatever is asked of it then."""
-    return text.split(" question:")[0] if kind == "story" else text
-
-
-def sum_prompt(numbers: Sum, *, words: bool, phrase: str) -> str:
-    """The prompt that asks for a sum."""
-    return ask(phrase.format(sum=expression(numbers, words=words)))
-
-
-def write_text(spec: WorldSpec, folder: Path, split: str) -> list[Row]:
+def write(spec: WorldSpec, folder: Path, split: str) -> list[Row]:
     """Write the manifests of a split; no rows are left to the caller."""
     write_rows(folder / f"{split}.jsonl", documents(spec, split))
     if split != "train":
@@ -201,18 +189,16 @@ def documents(spec: WorldSpec, split: str) -> Iterator[Row]:
 
 def text_questions(spec: WorldSpec, split: str) -> Iterator[Row]:
     """Prompts and answers for the language model: {"id", "split", "kind", "prompt", "answer"}, each kind in turn."""
-    world = TextWorld(spec)
-    count = spec.text_questions
+    world, count = TextWorld(spec), spec.text_questions
     rows = []
     for kind, asked in (("fact", True), ("fact_unasked", False)):
         found = world.facts.test_questions(split, asked=asked, count=count)
         rows += [(kind, ask(question), answer) for question, answer in found]
-    sums = ["arithmetic", "arithmetic_seen"] + (["arithmetic_far"] if spec.level == "hard" else [])
-    for kind in sums:
+    for kind in ("arithmetic", "arithmetic_seen", *(["arithmetic_far"] if spec.level == "hard" else [])):
         for numbers in world.arithmetic.test_sums(split, kind=kind, count=count):
             bits = digest(spec.seed, split, kind, numbers)
-            words, phrase = bool(bits % 2), SUM_PHRASES[bits // 2 % 2]
-            rows.append((kind, sum_prompt(numbers, words=words, phrase=phrase), value_text(numbers, words=words)))
+            question, answer = sum_question(numbers, SUM_PHRASES[bits // 2 % 2], words=bool(bits % 2))
+            rows.append((kind, ask(question), answer))
     for index in range(count):
         story, question, answer = world.story_question(split, index)
         rows.append(("story", f"{story} {ask(question)}", answer))

@@ -4,20 +4,18 @@ Nothing here trusts the generator: files are read back, and held-out pairs are s
 """
 
 import dataclasses
-import json
 import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from datamodules.world.build import read_fingerprint, shard_hashes
+from datamodules.world.build import file_hashes, read_fingerprint
+from datamodules.world.files import Row, read_rows
 from datamodules.world.lexicon import COLOURS, PLURALS, SHAPES
 from datamodules.world.scene import Pairs
 from datamodules.world.spec import VERSION, WorldSpec
 
-Row = dict[str, Any]
 TRAINED = ("train", "val")
 CHANCES = {"colour": 8, "shape": 6, "count": 4, "where": 9, "relation": 2}
 TOLERANCE = 0.06  # of the commonest answer's share over chance, in addition to three standard errors
@@ -40,29 +38,27 @@ def verify_world(root: Path | str) -> list[str]:
     spec = WorldSpec(**fingerprint["spec"])
     problems = [] if root.name == spec.folder() else [f"{root}: the folder of this spec is named {spec.folder()}"]
     pairs = Pairs(rotation=spec.rotation, held_out=spec.held_out)
-    for part, hashes in fingerprint["parts"].items():
-        problems += _files(root / part, part, hashes)
-        problems += _held_out(root / part, pairs)
-        problems += _disjoint(root / part, {"text": "text", "writing": "text", "speech": "text"}.get(part))
-        problems += _media(root / part)
+    for subset, hashes in fingerprint["parts"].items():
+        folder = root / subset
+        problems += [*_changed(folder, hashes), *_held_out(folder, pairs), *_missing_media(folder)]
+        if subset == "instructions":
+            problems += [*_unbalanced(folder), *_no_complements(folder)]
+        else:
+            problems += _in_two_splits(folder)
     if {"text", "speech"} <= set(fingerprint["parts"]):
         problems += _said_again(root)
-    if "instructions" in fingerprint["parts"]:
-        problems += _balance(root / "instructions")
-        problems += _complements(root / "instructions")
     return problems
 
 
-def rows(path: Path) -> Iterator[Row]:
-    """The rows of a manifest."""
-    with path.open(encoding="utf-8") as file:
-        yield from (json.loads(line) for line in file)
+def _rows(folder: Path, pattern: str = "*.jsonl") -> Iterator[tuple[Path, Row]]:
+    """The rows of all manifests of a folder, those of training and validation first."""
+    for path in sorted(folder.glob(pattern), key=lambda path: (not path.stem.startswith(TRAINED), path.stem)):
+        yield from ((path, row) for row in read_rows(path))
 
 
-def _files(folder: Path, part: str, hashes: dict[str, str]) -> list[str]:
-    found = shard_hashes(folder)
-    names = sorted({*found, *hashes})
-    return [f"{part}/{name}: differs from the fingerprint" for name in names if found.get(name) != hashes.get(name)]
+def _changed(folder: Path, hashes: dict[str, str]) -> Iterator[str]:
+    for name in sorted({name for name, _ in file_hashes(folder).items() ^ hashes.items()}):
+        yield f"{folder.name}/{name}: differs from the fingerprint"
 
 
 def _texts(row: Row) -> Iterator[str]:
@@ -70,112 +66,84 @@ def _texts(row: Row) -> Iterator[str]:
     yield from (row[key] for key in ("text", "prompt", "answer") if key in row)
     yield from row.get("captions", ())
     for message in row.get("messages", ()):
-        yield from (part["text"] for part in message["content"] if "text" in part)
+        yield from (item["text"] for item in message["content"] if "text" in item)
     yield row.get("meta", {}).get("spoken", "")
 
 
-def _held_out(folder: Path, pairs: Pairs) -> list[str]:
-    """Training and validation name or show a held-out pair nowhere."""
+def _held_out(folder: Path, pairs: Pairs) -> Iterator[str]:
+    """Held-out pairs that training or validation names or shows."""
     names = {(COLOURS[colour], SHAPES[shape]) for colour, shape in pairs.held_out}
-    problems = []
     for split in TRAINED:
-        for row in rows(folder / f"{split}.jsonl"):
+        for row in read_rows(folder / f"{split}.jsonl"):
             said = {(c, _SHAPE_WORDS[s]) for text in _texts(row) for c, s in _PAIR.findall(text)}
             shown = {(thing["colour"], thing["shape"]) for thing in row.get("objects", ())}
-            problems += [f"{row['id']}: {' '.join(pair)} is held out" for pair in sorted((said | shown) & names)]
-    return problems
+            yield from (f"{row['id']}: {' '.join(pair)} is held out" for pair in sorted((said | shown) & names))
 
 
-def _content(row: Row, key: str | None) -> object:
-    if key is not None:
-        return row[key]
-    if row.get("objects"):
-        return tuple(sorted((t["cell"], str(t["colour"]), t["shape"], t["size"]) for t in row["objects"]))
-    return None
-
-
-def _disjoint(folder: Path, key: str | None) -> list[str]:
-    """No document, sentence or scene of a test is one of training or validation. (Instructions reuse these.)"""
-    problems: list[str] = []
+def _in_two_splits(folder: Path) -> Iterator[str]:
+    """Documents, sentences or scenes of a test that are in training or validation too. (Instructions reuse these.)"""
     seen: dict[object, str] = {}
-    for path in sorted(folder.glob("*.jsonl"), key=lambda path: (not path.stem.startswith(TRAINED), path.stem)):
-        if path.stem.startswith("qa_") or folder.name == "instructions":
-            continue
-        kind = path.stem.split("_")[0]
-        for row in rows(path):
-            content = _content(row, key)
-            if content is not None and seen.setdefault(content, kind) != kind:
-                problems.append(f"{folder.name}/{path.name}: {row['id']} occurs in {seen[content]} too")
-    return problems
+    for path, row in _rows(folder):
+        content = row.get("text")  # the questions of qa_*.jsonl have none
+        if row.get("objects"):
+            content = tuple(sorted((t["cell"], str(t["colour"]), t["shape"], t["size"]) for t in row["objects"]))
+        split = path.stem.split("_")[0]
+        if content is not None and seen.setdefault(content, split) != split:
+            yield f"{folder.name}/{path.name}: {row['id']} occurs in {seen[content]} too"
 
 
-def _said_again(root: Path) -> list[str]:
-    """No text of a test of speech is one that a document of training says again."""
-    tests = {row["text"] for path in (root / "speech").glob("test*.jsonl") for row in rows(path)}
-    said = (
-        (row["id"], row["text"].split(" answer: "))
-        for row in rows(root / "text" / "train.jsonl")
-        if row["kind"] == "say"
-    )
-    return [f"text/train.jsonl: {name} says a text of speech/test again" for name, (*_, text) in said if text in tests]
+def _said_again(root: Path) -> Iterator[str]:
+    """Texts of a test of speech that a document of training says again."""
+    tests = {row["text"] for _, row in _rows(root / "speech", "test*.jsonl")}
+    for row in read_rows(root / "text" / "train.jsonl"):
+        if row["kind"] == "say" and row["text"].split(" answer: ")[-1] in tests:
+            yield f"text/train.jsonl: {row['id']} says a text of speech/test again"
 
 
-def _media(folder: Path) -> list[str]:
-    """Every file that a manifest names is there."""
-    problems = []
-    for path in sorted(folder.glob("*.jsonl")):
-        for row in rows(path):
-            parts = [row] + [part for message in row.get("messages", ()) for part in message["content"]]
-            names = {part[key] for part in parts for key in ("image", "audio") if key in part}
-            problems += [f"{row['id']}: no file {name}" for name in sorted(names) if not (folder / name).is_file()]
-    return problems
+def _missing_media(folder: Path) -> Iterator[str]:
+    """Files that a manifest names and that are not there."""
+    for _, row in _rows(folder):
+        items = [row] + [item for message in row.get("messages", ()) for item in message["content"]]
+        names = {item[key] for item in items for key in ("image", "audio") if key in item}
+        yield from (f"{row['id']}: no file {name}" for name in sorted(names) if not (folder / name).is_file())
 
 
-def _balance(folder: Path) -> list[str]:
-    """Given the type of a question and its words, no answer is much commoner than the others."""
-    by_type: dict[str, Counter[str]] = defaultdict(Counter)
-    by_words: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for row in rows(folder / "train.jsonl"):
-        kind = row["meta"]["question"]
-        if row["task"] == "image_qa" and kind in CHANCES:
-            by_type[kind][row["answer"]] += 1
-            by_words[kind, row["messages"][0]["content"][1]["text"]][row["answer"]] += 1
-    problems = []
-    groups = [(kind, kind, counts) for kind, counts in by_type.items()]
-    groups += [(kind, words, counts) for (kind, words), counts in by_words.items()]
-    for kind, name, counts in groups:
+def _unbalanced(folder: Path) -> Iterator[str]:
+    """Answers much more common than the others to a type of question, or to the same words."""
+    answers: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in read_rows(folder / "train.jsonl"):
+        question_type = row["meta"]["question"]
+        if row["task"] == "image_qa" and question_type in CHANCES:
+            for words in (question_type, row["messages"][0]["content"][1]["text"]):
+                answers[question_type, words][row["answer"]] += 1
+    for (question_type, words), counts in answers.items():
         total, (answer, most) = counts.total(), counts.most_common(1)[0]
-        chance = 1 / CHANCES[kind]
+        chance = 1 / CHANCES[question_type]
         # a colour that names the object rules out the shapes held out with it, so some answers share the rest
         limit = chance + TOLERANCE + 3 * math.sqrt(chance * (1 - chance) / total)
         if total >= FEWEST and most / total > limit:
-            problems.append(f"instructions: {name!r} is answered {answer!r} in {most} of {total} items")
-    return problems
+            yield f"instructions: {words!r} is answered {answer!r} in {most} of {total} items"
 
 
-def _complements(folder: Path) -> list[str]:
-    """The two questions of a pair have the same words, two pictures and two answers."""
-    problems = []
-    for path in sorted(folder.glob("test_*.jsonl")):
-        pairs: dict[str, list[Row]] = defaultdict(list)
-        for row in rows(path):
-            if row["meta"].get("pair") is not None:
-                pairs[row["meta"]["pair"]].append(row)
-        for name, members in pairs.items():
-            parts = [row["messages"][0]["content"] for row in members]
-            same_words = len({part[1]["text"] for part in parts}) == 1
-            if len(members) != 2 or not same_words or len({row["answer"] for row in members}) != 2:
-                problems.append(f"{path.name}: {name} is not a complementary pair")
-    return problems
+def _no_complements(folder: Path) -> Iterator[str]:
+    """Pairs whose two questions do not have the same words and two answers."""
+    pairs: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for path, row in _rows(folder, "test_*.jsonl"):
+        if row["meta"].get("pair") is not None:
+            pairs[path.name, row["meta"]["pair"]].append(row)
+    for (manifest, name), rows in pairs.items():
+        words = {row["messages"][0]["content"][1]["text"] for row in rows}
+        if (len(rows), len(words), len({row["answer"] for row in rows})) != (2, 1, 2):
+            yield f"{manifest}: {name} is not a complementary pair"
 
 
 def describe_world(root: Path) -> str:
     """A table of a world's manifests and how many rows each has, with its options."""
     fingerprint = read_fingerprint(root)
     lines = [str(root)]
-    for part in fingerprint["parts"]:
-        counts = {path.stem: sum(1 for _ in rows(path)) for path in sorted((root / part).glob("*.jsonl"))}
-        lines.append(f"  {part:13s} " + "  ".join(f"{name} {count}" for name, count in counts.items()))
+    for subset in fingerprint["parts"]:
+        counts = Counter(path.stem for path, _ in _rows(root / subset))
+        lines.append(f"  {subset:13s} " + "  ".join(f"{name} {count}" for name, count in sorted(counts.items())))
     options = dataclasses.asdict(WorldSpec(**fingerprint["spec"]))
     lines.append("  " + " ".join(f"{name}={value}" for name, value in options.items()))
     return "\n".join(lines)

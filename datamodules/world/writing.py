@@ -6,30 +6,20 @@ are random letters: who reads them knows letters, not words.
 
 import random
 from pathlib import Path
+from string import ascii_lowercase
 
 from PIL import Image, ImageDraw, ImageFont
 
+from datamodules.world import lexicon
 from datamodules.world.files import Row, save_image
-from datamodules.world.lexicon import (
-    ACTORS,
-    COLOURS,
-    CONTAINERS,
-    LETTERS,
-    NAME_ENDS,
-    NAME_STARTS,
-    RELATION_VALUES,
-    SHAPES,
-    THINGS,
-    WORDS,
-)  # fmt: skip
 from datamodules.world.rng import content_split, item_rng
 from datamodules.world.spec import WorldSpec
 
 SPLITS = ("train", "val", "test")
 LONGEST = 8  # letters of a word: at 64 pixels each has seven
 _WORDS = {
-    *COLOURS, *SHAPES, *ACTORS, *THINGS, *CONTAINERS, *WORDS, *(value for row in RELATION_VALUES.values() for value in row),
-    *(start + end for start in NAME_STARTS for end in NAME_ENDS),
+    *lexicon.COLOURS, *lexicon.SHAPES, *lexicon.ACTORS, *lexicon.THINGS, *lexicon.CONTAINERS, *lexicon.WORDS,
+    *(value for values in lexicon.RELATION_VALUES.values() for value in values), *lexicon.NAMES,
 }  # fmt: skip
 KNOWN = sorted(word for word in _WORDS if len(word) <= LONGEST)
 LINES = (1, 2)
@@ -45,7 +35,7 @@ def _word(rng: random.Random) -> str:
     if kind < NUMBER_SHARE:
         return str(rng.randrange(10 ** rng.randint(1, 5)))
     if kind < NUMBER_SHARE + RANDOM_SHARE:
-        return "".join(rng.choice(LETTERS) for _ in range(rng.randint(2, LONGEST)))
+        return "".join(rng.choice(ascii_lowercase) for _ in range(rng.randint(2, LONGEST)))
     return rng.choice(KNOWN)
 
 
@@ -99,7 +89,7 @@ def writing_counts(spec: WorldSpec) -> dict[str, int]:
     return {split: spec.train_writings if split == "train" else spec.eval_writings for split in SPLITS}
 
 
-def write_writing(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
+def write(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> list[Row]:
     """Draw the pictures start..stop of a split under `folder` and return their rows {"id", "image", "text", "split"}."""
     rows = []
     for index in range(start, stop):

@@ -3,7 +3,7 @@
 import pytest
 
 from datamodules import sources
-from datamodules.sources import resolve_sources, world_parts
+from datamodules.sources import resolve_sources, world_subsets
 
 WORLD = {"train": "text/train.jsonl", "val": "text/val.jsonl", "test": {"test": "text/test.jsonl"}}
 OWN = {
@@ -34,22 +34,22 @@ def test_a_shape_that_does_not_fit_is_refused():
         resolve(kind="speech")
 
 
-def test_of_the_world_only_the_needed_parts_are_built(monkeypatch, tmp_path):
+def test_of_the_world_only_the_needed_subsets_are_built(monkeypatch, tmp_path):
     asked = {}
 
-    def build(spec, root, parts):
-        asked.update(seed=spec.seed, root=root, parts=parts)
+    def build(spec, root, subsets):
+        asked.update(seed=spec.seed, root=root, subsets=subsets)
         return tmp_path / "w"
 
     monkeypatch.setattr(sources, "build_world", build)
     data = {"kind": "world", "root": str(tmp_path), "preset": "ci", "seed": 4}
     found = resolve_sources(data, stage="thinker", shape="text", world=WORLD)
-    assert asked == {"seed": 4, "root": tmp_path, "parts": ("text",)}
+    assert asked == {"seed": 4, "root": tmp_path, "subsets": ("text",)}
     assert found["test"] == {"test": str(tmp_path / "w" / "text" / "test.jsonl")}
 
 
 def test_what_is_learnt_along_comes_from_the_world_or_the_user(monkeypatch, tmp_path):
-    monkeypatch.setattr(sources, "build_world", lambda spec, root, parts: tmp_path / "w")
+    monkeypatch.setattr(sources, "build_world", lambda spec, root, subsets: tmp_path / "w")
     along = {**WORLD, "replay": "text/old.jsonl"}
     world = {"kind": "world", "root": str(tmp_path), "preset": "ci"}
     found = resolve_sources(world, stage="omni_sft", shape="sft", world=along)
@@ -59,6 +59,6 @@ def test_what_is_learnt_along_comes_from_the_world_or_the_user(monkeypatch, tmp_
 
 
 def test_instructions_need_all_media():
-    assert world_parts(WORLD) == ("text",)
+    assert world_subsets(WORLD) == ("text",)
     instructions = {"train": "instructions/train.jsonl", "val": "instructions/val.jsonl", "test": {}}
-    assert world_parts(instructions) == ("text", "pictures", "speech", "instructions")
+    assert world_subsets(instructions) == ("text", "pictures", "speech", "instructions")

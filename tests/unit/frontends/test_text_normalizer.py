@@ -1,5 +1,6 @@
 """What is said of a written text: one normaliser, for whatever a user writes."""
 
+import hashlib
 import string
 import time
 import unicodedata
@@ -8,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.world import lexicon
 from muomni.frontends.number_words import count_words
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
@@ -149,5 +149,6 @@ def test_a_long_text_takes_no_minutes(text):
     assert time.process_time() - start < 5  # half a second; it was minutes
 
 
-def test_numbers_are_those_of_the_world():
-    assert all(count_words(number) == lexicon.number_words(number) for number in range(1000))
+def test_the_words_of_numbers_stay_those_of_the_world():
+    words = " ".join(map(count_words, range(1000)))
+    assert hashlib.sha256(words.encode()).hexdigest()[:16] == "24b7abf49ce04247"

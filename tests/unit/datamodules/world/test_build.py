@@ -1,18 +1,21 @@
 """Building: found again, same by any number of workers, added to, verified; what is wrong is named."""
 
+import hashlib
 import json
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from datamodules.world import TASK_SHARES, WorldSpec, build_world, verify_world, world_root
+from datamodules.world import WorldSpec, build_world, verify_world
 from datamodules.world.__main__ import main
-from datamodules.world.build import read_fingerprint, shard_hashes
+from datamodules.world.build import SUBSETS, file_hashes, read_fingerprint, world_root
 from datamodules.world.instructions import heard
-from datamodules.world.prompts import task_counts
-from datamodules.world.worker import Job, Workers
+from datamodules.world.prompts import TASK_SHARES, task_counts
+from datamodules.world.verify import _changed
+from datamodules.world.worker import Job, worker_pool
 from tests.unit.datamodules.world.conftest import SMALLEST
 
 TINY = {"text_bytes": 4000, "text_eval_documents": 4, "text_questions": 4, "train_pictures": 8, "eval_pictures": 4}
@@ -30,17 +33,23 @@ def test_a_world_verifies_and_is_found_again(root: Path, spec: WorldSpec) -> Non
     assert not list(root.glob(".*partial"))
 
 
+def test_the_manifests_of_a_seed_stay_as_they_are(root: Path) -> None:
+    """Whoever changes what the generator writes raises VERSION."""
+    contents = [path.read_bytes() for subset in SUBSETS for path in sorted((root / subset).glob("*.jsonl"))]
+    assert hashlib.sha256(b"".join(contents)).hexdigest()[:16] == "0077d3deb0de0018"
+
+
 def test_worker_processes_make_the_same_files(tmp_path: Path) -> None:
     spec = WorldSpec.of("ci", **TINY)
-    alone = build_world(spec, tmp_path / "a", parts=("text", "pictures"), workers=0)
-    together = build_world(spec, tmp_path / "b", parts=("text", "pictures"), workers=2)
+    alone = build_world(spec, tmp_path / "a", subsets=("text", "pictures"), workers=0)
+    together = build_world(spec, tmp_path / "b", subsets=("text", "pictures"), workers=2)
     assert read_fingerprint(alone) == read_fingerprint(together)
     assert set(read_fingerprint(alone)["parts"]) == {"text", "pictures"}
 
 
 def test_items_do_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
-    few = build_world(WorldSpec.of("ci", **TINY), tmp_path, parts=("pictures",))
-    more = build_world(WorldSpec.of("ci", **TINY | {"train_pictures": 12}), tmp_path, parts=("pictures",))
+    few = build_world(WorldSpec.of("ci", **TINY), tmp_path, subsets=("pictures",))
+    more = build_world(WorldSpec.of("ci", **TINY | {"train_pictures": 12}), tmp_path, subsets=("pictures",))
     assert few != more
     assert read(more / "pictures/train.jsonl")[:8] == read(few / "pictures/train.jsonl")
     for row in read(few / "pictures/train.jsonl"):
@@ -95,8 +104,8 @@ def edited(root: Path, tmp_path: Path, manifest: str, change) -> list[str]:
     change(rows)
     (copy / manifest).write_text("".join(json.dumps(row) + "\n" for row in rows))
     fingerprint = read_fingerprint(copy)
-    part = manifest.split("/")[0]
-    fingerprint["parts"][part] = shard_hashes(copy / part)
+    subset = manifest.split("/")[0]
+    fingerprint["parts"][subset] = file_hashes(copy / subset)
     (copy / "fingerprint.json").write_text(json.dumps(fingerprint))
     return verify_world(copy)
 
@@ -142,24 +151,19 @@ def test_verify_sees_a_changed_file_and_a_document_in_two_splits(root: Path, tmp
     shutil.copytree(root, copy)
     with (copy / "text/train.jsonl").open("a") as file:
         file.write("{}\n")
-    assert any("text/train.jsonl: differs" in p for p in verify_files(copy))
+    assert "text/train.jsonl: differs from the fingerprint" in _changed(
+        copy / "text", read_fingerprint(copy)["parts"]["text"]
+    )
     with pytest.raises(FileNotFoundError, match="no finished world"):
         verify_world(tmp_path)
 
 
-def verify_files(root: Path) -> list[str]:
-    from datamodules.world.verify import _files
-
-    return _files(root / "text", "text", read_fingerprint(root)["parts"]["text"])
-
-
 def test_a_missing_extra_is_named_and_text_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = __import__("importlib").util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "espeakng_loader" else real(name))
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     spec = WorldSpec.of("ci", **TINY)
     with pytest.raises(ValueError, match=r"pip install 'muomni\[world\]'"):
         build_world(spec, tmp_path)
-    assert build_world(spec, tmp_path, parts=("text",)) == world_root(spec, tmp_path)
+    assert build_world(spec, tmp_path, subsets=("text",)) == world_root(spec, tmp_path)
 
 
 def test_a_failed_build_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,17 +173,17 @@ def test_a_failed_build_leaves_nothing_half_written(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Job, "run", fail)
     spec = WorldSpec.of("ci", **TINY)
     with pytest.raises(KeyboardInterrupt):
-        build_world(spec, tmp_path, parts=("pictures",), workers=0)
+        build_world(spec, tmp_path, subsets=("pictures",), workers=0)
     assert list(world_root(spec, tmp_path).iterdir()) == []
 
 
 def test_a_worker_s_error_reaches_the_caller(tmp_path: Path) -> None:
-    job = Job(task="pictures", folder=tmp_path, arguments={"split": "nowhere", "start": 0, "stop": "x"})
+    job = Job(module="pictures", folder=tmp_path, arguments={"split": "nowhere", "start": 0, "stop": "x"})
     with (
-        Workers(WorldSpec.of("ci"), count=1) as pool,
+        worker_pool(WorldSpec.of("ci"), count=1) as run,
         pytest.raises(RuntimeError, match=r"world: pictures .*TypeError"),
     ):
-        list(pool.run([job]))
+        list(run([job]))
 
 
 @pytest.mark.parametrize(
@@ -209,10 +213,11 @@ def test_every_option_changes_the_folder_and_null_keeps_the_preset() -> None:
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fields = [f"{name}={value}" for name, value in TINY.items()]
-    assert main(["build", "--root", str(tmp_path), "--preset", "ci", "--parts", "text", *fields]) == 0
+    assert main(["build", "--root", str(tmp_path), "--preset", "ci", "--subsets", "text", *fields]) == 0
     root = capsys.readouterr().out.splitlines()[0]
     assert main(["verify", root]) == 0
     assert "verified" in capsys.readouterr().out
-    assert main(["verify", str(tmp_path)]) == 2
-    assert main(["build", "--preset", "ci", "seed=x"]) == 2
-    assert "seed='x' must be of type int" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="no finished world"):
+        main(["verify", str(tmp_path)])
+    with pytest.raises(ValueError, match="seed=x: a whole number is needed"):
+        main(["build", "--preset", "ci", "seed=x"])

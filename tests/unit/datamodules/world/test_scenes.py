@@ -1,12 +1,13 @@
 """Scenes, pictures, captions, questions: truth, held-out pairs, balance, complementary pairs."""
 
 import random
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from datamodules.world import WorldSpec, parse_caption
+from datamodules.world import WorldSpec, lexicon
 from datamodules.world.captions import caption, describe, object_records
 from datamodules.world.complements import Complements
 from datamodules.world.draw import COLOUR_VALUES, draw_digit, draw_picture
@@ -118,6 +119,18 @@ def test_a_monochrome_picture_is_grey_and_shapes_differ() -> None:
     ]
     assert all((pictures[a] != pictures[b]).mean() > 0.005 for a in range(6) for b in range(a))
     assert np.asarray(draw_digit(3, 1, random.Random(0), size=32)).max() > 120
+
+
+def parse_caption(text: str) -> list[dict[str, str | None]]:
+    """The objects that a caption names, in its order; None where it does not say."""
+    size, colour, shape, place = (
+        "|".join(words) for words in (lexicon.SIZES, lexicon.COLOURS, lexicon.SHAPES, lexicon.PLACES)
+    )
+    found = re.findall(f"({size})(?: ({colour}))? ({shape})(?: at the ({place}))?", text)
+    return [
+        dict(zip(("size", "colour", "shape", "place"), (word or None for word in words), strict=True))
+        for words in found
+    ]
 
 
 def test_the_description_reads_back_as_the_scene() -> None:

@@ -30,11 +30,9 @@ def test_the_same_text_gives_the_same_samples_whatever_was_spoken_before() -> No
     assert np.abs(other).max() > 1000
 
 
-@pytest.mark.parametrize(("language", "variant"), [("en-gb", "m1"), ("xx", "m1"), ("en", "nobody")])
-def test_a_voice_that_the_engine_lacks_is_refused(language: str, variant: str) -> None:
-    voice = espeak.Voice(language=language, variant=variant, pitch=50, range=50, rate=160)
-    with pytest.raises(ValueError, match="voice"):
-        espeak.speak("hello", voice)
+def test_a_voice_that_the_engine_lacks_is_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"could not take the voice xx\+m1"):
+        espeak.speak("hello", espeak.Voice(language="xx", variant="m1", pitch=50, range=50, rate=160))
 
 
 def test_a_long_data_path_is_linked_to_a_short_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -72,10 +70,10 @@ def test_the_letter_a_is_spoken_by_its_name_in_spelled_words_only() -> None:
 
 
 def test_resampling_keeps_a_tone_and_removes_what_16_khz_cannot_hold() -> None:
-    time = np.arange(ENGINE_RATE) / ENGINE_RATE
+    seconds = np.arange(ENGINE_RATE) / ENGINE_RATE
     window = np.hanning(ENGINE_RATE)
-    low = resample((10_000 * window * np.sin(2 * np.pi * 440 * time)).astype(np.int16))
-    high = resample((10_000 * window * np.sin(2 * np.pi * 9000 * time)).astype(np.int16))
+    low = resample((10_000 * window * np.sin(2 * np.pi * 440 * seconds)).astype(np.int16))
+    high = resample((10_000 * window * np.sin(2 * np.pi * 9000 * seconds)).astype(np.int16))
     assert len(low) == ENGINE_RATE * UP // DOWN == 16_000
     expected = 10_000 * np.hanning(16_000) * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     assert np.abs(low - expected).max() < 20

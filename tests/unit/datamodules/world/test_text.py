@@ -81,6 +81,8 @@ class OneThing:
         return self.choices.weighted(options[:2], weights[:2])
 
     def pick(self, options):
+        if options == (1, 2, 3):
+            options = (1, 2)
         if options in (range(1, 5), list(range(9)), (0, 1)):
             return options[0]
         return self.choices.pick(options[:2] if len(options) > 6 else options)

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from datamodules.world import WorldSpec
+from datamodules.world.files import read_rows
 from datamodules.world.rng import content_split, item_rng
-from datamodules.world.verify import rows
-from datamodules.world.writing import LONGEST, draw_writing, words_of, write_writing
+from datamodules.world.writing import LONGEST, draw_writing, words_of, write
 
 
 def test_no_word_of_a_split_is_one_of_another():
@@ -23,8 +23,8 @@ def test_no_word_of_a_split_is_one_of_another():
 def test_an_item_depends_on_its_index_alone(tmp_path):
     spec = WorldSpec.of("ci", train_writings=9)
     more = WorldSpec.of("ci", train_writings=90)
-    first = write_writing(spec, tmp_path / "a", "train", 3, 5)
-    again = write_writing(more, tmp_path / "b", "train", 3, 5)
+    first = write(spec, tmp_path / "a", "train", 3, 5)
+    again = write(more, tmp_path / "b", "train", 3, 5)
     assert first == again
     for row in first:
         assert (tmp_path / "a" / row["image"]).read_bytes() == (tmp_path / "b" / row["image"]).read_bytes()
@@ -32,7 +32,7 @@ def test_an_item_depends_on_its_index_alone(tmp_path):
 
 @pytest.mark.parametrize("lines", [["wwwwwwww"], ["i"], ["abc", "mmmmmmmm"]])
 @pytest.mark.parametrize("index", range(6))
-def test_the_writing_lies_inside_the_picture_in_another_brightness(lines, index):
+def test_the_writing_is_inside_the_image_in_another_brightness(lines, index):
     picture = np.asarray(
         draw_writing(lines, item_rng(0, "train", "handwriting", index), size=64).convert("L"), dtype=float
     )
@@ -44,7 +44,7 @@ def test_the_writing_lies_inside_the_picture_in_another_brightness(lines, index)
 
 
 def test_the_world_holds_it(root):
-    found = list(rows(root / "writing" / "train.jsonl"))
+    found = list(read_rows(root / "writing" / "train.jsonl"))
     assert len(found) == 12
     with Image.open(root / "writing" / found[0]["image"]) as picture:
         assert picture.size == (32, 32)
