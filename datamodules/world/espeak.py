@@ -20,6 +20,7 @@ LONGEST_DATA_PATH = 158  # characters; the library fails over that
 SYNCHRONOUS, DONT_EXIT = 2, 0x8000
 UTF8, PHONEMES = 1, 0x100  # flags of a text: its encoding; [[..]] holds phonemes
 RATE, PITCH, RANGE = 1, 3, 4  # espeak_PARAMETER
+SEED = 0  # of the noise in breathy voices, which the time would seed
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -69,6 +70,7 @@ def _speak(library: ctypes.CDLL, text: str, voice: Voice) -> tuple[np.ndarray, i
     rate = library.espeak_Initialize(SYNCHRONOUS, 0, data_path().encode(), DONT_EXIT)
     if rate <= 0:
         raise RuntimeError(f"world: espeak-ng did not start with the data in {data_path()}")
+    library.espeak_ng_SetRandSeed(ctypes.c_long(SEED))
     pieces: list[np.ndarray] = []
 
     def collect(samples: Any, count: int, _events: Any) -> int:
