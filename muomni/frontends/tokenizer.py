@@ -146,6 +146,10 @@ class Tokenizer:
         """Ids -> text; special tokens are left out. Bytes that are no UTF-8 become U+FFFD."""
         return str(self._processor.DecodeIds([index for index in map(int, ids) if index >= len(PIECES)]))
 
+    def is_byte(self, index: int) -> bool:
+        """True for the piece of a single byte, such as `<0x0A>`."""
+        return bool(self._processor.IsByte(int(index)))
+
     def piece(self, index: int) -> str:
         """The piece of an id, such as `▁the`, `<0x0A>` or `<user>`."""
         return str(self._processor.IdToPiece(int(index)))

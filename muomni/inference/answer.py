@@ -1,5 +1,6 @@
-"""What a generation returns: plain dataclasses, without tensors."""
+"""What a generation returns: plain dataclasses, without tensors, and the stream that they arrive by."""
 
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -47,3 +48,43 @@ class Answer:
     completion_tokens: int
     logprobs: list[TokenLogprob] | None
     timings: Timings
+
+
+class AnswerStream(Iterator[Piece]):
+    """Iterator of the pieces of an answer; its tokens are generated while it is iterated. `timings` grow meanwhile.
+
+    The caller may stop at any piece; `close()` then ends the generation.
+    """
+
+    def __init__(self, pieces: Generator[Piece, None, Answer], timings: Timings) -> None:
+        self.timings = timings
+        self._pieces = pieces
+        self._answer: Answer | None = None
+
+    def __next__(self) -> Piece:
+        try:
+            return next(self._pieces)
+        except StopIteration as end:
+            self._answer = end.value or self._answer
+            raise StopIteration from None
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer. Raises RuntimeError before the end of the stream."""
+        if self._answer is None:
+            raise RuntimeError("the answer is known after the last piece: iterate to the end first")
+        return self._answer
+
+    def result(self) -> Answer:
+        """Generate the rest; returns the whole answer."""
+        for _ in self:
+            pass
+        return self.answer
+
+    def texts(self) -> Iterator[str]:
+        """The texts of the pieces, empty ones left out."""
+        return (piece.text for piece in self if piece.text)
+
+    def close(self) -> None:
+        """End the generation before its end; a no-op after it."""
+        self._pieces.close()

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.answer import Answer
 from muomni.inference.decoding.beam_search import Hypothesis, beam_search
-from muomni.inference.decoding.detokenizer import RowStops, detokenize
+from muomni.inference.decoding.detokenizer import Detokenizer, RowStops, detokenize
 from muomni.inference.decoding.generate import generate, left_pad
+from muomni.inference.decoding.logprobs import LogprobRecorder
 from muomni.inference.decoding.options import GenerationOptions, preset
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import NOT_FINITE, Sampler, row_seeds
@@ -32,6 +34,14 @@ class PrefillState:
     cache: KVCache
     logits: Tensor
     limits: Tensor
+
+
+@dataclass(slots=True)
+class GeneratedRow:
+    """The ids of an answer without EOS, and whether EOS ended it."""
+
+    ids: list[int]
+    ended: bool
 
 
 def prefill_prompts(
@@ -69,14 +79,32 @@ def answer_batch(
     tokenizer: Tokenizer | None = None,
     strict: bool = True,
 ) -> list[list[int]]:
-    """Prompts and features as in `prefill_prompts` -> the ids of each answer, without EOS.
+    """The ids of each answer, without EOS: `generate_rows`."""
+    rows, _ = generate_rows(
+        model, runtime, prompts, features, options=options, timings=timings, tokenizer=tokenizer, strict=strict
+    )
+    return [row.ids for row in rows]
+
+
+def generate_rows(
+    model: Omni,
+    runtime: Runtime,
+    prompts: Sequence[Tensor],
+    features: Sequence[MediaFeatures],
+    *,
+    options: GenerationOptions,
+    timings: Timings,
+    tokenizer: Tokenizer | None,
+    strict: bool,
+) -> tuple[list[GeneratedRow], LogprobRecorder | None]:
+    """Prompts and features as in `prefill_prompts` -> the answers, and their log-probabilities if the options request them.
 
     A row ends at EOS, at a stop string (which needs the tokenizer), after `max_new_tokens`, or when it fills the context; under
     greedy decoding it equals its single run. strict: raise ValueError for logits that are not finite, else end the row there.
     """
     if options.num_beams > 1:
         rows = n_best(model, prompts, features, options=options, timings=timings, tokenizer=tokenizer)
-        return [hypotheses[0].ids for hypotheses in rows]
+        return [GeneratedRow(row[0].ids, row[0].ended) for row in rows], None
     state = prefill_prompts(model, runtime, prompts, features, max_new_tokens=options.max_new_tokens, timings=timings)
     seeds = None if options.is_greedy else row_seeds(options.seed, list(map(_content, prompts, features)))
     sampler = Sampler(options, device=state.ids.device, seeds=seeds)
@@ -88,7 +116,7 @@ def answer_batch(
         raise ValueError(NOT_FINITE)
     answers = generated.answers()
     timings.new_tokens = sum(len(answer) for answer in answers)
-    return answers
+    return list(map(GeneratedRow, answers, generated.ended.tolist())), sampler.logprobs
 
 
 def _content(prompt: Tensor, features: MediaFeatures) -> bytes:
@@ -130,18 +158,33 @@ def n_best(
     return rows
 
 
+@torch.inference_mode()
 def answer_prompts(
-    prompter: PromptBuilder,
-    runtime: Runtime,
-    prompts: Sequence[Prompt],
-    *,
-    options: GenerationOptions,
-    timings: Timings,
-) -> list[list[int]]:
-    """`answer_batch` for a prompt builder's prompts."""
+    prompter: PromptBuilder, runtime: Runtime, prompts: Sequence[Prompt], *, options: GenerationOptions
+) -> list[Answer]:
+    """The answers to a prompt builder's prompts, by `generate_rows`. Their `timings` are those of the whole batch."""
     ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
-    tokenizer = prompter.tokenizer
-    return answer_batch(prompter.model, runtime, ids, features, options=options, timings=timings, tokenizer=tokenizer)
+    tokenizer, timings = prompter.tokenizer, Timings()
+    rows, logprobs = generate_rows(
+        prompter.model, runtime, ids, features, options=options, timings=timings, tokenizer=tokenizer, strict=True
+    )
+    answers: list[Answer] = []
+    for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+        stream = Detokenizer(tokenizer, stop=options.stop)
+        text = "".join([*map(stream.push, row.ids), stream.close()]) if options.stop else tokenizer.decode(row.ids)
+        answers.append(
+            Answer(
+                text=text,
+                finish_reason="stop" if row.ended or stream.stopped else "length",
+                prompt_tokens=len(prompt),
+                cached_tokens=0,
+                completion_tokens=len(row.ids),
+                logprobs=None if logprobs is None else logprobs.row(tokenizer, index, begin=0, end=len(row.ids)),
+                timings=timings,
+            )
+        )
+    timings.text_cut = any(answer.finish_reason == "length" for answer in answers)
+    return answers
 
 
 def n_best_texts(

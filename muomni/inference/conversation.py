@@ -4,26 +4,28 @@ Shapes: T tokens.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 
 import torch
 
+from muomni.inference.answer import Answer, AnswerStream, Piece
 from muomni.inference.decoding.beam_search import beam_search
-from muomni.inference.decoding.detokenizer import Detokenizer, detokenize
+from muomni.inference.decoding.detokenizer import Detokenizer, find_stop
 from muomni.inference.decoding.generate import decode
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Runtime
 from muomni.inference.decoding.sampling import INVALID_TOKEN, NOT_FINITE, Sampler
 from muomni.inference.decoding.timings import Timings
+from muomni.inference.errors import InvalidOption, MuomniError
 from muomni.inference.prompt import Prompt, PromptBuilder, Request
 from muomni.inference.validation import require_bool, require_str
 from muomni.special_tokens import EOS
 
 
 class Conversation:
-    """Turns on one KV cache.
+    """Turns on one KV cache; one turn at a time. Conversations of one engine may run in different threads.
 
     `notice` says if the last turn reset the history ("" otherwise); `timings` are those of the last turn.
     history: False makes every turn independent. system_prompt: goes before the first turn.
@@ -33,7 +35,9 @@ class Conversation:
         require_bool("history", history)
         require_str("system_prompt", system_prompt)
         if system_prompt and prompter.format == "plain":
-            raise ValueError("a plain prompt has no roles: leave out system_prompt=, or use format=chat")
+            raise InvalidOption(
+                "a plain prompt has no roles: leave out system_prompt=, or use format=chat", param="system_prompt"
+            )
         self.prompter, self.runtime = prompter, runtime
         self.history, self.system_prompt = history, system_prompt
         self.cache = runtime.new_cache(1, prompter.context)
@@ -47,26 +51,35 @@ class Conversation:
         self.cache.reset()
         self.pending, self.present = [], set()
 
-    def say(self, request: Request, options: GenerationOptions) -> Iterator[str]:
-        """Prefill a turn; returns the answer's text in pieces, generated lazily: the caller may stop iterating at any piece.
+    def say(self, request: Request, options: GenerationOptions) -> AnswerStream:
+        """Prefill a turn; returns the answer in pieces, generated lazily: the caller may stop iterating at any piece.
 
-        Raises ValueError if the turn alone is longer than the context.
+        Raises MuomniError if the turn alone is longer than the context, and for what is wrong with its media or options.
         """
-        self.timings, self.notice = Timings(), ""
+        options.check_vocabulary(self.prompter.thinker.vocab_size)
+        timings = self.timings = Timings()
+        self.notice = ""
         if not self.history:
             self.reset()
+        logits, sampler = self._prefill(request, options, timings)
+        pieces = self._best if options.num_beams > 1 else self._answer
+        return AnswerStream(pieces(logits, sampler, options, timings), timings)
+
+    def _prefill(
+        self, request: Request, options: GenerationOptions, timings: Timings
+    ) -> tuple[torch.Tensor, Sampler]:
+        """Append a turn to the cache -> logits (1, V) of the answer's first token, and the answer's sampler."""
         prompt = self._prompt(request, options)
         ids = torch.cat([torch.tensor(self.pending, dtype=torch.long), prompt.ids])[None].to(self.prompter.device)
         sampler = Sampler(options, device=self.prompter.device, rng_offset=self.cache.position)
-        with torch.inference_mode(), self.timings.span("prefill"):
+        with torch.inference_mode(), timings.span("prefill"):
             embeddings = self.prompter.embed(ids, [prompt.features])
             logits = self.runtime.prefill(ids, self.cache, embeddings=embeddings, padding=None)
-        self.timings.prompt_tokens = ids.shape[1]
+        timings.prompt_tokens = ids.shape[1]
+        self.pending = [EOS]
         self.present.update(ids[0].tolist())
         sampler.note(torch.tensor([sorted(self.present)], device=ids.device), self.prompter.thinker.vocab_size)
-        if options.num_beams > 1:
-            return iter([self._best(logits, sampler, options)])
-        return self._answer(logits, sampler, options)
+        return logits, sampler
 
     def _prompt(self, request: Request, options: GenerationOptions) -> Prompt:
         """The turn after the history; if both do not fit, the turn alone, and the history is dropped."""
@@ -77,11 +90,14 @@ class Conversation:
             if needed <= self.cache.remaining:
                 return prompt
         if self.system_prompt and request.messages:
-            raise ValueError(
-                "messages= in a conversation with system_prompt=: put it into the messages, as role system"
+            raise InvalidOption(
+                "messages= in a conversation with system_prompt=: put it into the messages, as role system", param="messages"
             )
         if self.system_prompt and request.system_prompt not in ("", self.system_prompt):
-            raise ValueError("system_prompt= in a conversation that has another one: give it to conversation() only")
+            raise InvalidOption(
+                "system_prompt= in a conversation that has another one: give it to conversation() only",
+                param="system_prompt",
+            )
         if self.system_prompt:
             request = replace(request, system_prompt=self.system_prompt)
         prompt = self.prompter.fitting(request, features, max_new_tokens=options.max_new_tokens)
@@ -91,12 +107,15 @@ class Conversation:
             self.reset()
         return prompt
 
-    def _best(self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions) -> str:
-        """The whole answer by beam search; it enters the cache with the next turn."""
+    def _best(
+        self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions, timings: Timings
+    ) -> Generator[Piece, None, Answer]:
+        """The whole answer by beam search as one piece; it enters the cache with the next turn."""
+        start = self.cache.position
         room = self.cache.remaining + 1  # the last token needs no slot
         limit = min(room, options.max_new_tokens or room)
         beam_cache = copy.copy(self.cache)  # the conversation's own rows stay as they are
-        with self.timings.span("model"):
+        with timings.span("model"):
             best = beam_search(
                 self.prompter.thinker,
                 logits,
@@ -107,37 +126,70 @@ class Conversation:
                 seen=sampler.seen,
                 tokenizer=self.prompter.tokenizer,
             )[0][0]
-        self.timings.new_tokens = len(best.ids)
-        self.timings.text_cut = len(best.ids) == limit
+        timings.new_tokens = len(best.ids)
         self.pending = [*best.ids, EOS]
         self.present.update(best.ids)
-        return detokenize(self.prompter.tokenizer, best.ids, stop=options.stop)
+        text = self.prompter.tokenizer.decode(best.ids)
+        end = find_stop(text, options.stop)
+        timings.text_cut = end is None and not best.ended
+        text = text if end is None else text[:end]
+        if text:
+            yield Piece(text)
+        return self._whole(text, start=start, timings=timings, sampler=sampler)
 
-    def _answer(self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions) -> Iterator[str]:
+    def _answer(
+        self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions, timings: Timings
+    ) -> Generator[Piece, None, Answer]:
+        start = self.cache.position
         stream = Detokenizer(self.prompter.tokenizer, stop=options.stop)
-        self.pending = [EOS]
-        decoder = self.runtime.decoder(self.cache, sampler=sampler, padding=None, timings=self.timings)
-        with self.timings.span("sampling"):
+        decoder = self.runtime.decoder(self.cache, sampler=sampler, padding=None, timings=timings)
+        with timings.span("sampling"):
             first = sampler(logits)
+        texts: list[str] = []
+        emitted = 0  # tokens
+
+        def piece(text: str) -> Piece:
+            nonlocal emitted
+            texts.append(text)
+            begin, emitted = emitted, timings.new_tokens
+            recorder = sampler.logprobs
+            if recorder is None:
+                return Piece(text)
+            return Piece(text, recorder.row(self.prompter.tokenizer, 0, begin=begin, end=emitted))
+
         steps = decode(decoder, first, max_tokens=options.max_new_tokens)
-        with closing(steps), self.runtime.time_head(self.timings):
+        with closing(steps):
             for ids in steps:
                 token = int(ids)
                 if token == EOS:
                     break
                 if token == INVALID_TOKEN:
                     self.pending = []
-                    raise ValueError(NOT_FINITE)
-                self.timings.new_tokens += 1
+                    raise MuomniError(NOT_FINITE)
+                timings.new_tokens += 1
                 self.pending = [token, EOS]
                 self.present.add(token)
-                piece = stream.push(token)
-                if piece:
-                    yield piece
+                text = stream.push(token)
+                if text:
+                    yield piece(text)
                 if stream.stopped:
                     break
             else:
-                self.timings.text_cut = True
+                timings.text_cut = True
         rest = stream.close()
-        if rest:
-            yield rest
+        if rest or (sampler.logprobs is not None and emitted < timings.new_tokens):
+            yield piece(rest)
+        return self._whole("".join(texts), start=start, timings=timings, sampler=sampler)
+
+    def _whole(self, text: str, *, start: int, timings: Timings, sampler: Sampler) -> Answer:
+        """The answer that was generated after `start` tokens in the cache."""
+        recorder, tokenizer = sampler.logprobs, self.prompter.tokenizer
+        return Answer(
+            text=text,
+            finish_reason="length" if timings.text_cut else "stop",
+            prompt_tokens=start,
+            cached_tokens=start - timings.prompt_tokens,
+            completion_tokens=timings.new_tokens,
+            logprobs=None if recorder is None else recorder.row(tokenizer, 0, begin=0, end=timings.new_tokens),
+            timings=timings,
+        )

@@ -17,6 +17,7 @@ from torch import Tensor
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.detokenizer import stop_predicate
 from muomni.inference.decoding.generate import SYNC_EVERY, decode_step
+from muomni.inference.decoding.logits_processor import LogitsProcessor
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.sampling import NOT_FINITE, mask_logits
 from muomni.models.thinker import Thinker
@@ -26,11 +27,13 @@ from muomni.special_tokens import EOS, PIECES
 
 @dataclass(slots=True)
 class Hypothesis:
-    """An answer: ids without EOS, the sum of its log-probabilities (EOS included), and its ranking score."""
+    """An answer: ids without EOS, the sum of its log-probabilities (EOS included), its ranking score, and whether it ended by
+    EOS."""
 
     ids: list[int]
     log_probability: float
     score: float
+    ended: bool
 
 
 @torch.inference_mode()
@@ -68,8 +71,12 @@ def beam_search(
     finished_log_probs = torch.full((V,), -torch.inf, device=device)
     finished_log_probs[EOS] = 0.0  # the only continuation of a finished beam
     sync_every = SYNC_EVERY if device.type == "cuda" else 1
+    processor = (
+        LogitsProcessor(options, rows=B * W, vocab_size=V, device=device) if options.changes_logits else None
+    )
     for count in range(1, int(limits.max()) + 1):
         finished = ended | halted | (limits < count)[:, None]
+        logits = logits if processor is None else processor(logits)
         log_probs = mask_logits(logits, penalty=options.repetition_penalty, seen=seen).log_softmax(dim=1).view(B, W, V)
         log_probs = torch.where(finished[..., None], finished_log_probs, log_probs)
         sums, best = (sums[..., None] + log_probs).flatten(1).topk(W, dim=1)
@@ -86,6 +93,9 @@ def beam_search(
             break
         rows = (parents + torch.arange(B, device=device)[:, None] * W).flatten()
         cache.reorder(rows)
+        if processor is not None:
+            processor.reorder(rows)
+            processor.push(chosen.flatten())
         if seen is not None:
             seen = seen[rows].scatter(1, chosen.view(-1, 1), True)
             seen[:, : len(PIECES)] = False
@@ -111,7 +121,7 @@ def _ranked(ids: Tensor, sums: Tensor, lengths: Tensor, ended: Tensor, length_pe
     columns = (ids.tolist(), lengths.tolist(), ended.tolist(), sums.tolist(), scores.tolist())
     return [
         [
-            Hypothesis(beam[: length - end], total, score)
+            Hypothesis(beam[: length - end], total, score, end)
             for beam, length, end, total, score in zip(*row, strict=True)
             if score > -torch.inf  # fewer answers than beams
         ]

@@ -12,7 +12,6 @@ Shapes: B rows, n tokens a call, S slots.
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +77,13 @@ class Compiled(Eager):
         return cache
 
     def decoder(self, cache: KVCache, *, sampler: Sampler, padding: Tensor | None, timings: Timings) -> Decoder:
-        """A decoder of `count` tokens per call; one by one where fewer slots remain."""
+        """A decoder of `count` tokens per call; one by one, by the modules themselves, where fewer slots remain and for options
+        that need the logits of each token."""
         eager = super().decoder(cache, sampler=sampler, padding=padding, timings=timings)
         assert isinstance(eager, TextDecoder)
+        if sampler.options.needs_eager:
+            return eager
         return CompiledDecoder(self, eager, padding=padding)
-
-    def time_head(self, timings: Timings) -> AbstractContextManager[None]:
-        """A no-op: the head is inside the compiled step, where torch cannot trace hooks that read a clock."""
-        return nullcontext()
 
     def call(self, arguments: list[Any]) -> Call:
         """The compiled step for arguments like these."""

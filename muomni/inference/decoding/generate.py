@@ -10,6 +10,7 @@ Shapes: B rows, T tokens, D width, V vocabulary, n tokens per call of a decoder;
 """
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -111,12 +112,16 @@ def prefill(
     return logits
 
 
-def decode_step(thinker: Thinker, ids: Tensor, cache: KVCache, *, padding: Tensor | None = None) -> Tensor:
-    """Append one token per row, ids (B) -> logits (B, V) of the next one."""
+def decode_step(
+    thinker: Thinker, ids: Tensor, cache: KVCache, *, padding: Tensor | None = None, timings: Timings | None = None
+) -> Tensor:
+    """Append one token per row, ids (B) -> logits (B, V) of the next one. timings: where the head's time is added."""
     positions = torch.full((1,), cache.position, device=ids.device)
     if padding is not None:
         positions = positions - padding[:, None]
-    logits: Tensor = thinker(ids[:, None], positions=positions, cache=cache, last_only=True).logits[:, -1]
+    hidden = thinker.forward_hidden(thinker.embedding(ids[:, None]), positions=positions, cache=cache).hidden
+    with nullcontext() if timings is None else timings.span("head"):
+        logits: Tensor = thinker.head(hidden)[:, -1]
     return logits
 
 

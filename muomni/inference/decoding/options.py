@@ -94,6 +94,19 @@ class GenerationOptions:
         )
 
 
+    @property
+    def needs_eager(self) -> bool:
+        """True if each token's logits are needed outside of the step: a compiled one does not return them."""
+        return self.changes_logits or self.logprobs is not None
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Raise InvalidOption if a token of `logit_bias` is not in the vocabulary."""
+        if (largest := max(self.logit_bias, default=0)) >= vocab_size:
+            raise InvalidOption(
+                f"generation: logit_bias: token {largest} is not in the vocabulary of {vocab_size}", param="logit_bias"
+            )
+
+
 def _checked_bias(bias: Any) -> dict[int, float]:
     """A copy with ids as numbers (in JSON they are strings). Raises InvalidOption."""
     bias = {} if bias is None else bias

@@ -6,7 +6,6 @@ Shapes: B rows, T tokens, D width, V vocabulary.
 """
 
 import functools
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from torch import Tensor
@@ -33,10 +32,6 @@ class Runtime(Protocol):
         """A decoder that continues from a filled cache; the sampler has already picked the first token."""
         ...
 
-    def time_head(self, timings: Timings) -> AbstractContextManager[None]:
-        """Time the output head inside the context, if it is a separate call."""
-        ...
-
 
 class Eager:
     """The model's own modules, operation by operation: no compilation."""
@@ -54,9 +49,5 @@ class Eager:
 
     def decoder(self, cache: KVCache, *, sampler: Sampler, padding: Tensor | None, timings: Timings) -> Decoder:
         """A decoder of one forward per token."""
-        step = functools.partial(decode_step, self.thinker, cache=cache, padding=padding)
+        step = functools.partial(decode_step, self.thinker, cache=cache, padding=padding, timings=timings)
         return TextDecoder(step, cache, sampler=sampler, timings=timings)
-
-    def time_head(self, timings: Timings) -> AbstractContextManager[None]:
-        """See `Runtime.time_head`."""
-        return timings.time_head(self.thinker.head)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from muomni.inference.decoding.logits_processor import LogitsProcessor
+from muomni.inference.decoding.logprobs import LogprobRecorder
 from muomni.inference.decoding.options import MAX_SEED, GenerationOptions
 from muomni.special_tokens import EOS, PAD, PIECES
 
@@ -112,8 +114,9 @@ def sample_tokens(
 
 
 class Sampler:
-    """Callable: logits (B, V) -> next ids (B), by `options`; keeps track of the tokens in each row for the repetition penalty.
+    """Callable: logits (B, V) -> next ids (B), by `options`; keeps track of each row's tokens for the options that need them.
 
+    seen: see `sample_tokens`. processor, logprobs: None unless the options need them.
     rng_offset: numbers already used of the rows' random streams, so that turns of a conversation draw different ones.
     seeds: (B) of the rows; default: seed + row.
     """
@@ -129,6 +132,8 @@ class Sampler:
         self.options, self.device, self.rng_offset = options, device, rng_offset
         self._seeds = None if seeds is None else seeds.to(device)
         self.seen: Tensor | None = None  # B V bool
+        self.processor: LogitsProcessor | None = None  # made at the first call, which tells the shapes
+        self.logprobs = None if options.logprobs is None else LogprobRecorder(options.logprobs)
 
     def note(self, ids: Tensor, vocab_size: int) -> None:
         """Mark ids (B, T) as present in their rows, for the repetition penalty; special tokens are exempt."""
@@ -151,6 +156,17 @@ class Sampler:
     def __call__(self, logits: Tensor) -> Tensor:
         """logits (B, V) -> next ids (B)."""
         uniform = None if self.options.is_greedy else self.uniform(len(logits))
-        ids = sample_tokens(logits, options=self.options, uniform=uniform, seen=self.seen)
+        processed = self._process(logits) if self.options.changes_logits else logits
+        ids = sample_tokens(processed, options=self.options, uniform=uniform, seen=self.seen)
         self.note(ids[:, None], logits.shape[1])
+        if self.processor is not None:
+            self.processor.push(ids)
+        if self.logprobs is not None:
+            self.logprobs.push(logits, ids)
         return ids
+
+    def _process(self, logits: Tensor) -> Tensor:
+        if self.processor is None:
+            B, V = logits.shape
+            self.processor = LogitsProcessor(self.options, rows=B, vocab_size=V, device=logits.device)
+        return self.processor(logits)

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch import nn
-
 WARNING, CRITICAL = 0.75, 0.90
 
 
@@ -38,25 +36,6 @@ class Timings:
             yield
         finally:
             setattr(self, name, getattr(self, name) + time.perf_counter() - start)
-
-    @contextmanager
-    def time_head(self, head: nn.Module) -> Iterator[None]:
-        """Add the time of an output head's calls inside the context to `head`."""
-        start = 0.0
-
-        def before(*_: object) -> None:
-            nonlocal start
-            start = time.perf_counter()
-
-        def after(*_: object) -> None:
-            self.head += time.perf_counter() - start
-
-        handles = [head.register_forward_pre_hook(before), head.register_forward_hook(after)]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def cut_note(self) -> str:
         """Suffix for the line that names a spoken file."""
