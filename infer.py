@@ -25,6 +25,7 @@ from muomni.frontends.video import read_video
 from muomni.inference.cli.chat import Chat
 from muomni.inference.cli.tasks import Task, choose_task, reject_unused
 from muomni.inference.decoding.options import GenerationOptions, preset, reject_unused_options
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
 from muomni.inference.load import find_export, load_model, read_modules, read_tokenizer
 from muomni.inference.prompt import as_list
@@ -83,6 +84,8 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
         **{name: cfg[name] for name in ("device", "format", "talker", "vocoder", "compile", "dtype", "packages")},
     )
     options = preset("greedy", **cfg["generation"])  # raises for an unknown option
+    if options.logprobs is not None:
+        raise ValueError(f"generation.logprobs={options.logprobs} is for Python (docs/inference.md): leave it out")
     reject_unused_options(options, given or {})
     task = choose_task(cfg, engine.modules)
     if task is not Task.TRANSCRIBE and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
@@ -104,20 +107,22 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
         engine.require_speaker().check_voice(cfg["voice"])
         check_audio_target(cfg["audio_out"])
     text = cfg["prompt"] or cfg["text"] or ""
+    timings = Timings()
     if task is Task.SPEAK:
         if cfg["audio_out"] is None:
             raise ValueError(f"{export}: this export only speaks: name the audio file by audio_out=FILE")
         answer = text
     elif task is Task.TRANSCRIBE:
-        answer = transcribe(engine, cfg)
+        answer, timings = transcribe(engine, cfg)
     else:
-        answer = respond(engine, options, cfg, text, images)
+        answer, timings = respond(engine, options, cfg, text, images)
     if cfg["audio_out"] is not None:
         spoken = engine.speak([answer], voices=[cfg["voice"]])[0]
         write_audio(cfg["audio_out"], spoken.waveform, engine.speech_rate)
-        notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{engine.timings.cut_note()}")
+        timings = spoken.timings
+        notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{timings.cut_note()}")
     if not cfg["quiet"]:
-        notice("\n".join(engine.timings.lines()))
+        notice("\n".join(timings.lines()))
 
 
 def defaults() -> dict[str, Any]:
@@ -127,7 +132,9 @@ def defaults() -> dict[str, Any]:
     return {name: value for name, value in own.items() if name not in ("defaults", "hydra")} | {"generation": greedy}
 
 
-def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], text: str, images: list[Any]) -> str:
+def respond(
+    engine: Engine, options: GenerationOptions, cfg: dict[str, Any], text: str, images: list[Any]
+) -> tuple[str, Timings]:
     """Stream one answer to standard output; returns it, without an echoed prompt."""
     request = {
         "image": images,
@@ -138,46 +145,42 @@ def respond(engine: Engine, options: GenerationOptions, cfg: dict[str, Any], tex
     }
     if cfg["n_best"] > 1:
         return write_n_best(engine, cfg, text, request)
-    pieces = engine.generate_stream(text, **request)
+    stream = engine.answer_stream(text, **request)
     if cfg["echo"]:
         print(text, end=" ")
     written: list[str] = []
-    for piece in pieces:
+    for piece in stream.texts():
         print(piece, end="", flush=True)
         written.append(piece)
     print(flush=True)
     if not "".join(written).strip():
         notice("the answer is empty")
     if not cfg["quiet"] and cfg["audio_out"] is not None:
-        notice("\n".join(engine.timings.lines()))
-    return "".join(written)
+        notice("\n".join(stream.timings.lines()))
+    return "".join(written), stream.timings
 
 
-def transcribe(engine: Engine, cfg: dict[str, Any]) -> str:
+def transcribe(engine: Engine, cfg: dict[str, Any]) -> tuple[str, Timings]:
     """Write the transcript of a recording to standard output; returns it as one text."""
     if cfg["audio_in"] is None:
         raise ValueError("transcribe=true needs audio_in=FILE")
     options = {name: cfg[name] for name in ("beams", "lm", "lm_weight")}
-    if not cfg["timestamps"]:
-        text = engine.transcribe(cfg["audio_in"], **options)
-        print(text)
-    else:
-        transcript = engine.transcribe(cfg["audio_in"], timestamps=True, **options)
-        text = transcript.text
-        print("\n".join(transcript.lines()))
-    if not text:
+    transcript = engine.transcript(cfg["audio_in"], words=cfg["timestamps"], **options)
+    print("\n".join(transcript.lines()) if cfg["timestamps"] else transcript.text)
+    if not transcript.text:
         notice(f"{cfg['audio_in']}: no words were recognized")
-    return text
+    return transcript.text, transcript.timings
 
 
-def write_n_best(engine: Engine, cfg: dict[str, Any], text: str, request: dict[str, Any]) -> str:
+def write_n_best(engine: Engine, cfg: dict[str, Any], text: str, request: dict[str, Any]) -> tuple[str, Timings]:
     """Write the `n_best` answers of beam search to standard output, a line of score and answer each; returns the best."""
     if cfg["n_best"] > request["generation"].num_beams:
         raise ValueError(f"n_best={cfg['n_best']}: as many beams are needed, generation=beam generation.num_beams=N")
-    answers = engine.generate_n_best([text], **request)[0][: cfg["n_best"]]
+    best = engine.n_best([text], **request)
+    answers = best.rows[0][: cfg["n_best"]]
     for answer, score in answers:
         print(f"{score:.4f}\t{' '.join(answer.split())}")
-    return answers[0][0]
+    return answers[0][0], best.timings
 
 
 def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:

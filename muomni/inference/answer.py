@@ -50,6 +50,15 @@ class Answer:
     timings: Timings
 
 
+@dataclass(slots=True)
+class NBest:
+    """Up to `num_beams` distinct answers to each request of a batch, best first, with their scores: the sum of an answer's
+    log-probabilities, divided by its length in tokens ** `length_penalty`."""
+
+    rows: list[list[tuple[str, float]]]
+    timings: Timings
+
+
 class AnswerStream(Iterator[Piece]):
     """Iterator of the pieces of an answer; its tokens are generated while it is iterated. `timings` grow meanwhile.
 

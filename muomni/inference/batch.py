@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.answer import Answer
+from muomni.inference.answer import Answer, NBest
 from muomni.inference.decoding.beam_search import Hypothesis, beam_search
 from muomni.inference.decoding.detokenizer import Detokenizer, RowStops, detokenize
 from muomni.inference.decoding.generate import generate, left_pad
@@ -19,6 +19,7 @@ from muomni.inference.decoding.options import GenerationOptions, preset
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import NOT_FINITE, Sampler, row_seeds
 from muomni.inference.decoding.timings import Timings
+from muomni.inference.errors import MuomniError
 from muomni.inference.prompt import Prompt, PromptBuilder, merge_features
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.nn.cache import KVCache
@@ -100,7 +101,7 @@ def generate_rows(
     """Prompts and features as in `prefill_prompts` -> the answers, and their log-probabilities if the options request them.
 
     A row ends at EOS, at a stop string (which needs the tokenizer), after `max_new_tokens`, or when it fills the context; under
-    greedy decoding it equals its single run. strict: raise ValueError for logits that are not finite, else end the row there.
+    greedy decoding it equals its single run. strict: raise MuomniError for logits that are not finite, else end the row there.
     """
     if options.num_beams > 1:
         rows = n_best(model, prompts, features, options=options, timings=timings, tokenizer=tokenizer)
@@ -113,7 +114,7 @@ def generate_rows(
     stops = None if tokenizer is None or not options.stop else RowStops(tokenizer, rows=len(prompts), stop=options.stop)
     generated = generate(decoder, sampler(state.logits), limits=state.limits, stops=stops)
     if strict and generated.has_invalid:
-        raise ValueError(NOT_FINITE)
+        raise MuomniError(NOT_FINITE)
     answers = generated.answers()
     timings.new_tokens = sum(len(answer) for answer in answers)
     return list(map(GeneratedRow, answers, generated.ended.tolist())), sampler.logprobs
@@ -187,20 +188,20 @@ def answer_prompts(
     return answers
 
 
-def n_best_texts(
-    prompter: PromptBuilder, prompts: Sequence[Prompt], *, options: GenerationOptions, timings: Timings
-) -> list[list[tuple[str, float]]]:
+def n_best_texts(prompter: PromptBuilder, prompts: Sequence[Prompt], *, options: GenerationOptions) -> NBest:
     """The answers of `n_best` as texts with their scores, each text once: different tokens may spell the same text, and text
     after a stop string is dropped."""
-    ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
-    tokenizer = prompter.tokenizer
+    tokenizer, timings = prompter.tokenizer, Timings()
     rows: list[list[tuple[str, float]]] = []
+    if not prompts:
+        return NBest(rows, timings)
+    ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
     for hypotheses in n_best(prompter.model, ids, features, options=options, timings=timings, tokenizer=tokenizer):
         best: dict[str, float] = {}
         for hypothesis in hypotheses:
             best.setdefault(detokenize(tokenizer, hypothesis.ids, stop=options.stop), hypothesis.score)
         rows.append(list(best.items()))
-    return rows
+    return NBest(rows, timings)
 
 
 def greedy_answers(

@@ -65,9 +65,7 @@ class Conversation:
         pieces = self._best if options.num_beams > 1 else self._answer
         return AnswerStream(pieces(logits, sampler, options, timings), timings)
 
-    def _prefill(
-        self, request: Request, options: GenerationOptions, timings: Timings
-    ) -> tuple[torch.Tensor, Sampler]:
+    def _prefill(self, request: Request, options: GenerationOptions, timings: Timings) -> tuple[torch.Tensor, Sampler]:
         """Append a turn to the cache -> logits (1, V) of the answer's first token, and the answer's sampler."""
         prompt = self._prompt(request, options)
         ids = torch.cat([torch.tensor(self.pending, dtype=torch.long), prompt.ids])[None].to(self.prompter.device)
@@ -91,7 +89,8 @@ class Conversation:
                 return prompt
         if self.system_prompt and request.messages:
             raise InvalidOption(
-                "messages= in a conversation with system_prompt=: put it into the messages, as role system", param="messages"
+                "messages= in a conversation with system_prompt=: put it into the messages, as role system",
+                param="messages",
             )
         if self.system_prompt and request.system_prompt not in ("", self.system_prompt):
             raise InvalidOption(

@@ -1,5 +1,7 @@
 """The engine: text generation, transcription, OCR and speech by the modules of an export.
 
+It has no state but the modules: caches, samplers and timings belong to a call, so threads may share an engine.
+
 Shapes: B requests, T tokens, N samples.
 """
 
@@ -16,16 +18,17 @@ from muomni.frontends.hearing import hearing_of
 from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.inference.answer import Answer, AnswerStream, NBest
 from muomni.inference.asr.ctc_decoders import build_decoder
 from muomni.inference.asr.rescoring import ThinkerScorer
 from muomni.inference.asr.transcribe import Transcriber, Transcript
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
-from muomni.inference.decoding.detokenizer import detokenize
 from muomni.inference.decoding.finite import register_finite_check
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.timings import Timings
+from muomni.inference.errors import InvalidOption, MissingModule
 from muomni.inference.media import Media, Source, spec_from_metadata
 from muomni.inference.ocr import read_images
 from muomni.inference.prompt import Prompt, PromptBuilder, Request, prepare
@@ -45,7 +48,7 @@ MISSING_MODULE_HELP = {
 
 
 class Engine:
-    """Text, images and audio in; text and speech out. `timings` are those of the last call.
+    """Text, images and audio in; text and speech out. Methods may be called from several threads at once.
 
     Args:
         modules: the modules of an export by name; a missing one is an error once it is needed.
@@ -71,7 +74,6 @@ class Engine:
         if "audio" in modules:
             register_finite_check(self.modules["audio"])
         self.metadata, self.tokenizer, self.where, self.device = metadata, tokenizer, where, device
-        self.timings = Timings()
         if format == "auto":
             format = "plain" if metadata.get("stage") == "thinker" or "micro_omni" in metadata else "chat"
         takes_images = "vision" in modules or "ocr" in modules
@@ -91,53 +93,71 @@ class Engine:
 
     # --- text --------------------------------------------------------------------------------------------------
 
-    def generate(self, text: str = "", *, echo: bool = False, **options: Any) -> str:
-        """The answer (or, from a plain language model, the continuation). echo=True prepends the prompt.
+    def answer(self, text: str = "", *, conversation: Conversation | None = None, **options: Any) -> Answer:
+        """The answer with its finish reason, token counts, timings and, with logprobs=N, log-probabilities.
 
-        options: image=, audio= (a file, a tensor, or a list), messages=, system_prompt=, truncate=, generation= (a preset or a
-        `GenerationOptions`), and any field of `GenerationOptions`. Raises ValueError for unreadable media, for
+        options: image=, audio= (a file, bytes, a file object, an array, a tensor, or a list of them), messages=, system_prompt=,
+        truncate=, generation= (a preset or `GenerationOptions`), and any field of `GenerationOptions`. conversation: a result of
+        the method of that name, whose next turn this is. Raises MuomniError for unreadable media, for
         `Too many tokens: N > context`, and for unknown options.
         """
-        return "".join(self.generate_stream(text, echo=echo, **options))
+        return self.answer_stream(text, conversation=conversation, **options).result()
 
-    def generate_stream(self, text: str = "", *, echo: bool = False, **options: Any) -> Iterator[str]:
-        """`generate` in pieces, which joined are the same text."""
-        require_bool("echo", echo)
+    def answer_stream(
+        self, text: str = "", *, conversation: Conversation | None = None, **options: Any
+    ) -> AnswerStream:
+        """`answer` in pieces, while it is generated; `.answer` after the last one."""
         request, chosen = prepare(text, options)
-        conversation = self.conversation(history=False)
-        answer = conversation.say(request, chosen)
-        self.timings = conversation.timings
-        return itertools.chain([f"{text} "] if echo else [], answer)
+        if not isinstance(conversation, Conversation | None):
+            raise InvalidOption(
+                f"conversation={shown(conversation)}: a result of model.conversation() is needed", param="conversation"
+            )
+        conversation = conversation or self.conversation(history=False)
+        return conversation.say(request, chosen)
 
-    def generate_batch(self, requests: Sequence[str | Request], **options: Any) -> list[str]:
+    def answer_batch(self, requests: Sequence[str | Request], **options: Any) -> list[Answer]:
         """Answers to several requests at once, each with its own media; under greedy decoding each equals its single run.
 
-        options: as of `generate`; those of the request apply to every request that is a string. Row i samples as seed + i does
-        alone; a repeated request has another seed (`sampling.row_seeds`).
+        options: as of `answer`; those of the request apply to every request that is a string. Row i samples as seed + i does
+        alone; a repeated request has another seed (`sampling.row_seeds`). The timings are those of the batch.
         """
         common, chosen = prepare("", options)
         prompts = self._prompts(requests, common, chosen)
         if not prompts:
             return []
-        prompter, self.timings = self.require_prompter(), Timings()
-        rows = answer_prompts(prompter, self.require_runtime(), prompts, options=chosen, timings=self.timings)
-        return [detokenize(prompter.tokenizer, row, stop=chosen.stop) for row in rows]
+        return answer_prompts(self.require_prompter(), self.require_runtime(), prompts, options=chosen)
+
+    def generate(self, text: str = "", *, echo: bool = False, **options: Any) -> str:
+        """The text of the answer (or, from a plain language model, the continuation). echo=True prepends the prompt. options: as
+        of `answer`."""
+        return "".join(self.generate_stream(text, echo=echo, **options))
+
+    def generate_stream(self, text: str = "", *, echo: bool = False, **options: Any) -> Iterator[str]:
+        """`generate` in pieces, which joined are the same text."""
+        require_bool("echo", echo)
+        answer = self.answer_stream(text, **options)
+        return itertools.chain([f"{text} "] if echo else [], answer.texts())
+
+    def generate_batch(self, requests: Sequence[str | Request], **options: Any) -> list[str]:
+        """The texts of `answer_batch`."""
+        return [answer.text for answer in self.answer_batch(requests, **options)]
 
     def generate_n_best(self, requests: Sequence[str | Request], **options: Any) -> list[list[tuple[str, float]]]:
-        """Up to `num_beams` distinct answers to each request with their scores, best first: the sum of an answer's
-        log-probabilities, divided by its length in tokens ** `length_penalty`. options: as of `generate_batch`; default: the
-        preset "beam"."""
+        """The rows of `n_best`."""
+        return self.n_best(requests, **options).rows
+
+    def n_best(self, requests: Sequence[str | Request], **options: Any) -> NBest:
+        """Several answers to each request with their scores, by beam search. options: as of `answer_batch`; default: the preset
+        "beam"."""
         common, chosen = prepare("", {"generation": "beam"} | options)
         prompts = self._prompts(requests, common, chosen)
-        if not prompts:
-            return []
-        self.timings = Timings()
-        return n_best_texts(self.require_prompter(), prompts, options=chosen, timings=self.timings)
+        return n_best_texts(self.require_prompter(), prompts, options=chosen)
 
     def _prompts(self, requests: Sequence[str | Request], common: Request, options: GenerationOptions) -> list[Prompt]:
         """The prompts of the requests; for a string, `common` with that text."""
         require_sequence("requests", requests, of="strings or Requests", single="generate takes a single one")
         prompter = self.require_prompter()
+        options.check_vocabulary(prompter.thinker.vocab_size)
         whole: list[Request] = []
         for index, request in enumerate(requests):
             if not isinstance(request, Request):
@@ -150,14 +170,8 @@ class Engine:
         ]
 
     def chat(self, text: str = "", *, conversation: Conversation | None = None, **options: Any) -> str:
-        """One answer; with a `conversation` (of the method of that name) its next turn."""
-        request, chosen = prepare(text, options)
-        if not isinstance(conversation, Conversation | None):
-            raise ValueError(f"conversation={shown(conversation)}: a result of model.conversation() is needed")
-        conversation = conversation or self.conversation(history=False)
-        answer = "".join(conversation.say(request, chosen))
-        self.timings = conversation.timings
-        return answer
+        """The text of `answer`."""
+        return self.answer(text, conversation=conversation, **options).text
 
     def conversation(self, *, history: bool = True, system_prompt: str = "") -> Conversation:
         """A new conversation with its own cache."""
@@ -184,17 +198,23 @@ class Engine:
     def transcribe(self, audio: Source, *, timestamps: Literal[True], **options: Any) -> Transcript: ...
 
     def transcribe(self, audio: Source, *, timestamps: bool = False, **options: Any) -> str | Transcript:
-        """Speech -> text by the audio encoder's CTC head: an audio file of any length, or a waveform (N,) at 16 kHz.
+        """The text of `transcript`; with timestamps=True the `Transcript`, which has the words with their times."""
+        require_bool("timestamps", timestamps)
+        transcript = self.transcript(audio, words=timestamps, **options)
+        return transcript if timestamps else transcript.text
+
+    def transcript(self, audio: Source, *, words: bool = True, **options: Any) -> Transcript:
+        """Speech -> text by the audio encoder's CTC head: audio of any length, a file or a waveform (N,) at 16 kHz.
 
         options: of `build_decoder`: beams= (1, the default, is greedy), lm= (an `NGram`, its file, or "thinker": this export's
-        Thinker rescores the beams) and lm_weight=. timestamps=True returns a `Transcript`: the text, and its words with their
-        times. Raises ValueError for options that exclude each other.
+        Thinker rescores the beams) and lm_weight=. words: also align the words. Raises MuomniError for options that exclude each
+        other.
         """
         encoder = self.require("audio")
-        require_bool("timestamps", timestamps)
         if unknown := [name for name in options if name not in TRANSCRIBE_OPTIONS]:
-            raise ValueError(
-                f"unknown option {shown(unknown[0])} of transcribe; available: {', '.join(TRANSCRIBE_OPTIONS)}"
+            raise InvalidOption(
+                f"unknown option {shown(unknown[0])} of transcribe; available: {', '.join(TRANSCRIBE_OPTIONS)}",
+                param=unknown[0],
             )
         if options.get("lm") == "thinker":
             options |= {"lm": ThinkerScorer(self.require_prompter())}
@@ -203,33 +223,38 @@ class Engine:
         scorer = options.get("lm")
         max_frames = scorer.max_frames if isinstance(scorer, ThinkerScorer) else None  # it takes whole segments only
         transcriber = Transcriber(encoder, hop=spec.hop, sample_rate=spec.sample_rate, max_frames=max_frames)  # type: ignore[arg-type]
-        self.timings = Timings(transcribed_seconds=len(heard.waveform) / spec.sample_rate)
-        with self.timings.span("transcription"):
-            transcript = transcriber(heard.waveform, heard.mel, decoder, timestamps=timestamps, spans=heard.spans)
-        return transcript if timestamps else transcript.text
+        timings = Timings(transcribed_seconds=len(heard.waveform) / spec.sample_rate)
+        with timings.span("transcription"):
+            transcript = transcriber(heard.waveform, heard.mel, decoder, timestamps=words, spans=heard.spans)
+        return replace(transcript, timings=timings)
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:
         """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised and deterministic. Logged if the frame limit cuts it off;
         see `speak` for a flag."""
-        waveform = self.speak([text], voices=[voice])[0].waveform
-        warn_of_cut(self.timings)
-        return waveform
+        (spoken,) = self.speak([text], voices=[voice])
+        warn_of_cut(spoken.timings)
+        return spoken.waveform
 
     def generate_speech_stream(
-        self, text: str, *, voice: int = 0, ended: Callable[[Timings], None] = warn_of_cut
+        self,
+        text: str,
+        *,
+        voice: int = 0,
+        ended: Callable[[Timings], None] = warn_of_cut,
+        timings: Timings | None = None,
     ) -> Iterator[Tensor]:
-        """`generate_speech` in chunks (N,), yielded while the Talker decodes; joined they are the same waveform. `ended` is
-        called with the timings at the end; default: log if the frame limit cut it off."""
+        """`generate_speech` in chunks (N,), yielded while the Talker decodes; joined they are the same waveform. timings: filled
+        meanwhile. `ended` is called with them at the end; default: log if the frame limit cut it off."""
         speaker = self.require_speaker()
         (spoken,), (limit,) = speaker.prepare([text], self.tokenizer)
-        self.timings = Timings()
-        return speaker.stream(spoken, limit=limit, voice=voice, timings=self.timings, ended=ended)
+        return speaker.stream(spoken, limit=limit, voice=voice, timings=timings or Timings(), ended=ended)
 
     def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
-        """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit.
+        """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit. Their
+        timings are those of the batch.
 
         Texts are normalised to the characters that the Talker was trained on (`alphabet` in the metadata): numbers and signs
-        become words. Raises ValueError for a text of which nothing remains, and for an unknown voice.
+        become words. Raises MuomniError for a text of which nothing remains, and for an unknown voice.
         """
         speaker = self.require_speaker()
         require_sequence("texts", texts, of="strings", single="generate_speech takes a single one")
@@ -238,12 +263,13 @@ class Engine:
         require_sequence("voices", voices, of="numbers", single="one for each text")
         voices = list(voices)
         if len(voices) != len(texts):
-            raise ValueError(f"{len(texts)} texts and {len(voices)} voices: a voice for each is needed")
+            raise InvalidOption(
+                f"{len(texts)} texts and {len(voices)} voices: a voice for each is needed", param="voices"
+            )
         if not texts:
             return []
         spoken, limits = speaker.prepare(texts, self.tokenizer)
-        self.timings = Timings()
-        return speaker.speak(spoken, limits=limits, voices=voices, timings=self.timings)
+        return speaker.speak(spoken, limits=limits, voices=voices, timings=Timings())
 
     @property
     def speech_rate(self) -> int:
@@ -253,25 +279,25 @@ class Engine:
     # --- modules -----------------------------------------------------------------------------------------------
 
     def require(self, name: str) -> nn.Module:
-        """A module of the export. Raises ValueError saying which stage to train if it is missing."""
+        """A module of the export. Raises MissingModule saying which stage to train if it is missing."""
         if name not in self.modules:
-            raise ValueError(f"{self.where}: {MISSING_MODULE_HELP[name]}")
+            raise MissingModule(f"{self.where}: {MISSING_MODULE_HELP[name]}", param=name)
         return self.modules[name]
 
     def require_prompter(self) -> PromptBuilder:
-        """The prompt builder. Raises ValueError without a Thinker."""
+        """The prompt builder. Raises MissingModule without a Thinker."""
         self.require("thinker")
         assert self.prompter is not None
         return self.prompter
 
     def require_runtime(self) -> Runtime:
-        """The Thinker's runtime. Raises ValueError without a Thinker."""
+        """The Thinker's runtime. Raises MissingModule without a Thinker."""
         self.require("thinker")
         assert self.runtime is not None
         return self.runtime
 
     def require_speaker(self) -> Speaker:
-        """The speaker. Raises ValueError without a Talker."""
+        """The speaker. Raises MissingModule without a Talker."""
         self.require("talker")
         assert self.speaker is not None
         return self.speaker

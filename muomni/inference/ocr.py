@@ -15,6 +15,7 @@ from muomni.inference.decoding.generate import TextDecoder, decode_step, generat
 from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.sampling import NOT_FINITE, Sampler
 from muomni.inference.decoding.timings import Timings
+from muomni.inference.errors import MuomniError
 from muomni.models.ocr import Ocr
 from muomni.special_tokens import BOS
 
@@ -34,7 +35,7 @@ def read_images(model: Ocr, images: Tensor) -> list[str]:
     limits = torch.full((len(images),), model.max_characters, device=images.device)
     generated = generate(text, text.sampler(logits), limits=limits)
     if generated.has_invalid:
-        raise ValueError(NOT_FINITE)
+        raise MuomniError(NOT_FINITE)
     return [decode_symbols(row, model.characters) for row in generated.answers()]
 
 

@@ -3,7 +3,7 @@
 Legend: T mel frames, M mel bins, T' encoder frames, S symbols, N samples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from muomni.inference.asr.alignment import Word, align_words
 from muomni.inference.asr.ctc_decoders import CtcDecoder
 from muomni.inference.asr.long_audio import Segment, Windows, log_probs_in_windows, segment_at_silences
+from muomni.inference.decoding.timings import Timings
 from muomni.models.audio import Audio
 
 WINDOWS = Windows(length=8.0, overlap=2.0, pause=0.6, max_segment=16.0)
@@ -23,6 +24,7 @@ class Transcript:
 
     text: str
     words: list[Word]
+    timings: Timings = field(default_factory=Timings, compare=False)
 
     def lines(self) -> list[str]:
         """One line per word: start and end in seconds and the word, separated by tabs (Audacity's label format)."""

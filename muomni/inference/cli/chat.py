@@ -118,7 +118,7 @@ class Chat:
         request = Request(text=text, images=list(self.images), audios=list(self.audios), truncate=self.truncate)
         attached = ", ".join([*self.images, *self.audios])
         try:
-            pieces = self.conversation.say(request, self.options)
+            pieces = self.conversation.say(request, self.options).texts()
         except (ValueError, OSError) as error:
             if not attached:
                 raise
@@ -151,13 +151,13 @@ class Chat:
     def speak(self, reply: str, interrupt: Interrupt) -> None:
         """Write the spoken reply to the file, up to the chunk at which Ctrl-C was pressed."""
         chunks: list[Tensor] = []
-        for chunk in self.engine.generate_speech_stream(reply, voice=self.voice, ended=lambda _: None):
+        timings = self.spoken = Timings()
+        for chunk in self.engine.generate_speech_stream(reply, voice=self.voice, ended=lambda _: None, timings=timings):
             chunks.append(chunk)
             if interrupt.requested:
                 break
         write_audio(self.speak_to, torch.cat(chunks), self.engine.speech_rate)
-        self.spoken = self.engine.timings
-        self.screen.say(f"spoken: {self.speak_to}{self.spoken.cut_note()}")
+        self.screen.say(f"spoken: {self.speak_to}{timings.cut_note()}")
 
     def attach_image(self, rest: str) -> None:
         """`PATH [message]`: attach the image to the next message, or send it with this one."""

@@ -20,6 +20,7 @@ from muomni.inference.decoding.generate import SYNC_EVERY, decode_step
 from muomni.inference.decoding.logits_processor import LogitsProcessor
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.sampling import NOT_FINITE, mask_logits
+from muomni.inference.errors import MuomniError
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
 from muomni.special_tokens import EOS, PIECES
@@ -53,7 +54,7 @@ def beam_search(
 
     Answers are ranked by their log-probability / length ** length_penalty, EOS counted (Wu et al. 2016, arXiv:1609.08144, in its
     simplest form). limits: (B), maximum tokens of each row. padding: (B), as in `prefill`. seen: (B, V), as in `sample_tokens`.
-    tokenizer: needed for stop strings. Raises ValueError if the logits are not finite.
+    tokenizer: needed for stop strings. Raises MuomniError if the logits are not finite.
     """
     B, V = logits.shape
     W, device = options.num_beams, logits.device
@@ -71,9 +72,7 @@ def beam_search(
     finished_log_probs = torch.full((V,), -torch.inf, device=device)
     finished_log_probs[EOS] = 0.0  # the only continuation of a finished beam
     sync_every = SYNC_EVERY if device.type == "cuda" else 1
-    processor = (
-        LogitsProcessor(options, rows=B * W, vocab_size=V, device=device) if options.changes_logits else None
-    )
+    processor = LogitsProcessor(options, rows=B * W, vocab_size=V, device=device) if options.changes_logits else None
     for count in range(1, int(limits.max()) + 1):
         finished = ended | halted | (limits < count)[:, None]
         logits = logits if processor is None else processor(logits)
@@ -102,7 +101,7 @@ def beam_search(
         logits = step(chosen.flatten())
     hypotheses = _ranked(ids, sums, lengths, ended, options.length_penalty)
     if not all(hypotheses):
-        raise ValueError(NOT_FINITE)
+        raise MuomniError(NOT_FINITE)
     return hypotheses
 
 

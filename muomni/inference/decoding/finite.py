@@ -8,12 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from muomni.inference.decoding.sampling import NOT_FINITE
+from muomni.inference.errors import MuomniError
 
 
 def check_finite(*tensors: Tensor) -> None:
-    """Raise ValueError if any of the tensors holds NaN or Inf. Syncs with the device."""
+    """Raise MuomniError if any of the tensors holds NaN or Inf. Syncs with the device."""
     if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-        raise ValueError(NOT_FINITE)
+        raise MuomniError(NOT_FINITE)
 
 
 def register_finite_check(encoder: nn.Module) -> None:

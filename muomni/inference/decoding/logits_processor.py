@@ -1,4 +1,4 @@
-"""Options that change the logits by the answer so far: bias, frequency and presence penalties, repeated n-grams, a minimum length.
+"""Options that change the logits by the answer so far: bias, frequency and presence penalties, repeated n-grams, minimum length.
 
 Applied to the model's logits before the repetition penalty, temperature and filters of `sampling.sample_tokens`. An answer's
 tokens are kept on the device: nothing here syncs with it.
@@ -40,7 +40,9 @@ class LogitsProcessor:
             penalty = options.frequency_penalty * self.counts + options.presence_penalty * (self.counts > 0)
             logits = logits - penalty
         if 0 < options.no_repeat_ngram <= self.count:
-            logits = logits.masked_fill(repeating(self.tokens, n=options.no_repeat_ngram, vocab_size=logits.shape[1]), -torch.inf)
+            logits = logits.masked_fill(
+                repeating(self.tokens, n=options.no_repeat_ngram, vocab_size=logits.shape[1]), -torch.inf
+            )
         if self.count < options.min_new_tokens:
             logits = logits.clone()
             alone = logits[:, len(PIECES) :].amax(dim=1) == -torch.inf  # every other token would repeat an n-gram

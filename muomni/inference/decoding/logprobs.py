@@ -16,7 +16,9 @@ class LogprobRecorder:
 
     def __init__(self, top: int) -> None:
         self.top = top
-        self.steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # ids (B), their values (B), top ids and values (B, N)
+        self.steps: list[
+            tuple[Tensor, Tensor, Tensor, Tensor]
+        ] = []  # ids (B), their values (B), top ids and values (B, N)
 
     def push(self, logits: Tensor, ids: Tensor) -> None:
         """The model's logits (B, V), and the ids (B) that were chosen."""

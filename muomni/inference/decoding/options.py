@@ -93,7 +93,6 @@ class GenerationOptions:
             or self.logit_bias
         )
 
-
     @property
     def needs_eager(self) -> bool:
         """True if each token's logits are needed outside of the step: a compiled one does not return them."""

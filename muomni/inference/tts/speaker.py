@@ -48,11 +48,12 @@ def warn_of_cut(timings: Timings) -> None:
 
 @dataclass(slots=True)
 class Utterance:
-    """One spoken text."""
+    """One spoken text; `timings` are those of the call that spoke it."""
 
     waveform: Tensor  # N
     codes: Tensor  # T K
     truncated: bool  # it ended at the frame limit, not at the predicted stop
+    timings: Timings
 
 
 class FrameDecoder:
@@ -117,7 +118,9 @@ class Speaker:
         timings.vocoder = self.vocoder.name
         with timings.span("speech"):
             for row, cut in zip(codes, truncated, strict=True):
-                spoken.append(Utterance(synthesize(row, self.codec, self.vocoder), codes=row, truncated=cut))
+                spoken.append(
+                    Utterance(synthesize(row, self.codec, self.vocoder), codes=row, truncated=cut, timings=timings)
+                )
         timings.first_audio = timings.speech  # all of it comes at once
         timings.audio_seconds += sum(len(one.waveform) for one in spoken) / self.vocoder.spec.sample_rate
         return spoken

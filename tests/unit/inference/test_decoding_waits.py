@@ -57,8 +57,8 @@ def waits(gpu: FakeCuda, answer) -> int:
 @pytest.mark.parametrize("options", [GREEDY, CHANCE], ids=["greedy", "chance"])
 def test_a_batch_of_answers_waits_once_in_eight_tokens(gpu, loaded, options, rows):
     def answer(length):
-        loaded.generate_batch(TEXTS[rows], max_new_tokens=length, **options)
-        return loaded.timings.new_tokens // rows
+        answers = loaded.answer_batch(TEXTS[rows], max_new_tokens=length, **options)
+        return answers[0].timings.new_tokens // rows
 
     assert waits(gpu, answer) == MORE // SYNC_EVERY
 
@@ -68,16 +68,17 @@ def test_a_conversation_waits_once_a_token(gpu, loaded, options):
     conversation = loaded.conversation()
 
     def answer(length):
-        loaded.chat("a red circle", conversation=conversation, max_new_tokens=length, **options)
-        return loaded.timings.new_tokens
+        return loaded.answer(
+            "a red circle", conversation=conversation, max_new_tokens=length, **options
+        ).completion_tokens
 
     assert waits(gpu, answer) == MORE
 
 
 def test_beams_wait_once_in_eight_tokens(gpu, loaded):
     def answer(length):
-        loaded.generate_batch(TEXTS[3], max_new_tokens=length, num_beams=2)
-        return loaded.timings.new_tokens // 3
+        answers = loaded.answer_batch(TEXTS[3], max_new_tokens=length, num_beams=2)
+        return answers[0].timings.new_tokens // 3
 
     assert waits(gpu, answer) == MORE // SYNC_EVERY
 

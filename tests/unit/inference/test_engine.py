@@ -30,7 +30,6 @@ def test_the_stream_equals_the_answer_and_the_echo_leads_it(engine):
     answer = engine.generate("what colour", **options)
     assert "".join(engine.generate_stream("what colour", **options)) == answer
     assert engine.generate("what colour", echo=True, **options) == f"what colour {answer}"
-    assert engine.timings.prompt_tokens > 0
 
 
 def test_a_batch_with_media_equals_single_runs(engine, picture, sound):
@@ -135,7 +134,7 @@ def test_the_talker_speaks_the_text(engine):
     assert len(waveform) % (8 * 160) == 0
     assert torch.equal(waveform, engine.generate_speech("tell me"))
     assert not torch.equal(waveform[:2000], engine.generate_speech("what colour")[:2000])
-    assert engine.timings.frames > 0
+    assert engine.speak(["tell me"])[0].timings.frames > 0
     with pytest.raises(ValueError, match="empty text"):
         engine.generate_speech(" ")
     with pytest.raises(ValueError, match=r"unknown voice 2; .* 0\.\.1"):

@@ -68,10 +68,11 @@ def test_a_stop_string_ends_each_row_of_a_batch_at_once(engine):
     alone = [engine.generate(text, max_new_tokens=60, stop=stop) for text in texts]
     taken = []
     for text in texts:
-        engine.generate(text, max_new_tokens=60, stop=stop)
-        taken.append(engine.timings.new_tokens)
-    assert engine.generate_batch(texts, max_new_tokens=60, stop=stop) == alone
-    assert engine.timings.new_tokens == sum(taken) < 60
+        taken.append(engine.answer(text, max_new_tokens=60, stop=stop).completion_tokens)
+    answers = engine.answer_batch(texts, max_new_tokens=60, stop=stop)
+    assert [answer.text for answer in answers] == alone
+    assert [answer.completion_tokens for answer in answers] == taken
+    assert answers[0].timings.new_tokens == sum(taken) < 60
     assert all(word not in answer for word in stop for answer in alone)
 
 

@@ -138,8 +138,9 @@ def test_the_engine_reads_files_and_waveforms_greedily(engine, sound):
     assert text == engine.transcribe(waveform)
     with torch.inference_mode():
         assert text == greedy_texts(engine.modules["audio"](engine.media.log_mel(waveform)[None]))[0]
-    assert engine.timings.transcribed_seconds == 0.5
-    assert "transcribed: 0.50 s of audio" in engine.timings.lines()[0]
+    timings = engine.transcript(sound).timings
+    assert timings.transcribed_seconds == 0.5
+    assert "transcribed: 0.50 s of audio" in timings.lines()[0]
 
 
 def test_the_engine_gives_words_with_times_and_hears_long_recordings(engine):

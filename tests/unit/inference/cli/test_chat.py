@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from muomni.inference.answer import AnswerStream, Piece
 from muomni.inference.cli.chat import Chat, split_path
 from muomni.inference.decoding.options import preset
-from muomni.inference.decoding.timings import cache_lines
+from muomni.inference.decoding.timings import Timings, cache_lines
 
 
 def talk(engine, lines, tmp_path, **options):
@@ -66,7 +67,9 @@ def test_what_is_attached_stays_until_a_message_is_taken(engine, tmp_path, pictu
     chat, _, notices = talk(engine, lines, tmp_path)
     assert "(/reset drops it)" in notices and f"still attached: {picture}, {sound}" in notices
     assert (chat.images, chat.audios) == ([str(picture)], [str(sound)])
-    chat.conversation.say = lambda request, options: asked.append(request) or iter(["yes"])
+    chat.conversation.say = lambda request, options: (
+        asked.append(request) or AnswerStream(iter([Piece("yes")]), Timings())
+    )
     chat.turn(f"/image {picture} what")
     chat.turn("what")
     assert [(one.images, one.audios) for one in asked] == [([str(picture)], [str(sound)]), ([], [])]
@@ -91,12 +94,13 @@ def test_an_answer_and_speech_that_a_limit_cut_off_say_so(engine, tmp_path):
 
 
 def test_an_answer_that_ends_otherwise_is_not_called_cut_off(engine):
-    answer = engine.generate("tell me", max_new_tokens=6)
-    assert engine.timings.text_cut
-    assert answer.startswith(engine.generate("tell me", max_new_tokens=6, stop=[answer[2:4]]))
-    assert not engine.timings.text_cut
-    engine.generate("tell me", max_new_tokens=6, num_beams=2)
-    assert engine.timings.text_cut == (engine.timings.new_tokens == 6)
+    answer = engine.answer("tell me", max_new_tokens=6)
+    assert answer.timings.text_cut
+    stopped = engine.answer("tell me", max_new_tokens=6, stop=[answer.text[2:4]])
+    assert answer.text.startswith(stopped.text)
+    assert not stopped.timings.text_cut
+    best = engine.answer("tell me", max_new_tokens=6, num_beams=2)
+    assert best.timings.text_cut == (best.timings.new_tokens == 6)
 
 
 def test_mistakes_are_shown_and_the_chat_goes_on(engine, tmp_path):

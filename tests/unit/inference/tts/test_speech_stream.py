@@ -7,6 +7,7 @@ import torch
 
 from muomni.frontends.loudness import PEAK
 from muomni.frontends.mel import LogMel, MelSpec
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.level import MelLevel, RunningPeakGain
 from muomni.inference.tts.speech_stream import BlockSynthesizer, synthesize, synthesize_stream
@@ -225,11 +226,10 @@ def test_numbers_are_spoken_in_the_words_of_training(engine):
 
 def test_the_engines_stream_is_its_waveform(engine):
     text = "what colour is the circle"
-    whole = engine.generate_speech(text)
-    frames = engine.timings.frames
-    chunks = engine.generate_speech_stream(text)
+    (spoken,) = engine.speak([text])
+    whole, frames, timings = spoken.waveform, spoken.timings.frames, Timings()
+    chunks = engine.generate_speech_stream(text, timings=timings)
     first = next(chunks)
-    timings = engine.timings
     assert 0 < timings.first_audio <= timings.speech
     assert timings.frames == 2 + 1 + 1 < frames  # the Talker has not spoken to its end yet
     assert torch.equal(torch.cat([first, *chunks]), whole)

@@ -102,8 +102,9 @@ def test_an_engine_speaks_with_it_and_its_statistics_name_it(export, tmp_path):
     sounds = {}
     for choice in (named, "griffin_lim"):
         engine = load_model(export, device="cpu", vocoder=choice)
-        sounds[choice] = engine.generate_speech("a red circle")
+        (spoken,) = engine.speak(["a red circle"])
+        sounds[choice] = spoken.waveform
         assert engine.vocoder_note == f"vocoder: {choice}"
-        assert engine.timings.lines()[-1].endswith(f"vocoder {choice}")
+        assert spoken.timings.lines()[-1].endswith(f"vocoder {choice}")
     a, b = sounds.values()
     assert a.shape == b.shape and not torch.allclose(a, b)
