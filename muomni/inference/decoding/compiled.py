@@ -10,6 +10,7 @@ Shapes: B rows, n tokens a call, S slots.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,7 @@ class Compiled(Eager):
         self.device = thinker.embedding.weight.device
         self.calls: dict[tuple[int, int], Call] = {}
         self.packed: Thinker | None = None  # the Thinker with packed linears
+        self.lock = threading.RLock()  # of building steps, and of torch.compile, whose configuration is global
 
     def new_cache(self, batch_size: int, capacity: int) -> KVCache:
         """One row: capacity of the whole context; several: twice that, which left-padded rows may need."""
@@ -88,10 +90,11 @@ class Compiled(Eager):
     def call(self, arguments: list[Any]) -> Call:
         """The compiled step for arguments like these."""
         key = (len(arguments[0]), arguments[CACHE_AT][0].shape[2])
-        if key not in self.calls:
-            step = DecodeStep(self._weights(key[0]), count=self.count).eval()
-            self.calls[key] = (self._package if self.mode == "max" else self._jit)(step, arguments)
-        return self.calls[key]
+        with self.lock:
+            if key not in self.calls:
+                step = DecodeStep(self._weights(key[0]), count=self.count).eval()
+                self.calls[key] = (self._package if self.mode == "max" else self._jit)(step, arguments)
+            return self.calls[key]
 
     def _weights(self, batch: int) -> Thinker:
         small = any(isinstance(layer, WeightOnlyLinear) for layer in self.thinker.modules())
@@ -107,9 +110,8 @@ class Compiled(Eager):
 
         def call(arguments: list[Any]) -> Tensor:
             torch._dynamo.maybe_mark_dynamic(arguments[SLOTS_AT], 0)
-            with torch._dynamo.config.patch(
-                recompile_limit=RECOMPILE_LIMIT
-            ):  # to torch, all are versions of one function
+            # To torch, all are versions of one function.
+            with self.lock, torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT):
                 return compiled(*arguments)
 
         # torch compiles at the first call: do it now, not in the middle of an answer. It writes past the position only.
@@ -190,8 +192,9 @@ class CompiledDecoder:
 
     @torch.inference_mode()
     def _prepare(self, arguments: list[Any]) -> Call:
-        call = self.runtime.call(arguments)
-        return record(call, arguments) if self.runtime.device.type == "cuda" else call
+        with self.runtime.lock:
+            call = self.runtime.call(arguments)
+            return record(call, arguments) if self.runtime.device.type == "cuda" else call
 
     def ended(self, tokens: Tensor) -> Tensor:
         """ids (B) -> (B) bool."""
@@ -212,7 +215,7 @@ def record(call: Call, arguments: list[Any]) -> Call:
             call(inputs)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the GPU meanwhile
         chosen = call(inputs)
     arguments[SEEN_AT].copy_(seen)
 
