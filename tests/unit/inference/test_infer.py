@@ -11,7 +11,10 @@ import infer
 from muomni.checkpoints.export import save_export
 from muomni.cli.verbatim import split_arguments
 from muomni.inference.asr.ngram import train_ngram
+from muomni.inference.answer import AnswerStream, Piece
+from muomni.inference.asr.transcribe import Transcript
 from muomni.inference.decoding.options import PRESETS, GenerationOptions
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.load import load_model
 from muomni.models.ocr import Ocr
 from tests.unit.inference.conftest import IMAGE
@@ -99,8 +102,9 @@ def test_the_spoken_answer_goes_to_a_file(export, capsys, tmp_path):
 
 
 def test_an_answer_or_a_transcript_of_nothing_says_so(export, capsys, picture, sound, monkeypatch):
-    monkeypatch.setattr(infer.Engine, "generate_stream", lambda *_, **__: iter([" "]))
-    monkeypatch.setattr(infer.Engine, "transcribe", lambda *_, **__: "")
+    blank = lambda *_, **__: AnswerStream(iter([Piece(" ")]), Timings())  # noqa: E731
+    monkeypatch.setattr(infer.Engine, "answer_stream", blank)
+    monkeypatch.setattr(infer.Engine, "transcript", lambda *_, **__: Transcript("", []))
     assert run(export, capsys, text="x", quiet=True) == (" \n", "the answer is empty\n")
     heard = run(export, capsys, transcribe=True, audio_in=str(sound), quiet=True)
     assert heard == ("\n", f"{sound}: no words were recognized\n")
