@@ -17,7 +17,8 @@ from muomni.inference.scheduling.running import Running
 
 def needs_own_sampler(running: Running) -> bool:
     """True if the choice depends on more than the logits and the request's random numbers."""
-    return running.options.repetition_penalty != 1 or running.constraint is not None
+    options = running.options
+    return options.repetition_penalty != 1 or options.needs_eager or running.constraint is not None
 
 
 def make_sampler(running: Running, *, device: torch.device, vocab_size: int) -> Sampler | None:

@@ -32,7 +32,7 @@ def scheduler(engine):
 def single(engine: Engine, request: Request, options: GenerationOptions) -> tuple[str, Timings]:
     """The engine's own answer."""
     conversation = engine.conversation(history=False)
-    return "".join(conversation.say(request, options)), conversation.timings
+    return "".join(conversation.say(request, options).texts()), conversation.timings
 
 
 def random_request(rng: random.Random, picture, sound) -> Request:
