@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 import infer
 from muomni.checkpoints.export import save_export
 from muomni.cli.verbatim import split_arguments
-from muomni.inference.asr.ngram import train_ngram
 from muomni.inference.answer import AnswerStream, Piece
+from muomni.inference.asr.ngram import train_ngram
 from muomni.inference.asr.transcribe import Transcript
 from muomni.inference.decoding.options import PRESETS, GenerationOptions
 from muomni.inference.decoding.timings import Timings
