@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 
@@ -24,6 +24,7 @@ class AudioState(State):
     too_short: int = 0
 
 
+@dataclass(eq=False, repr=False)
 class AudioEvaluator(Evaluator[AudioState]):
     """`cer`, `wer` (percent, corpus level, greedy decoding), `cer_shuffled` (against other items' texts: what knowing the
     language alone would give), `too_short` (percent of clips whose frames cannot carry their transcript; they count in the
@@ -35,13 +36,13 @@ class AudioEvaluator(Evaluator[AudioState]):
     """
 
     model: Audio
+    _: KW_ONLY
+    decode: Callable[..., list[str]]
+    state_type = AudioState
 
-    def __init__(self, model: Audio, *, decode: Callable[..., list[str]]) -> None:
-        super().__init__(model)
-        self.decode = decode if model.characters is None else functools.partial(decode, characters=model.characters)
-
-    def new_state(self) -> AudioState:
-        return AudioState()
+    def __post_init__(self) -> None:
+        if self.model.characters is not None:
+            self.decode = functools.partial(self.decode, characters=self.model.characters)
 
     @torch.no_grad()
     def update(self, batch: SpeechBatch) -> None:
@@ -51,10 +52,8 @@ class AudioEvaluator(Evaluator[AudioState]):
         state = self.state
         state.too_short += int((output.lengths < needed).sum())
         for row in range(min(MAX_EXAMPLES - len(state.examples), len(texts))):
-            source = {
-                "split": self.split, "id": batch.sample_ids[row], "audio": batch.audio[row], "question": "transcribe",
-            }  # fmt: skip
-            state.examples.append({**source, "answer": texts[row], "truth": batch.texts[row]})
+            truth = batch.texts[row]
+            self.show(batch, row, audio=batch.audio[row], question="transcribe", answer=texts[row], truth=truth)
         state.transcripts += texts
         state.truth += batch.texts
 

@@ -11,7 +11,7 @@ gathered. Models that only the measuring needs are loaded when a split needs the
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -27,10 +27,6 @@ class State:
     """
 
     examples: list[Example] = field(default_factory=list)
-
-    def merge(self, other: Self) -> None:
-        """Add what another process gathered of the batches that follow this one's (`add`)."""
-        add(self, other)
 
 
 S = TypeVar("S", bound=State)
@@ -52,6 +48,7 @@ def add(mine: Any, theirs: Any) -> Any:
     return mine
 
 
+@dataclass(eq=False, repr=False)
 class Evaluator(ABC, Generic[S]):
     """Measures one stage's model.
 
@@ -59,12 +56,11 @@ class Evaluator(ABC, Generic[S]):
         model: what is measured, in evaluation mode and on its device whenever `update` is called.
     """
 
-    state: S
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.split = ""
-        self.state = self.new_state()
+    model: nn.Module
+    #: The class of `state`.
+    state_type: ClassVar[type[State]]
+    split: str = field(init=False)
+    state: S = field(init=False)
 
     @property
     def device(self) -> torch.device:
@@ -76,13 +72,13 @@ class Evaluator(ABC, Generic[S]):
         """Of the current split; each names it as "split"."""
         return self.state.examples
 
-    @abstractmethod
-    def new_state(self) -> S:
-        """Nothing gathered yet."""
+    def show(self, batch: Any, row: int, **fields: Any) -> None:
+        """Add a row of a batch to the examples."""
+        self.examples.append({"split": self.split, "id": batch.sample_ids[row], **fields})
 
     def reset(self, split: str) -> None:
         """Begin with a split."""
-        self.split, self.state = split, self.new_state()
+        self.split, self.state = split, self.state_type()  # type: ignore[assignment]
 
     @abstractmethod
     def update(self, batch: Any) -> None:
@@ -93,5 +89,5 @@ class Evaluator(ABC, Generic[S]):
         """Metric -> value of the split, once all of it was gathered."""
 
     def merge(self, other: S) -> None:
-        """Add the state of another process."""
-        self.state.merge(other)
+        """Add what another process gathered of the batches that follow this one's."""
+        add(self.state, other)

@@ -1,55 +1,12 @@
-"""Who judges speech: a recognizer trained separately, and what speaks; loaded when a split needs them.
-
-Legend: N samples, T' code frames, K codebooks.
-"""
+"""Who judges speech: a recognizer trained separately, loaded when a split needs it."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from muomni.checkpoints.export import read_description
-
-
-class Recognizer(Protocol):
-    """Speech -> text (muomni/inference/asr/recognizer.py)."""
-
-    def __call__(self, waveforms: list[Tensor]) -> list[str]:
-        """Waveforms (N) -> texts."""
-        ...
-
-    def read(self, paths: list[str]) -> tuple[list[Tensor], list[str]]:
-        """Files -> waveforms and texts."""
-        ...
-
-    def align(self, paths: list[str], texts: list[str]) -> list[Tensor]:
-        """Files and texts -> the time of each character (C) in seconds, rising."""
-        ...
-
-    def to(self, device: torch.device) -> object:
-        """Move to a device, in place."""
-        ...
-
-
-class SpokenText(Protocol):
-    """A text as it is said, and the characters that have no words (muomni/frontends/text_normalizer.py)."""
-
-    text: str
-    left_out: str
-
-
-class Voice(Protocol):
-    """What speaks with the Talker (muomni/inference/tts/speaker.py)."""
-
-    def in_words(self, text: str) -> SpokenText:
-        """A written text as `say` takes it: numbers and signs in words."""
-        ...
-
-    def say(self, texts: list[str], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
-        """Codes (T', K) of each text, and whether the limit on frames cut it."""
-        ...
+from muomni.inference.asr.recognizer import Recognizer
 
 
 class Judge:

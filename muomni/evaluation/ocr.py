@@ -1,8 +1,8 @@
-"""Images of text -> characters: error rates, and those of a model that does not see."""
+"""Images of text -> characters: error rates, with the real and with a zeroed image."""
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class OcrState(State):
     truth: list[str] = field(default_factory=list)
 
 
+@dataclass(eq=False, repr=False)
 class OcrEvaluator(Evaluator[OcrState]):
     """In percent: `cer`, `wer` (corpus level, greedy decoding), `exact` (whole texts right), `cer_shuffled` (against other
     images' texts: what knowing the language alone would give), `cer_blind` (images zeroed), `exact_majority` (always the most
@@ -34,20 +35,16 @@ class OcrEvaluator(Evaluator[OcrState]):
     """
 
     model: Ocr
-
-    def __init__(self, model: Ocr, *, read: Callable[[Ocr, Tensor], list[str]]) -> None:
-        super().__init__(model)
-        self.read = read
-
-    def new_state(self) -> OcrState:
-        return OcrState()
+    _: KW_ONLY
+    read: Callable[[Ocr, Tensor], list[str]]
+    state_type = OcrState
 
     @torch.no_grad()
     def update(self, batch: OcrBatch) -> None:
         texts, state = self.read(self.model, batch.images), self.state
         for row in range(min(MAX_EXAMPLES - len(state.examples), len(texts))):
-            source = {"split": self.split, "id": batch.sample_ids[row], "image": batch.paths[row], "question": "read"}
-            state.examples.append({**source, "answer": texts[row], "truth": batch.texts[row]})
+            truth = batch.texts[row]
+            self.show(batch, row, image=batch.paths[row], question="read", answer=texts[row], truth=truth)
         state.texts += texts
         state.blind += self.read(self.model, torch.zeros_like(batch.images))
         state.truth += batch.texts

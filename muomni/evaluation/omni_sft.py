@@ -4,7 +4,7 @@ Legend: B batch, T tokens.
 """
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 
@@ -20,15 +20,15 @@ from muomni.special_tokens import IGNORE
 
 GENERATED = ("caption", "asr", "tts")  # long answers: generated, then compared; short ones are judged by exact match
 MAX_EXAMPLES = 2  # of each kind of question
-Answers = Callable[..., list[list[int]]]
 
 
+@dataclass(eq=False, repr=False)
 class OmniSftEvaluator(Evaluator[OmniState]):
-    """In percent, by task and kind of question: `image_<kind>`, `text_<kind>`, `audio_qa`, `spoken_image_qa` (and
+    """In percent, by task and type of question: `image_<type>`, `text_<type>`, `audio_qa`, `spoken_image_qa` (and
     `spoken_image_qa_typed`, the same questions typed): exact match under greedy decoding, with `_low` and `_high` (95 %),
     `_majority`, `_pairs` (both of a complementary pair), and for images `_blind` (features zeroed) and `_shuffled` (of another
     item); `image_mean`; `caption_f1`; `asr_cer`, `asr_wer`; `tts` (text to be spoken, exact) and `tts_cer`, `tts_wer` of what
-    the judge hears. Questions in the plain form of pretraining also get `_before`: the Thinker as it came.
+    the judge's transcripts of it. Questions in the plain form of pretraining also get `_before`: the Thinker as it came.
 
     Args:
         model: the omni model. features: batch -> features of its media, from the stage's cache.
@@ -38,26 +38,18 @@ class OmniSftEvaluator(Evaluator[OmniState]):
     """
 
     model: Omni
+    _: KW_ONLY
+    features: Callable[[OmniBatch], MediaFeatures]
+    reference: ReferenceThinker
+    talker: DeferredExport | None
+    speech: Callable[[DeferredExport], SpokenAnswers]
+    answers: Callable[..., list[list[int]]]
+    max_new_tokens: int
+    decode: Callable[[list[int]], str]
+    state_type = OmniState
 
-    def __init__(
-        self,
-        model: Omni,
-        *,
-        features: Callable[[OmniBatch], MediaFeatures],
-        reference: ReferenceThinker,
-        talker: DeferredExport | None,
-        speech: Callable[[DeferredExport], SpokenAnswers],
-        answers: Answers,
-        max_new_tokens: int,
-        decode: Callable[[list[int]], str],
-    ) -> None:
-        super().__init__(model)
-        self.features, self.reference, self.decode = features, reference, decode
-        self.speech = None if talker is None else speech(talker)
-        self.answers = partial(answers, max_new_tokens=max_new_tokens)
-
-    def new_state(self) -> OmniState:
-        return OmniState()
+    def __post_init__(self) -> None:
+        self.spoken = None if self.talker is None else self.speech(self.talker)
 
     @torch.no_grad()
     def update(self, batch: OmniBatch) -> None:
@@ -98,6 +90,7 @@ class OmniSftEvaluator(Evaluator[OmniState]):
             self.model,
             [batch.ids[row, : first[row] + 1] for row in rows],
             [features_of_row(features, batch, row) for row in rows],
+            max_new_tokens=self.max_new_tokens,
         )
         return [(row, self.decode(answer)) for row, answer in zip(rows, answers, strict=True)]
 
@@ -111,11 +104,11 @@ class OmniSftEvaluator(Evaluator[OmniState]):
         """What is to be spoken is spoken now, in one batch."""
         self.reference.release()
         heard = None
-        if self.speech is not None and self.state.to_speak:
+        if self.spoken is not None and self.state.to_speak:
             texts, truth = map(list, zip(*self.state.to_speak, strict=True))
-            transcripts, truth, waveforms = self.speech.transcribe(texts, truth, self.device)
+            transcripts, truth, waveforms = self.spoken.transcribe(texts, truth, self.device)
             heard = transcripts, truth
-            self.examples.extend(self.speech.examples(self.split, transcripts[:MAX_EXAMPLES], truth, waveforms))
+            self.examples.extend(self.spoken.examples(self.split, transcripts[:MAX_EXAMPLES], truth, waveforms))
         return omni_metrics(self.state, heard=heard)
 
 

@@ -1,38 +1,30 @@
-"""What a listener hears when the Talker speaks the Thinker's answers. Talker, codec and judge are loaded when a split has
-answers to be spoken.
+"""The Thinker's answers, spoken by the Talker and transcribed by a judge. All three are loaded when a split has answers to be
+spoken.
 
 Legend: T frames, M mel bins, N samples.
 """
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from muomni.checkpoints.deferred import DeferredExport
 from muomni.checkpoints.export import check_same
-from muomni.evaluation.judge import Judge, SpokenText, Voice
+from muomni.evaluation.judge import Judge
+from muomni.frontends.mel import MelSpec
+from muomni.inference.tts.speaker import Speaker
 
 log = logging.getLogger(__name__)
-
-
-class Spectrogram(Protocol):
-    """muomni/frontends/mel.py: MelSpec."""
-
-    sample_rate: int
-
-    def metadata(self) -> dict[str, Any]:
-        """As exports name it."""
-        ...
 
 
 class SpokenAnswers:
     """Speaks texts and transcribes them.
 
     Args:
-        talker: the export of stage=talker, with its codec. voice: Talker, codec -> `Voice`.
+        talker: the export of stage=talker, with its codec. voice: Talker, codec -> what speaks with them.
         vocoder: mel (T, M) -> waveform (N). mel: the vocoder's spectrogram, which must be the one that the codec rebuilds.
     """
 
@@ -40,9 +32,9 @@ class SpokenAnswers:
         self,
         talker: DeferredExport,
         *,
-        voice: Callable[[nn.Module, nn.Module], Voice],
+        voice: Callable[[nn.Module, nn.Module], Speaker],
         vocoder: Callable[[Tensor], Tensor],
-        mel: Spectrogram,
+        mel: MelSpec,
         judge: Judge,
     ) -> None:
         check_same(talker.metadata, {"codec_mel": mel.metadata()}, where=str(talker.folder))
@@ -53,7 +45,7 @@ class SpokenAnswers:
     def transcribe(
         self, texts: list[str], truth: list[str], device: torch.device
     ) -> tuple[list[str], list[str], list[Tensor | None]]:
-        """Speak texts in the first voice: what the judge hears of each, the truth as it is said, and the waveforms (N). A text
+        """Speak texts in the first voice: the judge's transcript of each, the truth as it is said, and the waveforms (N). A text
         of which nothing can be spoken is silence: "" and None. What has no words is counted and logged."""
         if not self._modules:
             export = self.talker.load()
@@ -62,20 +54,19 @@ class SpokenAnswers:
             module.to(device)
         voice = self._make_voice(self._modules["talker"], self._modules["codec"])
         said = [voice.in_words(text) for text in texts]
-        _warn_of_unspeakable(said)
-        spoken = [each.text for each in said if each.text]
-        waveforms: list[Tensor] = []
-        if spoken:
-            codes, _ = voice.say(spoken, [0] * len(spoken))
+        if holes := [each.left_out for each in said if each.left_out]:
+            words = "%d of %d answers hold characters that cannot be spoken; the first: %r"
+            log.warning(words, len(holes), len(said), holes[0])
+        waveforms: list[Tensor | None] = [None] * len(said)
+        transcripts = [""] * len(said)
+        rows = [row for row, each in enumerate(said) if each.text]
+        if rows:
+            codes, _ = voice.say([said[row].text for row in rows], [0] * len(rows))
             codec: Any = self._modules["codec"]
-            waveforms = [self.vocoder(codec.decode(row[None])[0]).cpu() for row in codes]
-        heard = self.judge.on(device)(waveforms) if waveforms else []
-        transcripts, each = iter([voice.in_words(text).text for text in heard]), iter(waveforms)
-        return (
-            [next(transcripts) if one.text else "" for one in said],
-            [voice.in_words(text).text for text in truth],
-            [next(each) if one.text else None for one in said],
-        )
+            spoken = [self.vocoder(codec.decode(each[None])[0]).cpu() for each in codes]
+            for row, waveform, text in zip(rows, spoken, self.judge.on(device)(spoken), strict=True):
+                waveforms[row], transcripts[row] = waveform, voice.in_words(text).text
+        return transcripts, [voice.in_words(text).text for text in truth], waveforms
 
     def examples(
         self, split: str, heard: list[str], truth: list[str], waveforms: list[Tensor | None]
@@ -89,11 +80,3 @@ class SpokenAnswers:
             for index, answer in enumerate(heard)
             if waveforms[index] is not None
         ]  # fmt: skip
-
-
-def _warn_of_unspeakable(said: list[SpokenText]) -> None:
-    if holes := [each for each in said if each.left_out]:
-        log.warning(
-            "%d of %d answers hold characters that cannot be spoken; the first: %r",
-            len(holes), len(said), holes[0].left_out,
-        )  # fmt: skip

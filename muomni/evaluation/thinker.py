@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ MAX_EXAMPLES = 2  # of each kind of question
 
 @dataclass
 class ThinkerState(State):
-    """By kind of document: nats, targets and the generator's entropy. By kind of question: right ones, and all."""
+    """By type of document: nats, targets and the generator's entropy. By type of question: right ones, and all."""
 
     nats: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -28,6 +27,7 @@ class ThinkerState(State):
     questions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
+@dataclass(eq=False, repr=False)
 class ThinkerEvaluator(Evaluator[ThinkerState]):
     """Of documents: `loss` (nats a token, end token included), and where the generator's entropy is known `floor` and
     `loss_minus_floor`, over all and by kind. Of questions: exact match in percent by kind (the answer and its end token are each
@@ -38,13 +38,9 @@ class ThinkerEvaluator(Evaluator[ThinkerState]):
     """
 
     model: Thinker
-
-    def __init__(self, model: Thinker, *, decode: Callable[[list[int]], str]) -> None:
-        super().__init__(model)
-        self.decode = decode
-
-    def new_state(self) -> ThinkerState:
-        return ThinkerState()
+    _: KW_ONLY
+    decode: Callable[[list[int]], str]
+    state_type = ThinkerState
 
     @torch.no_grad()
     def update(self, batch: TextBatch) -> None:
@@ -58,7 +54,7 @@ class ThinkerEvaluator(Evaluator[ThinkerState]):
         for row, kind in enumerate(batch.document_types):
             if is_question[row]:
                 if state.questions[kind] < MAX_EXAMPLES:
-                    state.examples.append(self._example(batch, row, logits[row].argmax(-1)))
+                    self._show_question(batch, row, logits[row].argmax(-1))
                 state.questions[kind] += 1
                 state.right[kind] += right[row]
             else:
@@ -80,14 +76,8 @@ class ThinkerEvaluator(Evaluator[ThinkerState]):
                 metrics[f"loss_minus_floor_{kind}"] = (state.nats[kind] - state.floor[kind]) / tokens
         return metrics
 
-    def _example(self, batch: TextBatch, row: int, most_likely: Tensor) -> dict[str, Any]:
+    def _show_question(self, batch: TextBatch, row: int, most_likely: Tensor) -> None:
         learnt = batch.targets[row] != IGNORE
-        first = int(learnt.int().argmax())
-        return {
-            "split": self.split,
-            "id": batch.sample_ids[row],
-            "kind": batch.document_types[row],
-            "question": self.decode(batch.ids[row, : first + 1].tolist()),
-            "answer": self.decode(most_likely[learnt].tolist()),
-            "truth": self.decode(batch.targets[row][learnt].tolist()),
-        }
+        ids = batch.ids[row, : int(learnt.int().argmax()) + 1], most_likely[learnt], batch.targets[row][learnt]
+        question, answer, truth = (self.decode(each.tolist()) for each in ids)
+        self.show(batch, row, kind=batch.document_types[row], question=question, answer=answer, truth=truth)

@@ -4,7 +4,7 @@ Legend: B batch, C candidates, P cells of an image, E width of the shared space,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
@@ -39,12 +39,13 @@ class ProbeData:
 
 @dataclass
 class VisionState(State):
-    """pairs: what has yet to be ranked. probes: by what they read."""
+    """pairs: what is not yet ranked. probes: by what they read."""
 
     pairs: list[Item] = field(default_factory=list)
     probes: dict[str, ProbeData] = field(default_factory=lambda: {key: ProbeData() for key in (*PROBED, "place")})
 
 
+@dataclass(eq=False, repr=False)
 class VisionEvaluator(Evaluator[VisionState]):
     """In percent: `r1_image_to_text`, `r1_text_to_image` among `r1_candidates` neighbouring rows (images and their twins):
     `candidates`, or all of a smaller split; where the manifest names the objects, what a linear probe fitted on `probe_split`
@@ -58,25 +59,14 @@ class VisionEvaluator(Evaluator[VisionState]):
     """
 
     model: VisionTransformer
-
-    def __init__(
-        self,
-        model: VisionTransformer,
-        *,
-        text_tower: TextTower,
-        image_head: ImageHead,
-        late: bool,
-        candidates: int,
-        probe_split: str,
-    ) -> None:
-        super().__init__(model)
-        self.text_tower, self.image_head, self.late = text_tower, image_head, late
-        self.candidates, self.probe_split = candidates, probe_split
-        self.retrieval = Retrieval(candidates, self._compare)
-        self._probes: dict[str, LinearProbe] = {}
-
-    def new_state(self) -> VisionState:
-        return VisionState()
+    _: KW_ONLY
+    text_tower: TextTower
+    image_head: ImageHead
+    late: bool
+    candidates: int
+    probe_split: str
+    _probes: dict[str, LinearProbe] = field(init=False, default_factory=dict)
+    state_type = VisionState
 
     def reset(self, split: str) -> None:
         super().reset(split)
@@ -145,24 +135,18 @@ class VisionEvaluator(Evaluator[VisionState]):
     def _add_examples(self, items: Sequence[Item], similarity: Tensor) -> None:
         for item, best in zip(items[:MAX_EXAMPLES], similarity.argmax(dim=1).tolist(), strict=False):
             name, path, caption = item["shown"]
-            answer = {"answer": items[best]["shown"][2], "truth": caption}
-            source = {"split": self.split, "id": name, "question": "which caption?", "image": path}
-            self.state.examples.append({**source, **answer})
+            shown = {"split": self.split, "id": name, "question": "which caption?", "image": path}
+            self.examples.append({**shown, "answer": items[best]["shown"][2], "truth": caption})
 
     def compute(self) -> dict[str, float]:
-        """Of the split that the probes are fitted on nothing."""
         if self.split == self.probe_split:
             for key, data in self.state.probes.items():
                 if data.labels:
                     self._probes[key] = LinearProbe(torch.cat(data.features), data.labels, ridge=RIDGE)
             return {}
         self._rank()
-        image_to_text, text_to_image = self.retrieval.finish()
-        metrics = {
-            "r1_image_to_text": image_to_text,
-            "r1_text_to_image": text_to_image,
-            "r1_candidates": float(self.retrieval.size),
-        }
+        recalls = zip(("r1_image_to_text", "r1_text_to_image"), self.retrieval.finish(), strict=True)
+        metrics = {**dict(recalls), "r1_candidates": float(self.retrieval.size)}
         for key, probe in self._probes.items():
             data = self.state.probes[key]
             if data.labels:

@@ -6,6 +6,8 @@ convolution each (in the spirit of the Conformer, Gulati et al. 2020, arXiv:2005
 Legend: B batch, T frames, M mel bins, T' = ceil(T / downsample), D width, S symbols.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -13,47 +15,20 @@ from muomni.models.outputs import AudioOutput
 from muomni.models.registry import check_characters, register
 from muomni.nn.attention import Attention
 from muomni.nn.context import AttentionContext
-from muomni.nn.conv import AudioStem, ConvBlock, TimeConv, frame_mask
+from muomni.nn.conv import AudioStem, ConvBlock, frame_mask
 from muomni.nn.initialise import initialise
 from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import GeluMLP
-from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
-from muomni.nn.transformer import Block, Transformer
+from muomni.nn.transformer import Block, Transformer, stack
 
 
 class AudioEncoder(nn.Module):
-    """Stem, blocks and final norm; the options are those of `Audio`."""
+    """Stem, blocks and final norm."""
 
-    def __init__(
-        self,
-        *,
-        n_mels: int,
-        channels: int,
-        downsample: int,
-        dim: int,
-        num_layers: int,
-        num_heads: int,
-        ff_dim: int,
-        conv_kernel: int,
-        rope_theta: float | None,
-        norm_eps: float,
-        dropout: float,
-    ) -> None:
+    def __init__(self, stem: AudioStem, rope: Rope | None, transformer: Transformer) -> None:
         super().__init__()
-        self.stem = AudioStem(n_mels=n_mels, channels=channels, dim=dim, downsample=downsample)
-        self.rope = None if rope_theta is None else Rope(dim // num_heads, theta=rope_theta)
-
-        def block() -> Block:
-            attention = Attention(dim, heads=num_heads, kv_heads=num_heads, causal=False, bias=True)
-            mlp, norm = GeluMLP(dim, hidden=ff_dim), lambda: RMSNorm(dim, eps=norm_eps)
-            if conv_kernel:
-                conv = TimeConv(dim, kernel=conv_kernel)
-                return ConvBlock(conv=conv, attention=attention, mlp=mlp, norm=norm, dropout=dropout)
-            return Block(attention=attention, mlp=mlp, norm=norm, dropout=dropout)
-
-        self.transformer = Transformer([block() for _ in range(num_layers)], norm=RMSNorm(dim, eps=norm_eps))
-        initialise(self.transformer, num_layers=num_layers)
+        self.stem, self.rope, self.transformer = stem, rope, transformer
 
     def forward(self, mel: Tensor, lengths: Tensor | None) -> Tensor:
         """mel (B, T, M) -> hidden (B, T', D); lengths (B) of valid mel frames, None when all are."""
@@ -95,19 +70,15 @@ class Audio(nn.Module):
         check_characters(characters, num_symbols=num_symbols, others=1)
         self.characters = characters
         self.n_mels, self.num_symbols, self.dim, self.downsample = n_mels, num_symbols, dim, downsample
-        self.encoder = AudioEncoder(
-            n_mels=n_mels,
-            channels=channels,
-            downsample=downsample,
-            dim=dim,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            ff_dim=ff_dim,
-            conv_kernel=conv_kernel,
-            rope_theta=rope_theta,
-            norm_eps=norm_eps,
-            dropout=dropout,
+        stem = AudioStem(n_mels=n_mels, channels=channels, dim=dim, downsample=downsample)
+        rope = None if rope_theta is None else Rope(dim // num_heads, theta=rope_theta)
+        attention = partial(Attention, heads=num_heads, kv_heads=num_heads, causal=False, bias=True)
+        mlp, block = partial(GeluMLP, hidden=ff_dim), partial(ConvBlock, kernel=conv_kernel) if conv_kernel else Block
+        transformer = stack(
+            num_layers, dim, attention=attention, mlp=mlp, dropout=dropout, norm_eps=norm_eps, block=block
         )
+        self.encoder = AudioEncoder(stem, rope, transformer)
+        initialise(transformer, num_layers=num_layers)
         self.head = nn.Linear(dim, num_symbols)
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> AudioOutput:

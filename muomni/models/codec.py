@@ -6,6 +6,9 @@ fold `stride` frames of the 100 Hz mel into one and put ConvNeXt blocks on both 
 Legend: B batch, T frames, M mel bins, R stride, T' = ceil(T / R), W width, D width of a code vector, K codebooks.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -81,16 +84,10 @@ class Codec(nn.Module):
         self.n_mels, self.stride = n_mels, stride
         self.num_codebooks, self.codebook_size = num_codebooks, codebook_size
         self.reach = num_layers * (kernel // 2)  # rows of codes on each side that a row of mel frames depends on
-        folded = n_mels * stride
-        if num_layers:
-            shape = {"width": width, "num_layers": num_layers, "kernel": kernel, "ff_dim": ff_dim}
-            self.encoder: nn.Module = ConvNeXtStack(inputs=folded, outputs=dim, **shape)
-            self.decoder: nn.Module = ConvNeXtStack(inputs=dim, outputs=folded, **shape)
-        else:
-            self.encoder, self.decoder = (
-                FrameLinear(inputs=folded, outputs=dim),
-                FrameLinear(inputs=dim, outputs=folded),
-            )
+        shape = {"width": width, "num_layers": num_layers, "kernel": kernel, "ff_dim": ff_dim}
+        side: Callable[..., nn.Module] = partial(ConvNeXtStack, **shape) if num_layers else FrameLinear
+        self.encoder = side(inputs=n_mels * stride, outputs=dim)
+        self.decoder = side(inputs=dim, outputs=n_mels * stride)
         self.quantizer = ResidualQuantizer(
             dim=dim, num_codebooks=num_codebooks, codebook_size=codebook_size, decay=decay, dropout=dropout, idle=idle
         )

@@ -6,6 +6,7 @@ Legend: B batch, T tokens, N images, A audios, M mel bins, D width of the Thinke
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,10 @@ from muomni.models.outputs import AudioOutput, ThinkerOutput, VisionOutput
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
-from muomni.nn.cache import KVCache
 from muomni.nn.conv import frame_mask
-from muomni.nn.masks import Mask
 from muomni.special_tokens import AUDIO, IMAGE
+
+NO_ENCODER = "this model reads no {media}: it has no {encoder} encoder (train stage={encoder}, then omni_sft)"
 
 
 @dataclass(slots=True)
@@ -64,16 +65,12 @@ class Omni(nn.Module):
         features = MediaFeatures()
         if images is not None:
             if self.vision is None or self.image_projector is None:
-                raise ValueError(
-                    "this model reads no images: it has no vision encoder (train stage=vision, then omni_sft)"
-                )
+                raise ValueError(NO_ENCODER.format(media="images", encoder="vision"))
             encoded: VisionOutput = self.vision(images)
             features.images = self.image_projector.pool(encoded)
         if mel is not None:
             if self.audio is None or self.audio_projector is None:
-                raise ValueError(
-                    "this model reads no audio: it has no audio encoder (train stage=audio, then omni_sft)"
-                )
+                raise ValueError(NO_ENCODER.format(media="audio", encoder="audio"))
             frames: AudioOutput = self.audio(mel, mel_lengths)
             features.audios, features.audio_lengths = self.audio_projector.pool(frames)
         return features
@@ -96,49 +93,25 @@ class Omni(nn.Module):
                 audios = audios.flatten(0, 1)[real.to(lengths.device, non_blocking=True)]
         return images, audios
 
-    def embed(
-        self,
-        ids: Tensor,
-        *,
-        images: Tensor | None = None,
-        mel: Tensor | None = None,
-        mel_lengths: Tensor | None = None,
-        features: MediaFeatures | None = None,
-        slots: tuple[int, int] | None = None,
-    ) -> Tensor:
-        """ids (B, T) with media slots -> embeddings (B, T, D). Media raw (images, mel) or encoded (features), row by row.
+    def embed(self, ids: Tensor, *, features: MediaFeatures, slots: tuple[int, int] | None = None) -> Tensor:
+        """ids (B, T) with media slots, features of the media in their order -> embeddings (B, T, D).
         slots: how many of images and of audio there are, where the host knows it.
 
         Raises ValueError when slots and media tokens differ in number.
         """
-        if features is None:
-            features = self.encode(images=images, mel=mel, mel_lengths=mel_lengths)
         x = self.thinker.embedding(ids)
-        for index, (name, slot, tokens) in enumerate(
-            zip(("image", "audio"), (IMAGE, AUDIO), self.project(features), strict=True)
-        ):
+        known = (None, None) if slots is None else slots
+        names, media = ("image", "audio"), self.project(features)
+        for name, slot, tokens, count in zip(names, (IMAGE, AUDIO), media, known, strict=True):
             where = ids == slot
             given = 0 if tokens is None else tokens.shape[0]
-            wanted = int(where.sum()) if slots is None else slots[index]
+            wanted = int(where.sum()) if count is None else count
             if wanted != given:
                 raise ValueError(f"{wanted} {name} slots in the tokens, but {given} {name} tokens from the media")
             if tokens is not None:
                 x = x.masked_scatter(where[..., None], tokens.to(x.dtype))
         return x
 
-    def forward(
-        self,
-        ids: Tensor,
-        *,
-        images: Tensor | None = None,
-        mel: Tensor | None = None,
-        mel_lengths: Tensor | None = None,
-        features: MediaFeatures | None = None,
-        positions: Tensor | None = None,
-        mask: Mask | None = None,
-        cache: KVCache | None = None,
-        last_only: bool = False,
-    ) -> ThinkerOutput:
-        """Read a sequence of image, audio and text tokens; options as in `Thinker.forward` and `embed`."""
-        x = self.embed(ids, images=images, mel=mel, mel_lengths=mel_lengths, features=features)
-        return self.thinker(ids, embeddings=x, positions=positions, mask=mask, cache=cache, last_only=last_only)
+    def forward(self, ids: Tensor, *, features: MediaFeatures, **options: Any) -> ThinkerOutput:
+        """Read a sequence of image, audio and text tokens; options as of `Thinker.forward`."""
+        return self.thinker(ids, embeddings=self.embed(ids, features=features), **options)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from muomni.models.outputs import AudioOutput, VisionOutput
 from muomni.models.registry import register
-from muomni.nn.conv import Length
+from muomni.nn.conv import Length, frame_mask, silence
 from muomni.nn.patch import gather_cells
 
 IMAGE_TOKENS = ("cls", "grid", "none")
@@ -107,8 +107,7 @@ class AudioProjector(nn.Module):
             # Probabilities, not their logarithms: bounded, and zero nearly everywhere.
             x = torch.cat((x, features.logits.float().softmax(dim=-1).to(x.dtype)), dim=-1)
         T = x.shape[1]
-        keep = torch.arange(T, device=x.device) < features.lengths[:, None]
-        x = F.pad(x * keep[..., None], (0, 0, 0, -T % self.stack))
+        x = F.pad(silence(x, frame_mask(features.lengths, T)), (0, 0, 0, -T % self.stack))
         return rearrange(x, "b (t k) d -> b t (k d)", k=self.stack), self.num_tokens(features.lengths)
 
     def forward(self, pooled: Tensor) -> Tensor:

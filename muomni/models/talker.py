@@ -9,6 +9,8 @@ Codes of a frame are predicted together, one head a codebook; a further head pre
 Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -130,12 +132,9 @@ class Talker(nn.Module):
         offset = torch.arange(num_codebooks, device="cpu") % tables * codebook_size  # explicit: as in nn/rope.py
         self.register_buffer("code_offset", offset, persistent=False)
         self.rope = Rope(self.head_dim, theta=rope_theta)
-        self.transformer = stack(
-            num_layers,
-            attention=lambda: Attention(dim, heads=num_heads, kv_heads=num_heads, causal=True),
-            mlp=lambda: SwiGLU(dim, hidden=ff_dim),
-            dim=dim, norm_eps=norm_eps, dropout=dropout,
-        )  # fmt: skip
+        attention = partial(Attention, heads=num_heads, kv_heads=num_heads, causal=True)
+        mlp = partial(SwiGLU, hidden=ff_dim)
+        self.transformer = stack(num_layers, dim, attention=attention, mlp=mlp, dropout=dropout, norm_eps=norm_eps)
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
         self.stop = nn.Linear(dim, 1)
         initialise(self, num_layers=num_layers)
@@ -165,7 +164,7 @@ class Talker(nn.Module):
         hidden = self.transformer(torch.cat([prefix, frames], dim=1), context).hidden
         return self._predict(hidden[:, C:], durations)
 
-    def prefill(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, cache: "TalkerCache") -> TalkerOutput:
+    def prefill(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, cache: TalkerCache) -> TalkerOutput:
         """Read text (B, C) and the start frame into an empty cache -> the first frame's logits (B, 1, K, E)."""
         B, C = text.shape
         prefix, durations, keep = self._prefix(text, text_lengths, speakers)
@@ -177,13 +176,13 @@ class Talker(nn.Module):
         hidden = self.transformer(x, AttentionContext(self.rope(positions), cache=cache)).hidden
         return self._predict(hidden[:, C:], durations)
 
-    def decode_step(self, codes: Tensor, *, frame: int, cache: "TalkerCache") -> TalkerOutput:
+    def decode_step(self, codes: Tensor, *, frame: int, cache: TalkerCache) -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E)."""
         position = torch.full((1,), float(frame), device=codes.device)
         x = self._embed_codes(codes) + cache.text[:, frame : frame + 1]
         return self._predict(self.transformer(x, AttentionContext(self.rope(position), cache=cache)).hidden)
 
-    def new_cache(self, batch_size: int, capacity: int) -> "TalkerCache":
+    def new_cache(self, batch_size: int, capacity: int) -> TalkerCache:
         """An empty cache for `capacity` characters and frames."""
         weight = self.start
         return TalkerCache(

@@ -3,6 +3,8 @@
 Legend: B batch, T tokens, D width, E width of the space shared with images.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -43,12 +45,9 @@ class TextTower(nn.Module):
         self.max_length = max_length
         self.embedding = nn.Embedding(vocab_size, dim)
         self.rope = Rope(dim // num_heads, theta=10000.0)
-        self.transformer = stack(
-            num_layers,
-            attention=lambda: Attention(dim, heads=num_heads, kv_heads=num_heads, causal=False),
-            mlp=lambda: SwiGLU(dim, hidden=ff_dim),
-            dim=dim, norm_eps=norm_eps, dropout=dropout,
-        )  # fmt: skip
+        attention = partial(Attention, heads=num_heads, kv_heads=num_heads, causal=False)
+        mlp = partial(SwiGLU, hidden=ff_dim)
+        self.transformer = stack(num_layers, dim, attention=attention, mlp=mlp, dropout=dropout, norm_eps=norm_eps)
         self.pooled_head = nn.Linear(dim, embed_dim, bias=False)
         self.token_head = nn.Linear(dim, embed_dim, bias=False)
         initialise(self, num_layers=max(num_layers, 1))

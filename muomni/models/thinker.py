@@ -6,6 +6,10 @@ arXiv:2302.13971).
 Legend: B batch, T time, D width, V vocabulary.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,14 +29,14 @@ from muomni.special_tokens import IMAGE
 MLPS = {"swiglu": SwiGLU, "gelu": GeluMLP}
 
 
-def _mlp(name: str, dim: int, *, hidden: int, num_experts: int, per_token: int) -> nn.Module:
-    """One MLP, or a mixture of `num_experts`. Raises ValueError for an unknown name."""
+def _mlp(name: str, *, hidden: int, num_experts: int, per_token: int) -> Callable[[int], nn.Module]:
+    """Width -> one MLP, or a mixture of `num_experts`. Raises ValueError for an unknown name."""
     if name not in MLPS or (num_experts and name != "swiglu"):
         known = "swiglu, which experts are" if num_experts else " or ".join(MLPS)
         raise ValueError(f"thinker: mlp must be {known}, not {name}")
     if num_experts:
-        return MoE(dim, hidden=hidden, num_experts=num_experts, per_token=per_token)
-    return MLPS[name](dim, hidden=hidden)
+        return partial(MoE, hidden=hidden, num_experts=num_experts, per_token=per_token)
+    return partial(MLPS[name], hidden=hidden)
 
 
 @register("thinker")
@@ -78,14 +82,13 @@ class Thinker(nn.Module):
         self.embedding = nn.Embedding(vocab_size, dim)
         self.rope = Rope(self.head_dim, theta=rope_theta, scaling=rope_scaling)
 
+        options: dict[str, Any] = {"qk_norm": qk_norm, "window": window, "short_conv": short_conv}
+        attention = partial(Attention, heads=num_heads, kv_heads=num_kv_heads, causal=True, **options)
+        layers = _mlp(mlp, hidden=ff_dim, num_experts=num_experts, per_token=experts_per_token)
+        block = MoEBlock if num_experts else Block
         self.transformer = stack(
-            num_layers, MoEBlock if num_experts else Block,
-            attention=lambda: Attention(
-                dim, heads=num_heads, kv_heads=num_kv_heads, causal=True, qk_norm=qk_norm, window=window, short_conv=short_conv
-            ),
-            mlp=lambda: _mlp(mlp, dim, hidden=ff_dim, num_experts=num_experts, per_token=experts_per_token),
-            dim=dim, norm_eps=norm_eps, dropout=dropout,
-        )  # fmt: skip
+            num_layers, dim, attention=attention, mlp=layers, dropout=dropout, norm_eps=norm_eps, block=block
+        )
         self.head = nn.Linear(dim, vocab_size, bias=False)
         # A tied embedding is the head too, and must start small for even logits.
         initialise(self, num_layers=num_layers, gain=1.0, embedding_std=None if tied else 0.5)

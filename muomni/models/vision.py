@@ -5,6 +5,8 @@ Pre-norm blocks with biases and LayerNorm, learned positions, final RMSNorm (Dos
 Legend: B batch, I image side in pixels, P patches in raster order, D width.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +15,8 @@ from muomni.models.registry import register
 from muomni.nn.attention import Attention
 from muomni.nn.initialise import initialise
 from muomni.nn.mlp import GeluMLP
-from muomni.nn.norm import RMSNorm
-from muomni.nn.patch import ImageConvStem, PatchStem
-from muomni.nn.transformer import Block, Transformer
+from muomni.nn.patch import PatchStem
+from muomni.nn.transformer import stack
 
 
 @register("vision")
@@ -48,25 +49,16 @@ class VisionTransformer(nn.Module):
         if image_size % patch:
             raise ValueError(f"vision: image_size {image_size} is no multiple of patch {patch}")
         self.image_size, self.dim, self.side = image_size, dim, image_size // patch
-        blocks = [
-            Block(
-                attention=Attention(dim, heads=num_heads, kv_heads=num_heads, causal=False, bias=True),
-                mlp=GeluMLP(dim, hidden=ff_dim),
-                norm=lambda: nn.LayerNorm(dim, eps=norm_eps),
-                dropout=dropout,
-            )
-            for _ in range(num_layers)
-        ]
+        attention = partial(Attention, heads=num_heads, kv_heads=num_heads, causal=False, bias=True)
+        mlp, norm = partial(GeluMLP, hidden=ff_dim), nn.LayerNorm
+        self.transformer = stack(
+            num_layers, dim, attention=attention, mlp=mlp, dropout=dropout, norm_eps=norm_eps, norm=norm
+        )
         self.cls = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.positions = nn.Parameter(torch.randn(1, self.side**2 + 1, dim) * 0.02)
-        self.transformer = Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))
         initialise(self, num_layers=num_layers)
         # After `initialise`: a stem keeps the scale of its fan-in.
-        channels = list(stem_channels)
-        if channels:
-            self.stem: nn.Module = ImageConvStem(dim, patch=patch, first=stem_patch, channels=channels)
-        else:
-            self.stem = PatchStem(dim, patch=patch)
+        self.stem = PatchStem(dim, patch=patch, channels=stem_channels, first=stem_patch)
 
     def forward(self, images: Tensor) -> VisionOutput:
         """images (B, 3, I, I), normalised. Raises ValueError for another size."""

@@ -4,13 +4,12 @@ Legend: B batch, T time, M mel bins, C channels, D width, R downsampling.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muomni.nn.attention import Attention
 from muomni.nn.context import NO_CONTEXT, AttentionContext
 from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import GeluMLP
@@ -82,11 +81,9 @@ class TimeConv(nn.Module):
 class ConvBlock(Block):
     """A block that begins with a depthwise convolution: x + conv(norm(x)), then attention, then the MLP."""
 
-    def __init__(
-        self, *, conv: TimeConv, attention: Attention, mlp: nn.Module, norm: Callable[[], nn.Module], dropout: float
-    ) -> None:
-        super().__init__(attention=attention, mlp=mlp, norm=norm, dropout=dropout)
-        self.conv_norm, self.conv = norm(), conv
+    def __init__(self, *, kernel: int, norm: Callable[[], nn.Module], **options: Any) -> None:
+        super().__init__(norm=norm, **options)
+        self.conv_norm, self.conv = norm(), TimeConv(self.attention.qkv.in_features, kernel=kernel)
 
     def forward(
         self, x: Tensor, context: AttentionContext = NO_CONTEXT, *, layer: int = 0

@@ -67,18 +67,11 @@ class ResidualQuantizer(nn.Module):
     started: Tensor
 
     def __init__(
-        self,
-        *,
-        dim: int,
-        num_codebooks: int,
-        codebook_size: int,
-        decay: float | None,
-        dropout: float,
-        idle: float,
+        self, *, dim: int, num_codebooks: int, codebook_size: int, decay: float | None, dropout: float, idle: float
     ) -> None:
         super().__init__()
         if decay is not None and not 0 < decay < 1:
-            raise ValueError(f"decay of the codebooks must lie between 0 and 1 or be null, not {decay}")
+            raise ValueError(f"decay of the codebooks must be between 0 and 1, or null, not {decay}")
         self.num_codebooks, self.codebook_size = num_codebooks, codebook_size
         self.decay, self.dropout, self.idle = decay, dropout, idle
         self.codebooks = nn.Parameter(torch.randn(num_codebooks, codebook_size, dim) / dim**0.5)
@@ -190,16 +183,14 @@ class ResidualQuantizer(nn.Module):
         mean = self.counts[k].mean()
         idle = (self.counts[k] < self.idle * mean) & may
         wanted = len(idle)
-        if (
-            idle.device.type == "cpu" or collectives.world_size() > 1
-        ):  # free to read, or waiting for other processes in any case
+        # Reading is free on a CPU, and several processes wait for each other in any case.
+        if idle.device.type == "cpu" or collectives.world_size() > 1:
             wanted = int(idle.sum())
             if not wanted:
                 return
         vectors, weight = collectives.all_gather_cat(vectors), collectives.all_gather_cat(weight)
-        weight = torch.where(
-            weight.any() & torch.isfinite(vectors).all(), weight, 1.0
-        )  # drawing from nothing is an error
+        may_draw = weight.any() & torch.isfinite(vectors).all()  # drawing from nothing is an error
+        weight = torch.where(may_draw, weight, 1.0)
         drawn = collectives.broadcast(vectors[torch.multinomial(weight, wanted, replacement=True)])
         drawn = drawn[(idle.cumsum(0) - 1).clamp(0, wanted - 1)]  # the first for the first idle entry
         self.counts[k] = torch.where(idle, mean, self.counts[k])

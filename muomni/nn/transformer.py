@@ -78,10 +78,17 @@ class Transformer(nn.Module):
 
 
 def stack(
-    num_layers: int, block: Callable[..., Block] = Block, *, attention: Callable[[], Attention],
-    mlp: Callable[[], nn.Module], dim: int, norm_eps: float, dropout: float,
-) -> Transformer:  # fmt: skip
-    """Blocks of the same form, with RMSNorm; attention, mlp: make those of one block."""
-    norm = partial(RMSNorm, dim, eps=norm_eps)
-    blocks = [block(attention=attention(), mlp=mlp(), norm=norm, dropout=dropout) for _ in range(num_layers)]
-    return Transformer(blocks, norm=norm())
+    num_layers: int,
+    dim: int,
+    *,
+    attention: Callable[[int], Attention],
+    mlp: Callable[[int], nn.Module],
+    dropout: float,
+    norm_eps: float,
+    norm: type[nn.Module] = RMSNorm,
+    block: Callable[..., Block] = Block,
+) -> Transformer:
+    """Blocks of the same form. attention, mlp: width -> those of one block. norm: of the blocks; the final one is RMSNorm."""
+    shape = {"norm": partial(norm, dim, eps=norm_eps), "dropout": dropout}
+    blocks = [block(attention=attention(dim), mlp=mlp(dim), **shape) for _ in range(num_layers)]
+    return Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))

@@ -36,16 +36,9 @@ def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_
             members_of[_group_of(key) if id(parameter) in matrices else "vectors"].append(parameter)
         for group, members in members_of.items():
             if members:
-                groups.append(
-                    {
-                        "params": members,
-                        "weight_decay": 0.0 if group == "vectors" else weight_decay,
-                        "lr_scale": scale,
-                        "name": f"{name}/{group}",
-                        "matrices": group in ("matrices", "experts"),
-                        "stacked": group == "experts",
-                    }
-                )
+                decay, is_matrix = 0.0 if group == "vectors" else weight_decay, group in ("matrices", "experts")
+                options = {"matrices": is_matrix, "stacked": group == "experts", "lr_scale": scale}
+                groups.append({"params": members, "weight_decay": decay, "name": f"{name}/{group}", **options})
     if not groups:
         raise ValueError("nothing to train: every parameter is frozen")
     return groups

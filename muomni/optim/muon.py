@@ -59,11 +59,6 @@ def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
     return factor
 
 
-def _full(update: Tensor) -> Tensor:
-    """The full matrix of a shard (FSDP2): a shard cannot be orthogonalised alone."""
-    return update.full_tensor() if isinstance(update, DTensor) else update
-
-
 def _shard(update: Tensor, parameter: Tensor) -> Tensor:
     """This process' shard of an update that all have computed alike."""
     if not isinstance(parameter, DTensor):
@@ -108,11 +103,8 @@ class MuonAdamW(Optimizer):
         for (rows, columns), parameters in by_shape.items():
             updates = [self._update(parameter, group["momentum"]).view(-1, rows, columns) for parameter in parameters]
             left, right = orthogonal_factors(torch.cat(updates))
-            decay, rate, start = (
-                1 - group["lr"] * group["weight_decay"],
-                group["lr"] * 0.2 * max(rows, columns) ** 0.5,
-                0,
-            )
+            decay, rate = 1 - group["lr"] * group["weight_decay"], group["lr"] * 0.2 * max(rows, columns) ** 0.5
+            start = 0
             for parameter, update in zip(parameters, updates, strict=True):
                 here = slice(start, start := start + len(update))
                 if isinstance(parameter, DTensor) or parameter.dtype != torch.float32 or not parameter.is_contiguous():
@@ -128,7 +120,8 @@ class MuonAdamW(Optimizer):
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
         buffer = state["momentum"].lerp_(gradient, 1 - momentum)
-        return _full(gradient.lerp(buffer, momentum))
+        update = gradient.lerp(buffer, momentum)
+        return update.full_tensor() if isinstance(update, DTensor) else update  # a shard cannot be orthogonalised alone
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore both; the inner AdamW looks at the new groups and state."""

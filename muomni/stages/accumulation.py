@@ -24,14 +24,9 @@ def window_shares(window: Window, losses: Losses) -> dict[str, Tensor]:
     where it holds no target they are 0."""
     names = list(window.counts)
     counts = collectives.all_reduce_sum(torch.stack([window.counts[name] for name in names]))  # names, batches
-    part = counts[:, window.index] / counts.sum(dim=1).clamp(min=torch.finfo(counts.dtype).tiny)
-    by_name = dict(zip(names, part.unbind(), strict=True))
+    shares = counts[:, window.index] / counts.sum(dim=1).clamp(min=torch.finfo(counts.dtype).tiny)
+    by_name = dict(zip(names, shares.unbind(), strict=True))
     return {name: by_name.get(name, by_name[SAMPLES]) for name in losses}
-
-
-def on_host(values: Mapping[str, Any]) -> dict[str, float]:
-    """Scalars as numbers, so that another process can take them."""
-    return {name: float(value) for name, value in values.items()}
 
 
 def split_means(batches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from muomni.batch import SpeechBatch
 from muomni.distributed import collectives
@@ -23,11 +23,13 @@ class AudioStage(Stage):
     """CTC.
 
     Args:
-        model: the encoder with its head. evaluator: model -> what measures it.
+        evaluator: model -> what measures it.
         mel, hearing: metadata of the spectrogram, and of how clips were prepared; None: they were not.
     """
 
     name = "audio"
+    loss_names = ("ctc",)
+    model: Audio
 
     def __init__(
         self,
@@ -38,15 +40,8 @@ class AudioStage(Stage):
         training: TrainingOptions,
         hearing: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(training, evaluator=evaluator(model))
-        self.model, self.mel = model, dict(mel)
-        self.hearing = None if hearing is None else dict(hearing)
-
-    def sharded_modules(self) -> list[nn.Module]:
-        return list(self.model.encoder.transformer.blocks)
-
-    def compiled_modules(self) -> list[nn.Module]:
-        return list(self.model.encoder.transformer.blocks)
+        metadata = {"mel": dict(mel), "hearing": None if hearing is None else dict(hearing)}
+        super().__init__(training, model=model, evaluator=evaluator(model), metadata=metadata)
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """CTC, in nats a character."""
@@ -63,20 +58,8 @@ class AudioStage(Stage):
             self.log("audio/train/too_short", 100 * short / clips, batch_size=len(batch.sample_ids))
         return {"ctc": ctc.loss}
 
-    def loss_names(self) -> tuple[str, ...]:
-        return ("ctc",)
-
     def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Characters of the clips that can carry theirs."""
         lengths = self.model.encoder.stem.out_lengths(batch.mel_lengths)
         fits = lengths >= frames_needed(batch.characters, batch.character_lengths)
         return {"ctc": (batch.character_lengths * fits).sum()}
-
-    def export_modules(self) -> dict[str, nn.Module]:
-        return {"audio": self.model}
-
-    def export_metadata(self) -> dict[str, Any]:
-        """The spectrogram that it takes, how recordings are prepared for it, and the characters that it writes where they are its
-        own."""
-        own = {} if self.model.characters is None else {"characters": self.model.characters}
-        return {"stage": self.name, "mel": self.mel, "hearing": self.hearing, **own}

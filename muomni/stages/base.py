@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from muomni.distributed import collectives
 from muomni.evaluation.base import Evaluator, State
 from muomni.nn.transformer import Transformer
-from muomni.stages.accumulation import SAMPLES, Losses, on_host, split_means, window_shares
+from muomni.stages.accumulation import SAMPLES, Losses, split_means, window_shares
 from muomni.stages.resume import ResumableStage
 from muomni.stages.training_options import TrainingOptions
 
@@ -23,17 +24,28 @@ log = logging.getLogger(__name__)
 class Stage(ResumableStage):
     """A stage of training: what is optimised. What it is measured by is its evaluator's.
 
-    A subclass defines `name`, `step`, `loss_names` and `target_counts`, and what it hands over (`export_modules`,
-    `export_metadata`, `export_files`).
+    A subclass defines `name`, `step`, `loss_names` and `target_counts`. It hands over its model under its own name, with its
+    metadata and tokenizer; where that is not all, it overrides `export_modules`, `export_metadata` or `export_files`.
 
     Args:
-        training: see training_options.py. evaluator: of the stage's own model (muomni/evaluation); None: it is not tested.
+        training: see training_options.py. model: what is trained. evaluator: of this very model (muomni/evaluation).
+        metadata: of the export. tokenizer: a file for the export.
     """
 
     name: ClassVar[str]
+    #: Of the losses that `step` may return; none: not known.
+    loss_names: tuple[str, ...] = ()
 
-    def __init__(self, training: TrainingOptions, *, evaluator: Evaluator[Any] | None) -> None:
-        super().__init__(training)
+    def __init__(
+        self,
+        training: TrainingOptions,
+        *,
+        model: nn.Module,
+        evaluator: Evaluator,
+        metadata: Mapping[str, Any] | None = None,
+        tokenizer: Path | None = None,
+    ) -> None:
+        super().__init__(training, model=model, metadata=metadata or {}, tokenizer=tokenizer)
         self.evaluator = evaluator
         self.loss_weights = dict(training.loss_weights)
         self.compile_model, self.activation_checkpointing = training.compile_model, training.activation_checkpointing
@@ -49,15 +61,11 @@ class Stage(ResumableStage):
         self._held_out: list[tuple[Losses, Mapping[str, Any]]] = []
         self._window: dict[str, Tensor] = {}
 
-    # --- what a subclass gives -----------------------------------------------------------------------------------
+    # --- what a subclass defines ---------------------------------------------------------------------------------
 
     def step(self, batch: Any) -> dict[str, Tensor]:
         """Named scalar losses of a batch."""
         raise TypeError(f"{type(self).__name__} does not define step")
-
-    def loss_names(self) -> tuple[str, ...]:
-        """Names of the losses that `step` may give; none: not known."""
-        return ()
 
     def target_counts(self, batch: Any) -> dict[str, Any]:
         """Over how many targets (or of what weight) each named loss of a batch is a mean, known from the batch alone: by it
@@ -66,7 +74,7 @@ class Stage(ResumableStage):
 
     def compiled_modules(self) -> list[nn.Module]:
         """Modules that `compile_parts` compiles."""
-        raise TypeError(f"{type(self).__name__} does not define compiled_modules")
+        return self.transformer_blocks()
 
     def separately_clipped(self) -> list[nn.Module]:
         """Modules whose gradients are clipped each by their own norm; none: all together by one."""
@@ -76,11 +84,11 @@ class Stage(ResumableStage):
 
     def check_loss_weights(self) -> None:
         """Raise ValueError for the weight of a loss that there is not, or one that is no number."""
-        known = self.loss_names()
         for name, weight in self.loss_weights.items():
-            if known and name not in known:
+            if self.loss_names and name not in self.loss_names:
+                known = ", ".join(self.loss_names)
                 raise ValueError(
-                    f"module.training.loss_weights.{name}: stage={self.name} has no such loss; it has {', '.join(known)}"
+                    f"module.training.loss_weights.{name}: stage={self.name} has no such loss; it has {known}"
                 )
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
                 raise ValueError(f"module.training.loss_weights.{name}={weight}: a number is needed")
@@ -100,7 +108,10 @@ class Stage(ResumableStage):
 
     def compile_parts(self) -> None:
         """Compile in place (`module.compile()` renames no key of the state)."""
-        for module in self.compiled_modules():
+        modules = self.compiled_modules()
+        if not modules:
+            raise ValueError(f"stage={self.name} has nothing to compile: compile=false")
+        for module in modules:
             module.compile()
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -115,15 +126,15 @@ class Stage(ResumableStage):
         return {SAMPLES: len(batch.sample_ids), **self.target_counts(batch)}
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        """Losses of a batch, logged by name; what is learnt from: their weighted sum, or its share of the step's."""
+        """Return the weighted sum of a batch's losses, or its share of the optimizer step's; log each by name."""
         with collectives.synced_step():
             losses = self.step(batch)
             total = objective = self.total_loss(losses)
             window = getattr(batch, "window", None)
             logged: Mapping[str, Tensor] = losses
             if window is not None:
-                part = window_shares(window, losses)
-                logged = {name: part[name] * loss for name, loss in losses.items()}
+                shares = window_shares(window, losses)
+                logged = {name: shares[name] * loss for name, loss in losses.items()}
                 objective = self.total_loss(logged) * self.trainer.accumulate_grad_batches  # Lightning divides by it
                 before = {} if window.index == 0 else self._window
                 self._window = logged = {name: before.get(name, 0.0) + x.detach() for name, x in logged.items()}
@@ -146,7 +157,7 @@ class Stage(ResumableStage):
 
     def on_validation_epoch_end(self) -> None:
         """Means over the targets of all batches of all processes."""
-        own = [(on_host(losses), on_host(counts)) for losses, counts in self._held_out]
+        own = [[{name: float(x) for name, x in each.items()} for each in batch] for batch in self._held_out]
         means = split_means([batch for each in collectives.all_gather_object(own) for batch in each])  # type: ignore[attr-defined]
         self.log_dict(self._named("val", {name: torch.tensor(mean) for name, mean in means.items()}))
 
@@ -172,9 +183,9 @@ class Stage(ResumableStage):
     ) -> None:
         """Clip; the norm is not measured again where a guard has done so (one pass over all gradients)."""
         norm, self.gradient_norm = self.gradient_norm, None
-        apart = self.separately_clipped()
-        if apart and gradient_clip_val is not None and gradient_clip_algorithm != "value":
-            for module in apart:
+        separate = self.separately_clipped()
+        if separate and gradient_clip_val is not None and gradient_clip_algorithm != "value":
+            for module in separate:
                 nn.utils.clip_grad_norm_(module.parameters(), gradient_clip_val)
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -189,13 +200,6 @@ class Stage(ResumableStage):
         self.results, self.examples = {}, []
         self._split, self._states = None, {}
 
-    @property
-    def measuring(self) -> Evaluator[Any]:
-        """The evaluator. Raises TypeError where there is none."""
-        if self.evaluator is None:
-            raise TypeError(f"{type(self).__name__} has no evaluator: it cannot be tested")
-        return self.evaluator
-
     def test_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
         """Measure; loaders come one after the other, one a split."""
         split = self.trainer.datamodule.test_splits[dataloader_idx]  # type: ignore[attr-defined]
@@ -206,8 +210,8 @@ class Stage(ResumableStage):
             if split != self._split:
                 self._close_split()
                 self._split = split
-                self.measuring.reset(split)
-            self.measuring.update(batch)
+                self.evaluator.reset(split)
+            self.evaluator.update(batch)
 
     def on_test_epoch_end(self) -> None:
         """Close the last split, merge what several processes gathered, and log all metrics."""
@@ -220,13 +224,13 @@ class Stage(ResumableStage):
         """Compute the split's metrics; of several processes each puts its state aside, since not all may have a share."""
         if self._split is not None:
             if collectives.num_processes() > 1:
-                self._states[self._split] = self.measuring.state
+                self._states[self._split] = self.evaluator.state
             else:
                 self._compute(self._split)
             self._split = None
 
     def _compute(self, split: str) -> None:
-        for metric, value in self.measuring.compute().items():
+        for metric, value in self.evaluator.compute().items():
             if math.isfinite(value):
                 self.results[f"{self.name}/{split}/{metric}"] = float(value)
             else:
@@ -234,15 +238,14 @@ class Stage(ResumableStage):
                     "%s/%s/%s is %s and left out: the split holds nothing to measure it by, or the outputs are not finite",
                     self.name, split, metric, value,
                 )  # fmt: skip
-        self.examples += self.measuring.examples
+        self.examples += self.evaluator.examples
 
     def _merge_splits(self, splits: list[str]) -> None:
         for split in splits:
-            states = [
-                state for state in collectives.all_gather_object(self._states.pop(split, None)) if state is not None
-            ]
+            gathered = collectives.all_gather_object(self._states.pop(split, None))
+            states = [state for state in gathered if state is not None]
             if states:
-                self.measuring.reset(split)
+                self.evaluator.reset(split)
                 for state in states:
-                    self.measuring.merge(state)
+                    self.evaluator.merge(state)
                 self._compute(split)

@@ -22,10 +22,12 @@ class CodecStage(Stage):
     """Reconstruction and commitment.
 
     Args:
-        model: the codec. evaluator: model, and `sample_rate` -> what measures it. mel: metadata of the spectrogram.
+        evaluator: model, and `sample_rate` -> what measures it. mel: metadata of the spectrogram.
     """
 
     name = "codec"
+    loss_names = ("l1", "l2", "commitment")
+    model: Codec
 
     def __init__(
         self,
@@ -35,8 +37,8 @@ class CodecStage(Stage):
         mel: Mapping[str, Any],
         training: TrainingOptions,
     ) -> None:
-        super().__init__(training, evaluator=evaluator(model, sample_rate=mel["sample_rate"]))
-        self.model, self.mel = model, dict(mel)
+        measured = evaluator(model, sample_rate=mel["sample_rate"])
+        super().__init__(training, model=model, evaluator=measured, metadata={"mel": dict(mel)})
 
     def compiled_modules(self) -> list[nn.Module]:
         """Encoder and decoder; the quantiser between them looks at its averages."""
@@ -52,17 +54,7 @@ class CodecStage(Stage):
             "commitment": output.commitment,
         }
 
-    def loss_names(self) -> tuple[str, ...]:
-        return ("l1", "l2", "commitment")
-
     def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Mel frames; rows of codes."""
         frames = batch.mel_lengths.sum()
         return {"l1": frames, "l2": frames, "commitment": self.model.code_lengths(batch.mel_lengths).sum()}
-
-    def export_modules(self) -> dict[str, nn.Module]:
-        return {"codec": self.model}
-
-    def export_metadata(self) -> dict[str, Any]:
-        """The spectrogram it rebuilds."""
-        return {"stage": self.name, "mel": self.mel}

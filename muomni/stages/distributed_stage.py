@@ -1,4 +1,4 @@
-"""A stage's part in a run of several processes: what its share of a batch does not reach, and a model that is shared."""
+"""What a stage does in a run of several processes: modules that its share of a batch does not reach, and sharded weights."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from muomni.distributed import collectives
 from muomni.distributed.fsdp import reshard, shard, unshard
+from muomni.nn.transformer import Transformer
 
 
 class DistributedStage(LightningModule):
@@ -19,7 +20,7 @@ class DistributedStage(LightningModule):
         super().__init__()
         self._used: set[str] = set()
 
-    # --- what a stage may give -----------------------------------------------------------------------------------
+    # --- what a subclass may define -----------------------------------------------------------------------------------
 
     def optional_modules(self) -> dict[str, nn.Module]:
         """Trained modules that some batches do not reach, as a projector of a modality that they do not hold, by name.
@@ -31,10 +32,14 @@ class DistributedStage(LightningModule):
         return set()
 
     def sharded_modules(self) -> list[nn.Module]:
-        """Modules that each gather their weights by themselves, when processes share them: those that every batch reads."""
-        return []
+        """Modules that each gather their weights by themselves, when processes share them; every batch must reach them."""
+        return self.transformer_blocks()
 
     # --- what they share -----------------------------------------------------------------------------------------
+
+    def transformer_blocks(self) -> list[nn.Module]:
+        """Of all transformers, in their order."""
+        return [block for each in self.modules() if isinstance(each, Transformer) for block in each.blocks]
 
     def configure_model(self) -> None:
         """Share the model among processes, where the trainer's strategy asks for it, while it is trained."""
@@ -50,7 +55,7 @@ class DistributedStage(LightningModule):
         self.share()
 
     def share(self) -> None:
-        """Each process keeps its part of every weight, where processes share them."""
+        """Each process keeps its shard of every weight, where processes share them."""
         reshard(self)
 
     def add_zero_grad_term(self, total: Tensor, batch: Any) -> Tensor:
@@ -78,6 +83,6 @@ class DistributedStage(LightningModule):
                     parameter.grad = None
             self._used = set()
 
-    def is_spare(self, kind: str) -> bool:
+    def is_spare(self, split: str) -> bool:
         """Whether this process, one of several, has no share of a held-out split."""
-        return collectives.num_processes() > 1 and kind in self.trainer.datamodule.spare  # type: ignore[attr-defined]
+        return collectives.num_processes() > 1 and split in self.trainer.datamodule.spare  # type: ignore[attr-defined]

@@ -1,15 +1,15 @@
 """Features of frozen encoders, kept by key so that each image and clip is encoded once.
 
-Images are encoded in groups of one size, filled up by zeros: what comes out for an image is then the same to the last bit
-whatever the others of its group are, which it is not in batches of any size. So a resumed run, which has yet to encode all of
-them again, in other company, ends with the weights of one that was never killed. Clips differ in length, and on a CPU, where
-company saves little, each is encoded alone; elsewhere in groups, padded to a length that is a function of the clip's own.
+Images are encoded in groups of one size, padded by zeros: an image's features are then the same to the last bit whatever the
+others of its group are, which they are not in batches of any size. So a resumed run, which encodes all of them again, in other
+groups, ends with the weights of one that was never killed. Clips differ in length, and on a CPU, where groups save little, each
+is encoded alone; elsewhere in groups, padded to a length that is a function of the clip's own.
 
 Legend: N images, A audios, K tokens, W width, M mel bins.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -37,33 +37,25 @@ class MediaCache:
     @torch.no_grad()
     def images(self, model: Omni, batch: OmniBatch) -> Tensor | None:
         """(N, K, W)."""
-        if batch.images is None:
+        images = batch.images
+        if images is None:
             return None
-        places = self._new(batch.image_keys)
-        encoded = encode_images(model, [batch.images[place] for place in places.values()])
-        return torch.stack(self._joined(dict(zip(places, encoded, strict=True)), batch.image_keys))
+        return torch.stack(self._features(batch.image_keys, lambda new: encode_images(model, [images[n] for n in new])))
 
     @torch.no_grad()
     def audios(self, model: Omni, batch: OmniBatch) -> tuple[Tensor | None, list[int] | None]:
         """(A, K, W) padded, and lengths (A)."""
-        if batch.mel is None or batch.mel_lengths is None:
+        mel = batch.mel
+        if mel is None or batch.mel_lengths is None:
             return None, None
-        places = self._new(batch.audio_keys)
         counts = batch.mel_lengths.tolist() if batch.frame_counts is None else batch.frame_counts
-        encoded = encode_clips(model, [batch.mel[place, : counts[place]] for place in places.values()])
-        features = self._joined(dict(zip(places, encoded, strict=True)), batch.audio_keys)
+        features = self._features(batch.audio_keys, lambda new: encode_clips(model, [mel[n, : counts[n]] for n in new]))
         return pad_sequence(features, batch_first=True), [len(each) for each in features]
 
-    def _new(self, keys: Sequence[str]) -> dict[str, int]:
-        """Keys that are not known, and where each stands first."""
-        places: dict[str, int] = {}
-        for place, key in enumerate(keys):
-            if key not in self._known:
-                places.setdefault(key, place)
-        return places
-
-    def _joined(self, fresh: dict[str, Tensor], keys: Sequence[str]) -> list[Tensor]:
-        """The features of all keys; the fresh ones are kept while memory allows."""
+    def _features(self, keys: list[str], encode: Callable[[list[int]], list[Tensor]]) -> list[Tensor]:
+        """The features of all keys. encode: indices of those that are not known -> theirs, kept while memory allows."""
+        new = {key: keys.index(key) for key in keys if key not in self._known}
+        fresh = dict(zip(new, encode(list(new.values())), strict=True))
         features = [fresh[key] if key in fresh else self._known[key] for key in keys]
         for key, value in fresh.items():
             if value.nbytes <= self.free_bytes:
@@ -73,7 +65,7 @@ class MediaCache:
 
 
 def encode_images(model: Omni, images: Sequence[Tensor]) -> list[Tensor]:
-    """Images (3, I, I) -> features (K, W) of each, the same bits in any company."""
+    """Images (3, I, I) -> features (K, W) of each, the same bits whatever the others are."""
     features: list[Tensor] = []
     for start in range(0, len(images), GROUP):
         group = torch.stack(list(images[start : start + GROUP]))
@@ -84,20 +76,20 @@ def encode_images(model: Omni, images: Sequence[Tensor]) -> list[Tensor]:
 
 
 def encode_clips(model: Omni, mels: Sequence[Tensor]) -> list[Tensor]:
-    """Mels (frames, M) -> features (K, W) of each, the same bits in any company."""
+    """Mels (frames, M) -> features (K, W) of each, the same bits whatever the others are."""
     if not mels or mels[0].device.type == "cpu":
         return [_encoded(model, mel[None], [len(mel)])[0] for mel in mels]
-    alike: dict[int, list[int]] = defaultdict(list)
-    for place, mel in enumerate(mels):
-        alike[-(-len(mel) // STEP) * STEP].append(place)
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, mel in enumerate(mels):
+        by_length[-(-len(mel) // STEP) * STEP].append(index)
     features: dict[int, Tensor] = {}
-    for length, places in alike.items():
-        for start in range(0, len(places), GROUP):
-            group = places[start : start + GROUP]
-            padded = torch.stack([F.pad(mels[place], (0, 0, 0, length - len(mels[place]))) for place in group])
-            counts = [len(mels[place]) for place in group] + [length] * (GROUP - len(group))
+    for length, indices in by_length.items():
+        for start in range(0, len(indices), GROUP):
+            group = indices[start : start + GROUP]
+            padded = torch.stack([F.pad(mels[index], (0, 0, 0, length - len(mels[index]))) for index in group])
+            counts = [len(mels[index]) for index in group] + [length] * (GROUP - len(group))
             features |= dict(zip(group, _encoded(model, _filled(padded), counts), strict=False))
-    return [features[place] for place in range(len(mels))]
+    return [features[index] for index in range(len(mels))]
 
 
 def _encoded(model: Omni, mel: Tensor, counts: list[int]) -> list[Tensor]:

@@ -6,7 +6,7 @@ Legend: B batch, C characters.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from muomni.batch import OcrBatch
 from muomni.evaluation.ocr import OcrEvaluator
@@ -22,10 +22,12 @@ class OcrStage(Stage):
     """Next character.
 
     Args:
-        model: encoder and decoder. evaluator: model -> what measures it. image: metadata of the frontend.
+        evaluator: model -> what measures it. image: metadata of the frontend.
     """
 
     name = "ocr"
+    loss_names = ("characters",)
+    model: Ocr
 
     def __init__(
         self,
@@ -35,31 +37,13 @@ class OcrStage(Stage):
         image: Mapping[str, Any],
         training: TrainingOptions,
     ) -> None:
-        super().__init__(training, evaluator=evaluator(model))
-        self.model, self.image = model, dict(image)
-
-    def sharded_modules(self) -> list[nn.Module]:
-        return [*self.model.vision.transformer.blocks, *self.model.decoder.transformer.blocks]
-
-    def compiled_modules(self) -> list[nn.Module]:
-        return [*self.model.vision.transformer.blocks, *self.model.decoder.transformer.blocks]
+        super().__init__(training, model=model, evaluator=evaluator(model), metadata={"image": dict(image)})
 
     def step(self, batch: OcrBatch) -> dict[str, Tensor]:
         """Cross-entropy of the characters and the end, in nats each."""
         output: OcrOutput = self.model(batch.images, batch.ids)
         return {"characters": masked_cross_entropy(output.logits, batch.targets)}
 
-    def loss_names(self) -> tuple[str, ...]:
-        return ("characters",)
-
     def target_counts(self, batch: OcrBatch) -> dict[str, Tensor]:
         """Characters, and the end of each text."""
         return {"characters": (batch.targets != IGNORE).sum()}
-
-    def export_modules(self) -> dict[str, nn.Module]:
-        return {"ocr": self.model}
-
-    def export_metadata(self) -> dict[str, Any]:
-        """Its image frontend, and the characters that it writes where they are its own."""
-        own = {} if self.model.characters is None else {"characters": self.model.characters}
-        return {"stage": self.name, "image": self.image, **own}

@@ -53,6 +53,8 @@ class OmniSftStage(Stage):
     """
 
     name = "omni_sft"
+    loss_names = ("answer", "replay", "balance")
+    model: Omni
 
     def __init__(
         self,
@@ -100,24 +102,18 @@ class OmniSftStage(Stage):
         measured = evaluator(
             model, features=self.features, reference=ReferenceThinker(thinker), talker=talker, decode=decode
         )
-        super().__init__(training, evaluator=measured)
-        self.model, self.talker, self.metadata, self.tokenizer = model, talker, metadata, Path(tokenizer)
-        self.lr_multipliers, self.length_exponent = dict(lr_multipliers), length_exponent
+        super().__init__(training, model=model, evaluator=measured, metadata=metadata, tokenizer=tokenizer)
+        self.talker, self.lr_multipliers, self.length_exponent = talker, dict(lr_multipliers), length_exponent
         check_lr_multipliers(self.lr_multipliers, known=RATED)
-        self.frozen = [module.requires_grad_(False) for _, module, rate in self._rated() if not rate]
+        for _, module, rate in self._rated():
+            if not rate:
+                self.keep_frozen(module)
         learn = any(lr_multipliers[name] and getattr(self.model, name) is not None for name in ("vision", "audio"))
         self.cache = None if learn else MediaCache(megabytes=cache_mb)
 
     def features(self, batch: OmniBatch) -> MediaFeatures:
         """Of a batch's media, from the cache where the encoders are frozen."""
         return features_of(self.model, batch, self.cache)
-
-    def train(self, mode: bool = True) -> "OmniSftStage":
-        """What is frozen stays in evaluation mode."""
-        super().train(mode)
-        for module in self.frozen:
-            module.eval()
-        return self
 
     def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
         """Thinker, projectors and the encoders that learn, each at its own rate."""
@@ -130,7 +126,7 @@ class OmniSftStage(Stage):
         return [each for each in found if each[1] is not None]
 
     def optional_modules(self) -> dict[str, nn.Module]:
-        """Projectors, encoders that learn, and the recognizer's head, which a projector may listen to."""
+        """Projectors, encoders that learn, and the recognizer's head, whose output a projector may read."""
         model, modules = self.model, dict[str, nn.Module]()
         if model.vision is not None and model.image_projector is not None:
             modules["image"] = nn.ModuleList([model.image_projector, model.vision])
@@ -141,16 +137,15 @@ class OmniSftStage(Stage):
 
     def used_modules(self, batch: OmniBatch) -> set[str]:
         """Those of the modalities that the batch holds."""
-        heard = self.model.audio_projector is not None and self.model.audio_projector.characters
-        held = {"image": batch.images, "audio": batch.mel, "characters": batch.mel if heard else None}
+        by_character = self.model.audio_projector is not None and self.model.audio_projector.characters
+        held = {"image": batch.images, "audio": batch.mel, "characters": batch.mel if by_character else None}
         return {name for name, media in held.items() if media is not None}
 
     def sharded_modules(self) -> list[nn.Module]:
         return list(self.model.thinker.transformer.blocks)
 
     def compiled_modules(self) -> list[nn.Module]:
-        """The Thinker's blocks: rows differ in length."""
-        return list(self.model.thinker.transformer.blocks)
+        return self.sharded_modules()
 
     def step(self, batch: OmniBatch) -> dict[str, Tensor]:
         """Cross-entropy of what the assistant says, and apart from it that of replayed documents: a document has many
@@ -166,16 +161,12 @@ class OmniSftStage(Stage):
         learnt = batch.target_indices  # the head reads these alone: a fifth of a row
         logits, targets = thinker.head(hidden.flatten(0, 1)[learnt]), batch.targets.flatten()[learnt]
         old = batch.replayed
-        weights = answer_weights(
-            batch.targets if old is None else batch.targets.masked_fill(old, IGNORE), exponent=self.length_exponent
-        )
+        answers = batch.targets if old is None else batch.targets.masked_fill(old, IGNORE)
+        weights = answer_weights(answers, exponent=self.length_exponent)
         losses["answer"] = weighted_cross_entropy(logits, targets, weights.flatten()[learnt])
         if old is not None:
             losses["replay"] = weighted_cross_entropy(logits, targets, old.flatten()[learnt].float())
         return losses
-
-    def loss_names(self) -> tuple[str, ...]:
-        return ("answer", "replay", "balance")
 
     def target_counts(self, batch: OmniBatch) -> dict[str, Tensor]:
         """Tokens of answers, by their weights, and of replayed documents."""
@@ -183,8 +174,6 @@ class OmniSftStage(Stage):
         old = torch.zeros_like(learnt) if batch.replayed is None else batch.replayed
         weights = answer_weights(batch.targets.masked_fill(old, IGNORE), exponent=self.length_exponent)
         return {"answer": weights.sum(), "replay": (learnt & old).sum(), "balance": (batch.ids != PAD).sum()}
-
-    # --- handing over --------------------------------------------------------------------------------------------
 
     def export_modules(self) -> dict[str, nn.Module]:
         return {name: module for name, module in self.model.named_children() if module is not None}
@@ -194,16 +183,13 @@ class OmniSftStage(Stage):
         if self.talker is None:
             return {}
         try:
-            modules = self.talker.load().modules
+            parts = self.talker.load().modules
         except (OSError, ValueError) as error:
             log.warning("the model is written without its voice: %s", error)
             return {}
-        return {name: modules[name] for name in ("talker", "codec")}
+        return {name: parts[name] for name in ("talker", "codec")}
 
     def export_metadata(self) -> dict[str, Any]:
         """Frontends and tokenizer, and the Talker's own metadata."""
         spoken = {} if self.talker is None else self.talker.metadata
-        return {"stage": self.name, **{k: v for k, v in spoken.items() if k not in ("stage", "run")}, **self.metadata}
-
-    def export_files(self) -> dict[str, Path]:
-        return {"tokenizer.model": self.tokenizer}
+        return {k: v for k, v in spoken.items() if k != "run"} | super().export_metadata()

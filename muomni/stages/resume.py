@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,30 +24,36 @@ class ResumableStage(DistributedStage):
 
     name: ClassVar[str]
 
-    def __init__(self, training: TrainingOptions) -> None:
+    def __init__(
+        self, training: TrainingOptions, *, model: nn.Module, metadata: Mapping[str, Any], tokenizer: Path | None
+    ) -> None:
         super().__init__()
+        self.model, self.metadata = model, dict(metadata)
+        self.tokenizer = None if tokenizer is None else Path(tokenizer)
         self.optimizer_factory, self.schedule_factory = training.optimizer, training.schedule
         self.weight_decay = training.weight_decay
+        self._frozen: list[nn.Module] = []
         self._group_options: list[dict[str, Any]] = []
         self._resumed = False
 
     # --- what a stage gives --------------------------------------------------------------------------------------
 
     def export_modules(self) -> dict[str, nn.Module]:
-        """Parts of the export folder, each registered with `@part`; none where a stage hands nothing over."""
-        return {}
+        """Modules of the export folder, each registered (models/registry.py); by default the model, if it is."""
+        return {self.name: self.model} if hasattr(self.model, "architecture") else {}
 
     def bundled_modules(self) -> dict[str, nn.Module]:
-        """Parts of an earlier stage's export that go into this one's as they are, loaded when it is written."""
+        """Modules of an earlier stage's export that go into this one's as they are, loaded when it is written."""
         return {}
 
     def export_metadata(self) -> dict[str, Any]:
-        """What a later stage must agree with: frontends and fingerprints, plain data."""
-        return {"stage": self.name}
+        """What a later stage must agree with: frontends and fingerprints, plain data, and the model's own characters."""
+        own = getattr(self.model, "characters", None)
+        return {"stage": self.name, **self.metadata, **({} if own is None else {"characters": own})}
 
     def export_files(self) -> dict[str, Path]:
         """Files copied into the export: name -> path."""
-        return {}
+        return {} if self.tokenizer is None else {"tokenizer.model": self.tokenizer}
 
     def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
         """(name, module, learning-rate factor) of what is trained; frozen parameters inside are left out. A factor of 0
@@ -56,15 +62,29 @@ class ResumableStage(DistributedStage):
 
     # --- what they share -----------------------------------------------------------------------------------------
 
+    def keep_frozen(self, module: nn.Module) -> None:
+        """Never train a module, and keep it in evaluation mode."""
+        self._frozen.append(module.requires_grad_(False))
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training mode, except what is frozen."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
     def freeze_modules(self) -> None:
         """What has a rate of 0 learns nothing: no gradient, no weight decay."""
         for _, module, rate in self.trained_modules():
             if not rate:
                 module.requires_grad_(False)
 
+    def _new_optimizer(self) -> Optimizer:
+        return self.optimizer_factory(parameter_groups(self.trained_modules(), weight_decay=self.weight_decay))
+
     def configure_optimizers(self) -> Any:
         """One optimizer over all groups, one schedule by step."""
-        optimizer = self.optimizer_factory(parameter_groups(self.trained_modules(), weight_decay=self.weight_decay))
+        optimizer = self._new_optimizer()
         self._group_options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         return {
             "optimizer": optimizer,
@@ -92,13 +112,9 @@ class ResumableStage(DistributedStage):
                 f"step {checkpoint['global_step']}: {broken}; a broken state is not saved, the last good checkpoint stays: go "
                 "on from it with resume=FILE, and with a lower optim.lr or trainer.precision=32-true"
             )
-        tokenizer = self.export_files().get("tokenizer.model")
-        checkpoint["export"] = describe_for_checkpoint(
-            self,
-            self.export_modules() | self.bundled_modules(),
-            self.export_metadata(),
-            None if tokenizer is None else tokenizer.read_bytes(),
-        )
+        modules = self.export_modules() | self.bundled_modules()
+        tokenizer = None if self.tokenizer is None else self.tokenizer.read_bytes()
+        checkpoint["export"] = describe_for_checkpoint(self, modules, self.export_metadata(), tokenizer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Tokenizer, frontends and codec must be those that the checkpoint was trained with, and what is trained, by which
@@ -108,16 +124,11 @@ class ResumableStage(DistributedStage):
                 "the checkpoint names no tokenizer, frontends and codec; an older version made it: resume=never"
             )
         where = f"checkpoint of step {checkpoint['global_step']}"
-        check_same(
-            checkpoint["export"]["document"]["facts"],
-            self.export_metadata(),
-            where=where,
-            remedy="resume=never begins again",
-        )
+        facts, remedy = checkpoint["export"]["document"]["facts"], "resume=never begins again"
+        check_same(facts, self.export_metadata(), where=where, remedy=remedy)
         regroup(checkpoint, [(name, module, rate) for name, module, rate in self.trained_modules() if rate])
         for state in checkpoint.get("optimizer_states", []):
-            own = self.optimizer_factory(parameter_groups(self.trained_modules(), weight_decay=self.weight_decay))
-            was, now = _kinds(state.get("param_groups", [])), _kinds(own.param_groups)
+            was, now = _by_optimizer(state.get("param_groups", [])), _by_optimizer(self._new_optimizer().param_groups)
             if was and was != now:
                 raise ValueError(
                     f"{where}: it trained {', '.join(was)}, this run trains {', '.join(now)}: the moments of one optimizer do "
@@ -126,14 +137,13 @@ class ResumableStage(DistributedStage):
         self._resumed = True
 
 
-def _kinds(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+def _by_optimizer(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{group.get('name', 'all')} by {'Muon' if group.get('muon') else 'AdamW'}" for group in groups]
 
 
 def apply_options(optimizer: Optimizer, scheduler: Any, options_by_group: Sequence[Mapping[str, Any]]) -> list[str]:
     """Put the options of a new optimizer (`options_by_group`) into one whose state was loaded: rates, betas, weight decay.
-    The rate is then what the schedule makes of it at this step; the same numbers, where nothing was changed. What was changed,
-    in words."""
+    The rate is then what the schedule makes of it at this step. Returns what was changed, in words."""
     changed: dict[str, None] = {}
     for group, options in zip(optimizer.param_groups, options_by_group, strict=True):
         before = {**group, "lr": group.get("initial_lr", group["lr"])}

@@ -6,7 +6,7 @@ Teacher forcing with corrupted history: the codes of a previous frame are replac
 that the Talker leans on the text and recovers from its own errors (scheduled sampling's aim, Bengio et al. 2015,
 arXiv:1506.03099, without its cost).
 
-Legend: B batch, T mel frames, M mel bins, T' code frames, K codebooks, E entries, N samples.
+Legend: B batch, T' code frames, C characters, K codebooks.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.batch import SpeechBatch
-from muomni.checkpoints.export import Export, weights_fingerprint
+from muomni.checkpoints.export import Export, check_same, weights_fingerprint
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.talker import TalkerEvaluator
 from muomni.losses.codec import duration_loss, talker_losses
@@ -36,8 +36,7 @@ class TalkerStage(Stage):
     """Cross-entropy of the next frame's codes and of the stop.
 
     Args:
-        model: the Talker. codec: the export of stage=codec.
-        aligner: finds the characters of a text in a recording.
+        codec: the export of stage=codec, frozen. aligner: finds the characters of a text in a recording.
         evaluator: model, codec, and `sample_rate` -> what measures them.
         disturbance: probability that a previous frame is replaced. jitter: standard deviation, in frames, of a clip's
             shift of all characters' times while training, since predicted times are not exact.
@@ -45,6 +44,7 @@ class TalkerStage(Stage):
     """
 
     name = "talker"
+    model: Talker
 
     def __init__(
         self,
@@ -58,37 +58,22 @@ class TalkerStage(Stage):
         mel: Mapping[str, Any],
         training: TrainingOptions,
     ) -> None:
-        frozen = codec.modules["codec"].requires_grad_(False)
-        super().__init__(training, evaluator=evaluator(model, frozen, sample_rate=mel["sample_rate"]))
-        self.model, self.codec, self.mel = model, cast("Codec", frozen), dict(mel)
-        self.codec_metadata = codec.metadata
-        self._check_codec(str(codec.folder))
-        self.aligner, self.disturbance = aligner, disturbance
-        self.jitter = jitter
-        self.frame_rate = self.mel["sample_rate"] / self.mel["hop"] / self.codec.stride
-        self._aligned: dict[tuple[str, str], Tensor] = {}  # by recording and text: ids of two manifests may be the same
-
-    def _check_codec(self, folder: str) -> None:
-        if self.codec_metadata["mel"] != self.mel:
-            raise ValueError(f"{folder}: the codec's mel {self.codec_metadata['mel']} is not this run's {self.mel}")
-        size, own = self.codec.codebook_size, self.model.codebook_size
-        if size != own or self.codec.num_codebooks < self.model.num_codebooks:
+        frozen = cast("Codec", codec.modules["codec"])
+        check_same(codec.metadata, {"mel": dict(mel)}, where=str(codec.folder))
+        theirs, ours = (frozen.num_codebooks, frozen.codebook_size), (model.num_codebooks, model.codebook_size)
+        if theirs[1] != ours[1] or theirs[0] < ours[0]:
             raise ValueError(
-                f"{folder}: the codec has {self.codec.num_codebooks} codebooks of {size}, the Talker speaks "
-                f"{self.model.num_codebooks} of {own}; set backbone.talker.num_codebooks and codebook_size"
+                f"{codec.folder}: the codec has {theirs[0]} codebooks of {theirs[1]}, the Talker speaks {ours[0]} of "
+                f"{ours[1]}; set backbone.talker.num_codebooks and codebook_size"
             )
-
-    def train(self, mode: bool = True) -> "TalkerStage":
-        """The codec stays as it is: frozen, and out of its training mode."""
-        super().train(mode)
-        self.codec.eval()
-        return self
-
-    def sharded_modules(self) -> list[nn.Module]:
-        return list(self.model.transformer.blocks)
-
-    def compiled_modules(self) -> list[nn.Module]:
-        return list(self.model.transformer.blocks)
+        measured = evaluator(model, frozen, sample_rate=mel["sample_rate"])
+        super().__init__(training, model=model, evaluator=measured, metadata={"codec_mel": dict(mel)})
+        self.codec, self.aligner, self.disturbance, self.jitter = frozen, aligner, disturbance, jitter
+        self.keep_frozen(frozen)
+        self.codebook_names = tuple(f"codebook_{k}" for k in range(model.num_codebooks))
+        self.loss_names = (*self.codebook_names, "stop", "place")
+        self.frame_rate = mel["sample_rate"] / mel["hop"] / frozen.stride
+        self._aligned: dict[tuple[str, str], Tensor] = {}  # by recording and text: ids of two manifests may be the same
 
     def _codes(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
         """(B, T', K) of the codebooks that the Talker speaks, and their lengths."""
@@ -122,25 +107,23 @@ class TalkerStage(Stage):
             history = corrupt_history(codes, probability=self.disturbance, size=self.model.codebook_size)
         times = self._char_times(batch)
         used = times + self.jitter * torch.randn(len(times), 1, device=self.device) if self.training else times
-        output = self.model(
-            batch.characters, batch.character_lengths, history, speakers=batch.speakers, char_times=used
-        )
-        duration = duration_loss(output.durations, times, batch.character_lengths)
+        characters, lengths_of_texts = batch.characters, batch.character_lengths
+        output = self.model(characters, lengths_of_texts, history, speakers=batch.speakers, char_times=used)
+        duration = duration_loss(output.durations, times, lengths_of_texts)
         return {**talker_losses(output, codes, lengths), "place": duration}
-
-    def loss_names(self) -> tuple[str, ...]:
-        return (*(f"codebook_{k}" for k in range(self.model.num_codebooks)), "stop", "place")
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Any]:
         """Rows of codes, clips to stop, characters."""
         frames = self.codec.code_lengths(batch.mel_lengths).sum()
-        codebooks = dict.fromkeys((f"codebook_{k}" for k in range(self.model.num_codebooks)), frames)
-        return {**codebooks, "stop": len(batch.sample_ids), "place": batch.character_lengths.sum()}
+        return {
+            **dict.fromkeys(self.codebook_names, frames),
+            "stop": len(batch.sample_ids),
+            "place": batch.character_lengths.sum(),
+        }
 
     def export_modules(self) -> dict[str, nn.Module]:
         return {"talker": self.model, "codec": self.codec}
 
     def export_metadata(self) -> dict[str, Any]:
         """The codec's spectrogram and fingerprint: other codes would be noise."""
-        own = {} if self.model.characters is None else {"characters": self.model.characters}
-        return {"stage": self.name, "codec_mel": self.mel, "codec": weights_fingerprint(self.codec), **own}
+        return super().export_metadata() | {"codec": weights_fingerprint(self.codec)}

@@ -32,13 +32,15 @@ class VisionStage(Stage):
     """Symmetric InfoNCE with learned, clamped temperatures. Equal captions, and equal images, of a batch are no negatives.
 
     Args:
-        model, text_tower, image_head: the modules. evaluator: all three, and `late` -> what measures them.
+        evaluator: model, text_tower, image_head, and `late` -> what measures them.
         score: "late" trains both losses, and similarity is that of cells and words; "global" is plain CLIP.
         temperature: at the start. min_temperature: the lowest.
         image, tokenizer, tokenizer_fingerprint: metadata of the datamodule.
     """
 
     name = "vision"
+    loss_names = ("global", "late")
+    model: VisionTransformer
 
     def __init__(
         self,
@@ -58,22 +60,19 @@ class VisionStage(Stage):
         if score not in SCORES:
             raise ValueError(f"score={score!r}; available: {', '.join(SCORES)}")
         measured = evaluator(model, text_tower=text_tower, image_head=image_head, late=score == "late")
-        super().__init__(training, evaluator=measured)
-        self.model, self.text_tower, self.image_head, self.score = model, text_tower, image_head, score
+        metadata = {"image": dict(image), "tokenizer": tokenizer_fingerprint}
+        super().__init__(training, model=model, evaluator=measured, metadata=metadata, tokenizer=tokenizer)
+        self.text_tower, self.image_head, self.score = text_tower, image_head, score
         self.log_scales = nn.Parameter(torch.full((len(SCORES),), math.log(1 / temperature)))
         self.max_log_scale = math.log(1 / min_temperature)
-        self.image, self.tokenizer, self.tokenizer_fingerprint = dict(image), Path(tokenizer), tokenizer_fingerprint
 
     def optional_modules(self) -> dict[str, nn.Module]:
-        """What only the losses of the parts read."""
+        """Modules that only the late loss reads."""
         return {"image_tokens": self.image_head.token_head, "text_tokens": self.text_tower.token_head}
 
     def used_modules(self, batch: ImageTextBatch) -> set[str]:
-        """All of it, or none."""
+        """All of them, or none."""
         return set(self.optional_modules()) if self.score == "late" else set()
-
-    def sharded_modules(self) -> list[nn.Module]:
-        return [*self.model.transformer.blocks, *self.text_tower.transformer.blocks]
 
     def compiled_modules(self) -> list[nn.Module]:
         """The encoder; captions differ in length from batch to batch."""
@@ -85,15 +84,14 @@ class VisionStage(Stage):
         text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
         scales = self._log_scales().exp()
         # Every image is compared with the captions of all ranks.
-        equal = equal_pairs(
-            *(collectives.all_gather_cat(each) for each in pair_keys(batch.images, batch.ids, batch.lengths))
-        )
+        keys = pair_keys(batch.images, batch.ids, batch.lengths)
+        equal = equal_pairs(*(collectives.all_gather_cat(each) for each in keys))
         whole, pooled = collectives.all_gather_cat(whole.float()), collectives.all_gather_cat(text.pooled.float())
         losses = {"global": info_nce(cosine(whole, pooled), scales[0], equal=equal)}
         if self.score == "late":
-            parts = (collectives.all_gather_cat(each) for each in (cells.float(), text.tokens.float(), text.keep))
+            tokens = (collectives.all_gather_cat(each) for each in (cells.float(), text.tokens.float(), text.keep))
             real = batch.real if collectives.world_size() == 1 else None  # of this rank's captions alone
-            losses["late"] = info_nce(late_interaction(*parts, real=real), scales[1], equal=equal)
+            losses["late"] = info_nce(late_interaction(*tokens, real=real), scales[1], equal=equal)
         return losses
 
     def _log_scales(self) -> Tensor:
@@ -105,18 +103,6 @@ class VisionStage(Stage):
         with torch.no_grad():
             self.log_scales.clamp_(max=self.max_log_scale)
 
-    def loss_names(self) -> tuple[str, ...]:
-        return ("global", "late")
-
-    # --- handing over --------------------------------------------------------------------------------------------
-
     def export_modules(self) -> dict[str, nn.Module]:
         """The encoder; the text side too, for retrieval."""
         return {"vision": self.model, "text_tower": self.text_tower, "image_head": self.image_head}
-
-    def export_metadata(self) -> dict[str, Any]:
-        """The images' frontend and the tokenizer."""
-        return {"stage": self.name, "image": self.image, "tokenizer": self.tokenizer_fingerprint}
-
-    def export_files(self) -> dict[str, Path]:
-        return {"tokenizer.model": self.tokenizer}

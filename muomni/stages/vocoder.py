@@ -11,7 +11,7 @@ Legend: B batch, T frames, M mel bins, N samples.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from muomni.batch import WaveformBatch
 from muomni.checkpoints.export import Export, check_same
 from muomni.distributed import collectives
-from muomni.evaluation.vocoder import Spectrogram, VocoderEvaluator, mel_distance
+from muomni.evaluation.vocoder import VocoderEvaluator, mel_distance
+from muomni.frontends.mel import LogMel
 from muomni.losses.adversarial import discriminator_loss, feature_loss, generator_loss
 from muomni.losses.spectral import spectral_loss
 from muomni.models.codec import Codec
@@ -29,23 +30,18 @@ from muomni.models.vocoder import Vocoder
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
 
-
-class Correction(Protocol):
-    """Brings the mel of a waveform nearer to a wanted one (muomni/inference/tts/mel_correction.py)."""
-
-    def __call__(self, waveform: Tensor, mel: Tensor, *, iterations: int) -> Tensor:
-        """waveform (B, N), mel (B, T, M) -> waveform (B, N)."""
-        ...
+#: waveform (B, N), mel (B, T, M), iterations -> waveform (B, N) whose mel is nearer to that one (tts/mel_correction.py).
+Correction = Callable[..., Tensor]
 
 
 class VocoderStage(Stage):
     """Spectral, adversarial and feature losses.
 
     Args:
-        model: the vocoder. correction: what its output always passes. discriminators: trained together with it.
+        discriminators: trained together with the model. correction: mel correction, which its output always passes.
         corrections, corrections_in_training: iterations of the correction.
         log_mel: the spectrogram of `mel`.
-        codec: the export of stage=codec whose mels the vocoder learns to synthesise too, or None.
+        codec: the export of stage=codec, frozen, whose mels the vocoder learns to synthesise too, or None.
         evaluator: model, `synthesize`, `codec`, and the spectrogram -> what measures them.
         n_ffts: resolutions of the spectral loss.
         adversarial_from: share (0 to 1) of `max_steps` after which the discriminators join in; 1: never.
@@ -53,6 +49,8 @@ class VocoderStage(Stage):
     """
 
     name = "vocoder"
+    loss_names = ("mel", "spectral", "generator", "feature", "discriminator")
+    model: Vocoder
 
     def __init__(
         self,
@@ -62,7 +60,7 @@ class VocoderStage(Stage):
         correction: Correction,
         corrections: int,
         corrections_in_training: int,
-        log_mel: Spectrogram,
+        log_mel: LogMel,
         codec: Export | None,
         evaluator: Callable[..., VocoderEvaluator],
         n_ffts: Sequence[int],
@@ -75,24 +73,19 @@ class VocoderStage(Stage):
         frozen = None
         if codec is not None:
             check_same(codec.metadata, {"mel": dict(mel)}, where=str(codec.folder))
-            frozen = codec.modules["codec"].requires_grad_(False)
+            frozen = cast("Codec", codec.modules["codec"])
         measured = evaluator(
             model, synthesize=partial(self.synthesize, corrections=corrections), codec=frozen, log_mel=log_mel,
             hop=mel["hop"], sample_rate=mel["sample_rate"],
         )  # fmt: skip
-        super().__init__(training, evaluator=measured)
-        self.model, self.discriminators, self.mel = model, discriminators, dict(mel)
-        self.codec, self.correction, self.log_mel = cast("Codec | None", frozen), correction, log_mel
-        self.corrections, self.corrections_in_training = corrections, corrections_in_training
+        metadata = {"codec_mel": dict(mel), "corrections": corrections}
+        super().__init__(training, model=model, evaluator=measured, metadata=metadata)
+        self.discriminators, self.codec, self.correction, self.log_mel = discriminators, frozen, correction, log_mel
+        if frozen is not None:
+            self.keep_frozen(frozen)
+        self.corrections_in_training = corrections_in_training
         self.n_ffts, self.discriminator_rate = list(n_ffts), discriminator_rate
         self.adversarial_start = round(adversarial_from * max_steps)
-
-    def train(self, mode: bool = True) -> "VocoderStage":
-        """The codec stays as it is: frozen, and out of its training mode."""
-        super().train(mode)
-        if self.codec is not None:
-            self.codec.eval()
-        return self
 
     def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
         return [("vocoder", self.model, 1.0), ("discriminators", self.discriminators, self.discriminator_rate)]
@@ -159,15 +152,3 @@ class VocoderStage(Stage):
             "feature": feature_loss(on_real, for_generator),
             "discriminator": discriminator_loss(on_real, on_fake),
         }
-
-    def loss_names(self) -> tuple[str, ...]:
-        return ("mel", "spectral", "generator", "feature", "discriminator")
-
-    # --- hand-over -------------------------------------------------------------------------------------------------
-
-    def export_modules(self) -> dict[str, nn.Module]:
-        return {"vocoder": self.model}
-
-    def export_metadata(self) -> dict[str, Any]:
-        """The spectrogram that it makes audible, and how often what it makes is corrected."""
-        return {"stage": self.name, "codec_mel": self.mel, "corrections": self.corrections}

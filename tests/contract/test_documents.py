@@ -109,10 +109,10 @@ def test_every_column_of_a_training_is_explained(line, stage):
 def loss_names(path):
     """The strings in a stage's `loss_names`."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef) and node.name == "loss_names":
-            skipped = ast.get_docstring(node)
+        targets = [ast.unparse(target) for target in getattr(node, "targets", [])]
+        if isinstance(node, ast.Assign) and {"loss_names", "self.loss_names", "self.codebook_names"} & {*targets}:
             strings = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-            yield from (string for string in strings if string != skipped and re.fullmatch(r"[a-z_0-9]+", string))
+            yield from (string for string in strings if re.fullmatch(r"[a-z_0-9]+", string))
 
 
 #: Names that are made of a number.

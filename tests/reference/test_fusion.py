@@ -41,7 +41,7 @@ def test_lengths(omni, images, audios, words, total):
     media |= {"mel": second(), "mel_lengths": torch.tensor([100])} if audios else {}
     ids = row(images, audios, words)
     assert ids.shape == (1, total)
-    assert omni(ids, **media).logits.shape == (1, total, 5000)
+    assert omni(ids, features=omni.encode(**media)).logits.shape == (1, total, 5000)
 
 
 def test_order(omni, tokenizer):
@@ -51,7 +51,7 @@ def test_order(omni, tokenizer):
     ids = encode_prompt(tokenizer, messages, image_tokens=omni.image_tokens, audio_tokens=[25]).ids
     assert ids[:27].tolist() == [IMAGE] + [AUDIO] * 25 + [BOS]
     image, mel = picture(), second()
-    x = omni.embed(ids[None], images=image, mel=mel, mel_lengths=torch.tensor([100]))
+    x = omni.embed(ids[None], features=omni.encode(images=image, mel=mel, mel_lengths=torch.tensor([100])))
     seen, heard = omni.project(omni.encode(images=image, mel=mel, mel_lengths=torch.tensor([100])))
     torch.testing.assert_close(x[0, :1], seen)
     torch.testing.assert_close(x[0, 1:26], heard)
@@ -62,13 +62,13 @@ def test_causal(omni):
     """What comes later changes nothing before it: neither text, nor sound behind the picture."""
     ids, image, mel = row(1, 25, 9), picture(), second()
     lengths = torch.tensor([100])
-    before = omni(ids, images=image, mel=mel, mel_lengths=lengths).logits
+    before = omni(ids, features=omni.encode(images=image, mel=mel, mel_lengths=lengths)).logits
     other = ids.clone()
     other[0, 30:] = 77
-    after = omni(other, images=image, mel=mel, mel_lengths=lengths).logits
+    after = omni(other, features=omni.encode(images=image, mel=mel, mel_lengths=lengths)).logits
     torch.testing.assert_close(after[:, :30], before[:, :30], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(after[:, 30:], before[:, 30:])
-    after = omni(ids, images=image, mel=mel + 1, mel_lengths=lengths).logits
+    after = omni(ids, features=omni.encode(images=image, mel=mel + 1, mel_lengths=lengths)).logits
     torch.testing.assert_close(after[:, :1], before[:, :1], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(after[:, 1:26], before[:, 1:26])
 

@@ -28,11 +28,10 @@ class Line(Stage):
         training = TrainingOptions(
             optimizer=optimizer, schedule=schedule, weight_decay=0.1, loss_weights={}, compile_model=False
         )  # fmt: skip
-        super().__init__(training, evaluator=None)
-        self.layer = nn.Linear(4, 1)
+        super().__init__(training, model=nn.Linear(4, 1), evaluator=None)
 
     def step(self, batch):
-        return {"square": (self.layer(batch.ids) - 1).square().mean()}
+        return {"square": (self.model(batch.ids) - 1).square().mean()}
 
 
 def batches(rows):
@@ -55,7 +54,7 @@ def test_accumulation(tmp_path):
         )  # fmt: skip
         trainer.fit(stage, batches(rows))
         assert trainer.global_step == 16 // rows // accumulate == 2
-        trained.append(stage.layer.weight.detach())
+        trained.append(stage.model.weight.detach())
     torch.testing.assert_close(*trained)
 
 

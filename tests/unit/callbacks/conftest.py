@@ -31,17 +31,16 @@ class ToyBatch:
 class Count(State):
     count: int = 0
 
-    def merge(self, other):
-        self.count += other.count
-
 
 class BatchCount(Evaluator):
     """Counts batches; its examples are `given`."""
 
     given = ()
+    state_type = Count
 
-    def new_state(self):
-        return Count(examples=list(self.given))
+    def reset(self, split):
+        super().reset(split)
+        self.examples.extend(self.given)
 
     def update(self, batch):
         self.state.count += 1
@@ -61,11 +60,11 @@ class ToyStage(Stage):
             schedule=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
             weight_decay=0.0, loss_weights={}, compile_model=False,
         )  # fmt: skip
-        super().__init__(training, evaluator=BatchCount(nn.Identity()))
-        self.layer, self.poison = nn.Linear(4, 1), set(poison)
+        super().__init__(training, model=nn.Linear(4, 1), evaluator=BatchCount(nn.Identity()))
+        self.poison = set(poison)
 
     def step(self, batch):
-        loss = self.layer(batch.ids).square().mean()
+        loss = self.model(batch.ids).square().mean()
         number = int(batch.sample_ids[0].split("-")[0])
         return {"square": loss * float("nan") if self.training and number in self.poison else loss}
 

@@ -197,7 +197,7 @@ def test_sigusr1_in_a_slurm_job_saves_and_queues_it_again(toy, tmp_path, monkeyp
 def test_the_journal_says_how_long_and_on_what(toy, tmp_path):
     journal = Journal()
     stage, data, trainer = toy(journal)
-    stage.layer.bias.requires_grad_(False)
+    stage.model.bias.requires_grad_(False)
     trainer.fit(stage, datamodule=data)
     trainer.test(stage, datamodule=data, verbose=False)
     document = json.loads((tmp_path / "run.json").read_text())

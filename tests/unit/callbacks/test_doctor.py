@@ -126,7 +126,7 @@ def test_a_spike_is_named_and_its_batch_saved(toy, tmp_path, caplog, monkeypatch
     batch, about = load_spike(path)
     assert batch.sample_ids == ["45-a", "45-b"]
     assert (about["stage"], about["step"]) == ("toy", 45)
-    replayed = float(stage.layer(batch.ids).square().mean()) * 1e4
+    replayed = float(stage.model(batch.ids).square().mean()) * 1e4
     assert about["losses"]["loss"] == pytest.approx(replayed, rel=1e-3), "the batch gives the loss that was noted"
 
 

@@ -21,25 +21,25 @@ class See(Callback):
         self.trained, self.validated = [], []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.trained.append(pl_module.layer.weight.detach().clone())
+        self.trained.append(pl_module.model.weight.detach().clone())
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
-        self.validated.append(pl_module.layer.weight.detach().clone())
+        self.validated.append(pl_module.model.weight.detach().clone())
 
     def on_train_end(self, trainer, pl_module):
-        self.after = pl_module.layer.weight.detach().clone()
+        self.after = pl_module.model.weight.detach().clone()
 
 
 def test_it_is_the_average_worked_out_by_hand(toy):
     average, see = ema(export=False), See()
     stage, data, trainer = toy(average, see)
-    expected = stage.layer.weight.detach().clone()
+    expected = stage.model.weight.detach().clone()
     trainer.fit(stage, datamodule=data)
     for n, weight in enumerate(see.trained):
         decay = min(0.9, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * weight
-    torch.testing.assert_close(average.average["layer.weight"], expected)
-    assert torch.equal(stage.layer.weight, see.trained[-1]), "without export the weights are the trained ones"
+    torch.testing.assert_close(average.average["model.weight"], expected)
+    assert torch.equal(stage.model.weight, see.trained[-1]), "without export the weights are the trained ones"
 
 
 def test_validation_sees_the_average_and_training_goes_on_with_the_weights(toy):
@@ -59,8 +59,8 @@ def test_export_takes_the_average_once_training_is_over(toy):
     stage, data, trainer = toy(average, see)
     trainer.fit(stage, datamodule=data)
     assert torch.equal(see.after, see.trained[-1])
-    assert torch.equal(stage.layer.weight, average.average["layer.weight"])
-    assert not torch.equal(stage.layer.weight, see.trained[-1])
+    assert torch.equal(stage.model.weight, average.average["model.weight"])
+    assert not torch.equal(stage.model.weight, see.trained[-1])
 
 
 def test_an_accumulated_step_counts_once(toy):
@@ -78,8 +78,8 @@ def test_a_resumed_run_ends_with_the_same_average(toy, tmp_path):
     stage, data, trainer = toy(first, max_steps=4)
     trainer.fit(stage, datamodule=data)
     trainer.save_checkpoint(tmp_path / "at-4.ckpt")
-    saved = torch.load(tmp_path / "at-4.ckpt", weights_only=True)["state_dict"]["layer.weight"]
-    assert not torch.equal(saved, first.average["layer.weight"]), "the weights in a checkpoint are the trained ones"
+    saved = torch.load(tmp_path / "at-4.ckpt", weights_only=True)["state_dict"]["model.weight"]
+    assert not torch.equal(saved, first.average["model.weight"]), "the weights in a checkpoint are the trained ones"
     again = ema(export=False)
     stage, data, trainer = toy(again)
     rest = list(data.loader())[4:]
@@ -87,14 +87,14 @@ def test_a_resumed_run_ends_with_the_same_average(toy, tmp_path):
     again.load_state_dict(torch.load(tmp_path / "at-4.ckpt", weights_only=True)["callbacks"]["EMA"])
     stage.load_state_dict(torch.load(tmp_path / "at-4.ckpt", weights_only=True)["state_dict"])
     trainer.fit(stage, datamodule=data)
-    assert torch.equal(again.average["layer.weight"], whole.average["layer.weight"])
+    assert torch.equal(again.average["model.weight"], whole.average["model.weight"])
 
 
 def test_an_average_of_another_model_is_refused(toy):
     average = ema()
     average.load_state_dict({"average": {"other.weight": torch.ones(1)}, "updates": 3})
     stage, data, trainer = toy(average)
-    with pytest.raises(ValueError, match=r"average does not fit this model: \['layer.bias'"):
+    with pytest.raises(ValueError, match=r"average does not fit this model: \['model.bias'"):
         trainer.fit(stage, datamodule=data)
 
 
@@ -115,7 +115,7 @@ class Wider(ToyStage):
 
     def __init__(self):
         super().__init__()
-        self.layer = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 1))
+        self.model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 1))
         self.optimizer_factory = lambda groups: torch.optim.AdamW(groups, lr=0.01)  # Lightning wants a state to restore
 
 

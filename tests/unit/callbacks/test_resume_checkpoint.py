@@ -33,12 +33,11 @@ class Noisy(Stage):
             schedule=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9),
             weight_decay=0.0, loss_weights={}, compile_model=False,
         )  # fmt: skip
-        super().__init__(training, evaluator=None)
-        self.layer = torch.nn.Linear(4, 1)
+        super().__init__(training, model=torch.nn.Linear(4, 1), evaluator=None)
 
     def step(self, batch):
         noise = torch.rand_like(batch.ids) if self.training else 0.1 * torch.randn_like(batch.ids)
-        return {"square": self.layer(batch.ids + noise).square().mean()}
+        return {"square": self.model(batch.ids + noise).square().mean()}
 
 
 class Numbers(DataModule):
@@ -88,7 +87,7 @@ def train(folder, *, checkpoint=None, workers=0, every=1, accumulate=1):
     )  # fmt: skip
     stage = Noisy()
     trainer.fit(stage, datamodule=Numbers(workers), ckpt_path=checkpoint)
-    return stage.layer.state_dict(), keep.seen
+    return stage.model.state_dict(), keep.seen
 
 
 def rows(folder):

@@ -43,8 +43,8 @@ class Watch(Callback):
         self.weights, self.steps, self.scales, self.schedule = [], [], [], []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.weights.append(pl_module.layer.weight.detach().clone())
-        state = trainer.optimizers[0].state.get(pl_module.layer.weight, {})
+        self.weights.append(pl_module.model.weight.detach().clone())
+        state = trainer.optimizers[0].state.get(pl_module.model.weight, {})
         self.steps.append(int(state.get("step", 0)))
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self.scales.append(None if scaler is None else scaler.get_scale())
@@ -109,7 +109,7 @@ def test_a_window_of_accumulation_is_refused_whole_as_the_large_batch_would_be(t
     other, whole, alone = toy(*guards(), accumulate_grad_batches=2)
     loader = [batch for number, batch in enumerate(whole.loader()) if number not in (2, 3)]
     alone.fit(other, DataLoader(loader, batch_size=None))
-    assert torch.equal(other.layer.weight, stage.layer.weight)
+    assert torch.equal(other.model.weight, stage.model.weight)
 
 
 def test_training_ends_when_nothing_is_right_any_more(toy):
@@ -120,8 +120,8 @@ def test_training_ends_when_nothing_is_right_any_more(toy):
 
 def test_the_error_names_a_broken_weight(toy):
     stage, data, trainer = toy(*guards(patience=2))
-    stage.layer.weight.data[0, 1] = float("inf")
-    with pytest.raises(RuntimeError, match=r"2 skipped steps in a row; layer\.weight holds NaN=0, Inf=1: start again"):
+    stage.model.weight.data[0, 1] = float("inf")
+    with pytest.raises(RuntimeError, match=r"2 skipped steps in a row; model\.weight holds NaN=0, Inf=1: start again"):
         trainer.fit(stage, datamodule=data)
 
 
@@ -149,7 +149,7 @@ def test_each_guard_works_alone(toy, number):
     stage, data, trainer = toy(guard, poison={2})
     trainer.fit(stage, datamodule=data)
     assert guard.skipped == 1
-    assert torch.isfinite(stage.layer.weight).all()
+    assert torch.isfinite(stage.model.weight).all()
 
 
 def test_a_guarded_run_equals_an_unguarded_one(toy):
@@ -158,7 +158,7 @@ def test_a_guarded_run_equals_an_unguarded_one(toy):
     for callbacks in (guards(), ()):
         stage, data, trainer = toy(*callbacks, gradient_clip_val=0.1)
         trainer.fit(adam(stage), datamodule=data)
-        trained.append(stage.layer.weight.detach())
+        trained.append(stage.model.weight.detach())
     assert torch.equal(*trained)
 
 
@@ -167,7 +167,7 @@ def test_clipping_by_value_stays_what_it_is(toy):
     for callbacks in (guards(), ()):
         stage, data, trainer = toy(*callbacks, gradient_clip_val=0.01, gradient_clip_algorithm="value")
         trainer.fit(stage, datamodule=data)
-        trained.append(stage.layer.weight.detach())
+        trained.append(stage.model.weight.detach())
     assert torch.equal(*trained)
 
 

@@ -68,7 +68,7 @@ def test_embed_puts_media_into_their_slots_in_order():
     model = seeing()
     images = torch.randn(2, 3, 16, 16)
     ids = torch.tensor([[IMAGE] * 4 + [BOS, 9], [BOS, IMAGE, IMAGE, IMAGE, IMAGE, 9]])
-    x = model.embed(ids, images=images)
+    x = model.embed(ids, features=model.encode(images=images))
     tokens, _ = model.project(model.encode(images=images))
     assert torch.allclose(x[0, :4], tokens[:4]) and torch.allclose(x[1, 1:5], tokens[4:])
     assert torch.equal(x[0, 4], model.thinker.embedding.weight[BOS])
@@ -77,9 +77,9 @@ def test_embed_puts_media_into_their_slots_in_order():
 def test_slots_and_media_must_agree():
     model = seeing()
     with pytest.raises(ValueError, match="3 image slots.*4 image tokens"):
-        model.embed(torch.tensor([[IMAGE, IMAGE, IMAGE]]), images=torch.randn(1, 3, 16, 16))
+        model.embed(torch.tensor([[IMAGE] * 3]), features=model.encode(images=torch.randn(1, 3, 16, 16)))
     with pytest.raises(ValueError, match="1 audio slots.*0 audio tokens"):
-        model.embed(torch.tensor([[AUDIO]]))
+        model.embed(torch.tensor([[AUDIO]]), features=MediaFeatures())
 
 
 def test_a_missing_encoder_is_named():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from muomni.nn.patch import ImageConvStem, PatchStem, gather_cells
+from muomni.nn.patch import PatchStem, gather_cells
 
 
 def test_patches_come_in_reading_order():
@@ -17,13 +17,13 @@ def test_patches_come_in_reading_order():
 
 
 def test_conv_stem_gives_one_token_a_patch():
-    stem = ImageConvStem(8, patch=24, first=4, channels=[4, 6])
+    stem = PatchStem(8, patch=24, first=4, channels=[4, 6])
     assert stem(torch.randn(2, 3, 72, 72)).shape == (2, 9, 8)
 
 
 def test_conv_stem_names_a_patch_that_does_not_fit():
     with pytest.raises(ValueError, match="patch 10.*stem_patch 4"):
-        ImageConvStem(8, patch=10, first=4, channels=[4, 6])
+        PatchStem(8, patch=10, first=4, channels=[4, 6])
 
 
 def test_cells_hold_their_own_patches():

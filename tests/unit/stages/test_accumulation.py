@@ -223,5 +223,5 @@ def test_every_stage_counts_under_the_names_of_its_losses():
     for build in STAGES:
         stage, batch = build()
         learn_nothing(stage)
-        assert stage.step(batch).keys() <= stage.target_counts(batch).keys() <= {*stage.loss_names()}, stage.name
+        assert stage.step(batch).keys() <= stage.target_counts(batch).keys() <= {*stage.loss_names}, stage.name
         assert type(stage).target_counts is not Stage.target_counts

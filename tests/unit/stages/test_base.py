@@ -18,19 +18,15 @@ from muomni.stages.training_options import TrainingOptions
 class Names(State):
     names: list[str] = field(default_factory=list)
 
-    def merge(self, other):
-        self.names += other.names
-
 
 class Recorder(Evaluator):
     """Writes down what it is called for."""
 
+    state_type = Names
+
     def __init__(self):
         super().__init__(nn.Identity())
         self.events = []
-
-    def new_state(self):
-        return Names()
 
     def reset(self, split):
         super().reset(split)
@@ -55,8 +51,11 @@ class Toy(Stage):
             "schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
             "weight_decay": 0.1, "loss_weights": {}, "compile_model": False,
         }  # fmt: skip
-        super().__init__(TrainingOptions(**(options | how)), evaluator=Recorder())
-        self.layer = nn.Linear(2, 2)
+        super().__init__(TrainingOptions(**(options | how)), model=nn.Linear(2, 2), evaluator=Recorder())
+
+    @property
+    def layer(self):
+        return self.model
 
     def compiled_modules(self):
         return [self.layer]
@@ -186,7 +185,7 @@ def test_a_broken_state_is_not_saved(tmp_path, where):
         stage.layer.weight.data[0, 0] = float("nan")
     else:
         checkpoint["optimizer_states"][0]["state"][0]["momentum"][1] = float("inf")
-    name = {"weights": "layer.weight holds NaN=1, Inf=0", "moments": "optimizer.0.momentum holds NaN=0, Inf=1"}[where]
+    name = {"weights": "model.weight holds NaN=1, Inf=0", "moments": "optimizer.0.momentum holds NaN=0, Inf=1"}[where]
     with pytest.raises(ValueError, match=f"step 7: {name}; a broken state is not saved"):
         stage.on_save_checkpoint(checkpoint)
 
@@ -194,10 +193,9 @@ def test_a_broken_state_is_not_saved(tmp_path, where):
 def test_a_stage_must_say_what_it_does(toy):
     with pytest.raises(TypeError, match="Toy does not define step"):
         toy.step("x")
-    toy.evaluator = None
-    toy.on_test_start()
-    with pytest.raises(TypeError, match="Toy has no evaluator"):
-        toy.test_step("x", 0, 0)
+    toy.compiled_modules = list
+    with pytest.raises(ValueError, match="stage=toy has nothing to compile"):
+        toy.compile_parts()
 
 
 def test_states_of_several_processes_are_merged_in_their_order(toy, monkeypatch):
@@ -219,6 +217,7 @@ def test_states_of_several_processes_are_merged_in_their_order(toy, monkeypatch)
 def test_a_metric_that_cannot_be_computed_is_left_out_and_said(toy, caplog):
     """After a training of hours, a split that tells nothing must not decide whether it counts."""
     toy.evaluator.compute = lambda: {"good": 1.0, "bad": float("nan"), "worse": float("inf")}
+    toy.evaluator.reset("test")
     toy._compute("test")
     assert toy.results == {"toy/test/good": 1.0}
     assert "toy/test/bad is nan and left out" in caplog.text and "toy/test/worse is inf and left out" in caplog.text

@@ -207,7 +207,7 @@ def test_talker_learns_beside_a_frozen_codec():
 def test_what_the_judge_writes_is_compared_in_words():
     class Writer(ToneJudge):
         def read(self, paths):
-            return [None] * len(paths), [f"{text.upper()}!" for text in TEXTS]
+            return [torch.zeros(1)] * len(paths), [f"{text.upper()}!" for text in TEXTS]
 
     stage = build_talker_stage(lambda talker, codec: Echo(lambda text: (torch.zeros(6, 2, dtype=torch.long), False)))
     stage.evaluator.judge = Writer()
