@@ -22,9 +22,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -32,13 +33,14 @@ import callbacks
 import datamodules
 import muomni.stages
 from benchmarks.faults import fork_server
-from benchmarks.results import write_results
+from benchmarks.results import table, write_results
+from benchmarks.stages import STAGES
 from muomni.cli.help import CONF
 from muomni.cli.key_value import read_options, run_program
 from muomni.run import stage_graph
 
-STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "ocr", "vocoder")
 OWN = {"kills": 200, "stages": STAGES, "seed": 0, "workers": ("0", "2"), "ranks": ("1",), "root": "", "out": ""}
+CI = ("budget=ci", "data.preset=ci")
 STEPS = 6
 #: Metrics that depend on the clock.
 CLOCK = ("_per_second", "data_wait_share", "real_time_factor")
@@ -46,7 +48,12 @@ CLOCK = ("_per_second", "data_wait_share", "real_time_factor")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a kill: where it fell, and what the same command made of it."""
+    """What became of a kill: where it fell, and what the same command made of it.
+
+    from_step: batches that the second run did not train on again. redone: batches that both runs trained on. differs: which of
+    weights, metrics and rows are not those of the run that was left alone. lost: samples that were left out, came twice or
+    in another order.
+    """
 
     stage: str
     workers: int
@@ -55,19 +62,23 @@ class Outcome:
     delay: float
     resumed: bool
     from_step: int
-    """Batches that the second run did not train on again."""
     redone: int
-    """Batches that both runs trained on."""
     differs: list[str]
-    """Which of weights, metrics and rows are not those of the run that was left alone."""
     lost: int
-    """Samples that were left out, came twice or in another order."""
     seconds: float
 
     @property
     def identical(self) -> bool:
-        """Bit for bit."""
         return self.resumed and not self.differs
+
+
+class Result(NamedTuple):
+    """What a run leaves; batches: "rank, number of the batch, sample ids"."""
+
+    weights: bytes
+    metrics: dict[str, float]
+    rows: list[dict[str, str]]
+    batches: set[str]
 
 
 @dataclass(frozen=True)
@@ -75,23 +86,14 @@ class Whole:
     """A run that was left alone."""
 
     run: fork_server.Run
-    weights: bytes
-    metrics: dict[str, float]
-    rows: list[dict[str, str]]
-    batches: set[str]
-
-    def segments(self) -> list[tuple[str, float, float]]:
-        """(moment, its begin, its duration) over the whole run."""
-        begins = [("start", 0.0), *self.run.moments]
-        ends = [begin for _, begin in begins[1:]] + [self.run.seconds]
-        return [(moment, begin, end - begin) for (moment, begin), end in zip(begins, ends, strict=True)]
+    result: Result
 
 
 def command(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> list[str]:
     """The command line of a run that writes to `folder`."""
     several = ["trainer=ddp", "trainer.accelerator=cpu"] if ranks > 1 else []
     return [
-        f"stage={stage}", "budget=ci", "data.preset=ci", f"budget.{stage}.max_steps={STEPS}", f"paths.root={root}",
+        f"stage={stage}", *CI, f"budget.{stage}.max_steps={STEPS}", f"paths.root={root}",
         f"paths.runs={folder}/runs", f"paths.exports.{stage}={folder}/export", *several,
         "callbacks.resume_checkpoint.every_n_train_steps=2", "callbacks.progress=null", "trainer.val_check_interval=3",
         "trainer.log_every_n_steps=1", "trainer.limit_val_batches=1", "+trainer.limit_test_batches=1",
@@ -99,16 +101,16 @@ def command(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -
     ]  # fmt: skip
 
 
-def left(folder: Path, ranks: int) -> tuple[bytes, dict[str, float], list[dict[str, str]], set[str]]:
-    """Weights, metrics, rows and batches of the one run in `folder`; a batch that was trained on twice is there once if it
-    held the same samples both times."""
+def left(folder: Path, ranks: int) -> Result:
+    """What the one run in `folder` left; a batch that was trained on twice is there once if it held the same samples both
+    times."""
     (run,) = (path.parent for path in folder.glob("runs/**/metrics.json"))
     with (run / "metrics.csv").open(newline="") as file:
         rows = [_clockless({k: v for k, v in row.items() if v}) for row in csv.DictReader(file)]
     samples = [(rank, (folder / f"samples.{rank}").read_text().splitlines()) for rank in range(ranks)]
-    batches = {f"{rank} {line}" for rank, lines in samples for line in lines}  # "rank, number of the batch, sample ids"
+    batches = {f"{rank} {line}" for rank, lines in samples for line in lines}
     weights = (folder / "export" / "model.safetensors").read_bytes()
-    return weights, _clockless(json.loads((run / "metrics.json").read_text())), rows, batches
+    return Result(weights, _clockless(json.loads((run / "metrics.json").read_text())), rows, batches)
 
 
 def _clockless(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -116,22 +118,22 @@ def _clockless(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_whole(stage: str, root: Path, folder: Path, *, workers: int, ranks: int) -> Whole:
-    """An uninterrupted run."""
     done = fork_server.run(command(stage, root, folder, workers=workers, ranks=ranks), folder=folder, ranks=ranks)
     if done.code:
         sys.exit(f"error: stage={stage} fails without any kill:\n{done.log[-3000:]}")
-    return Whole(done, *left(folder, ranks))
+    return Whole(done, left(folder, ranks))
 
 
 def draw(whole: Whole, rng: random.Random) -> fork_server.Kill:
-    """A moment to kill at."""
-    segments = whole.segments()
+    begins = [("start", 0.0), *whole.run.moments]
+    ends = [begin for _, begin in begins[1:]] + [whole.run.seconds]
+    segments = [(moment, begin, end - begin) for (moment, begin), end in zip(begins, ends, strict=True)]
     if rng.random() < 0.5:
         when = rng.uniform(0.0, whole.run.seconds)
         moment, begin, _ = [segment for segment in segments if segment[1] <= when][-1]
         return fork_server.Kill(moment, when - begin)
-    kind = rng.choice(sorted({moment.split()[0] for moment, _, _ in segments}))
-    moment, _, duration = rng.choice([segment for segment in segments if segment[0].split()[0] == kind])
+    phase = rng.choice(sorted({moment.split()[0] for moment, _, _ in segments}))
+    moment, _, duration = rng.choice([segment for segment in segments if segment[0].split()[0] == phase])
     return fork_server.Kill(moment, rng.uniform(0.0, duration))
 
 
@@ -144,7 +146,8 @@ def kill_once(whole: Whole, stage: str, root: Path, rng: random.Random, *, worke
             first = fork_server.run(arguments, folder=folder, kill=kill, ranks=ranks)
             if first.code != -9:
                 continue  # it was over before the kill: another moment
-            trained = _batches_trained(folder)
+            samples = folder / "samples.0"
+            trained = len(samples.read_text().splitlines()) if samples.exists() else 0
             again = fork_server.run(arguments, folder=folder, ranks=ranks)
             from_step = min([int(m.split()[1]) for m, _ in again.moments if m.startswith("step ")], default=STEPS)
             differs, lost = ["all"], 0
@@ -161,31 +164,19 @@ def kill_once(whole: Whole, stage: str, root: Path, rng: random.Random, *, worke
 
 def compare(folder: Path, whole: Whole, *, ranks: int) -> tuple[list[str], int]:
     """What of the run in `folder` is not that of the whole one: which of weights, metrics and rows; how many samples."""
-    weights, metrics, rows, batches = left(folder, ranks)
-    pairs = {"weights": (weights, whole.weights), "metrics": (metrics, whole.metrics), "rows": (rows, whole.rows)}
-    return [name for name, (got, wanted) in pairs.items() if got != wanted], _difference(batches, whole.batches)
+    got, wanted = left(folder, ranks), whole.result
+    lost = sum(len(line.split()) - 2 for line in got.batches ^ wanted.batches)
+    return [name for name in ("weights", "metrics", "rows") if getattr(got, name) != getattr(wanted, name)], lost
 
 
-def _batches_trained(folder: Path) -> int:
-    path = folder / "samples.0"
-    return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def _difference(got: set[str], wanted: set[str]) -> int:
-    """Samples of batches that are not the same in both."""
-    return sum(len(line.split()) - 2 for line in got ^ wanted)
-
-
-def prepare(root: Path, stages: list[str]) -> None:
+def prepare(root: Path, stages: Sequence[str]) -> None:
     """Data, and two steps of what the stages need."""
     needs = stage_graph.read_needs(CONF)
-    for stage in ("thinker", "vision", "audio", "codec", "talker"):
+    for stage in STAGES:
         if any(stage in needs[name] for name in stages) and not (root / "checkpoints" / stage).exists():
             print(f"preparing {stage} ...", file=sys.stderr)
-            arguments = [
-                f"stage={stage}", "budget=ci", "data.preset=ci", f"paths.root={root}", "+trainer.limit_test_batches=1",
-            ]  # fmt: skip
-            done = fork_server.run(arguments, folder=root / "prepared" / stage)
+            words = (f"stage={stage}", *CI, f"paths.root={root}", "+trainer.limit_test_batches=1")
+            done = fork_server.run(words, folder=root / "prepared" / stage)
             if done.code:
                 sys.exit(f"error: preparing stage={stage} failed:\n{done.log[-3000:]}")
 
@@ -211,13 +202,11 @@ def measure(options: dict[str, Any], root: Path) -> tuple[list[Outcome], dict[st
             f"{outcome.seconds:.1f} s",
             file=sys.stderr, flush=True,
         )  # fmt: skip
-    return outcomes, {
-        f"{stage} x {ranks}": hashlib.sha256(w.weights).hexdigest() for (stage, ranks), w in whole.items()
-    }
+    digests = {key: hashlib.sha256(each.result.weights).hexdigest() for key, each in whole.items()}
+    return outcomes, {f"{stage} x {ranks}": digest for (stage, ranks), digest in digests.items()}
 
 
 def count(outcomes: list[Outcome]) -> dict[str, Any]:
-    """The numbers that matter."""
     return {
         "kills": len(outcomes),
         "resumed": sum(o.resumed for o in outcomes),
@@ -227,15 +216,10 @@ def count(outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 def show(outcomes: list[Outcome]) -> str:
-    """A table by stage, and where the kills fell."""
-    lines = [f"{'':10}{'kills':>8}{'resumed':>9}{'identical':>11}{'lost samples':>14}"]
     groups = {stage: [o for o in outcomes if o.stage == stage] for stage in dict.fromkeys(o.stage for o in outcomes)}
-    for name, group in {**groups, "all": outcomes}.items():
-        row = count(group)
-        lines.append(f"{name:10}{row['kills']:8}{row['resumed']:9}{row['identical']:11}{row['lost_samples']:14}")
+    rows = [{"stage": name, **count(group)} for name, group in {**groups, "all": outcomes}.items()]
     where = Counter(o.moment.split()[0] for o in outcomes)
-    lines.append("killed in: " + ", ".join(f"{kind} {number}" for kind, number in where.most_common()))
-    return "\n".join(lines)
+    return f"{table(rows)}\nkilled in: " + ", ".join(f"{phase} {number}" for phase, number in where.most_common())
 
 
 def warm() -> None:
@@ -246,8 +230,7 @@ def warm() -> None:
             importlib.import_module(module.name)
 
 
-def main(arguments: list[str]) -> None:
-    """Kills, compares, prints and writes the results."""
+def main(arguments: list[str]) -> int:
     options = read_options(arguments, OWN)
     warm()
     with tempfile.TemporaryDirectory(prefix="muomni-faults-") as temporary:
@@ -256,8 +239,7 @@ def main(arguments: list[str]) -> None:
     chosen = {name: value for name, value in options.items() if name not in ("root", "out")}
     document = {"options": chosen, **count(outcomes), "weights": weights}
     write_results(options["out"], document | {"outcomes": [asdict(outcome) for outcome in outcomes]})
-    if not all(outcome.identical and not outcome.lost for outcome in outcomes):
-        sys.exit(1)
+    return int(not all(outcome.identical and not outcome.lost for outcome in outcomes))
 
 
 if __name__ == "__main__":

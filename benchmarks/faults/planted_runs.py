@@ -18,25 +18,25 @@ import multiprocessing
 import os
 import resource
 import signal
-import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback
 
 from benchmarks.faults import fork_server
-from benchmarks.faults.fault_injection import Outcome
-from benchmarks.faults.kills import STAGES, Whole, command, compare, prepare, train_whole, warm
-from benchmarks.results import write_results
+from benchmarks.faults.kills import Whole, command, compare, prepare, train_whole, warm
+from benchmarks.faults.outcome import Outcome, report
+from benchmarks.stages import STAGES
 from muomni.cli.key_value import read_options, run_program
 
 OWN = {"stages": STAGES, "faults": (), "root": "", "out": "reports/planted_runs.json"}
 WORKERS = 2
 STEP = 2  # the faulty step, from 0
 SMALLEST = 100_000  # bytes; any checkpoint is larger, logs are smaller
+#: (command line, folder) -> (whether the faulty run ended as it should, what is said of it).
+Plant = Callable[[list[str], Path], tuple[bool, str]]
 
 
 class DiskFull(Callback):
@@ -66,7 +66,7 @@ def _killed(arguments: list[str], folder: Path) -> tuple[bool, str]:
     return first.code == -9, "last.ckpt is damaged"
 
 
-def _failing(plant: type[Callback], said: str) -> Callable[[list[str], Path], tuple[bool, str]]:
+def _failing(plant: type[Callback], said: str) -> Plant:
     """A run that ends by itself, with one line."""
 
     def run(arguments: list[str], folder: Path) -> tuple[bool, str]:
@@ -79,8 +79,7 @@ def _failing(plant: type[Callback], said: str) -> Callable[[list[str], Path], tu
     return run
 
 
-#: Name -> plants it, given a command line and a folder: (whether the faulty run ended as it should, what is said of it).
-FAULTS: dict[str, Callable[[list[str], Path], tuple[bool, str]]] = {
+FAULTS: dict[str, Plant] = {
     "truncated_checkpoint": _killed,
     "disk_full": _failing(DiskFull, "cannot save"),
     "dead_worker": _failing(DeadWorker, "a worker of the data loader died"),
@@ -109,31 +108,21 @@ def run_case(whole: Whole, stage: str, fault: str, root: Path) -> Outcome:
         return Outcome(stage, fault, True, said.replace(name, "FOLDER"))
 
 
-def main(arguments: list[str]) -> None:
-    """Runs all cases, prints and writes the results; exit code 1 if one was not caught."""
-    options = read_options(arguments, OWN)
-    faults, stages = list(options["faults"] or FAULTS), options["stages"]
+def run_cases(stages: Sequence[str], faults: Sequence[str], root: str) -> Iterator[Outcome]:
     warm()
-    outcomes = []
     with tempfile.TemporaryDirectory(prefix="muomni-planted-") as temporary:
-        root = Path(options["root"] or temporary).resolve()
-        prepare(root, stages)
+        folder = Path(root or temporary).resolve()
+        prepare(folder, stages)
         for stage in stages:
-            whole = train_whole(stage, root, Path(temporary) / "whole" / stage, workers=0, ranks=1)
+            whole = train_whole(stage, folder, Path(temporary) / "whole" / stage, workers=0, ranks=1)
             for fault in faults:
-                outcome = run_case(whole, stage, fault, root)
-                outcomes.append(outcome)
-                print(
-                    f"{stage:10} {fault:22} {'caught' if outcome.caught else 'NOT CAUGHT'}  {outcome.said[:160]}",
-                    flush=True,
-                )
-    caught = sum(outcome.caught for outcome in outcomes)
-    print(
-        f"{len(outcomes)} faults planted, {caught} caught by name and mended by the same command, {len(outcomes) - caught} not"
-    )
-    document = {"planted": len(outcomes), "caught": caught, "outcomes": [asdict(outcome) for outcome in outcomes]}
-    write_results(options["out"], document)
-    sys.exit(0 if caught == len(outcomes) else 1)
+                yield run_case(whole, stage, fault, folder)
+
+
+def main(arguments: list[str]) -> int:
+    """Run all cases, print and write the results; exit code 1 if one was not caught."""
+    options = read_options(arguments, OWN)
+    return report(run_cases(options["stages"], options["faults"] or list(FAULTS), options["root"]), options["out"])
 
 
 if __name__ == "__main__":

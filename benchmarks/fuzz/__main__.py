@@ -11,6 +11,7 @@ Exit status 1 if any outcome is neither an answer nor a refusal in one line.
 
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -19,53 +20,29 @@ from benchmarks.fuzz import data, media, models, options
 from benchmarks.fuzz.harness import BAD, GOOD, Limits, Outcomes, Target, make_input, try_all
 from muomni.cli.key_value import read_options, run_program
 
-#: Share of the inputs: those that take long get fewer.
-SHARES = {
-    "image": 40,
-    "sound": 35,
-    "video": 20,
-    "manifest": 30,
-    "ngram": 20,
-    "tokenizer": 15,
-    "call": 15,
-    "description": 12,
-    "export": 8,
-    "single": 8,
-    "micro_omni": 6,
-    "weights": 5,
-    "checkpoint": 5,
-    "override": 1.5,
+TARGETS: dict[str, Target] = {
+    target.name: target for module in (media, data, models, options) for target in module.TARGETS
 }
-TARGETS: dict[str, Target] = {target.name: target for room in (media, data, models, options) for target in room.TARGETS}
-OWN = {
-    "inputs": 20000,
-    "targets": (),
-    "seed": 0,
-    "only": "",
-    "keep": "",
-    "seconds": 20.0,
-    "megabytes": 1024,
-    "out": "",
-}
+OWN = {"inputs": 20000, "targets": (), "seed": 0, "only": "", "keep": "", "seconds": 20.0, "megabytes": 1024, "out": ""}
 SHOWN = 40
 
 
 def run(chosen: list[str], *, inputs: int, seed: int, limits: Limits) -> dict[str, Outcomes]:
     """Try inputs of each target; target -> outcomes."""
-    whole = sum(SHARES[name] for name in chosen)
+    whole = sum(TARGETS[name].share for name in chosen)
     models.seeds()
     options.engine()
     found = {}
     with tempfile.TemporaryDirectory(prefix="muomni-fuzz-") as folder:
         for name in chosen:
-            numbers = range(max(1, round(inputs * SHARES[name] / whole)))
+            numbers = range(max(1, round(inputs * TARGETS[name].share / whole)))
             found[name] = try_all(TARGETS[name], numbers, seed=seed, folder=Path(folder), limits=limits)
-            print(f"{name:<12} {_counts(found[name])}", flush=True)
+            print(f"{name:<12} {_shown(found[name].counts)}", flush=True)
     return found
 
 
-def _counts(outcomes: Outcomes) -> str:
-    return "  ".join(f"{kind} {outcomes.counts.get(kind, 0)}" for kind in (*GOOD, *BAD))
+def _shown(counts: Counter[str]) -> str:
+    return "  ".join(f"{kind} {counts[kind]}" for kind in (*GOOD, *BAD))
 
 
 def again(only: str, *, seed: int, keep: str) -> None:
@@ -87,7 +64,6 @@ def keep(file: Path, found: dict[str, Outcomes], *, seed: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the arguments ask."""
     cfg = read_options(arguments, OWN)
     torch.set_num_threads(1)
     if cfg["only"]:
@@ -98,11 +74,9 @@ def main(arguments: list[str]) -> int:
         raise ValueError(f"targets={unknown[0]}: available are {', '.join(TARGETS)}")
     limits = Limits(seconds=cfg["seconds"], memory=cfg["megabytes"] << 20)
     found = run(chosen, inputs=cfg["inputs"], seed=cfg["seed"], limits=limits)
-    total, bad = Outcomes(), [line for outcomes in found.values() for line in outcomes.bad]
-    for outcomes in found.values():
-        for kind, count in outcomes.counts.items():
-            total.counts[kind] = total.counts.get(kind, 0) + count
-    print(f"{'all':<12} {_counts(total)}   of {sum(total.counts.values())} inputs")
+    total = sum((outcomes.counts for outcomes in found.values()), Counter[str]())
+    bad = [line for outcomes in found.values() for line in outcomes.bad]
+    print(f"{'all':<12} {_shown(total)}   of {total.total()} inputs")
     print("\n".join(bad[:SHOWN]))
     if cfg["out"]:
         keep(Path(cfg["out"]), found, seed=cfg["seed"])

@@ -21,7 +21,9 @@ OF_THE_QUESTION = ("Too many tokens", "nothing in 'a red circle' can be spoken",
 def ask(path: Path) -> Engine:
     """Load it, and get an answer of a few tokens, a transcript and a word spoken from what loads."""
     engine = load_model(path, device="cpu")
-    media = {"image": torch.full((3, 20, 30), 90, dtype=torch.uint8)} if "image_projector" in engine.modules else {}
+    media: dict[str, Any] = (
+        {"image": torch.full((3, 20, 30), 90, dtype=torch.uint8)} if "image_projector" in engine.modules else {}
+    )
     with about(path), no_nan(engine):
         engine.generate("what colour is it?", max_new_tokens=3, **media)
         if "audio" in engine.modules:

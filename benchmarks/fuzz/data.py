@@ -13,11 +13,11 @@ from benchmarks.fuzz.mutate import ODD, damage_bytes, damage_tree
 from datamodules.manifests import CHECKS, read_manifest
 from muomni.inference.asr.ngram import NGram, train_ngram
 
-ROWS: dict[str, list[dict[str, Any]]] = {
-    "text": [
-        {"text": "the red circle is above the square"},
-        {"prompt": "where is ann?", "answer": "in the bag", "split": "train"},
-    ],
+IMAGE, AUDIO = {"type": "image", "image": "a.png"}, {"type": "audio", "audio": "a.wav"}
+WRITTEN = [{"type": "text", "text": "a circle"}]
+#: Shape of a manifest -> rows of it.
+ROWS: dict[str, list[Any]] = {
+    "text": [{"text": "the circle is above"}, {"prompt": "where is ann?", "answer": "in the bag", "split": "train"}],
     "image_text": [
         {"image": "a.png", "captions": ["a red circle", "circle"]},
         {"image": "a.png", "caption": "a circle", "id": "x"},
@@ -28,23 +28,18 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {
             "messages": [
                 {"role": "system", "content": "be short"},
-                {
-                    "role": "user",
-                    "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "what is it?"}],
-                },
-                {"role": "assistant", "content": [{"type": "text", "text": "a circle"}]},
+                {"role": "user", "content": [IMAGE, *WRITTEN]},
+                {"role": "assistant", "content": WRITTEN},
             ],
             "task": "colour",
             "meta": {"objects": [{"colour": "red"}]},
         },
-        {
-            "messages": [
-                {"role": "user", "content": [{"type": "audio", "audio": "a.wav"}]},
-                {"role": "assistant", "content": "seven"},
-            ]
-        },
+        {"messages": [{"role": "user", "content": [AUDIO]}, {"role": "assistant", "content": "seven"}]},
     ],
 }
+#: What a cell of an ARPA file becomes.
+NUMBERS = ("nan", "inf", "-inf", "0.5", "1e9", "-99", "-0.5 -0.5")
+CELLS = (*NUMBERS, "", "x", "ngram 1=999999999999", "\\9-grams:", "\\end\\", "<s>", "\x00", "É")
 TEXT = ("the red circle is above the blue square", "where does ann live", "seven minus two is five")
 
 
@@ -97,25 +92,7 @@ def make_ngram(rng: random.Random, folder: Path) -> Path:
     for _ in range(rng.choice((0, 1, 1, 3))):
         at = rng.randrange(len(lines))
         cells = lines[at].split("\t")
-        cells[rng.randrange(len(cells))] = rng.choice(
-            (
-                "nan",
-                "inf",
-                "-inf",
-                "0.5",
-                "1e9",
-                "-99",
-                "",
-                "x",
-                "-0.5 -0.5",
-                "ngram 1=999999999999",
-                "\\9-grams:",
-                "\\end\\",
-                "<s>",
-                "\x00",
-                "É",
-            )
-        )
+        cells[rng.randrange(len(cells))] = rng.choice(CELLS)
         lines[at] = "\t".join(cells)
     content = rng.choice(("\n", "\r\n")).join(lines).encode()
     path.write_bytes(damage_bytes(content, rng) if rng.random() < 0.4 else content)
@@ -130,6 +107,6 @@ def ask_ngram(path: Path) -> None:
 
 
 TARGETS = (
-    Target("manifest", make_manifest, read_rows),
-    Target("ngram", make_ngram, ask_ngram),
+    Target("manifest", make_manifest, read_rows, share=30),
+    Target("ngram", make_ngram, ask_ngram, share=20),
 )

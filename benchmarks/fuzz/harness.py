@@ -1,18 +1,18 @@
 """Processes that run inputs one after another, and record the outcome of each."""
 
 import faulthandler
+import multiprocessing
 import os
 import random
 import resource
-import select
 import shutil
-import signal
-import struct
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from muomni.cli.errors import USER_ERRORS
 GOOD = ("taken", "refused")
 BAD = ("traceback", "unclear", "hang", "memory", "crash", "broken")
 PATIENCE = 4  # a machine that is busy with other work is no hang
-RECORD = struct.Struct("!iH")  # number of the input, length of the outcome that follows
+FORK = multiprocessing.get_context("fork")
 
 
 class BrokenAnswerError(Exception):
@@ -32,13 +32,14 @@ class BrokenAnswerError(Exception):
 class Target:
     """Something that takes input of others.
 
-    make: (random numbers, an empty folder) -> the input. use: tries it; what it raises is judged. names: an error must hold
-    the path of the input, where it is one.
+    make: (random numbers, an empty folder) -> the input. use: tries it; what it raises is judged. share: of all inputs; what
+    takes long gets fewer. names: an error must hold the path of the input, where it is one.
     """
 
     name: str
     make: Callable[[random.Random, Path], Any]
     use: Callable[[Any], object]
+    share: float = 1.0
     names: bool = True
 
 
@@ -55,13 +56,13 @@ class Limits:
 class Outcomes:
     """How many inputs of a target ended how, and a line for each of the bad ones."""
 
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
 
     def add(self, target: str, number: int, outcome: str) -> None:
         """Note one: `kind` or `kind: what was raised`."""
         kind, _, said = outcome.partition(": ")
-        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.counts[kind] += 1
         if kind in BAD:
             self.bad.append(f"{target}:{number} {kind} {said}".rstrip())
 
@@ -82,42 +83,30 @@ def _one_process(
     target: Target, numbers: Sequence[int], seed: int, folder: Path, limits: Limits, outcomes: Outcomes
 ) -> tuple[int, str]:
     """How many inputs a fork tried, and what ended it before the last of them ("": nothing did)."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _live(target, numbers, seed, folder, limits, writer)
-    os.close(writer)
-    done, buffer, ended = 0, b"", ""
-    used, since = 0.0, time.monotonic()
+    reader, writer = FORK.Pipe(duplex=False)
+    child = FORK.Process(target=_live, args=(target, numbers, seed, folder, limits, writer))
+    child.start()
+    writer.close()
+    assert child.pid is not None
+    done, used, since = 0, 0.0, time.monotonic()
     while True:
-        ready, _, _ = select.select([reader], [], [], limits.seconds / 4)
-        if not ready:
-            waited = time.monotonic() - since
-            if _processor_seconds(child) - used < limits.seconds and waited < PATIENCE * limits.seconds:
-                continue
-            os.kill(child, signal.SIGKILL)
-            ended = f"hang: over {limits.seconds:g} s"
-            break
-        used, since = _processor_seconds(child), time.monotonic()
-        chunk = os.read(reader, 65536)
-        if not chunk:
-            break
-        buffer += chunk
-        while len(buffer) >= RECORD.size:
-            number, length = RECORD.unpack_from(buffer)
-            if len(buffer) < RECORD.size + length:
+        if reader.poll(limits.seconds / 4):
+            try:
+                outcomes.add(target.name, *reader.recv())
+            except (EOFError, OSError):
                 break
-            outcomes.add(target.name, number, buffer[RECORD.size : RECORD.size + length].decode(errors="replace"))
-            buffer = buffer[RECORD.size + length :]
-            done += 1
-    os.close(reader)
-    _, status = os.waitpid(child, 0)
-    if not ended and os.WIFSIGNALED(status):
-        ended = f"crash: signal {os.WTERMSIG(status)}"
-    elif not ended and done < len(numbers):
-        ended = f"crash: the process left with {os.waitstatus_to_exitcode(status)}"
-    return done, ended
+            done, used, since = done + 1, _processor_seconds(child.pid), time.monotonic()
+        elif (
+            _processor_seconds(child.pid) - used >= limits.seconds
+            or time.monotonic() - since >= PATIENCE * limits.seconds
+        ):
+            child.kill()
+            child.join()
+            return done, f"hang: over {limits.seconds:g} s"
+    child.join()
+    if child.exitcode and child.exitcode < 0:
+        return done, f"crash: signal {-child.exitcode}"
+    return done, f"crash: the process left with {child.exitcode}" if done < len(numbers) else ""
 
 
 def _processor_seconds(process: int) -> float:
@@ -126,7 +115,7 @@ def _processor_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _live(target: Target, numbers: Sequence[int], seed: int, folder: Path, limits: Limits, writer: int) -> None:
+def _live(target: Target, numbers: Sequence[int], seed: int, folder: Path, limits: Limits, writer: Connection) -> None:
     """The fork: never returns."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # decoders written in C print what they think
@@ -142,8 +131,7 @@ def _live(target: Target, numbers: Sequence[int], seed: int, folder: Path, limit
                 outcome = try_one(target, number, seed=seed, folder=folder)
             except BaseException:  # an input could not be made: a fault of this program
                 outcome = f"crash: {_where()}"
-            said = outcome.encode()[:60000]
-            os.write(writer, RECORD.pack(number, len(said)) + said)
+            writer.send((number, outcome[:60000]))
     finally:
         os._exit(0)
 

@@ -2,11 +2,13 @@
 
 import importlib.util
 import io
+import itertools
 import random
 import struct
 import zlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -19,39 +21,16 @@ from muomni.frontends.image import read_image
 from muomni.frontends.video import read_video
 
 RATE = 16000
-IMAGE_FORMATS = (
-    "PNG",
-    "JPEG",
-    "GIF",
-    "WEBP",
-    "BMP",
-    "TIFF",
-    "PPM",
-    "ICO",
-    "TGA",
-    "DDS",
-    "SGI",
-    "PCX",
-    "JPEG2000",
-    "EPS",
-    "AVIF",
-)
+COMMON_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "ICO")
+IMAGE_FORMATS = (*COMMON_FORMATS, "TGA", "DDS", "SGI", "PCX", "JPEG2000", "EPS", "AVIF")
 IMAGE_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "I", "F")
-SOUNDS = (
-    ("wav", "PCM_16"),
-    ("wav", "FLOAT"),
-    ("wav", "PCM_24"),
-    ("wav", "ULAW"),
-    ("wav", "IMA_ADPCM"),
-    ("flac", "PCM_16"),
-    ("ogg", "VORBIS"),
-    ("ogg", "OPUS"),
-    ("mp3", "MPEG_LAYER_III"),
-    ("aiff", "PCM_16"),
-    ("au", "PCM_16"),
-    ("caf", "PCM_16"),
-    ("w64", "PCM_16"),
-)
+#: Suffix -> subtypes of libsndfile.
+SOUNDS = {
+    "wav": ("PCM_16", "FLOAT", "PCM_24", "ULAW", "IMA_ADPCM"),
+    "ogg": ("VORBIS", "OPUS"),
+    "mp3": ("MPEG_LAYER_III",),
+    **dict.fromkeys(("flac", "aiff", "au", "caf", "w64"), ("PCM_16",)),
+}
 
 
 @cache
@@ -59,26 +38,21 @@ def image_seeds() -> list[tuple[str, bytes]]:
     """(suffix, content) of one small image in each format and mode that this Pillow writes: 95 of 150 pairs, each format."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     seeds = []
-    for kind in IMAGE_FORMATS:
-        for mode in IMAGE_MODES:
-            grey = Image.fromarray(pixels[..., 0])
-            image = Image.fromarray(pixels).convert(mode) if mode not in ("I;16", "I", "F") else grey.convert(mode)
-            file = io.BytesIO()
-            try:
-                image.save(file, format=kind)
-            except (OSError, ValueError, KeyError):  # the format has no such mode
-                continue
-            seeds.append((kind.lower(), file.getvalue()))
+    for kind, mode in itertools.product(IMAGE_FORMATS, IMAGE_MODES):
+        image = Image.fromarray(pixels[..., 0] if mode in ("I;16", "I", "F") else pixels).convert(mode)
+        file = io.BytesIO()
+        try:
+            image.save(file, format=kind)
+        except (OSError, ValueError, KeyError):  # the format has no such mode
+            continue
+        seeds.append((kind.lower(), file.getvalue()))
     frames = [Image.fromarray(np.roll(pixels, 4 * i, axis=1)) for i in range(5)]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         file = io.BytesIO()
         frames[0].save(file, format=kind, save_all=True, append_images=frames[1:])
         seeds.append((kind.lower(), file.getvalue()))
-    entries = [
-        (0x0112, 3, 1, 6),
-        (0x011A, 2, 4, 0x00373200),
-        (0x8769, 4, 1, 2**31),
-    ]  # turned; a resolution in letters; an IFD nowhere
+    # turned; a resolution in letters; an IFD nowhere
+    entries = [(0x0112, 3, 1, 6), (0x011A, 2, 4, 0x00373200), (0x8769, 4, 1, 2**31)]
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries))
     exif += b"".join(struct.pack("<HHII", *entry) for entry in entries) + b"\0" * 8
     file = io.BytesIO()
@@ -116,15 +90,15 @@ def sound_seeds() -> list[tuple[str, bytes]]:
     """(suffix, content) of short audio in each format, at the channels and rates that it has."""
     rng = np.random.default_rng(1)
     seeds = []
-    for suffix, subtype in SOUNDS:
-        for channels, rate in ((1, RATE), (2, 44100), (6, 8000)):
-            samples = rng.normal(0, 0.1, (1600, channels)).astype(np.float32)
-            file = io.BytesIO()
-            try:
-                soundfile.write(file, samples, rate, format=suffix, subtype=subtype)
-            except soundfile.LibsndfileError:  # 3 of 39: six channels in ADPCM and MP3, Opus at 44.1 kHz
-                continue
-            seeds.append((suffix, file.getvalue()))
+    kinds = [(suffix, subtype) for suffix, subtypes in SOUNDS.items() for subtype in subtypes]
+    for (suffix, subtype), (channels, rate) in itertools.product(kinds, ((1, RATE), (2, 44100), (6, 8000))):
+        samples = rng.normal(0, 0.1, (1600, channels)).astype(np.float32)
+        file = io.BytesIO()
+        try:
+            soundfile.write(file, samples, rate, format=suffix, subtype=subtype)
+        except soundfile.LibsndfileError:  # 3 of 39: six channels in ADPCM and MP3, Opus at 44.1 kHz
+            continue
+        seeds.append((suffix, file.getvalue()))
     odd = np.array([0.1, np.nan, np.inf, 1e30] * 400, dtype=np.float32)
     file = io.BytesIO()
     soundfile.write(file, odd, RATE, format="wav", subtype="FLOAT")
@@ -136,9 +110,8 @@ def make_sound(rng: random.Random, folder: Path) -> Path:
     suffix, content = rng.choice(sound_seeds())
     if rng.random() < 0.15 and suffix == "wav":
         data = bytearray(content)
-        data[22:28] = struct.pack(
-            "<HI", rng.choice((0, 1, 2, 255, 65535)), rng.choice((0, 1, 7, RATE, 10**6, 2**31, 2**32 - 1))
-        )
+        rate = rng.choice((0, 1, 7, RATE, 10**6, 2**31, 2**32 - 1))
+        data[22:28] = struct.pack("<HI", rng.choice((0, 1, 2, 255, 65535)), rate)
         content = bytes(data)
     elif rng.random() < 0.9:
         content = damage_bytes(content, rng)
@@ -157,7 +130,7 @@ def video_seeds() -> list[tuple[str, bytes]]:
         for suffix, codec in (("mp4", "mpeg4"), ("avi", "mjpeg"), ("mkv", "mpeg4")):
             file = io.BytesIO()
             with av.open(file, "w", format="matroska" if suffix == "mkv" else suffix) as film:
-                stream = film.add_stream(codec, rate=5)
+                stream: Any = film.add_stream(codec, rate=5)
                 stream.width, stream.height, stream.pix_fmt = 32, 32, "yuvj420p" if codec == "mjpeg" else "yuv420p"
                 for level in range(6):
                     frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 40 * level, np.uint8), format="rgb24")
@@ -183,7 +156,7 @@ def make_video(rng: random.Random, folder: Path) -> Path:
 
 
 TARGETS = (
-    Target("image", make_image, read_image),
-    Target("sound", make_sound, lambda path: read_audio(path, RATE)),
-    Target("video", make_video, lambda path: read_video(path, 4)),
+    Target("image", make_image, read_image, share=40),
+    Target("sound", make_sound, lambda path: read_audio(path, RATE), share=35),
+    Target("video", make_video, lambda path: read_video(path, 4), share=20),
 )

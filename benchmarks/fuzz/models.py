@@ -1,13 +1,15 @@
 """Targets: exports, single files, checkpoints, tokenizers, checkpoints of micro-omni; each is loaded and called."""
 
-import copy
+import itertools
 import json
+import math
 import random
 import shutil
 import struct
 import tempfile
 from functools import cache
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import torch
@@ -33,50 +35,31 @@ from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=32, f_min=20.0, f_max=8000.0, log=True, floor=1e-5)
+TOKENIZER = "tokenizer.model"
 IMAGE = ImageSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-VOCAB = 300
+THINKER: dict[str, Any] = {
+    "vocab_size": 300, "dim": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "ff_dim": 24, "max_length": 64,
+}  # fmt: skip
+HOSTILE_YAML = ("[" * 5000, "{a: " * 2000, "!!python/object/apply:os.system [id]", "? " * 3000, "\t", "%YAML 9.9")
 #: What is planted in weights: with these no answer may come.
-INVALID_TOKEN = (float("nan"), float("inf"), -float("inf"))
+NOT_FINITE = (math.nan, math.inf, -math.inf)
 
 
 def build_modules() -> dict[str, nn.Module]:
     """A whole omni model with random weights."""
     torch.manual_seed(0)
-    shape = {"dim": 16, "num_layers": 1, "num_heads": 2, "ff_dim": 24}
-    thinker = Thinker(
-        vocab_size=VOCAB, dim=16, num_layers=2, num_heads=2, num_kv_heads=1, ff_dim=24, max_length=64, short_conv=3
-    )
+    shape: dict[str, Any] = {"dim": 16, "num_layers": 1, "num_heads": 2, "ff_dim": 24}
+    codes: dict[str, Any] = {"num_codebooks": 2, "codebook_size": 16}
+    layers: dict[str, Any] = {"num_layers": 1, "width": 16, "kernel": 3, "ff_dim": 16}
+    text: dict[str, Any] = {"num_symbols": 99, "num_speakers": 2, "text_layers": 1, "text_kernel": 3}
     return {
-        "thinker": thinker,
+        "thinker": Thinker(**THINKER | {"num_layers": 2, "short_conv": 3}),
         "vision": VisionTransformer(image_size=32, patch=8, **shape),
         "image_projector": ImageProjector(dim=16, out_dim=16, image_tokens="grid", grid=2, cell=4),
         "audio": Audio(n_mels=32, num_symbols=99, channels=4, downsample=4, conv_kernel=3, **shape),
         "audio_projector": AudioProjector(dim=16, out_dim=16, stack=2),
-        "codec": Codec(
-            n_mels=32,
-            stride=8,
-            dim=8,
-            num_codebooks=2,
-            codebook_size=16,
-            num_layers=1,
-            width=16,
-            kernel=3,
-            ff_dim=16,
-            decay=0.99,
-            dropout=0.0,
-            idle=0.0,
-        ),
-        "talker": Talker(
-            num_symbols=99,
-            num_speakers=2,
-            text_layers=1,
-            text_kernel=3,
-            num_codebooks=2,
-            codebook_size=16,
-            max_frames=20,
-            shared_embedding=False,
-            **shape,
-        ),
+        "codec": Codec(n_mels=32, stride=8, dim=8, decay=0.99, dropout=0.0, idle=0.0, **codes, **layers),
+        "talker": Talker(max_frames=20, shared_embedding=False, **text, **codes, **shape),
     }
 
 
@@ -85,29 +68,18 @@ def seeds() -> Path:
     """A folder with an `export`, the same as `one.safetensors` and `run.ckpt`, a `tokenizer.model`, and `micro.pt`."""
     folder = Path(tempfile.mkdtemp(prefix="muomni-fuzz-"))
     lines = ["what colour is the big red circle", "a small blue square", "tell me 1 2 3"] * 20
-    tokenizer = Tokenizer.train(lines, VOCAB, folder / "tokenizer.model")
-    parts = build_modules()
-    metadata = {
-        "stage": "omni_sft",
-        "tokenizer": tokenizer.fingerprint(),
-        "mel": MEL.metadata(),
-        "image": IMAGE.metadata(),
-    }
-    save_export(folder / "export", parts, metadata=metadata, files={"tokenizer.model": folder / "tokenizer.model"})
-    export = load_export(folder / "export")
-    save_single(folder / "one.safetensors", export)
-    stage = nn.ModuleDict(parts)
-    carried = describe_for_checkpoint(stage, parts, metadata, (folder / "tokenizer.model").read_bytes())
-    torch.save({"state_dict": stage.state_dict(), "export": carried, "global_step": 3}, folder / "run.ckpt")
+    tokenizer = Tokenizer.train(lines, THINKER["vocab_size"], folder / TOKENIZER)
+    files = {TOKENIZER: folder / TOKENIZER}
+    parts, plain = build_modules(), Thinker(**THINKER)
+    metadata: dict[str, Any] = {"stage": "thinker", "tokenizer": tokenizer.fingerprint()}
     (folder / "plain").mkdir()
-    plain = Thinker(vocab_size=VOCAB, dim=16, num_layers=1, num_heads=2, num_kv_heads=1, ff_dim=24, max_length=64)
-    metadata = {"stage": "thinker", "tokenizer": tokenizer.fingerprint()}
-    save_export(
-        folder / "plain/export",
-        {"thinker": plain},
-        metadata=metadata,
-        files={"tokenizer.model": folder / "tokenizer.model"},
-    )
+    save_export(folder / "plain/export", {"thinker": plain}, metadata=metadata, files=files)
+    metadata |= {"stage": "omni_sft", "mel": MEL.metadata(), "image": IMAGE.metadata()}
+    save_export(folder / "export", parts, metadata=metadata, files=files)
+    save_single(folder / "one.safetensors", load_export(folder / "export"))
+    stage = nn.ModuleDict(parts)
+    carried = describe_for_checkpoint(stage, parts, metadata, (folder / TOKENIZER).read_bytes())
+    torch.save({"state_dict": stage.state_dict(), "export": carried, "global_step": 3}, folder / "run.ckpt")
     export_checkpoint(folder / "plain/export", folder / "micro.pt")
     return folder
 
@@ -117,15 +89,21 @@ def copy_export(folder: Path) -> Path:
     return Path(shutil.copytree(seeds() / "export", folder / "export"))
 
 
+def damaged(seed: str, rng: random.Random, path: Path) -> Path:
+    """Damage the bytes of a seed."""
+    path.write_bytes(damage_bytes((seeds() / seed).read_bytes(), rng))
+    return path
+
+
 def make_export(rng: random.Random, folder: Path) -> Path:
     """An export folder one file of which is damaged as bytes, cut, missing, or another's."""
     path = copy_export(folder)
-    victim = path / rng.choice(("model.yaml", "model.safetensors", "model.safetensors", "tokenizer.model"))
+    victim = path / rng.choice(("model.yaml", "model.safetensors", "model.safetensors", TOKENIZER))
     kind = rng.random()
     if kind < 0.05:
         victim.unlink()
     elif kind < 0.1:
-        victim.write_bytes((seeds() / rng.choice(("one.safetensors", "tokenizer.model", "micro.pt"))).read_bytes())
+        victim.write_bytes((seeds() / rng.choice(("one.safetensors", TOKENIZER, "micro.pt"))).read_bytes())
     else:
         victim.write_bytes(damage_bytes(victim.read_bytes(), rng))
     return path
@@ -140,14 +118,11 @@ def make_description(rng: random.Random, folder: Path) -> Path:
         document = damage_tree(yaml.safe_load(file.read_text()), rng)
         text = yaml.safe_dump(document) if rng.random() < 0.9 else json.dumps(document, default=str)
     elif kind < 0.95:
-        text = "a: &a [x, x]\n" + "".join(
-            f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n"
-            for i in range(rng.randrange(2, 20))
-        )
+        names = ascii_lowercase[: rng.randrange(3, 21)]  # each nine times the one before
+        text = "a: &a [x, x]\n"
+        text += "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise(names))
     else:
-        text = rng.choice(
-            ("[" * 5000, "{a: " * 2000, "!!python/object/apply:os.system [id]", "? " * 3000, "\t", "%YAML 9.9")
-        )
+        text = rng.choice(HOSTILE_YAML)
     file.write_text(text)
     return path
 
@@ -165,7 +140,7 @@ def make_weights(rng: random.Random, folder: Path) -> tuple[Path, bool]:
             tensors[key] = (value * rng.choice((0, 1e4, 1e18, 1e38))).nan_to_num()
             continue
         if kind <= 1 and value.is_floating_point() and value.numel():
-            value.view(-1)[rng.randrange(value.numel())] = rng.choice(INVALID_TOKEN)
+            value.view(-1)[rng.randrange(value.numel())] = rng.choice(NOT_FINITE)
             planted = True
         elif kind == 2:
             tensors[key] = value[:-1].contiguous() if value.dim() else value[None]
@@ -180,20 +155,18 @@ def make_weights(rng: random.Random, folder: Path) -> tuple[Path, bool]:
 def make_single(rng: random.Random, folder: Path) -> Path:
     """A single file with damaged bytes or a header that says something else."""
     path = folder / "one.safetensors"
-    content = (seeds() / "one.safetensors").read_bytes()
     if rng.random() < 0.5:
-        (length,) = struct.unpack("<Q", content[:8])
-        header = json.loads(content[8 : 8 + length])
-        if rng.random() < 0.5:
-            description = damage_tree(json.loads(header["__metadata__"]["muomni"]), rng)
-            header["__metadata__"]["muomni"] = json.dumps(description, default=str)
-        else:
-            header = damage_tree(header, rng)
-        text = json.dumps(header, default=str).encode()
-        content = struct.pack("<Q", len(text)) + text + content[8 + length :]
+        return damaged("one.safetensors", rng, path)
+    content = (seeds() / "one.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    if rng.random() < 0.5:
+        description = damage_tree(json.loads(header["__metadata__"]["muomni"]), rng)
+        header["__metadata__"]["muomni"] = json.dumps(description, default=str)
     else:
-        content = damage_bytes(content, rng)
-    path.write_bytes(content)
+        header = damage_tree(header, rng)
+    text = json.dumps(header, default=str).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
     return path
 
 
@@ -201,20 +174,12 @@ def make_checkpoint(rng: random.Random, folder: Path) -> Path:
     """A training's .ckpt, damaged as bytes or in what it says."""
     path = folder / "run.ckpt"
     if rng.random() < 0.4:
-        path.write_bytes(damage_bytes((seeds() / "run.ckpt").read_bytes(), rng))
-        return path
+        return damaged("run.ckpt", rng, path)
     content = torch.load(seeds() / "run.ckpt", weights_only=True)
     plain = {"document": content["export"]["document"], "places": content["export"]["places"]}
-    damaged = damage_tree(plain, rng)
-    content["export"] |= damaged if isinstance(damaged, dict) else {"document": damaged}
+    changed = damage_tree(plain, rng)
+    content["export"] |= changed if isinstance(changed, dict) else {"document": changed}
     torch.save(content, path)
-    return path
-
-
-def make_tokenizer(rng: random.Random, folder: Path) -> Path:
-    """A tokenizer.model with damaged bytes."""
-    path = folder / "tokenizer.model"
-    path.write_bytes(damage_bytes((seeds() / "tokenizer.model").read_bytes(), rng))
     return path
 
 
@@ -222,9 +187,8 @@ def make_micro(rng: random.Random, folder: Path) -> Path:
     """A checkpoint of micro-omni with damaged bytes, keys, shapes or numbers of blocks."""
     path = folder / "thinker.pt"
     if rng.random() < 0.3:
-        path.write_bytes(damage_bytes((seeds() / "micro.pt").read_bytes(), rng))
-        return path
-    content: Any = copy.copy(torch.load(seeds() / "micro.pt", weights_only=True))
+        return damaged("micro.pt", rng, path)
+    content: Any = torch.load(seeds() / "micro.pt", weights_only=True)
     state = content.get("model", content) if isinstance(content, dict) else content
     for _ in range(rng.choice((1, 1, 3))):
         key = rng.choice(sorted(key for key in state if isinstance(state[key], Tensor)))
@@ -232,15 +196,14 @@ def make_micro(rng: random.Random, folder: Path) -> Path:
         if kind == 0:
             state[key.replace(".0.", f".{rng.choice((1, 7, 10**9, -1))}.")] = state.pop(key)
         elif kind == 1:
-            state[key] = rng.choice(
-                (None, 3, "x", torch.zeros(()), torch.zeros(0, 5), state[key].t() if state[key].dim() == 2 else 0)
-            )
+            turned = state[key].t() if state[key].dim() == 2 else 0
+            state[key] = rng.choice((None, 3, "x", torch.zeros(()), torch.zeros(0, 5), turned))
         elif kind == 2:
             state[f"{key}x"] = state.pop(key)
         elif kind == 3:
             state[key] = state[key][: max(1, len(state[key]) // 2)] if state[key].dim() else state[key]
         else:
-            state[key] = torch.full_like(state[key], float("nan"))
+            state[key] = torch.full_like(state[key], math.nan)
     torch.save(content, path)
     return path
 
@@ -253,15 +216,15 @@ def ask_tokenizer(path: Path) -> None:
 
 def import_micro(path: Path) -> None:
     """Import it into an export."""
-    import_checkpoints([path], path.parent / "imported", tokenizer=seeds() / "tokenizer.model")
+    import_checkpoints([path], path.parent / "imported", tokenizer=seeds() / TOKENIZER)
 
 
 TARGETS = (
-    Target("export", make_export, ask),
-    Target("description", make_description, ask),
-    Target("weights", make_weights, ask_weights),
-    Target("single", make_single, ask),
-    Target("checkpoint", make_checkpoint, ask),
-    Target("tokenizer", make_tokenizer, ask_tokenizer),
-    Target("micro_omni", make_micro, import_micro),
+    Target("export", make_export, ask, share=8),
+    Target("description", make_description, ask, share=12),
+    Target("weights", make_weights, ask_weights, share=5),
+    Target("single", make_single, ask, share=8),
+    Target("checkpoint", make_checkpoint, ask, share=5),
+    Target("tokenizer", lambda rng, folder: damaged(TOKENIZER, rng, folder / TOKENIZER), ask_tokenizer, share=15),
+    Target("micro_omni", make_micro, import_micro, share=6),
 )

@@ -1,67 +1,19 @@
 """Damage: to bytes, and to trees of plain data."""
 
 import copy
+import math
 import random
-from collections.abc import MutableMapping, MutableSequence
+from collections.abc import Iterator
 from typing import Any
 
-EDGES = (
-    b"\x00",
-    b"\xff",
-    b"\x7f",
-    b"\x80",
-    b"\xff\xff\xff\xff",
-    b"\x7f\xff\xff\xff",
-    b"\xff\xff\xff\x7f",
-    b"\x00\x00\x00\x00",
-)
+EDGES = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", bytes(4))
 #: Values that no one expects: wrong types, wrong signs, too large, too deep.
 ODD: tuple[Any, ...] = (
-    None,
-    True,
-    False,
-    0,
-    1,
-    -1,
-    2,
-    3,
-    7,
-    2**31,
-    2**63,
-    10**9,
-    10**30,
-    -(10**9),
-    0.0,
-    0.5,
-    -1.5,
-    1e308,
-    float("nan"),
-    float("inf"),
-    "",
-    " ",
-    "0",
-    "-1",
-    "nan",
-    "true",
-    "a",
-    "\x00",
-    "é",
-    "../../etc/passwd",
-    "x" * 5000,
-    [],
-    [[]],
-    {},
-    {"a": 1},
-    [None],
-    [1, 2, 3],
-    ["a"],
-    {"": None},
-    [[[[[[]]]]]],
-    b"bytes".hex(),
-    "!!python/object:os.system",
-    "*a",
-    "&a [*a]",
-    "${oc.env:HOME}",
+    *(None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**63, 10**9, 10**30, -(10**9)),
+    *(0.0, 0.5, -1.5, 1e308, math.nan, math.inf),
+    *("", " ", "0", "-1", "nan", "true", "a", "\x00", "é", "../../etc/passwd", "x" * 5000),
+    *([], [[]], {}, {"a": 1}, [None], [1, 2, 3], ["a"], {"": None}, [[[[[[]]]]]]),
+    *(b"bytes".hex(), "!!python/object:os.system", "*a", "&a [*a]", "${oc.env:HOME}"),
 )
 
 
@@ -97,19 +49,19 @@ def damage_bytes(content: bytes, rng: random.Random) -> bytes:
 
 
 def damage_tree(tree: Any, rng: random.Random) -> Any:
-    """A copy of plain data (dicts, lists, scalars) in which one to three places are odd, missing, doubled or renamed."""
+    """A copy of plain data (dicts, lists, scalars) in which one to three entries are odd, missing, doubled or renamed."""
     tree = copy.deepcopy(tree)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        places = list(_places(tree))
-        if not places:
+        entries = list(_entries(tree))
+        if not entries:
             return rng.choice(ODD)
-        owner, key = rng.choice(places)
+        owner, key = rng.choice(entries)
         kind = rng.randrange(6)
         if kind == 0:
             del owner[key]
-        elif kind == 1 and isinstance(owner, MutableMapping):
+        elif kind == 1 and isinstance(owner, dict):
             owner[rng.choice(("", "x", f"{key}_", "dim", "messages"))] = owner.pop(key)
-        elif kind == 2 and isinstance(owner, MutableSequence):
+        elif kind == 2 and isinstance(owner, list):
             owner[key:key] = [copy.deepcopy(owner[key])] * rng.choice((1, 2, 50))
         elif kind == 3 and isinstance(owner[key], int | float) and not isinstance(owner[key], bool):
             owner[key] = rng.choice(
@@ -120,15 +72,10 @@ def damage_tree(tree: Any, rng: random.Random) -> Any:
     return tree
 
 
-def _places(tree: Any) -> Any:
-    """(container, key) of every place in a tree."""
-    items = (
-        tree.items()
-        if isinstance(tree, MutableMapping)
-        else enumerate(tree)
-        if isinstance(tree, MutableSequence)
-        else ()
-    )
-    for key, value in list(items):
+def _entries(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """(container, key) of every entry in a tree."""
+    if not isinstance(tree, dict | list):
+        return
+    for key, value in list(tree.items() if isinstance(tree, dict) else enumerate(tree)):
         yield tree, key
-        yield from _places(value)
+        yield from _entries(value)

@@ -1,6 +1,8 @@
 """Targets: calls of an engine with values of any type; overrides of the command lines."""
 
+import math
 import random
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,34 +15,17 @@ from benchmarks.fuzz.models import seeds
 from benchmarks.fuzz.mutate import ODD
 from muomni.cli.errors import check_overrides
 from muomni.cli.overrides import readable
-from muomni.inference.engine import Engine
+from muomni.inference.decoding.options import GenerationOptions
+from muomni.inference.engine import TRANSCRIBE_OPTIONS, Engine
 from muomni.inference.load import load_model
 
+MESSAGES = ("messages", "system_prompt", "truncate")
+GENERATION = tuple(field.name for field in fields(GenerationOptions))
 CALLS: dict[str, tuple[str, ...]] = {
-    "generate": (
-        "text",
-        "echo",
-        "image",
-        "audio",
-        "messages",
-        "system_prompt",
-        "truncate",
-        "generation",
-        "temperature",
-        "top_k",
-        "top_p",
-        "min_p",
-        "repetition_penalty",
-        "max_new_tokens",
-        "seed",
-        "stop",
-        "num_beams",
-        "length_penalty",
-        "nonsense",
-    ),
-    "generate_batch": ("requests", "image", "max_new_tokens", "seed", "stop", "temperature"),
+    "generate": ("text", "echo", "image", "audio", *MESSAGES, "generation", *GENERATION, "nonsense"),
+    "generate_batch": ("requests", "image", *GENERATION),
     "generate_n_best": ("requests", "num_beams", "length_penalty"),
-    "transcribe": ("audio", "timestamps", "beams", "lm", "lm_weight", "nonsense"),
+    "transcribe": ("audio", *TRANSCRIBE_OPTIONS, "nonsense"),
     "generate_speech": ("text", "voice"),
     "speak": ("texts", "voices"),
     "load_model": ("path", "device", "format", "talker", "vocoder", "compile", "dtype"),
@@ -55,93 +40,23 @@ USUAL: dict[str, dict[str, Any]] = {
     "speak": {"texts": ["a circle"]},
     "load_model": {"device": "cpu"},
 }
-OVERRIDES: dict[str, tuple[str, ...]] = {
-    "train": (
-        "stage",
-        "size",
-        "data",
-        "budget",
-        "optim.lr",
-        "trainer.max_steps",
-        "datamodule.batch_size",
-        "data.train",
-        "seed",
-        "resume",
-        "callbacks",
-        "logger",
-        "module.training.loss_weights",
-        "experiment",
-        "vocab_size",
-        "backbone.thinker.dim",
-        "nonsense",
-        "data.trian",
-    ),
-    "infer": (
-        "ckpt",
-        "text",
-        "image",
-        "audio_out",
-        "generation",
-        "generation.top_k",
-        "device",
-        "beams",
-        "threads",
-        "nonsense",
-        "vocoder",
-    ),
+OVERRIDES = {
+    "train": """stage size data budget optim.lr trainer.max_steps datamodule.batch_size data.train seed resume callbacks logger
+        module.training.loss_weights experiment vocab_size backbone.thinker.dim nonsense data.trian""",
+    "infer": "ckpt text image audio_out generation generation.top_k device beams threads nonsense vocoder",
 }
 WORDS = (
-    "",
-    "null",
-    "a",
-    "a b",
-    "a,b",
-    "[a",
-    "{a: b",
-    "${x}",
-    "é",
-    "1e",
-    "-1",
-    "=",
-    "a=b",
-    "\\",
-    "'",
-    '"',
-    "~",
-    "@",
-    "${now:}",
-    "nan",
-    "[1,2]",
-    "x" * 3000,
+    *("", "null", "a", "a b", "a,b", "[a", "{a: b", "${x}", "${now:}", "é", "1e", "-1", "nan", "[1,2]"),
+    *("=", "a=b", "\\", "'", '"', "~", "@", "x" * 3000),
 )
+#: Odd values of Python and torch, on top of the plain data in ODD.
 MORE: tuple[Any, ...] = (
-    torch.zeros(0),
-    torch.zeros(3, 4, 4, dtype=torch.uint8),
-    torch.full((400,), float("nan")),
-    torch.zeros(2, 2, 2, 2),
-    np.zeros(5),
-    np.zeros((4, 4, 3), np.uint8),
-    object(),
-    lambda: 3,
-    3 + 2j,
-    b"x",
-    {1, 2},
-    range(3),
-    "nothing.png",
-    Path("nothing.wav"),
-    Path(),
-    ["what?", None],
-    [{"role": "user", "content": "a"}],
-    [{"role": "robot", "content": []}],
+    *(torch.zeros(0), torch.zeros(3, 4, 4, dtype=torch.uint8), torch.full((400,), math.nan), torch.zeros(2, 2, 2, 2)),
+    *(np.zeros(5), np.zeros((4, 4, 3), np.uint8), object(), lambda: 3, 3 + 2j, b"x", {1, 2}, range(3), 10**18, -0.0),
+    *("nothing.png", Path("nothing.wav"), Path(), ["what?", None], "é ☃ 漢字", "<user>", "a " * 500),
+    *([{"role": "user", "content": "a"}], [{"role": "robot", "content": []}]),
     [{"role": "user", "content": [{"type": "image"}]}],
-    "é ☃ 漢字",
-    "<user>",
-    "a " * 500,
-    10**18,
-    -0.0,
 )
-
-
 #: What makes sense alone; together, or for another method, perhaps not.
 SENSIBLE: dict[str, tuple[Any, ...]] = {
     "text": ("tell me 1 2 3", "<user> what?", "", "Ünïcode ☃", "a\nb", "a " * 30),
@@ -198,7 +113,6 @@ def make_call(rng: random.Random, folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def call(made: tuple[str, dict[str, Any]]) -> None:
-    """Make the call."""
     method, arguments = made
     if method == "load_model":
         load_model(**arguments)
@@ -209,7 +123,7 @@ def call(made: tuple[str, dict[str, Any]]) -> None:
 def make_override(rng: random.Random, folder: Path) -> tuple[str, list[str]]:
     """A program, and one or two options with words that its grammar does not expect."""
     program = rng.choice(list(OVERRIDES))
-    names = rng.sample(OVERRIDES[program], rng.choice((1, 1, 2)))
+    names = rng.sample(OVERRIDES[program].split(), rng.choice((1, 1, 2)))
     return program, [f"{name}={rng.choice(WORDS)}" for name in names]
 
 
@@ -222,6 +136,6 @@ def compose(made: tuple[str, list[str]]) -> None:
 
 
 TARGETS = (
-    Target("call", make_call, call, names=False),
-    Target("override", make_override, compose, names=False),
+    Target("call", make_call, call, share=15, names=False),
+    Target("override", make_override, compose, share=1.5, names=False),
 )

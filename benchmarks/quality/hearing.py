@@ -13,6 +13,7 @@ The clean clip comes first; each condition changes its waveform alone. WER and C
 percent that are exactly right (tasks audio_qa and spoken_image_qa, sound with its picture).
 """
 
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.results import write_results
+from benchmarks.quality.recordings import Clip, read_clips, world_files
+from benchmarks.results import table, write_results
 from datamodules.manifests import read_manifest
 from muomni import load_model
 from muomni.cli.key_value import read_options, run_program
@@ -38,12 +40,13 @@ DEFAULTS = {
 RATE = 16_000
 BATCH = 25  # conversations that are answered at once
 TASKS = ("audio_qa", "spoken_image_qa")
+INSTRUCTIONS = "instructions/test_iid.jsonl"
 Change = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def silence(before: float, behind: float) -> Change:
+def silence(before: float, after: float) -> Change:
     """Seconds of digital silence on both sides."""
-    return lambda clip, _: torch.nn.functional.pad(clip, (round(before * RATE), round(behind * RATE)))
+    return lambda clip, _: torch.nn.functional.pad(clip, (round(before * RATE), round(after * RATE)))
 
 
 def level(decibels: float) -> Change:
@@ -69,15 +72,19 @@ def noise(snr: float, *, colour: float = 0.0, around: float = 0.0) -> Change:
     return change
 
 
+def unchanged(clip: Tensor, _: torch.Generator) -> Tensor:
+    return clip
+
+
 def telephone(clip: Tensor, _: torch.Generator) -> Tensor:
     """Through 8 kHz and back."""
     return resample(resample(clip, RATE, 8000), 8000, RATE)
 
 
 CONDITIONS: dict[str, Change] = {
-    "clean": lambda clip, _: clip,
+    "clean": unchanged,
     **{
-        f"silence {a:g} s before, {b:g} s behind": silence(a, b)
+        f"silence {a:g} s before, {b:g} s after": silence(a, b)
         for a, b in ((0, 0.5), (0.5, 0.5), (0, 2), (2, 2), (0, 4), (4, 4), (10, 0), (0, 10), (10, 10))
     },
     **{f"level {decibels} dB": level(decibels) for decibels in (0, -20, -40)},
@@ -93,97 +100,69 @@ def drawn(rows: list[Any], count: int) -> list[Any]:
     that are evenly spread would not stand for all."""
     if len(rows) <= count:
         return rows
-    return [rows[place] for place in sorted(random.Random(0).sample(range(len(rows)), count))]
+    return [rows[index] for index in sorted(random.Random(0).sample(range(len(rows)), count))]
 
 
-def transcripts(engine: Engine, clips: list[tuple[Tensor, str]], change: Change) -> dict[str, float]:
+def transcripts(engine: Engine, clips: list[Clip], change: Change) -> dict[str, float]:
     """Error rates of a recognizer under a condition."""
     generator = torch.Generator().manual_seed(0)
     heard = [engine.transcribe(change(clip, generator)) for clip, _ in clips]
     return error_rates(heard, [text for _, text in clips])
 
 
-def answers(engine: Engine, rows: list[dict[str, Any]], change: Change) -> float:
+def answers(engine: Engine, rows: list[dict[str, Any]], change: Change, *, max_new_tokens: int = 16) -> float:
     """Percent of the conversations' answers that are right under a condition."""
     generator, right = torch.Generator().manual_seed(0), 0
     for first in range(0, len(rows), BATCH):
         some = rows[first : first + BATCH]
-        asked = [
-            [
-                {**item, "audio": change(read_audio(item["audio"], RATE), generator)}
-                if item["type"] == "audio"
-                else item
-                for item in row["messages"][0]["content"]
-            ]
-            for row in some
-        ]
-        requests = [Request(messages=[{"role": "user", "content": content}]) for content in asked]
-        said = engine.generate_batch(requests, max_new_tokens=16)
+        requests = []
+        for row in some:
+            content = [dict(item) for item in row["messages"][0]["content"]]
+            for item in content:
+                if item["type"] == "audio":
+                    item["audio"] = change(read_audio(item["audio"], RATE), generator)
+            requests.append(Request(messages=[{"role": "user", "content": content}]))
+        said = engine.generate_batch(requests, max_new_tokens=max_new_tokens)
         right += sum(a.strip() == text_of(row["messages"][-1]).strip() for a, row in zip(said, some, strict=True))
     return 100 * right / len(rows)
 
 
-def table(columns: dict[str, dict[str, str]]) -> str:
-    """Table with a row for each condition and a column for each measure."""
-    lines = [["condition", *columns]]
-    lines += [[name, *(column.get(name, "-") for column in columns.values())] for name in next(iter(columns.values()))]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-def world_file(root: str, pattern: str) -> list[Path]:
-    """Files of the newest world under a root."""
-    worlds = sorted(Path(root).glob("data/world/*/fingerprint.json"), key=lambda path: path.stat().st_mtime)
-    return sorted(worlds[-1].parent.glob(pattern)) if worlds else []
-
-
-def measure(engine: Engine, options: dict[str, Any], changes: dict[str, Change]) -> dict[str, dict[str, str]]:
-    """Columns of the table for one export."""
-    columns: dict[str, dict[str, str]] = {}
-    count, split = options["clips"], options["split"] or None
-    paths = [Path(options["manifest"])] if options["manifest"] else world_file(options["root"], "speech/test*.jsonl")
-    for path in paths:
-        rows = drawn(read_manifest(path, shape="speech", split=split), count)
-        lower = options["lowercase"]
-        clips = [(read_audio(row["audio"], RATE), row["text"].lower() if lower else row["text"]) for row in rows]
-        column = columns[f"WER / CER {path.stem}"] = {}
-        for name, change in changes.items():
+def measure(engine: Engine, options: dict[str, Any], changes: dict[str, Change]) -> list[dict[str, Any]]:
+    """A row of the table for each condition."""
+    rows: list[dict[str, Any]] = [{"condition": name} for name in changes]
+    count, split, root = options["clips"], options["split"] or None, options["root"]
+    for path in [options["manifest"]] if options["manifest"] else world_files(root, "speech/test*.jsonl"):
+        some = drawn(read_manifest(path, shape="speech", split=split), count)
+        clips = read_clips(some, RATE, lowercase=options["lowercase"])
+        for row, change in zip(rows, changes.values(), strict=True):
             rates = transcripts(engine, clips, change)
-            column[name] = f"{rates['wer']:.1f} / {rates['cer']:.1f}"
-    talks = (
-        [Path(options["instructions"])]
-        if options["instructions"]
-        else world_file(options["root"], "instructions/test_iid.jsonl")
-    )
+            row[f"WER / CER {Path(path).stem}"] = f"{rates['wer']:.1f} / {rates['cer']:.1f}"
     if "thinker" not in engine.modules:
-        return columns
-    for path in talks:
-        rows = read_manifest(path, shape="sft", split=split)
-        for task in TASKS:
-            asked = drawn([row for row in rows if row.get("task") == task and len(row["messages"]) == 2], count)
-            if asked:
-                columns[f"{task} right"] = {name: f"{answers(engine, asked, to):.0f}" for name, to in changes.items()}
-    return columns
+        return rows
+    talks = [options["instructions"]] if options["instructions"] else world_files(root, INSTRUCTIONS)
+    for path, task in itertools.product(talks, TASKS):
+        some = [talk for talk in read_manifest(path, shape="sft", split=split) if talk.get("task") == task]
+        some = drawn([talk for talk in some if len(talk["messages"]) == 2], count)
+        for row, change in zip(rows, changes.values(), strict=True):
+            row[f"{task} right"] = f"{answers(engine, some, change):.0f}" if some else "-"
+    return rows
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, prints and writes the results."""
     options = read_options(arguments, DEFAULTS)
     wanted = options["conditions"]
     if unknown := [name for name in wanted if not any(key.startswith(name) for key in CONDITIONS)]:
         raise ValueError(f"conditions={unknown[0]}: available: {'; '.join(CONDITIONS)}")
     changes = {key: change for key, change in CONDITIONS.items() if not wanted or key.startswith(("clean", *wanted))}
     folder = Path(options["root"]) / "checkpoints"
-    exports = [Path(options["ckpt"])] if options["ckpt"] else [folder / "audio", folder / "omni_sft"]
-    exports = [path for path in exports if options["ckpt"] or path.is_dir()]
+    trained = [folder / name for name in ("audio", "omni_sft") if (folder / name).is_dir()]
+    exports = [Path(options["ckpt"])] if options["ckpt"] else trained
     if not exports:
         raise FileNotFoundError(f"no export under {folder}: train stage=audio, or name one by ckpt=")
     result: dict[str, Any] = {"options": options}
     for path in exports:
-        result[str(path)] = columns = measure(load_model(path, device="cpu"), options, changes)
-        if not columns:
-            raise FileNotFoundError(f"no world under {options['root']}/data/world: name manifest=FILE")
-        print(f"\n{path}:\n{table(columns)}", flush=True)
+        result[str(path)] = rows = measure(load_model(path, device="cpu"), options, changes)
+        print(f"\n{path}:\n{table(rows)}", flush=True)
     write_results(options["out"], result)
 
 

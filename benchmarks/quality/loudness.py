@@ -8,13 +8,14 @@ each task, next to the norm of the tokens over the mean norm of the Thinker's em
 block, so that the loudness of a token is a direction in which nothing pulls: it drifts in training.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.quality.hearing import world_file
+from benchmarks.quality.hearing import INSTRUCTIONS, answers, unchanged
+from benchmarks.quality.recordings import world_files
+from datamodules.manifests import read_manifest
 from muomni import load_model
 from muomni.cli.key_value import read_options, run_program
 from muomni.inference.engine import Engine
@@ -23,19 +24,8 @@ OWN = {"ckpt": "checkpoints/omni_sft", "world": "", "rows": 40, "scales": ("4", 
 TASKS = {"audio_projector": ("audio_qa", "asr", "spoken_image_qa"), "image_projector": ("image_qa",)}
 
 
-def ask(model: Engine, row: dict[str, Any], folder: Path) -> bool:
-    """Whether a row of the world's instructions is answered exactly."""
-    content, answer = (message["content"] for message in row["messages"][:2])
-    media = {
-        kind: [str(folder / item[kind]) for item in content if item["type"] == kind] for kind in ("image", "audio")
-    }
-    text = " ".join(item["text"] for item in content if item["type"] == "text")
-    wanted = " ".join(item["text"] for item in answer if "text" in item)
-    return model.generate(text, max_new_tokens=40, **media).strip() == wanted.strip()
-
-
-def measure(model: Engine, part: str, rows: list[dict[str, Any]], folder: Path, *, scale: float) -> tuple[float, int]:
-    """The loudness of the rescaled tokens over that of words, and how many rows are answered exactly."""
+def measure(model: Engine, part: str, rows: list[dict[str, Any]], *, scale: float) -> tuple[float, float]:
+    """The loudness of the rescaled tokens over that of words, and percent of the rows that are answered exactly."""
     norms: list[float] = []
 
     def rescale(module: Any, arguments: Any, tokens: torch.Tensor) -> torch.Tensor:
@@ -44,30 +34,27 @@ def measure(model: Engine, part: str, rows: list[dict[str, Any]], folder: Path, 
 
     handle = model.modules[part].register_forward_hook(rescale)
     try:
-        right = sum(ask(model, row, folder) for row in rows)
+        right = answers(model, rows, unchanged, max_new_tokens=40)
     finally:
         handle.remove()
-    words = float(model.modules["thinker"].embedding.weight.detach().norm(dim=-1).mean())  # type: ignore[union-attr,operator]
+    thinker: Any = model.modules["thinker"]
+    words = float(thinker.embedding.weight.detach().norm(dim=-1).mean())
     return sum(norms) / max(len(norms), 1) / words, right
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table."""
     cfg = read_options(arguments, OWN)
     torch.set_num_threads(1)
-    name = "instructions/test_iid.jsonl"
-    files = [Path(cfg["world"]) / name] if cfg["world"] else world_file(".", name)
-    if not files:
-        raise FileNotFoundError("no world under data/world; world=FOLDER names one")
-    rows = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()]
+    path = Path(cfg["world"]) / INSTRUCTIONS if cfg["world"] else world_files(".", INSTRUCTIONS)[0]
+    rows = read_manifest(path, shape="sft")
     model = load_model(cfg["ckpt"], device="cpu")
     for part, tasks in TASKS.items():
         chosen = {task: [row for row in rows if row["task"] == task][: cfg["rows"]] for task in tasks}
         for scale in map(float, cfg["scales"]):
-            found = {task: measure(model, part, some, files[0].parent, scale=scale) for task, some in chosen.items()}
+            found = {task: measure(model, part, some, scale=scale) for task, some in chosen.items()}
             loudness = sum(ratio for ratio, _ in found.values()) / len(found)
-            counts = "  ".join(f"{task} {right}/{len(chosen[task])}" for task, (_, right) in found.items())
-            print(f"{part:<16} x {scale:<5g} {loudness:7.1f} times as loud as words:  {counts}", flush=True)
+            shares = "  ".join(f"{task} {right:.0f} %" for task, (_, right) in found.items())
+            print(f"{part:<16} x {scale:<5g} {loudness:7.1f} times as loud as words:  {shares}", flush=True)
 
 
 if __name__ == "__main__":

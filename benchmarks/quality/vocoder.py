@@ -1,7 +1,7 @@
 """python -m benchmarks.quality.vocoder     vocoders on the same recordings: Griffin-Lim, and the correction of mels
 (muomni/inference/tts/mel_correction.py) from a start of noise and from a trained vocoder, by its number of iterations.
 
-Beside each other these say how much of the gain over Griffin-Lim is the network's, and how much the correction's. Distances
+Compared, these say how much of the gain over Griffin-Lim is the network's, and how much the correction's. Distances
 of log-mels are in standard deviations at equal level; STOI is against the recording; times are of one thread a second of sound.
 
     manifest=FILE  split=dev  clips=20   recordings; the shortest so many of them
@@ -9,13 +9,15 @@ of log-mels are in standard deviations at equal level; STOI is against the recor
     out=FILE                             the numbers as JSON, default reports/benchmarks/vocoder.json
 """
 
+import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from benchmarks.results import write_results
+from benchmarks.results import table, write_results
 from datamodules.manifests import read_manifest
 from muomni.checkpoints.export import load_export
 from muomni.cli.key_value import read_options, run_program
@@ -46,12 +48,14 @@ def makers(vocoder: str) -> dict[str, Make]:
             raise SystemExit(f"{vocoder}: trained on another spectrogram than conf/mel/hop160.yaml")
         starts["vocoder"] = lambda mel: export.modules["vocoder"](mel[None]).waveform[0]
     found: dict[str, Make] = {"Griffin-Lim, 32": GriffinLim(SPEC, iterations=32)}
-    for name, start in starts.items():
-        for count in ITERATIONS:
-            found[f"{name} + correction, {count}"] = lambda mel, start=start, count=count: correction(
-                start(mel)[None], mel[None], iterations=count
-            )[0]
+    for (name, start), count in itertools.product(starts.items(), ITERATIONS):
+        found[f"{name} + correction, {count}"] = partial(corrected, correction, start, count)
     return found
+
+
+def corrected(correction: MelCorrection, start: Make, iterations: int, mel: Tensor) -> Tensor:
+    """Mel (T, M) -> waveform (N) from a start, corrected."""
+    return correction(start(mel)[None], mel[None], iterations=iterations)[0]
 
 
 def measure(make: Make, clips: list[Tensor]) -> dict[str, float]:
@@ -86,12 +90,8 @@ def main(arguments: list[str]) -> None:
     clips = [read_audio(row["audio"], SPEC.sample_rate) for row in rows]
     clips = [clip[: len(clip) // SPEC.hop * SPEC.hop] for clip in clips]
     print(f"{len(clips)} clips, {sum(len(clip) for clip in clips) / SPEC.sample_rate:.0f} s")
-    print("| | log-mel distance | STOI | CPU seconds a second |\n|---|---|---|---|")
-    results = {}
-    for name, make in makers(options["vocoder"]).items():
-        results[name] = measured = measure(make, clips)
-        cells = [f"{measured[key]:.4f}" for key in ("log_mel_distance", "stoi", "real_time_factor")]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    results = {name: measure(make, clips) for name, make in makers(options["vocoder"]).items()}
+    print(table([{"vocoder": name, **row} for name, row in results.items()]))
     write_results(options["out"], {"results": results})
 
 

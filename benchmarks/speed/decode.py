@@ -19,32 +19,21 @@ import importlib.util
 import os
 import statistics
 import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from torch import Tensor
 
-from benchmarks.results import write_results
+from benchmarks.results import table, write_results
 from benchmarks.speed import decode_more
-from benchmarks.speed.baselines import INSTALL, Answer, LlamaCpp, Transformers, write_gguf
+from benchmarks.speed.decoders import INSTALL, Decoder, LlamaCpp, Ours, Transformers, make_thinker, write_gguf
+from benchmarks.speed.steps import best_seconds
 from muomni.cli.key_value import read_options, run_program
-from muomni.inference.decoding.compiled import make_runtime
-from muomni.inference.decoding.generate import decode, prefill
-from muomni.inference.decoding.options import preset
-from muomni.inference.decoding.sampling import Sampler
-from muomni.inference.decoding.timings import Timings
-from muomni.inference.decoding.weight_only import set_weight_dtype
-from muomni.models.thinker import Thinker
 from muomni.run.hardware import describe_machine
 from muomni.special_tokens import PIECES
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 #: Our decoders: name -> compile=, dtype=.
 OURS = {
     "eager": ("none", "float32"),
@@ -63,65 +52,21 @@ AIMS: list[tuple[str, str, int, float | None]] = [
     ("eager", "transformers", 16, 1.4),
 ]
 OWN = {
-    "size": "tiny",
-    "batches": ("1", "16"),
-    "threads": ("1", "2"),
-    "prompt": 32,
-    "new": 256,
-    "rounds": 15,
-    "root": "reports/decode",
-    "out": "",
-    "more": False,
-    "trained": "",
-    "memory": "",
-}
+    "size": "tiny", "batches": ("1", "16"), "threads": ("1", "2"), "prompt": 32, "new": 256, "rounds": 15,
+    "root": "reports/decode", "out": "", "more": False, "trained": "", "memory": "",
+}  # fmt: skip
 EXACT = ("eager", "compiled", "AOT", "transformers", "llama.cpp f32")
-Decoder = Callable[[Tensor, int], Answer]
 
 
-class Ours:
-    """A runtime as a contestant."""
-
-    def __init__(self, thinker: Thinker, *, mode: str, packages: Path) -> None:
-        self.runtime, self.thinker = make_runtime(thinker, mode=mode, packages=packages), thinker
-
-    @torch.inference_mode()
-    def __call__(self, ids: Tensor, new: int) -> Answer:
-        """ids (B, T) -> N new tokens a row."""
-        cache = self.runtime.new_cache(len(ids), ids.shape[1] + new)
-        sampler = Sampler(preset("greedy"), device="cpu")
-        start = time.perf_counter()
-        first = sampler(prefill(self.thinker, ids, cache))
-        between = time.perf_counter()
-        decoder = self.runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
-        tokens = torch.stack(list(decode(decoder, first, max_tokens=new)), dim=1)
-        return Answer(tokens, between - start, time.perf_counter() - between)
-
-
-def network(name: str, size: str) -> Any:
-    """A network by its configuration, with random weights; a Thinker never chooses a special token: no decoder has to be told
-    to leave them out."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", overrides=["stage=omni_sft", f"size={size}"])
-    torch.manual_seed(0)
-    module = instantiate(cfg.backbone[name], _convert_="all").eval().requires_grad_(False)
-    if name == "thinker":
-        module.head.weight[: len(PIECES)] = 0
-    return module
-
-
-def make_thinker(size: str, dtype: str = "float32") -> Thinker:
-    """A Thinker whose weights are kept in a dtype."""
-    thinker: Thinker = network("thinker", size)
-    set_weight_dtype(thinker, dtype)
-    return thinker
+def ours(name: str, options: SimpleNamespace) -> Decoder:
+    mode, dtype = OURS[name]
+    return Ours(make_thinker(options.size, dtype), mode=mode, packages=Path(options.root) / "compiled")
 
 
 def decode_alone(name: str, options: SimpleNamespace) -> None:
     """One decoder of batch 1, loaded and used: what its memory is measured by. Raises ModuleNotFoundError without it."""
     if name in OURS:
-        mode, dtype = OURS[name]
-        decoder: Decoder = Ours(make_thinker(options.size, dtype), mode=mode, packages=Path(options.root) / "compiled")
+        decoder: Decoder = ours(name, options)
     elif name == "transformers":
         decoder = Transformers(make_thinker(options.size))
     else:
@@ -143,9 +88,9 @@ def contestants(options: SimpleNamespace, *, batch: int, threads: int) -> tuple[
     size, root = options.size, Path(options.root)
     plain = make_thinker(size)
     there: dict[str, Decoder] = {}
-    for name, (mode, dtype) in OURS.items():
+    for name, (_, dtype) in OURS.items():
         if batch == 1 or dtype == "float32":
-            there[name] = Ours(make_thinker(size, dtype), mode=mode, packages=root / "compiled")
+            there[name] = ours(name, options)
     absent: dict[str, str] = {}
     if plain.short_conv or plain.options.get("qk_norm"):
         unlike = f"size={size} is not of Llama's shape"
@@ -153,39 +98,27 @@ def contestants(options: SimpleNamespace, *, batch: int, threads: int) -> tuple[
     absent["transformers"] = missing("transformers")
     if not absent["transformers"]:
         there["transformers"] = Transformers(plain)
+    shape = {"batch": batch, "context": plain.max_length, "vocab_size": plain.vocab_size, "threads": threads}
     for name, kind in (("llama.cpp f32", "F32"), ("llama.cpp q8_0", "Q8_0")):
         absent[name] = missing("llama_cpp", "gguf")
         if not absent[name]:
             path = root / f"{size}-{kind}.gguf"
             write_gguf(plain, path, kind)
-            there[name] = LlamaCpp(
-                path, batch=batch, context=plain.max_length, vocab_size=plain.vocab_size, threads=threads
-            )
+            there[name] = LlamaCpp(path, **shape)
     return there, {name: why for name, why in absent.items() if why}
 
 
-def weight_bytes(thinker: Thinker) -> int:
+def weight_bytes(thinker: torch.nn.Module) -> int:
     """What decoding a token reads of the weights: all but the table of embeddings, of which it reads a row."""
     tensors = (tensor for name, tensor in thinker.state_dict().items() if not name.startswith("embedding."))
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def read_rate(count: int, rounds: int = 20) -> float:
-    """Bytes a second at which `count` bytes of float32 are summed up, the best of several rounds."""
-    numbers, best = torch.ones(count // 4), float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        numbers.sum()
-        best = min(best, time.perf_counter() - start)
-    return count / best
-
-
 def race(options: SimpleNamespace, *, batch: int, threads: int) -> dict[str, Any]:
     """All decoders in turns -> rows by name, ratios of our decoders to their peers, the floor."""
     torch.set_num_threads(threads)
-    os.sched_setaffinity(
-        0, set(sorted(os.sched_getaffinity(0))[-threads:] if threads == 1 else os.sched_getaffinity(0))
-    )
+    if threads == 1:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     decoders, absent = contestants(options, batch=batch, threads=threads)
     generator = torch.Generator().manual_seed(1)
     thinker = make_thinker(options.size)
@@ -218,29 +151,27 @@ def race(options: SimpleNamespace, *, batch: int, threads: int) -> dict[str, Any
         if of == batch and ours in times and peer in times
     }
     count = weight_bytes(thinker)
-    rate = read_rate(count)
+    rate = count / best_seconds("numbers.sum()", numbers=torch.ones(count // 4))
     floor = {"weight_bytes": count, "gigabytes_per_second": rate / 1e9, "step_ms": 1000 * count / rate}
     return {"batch": batch, "threads": threads, "decoders": rows, "absent": absent, "ratios": ratios, "floor": floor}
 
 
 def show(result: dict[str, Any]) -> str:
-    """A race as a table."""
-    floor = result["floor"]
+    floor, rows = result["floor"], []
+    for name, row in result["decoders"].items():
+        same = row["same_tokens"]
+        exact = None if same is None else "eager's" if same == 1 else f"{100 * same:.1f} % of eager's"
+        rows.append({
+            "decoder": name, "ms a step": row["step_ms"], "best": row["best_step_ms"], "tokens/s": row["tokens_per_second"],
+            "x floor": row["step_ms"] / floor["step_ms"], "first ms": row["first_token_ms"],
+            "prefill/s": row["prefill_tokens_per_second"], "ready s": row["ready_s"], "tokens": exact,
+        })  # fmt: skip
     lines = [
         f"batch {result['batch']}, {result['threads']} thread(s); floor: {floor['weight_bytes'] / 1e6:.1f} MB of float32 weights "
         f"at {floor['gigabytes_per_second']:.1f} GB/s = {floor['step_ms']:.3f} ms a step",
-        f"{'':18}{'ms a step':>10}{'best':>8}{'tokens/s':>10}{'x floor':>9}{'first ms':>10}{'prefill/s':>11}"
-        f"{'ready s':>9}  tokens",
+        table(rows),
+        *(f"{name:18}{why}" for name, why in result["absent"].items()),
     ]
-    for name, row in result["decoders"].items():
-        same = row["same_tokens"]
-        exact = "" if same is None else "those of eager" if same == 1 else f"{100 * same:.1f} % of eager's"
-        lines.append(
-            f"{name:18}{row['step_ms']:10.3f}{row['best_step_ms']:8.3f}{row['tokens_per_second']:10.0f}"
-            f"{row['step_ms'] / floor['step_ms']:9.2f}{row['first_token_ms']:10.2f}{row['prefill_tokens_per_second']:11.0f}"
-            f"{row['ready_s']:9.1f}  {exact}"
-        )
-    lines += [f"{name:18}{why}" for name, why in result["absent"].items()]
     for name, ratio in result["ratios"].items():
         aim = ratio["aim"]
         verdict = "" if aim is None else f", aim {aim:.1f} x {'reached' if ratio['ratio'] >= aim else 'missed'}"
@@ -249,7 +180,6 @@ def show(result: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Race, print, write."""
     options = SimpleNamespace(**read_options(arguments, OWN))
     Path(options.root).mkdir(parents=True, exist_ok=True)
     if options.memory:
@@ -263,7 +193,7 @@ def main(arguments: list[str]) -> None:
             result["races"].append(race(options, batch=batch, threads=threads))
             print(show(result["races"][-1]) + "\n", flush=True)
     if options.more:
-        more = decode_more.measure(options, network)
+        more = decode_more.measure(options)
         print(decode_more.show(more))
         result |= more
     write_results(options.out, result)

@@ -8,7 +8,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,17 +15,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
+from benchmarks.results import table
+from benchmarks.speed.decoders import INSTALL, Ours, make_thinker, network
+from benchmarks.speed.steps import best_seconds, timed
+from benchmarks.stages import compose_config
 from muomni.checkpoints.export import load_export
 from muomni.frontends.mel import LogMel
 from muomni.inference.asr.recognizer import greedy_texts
-from muomni.inference.decoding.compiled import make_runtime
-from muomni.inference.decoding.generate import decode, prefill
 from muomni.inference.decoding.options import preset
-from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.tts.griffin_lim import GriffinLim
@@ -34,19 +33,17 @@ from muomni.inference.tts.speaker import Speaker
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import BOS
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 MEMORY = ("eager", "AOT", "AOT int8 weights", "transformers", "llama.cpp f32", "llama.cpp q8_0")
 FRAMES = 100  # of an utterance: 8 s at 12.5 Hz
 SAMPLES, LENGTH = 32, 128  # texts of a trained Thinker's own on which distributions are compared
 
 
-def measure(options: SimpleNamespace, networks: Callable[[str, str], Any]) -> dict[str, Any]:
-    """All of it on one thread. networks: name and size -> a network of random weights."""
+def measure(options: SimpleNamespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     trained = options.trained or ("checkpoints/thinker" if Path("checkpoints/thinker/model.yaml").is_file() else None)
     return {
-        "contexts": contexts(networks("thinker", options.size), options),
-        "sound": sound(networks, options),
+        "contexts": contexts(make_thinker(options.size), options),
+        "sound": sound(options.size),
         "peak_memory": memory(options),
         "eight_bits": "no trained Thinker: trained=EXPORT" if trained is None else eight_bits(trained),
     }
@@ -56,59 +53,39 @@ def measure(options: SimpleNamespace, networks: Callable[[str, str], Any]) -> di
 def contexts(thinker: Thinker, options: SimpleNamespace) -> dict[str, dict[str, float]]:
     """Milliseconds a token at several lengths of what stands before it: eager, AOT, and without a cache."""
     found: dict[str, dict[str, float]] = {}
-    runtimes = {
-        "eager": make_runtime(thinker, mode="none", packages=Path(options.root)),
-        "AOT": make_runtime(thinker, mode="max", packages=Path(options.root) / "compiled"),
-    }
-    new = 32
+    modes, packages, new = {"eager": "none", "AOT": "max"}, Path(options.root) / "compiled", 32
+    decoders = {name: Ours(thinker, mode=mode, packages=packages) for name, mode in modes.items()}
     for length in (32, 64, 128, 256, thinker.max_length - new - 1):
         ids = torch.arange(length)[None] % (thinker.vocab_size - 16) + 16
         row: dict[str, float] = {}
-        for name, runtime in runtimes.items():
-            seconds = []
-            for _ in range(6):
-                cache, sampler = runtime.new_cache(1, length + new), Sampler(preset("greedy"), device="cpu")
-                first = sampler(prefill(thinker, ids, cache))
-                decoder = runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
-                start = time.perf_counter()
-                for _ in decode(decoder, first, max_tokens=new):
-                    pass
-                seconds.append(time.perf_counter() - start)
+        for name, decoder in decoders.items():
+            seconds = [decoder(ids, new).rest for _ in range(6)]
             row[name] = 1000 * min(seconds[1:]) / (new - 1)
-        seconds = []
-        for _ in range(4):
-            start = time.perf_counter()
-            thinker(ids, last_only=True).logits.argmax(-1)
-            seconds.append(time.perf_counter() - start)
-        row["uncached"] = 1000 * min(seconds)
+        whole = "thinker(ids, last_only=True).logits.argmax(-1)"
+        row["uncached"] = 1000 * best_seconds(whole, limit=0.1, thinker=thinker, ids=ids)
         found[str(length)] = row
     return found
 
 
 @torch.inference_mode()
-def sound(networks: Callable[[str, str], Any], options: SimpleNamespace) -> dict[str, float]:
+def sound(size: str) -> dict[str, float]:
     """Real-time factors (seconds of computing a second of sound) of the Talker and of greedy recognition."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", overrides=["stage=omni_sft", f"size={options.size}"])
-    spec = instantiate(cfg.codec_mel)
-    talker, codec, audio = (networks(name, options.size) for name in ("talker", "codec", "audio"))
+    cfg = compose_config("stage=omni_sft", f"size={size}")
+    talker, codec, audio = (network(name, size) for name in ("talker", "codec", "audio"))
     talker.stop.bias.fill_(-1e4)  # so that every utterance has the same length
-    speaker = Speaker(talker, codec, GriffinLim(spec, iterations=32))
+    speaker = Speaker(talker, codec, GriffinLim(instantiate(cfg.codec_mel), iterations=32))
     text, runs = "the red circle is above the blue square", []
     for _ in range(5):
         timings = Timings()
         speaker.speak([text], limits=[FRAMES], voices=[0], timings=timings)
         runs.append(timings)
-    listen, hear = LogMel(instantiate(cfg.mel)), []
+    frontend = LogMel(instantiate(cfg.mel))
     waveform = torch.randn(10 * 16000, generator=torch.Generator().manual_seed(0)) / 10
-    for _ in range(5):
-        start = time.perf_counter()
-        greedy_texts(audio(listen(waveform)[None]))
-        hear.append(time.perf_counter() - start)
+    _, seconds = timed(lambda x: greedy_texts(audio(frontend(x)[None])), [waveform] * 5)
     return {
         "talker_real_time_factor": statistics.median(run.speech / run.audio_seconds for run in runs),
         "talker_first_audio_ms": 1000 * statistics.median(run.first_audio for run in runs),
-        "transcription_real_time_factor": statistics.median(hear) / 10,
+        "transcription_real_time_factor": statistics.median(seconds) / 10,
     }
 
 
@@ -160,51 +137,37 @@ def divergence(exact: Thinker, near: Thinker, ids: Tensor) -> dict[str, float]:
 def eight_bits(trained: str) -> dict[str, Any]:
     """int8 with a scale a row (ours), Q8_0 and half precision on texts that the trained Thinker itself draws."""
 
-    def fresh() -> Thinker:
-        thinker = load_export(trained, ["thinker"]).modules["thinker"]
-        assert isinstance(thinker, Thinker)
-        return thinker.requires_grad_(False)
+    def load() -> Any:
+        return load_export(trained, ["thinker"]).modules["thinker"].requires_grad_(False)
 
-    exact = fresh()
-    sampler = Sampler(preset("greedy", temperature=1.0, top_k=0), device="cpu")
+    exact = load()
     start = torch.full((SAMPLES, 1), BOS)
-    runtime = make_runtime(exact, mode="none", packages=Path())
-    cache = runtime.new_cache(SAMPLES, LENGTH)
-    first = sampler(prefill(exact, start, cache))
-    decoder = runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
-    tokens = torch.stack(list(decode(decoder, first, max_tokens=LENGTH - 1)), dim=1)
-    ids = torch.cat([start, tokens], dim=1)
+    sampled = preset("greedy", temperature=1.0, top_k=0)
+    drawn = Ours(exact, mode="none", packages=Path(), options=sampled)(start, LENGTH - 1).tokens
+    ids = torch.cat([start, drawn], dim=1)
     rows: dict[str, Any] = {"export": trained, "tokens": ids.numel()}
     for name in ("int8", "float16", "bfloat16"):
-        near = fresh()
+        near = load()
         set_weight_dtype(near, name)
         rows[name] = divergence(exact, near, ids)
     if importlib.util.find_spec("gguf"):
-        near = fresh()
+        near = load()
         as_q8_0(near)
         rows["llama.cpp q8_0 (weights alone)"] = divergence(exact, near, ids)
     else:
-        rows["llama.cpp q8_0 (weights alone)"] = "not installed: pip install gguf"
+        rows["llama.cpp q8_0 (weights alone)"] = f"not installed: {INSTALL['gguf']}"
     return rows
 
 
 def show(more: dict[str, Any]) -> str:
-    """As tables."""
-    contexts, names = more["contexts"], ("eager", "AOT", "uncached")
+    memory, eight = more["peak_memory"], more["eight_bits"]
     lines = [
         "ms a token by length of the context, one thread",
-        f"{'tokens':>10}" + "".join(f"{name:>10}" for name in names),
+        table([{"tokens": length, **row} for length, row in more["contexts"].items()]),
+        *(f"{name.replace('_', ' ')}: {value:.3f}" for name, value in more["sound"].items()),
+        "peak memory of loading and decoding one row, over a process that has imported everything of ours, MiB",
+        table([{"decoder": name, "MiB": value} for name, value in memory.items()]),
     ]
-    lines += [f"{length:>10}" + "".join(f"{row[name]:10.3f}" for name in names) for length, row in contexts.items()]
-    lines += [f"{name.replace('_', ' ')}: {value:.3f}" for name, value in more["sound"].items()]
-    lines.append(
-        "peak memory of loading and decoding one row, over a process that has imported everything of ours, MiB"
-    )
-    lines += [
-        f"{name:>18}  {value if isinstance(value, str) else f'{value:.0f}'}"
-        for name, value in more["peak_memory"].items()
-    ]
-    eight = more["eight_bits"]
     if isinstance(eight, str):
         return "\n".join([*lines, f"eight bits: {eight}"])
     lines.append(f"KL to float32 in nats a token, {eight['tokens']} tokens drawn from {eight['export']}")

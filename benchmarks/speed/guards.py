@@ -13,33 +13,32 @@ gradients is left out of it, since clipping then need not measure it.
 """
 
 import copy
+import itertools
 import logging
 import random
 import statistics
+import sys
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
-from lightning import Callback, LightningDataModule, Trainer
+from lightning import Callback
 from torch.utils.data import DataLoader
 
-from benchmarks.results import write_results
-from benchmarks.speed.steps import ROOT, STAGES, WORLD, build, draw, prepare
+from benchmarks.results import table, write_results
+from benchmarks.stages import ONE_OPTIMIZER, build_stage, build_trainer, compose_config, draw, prepared
 from muomni.cli.key_value import run_program, split_options
 from muomni.run.hardware import best_precision
 
-OWN = {"root": "", "stages": STAGES, "rounds": 30, "threads": 1, "out": ""}
+OWN = {"root": "", "stages": ONE_OPTIMIZER, "rounds": 30, "threads": 1, "out": ""}
 GUARDS = ("finite_guard", "gradient_guard")
 #: What is measured: name -> callbacks of conf/callbacks/default.yaml.
-KINDS: dict[str, tuple[str, ...]] = {"without": (), "guards": GUARDS, "guards and doctor": (*GUARDS, "doctor")}
+SETS: dict[str, tuple[str, ...]] = {"without": (), "guards": GUARDS, "guards and doctor": (*GUARDS, "doctor")}
 AIM = 1.0  # percent, of the guards
-
-
 HOOKS = ("on_train_batch_start", "on_before_backward", "on_before_optimizer_step", "on_train_batch_end")
 
 
@@ -69,39 +68,27 @@ class Turns(Callback):
     """Chooses the callbacks of the next step and times the last one, from end of batch to end of batch."""
 
     def __init__(self, sets: dict[str, list[Callback]], inside: Inside) -> None:
-        self.sets, self.kinds, self.inside = sets, list(sets), inside
-        self.within: dict[str, list[float]] = {kind: [] for kind in self.kinds}
-        self.seconds: dict[str, list[float]] = {kind: [] for kind in self.kinds}
-        self._since: float | None = None
-        self._kind = self.kinds[0]
+        self.sets, self.inside = sets, inside
+        self.within: dict[str, list[float]] = defaultdict(list)
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self._since, self._current = 0.0, ""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._next(trainer, 0)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         now = time.process_time()
-        if self._since is not None:
-            self.seconds[self._kind].append(now - self._since)
-            self.within[self._kind].append(self.inside.seconds)
+        if batch_idx:  # the first step warms up
+            self.seconds[self._current].append(now - self._since)
+            self.within[self._current].append(self.inside.seconds)
         self._next(trainer, batch_idx + 1)
         self.inside.seconds = 0.0
         self._since = time.process_time()
 
     def _next(self, trainer: Any, number: int) -> None:
-        row, place = divmod(number, len(self.kinds))
-        self._kind = self.kinds[(place + row) % len(self.kinds)]
-        trainer.callbacks = [*self.sets[self._kind], self]
-
-
-class Given(LightningDataModule):
-    """Batches that are there already, each once for every kind: loading is not measured."""
-
-    def __init__(self, batches: list[Any]) -> None:
-        super().__init__()
-        self.batches = [copy.deepcopy(batch) for batch in batches for _ in KINDS]
-
-    def train_dataloader(self) -> Any:
-        return DataLoader(self.batches, batch_size=None)
+        row, column = divmod(number, len(self.sets))
+        self._current = list(self.sets)[(column + row) % len(self.sets)]
+        trainer.callbacks = [*self.sets[self._current], self]
 
 
 def overhead(base: list[float], other: list[float]) -> tuple[float, float, float]:
@@ -117,56 +104,44 @@ def overhead(base: list[float], other: list[float]) -> tuple[float, float, float
 
 
 def measure(name: str, overrides: list[str], *, rounds: int) -> dict[str, Any]:
-    """One stage."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[f"stage={name}", *overrides])
-    torch.manual_seed(0)
-    stage, datamodule = build(cfg)
-    batches, _ = draw(datamodule, rounds + 1)  # the first warms up
+    cfg = compose_config(f"stage={name}", *overrides)
+    stage, datamodule = build_stage(cfg)
     made = {key: instantiate(cfg.callbacks[key], _convert_="all") for key in (*GUARDS, "doctor")}
-    inside = Inside(made)
-    turns = Turns({kind: [made[key] for key in keys] for kind, keys in KINDS.items()}, inside)
-    trainer = Trainer(
-        max_epochs=1, accelerator="cpu", precision=best_precision("cpu"), logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=[*made.values(), turns],
-        gradient_clip_val=cfg.trainer.gradient_clip_val, use_distributed_sampler=False, default_root_dir="/tmp",
-    )  # fmt: skip
-    trainer.fit(stage, datamodule=Given(batches))
-    seconds = {kind: taken[-rounds:] for kind, taken in turns.seconds.items()}
-    row: dict[str, Any] = {"stage": name, "step_ms": 1000 * statistics.median(seconds["without"])}
-    for kind in list(KINDS)[1:]:
-        row[kind] = dict(zip(("percent", "low", "high"), overhead(seconds["without"], seconds[kind]), strict=True))
-        row[kind]["inside"] = (
-            100 * statistics.median(turns.within[kind][-rounds:]) / statistics.median(seconds["without"])
-        )
+    turns = Turns({key: [made[name] for name in names] for key, names in SETS.items()}, Inside(made))
+    trainer = build_trainer(cfg, [*made.values(), turns], max_epochs=1, precision=best_precision("cpu"))
+    # Loading is not measured: each batch is there already, once for every set; the first warms up.
+    batches = [batch for batch in itertools.islice(draw(datamodule), rounds + 1) for _ in SETS]
+    trainer.fit(stage, DataLoader([copy.deepcopy(batch) for batch in batches], batch_size=None))  # type: ignore[arg-type]
+    seconds = {key: taken[-rounds:] for key, taken in turns.seconds.items()}
+    step = statistics.median(seconds["without"])
+    row: dict[str, Any] = {"stage": name, "step_ms": 1000 * step}
+    for key in list(SETS)[1:]:
+        percent, low, high = overhead(seconds["without"], seconds[key])
+        inside = 100 * statistics.median(turns.within[key][-rounds:]) / step
+        row[key] = {"percent": percent, "low": low, "high": high, "inside": inside}
     return row
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, print, write."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     options, rest = split_options(arguments, OWN)
     torch.set_num_threads(options["threads"])
-    size = next((word.split("=", 1)[1] for word in rest if word.startswith("size=")), "nano")
-    root, temporary = prepare(options["root"], size)
-    overrides = [f"paths.root={root}", "budget=ci", *(WORLD if temporary else ()), *rest]
-    rows = []
-    print(
-        f"{options['threads']} thread(s), {best_precision('cpu')}; percent of a step's processor time, "
-        f"aim of the guards: {AIM:g} %"
-    )
-    for name in options["stages"]:
-        row = measure(name, overrides, rounds=options["rounds"])
-        rows.append(row)
-        shown = "   ".join(
-            f"{kind}: inside {row[kind]['inside']:.2f} %, "
-            f"difference {row[kind]['percent']:+.2f} % ({row[kind]['low']:+.2f} .. {row[kind]['high']:+.2f})"
-            for kind in list(KINDS)[1:]
-        )
-        print(f"{name:10} step {row['step_ms']:7.1f} ms   {shown}", flush=True)
-    write_results(options["out"], {"size": size, "stages": rows})
+    threads, precision = options["threads"], best_precision("cpu")
+    print(f"{threads} thread(s), {precision}; percent of a step's processor time, aim of the guards: {AIM:g} %")
+    rows, shown = [], []
+    with prepared(options["root"], rest) as overrides:
+        for name in options["stages"]:
+            print(f"{name} ...", file=sys.stderr)
+            rows.append(row := measure(name, overrides, rounds=options["rounds"]))
+            cells = {"stage": name, "step, ms": row["step_ms"]}
+            for key in list(SETS)[1:]:
+                cost = row[key]
+                cells |= {f"{key}: inside, %": cost["inside"], f"{key}: difference, %": cost["percent"]}
+                cells |= {f"{key}: 95 %": f"{cost['low']:+.2f} .. {cost['high']:+.2f}"}
+            shown.append(cells)
+    print(table(shown))
+    write_results(options["out"], {"stages": rows})
 
 
 if __name__ == "__main__":

@@ -11,71 +11,53 @@ apart: what a loader takes a batch, and which share of a step and its loading th
 """
 
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.results import write_results
-from datamodules.sources import resolve_sources
+from benchmarks.results import table, write_results
+from benchmarks.stages import ONE_OPTIMIZER, build_stage, compose_config, draw, prepared
 from muomni.cli.key_value import run_program, split_options
-from muomni.run.hardware import best_precision
+from muomni.run.hardware import best_precision, has_fast_bfloat16
 
-ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
 OWN = {
     "root": "",
-    "stages": STAGES,
+    "stages": ONE_OPTIMIZER,
     "steps": 20,
     "threads": 0,
     "compile": "default",
     "out": "reports/steps.json",
 }
-#: The ci world, with pictures and documents of the small one's size.
-WORLD = ("data.preset=ci", "data.image_size=64")
 Row = dict[str, Any]
+
+
+def best_seconds(statement: str, *, limit: float = 1.0, **names: Any) -> float:
+    """The least time that a statement took in `limit` seconds of trials."""
+    timer = Timer(statement, globals=names, num_threads=torch.get_num_threads())
+    return min(timer.blocked_autorange(min_run_time=limit).times)
 
 
 def gemm_rate(size: int = 1024, seconds: float = 1.0) -> float:
     """Best rate of a float32 (bfloat16 where it is fast) matrix product in GFLOP/s."""
-    dtype = torch.bfloat16 if best_precision("cpu") == "bf16-mixed" else torch.float32
+    dtype = torch.bfloat16 if has_fast_bfloat16("cpu") else torch.float32
     a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best / 1e9
+    return 2 * size**3 / best_seconds("a @ b", limit=seconds, a=a, b=b) / 1e9
 
 
-def build(cfg: DictConfig) -> tuple[Any, Any]:
-    """Stage and datamodule as train.py builds them."""
-    data: Any = OmegaConf.to_container(cfg.data, resolve=True)
-    world: Any = OmegaConf.to_container(cfg.stage.world)
-    sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
-    datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
-    return instantiate(cfg.module, _convert_="all")(**datamodule.metadata()), datamodule
-
-
-def make_step(stage: Any) -> Callable[[Any], None]:
-    """Forward, backward, clipping and the optimizer's step, as the trainer does them."""
-    optimizer = stage.configure_optimizers()["optimizer"]
+def make_step(loss_of: Callable[..., Tensor], optimizer: torch.optim.Optimizer, *, bf16: bool) -> Callable[..., None]:
+    """A step on a batch: forward, backward, clipping and the optimizer's step, as the trainer does them."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    bf16 = best_precision("cpu") == "bf16-mixed"
 
-    def step(batch: Any) -> None:
+    def step(*batch: Any) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            loss = stage.total_loss(stage.step(batch))
+            loss = loss_of(*batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -84,51 +66,33 @@ def make_step(stage: Any) -> Callable[[Any], None]:
     return step
 
 
-def draw(datamodule: Any, count: int) -> tuple[list[Any], float]:
-    """Batches of the training loader, epoch after epoch, and the median seconds a batch."""
-    batches, seconds = [], []
-    while len(batches) < count:
-        loader = iter(datamodule.train_dataloader())
-        while len(batches) < count:
-            start = time.perf_counter()
-            batch = next(loader, None)
-            if batch is None:
-                break
-            seconds.append(time.perf_counter() - start)
-            batches.append(batch)
-            datamodule.count_batch()
-    return batches, statistics.median(seconds)
-
-
-def tokens_of(batch: Any) -> int:
-    """Ids, or frames where a batch holds sound alone."""
-    ids = getattr(batch, "ids", None)
-    return batch.mel.shape[0] * batch.mel.shape[1] if ids is None else ids.numel()
+def timed(step: Callable[[Any], Any], arguments: Iterable[Any]) -> tuple[list[Any], list[float]]:
+    """Call `step` with each -> results, and seconds of each call."""
+    results, seconds = [], []
+    for argument in arguments:
+        start = time.perf_counter()
+        results.append(step(argument))
+        seconds.append(time.perf_counter() - start)
+    return results, seconds
 
 
 def measure(name: str, overrides: list[str], *, steps: int, compiled: str, rate: float) -> Row:
-    """Time one stage."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        choice = [] if compiled == "default" else [f"module.training.compile_model={compiled}"]
-        cfg = compose("train", overrides=[f"stage={name}", *choice, *overrides])
-    torch.manual_seed(0)
-    stage, datamodule = build(cfg)
+    choice = [] if compiled == "default" else [f"module.training.compile_model={compiled}"]
+    cfg = compose_config(f"stage={name}", *choice, *overrides)
+    stage, datamodule = build_stage(cfg)
     stage.train()
-    batches, loading = draw(datamodule, steps)
-    step = make_step(stage)
+    source = draw(datamodule)
+    batches, waits = timed(lambda _: next(source), range(steps))
+    loading = statistics.median(waits)
+    optimizer = stage.configure_optimizers()["optimizer"]
+    step = make_step(lambda batch: stage.total_loss(stage.step(batch)), optimizer, bf16=has_fast_bfloat16("cpu"))
     with FlopCounterMode(display=False) as counter:
-        for batch in batches:
-            step(batch)
+        timed(step, batches)
     start = time.perf_counter()
     stage.setup("fit")
-    for batch in batches[:3]:
-        step(batch)
+    timed(step, batches[:3])
     warm = time.perf_counter() - start
-    seconds = []
-    for batch in batches:
-        start = time.perf_counter()
-        step(batch)
-        seconds.append(time.perf_counter() - start)
+    _, seconds = timed(step, batches)
     middle = statistics.median(seconds)
     floor = counter.get_total_flops() / len(batches) / rate / 1e9
     return {
@@ -141,63 +105,25 @@ def measure(name: str, overrides: list[str], *, steps: int, compiled: str, rate:
         "times_the_floor": statistics.mean(seconds) / floor,
         "mfu_percent": 100 * floor / statistics.mean(seconds),
         "samples_per_second": len(batches[0].sample_ids) / middle,
-        "tokens_per_second": statistics.mean(map(tokens_of, batches)) / middle,
+        "tokens_per_second": statistics.mean(batch.tokens()[1] for batch in batches) / middle,
         "loading_ms": 1000 * loading,
         "data_wait_percent": 100 * loading / (loading + middle),
         "first_three_steps_s": warm,
     }
 
 
-def prepare(root: str, size: str) -> tuple[str, Any]:
-    """The root to measure in; a temporary one is filled by two steps of every stage."""
-    if root:
-        return root, None
-    folder = tempfile.TemporaryDirectory(prefix="muomni-bench-")
-    for stage in ("talker", "omni_sft"):
-        arguments = [
-            f"stage={stage}",
-            "budget=ci",
-            f"size={size}",
-            f"paths.root={folder.name}",
-            "when_done=skip",
-            *WORLD,
-        ]
-        done = subprocess.run([sys.executable, str(ROOT / "train.py"), *arguments], check=False, stderr=subprocess.PIPE)
-        if done.returncode:
-            sys.exit(f"error: preparing stage={stage} failed:\n{done.stderr.decode()[-2000:]}")
-    return folder.name, folder
-
-
-def show(rows: list[Row]) -> str:
-    """The numbers as a table."""
-    columns = [key for key in rows[0] if key != "first_three_steps_s"]
-    cells = [
-        columns,
-        *([f"{v:.1f}" if isinstance(v, float) else str(v) for v in (row[c] for c in columns)] for row in rows),
-    ]
-    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
-
-
 def main(arguments: list[str]) -> None:
-    """Measure, print, write."""
     warnings.filterwarnings("ignore", message=".*self.trainer.*")
     options, rest = split_options(arguments, OWN)
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    size = next((a.split("=", 1)[1] for a in rest if a.startswith("size=")), "nano")
-    root, temporary = prepare(options["root"], size)
-    overrides = [f"paths.root={root}", "budget=ci", *(WORLD if temporary else ()), *rest]
-    rate = gemm_rate()
-    rows = []
-    for name in options["stages"]:
-        print(f"{name} ...", file=sys.stderr)
-        rows.append(measure(name, overrides, steps=options["steps"], compiled=options["compile"], rate=rate))
-    result = {"gemm_gflops": rate, "precision": best_precision("cpu"), "stages": rows}
-    print(
-        f"large matrix product: {rate:.0f} GFLOP/s, {torch.get_num_threads()} threads, {best_precision('cpu')}\n{show(rows)}"
-    )
-    write_results(options["out"], result)
+    rate, precision, rows = gemm_rate(), best_precision("cpu"), []
+    with prepared(options["root"], rest) as overrides:
+        for name in options["stages"]:
+            print(f"{name} ...", file=sys.stderr)
+            rows.append(measure(name, overrides, steps=options["steps"], compiled=options["compile"], rate=rate))
+    print(f"large matrix product: {rate:.0f} GFLOP/s, {torch.get_num_threads()} threads, {precision}\n{table(rows)}")
+    write_results(options["out"], {"gemm_gflops": rate, "precision": precision, "stages": rows})
 
 
 if __name__ == "__main__":

@@ -15,19 +15,18 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.results import write_results
-from benchmarks.speed.steps import ROOT, gemm_rate
+from benchmarks.results import table, write_results
+from benchmarks.speed.steps import gemm_rate, make_step
+from benchmarks.stages import compose_config
 from muomni.batch import TextBatch
 from muomni.cli.key_value import read_options, run_program
 from muomni.run.hardware import has_fast_bfloat16
@@ -64,7 +63,9 @@ class NanoGPT(nn.Module):
         self.wte, self.wpe = nn.Embedding(VOCAB, DIM), nn.Embedding(length, DIM)
         self.h = nn.ModuleList(NanoGPTBlock() for _ in range(LAYERS))
         self.ln_f, self.lm_head = nn.LayerNorm(DIM, bias=False), nn.Linear(DIM, VOCAB, bias=False)
-        self.apply(lambda m: nn.init.normal_(m.weight, std=0.02) if isinstance(m, nn.Linear | nn.Embedding) else None)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
         x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1], device=ids.device))
@@ -94,10 +95,8 @@ def hf_llama(length: int) -> tuple[nn.Module, Loss]:
 
 def muomni(length: int) -> tuple[nn.Module, Loss]:
     """The stage as train.py builds it, `size=tiny experiment=reference compile=true`."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=["stage=thinker", "size=tiny", "experiment=reference", "compile=true"])
-    made = instantiate(cfg.module, _convert_="all")
-    stage = made(tokenizer=Path("none"), tokenizer_fingerprint="", decode=str)
+    cfg = compose_config("stage=thinker", "size=tiny", "experiment=reference", "compile=true")
+    stage = instantiate(cfg.module, _convert_="all")(tokenizer=Path("none"), tokenizer_fingerprint="", decode=str)
     stage.setup("fit")
 
     def loss(ids: Tensor, targets: Tensor) -> Tensor:
@@ -111,25 +110,20 @@ BUILD: dict[str, Callable[[int], tuple[nn.Module, Loss]]] = {"muomni": muomni, "
 
 
 class Run:
-    """One model in training: `step` trains on a batch and gives seconds of processor and of the wall."""
+    """One model in training: `step` trains on a batch, and notes seconds of processor and of the wall."""
 
-    def __init__(self, name: str, *, length: int, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(self, name: str, *, length: int, bf16: bool) -> None:
         torch.manual_seed(0)
-        self.model, self.loss = BUILD[name](length)
+        self.model, loss = BUILD[name](length)
         self.model.train()
-        self.autocast = autocast
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.98), fused=True)
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.98), fused=True)
+        self._step = make_step(loss, optimizer, bf16=bf16)
         self.cpu: list[float] = []
         self.wall: list[float] = []
 
     def step(self, ids: Tensor, targets: Tensor) -> None:
         cpu, wall = time.process_time(), time.perf_counter()
-        with self.autocast():
-            loss = self.loss(ids, targets)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._step(ids, targets)
         self.cpu.append(time.process_time() - cpu)
         self.wall.append(time.perf_counter() - wall)
 
@@ -143,17 +137,13 @@ def count_operations(ids: Tensor, targets: Tensor) -> int:
 
 
 def measure(options: dict[str, Any]) -> dict[str, Any]:
-    """Train all in turn."""
     rows, length, rounds = options["rows"], options["length"], options["rounds"]
     bf16 = has_fast_bfloat16("cpu") if options["precision"] == "auto" else options["precision"] == "bf16"
     torch.manual_seed(1)
     tokens = torch.randint(VOCAB, (rows, length + 1))
     ids, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     names = list(options["only"] or BUILD)
-    runs = {
-        name: Run(name, length=length, autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16))
-        for name in names
-    }
+    runs = {name: Run(name, length=length, bf16=bf16) for name in names}
     for name, run in runs.items():
         start = time.perf_counter()
         run.step(ids, targets)
@@ -167,26 +157,20 @@ def measure(options: dict[str, Any]) -> dict[str, Any]:
         for name in names[number % len(names) :] + names[: number % len(names)]:
             runs[name].step(ids, targets)
     operations, rate = count_operations(ids, targets), max(rates)
-    table = {}
+    models = {}
     for name, run in runs.items():
         cpu, wall = statistics.median(run.cpu), statistics.median(run.wall)
-        table[name] = {
+        models[name] = {
             "parameters": sum(p.numel() for p in run.model.parameters()),
             "tokens_per_cpu_second": rows * length / cpu,
             "tokens_per_second": rows * length / wall,
             "mfu": operations / cpu / rate / 1e9,
         }
-    return {
-        "precision": "bf16" if bf16 else "fp32",
-        "rows": rows,
-        "length": length,
-        "gemm_gflops": rate,
-        "models": table,
-    }
+    precision = "bf16" if bf16 else "fp32"
+    return {"precision": precision, "rows": rows, "length": length, "gemm_gflops": rate, "models": models}
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, print, write."""
     warnings.filterwarnings("ignore")
     options = read_options(arguments, OWN)
     torch.set_num_threads(options["threads"])
@@ -196,11 +180,7 @@ def main(arguments: list[str]) -> None:
         f"tiny Thinker, {result['rows']} x {result['length']}, {result['precision']}, compiled, {options['threads']} thread(s); "
         f"large matrix product: {result['gemm_gflops']:.0f} GFLOP/s"
     )
-    for name, row in models.items():
-        print(
-            f"{name:10} {row['parameters']:9,} parameters  {row['tokens_per_cpu_second']:7.0f} tokens a CPU second  "
-            f"{row['tokens_per_second']:7.0f} a second of wall time  MFU {100 * row['mfu']:.0f} %"
-        )
+    print(table([{"model": name, **row} for name, row in models.items()]))
     peers = {name: row["tokens_per_cpu_second"] for name, row in models.items() if name != "muomni"}
     if peers and "muomni" in models:
         strongest = max(peers, key=peers.__getitem__)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+HELP = {"--help", "-h"}
 SWITCH = {"true": True, "false": False}
 
 
@@ -46,7 +47,10 @@ def _as_type(word: str, value: str, default: Any) -> Any:
 
 def run_program(main: Callable[[list[str]], Any]) -> None:
     """Call `main` with the words of the command line and exit with what it returns; a user's mistake is one line, exit code 1
-    (MUOMNI_TRACEBACK=1: a traceback)."""
+    (MUOMNI_TRACEBACK=1: a traceback). --help prints what the program's module says of itself."""
+    if HELP & set(sys.argv[1:]):
+        print(sys.modules["__main__"].__doc__)
+        return
     try:
         sys.exit(main(sys.argv[1:]))
     except (ValueError, OSError) as error:

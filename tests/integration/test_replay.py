@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.speed.steps import draw
+from benchmarks.stages import build_stage, compose_config, draw
 from callbacks.spikes import save_spike
 from tests.conftest import run_script
 from tests.unit.stages import test_speech_stages as speech
@@ -28,22 +28,14 @@ def test_a_batch_of_another_stage_is_refused(tmp_path):
 
 @pytest.mark.parametrize("words", [["task=replay"], ["spike=x.pt"]])
 def test_task_and_file_go_together(words):
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from muomni.cli.errors import CONF
-
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(ValueError, match="go together"):
-        validate(compose("train", overrides=words))
+    with pytest.raises(ValueError, match="go together"):
+        validate(compose_config(*words))
 
 
 @pytest.mark.slow
 def test_from_the_command_line(line, tmp_path):
-    from benchmarks.faults.fault_injection import compose_stage
-
-    _, stage, datamodule = compose_stage("codec", root=str(line), overrides=("data.preset=ci",))
-    save_spike(tmp_path / "s.pt", draw(datamodule, 1)[0][0], stage=stage.name, step=7, losses={"loss": 9.5}, usual=1.0)
+    stage, datamodule = build_stage(compose_config("stage=codec", "budget=ci", "data.preset=ci", f"paths.root={line}"))
+    save_spike(tmp_path / "s.pt", next(draw(datamodule)), stage=stage.name, step=7, losses={"loss": 9.5}, usual=1.0)
     done = run_script(
         "train.py",
         "stage=codec",

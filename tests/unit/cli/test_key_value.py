@@ -1,5 +1,7 @@
 """KEY=VALUE words take the type of their default."""
 
+import sys
+
 import pytest
 
 from muomni.cli.key_value import read_options, run_program, split_options
@@ -35,6 +37,13 @@ def test_other_words_are_handed_back():
         DEFAULTS | {"count": 4},
         ["optim.lr=1", "FILE"],
     )
+
+
+def test_help_is_what_the_program_says_of_itself(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["program", "--help"])
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", "python -m program KEY=VALUE")
+    run_program(lambda words: pytest.fail("it must not run"))
+    assert capsys.readouterr().out == "python -m program KEY=VALUE\n"
 
 
 def test_a_programs_mistake_is_one_line(monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.speed import decode, decode_more
-from benchmarks.speed.baselines import LlamaCpp, Transformers, interleaved, llama_state, write_gguf
+from benchmarks.speed.decoders import LlamaCpp, Ours, Transformers, interleaved, llama_state, write_gguf
 from muomni.models.thinker import Thinker
 from muomni.nn.rope import Rope, rotate
 from muomni.special_tokens import PIECES
@@ -62,7 +62,7 @@ def test_the_peers_choose_the_tokens_of_the_modules(tmp_path):
     pytest.importorskip("transformers", reason="pip install transformers")
     pytest.importorskip("llama_cpp", reason="pip install llama-cpp-python")
     thinker, ids = llama_shaped(), torch.arange(20).view(2, 10) + len(PIECES)
-    expected = decode.Ours(thinker, mode="none", packages=tmp_path)(ids, 16).tokens
+    expected = Ours(thinker, mode="none", packages=tmp_path)(ids, 16).tokens
     assert torch.equal(Transformers(thinker)(ids, 16).tokens, expected)
     write_gguf(thinker, tmp_path / "F32.gguf", "F32")
     llama = LlamaCpp(tmp_path / "F32.gguf", batch=2, context=64, vocab_size=320, threads=1)

@@ -1,19 +1,29 @@
-"""The decoders that a Thinker of Llama's shape is compared with, on its very weights: transformers and llama.cpp.
+"""The decoders that are compared: ours, and on the very weights of a Thinker of Llama's shape transformers and llama.cpp.
 
 Shapes: B rows, T tokens of the prompt, N new tokens, V vocabulary.
 """
 
 import ctypes
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
 from torch import Tensor
 
+from benchmarks.stages import compose_config
+from muomni.inference.decoding.compiled import make_runtime
+from muomni.inference.decoding.generate import decode, prefill
+from muomni.inference.decoding.options import GenerationOptions, preset
+from muomni.inference.decoding.sampling import Sampler
+from muomni.inference.decoding.timings import Timings
+from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.models.thinker import Thinker
+from muomni.special_tokens import PIECES
 
 INSTALL = {
     "transformers": "pip install transformers",
@@ -31,8 +41,50 @@ class Answer:
     rest: float
 
 
-def llama_state(thinker: Thinker) -> dict[str, Tensor]:
-    """The Thinker's weights by the names and shapes of transformers' Llama."""
+Decoder = Callable[[Tensor, int], Answer]
+GREEDY = preset("greedy")
+
+
+def network(name: str, size: str) -> Any:
+    """A network by its configuration, with random weights; a Thinker never chooses a special token: no decoder has to be told
+    to leave them out."""
+    cfg = compose_config("stage=omni_sft", f"size={size}")
+    torch.manual_seed(0)
+    module = instantiate(cfg.backbone[name], _convert_="all").eval().requires_grad_(False)
+    if name == "thinker":
+        module.head.weight[: len(PIECES)] = 0
+    return module
+
+
+def make_thinker(size: str, dtype: str = "float32") -> Any:
+    """A Thinker of random weights, which are kept in a dtype."""
+    thinker = network("thinker", size)
+    set_weight_dtype(thinker, dtype)
+    return thinker
+
+
+class Ours:
+    """A runtime of ours."""
+
+    def __init__(self, thinker: Thinker, *, mode: str, packages: Path, options: GenerationOptions = GREEDY) -> None:
+        self.runtime, self.thinker = make_runtime(thinker, mode=mode, packages=packages), thinker
+        self.options = options
+
+    @torch.inference_mode()
+    def __call__(self, ids: Tensor, new: int) -> Answer:
+        """ids (B, T) -> N new tokens a row."""
+        cache = self.runtime.new_cache(len(ids), ids.shape[1] + new)
+        sampler = Sampler(self.options, device="cpu")
+        start = time.perf_counter()
+        first = sampler(prefill(self.thinker, ids, cache))
+        between = time.perf_counter()
+        decoder = self.runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
+        tokens = torch.stack(list(decode(decoder, first, max_tokens=new)), dim=1)
+        return Answer(tokens, between - start, time.perf_counter() - between)
+
+
+def llama_state(thinker: Any) -> dict[str, Tensor]:
+    """The weights of a Thinker by the names and shapes of transformers' Llama."""
     heads, groups, width = thinker.options["num_heads"], thinker.num_kv_heads, thinker.head_dim
     state = {
         "model.embed_tokens.weight": thinker.embedding.weight,
@@ -60,25 +112,18 @@ def llama_state(thinker: Thinker) -> dict[str, Tensor]:
 class Transformers:
     """Hugging Face transformers' `generate`, greedy."""
 
-    def __init__(self, thinker: Thinker) -> None:
+    def __init__(self, thinker: Any) -> None:
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        options: dict[str, Any] = thinker.options
+        options = thinker.options
         config = LlamaConfig(
-            vocab_size=thinker.vocab_size,
-            hidden_size=thinker.dim,
-            intermediate_size=options["ff_dim"],
-            num_hidden_layers=thinker.num_layers,
-            num_attention_heads=options["num_heads"],
-            num_key_value_heads=thinker.num_kv_heads,
-            max_position_embeddings=thinker.max_length,
-            rms_norm_eps=options.get("norm_eps", 1e-5),
+            vocab_size=thinker.vocab_size, hidden_size=thinker.dim, intermediate_size=options["ff_dim"],
+            num_hidden_layers=thinker.num_layers, num_attention_heads=options["num_heads"],
+            num_key_value_heads=thinker.num_kv_heads, max_position_embeddings=thinker.max_length,
+            rms_norm_eps=options.get("norm_eps", 1e-5), tie_word_embeddings=False,
             rope_parameters={"rope_type": "default", "rope_theta": options.get("rope_theta", 10000.0)},
-            tie_word_embeddings=False,
-            bos_token_id=None,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
+            bos_token_id=None, eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
         self.model = LlamaForCausalLM(config).eval()
         self.model.load_state_dict(llama_state(thinker))
 
@@ -86,11 +131,10 @@ class Transformers:
     def __call__(self, ids: Tensor, new: int) -> Answer:
         """ids (B, T) -> N new tokens a row."""
         seconds: list[float] = []
+        greedy = {"attention_mask": torch.ones_like(ids), "do_sample": False, "eos_token_id": None}
         for count in (1, new):
             start = time.perf_counter()
-            whole = self.model.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False, eos_token_id=None
-            )
+            whole = self.model.generate(ids, max_new_tokens=count, **greedy)
             seconds.append(time.perf_counter() - start)
         return Answer(whole[:, ids.shape[1] :], seconds[0], seconds[1] - seconds[0])
 
@@ -101,11 +145,11 @@ def interleaved(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, 2, rows // heads // 2, K).transpose(1, 2).reshape(rows, K)
 
 
-def write_gguf(thinker: Thinker, path: Path, kind: str) -> None:
-    """The Thinker as a GGUF file of llama.cpp, its matrices in F32 or Q8_0."""
+def write_gguf(thinker: Any, path: Path, kind: str) -> None:
+    """Write a Thinker as a GGUF file of llama.cpp, its matrices in F32 or Q8_0."""
     import gguf
 
-    options: dict[str, Any] = thinker.options
+    options = thinker.options
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(thinker.max_length)
     writer.add_embedding_length(thinker.dim)
@@ -118,31 +162,11 @@ def write_gguf(thinker: Thinker, path: Path, kind: str) -> None:
     writer.add_rope_freq_base(options.get("rope_theta", 10000.0))
     writer.add_vocab_size(thinker.vocab_size)
     writer.add_tokenizer_model("no_vocab")  # tokens go in and out as numbers
-    names = {
-        "model.embed_tokens": "token_embd",
-        "model.norm": "output_norm",
-        "lm_head": "output",
-        "self_attn.q_proj": "attn_q",
-        "self_attn.k_proj": "attn_k",
-        "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output",
-        "mlp.gate_proj": "ffn_gate",
-        "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down",
-        "input_layernorm": "attn_norm",
-        "post_attention_layernorm": "ffn_norm",
-    }
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, thinker.num_layers)
     for name, weight in llama_state(thinker).items():
-        stem = name.removesuffix(".weight")
-        if stem.startswith("model.layers."):
-            _, _, layer, stem = stem.split(".", 3)
-            prefix = f"blk.{layer}."
-        else:
-            prefix = ""
-        if stem in ("self_attn.q_proj", "self_attn.k_proj"):
-            weight = interleaved(weight, options["num_heads"] if "q_proj" in stem else thinker.num_kv_heads)
-        data = weight.float().contiguous().numpy()
-        target = f"{prefix}{names[stem]}.weight"
+        if "q_proj" in name or "k_proj" in name:
+            weight = interleaved(weight, options["num_heads"] if "q_proj" in name else thinker.num_kv_heads)
+        data, target = weight.float().contiguous().numpy(), names.get_name(name, try_suffixes=(".weight",))
         if data.ndim == 2 and kind == "Q8_0":
             q8 = gguf.GGMLQuantizationType.Q8_0
             writer.add_tensor(target, gguf.quantize(data, q8), raw_dtype=q8)
@@ -169,45 +193,35 @@ class LlamaCpp:
         options.type_k = options.type_v = llama_cpp.GGML_TYPE_F32 if "F32" in path.name else llama_cpp.GGML_TYPE_F16
         self.context = llama_cpp.llama_init_from_model(self.model, options)
         assert self.context, f"llama.cpp does not take {path}"
-        self.room = llama_cpp.llama_batch_init(512, 0, 1)
+        self.llama_batch = llama_cpp.llama_batch_init(512, 0, 1)
 
-    def _read(self, tokens: np.ndarray, position: int, *, every: bool = False) -> np.ndarray:
-        """tokens (B, T) from a position on -> logits (B, V) of what follows, or (B, T, V) of all."""
-        room, (B, T) = self.room, tokens.shape
-        for place, (row, offset) in enumerate(np.ndindex(B, T)):
-            room.token[place], room.pos[place] = int(tokens[row, offset]), position + offset
-            room.n_seq_id[place], room.seq_id[place][0] = 1, row
-            room.logits[place] = every or offset == T - 1
-        room.n_tokens = B * T
-        status = self.lib.llama_decode(self.context, room)
+    def _read(self, tokens: np.ndarray, position: int) -> np.ndarray:
+        """tokens (B, T) from a position on -> logits (B, V) of what follows."""
+        batch, (B, T) = self.llama_batch, tokens.shape
+        for index, (row, offset) in enumerate(np.ndindex(B, T)):
+            batch.token[index], batch.pos[index] = int(tokens[row, offset]), position + offset
+            batch.n_seq_id[index], batch.seq_id[index][0] = 1, row
+            batch.logits[index] = offset == T - 1
+        batch.n_tokens = B * T
+        status = self.lib.llama_decode(self.context, batch)
         assert status == 0, f"llama_decode says {status}"
-        outputs = B * T if every else B
-        logits = np.ctypeslib.as_array(self.lib.llama_get_logits(self.context), (outputs, self.vocab_size))
-        return logits.reshape(B, T, -1) if every else logits
-
-    def _reset(self) -> None:
-        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
-
-    def logits(self, ids: Tensor) -> Tensor:
-        """ids (1, T) -> logits (1, T, V)."""
-        self._reset()
-        return torch.from_numpy(self._read(ids.numpy(), 0, every=True).copy())
+        return np.ctypeslib.as_array(self.lib.llama_get_logits(self.context), (B, self.vocab_size))
 
     def __call__(self, ids: Tensor, new: int) -> Answer:
         """ids (B, T) -> N new tokens a row."""
-        self._reset()
+        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
         tokens, (_, T) = np.empty((self.batch, new), dtype=np.int64), ids.shape
         prompt = ids.numpy()
         start = time.perf_counter()
         tokens[:, 0] = self._read(prompt, 0).argmax(1)
         first = time.perf_counter()
-        for place in range(1, new):
-            tokens[:, place] = self._read(tokens[:, place - 1 : place], T + place - 1).argmax(1)
+        for step in range(1, new):
+            tokens[:, step] = self._read(tokens[:, step - 1 : step], T + step - 1).argmax(1)
         return Answer(torch.from_numpy(tokens), first - start, time.perf_counter() - first)
 
     def close(self) -> None:
         """Give the memory back."""
-        self.lib.llama_batch_free(self.room)
+        self.lib.llama_batch_free(self.llama_batch)
         self.lib.llama_free(self.context)
         self.lib.llama_model_free(self.model)
 
