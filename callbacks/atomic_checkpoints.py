@@ -19,7 +19,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     replaces is kept as `previous.ckpt`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Saves to `path`; the old file stays until the new one is complete.
+        """Save to `path`; the old file stays until the new one is complete.
 
         Raises RuntimeError, in one line, where the disk is full or the folder cannot be written.
         """

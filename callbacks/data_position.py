@@ -8,8 +8,5 @@ from lightning import Callback, LightningModule, Trainer
 class DataPosition(Callback):
     """Counts a batch when its training is over; must come before the callback that saves checkpoints."""
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Counts the batch."""
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         trainer.datamodule.count_batch()  # type: ignore[attr-defined]

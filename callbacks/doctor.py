@@ -6,16 +6,16 @@ every step, and their batch is saved (spikes.py). The doctor changes nothing.
 """
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from callbacks.spikes import Spikes
-from callbacks.symptoms import Symptom
+from callbacks.symptoms import Observe, Symptom
 
 log = logging.getLogger(__name__)
 
@@ -33,42 +33,36 @@ class Doctor(Callback):
         self.every_n_steps, self.symptoms, self.spikes = every_n_steps, symptoms, spikes
         self.alarms, self._step = 0, 0
         self._since: dict[str, int] = {}
-        self._listening = self._changes = False
-        self._handles: list[RemovableHandle] = []
+        self._active = self._changes = False
+        self._hooks = ExitStack()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Registers hooks on the modules that a symptom observes."""
         for symptom in self.symptoms.values():
             for module in pl_module.modules():
-                hear = symptom.listens(module)
-                if hear is not None:
-                    self._handles.append(module.register_forward_hook(self._hook(hear)))
+                observe = symptom.observer(module)
+                if observe is not None:
+                    self._hooks.callback(module.register_forward_hook(self._hook(observe)).remove)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Removes the hooks."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.close()
 
-    def _hook(self, hear: Any) -> Any:
+    def _hook(self, observe: Observe) -> Any:
         def note(module: nn.Module, arguments: Any, output: Any) -> None:
-            if self._listening:
+            if self._active:
                 with torch.no_grad():
-                    hear(output)
+                    observe(output)
 
         return note
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Enables the hooks in the steps that are examined."""
+        """Enable the hooks in the steps that are examined."""
         self._step = trainer.global_step
         sampler = getattr(getattr(trainer, "datamodule", None), "batch_sampler", None)
         self._changes = sampler is not None and sampler.curriculum_ends
-        self._listening = self._step % self.every_n_steps == 0
+        self._active = self._step % self.every_n_steps == 0
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Checks the loss for a spike, and the symptoms after an examined step."""
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, _: Any, batch: Any, *__: Any) -> None:
+        """Check the loss for a spike, and the symptoms after an examined step."""
         if self.spikes is not None:
             folder = Path(trainer.default_root_dir) / "spikes"
             spike = self.spikes.look(pl_module, batch, step=self._step, rank=trainer.global_rank, folder=folder)
@@ -76,14 +70,14 @@ class Doctor(Callback):
                 self._alarm(spike)
             if self._changes:  # this batch is compared with later ones
                 self.spikes.forget()
-        if self._listening:
-            self._listening = False
+        if self._active:
+            self._active = False
             self._examine(pl_module, batch)
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log(f"{pl_module.name}/train/alarms", float(self.alarms))
 
     def _examine(self, pl_module: LightningModule, batch: Any) -> None:
-        """Checks each symptom for a finding, and whether it has lasted."""
+        """Check each symptom for a finding, and whether it has lasted."""
         for name, symptom in self.symptoms.items():
             finding = symptom.finding(pl_module, batch)
             if finding is None:
@@ -103,5 +97,4 @@ class Doctor(Callback):
         return {"alarms": self.alarms, "since": dict(self._since)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores `state_dict`."""
         self.alarms, self._since = int(state_dict["alarms"]), dict(state_dict["since"])

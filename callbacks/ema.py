@@ -38,7 +38,7 @@ class EMA(Callback):
         self._trained: dict[str, Tensor] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Initialises the average with the weights, unless a checkpoint restored it."""
+        """Initialise the average with the weights, unless a checkpoint restored it."""
         weights = _trained_weights(pl_module)
         self._step = trainer.global_step
         if not self.average:
@@ -50,10 +50,8 @@ class EMA(Callback):
             )
         self.average = {name: _like(value, weights[name]) for name, value in self.average.items()}
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Updates the average if the batch completed an optimizer step."""
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Update the average if the batch completed an optimizer step."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -63,13 +61,12 @@ class EMA(Callback):
         self._updates += 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Swaps the average in for the weights."""
         if self.validate and self.average:
             self._trained = {name: weight.clone() for name, weight in _trained_weights(pl_module).items()}
             _put(self.average, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restores the weights, bit for bit."""
+        """Restore the weights, bit for bit."""
         if self._trained is not None:
             share: Any = getattr(pl_module, "share", None)
             if share is not None:  # validation has gathered the weights, and the parts are what is trained
@@ -78,11 +75,11 @@ class EMA(Callback):
             self._trained = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restores the weights: checkpoints contain the trained ones."""
+        """Restore the weights: checkpoints contain the trained ones."""
         self.on_validation_end(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Swaps the average in for export and test, after the last checkpoint."""
+        """Swap the average in for export and test, after the last checkpoint."""
         if self.export and self.average:
             _put(self.average, pl_module)
 
@@ -95,7 +92,6 @@ class EMA(Callback):
         return {"average": average, "updates": self._updates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores `state_dict`."""
         self.average, self._updates = dict(state_dict["average"]), int(state_dict["updates"])
 
 

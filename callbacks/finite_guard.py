@@ -11,6 +11,7 @@ elsewhere the counts stay on the device until the decision.
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,6 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from callbacks.step_guard import SHOWN, StepGuard
 
@@ -80,7 +80,7 @@ class Findings:
     loss: Tensor | None = None
 
     def add(self, name: str, x: Tensor) -> None:
-        """Counts x; counts of the same name are added."""
+        """Count x; counts of the same name are added."""
         counts = count_broken(x)
         self.counts[name] = self.counts[name] + counts if name in self.counts else counts
 
@@ -94,6 +94,8 @@ class FiniteGuard(StepGuard):
         patience: see `StepGuard`.
     """
 
+    name = "finite_guard"
+
     def __init__(self, *, max_loss: float, patience: int) -> None:
         super().__init__(patience=patience)
         if not max_loss > 0:
@@ -101,24 +103,20 @@ class FiniteGuard(StepGuard):
         self.max_loss = max_loss
         self._window: list[Findings] = []
         self._outputs: list[tuple[Names, Tensor]] = []
-        self._listening = False
-        self._handles: list[RemovableHandle] = []
+        self._active = False
+        self._hooks = ExitStack()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Registers hooks on the modules that the stage has."""
         for part in pl_module.modules():
             for module, names in WATCHED.get(getattr(part, "architecture", ""), lambda _: [])(part):
-                self._handles.append(module.register_forward_hook(self._hook(names)))
+                self._hooks.callback(module.register_forward_hook(self._hook(names)).remove)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Removes the hooks."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.close()
 
     def _hook(self, names: Names) -> Callable[[nn.Module, Any, Tensor], None]:
         def note(module: nn.Module, arguments: Any, output: Tensor) -> None:
-            if not self._listening:
+            if not self._active:
                 return
             if torch.compiler.is_compiling():  # reading would break the graph
                 self._outputs.append((names, output.detach()))
@@ -133,11 +131,10 @@ class FiniteGuard(StepGuard):
                 self._window[-1].add(name, pick(output))
 
     def forget(self) -> None:
-        """Resets the findings."""
         self._window.clear()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Checks the inputs and sets non-finite values to zero, so that no moving average absorbs them."""
+        """Check the inputs and set non-finite values to zero, so that no moving average absorbs them."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         findings = Findings(list(batch.sample_ids))
         self._window.append(findings)
@@ -147,12 +144,12 @@ class FiniteGuard(StepGuard):
                 findings.add(f"input {name}", value)
                 value.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         self._outputs.clear()
-        self._listening = True
+        self._active = True
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Checks the outputs of compiled modules, and releases them: the backward pass needs the memory. (`loss` is scaled;
+        """Check the outputs of compiled modules, and release them: the backward pass needs the memory. (`loss` is scaled;
         the stage keeps it as it was.)"""
-        self._listening = False
+        self._active = False
         for names, output in self._outputs:
             self._examine(names, output)
         self._outputs.clear()

@@ -24,6 +24,8 @@ class GradientGuard(StepGuard):
         max_norm: largest norm, before clipping. patience: see `StepGuard`.
     """
 
+    name = "gradient_guard"
+
     def __init__(self, *, max_norm: float, patience: int) -> None:
         super().__init__(patience=patience)
         if not max_norm > 0:
@@ -31,7 +33,6 @@ class GradientGuard(StepGuard):
         self.max_norm = max_norm
 
     def statistic(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
-        """Norm of all gradients."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
             return torch.zeros((), device=pl_module.device)

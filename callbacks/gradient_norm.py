@@ -8,7 +8,6 @@ class GradientNorm(Callback):
     """`<stage>/train/gradient_norm`, as the gradient guard measured it."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Once a logging interval."""
         norm = getattr(pl_module, "gradient_norm", None)
         if norm is not None and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log(f"{pl_module.name}/train/gradient_norm", norm)

@@ -26,7 +26,6 @@ class Interrupts(Callback):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Installs the signal handlers."""
         for number in signals.watched():
             self._before[number] = signal.signal(number, self._note)
 
@@ -36,15 +35,12 @@ class Interrupts(Callback):
         self._signal = number
         log.warning("\nending after this step%s", "; once more to end at once" if number == signal.SIGINT else "")
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Exits after a complete step: checkpoints store no accumulated gradients. The last step is saved in any case."""
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Exit after a complete step: checkpoints store no accumulated gradients. The last step is saved in any case."""
         if not trainer.fit_loop._should_accumulate() and trainer.global_step != trainer.max_steps:
             self._leave_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Exits before the tests if a signal has come."""
         self._leave_if_asked(trainer)
 
     def _leave_if_asked(self, trainer: Trainer) -> None:
@@ -64,7 +60,6 @@ class Interrupts(Callback):
         signals.leave(number)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Restores the signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()

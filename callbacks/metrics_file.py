@@ -19,10 +19,9 @@ class _Writer(ExperimentWriter):
         """Rows that are in the file."""
 
     def _check_log_dir_exists(self) -> None:
-        """Keeps the existing rows; `cut_back` removes those after the checkpoint."""
+        """Keep the existing rows; `cut_back` removes those after the checkpoint."""
 
     def save(self) -> None:
-        """Appends the logged rows."""
         count = len(self.metrics)
         super().save()
         self.rows += count
@@ -32,7 +31,7 @@ class _Writer(ExperimentWriter):
             self._replace(list(csv.DictReader(file)), fieldnames)
 
     def cut_back(self, rows: int) -> None:
-        """Keep the first `rows` rows of the file, where there is one."""
+        """Keep the first `rows` rows of the file: a resumed run logs again what a killed one logged after its checkpoint."""
         path = Path(self.metrics_file_path)
         if not path.is_file():
             return
@@ -66,12 +65,3 @@ class MetricsFile(CSVLogger):
         if self._writer is None:
             self._experiment = self._writer = _Writer(self.log_dir)
         return self._writer
-
-    @property
-    def rows(self) -> int:
-        """Rows that were logged and flushed."""
-        return self.experiment.rows
-
-    def cut_back(self, rows: int) -> None:
-        """Removes the rows that a killed run logged after its checkpoint: the resumed run logs them again."""
-        self.experiment.cut_back(rows)

@@ -22,12 +22,11 @@ class Progress(TQDMProgressBar):
         return self._total(0)
 
     def on_train_start(self, *arguments: Any) -> None:
-        """A bar without a total yet."""
         self._first = True
         super().on_train_start(*arguments)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Starts the bar at the position within the epoch."""
+        """Start the bar at the position within the epoch."""
         first, self._first = self._first, False
         if first and batch_idx > 0:
             bar = self.train_progress_bar

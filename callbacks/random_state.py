@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from muomni.distributed import collectives
+
 State = dict[str, Any]
 
 
@@ -25,7 +27,7 @@ def read_state(device: torch.device | None = None) -> State:
 
 
 def write_state(state: State, device: torch.device | None = None) -> None:
-    """Restores the states of `read_state`. The machine may have fewer GPUs, or none: states of missing GPUs
+    """Restore the states of `read_state`. The machine may have fewer GPUs, or none: states of missing GPUs
     are ignored."""
     random.setstate((3, tuple(state["python"]), None))
     kind, keys, position, has_gauss, gauss = state["numpy"]
@@ -53,32 +55,25 @@ class RandomState(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """States of all ranks; a collective operation."""
         own = self._outside or read_state(pl_module.device)
-        states: list[Any] = [None] * trainer.world_size
-        if trainer.world_size > 1:
-            torch.distributed.all_gather_object(states, own)
-        else:
-            states[0] = own
-        checkpoint["random_states"] = states
+        checkpoint["random_states"] = collectives.all_gather_object(own)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Stores the states until training starts: building loaders in between may draw numbers."""
+        """Store the states until training starts: building loaders in between may draw numbers."""
         self._restored = checkpoint.get("random_states")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restores the states; a rank that the checkpoint lacks keeps its own."""
+        """Restore the states; a rank that the checkpoint lacks keeps its own."""
         states, self._restored = self._restored, None
         if states is not None and trainer.global_rank < len(states):
             write_state(states[trainer.global_rank], pl_module.device)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the generators of training and seeds those of validation."""
         self._outside = read_state(pl_module.device)
         random.seed(trainer.global_rank)
         np.random.seed(trainer.global_rank)  # noqa: NPY002
         torch.manual_seed(trainer.global_rank)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restores the generators of training."""
         assert self._outside is not None
         state, self._outside = self._outside, None
         write_state(state, pl_module.device)

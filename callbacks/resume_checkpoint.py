@@ -39,26 +39,22 @@ class ResumeCheckpoint(Checkpoint):
         return self.folder / "last.ckpt"
 
     def save(self, trainer: Trainer) -> None:
-        """Writes the newest checkpoint; a collective operation."""
+        """Write the newest checkpoint; a collective operation."""
         trainer.save_checkpoint(self.path, weights_only=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """`state_dict` is called without it."""
         self._trainer = trainer
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Saves after complete steps only: a checkpoint stores no accumulated gradients."""
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save after complete steps only: a checkpoint stores no accumulated gradients."""
         whole = not trainer.fit_loop._should_accumulate()
         if whole and trainer.global_step % self.every_n_train_steps == 0 and trainer.global_step != trainer.max_steps:
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the last step, so that a run killed during export or tests need not train again."""
+        """Save the last step, so that a run killed during export or tests need not train again."""
         self.save(trainer)
-
-    # --- pending work --------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Pending logging and validation of the current step, and the row count of metrics.csv."""
@@ -78,19 +74,19 @@ class ResumeCheckpoint(Checkpoint):
             "validation_due": due,
             "unlogged": {name: float(value) for name, value in row.items()},
             "epoch": trainer.current_epoch,
-            "rows": [logger.rows for logger in trainer.loggers if isinstance(logger, MetricsFile)],
+            "rows": [logger.experiment.rows for logger in trainer.loggers if isinstance(logger, MetricsFile)],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Stores the pending work until training starts; cuts metrics.csv back at once."""
+        """Store the pending work until training starts; cut metrics.csv back at once."""
         self._restored = state_dict
         assert self._trainer is not None
         files = [logger for logger in self._trainer.loggers if isinstance(logger, MetricsFile)]
         for file, rows in zip(files, state_dict["rows"], strict=False):
-            file.cut_back(rows)
+            file.experiment.cut_back(rows)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Completes the step in which the checkpoint was written."""
+        """Complete the step in which the checkpoint was written."""
         state, self._restored = self._restored, None
         if state is None:
             return

@@ -27,11 +27,9 @@ class Journal(Callback):
         self._parameters: dict[str, int] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Starts the clock of a task."""
         self._began = time.perf_counter()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Counts all parameters and the trained ones."""
         parameters = list(pl_module.parameters())
         self._parameters = {
             "parameters": sum(p.numel() for p in parameters),
@@ -44,12 +42,12 @@ class Journal(Callback):
         return {"fit": seconds, "started": self._started, "resumed": self._resumed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores start time and seconds of fit, and counts the resumption."""
+        """Restore start time and seconds of fit, and count the resumption."""
         self._earlier, self._started = float(state_dict["fit"]), str(state_dict["started"])
         self._resumed = int(state_dict["resumed"]) + 1
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes run.json at the end of a task, failed or not."""
+        """Write run.json at the end of a task, failed or not."""
         seconds = time.perf_counter() - self._began
         task = TrainerFn(stage).value
         self.seconds[task] = seconds + (self._earlier if task == "fit" else 0.0)

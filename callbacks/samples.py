@@ -31,8 +31,8 @@ Row = dict[str, Any]
 
 #: Default sample rate in Hz.
 SAMPLE_RATE = 16000
-#: Characters allowed in a file name: a kind of question may be any text of the user's.
-MOST_WORD = 40
+#: Characters of a field in a file name: a type of question may be any text of the user's.
+MAX_WORD = 40
 #: Fields with media; the others are shown as text.
 MEDIA = ("image", "audio")
 
@@ -49,7 +49,7 @@ class Samples(Callback):
         self.limit = limit
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes and logs the samples, on the first process only."""
+        """Write and log the samples, on the first process only."""
         if not trainer.is_global_zero:
             return
         stage: Any = pl_module
@@ -67,7 +67,7 @@ class Samples(Callback):
 
 
 def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Writes samples and their media into `folder`, replacing those of an earlier test. Returns the rows as written.
+    """Write samples and their media into `folder`, replacing those of an earlier test. Returns the rows as written.
 
     A sample: `split`, `id` and any plain fields; `image` a path or a tensor (3, H, W) in [0, 1] or uint8; `audio` a
     path, or `waveform` a tensor (N) with `sample_rate` in Hz.
@@ -82,10 +82,10 @@ def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> list[Ro
 def _write_media(folder: Path, number: int, sample: Mapping[str, Any]) -> Row:
     row = {key: _plain(value) for key, value in sample.items() if key not in (*MEDIA, "waveform")}
     words = (str(number), *(str(sample[key]) for key in ("split", "kind") if sample.get(key)))
-    stem = "-".join(re.sub(r"[^\w.-]", "_", word)[:MOST_WORD] for word in words)
+    stem = "-".join(re.sub(r"[^\w.-]", "_", word)[:MAX_WORD] for word in words)
     if sample.get("image") is not None:
         row["image"] = f"{stem}.png"
-        _picture(sample["image"]).save(folder / row["image"])
+        _to_image(sample["image"]).save(folder / row["image"])
     if sample.get("waveform") is not None:
         rate = int(sample.get("sample_rate", SAMPLE_RATE))
         row |= {"audio": f"{stem}.wav", "sample_rate": rate}
@@ -103,7 +103,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _picture(image: Any) -> Image.Image:
+def _to_image(image: Any) -> Image.Image:
     """A path, or a tensor (3, H, W) float in [0, 1] or uint8, as an RGB image."""
     if not isinstance(image, Tensor):
         return Image.fromarray(read_image(image).permute(1, 2, 0).numpy())
@@ -119,28 +119,19 @@ def caption(row: Mapping[str, Any]) -> str:
 
 
 def _show_wandb(logger: Any, stage: str, folder: Path, rows: Sequence[Row], step: int) -> None:
-    """Logs a table of texts, a panel of images and a panel of audio."""
+    """Log a table of texts, a panel of images and a panel of audio."""
     columns = sorted({key for row in rows for key in row})
     table = [[str(row.get(key, "")) for key in columns] for row in rows]
     logger.log_text(key=f"{stage}/samples/texts", columns=columns, data=table)
-    pictures = [row for row in rows if "image" in row]
-    if pictures:
-        logger.log_image(
-            key=f"{stage}/samples/pictures",
-            images=[str(folder / row["image"]) for row in pictures],
-            caption=[caption(row) for row in pictures],
-        )
-    sounds = [row for row in rows if "audio" in row]
-    if sounds:
-        logger.log_audio(
-            key=f"{stage}/samples/sounds",
-            audios=[str(folder / row["audio"]) for row in sounds],
-            caption=[caption(row) for row in sounds],
-        )
+    for media, panel, show in (("image", "pictures", logger.log_image), ("audio", "sounds", logger.log_audio)):
+        some = [row for row in rows if media in row]
+        if some:
+            files = [str(folder / row[media]) for row in some]
+            show(f"{stage}/samples/{panel}", files, caption=[caption(row) for row in some])
 
 
 def _show_tensorboard(logger: Any, stage: str, folder: Path, rows: Sequence[Row], step: int) -> None:
-    """Logs texts, images and audio, one tag a sample."""
+    """Log texts, images and audio, one tag a sample."""
     for number, row in enumerate(rows):
         tag = f"{stage}/samples/{number}"
         logger.experiment.add_text(tag, caption(row), step)

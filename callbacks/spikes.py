@@ -43,7 +43,7 @@ class Spikes:
         self._last: tuple[dict[str, Tensor], Any, int, torch.cuda.Event | None] | None = None
 
     def look(self, stage: Any, batch: Any, *, step: int, rank: int, folder: Path) -> str | None:
-        """Checks the previous batch and stores this one. Returns a message if a spike starts there, else None."""
+        """Check the previous batch and store this one. Returns a message if a spike starts there, else None."""
         if "loss" not in stage.losses:
             return None
         last, losses = self._last, dict(stage.losses)
@@ -61,7 +61,7 @@ class Spikes:
         return self._judge(stage.name, *seen, rank=rank, folder=folder)
 
     def forget(self) -> None:
-        """Clears the window of losses: the samples change, so that past losses are no reference any more."""
+        """Clear the window of losses: the samples change, so that past losses are no reference any more."""
         self._usual.clear()
 
     def _judge(
@@ -94,7 +94,7 @@ class Spikes:
 
 
 def save_spike(path: Path, batch: Any, *, stage: str, step: int, losses: dict[str, float], usual: float) -> None:
-    """Writes a batch with its stage, step and losses."""
+    """Write a batch with its stage, step and losses."""
     content = {field.name: _plain(getattr(batch, field.name)) for field in fields(batch)}
     document = {"stage": stage, "step": step, "losses": losses, "usual": usual}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ A skipped step drops its gradients on every rank. Optimizer and gradient scaler 
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -25,12 +26,14 @@ log = logging.getLogger(__name__)
 SHOWN = 8  # sample ids in a message
 
 
-class StepGuard(Callback):
-    """A guard defines `statistic` and the `reason` to skip the step; skipping, counting and logging are here.
+class StepGuard(Callback, ABC):
+    """A guard defines `statistic`, the `reason` to skip the step, and what to `forget` after it; the rest is here.
 
     Args:
         patience: skipped steps in a row after which training ends with an error.
     """
+
+    name: str
 
     def __init__(self, *, patience: int) -> None:
         if patience < 1:
@@ -40,20 +43,16 @@ class StepGuard(Callback):
         self._samples: list[str] = []
         self._checked = True
 
-    # --- what a guard defines ------------------------------------------------------------------------------------------
-
+    @abstractmethod
     def statistic(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:
         """A scalar on the device: larger is worse; NaN and Inf are worst. The maximum over the ranks counts."""
-        raise TypeError(f"{type(self).__name__} does not define statistic")
 
+    @abstractmethod
     def reason(self, own: float, worst: float) -> str | None:
         """Reason to skip the step, or None. own: this rank's statistic, worst: the maximum over the ranks; NaN counts as Inf."""
-        raise TypeError(f"{type(self).__name__} does not define reason")
 
     def forget(self) -> None:
         """Reset for a new step."""
-
-    # --- what they share ---------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Collect the sample ids of the step. The first batch after a decision begins a new step."""
@@ -64,7 +63,7 @@ class StepGuard(Callback):
         self._samples += batch.sample_ids
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Lets the last guard check all of them."""
+        """Let the last guard check all of them."""
         guards = [callback for callback in trainer.callbacks if isinstance(callback, StepGuard)]  # type: ignore[attr-defined]
         if self is guards[-1]:
             _check(guards, trainer, pl_module, optimizer)
@@ -74,12 +73,11 @@ class StepGuard(Callback):
         return {"refused": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the counts."""
         self.skipped, self.in_a_row = state_dict["refused"], state_dict["in_a_row"]
 
 
 def _check(guards: list[StepGuard], trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-    """Reads the statistics, decides on the step, counts, logs, and ends training after too many skipped steps."""
+    """Read the statistics, decide on the step, count, log, and end training after too many skipped steps."""
     own = torch.stack([guard.statistic(pl_module, optimizer).detach().float() for guard in guards])
     own = own.nan_to_num(nan=math.inf, posinf=math.inf)  # the maximum of numbers and NaN is undefined
     worst = trainer.strategy.reduce(own.clone(), reduce_op="max") if trainer.world_size > 1 else own
@@ -95,14 +93,8 @@ def _check(guards: list[StepGuard], trainer: Trainer, pl_module: LightningModule
     if reasons:
         _skip(reasons, trainer, pl_module, optimizer)
     if reasons or (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-        counts = {_key(pl_module, guard): float(guard.skipped) for guard in guards}
-        pl_module.log_dict(counts)
-
-
-def _key(pl_module: LightningModule, guard: StepGuard) -> str:
-    """`<stage>/train/refused_by_finite_guard`."""
-    name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in type(guard).__name__)
-    return f"{pl_module.name}/train/refused_by{name}"
+        prefix = f"{pl_module.name}/train/refused_by_"
+        pl_module.log_dict({prefix + guard.name: float(guard.skipped) for guard in guards})
 
 
 def _skip(

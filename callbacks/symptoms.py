@@ -7,16 +7,17 @@ Legend: B batch, T time, S symbols, K codebooks, E entries, D width.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Hear = Callable[[Any], None]
+Observe = Callable[[Any], None]
 
 
-class Symptom:
+class Symptom(ABC):
     """What the doctor looks for.
 
     Args:
@@ -26,13 +27,13 @@ class Symptom:
     def __init__(self, *, patience: int) -> None:
         self.patience = patience
 
-    def listens(self, part: nn.Module) -> Hear | None:
+    def observer(self, part: nn.Module) -> Observe | None:
         """Hook for the output of a registered module (`architecture`), or None."""
         return None
 
+    @abstractmethod
     def finding(self, stage: Any, batch: Any) -> str | None:
         """Problem of the step just examined, with its remedy, or None."""
-        raise TypeError(f"{type(self).__name__} does not define finding")
 
 
 def _learns(module: nn.Module, architecture: str) -> bool:
@@ -52,16 +53,14 @@ class StuckOnBlank(Symptom):
         self.share = share
         self._blank: Tensor | None = None
 
-    def listens(self, part: nn.Module) -> Hear | None:
-        """The audio encoder's output."""
-        return self._hear if _learns(part, "audio") else None
+    def observer(self, part: nn.Module) -> Observe | None:
+        return self._observe if _learns(part, "audio") else None
 
-    def _hear(self, output: Any) -> None:
+    def _observe(self, output: Any) -> None:
         keep = torch.arange(output.logits.shape[1], device=output.logits.device) < output.lengths[:, None]
         self._blank = ((output.logits.argmax(-1) == 0) & keep).sum() / keep.sum().clamp_min(1)
 
     def finding(self, stage: Any, batch: Any) -> str | None:
-        """The share of blanks."""
         if self._blank is None:
             return None
         share, self._blank = float(self._blank), None
@@ -86,7 +85,6 @@ class StuckAtChance(Symptom):
         self.names, self.margin = losses, margin
 
     def finding(self, stage: Any, batch: Any) -> str | None:
-        """The losses that are at chance."""
         names = [name for name in self.names.get(stage.name, []) if name in stage.losses]
         chance = math.log(max(len(batch.sample_ids), 2))
         at_chance = [n for n in names if abs(float(stage.losses[n]) - chance) < self.margin * chance]
@@ -113,14 +111,13 @@ class DeadCodes(Symptom):
         self._frames = 0
         self._last: str | None = None
 
-    def listens(self, part: nn.Module) -> Hear | None:
-        """The codec's codes, where it learns."""
+    def observer(self, part: nn.Module) -> Observe | None:
         if not _learns(part, "codec"):
             return None
         entries = int(part.codebook_size)  # type: ignore[arg-type]
-        return lambda output: self._hear(output.codes.flatten(0, -2), entries)
+        return lambda output: self._observe(output.codes.flatten(0, -2), entries)
 
-    def _hear(self, codes: Tensor, entries: int) -> None:
+    def _observe(self, codes: Tensor, entries: int) -> None:
         """codes (N, K)."""
         now = torch.zeros(codes.shape[1], entries, dtype=torch.bool, device=codes.device).scatter_(1, codes.T, True)
         self._seen = now if self._seen is None else self._seen | now
@@ -159,22 +156,20 @@ class ScaleMismatch(Symptom):
         self.loudest, self.softest = loudest, softest
         self._norms: dict[str, Tensor] = {}
 
-    def listens(self, part: nn.Module) -> Hear | None:
-        """The projectors' tokens and the Thinker's embeddings."""
+    def observer(self, part: nn.Module) -> Observe | None:
         kind = self.KINDS.get(getattr(part, "architecture", ""))
         if kind is not None:
-            return lambda output: self._hear(kind, output)
+            return lambda output: self._observe(kind, output)
         if isinstance(part, nn.Embedding):
-            return lambda output: self._hear("text", output)
+            return lambda output: self._observe("text", output)
         return None
 
-    def _hear(self, kind: str, tokens: Tensor) -> None:
+    def _observe(self, kind: str, tokens: Tensor) -> None:
         """tokens (..., D)."""
         if tokens.numel():
             self._norms[kind] = tokens.float().norm(dim=-1).mean()
 
     def finding(self, stage: Any, batch: Any) -> str | None:
-        """The modalities whose norms are out of the limits."""
         norms, self._norms = {kind: float(norm) for kind, norm in self._norms.items()}, {}
         if "text" not in norms:
             return None

@@ -11,31 +11,23 @@ class Throughput(Callback):
     and `data_wait_share` over a logging interval. Several processes: assumes that all hold as much as this one."""
 
     def __init__(self) -> None:
-        self._since = 0.0
-        self._ended = 0.0
-        self._samples = 0
-        self._tokens = 0
+        self._since = self._ended = self._waited = 0.0
+        self._samples = self._tokens = 0
         self._real: Any = 0
-        self._waited = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting."""
         self._since = self._ended = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The time since the last batch ended was spent waiting for this one."""
         self._waited += time.perf_counter() - self._ended
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Counts the batch; logs and resets once an interval."""
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, _: Any, batch: Any, *__: Any) -> None:
+        """Count the batch; log and reset once an interval."""
         self._samples += len(batch.sample_ids)
         real, tokens = batch.tokens()
-        self._real, self._tokens = (
-            self._real + real,
-            self._tokens + tokens,
-        )  # read once an interval: no wait for the device
+        self._real = self._real + real  # read once an interval: no wait for the device
+        self._tokens += tokens
         self._ended = time.perf_counter()
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step % every or self._ended == self._since:

@@ -7,7 +7,7 @@ from lightning import Trainer
 
 
 def count_in_steps(trainer: Trainer) -> None:
-    """Adapts the trainer in place, before training, so that a validation and its checkpoint never fall within a step."""
+    """Adapt the trainer in place, before training, so that a validation and its checkpoint never fall within a step."""
     interval = trainer.val_check_interval
     if trainer.accumulate_grad_batches == 1 or not isinstance(interval, int):
         return
