@@ -10,7 +10,7 @@ from muomni.batch import OmniBatch
 from muomni.evaluation.base import State
 from muomni.metrics.error_rates import error_rates
 from muomni.metrics.exact_match import interval, majority, pairs_right, percent
-from muomni.metrics.object_set import ObjectSetF1
+from muomni.metrics.object_set import object_set_f1
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +93,7 @@ def omni_metrics(state: OmniState, *, heard: tuple[list[str], list[str]] | None 
     if state.unknown_objects:
         log.warning("caption_f1 leaves out %d captions: their rows have no meta.objects", state.unknown_objects)
     if state.captions:
-        captions = ObjectSetF1()
-        for caption, objects in state.captions:
-            captions.add(caption, objects)
-        values["caption_f1"] = captions.value()
+        values["caption_f1"] = object_set_f1(*zip(*state.captions, strict=True))
     transcripts = ([text for text, _ in state.transcripts], [truth for _, truth in state.transcripts])
     for task, texts in (("asr", transcripts), ("tts", heard)):
         if texts is not None and texts[0]:

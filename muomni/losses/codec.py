@@ -13,21 +13,23 @@ from muomni.models.outputs import TalkerOutput
 
 def masked_l1(rebuilt: Tensor, mel: Tensor, keep: Tensor) -> Tensor:
     """Mean absolute difference over the valid frames; rebuilt, mel (B, T, M), keep (B, T) bool."""
-    difference = (rebuilt - mel).abs().mean(-1)
-    return collectives.mean((difference * keep).sum(), keep.sum())
+    return _mean((rebuilt - mel).abs().mean(-1), keep)
 
 
 def masked_l2(rebuilt: Tensor, mel: Tensor, keep: Tensor) -> Tensor:
     """Mean squared difference over the valid frames; rebuilt, mel (B, T, M), keep (B, T) bool."""
-    difference = (rebuilt - mel).square().mean(-1)
-    return collectives.mean((difference * keep).sum(), keep.sum())
+    return _mean((rebuilt - mel).square().mean(-1), keep)
+
+
+def _mean(x: Tensor, keep: Tensor) -> Tensor:
+    return collectives.mean((x * keep).sum(), keep.sum())
 
 
 def duration_loss(durations: Tensor, char_times: Tensor, lengths: Tensor) -> Tensor:
     """Mean absolute error, in frames, of predicted durations (B, C) against the differences of char_times (B, C); lengths (B)."""
     true = torch.diff(char_times, dim=1, prepend=torch.zeros_like(char_times[:, :1]))
     keep = torch.arange(durations.shape[1], device=durations.device)[None] < lengths[:, None]
-    return collectives.mean(((durations - true).abs() * keep).sum(), keep.sum())
+    return _mean((durations - true).abs(), keep)
 
 
 def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[str, Tensor]:
@@ -38,12 +40,11 @@ def talker_losses(output: TalkerOutput, codes: Tensor, lengths: Tensor) -> dict[
     B, T, K = codes.shape
     frames = torch.arange(T, device=codes.device)[None]
     keep = frames < lengths[:, None]
-    count = keep.sum()
     losses = {}
     for k in range(K):
         logits = output.logits[:, :, k].flatten(0, 1).float()
         nats = F.cross_entropy(logits, codes[..., k].reshape(-1), reduction="none")
-        losses[f"codebook_{k}"] = collectives.mean((nats.view(B, T) * keep).sum(), count)
+        losses[f"codebook_{k}"] = _mean(nats.view(B, T), keep)
     last = (frames == lengths[:, None] - 1).float()
     nats = F.binary_cross_entropy_with_logits(output.stop.float(), last, reduction="none")
     losses["stop"] = collectives.mean((nats * keep).sum(), torch.full((), B, device=codes.device))

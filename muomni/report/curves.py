@@ -22,10 +22,12 @@ def smooth(values: list[float], share: float = 0.05) -> np.ndarray:
 
 
 def draw_curves(run: StageRun, path: Path) -> bool:
-    """Plots training and validation loss of a run, its named held-out losses, and the entropy floor if it is
-    known. Returns whether there was anything to plot."""
+    """Plot training and validation loss of a run, its named held-out losses, and the entropy floor if it is known.
+    Returns whether there was anything to plot."""
     train, val = (run.curves.get(f"{run.stage}/{split}/loss") for split in ("train", "val"))
-    named = named_losses(run)
+    prefix = f"{run.stage}/val/"
+    named = {name.removeprefix(prefix): curve for name, curve in run.curves.items() if name.startswith(prefix)}
+    named.pop("loss", None)
     if train is None and val is None:
         return False
     figure, axes = plt.subplots(1, 1 + bool(named), figsize=(6.5 * (1 + bool(named)), 3.6), squeeze=False)
@@ -42,13 +44,6 @@ def draw_curves(run: StageRun, path: Path) -> bool:
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return True
-
-
-def named_losses(run: StageRun) -> dict[str, Curve]:
-    """Curves of the named held-out losses."""
-    prefix = f"{run.stage}/val/"
-    names = {name.removeprefix(prefix): curve for name, curve in run.curves.items() if name.startswith(prefix)}
-    return {name: curve for name, curve in names.items() if name != "loss"}
 
 
 def _draw_loss(axis: plt.Axes, run: StageRun, train: Curve | None, val: Curve | None) -> None:

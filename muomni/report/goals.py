@@ -17,7 +17,7 @@ COLUMNS = ("demo", "full")
 GOALS = Path(__file__).with_name("goals.yaml")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Goal:
     """What `take` makes of `metrics` should be at least (lower: at most) `targets[budget]`."""
 
@@ -48,14 +48,6 @@ def read_goals(path: Path = GOALS) -> list[Goal]:
         targets = {column: float(entry[column]) for column in COLUMNS if column in entry}
         if take not in TAKE or entry["better"] not in ("lower", "higher") or not targets:
             raise ValueError(f"{path}: goal {entry['what']!r}: take, better, or {' and '.join(COLUMNS)} make no sense")
-        goals.append(
-            Goal(
-                stage=entry["stage"],
-                what=entry["what"],
-                metrics=tuple(entry["metrics"]),
-                take=take,
-                lower=entry["better"] == "lower",
-                targets=targets,
-            )
-        )
+        lower, metrics = entry["better"] == "lower", tuple(entry["metrics"])
+        goals.append(Goal(entry["stage"], entry["what"], metrics, take=take, lower=lower, targets=targets))
     return goals

@@ -10,18 +10,10 @@ from typing import Any
 from PIL import Image
 
 from muomni.checkpoints.atomic_write import write_text
+from muomni.report import tables
 from muomni.report.collect import OPTIONAL, STAGES, Row, StageRun, newest_run
 from muomni.report.curves import draw_curves
 from muomni.report.goals import COLUMNS, read_goals
-from muomni.report.tables import (
-    VERSIONS,
-    goals_table,
-    metrics_table,
-    minutes_of_training,
-    questions_table,
-    sounds_table,
-    times_table,
-)
 
 #: Maximum rows of samples for each stage.
 SHOWN_QUESTIONS = 24
@@ -49,15 +41,15 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     page.parent.mkdir(parents=True, exist_ok=True)
     column = budget if budget in COLUMNS else COLUMNS[0]
     wanted = [goal for goal in read_goals() if found[goal.stage] is not None or goal.stage not in OPTIONAL]
-    goals, reached, number_of_goals = goals_table(wanted, metrics, column)
-    parts = [
+    goals, reached, number_of_goals = tables.goals_table(wanted, metrics, column)
+    sections = [
         _head(have, missing, budget=budget, data=data, command=command),
         f"## Goals\n\n{reached} of {number_of_goals} goals reached (column `{column}`).\n\n{goals}",
     ]
-    parts += [_stage(run, out, page.parent) for run in have]
-    parts.append(f"## Times\n\n{_machine(have)}\n\n{times_table(have)}\n{_total(have)}")
+    sections += [_stage(run, out, page.parent) for run in have]
+    sections.append(f"## Times\n\n{_machine(have)}\n\n{tables.times_table(have)}\n{_total(have)}")
     write_text(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
-    write_text(page, "\n".join(parts))
+    write_text(page, "\n".join(sections))
     return {"reached": reached, "goals": number_of_goals, "missing": missing}
 
 
@@ -93,8 +85,7 @@ def _machine(have: Sequence[StageRun]) -> str:
 
 
 def _total(have: Sequence[StageRun]) -> str:
-    """One sentence on the total time."""
-    minutes = minutes_of_training(have)
+    minutes = tables.minutes_of_training(have)
     if minutes is None:
         return ""
     return (
@@ -105,17 +96,17 @@ def _total(have: Sequence[StageRun]) -> str:
 
 def _stage(run: StageRun, out: Path, base: Path) -> str:
     """A stage's section: metrics, curves, samples."""
-    parts = [f"## {run.stage}\n", metrics_table(run.metrics, run.stage)]
+    sections = [f"## {run.stage}\n", tables.metrics_table(run.metrics, run.stage)]
     curves = out / f"{run.stage}.png"
     if draw_curves(run, curves):
-        parts.append(f"![loss of {run.stage}]({_link(curves, base)})\n")
-    questions = choose(run.samples, kinds=False, limit=SHOWN_QUESTIONS)
+        sections.append(f"![loss of {run.stage}]({_link(curves, base)})\n")
+    questions = choose(run.samples, versions=False, limit=SHOWN_QUESTIONS)
     if questions:
-        parts.append(f"### Samples\n\n{questions_table(questions, _copy(run, questions, out, base))}")
-    sounds = choose(run.samples, kinds=True, limit=SHOWN_SENTENCES * len(VERSIONS))
+        sections.append(f"### Samples\n\n{tables.questions_table(questions, _copy(run, questions, out, base))}")
+    sounds = choose(run.samples, versions=True, limit=SHOWN_SENTENCES * len(tables.VERSIONS))
     if sounds:
-        parts.append(f"### Sounds\n\n{_vocoder(run)}{sounds_table(sounds, _copy(run, sounds, out, base))}")
-    return "\n".join(parts)
+        sections.append(f"### Sounds\n\n{_vocoder(run)}{tables.sounds_table(sounds, _copy(run, sounds, out, base))}")
+    return "\n".join(sections)
 
 
 def _vocoder(run: StageRun) -> str:
@@ -127,9 +118,9 @@ def _vocoder(run: StageRun) -> str:
     return f"Made audible by {name}.\n\n"
 
 
-def choose(samples: Sequence[Row], *, kinds: bool, limit: int) -> list[Row]:
-    """Samples that are versions of a sentence (`kinds`) or the others, at most `limit`, an even share of each split."""
-    chosen = [sample for sample in samples if (sample.get("kind") in VERSIONS) == kinds]
+def choose(samples: Sequence[Row], *, versions: bool, limit: int) -> list[Row]:
+    """Samples that are versions of a sentence (`versions`) or the others, at most `limit`, an even share of each split."""
+    chosen = [sample for sample in samples if (sample.get("kind") in tables.VERSIONS) == versions]
     splits = list(dict.fromkeys(sample["split"] for sample in chosen))
     if not splits:
         return []
@@ -145,14 +136,14 @@ def _copy(run: StageRun, samples: Sequence[Row], out: Path, base: Path) -> dict[
             if key in sample:
                 target = out / "samples" / f"{run.stage}-{sample[key]}"
                 target.parent.mkdir(exist_ok=True)
-                copy = _copy_picture if key == "image" else shutil.copyfile
+                copy = _copy_image if key == "image" else shutil.copyfile
                 copy(run.folder / "samples" / sample[key], target)
                 links[sample[key]] = _link(target, base)
     return links
 
 
-def _copy_picture(source: Path, target: Path) -> None:
-    """Copies an image, a small one enlarged by an integer factor."""
+def _copy_image(source: Path, target: Path) -> None:
+    """Copy an image, a small one enlarged by an integer factor."""
     with Image.open(source, formats=("PNG",)) as image:
         factor = max(1, SHOWN_PIXELS // max(image.size))
         image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(target)

@@ -52,13 +52,11 @@ def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
     used = [suffix for suffix in COMPARISONS if suffix in compared.values()]
     spread = all(suffix in compared.values() for suffix in INTERVAL)
     rows: list[list[Any]] = []
-    for name in names:
-        if name not in compared:
-            _, split, metric = name.split("/", 2)
-            rows.append([split, metric, metrics[name], *(metrics.get(f"{name}_{suffix}") for suffix in used)])
-            ends = [metrics.get(f"{name}_{end}") for end in INTERVAL]
-            if spread:
-                rows[-1].insert(3, " to ".join(number(end) for end in ends if end is not None))
+    for name in (name for name in names if name not in compared):
+        _, split, metric = name.split("/", 2)
+        ends = [number(metrics[f"{name}_{end}"]) for end in INTERVAL if f"{name}_{end}" in metrics]
+        baselines = (metrics.get(f"{name}_{suffix}") for suffix in used)
+        rows.append([split, metric, metrics[name], *[" to ".join(ends)] * spread, *baselines])
     return table(["split", "metric", "value", *["95 %"] * spread, *used], rows)
 
 

@@ -157,9 +157,9 @@ def test_time_is_counted_once_where_stages_ran_side_by_side(runs):
 
 def test_every_split_gets_its_share_of_samples():
     rows = [{"split": s, "n": n} for s in ("a", "b") for n in range(9)] + [{"split": "a", "kind": "spoken"}]
-    chosen = choose(rows, kinds=False, limit=4)
+    chosen = choose(rows, versions=False, limit=4)
     assert [(row["split"], row["n"]) for row in chosen] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
-    assert choose(rows, kinds=True, limit=4) == rows[-1:]
+    assert choose(rows, versions=True, limit=4) == rows[-1:]
 
 
 def test_the_report_names_what_is_missing_and_links_to_files_that_exist(runs, tmp_path):
@@ -197,11 +197,11 @@ def test_an_old_report_leaves_no_media_behind_and_nothing_else_goes(runs, tmp_pa
 
 def test_the_command_line(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["budget=demo", f"root={runs.parent}"]) == 0
+    main(["budget=demo", f"root={runs.parent}"])
     asked = sum("demo" in made.targets and made.stage not in OPTIONAL for made in read_goals())
     assert f"report.md: 5 of {asked} goals reached" in capsys.readouterr().err
     assert str(tmp_path) not in (tmp_path / "reports" / "demo" / "report.md").read_text()
-    assert main(["budget=full", f"root={runs.parent}"]) == 1
-    assert "no finished run with budget=full" in capsys.readouterr().err
-    assert main(["budgte=full"]) == 2
-    assert "available: budget, out, root, page, data" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="no finished run with budget=full"):
+        main(["budget=full", f"root={runs.parent}"])
+    with pytest.raises(ValueError, match="available: budget, out, root, page, data"):
+        main(["budgte=full"])
