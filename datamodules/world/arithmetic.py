@@ -44,14 +44,12 @@ class Arithmetic:
 
     def test_sums(self, split: str, *, kind: str, count: int) -> list[Sum]:
         """Up to `count` sums: kind arithmetic (held out), arithmetic_seen (trained) or arithmetic_far (beyond)."""
-        rng = item_rng(self.seed, split, kind, 0)
-        if kind == "arithmetic":
-            pool = self.held_out[split]
-        elif kind == "arithmetic_seen":
-            pool = self.trained["plus"] + self.trained["minus"]
-        else:
-            pool = [("plus", first, second) for first in range(100, 200) for second in range(0, 100, 3)]
-        return rng.sample(pool, min(count, len(pool)))
+        pool = {
+            "arithmetic": self.held_out[split],
+            "arithmetic_seen": self.trained["plus"] + self.trained["minus"],
+            "arithmetic_far": [("plus", first, second) for first in range(100, 200) for second in range(0, 100, 3)],
+        }[kind]
+        return item_rng(self.seed, split, kind, 0).sample(pool, min(count, len(pool)))
 
 
 def expression(numbers: Sum, *, words: bool) -> str:

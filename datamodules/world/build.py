@@ -56,12 +56,12 @@ def build_world(
             raise ValueError(f"world: unknown subset {subset!r}; subsets are {', '.join(SUBSETS)}")
     wanted = {*subsets, *(needed for subset in subsets for needed in NEEDS.get(subset, ()))}
     root = world_root(spec, data_root)
-    if not missing_subsets(root, wanted):
+    if wanted <= read_fingerprint(root)["parts"].keys():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     with root.with_name(f".{root.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # waits for whoever builds the same world
-        missing = missing_subsets(root, wanted)
+        missing = wanted - read_fingerprint(root)["parts"].keys()
         if not missing.isdisjoint(NEEDS_SPEECH_ENGINE):
             espeak.loader()
         if workers is None:
@@ -72,11 +72,6 @@ def build_world(
                 if subsets := [subset for subset in group if subset in missing]:
                     _build_subsets(spec, root, subsets, run)
     return root
-
-
-def missing_subsets(root: Path, subsets: set[str]) -> set[str]:
-    """The subsets that the fingerprint at `root` does not list."""
-    return subsets.difference(read_fingerprint(root)["parts"])
 
 
 def read_fingerprint(root: Path) -> dict[str, Any]:

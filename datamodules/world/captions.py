@@ -87,6 +87,11 @@ def plural(shape: int) -> str:
     return PLURALS[SHAPES[shape]]
 
 
+def objects_of(colour: int) -> str:
+    """ "red objects" """
+    return f"{COLOURS[colour]} objects"
+
+
 def opposite(relation: str) -> str:
     """ "above" <-> "below", "left of" <-> "right of"."""
     return RELATIONS[RELATIONS.index(relation) ^ 1]

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
-from datamodules.world.captions import plural
+from datamodules.world.captions import objects_of, plural
 from datamodules.world.lexicon import COLOURS, SHAPES
 from datamodules.world.questions import Question, candidates, draw_question, keep_shares, word_class
 from datamodules.world.rng import Choices, item_rng
@@ -144,7 +144,7 @@ class Complements:
         numbers = choices.rng.sample(range(1, MOST_OBJECTS + 1), 2)
         if held_out and subject == "colour":  # a colour that a held-out pair has
             value = choices.pick(sorted({colour for colour, _ in self.pairs.held_out}))
-        words = "objects" if subject == "all" else plural(value) if subject == "shape" else f"{COLOURS[value]} objects"
+        words = "objects" if subject == "all" else plural(value) if subject == "shape" else objects_of(value)
         asked = []
         for number in numbers:
             scene = self._counted(choices, subject, value, number, held_out)

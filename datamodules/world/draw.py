@@ -45,17 +45,12 @@ def _draw_shape(canvas: ImageDraw.ImageDraw, shape: str, x: float, y: float, hal
         canvas.polygon([(x + half * px, y + half * py) for px, py in _POLYGONS[shape]], fill=fill)
 
 
-def _bright(colour: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
-    red, green, blue = (min(255, round(channel * factor)) for channel in colour)
-    return red, green, blue
+def _bright(colour: tuple[int, ...], factor: float) -> tuple[int, ...]:
+    return tuple(min(255, round(channel * factor)) for channel in colour)
 
 
 def _blank(rng: random.Random, size: int, grey: bool) -> Image.Image:
-    if grey:
-        level = rng.randrange(8, 45)
-        ground = (level, level, level)
-    else:
-        ground = (rng.randrange(5, 50), rng.randrange(5, 50), rng.randrange(5, 50))
+    ground = (rng.randrange(8, 45),) * 3 if grey else tuple(rng.randrange(5, 50) for _ in range(3))
     return Image.new("RGB", (size * OVERSAMPLING, size * OVERSAMPLING), ground)
 
 
@@ -71,8 +66,7 @@ def draw_picture(scene: Scene, rng: random.Random, *, size: int) -> Image.Image:
         x = (thing.cell % 3 + 0.5) * cell + rng.uniform(-slack, slack)
         y = (thing.cell // 3 + 0.5) * cell + rng.uniform(-slack, slack)
         if thing.colour is None:
-            level = rng.randrange(110, 250)
-            fill = (level, level, level)
+            fill: tuple[int, ...] = (rng.randrange(110, 250),) * 3
         else:
             fill = _bright(COLOUR_VALUES[thing.colour], rng.uniform(0.9, 1.1))
         _draw_shape(canvas, SHAPES[thing.shape], x, y, half, fill)

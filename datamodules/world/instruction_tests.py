@@ -15,7 +15,7 @@ from datamodules.world.captions import object_records
 from datamodules.world.complements import Complements
 from datamodules.world.draw import draw_picture
 from datamodules.world.files import Row, save_image
-from datamodules.world.instructions import VOICES_PER_QUESTION, Instructions, audio, heard, image, row_of, text
+from datamodules.world.instructions import VOICES_PER_QUESTION, Instructions, heard, item, row_of
 from datamodules.world.questions import HELD_OUT_PHRASES, PHRASES, TYPES
 from datamodules.world.rng import content_split, item_rng
 from datamodules.world.sentences import normalise
@@ -53,7 +53,7 @@ class InstructionTests(Instructions):
         save_image(draw_picture(scene, rng, size=self.spec.image_size), self.folder / path)
         meta = {"question": question_type, "reference": question.reference, "objects": object_records(scene),
                 "pair": f"{split}-{question_type}-{index // 2}" if complementary else None}  # fmt: skip
-        user = [image(path), text(question.text(phrase))]
+        user = [item("image", path), item("text", question.text(phrase))]
         return row_of("image_qa", split, f"{question_type}-{index}", user, question.answer, meta)
 
     def spoken(self, split: str, question_type: str, index: int) -> Row:
@@ -61,7 +61,7 @@ class InstructionTests(Instructions):
         _, question = self.complements.pair("test_iid", question_type, index // 2)[0][index % 2]
         words = normalise(question.text(PHRASES[question_type][0]))
         recording = self.ask_aloud(words, split, VOICES_PER_QUESTION)
-        user = [image(f"images/test_iid/{question_type}/{index:05d}.png"), audio(recording)]
+        user = [item("image", f"images/test_iid/{question_type}/{index:05d}.png"), item("audio", recording)]
         meta = {"question": question_type, "reference": question.reference, "spoken": words,
                 "typed": f"image_qa-test_iid-{question_type}-{index}"}  # fmt: skip
         return row_of("spoken_image_qa", split, f"{question_type}-{index}", user, question.answer, meta)
@@ -80,7 +80,7 @@ class InstructionTests(Instructions):
             found.append(("story", *self.story(choices, "test")))
             for question_type, question, answer in found:
                 name, meta = f"{question_type}-{index}", {"question": question_type}
-                rows.append(row_of("text_qa", split, name, [text(question)], answer, meta))
+                rows.append(row_of("text_qa", split, name, [item("text", question)], answer, meta))
         return rows
 
     def audio_qa(self, split: str, index: int) -> Row:
@@ -94,7 +94,7 @@ class InstructionTests(Instructions):
         speaker = choices.rng.choice(speakers_of(self.spec, split))
         path = f"audio/{split}/heard/{index:05d}.flac"
         say(sentence, "sentence", voice_of(speaker, choices.rng), self.folder / path)
-        user = [audio(path), text(choices.pick(prompts.HEARD[question_type]))]
+        user = [item("audio", path), item("text", choices.pick(prompts.HEARD[question_type]))]
         meta = {"question": question_type, "spoken": sentence, "speaker": speaker}
         return row_of("audio_qa", split, index, user, heard(sentence)[question_type], meta)
 

@@ -30,19 +30,9 @@ VOICES_PER_QUESTION = 7  # in training; a test takes another of the seen voices
 STREAMS = {"test_iid": "test"}  # split of instructions -> split of speech, where they differ
 
 
-def text(words: str) -> Item:
-    """A text item of a message."""
-    return {"type": "text", "text": words}
-
-
-def image(path: str) -> Item:
-    """An image item of a message."""
-    return {"type": "image", "image": path}
-
-
-def audio(path: str) -> Item:
-    """An audio item of a message."""
-    return {"type": "audio", "audio": path}
+def item(type_: str, content: str) -> Item:
+    """An item of a message: "text", or the path of an "image" or "audio"."""
+    return {"type": type_, type_: content}
 
 
 def row_of(
@@ -51,7 +41,7 @@ def row_of(
     """A row of one question and its answer (or of one sentence to be spoken)."""
     return {
         "id": f"{task}-{split}-{index}", "split": split, "task": task,
-        "messages": [{"role": "user", "content": user}, {"role": "assistant", "content": [spoken or text(answer)]}],
+        "messages": [{"role": "user", "content": user}, {"role": "assistant", "content": [spoken or item("text", answer)]}],
         "answer": answer, "meta": meta,
     }  # fmt: skip
 
@@ -99,7 +89,7 @@ class Instructions:
             question, answer = sum_question(numbers, choices.pick(SUM_PHRASES), words=words)
         else:
             question, answer = self.story(choices, split)
-        return row_of("text_qa", split, index, [text(question)], answer, {"question": question_type})
+        return row_of("text_qa", split, index, [item("text", question)], answer, {"question": question_type})
 
     def story(self, choices: Choices, split: str) -> tuple[str, str]:
         """A story of the split with its question, and the answer."""
@@ -137,7 +127,7 @@ class Instructions:
             question = self.draw_question(choices, self.pictures.scene(split, number)[0], prompts.QUESTION_SHARES)
             words, answer = question.text(choices.pick(PHRASES[question.type])), question.answer
             meta = {"question": question.type, "reference": question.reference}
-        user = [image(f"../pictures/{picture_path(split, number)}"), text(words)]
+        user = [item("image", f"../pictures/{picture_path(split, number)}"), item("text", words)]
         return row_of("image_qa", split, index, user, answer, meta)
 
     def caption(self, split: str, index: int) -> Row:
@@ -151,7 +141,7 @@ class Instructions:
         else:
             scene = self.pictures.scene(split, number)[0]
             answer, objects = describe(scene), object_records(scene)
-        user = [image(f"../pictures/{picture_path(split, number)}"), text(prompt)]
+        user = [item("image", f"../pictures/{picture_path(split, number)}"), item("text", prompt)]
         return row_of("caption", split, index, user, answer, {"question": "caption", "objects": objects})
 
     def utterance(self, split: str, index: int) -> tuple[str, str, str]:
@@ -168,7 +158,7 @@ class Instructions:
     def asr(self, split: str, index: int) -> Row:
         """A recording and its transcript."""
         path, sentence, kind = self.utterance(split, index)
-        user = [audio(path), text(self.choices(split, "asr", index).pick(prompts.TRANSCRIBE))]
+        user = [item("audio", path), item("text", self.choices(split, "asr", index).pick(prompts.TRANSCRIBE))]
         return row_of("asr", split, index, user, sentence, {"question": "asr", "kind": kind})
 
     @cached_property
@@ -187,7 +177,7 @@ class Instructions:
         path, answers = pool[index % len(pool)]
         choices = self.choices(split, "audio_qa", index)
         question_type = choices.pick(tuple(answers))
-        user = [audio(path), text(choices.pick(prompts.HEARD[question_type]))]
+        user = [item("audio", path), item("text", choices.pick(prompts.HEARD[question_type]))]
         return row_of("audio_qa", split, index, user, answers[question_type], {"question": question_type})
 
     def spoken_image_qa(self, split: str, index: int) -> Row:
@@ -203,7 +193,7 @@ class Instructions:
             if content_split(self.spec.seed, "speech", words) == "train":
                 break
         path = self.ask_aloud(words, "train", choices.index(VOICES_PER_QUESTION))
-        user = [image(f"../pictures/{picture_path(split, number)}"), audio(path)]
+        user = [item("image", f"../pictures/{picture_path(split, number)}"), item("audio", path)]
         meta = {"question": question.type, "reference": question.reference, "spoken": words}
         return row_of("spoken_image_qa", split, index, user, question.answer, meta)
 
@@ -229,5 +219,5 @@ class Instructions:
         )  # every other one is the narrator's
         kind, sentence, _ = self.speech.utterance(stream, number)
         spoken = {"type": "speech", "text": sentence, "audio": f"../speech/{speech_path(stream, number)}"}
-        user = [text(prompts.SPEAK.format(text=sentence))]
+        user = [item("text", prompts.SPEAK.format(text=sentence))]
         return row_of("tts", split, index, user, sentence, {"question": "tts", "kind": kind}, spoken)

@@ -1,20 +1,20 @@
 """Questions about a picture, each with exactly one answer, and the balance of their answers.
 
 `candidates` lists every question of a type that the scene answers. `draw_question` draws one; a question whose answer
-is commoner than others for the same words is kept with a lower chance (`keep_share`), else a question by place is asked
-instead, whose answers are uniform by symmetry. So that given the type and the words no answer is the likelier one.
+is more common than others for the same words is kept with a lower probability (`keep_shares`), else a question by place
+is asked instead, whose answers are uniform by symmetry: given the type and the words, all answers are equally likely.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, product
 
-from datamodules.world.captions import opposite, plural, relations
+from datamodules.world.captions import objects_of, opposite, plural, relations
 from datamodules.world.lexicon import COLOURS, PLACES, RELATIONS, SHAPES, SIZES
 from datamodules.world.rng import Choices, item_rng
-from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair, draw_single, draw_twins, twin_count
+from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, draw_pair, draw_single, draw_twins, twin_count
 
 TYPES = ("colour", "shape", "count", "where", "relation")
 PHRASES = {
@@ -31,7 +31,9 @@ HELD_OUT_PHRASES = {
     "where": "tell me the place of {a}",
     "relation": "do you see {a} {relation} {b}?",
 }
-NAMED_SHARES = {"count": 0.8}  # chance to try a named reference; many counts are then not kept. Else one half
+#: Type of a question about one object -> (attribute of the thing, its words).
+ANSWERS = {"colour": ("colour", COLOURS), "shape": ("shape", SHAPES), "where": ("cell", PLACES)}
+NAMED_SHARES = {"count": 0.8}  # probability to try a named reference (else 0.5); many counts are then not kept
 RARITY = (0, 1, 4, 16, 64, 256)  # weight of a named count, by its answer
 DIGIT_PHRASES = ("which digit is this?", "what number do you see?")
 
@@ -42,7 +44,7 @@ class Question:
 
     reference   how the object is named: place | size | attribute | pair | all
     words       what it is named by, without the phrase around it; of a relation also `relation` and `other`
-    asked       positions of the things in the scene
+    asked       indices of the things in the scene
     """
 
     type: str
@@ -58,64 +60,43 @@ class Question:
         return phrase.format(a=self.words, relation=self.relation, b=self.other)
 
 
-def _unique(scene: Scene, names: list[str]) -> Iterator[tuple[int, str]]:
-    """Positions and names of the things whose name fits no other."""
-    counts = Counter(names)
-    for position in range(len(scene)):
-        if counts[names[position]] == 1:
-            yield position, names[position]
-
-
-def _by_place(scene: Scene) -> Iterator[tuple[int, str, str]]:
-    for position, thing in enumerate(scene):
-        yield position, f"the object at the {PLACES[thing.cell]}", "place"
-
-
 def _names(scene: Scene, *, colour: bool, shape: bool) -> Iterator[tuple[int, str, str]]:
-    """Unique names by the wanted attributes, without and with the size ("the big red object")."""
-
-    def name(thing: Thing, size: bool) -> str:
-        words = [SIZES[thing.size]] if size else []
-        words += [COLOURS[thing.colour]] if colour and thing.colour is not None else []
-        words.append(SHAPES[thing.shape] if shape else "object")
-        return "the " + " ".join(words)
-
-    has_colour = colour and scene[0].colour is not None
-    reference = "pair" if has_colour and shape else "attribute" if has_colour or shape else "size"
-    if reference != "size":
-        yield from ((p, words, reference) for p, words in _unique(scene, [name(thing, False) for thing in scene]))
-    if reference != "pair":
-        yield from ((p, words, reference) for p, words in _unique(scene, [name(thing, True) for thing in scene]))
+    """(index, name, reference) of things whose name by the wanted attributes fits no other; without and with the size
+    ("the big red object")."""
+    coloured = colour and scene[0].colour is not None
+    reference = "pair" if coloured and shape else "attribute" if coloured or shape else "size"
+    for sized in {"pair": (False,), "attribute": (False, True), "size": (True,)}[reference]:
+        names = []
+        for thing in scene:
+            words = ["the", SIZES[thing.size]] if sized else ["the"]
+            words += [COLOURS[thing.colour]] if colour and thing.colour is not None else []
+            names.append(" ".join([*words, SHAPES[thing.shape] if shape else "object"]))
+        counts = Counter(names)
+        yield from ((index, name, reference) for index, name in enumerate(names) if counts[name] == 1)
 
 
-def _attribute(scene: Scene, kind: str) -> Iterator[Question]:
-    """Questions for the colour, shape or place of one object; by what it is named."""
+def _attribute(scene: Scene, question_type: str) -> Iterator[Question]:
+    """Questions for the colour, shape or cell of one object; by what it is named."""
     coloured = scene[0].colour is not None
+    by_cell = [(index, f"the object at the {PLACES[thing.cell]}", "place") for index, thing in enumerate(scene)]
     by_shape, by_size = _names(scene, colour=False, shape=True), _names(scene, colour=False, shape=False)
-    sources = {
-        "colour": [_by_place(scene), by_shape, by_size],
-        "shape": [_by_place(scene), by_size, *([_names(scene, colour=True, shape=False)] if coloured else [])],
+    sources: dict[str, list[Iterable[tuple[int, str, str]]]] = {
+        "colour": [by_cell, by_shape, by_size] if coloured else [],
+        "shape": [by_cell, by_size, *([_names(scene, colour=True, shape=False)] if coloured else [])],
         "where": [by_shape, *(_names(scene, colour=True, shape=shape) for shape in (True, False) if coloured)],
-    }[kind]
-    for position, words, reference in chain(*sources):
-        thing = scene[position]
-        if kind == "colour":
-            if thing.colour is not None:
-                yield Question(kind, words, COLOURS[thing.colour], reference, (position,))
-        else:
-            answer = SHAPES[thing.shape] if kind == "shape" else PLACES[thing.cell]
-            yield Question(kind, words, answer, reference, (position,))
+    }
+    attribute, answers = ANSWERS[question_type]
+    for index, words, reference in chain(*sources[question_type]):
+        yield Question(question_type, words, answers[getattr(scene[index], attribute)], reference, (index,))
 
 
 def _count(scene: Scene) -> Iterator[Question]:
-    everything = tuple(range(len(scene)))
-    yield Question("count", "objects", str(len(scene)), "all", everything)
-    for shape in sorted({thing.shape for thing in scene}):
-        asked = tuple(position for position in everything if scene[position].shape == shape)
-        yield Question("count", plural(shape), str(len(asked)), "attribute", asked)
-    for colour in sorted({thing.colour for thing in scene if thing.colour is not None}):
-        asked = tuple(position for position in everything if scene[position].colour == colour)
-        yield Question("count", f"{COLOURS[colour]} objects", str(len(asked)), "attribute", asked)
+    yield Question("count", "objects", str(len(scene)), "all", tuple(range(len(scene))))
+    for attribute, name in (("shape", plural), ("colour", objects_of)):
+        values = [getattr(thing, attribute) for thing in scene]
+        for value in sorted({value for value in values if value is not None}):
+            asked = tuple(index for index, other in enumerate(values) if other == value)
+            yield Question("count", name(value), str(len(asked)), "attribute", asked)
 
 
 def _relation(scene: Scene) -> Iterator[Question]:
@@ -125,15 +106,16 @@ def _relation(scene: Scene) -> Iterator[Question]:
             yield Question("relation", a, "no", reference, (first, second), opposite(relation), b)
 
 
-def candidates(scene: Scene, kind: str) -> list[Question]:
+def candidates(scene: Scene, question_type: str) -> list[Question]:
     """Every question of a type that the scene answers, in a fixed order, no two alike."""
     whole = {"count": _count, "relation": _relation}
-    return list(dict.fromkeys(whole[kind](scene) if kind in whole else _attribute(scene, kind)))
+    found = whole[question_type](scene) if question_type in whole else _attribute(scene, question_type)
+    return list(dict.fromkeys(found))
 
 
 def draw_any(choices: Choices, questions: Mapping[str, list[Question]]) -> tuple[Question, str]:
     """A question of any type that has some, and its words in some phrase."""
-    question: Question = choices.pick(questions[choices.pick([kind for kind in TYPES if questions[kind]])])
+    question: Question = choices.pick(choices.pick([questions[name] for name in TYPES if questions[name]]))
     return question, question.text(choices.pick(PHRASES[question.type]))
 
 
@@ -151,18 +133,18 @@ def question_alone(choices: Choices, pairs: Pairs) -> str:
         colours = choices.pick(COLOURS) + " " if form == "colour" else ""
         return f"the {size}{colours}{choices.pick(SHAPES) if form == 'shape' else 'object'}"
 
-    kind = choices.pick(TYPES)
-    phrase = choices.pick(PHRASES[kind])
-    if kind == "count":
-        named = [plural(shape) for shape in range(len(SHAPES))] + [f"{colour} objects" for colour in COLOURS]
+    question_type = choices.pick(TYPES)
+    phrase = choices.pick(PHRASES[question_type])
+    if question_type == "count":
+        named = [plural(shape) for shape in range(len(SHAPES))] + [objects_of(colour) for colour in range(len(COLOURS))]
         return phrase.format(a=choices.pick(["objects", *named]))
-    relation = choices.pick(RELATIONS) if kind == "relation" else ""
+    relation = choices.pick(RELATIONS) if question_type == "relation" else ""
     return phrase.format(a=thing(), relation=relation, b=thing() if relation else "")
 
 
 @lru_cache(maxsize=4)
 def keep_shares(rotation: int, held_out: int) -> dict[tuple[str, str], float]:
-    """The chance to keep a counted or attribute-referenced answer, by (class of words, answer).
+    """Probability to keep a counted or attribute-referenced answer, by (class of words, answer).
 
     For "how many circles" from 4000 scenes as of training, drawn with a fixed seed; for colours by shape from the
     number of pairs.
@@ -195,7 +177,7 @@ def word_class(question: Question) -> str:
 
 
 def _pick_named(choices: Choices, named: list[Question]) -> Question:
-    """One of the questions: of counts one with a large answer where there is one (they are rare), else a kind of
+    """One of the questions: of counts one with a large answer where there is one (they are rare), else a way of
     reference first, as their numbers differ much."""
     groups: dict[str, list[Question]] = {}
     for question in named:
@@ -204,15 +186,15 @@ def _pick_named(choices: Choices, named: list[Question]) -> Question:
     return choices.pick(groups[choices.weighted(tuple(groups), weights)])
 
 
-def draw_question(choices: Choices, scene: Scene, kind: str, shares: dict[tuple[str, str], float]) -> Question:
-    """A question of type `kind`, which the scene must answer, balanced (see the module's head)."""
-    found = candidates(scene, kind)
+def draw_question(choices: Choices, scene: Scene, question_type: str, shares: dict[tuple[str, str], float]) -> Question:
+    """A question of type `question_type`, which the scene must answer, balanced (see the module's head)."""
+    found = candidates(scene, question_type)
     by_place = [question for question in found if question.reference in ("place", "all")]
     named = [question for question in found if question.reference not in ("place", "all")]
-    if named and (not by_place or choices.rng.random() < NAMED_SHARES.get(kind, 0.5)):
+    if named and (not by_place or choices.rng.random() < NAMED_SHARES.get(question_type, 0.5)):
         question = _pick_named(choices, named)
         keep = 1.0
-        if question.reference == "attribute" and kind in ("colour", "count"):
+        if question.reference == "attribute" and question_type in ("colour", "count"):
             keep = shares.get((word_class(question), question.answer), 1.0)
         if choices.rng.random() < keep:
             return question

@@ -1,6 +1,6 @@
 """Randomness of the world: one generator an item, and choices that know their probability.
 
-An item's generator is seeded from blake2b(seed | split | kind | index): item i depends neither on how many items there
+An item's generator is seeded from blake2b(seed | split | stream | index): item i depends neither on how many items there
 are, nor on workers, nor on the order in which they are made. A split belongs to the hash of an item's *content*.
 """
 
@@ -19,14 +19,14 @@ def digest(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def item_rng(seed: int, split: str, kind: str, index: object) -> random.Random:
-    """The generator of item `index` of (`split`, `kind`) in the world `seed`."""
-    return random.Random(digest(seed, split, kind, index))
+def item_rng(seed: int, split: str, stream: str, index: object) -> random.Random:
+    """The generator of item `index` of (`split`, `stream`) in the world `seed`."""
+    return random.Random(digest(seed, split, stream, index))
 
 
-def content_split(seed: int, kind: str, content: object) -> str:
+def content_split(seed: int, stream: str, content: object) -> str:
     """train | val | test, decided by the hash of the content alone."""
-    share = digest(seed, "split", kind, content) / 2**64
+    share = digest(seed, "split", stream, content) / 2**64
     if share < TEST_SHARE:
         return "test"
     return "val" if share < TEST_SHARE + VAL_SHARE else "train"

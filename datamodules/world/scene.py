@@ -35,12 +35,8 @@ class Pairs:
     """Which of the 48 colour-shape pairs training may show: colour == shape * step + rotation (mod 8) is held out."""
 
     def __init__(self, *, rotation: int, held_out: int):
-        self.held_out = set()
-        for shape in range(len(SHAPES)):
-            first = (shape * HELD_OUT_STEP + rotation) % len(COLOURS)
-            self.held_out.add((first, shape))
-            if held_out == 12:
-                self.held_out.add(((first + 4) % len(COLOURS), shape))
+        self.held_out = {((shape * HELD_OUT_STEP + rotation + shift) % len(COLOURS), shape)
+                         for shape in range(len(SHAPES)) for shift in ((0, 4) if held_out == 12 else (0,))}  # fmt: skip
         trained = [pair for pair in product(range(len(COLOURS)), range(len(SHAPES))) if pair not in self.held_out]
         self.shapes_of = [[shape for other, shape in trained if other == colour] for colour in range(len(COLOURS))]
         self.colours_of = [[colour for colour, other in trained if other == shape] for shape in range(len(SHAPES))]

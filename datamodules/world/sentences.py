@@ -36,19 +36,24 @@ class Sentences:
     def __init__(self, spec: WorldSpec):
         self.spec = spec
         self.world = TextWorld(spec)
-        self.writers = {"sentence": self.sentence, "spelled": self._spelled, "digits": self._digits,
-                        "words": self._words}  # fmt: skip
 
     def draw(self, split: str, stream: str, index: int, kinds: dict[str, float]) -> tuple[str, str]:
         """(kind, text) of item `index` of a stream; its text belongs to `split`."""
         rng = item_rng(self.spec.seed, split, f"speech {stream}", index)
-        wanted = split.split("_")[0]
         while True:
             choices = Choices(rng)
             kind = choices.weighted(tuple(kinds), tuple(kinds.values()))
-            text = self.writers[kind](choices)
-            if content_split(self.spec.seed, "speech", text) == wanted:
+            text = self._text(choices, kind)
+            if content_split(self.spec.seed, "speech", text) == split.split("_")[0]:
                 return kind, text
+
+    def _text(self, choices: Choices, kind: str) -> str:
+        if kind == "sentence":
+            return self.sentence(choices)
+        if kind == "spelled":
+            return " ".join(choices.pick(WORDS))
+        options, counts = (DIGITS, (3, 4, 5, 6)) if kind == "digits" else (WORDS, (3, 4, 5))
+        return " ".join(choices.pick(options) for _ in range(choices.pick(counts)))
 
     def sentence(self, choices: Choices) -> str:
         """A normalised sentence of 3 to 12 words about trained pairs only."""
@@ -76,13 +81,4 @@ class Sentences:
             if form == 1 and len(scene) > 1:
                 return relate(scene, choices.pick(RELATIONS))
             return enumerate_things(scene, choices.pick(LIST_TEMPLATES))
-        return draw_any(choices, {kind: candidates(scene, kind) for kind in TYPES})[1]
-
-    def _spelled(self, choices: Choices) -> str:
-        return " ".join(choices.pick(WORDS))
-
-    def _digits(self, choices: Choices) -> str:
-        return " ".join(choices.pick(DIGITS) for _ in range(choices.pick((3, 4, 5, 6))))
-
-    def _words(self, choices: Choices) -> str:
-        return " ".join(choices.pick(WORDS) for _ in range(choices.pick((3, 4, 5))))
+        return draw_any(choices, {name: candidates(scene, name) for name in TYPES})[1]

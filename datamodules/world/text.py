@@ -90,7 +90,7 @@ class TextWorld:
         template = 0 if asked else choices.pick(templates)
         scene = self.things(choices, count, placed=template == 0)
         if asked:
-            left = {question_type: candidates(scene, question_type) for question_type in TYPES}
+            left = {name: candidates(scene, name) for name in TYPES}
             questions = []
             for _ in range(choices.pick((1, 2, 3))):
                 question, words = draw_any(choices, left)

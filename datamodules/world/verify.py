@@ -18,7 +18,7 @@ from datamodules.world.spec import VERSION, WorldSpec
 
 TRAINED = ("train", "val")
 CHANCES = {"colour": 8, "shape": 6, "count": 4, "where": 9, "relation": 2}
-TOLERANCE = 0.06  # of the commonest answer's share over chance, in addition to three standard errors
+TOLERANCE = 0.06  # of the most common answer's share over chance, in addition to three standard errors
 FEWEST = 100  # items of the same words, to judge their balance
 _SHAPE_WORDS = {word: shape for shape in SHAPES for word in (shape, PLURALS[shape])}
 _PAIR = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(sorted(_SHAPE_WORDS, reverse=True))})\b")
