@@ -106,6 +106,12 @@ def sample_tokens(
     probs, ids = filter_probs(
         logits, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p
     )
+    return draw(probs, ids, uniform)
+
+
+def draw(probs: Tensor, ids: Tensor | None, uniform: Tensor) -> Tensor:
+    """The ids (B) at uniform (B) in [0, 1) of probabilities as `filter_probs` returns them; INVALID_TOKEN where there is
+    none."""
     cumulative = probs.cumsum(dim=1)
     index = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(dim=1)
     index = index.clamp_max(cumulative.shape[1] - 1)  # out of range if all probabilities are 0

@@ -84,6 +84,7 @@ class Running:
         self.timings = Timings(prompt_tokens=len(ids))
         self.row = -1  # of the cache
         self.cached = 0  # tokens of the prompt that the row held already
+        self.exact = False  # all of the row was computed as the engine computes it
         self.started = time.perf_counter()  # of the prefill
 
     def push(self, token: int | Exception) -> Answer | None:

@@ -7,11 +7,13 @@ Shapes: n active requests, V vocabulary.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from muomni.inference.decoding.sampling import Sampler, sample_tokens, uniforms
+from muomni.inference.decoding.sampling import INVALID_TOKEN, Sampler, draw, filter_probs, mask_logits, uniforms
+from muomni.inference.scheduling.replay import MARGIN, is_close
 from muomni.inference.scheduling.running import Running
 
 
@@ -30,13 +32,23 @@ def make_sampler(running: Running, *, device: torch.device, vocab_size: int) -> 
     return sampler
 
 
-def sample_rows(rows: Sequence[Running], logits: Tensor) -> list[int | Exception]:
-    """logits (n, V) of the rows -> the next id of each, or what its own sampler raised. Syncs with the device once."""
-    settings = [_settings(row) for row in rows]
-    result: list[int | Exception] = [0] * len(rows)
-    order, chosen = [], []
-    for key in dict.fromkeys(settings):
-        indices = [index for index, other in enumerate(settings) if other == key]
+@dataclass(slots=True)
+class Choice:
+    """The next token of a request, or what its own sampler raised. close: rounding could have decided it (replay.py)."""
+
+    token: int | Exception
+    close: bool = False
+
+
+def sample_rows(rows: Sequence[Running], logits: Tensor) -> list[Choice]:
+    """logits (n, V) of the rows -> the choice of each. Syncs with the device once."""
+    groups: dict[_Settings, list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(_settings(row), []).append(index)
+    result = [Choice(-1) for _ in rows]
+    order: list[int] = []
+    chosen: list[Tensor] = []
+    for key, indices in groups.items():
         if key != _OWN:
             those = logits if len(indices) == len(rows) else logits[indices]
             chosen.append(_sample_together([rows[index] for index in indices], those))
@@ -47,17 +59,18 @@ def sample_rows(rows: Sequence[Running], logits: Tensor) -> list[int | Exception
                 chosen.append(_sample_alone(rows[index], logits[index : index + 1]))
                 order.append(index)
             except Exception as error:  # a constraint, for example: the other requests are not concerned
-                result[index] = error
-    for index, token in zip(order, torch.cat(chosen).tolist() if chosen else (), strict=True):
-        result[index] = token
+                result[index].token = error
+    for index, (token, close) in zip(order, torch.cat(chosen).tolist() if chosen else (), strict=True):
+        result[index] = Choice(token, bool(close))
     return result
 
 
+_Settings = tuple[float, int, float, float]
 _OWN = (-1.0, 0, 1.0, 0.0)
 _GREEDY = (0.0, 0, 1.0, 0.0)
 
 
-def _settings(row: Running) -> tuple[float, int, float, float]:
+def _settings(row: Running) -> _Settings:
     """What requests must have in common to be sampled in one call."""
     if row.sampler is not None:
         return _OWN
@@ -66,18 +79,28 @@ def _settings(row: Running) -> tuple[float, int, float, float]:
 
 
 def _sample_together(rows: Sequence[Running], logits: Tensor) -> Tensor:
+    """-> ids and whether they are close (n, 2)."""
     options = rows[0].options
-    uniform = None
-    if not options.is_greedy:
-        seeds, drawn = torch.tensor(
-            [[row.options.seed for row in rows], [len(row.tokens) for row in rows]], device=logits.device
-        )
-        uniform = uniforms(seeds, drawn)
-    return sample_tokens(logits, options=options, uniform=uniform)
+    masked = mask_logits(logits, penalty=1.0, seen=None)
+    if options.is_greedy:
+        best, ids = masked.max(dim=1)
+        ids = torch.where(best < torch.inf, ids, INVALID_TOKEN)
+        return torch.stack((ids, is_close(masked)), dim=1)
+    seeds, drawn = torch.tensor(
+        [[row.options.seed for row in rows], [len(row.tokens) for row in rows]], device=logits.device
+    )
+    uniform = uniforms(seeds, drawn)
+    probs, candidates = filter_probs(
+        masked, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p
+    )
+    ids, lower, upper = (draw(probs, candidates, uniform + shift) for shift in (0.0, -MARGIN, MARGIN))
+    return torch.stack((ids, lower != upper), dim=1)
 
 
 def _sample_alone(row: Running, logits: Tensor) -> Tensor:
+    """-> id and whether it is close (1, 2). Under a constraint there is no single run to compare with."""
     assert row.sampler is not None
     if row.constraint is not None:
         logits = logits.masked_fill(~row.constraint.allowed().to(logits.device), -torch.inf)
-    return row.sampler(logits)
+    ids = row.sampler(logits)
+    return torch.stack((ids, torch.zeros_like(ids)), dim=1)

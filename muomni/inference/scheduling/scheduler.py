@@ -1,15 +1,13 @@
 """Continuous batching of the Thinker: one thread computes all its steps, and requests join and leave between two of them.
 
 An iteration of the thread ends what was cancelled, admits a request from the queue and prefills at most `prefill_chunk` tokens
-of prompts, so that long prompts do not stall the others, and computes one token of every active request (slots.py, sampling.py).
+of prompts, so that long prompts do not stall the others, and computes one token of every active request (steps.py).
 Images and audio are encoded in the thread that submits them.
 
-A request's tokens are those of its single run by the engine, up to the rounding of float32: the number of rows changes the order
-of sums, not the computation (docs/decoding.md has how often that decides a token).
+A request's tokens are those of its single run by the engine. The number of rows changes the rounding of float32; where that could
+decide a token, the request is computed once more, alone (replay.py).
 
 After Orca (Yu et al. 2022, OSDI) and Sarathi (Agrawal et al. 2023, arXiv:2308.16369).
-
-Shapes: n active requests, T tokens, V vocabulary.
 """
 
 import logging
@@ -18,28 +16,26 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from muomni.inference.answer import Answer
-from muomni.inference.decoding.generate import decode_step, prefill
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.engine import Engine
 from muomni.inference.errors import Cancelled, InvalidOption, QueueFull
 from muomni.inference.prompt import Request
 from muomni.inference.scheduling.queue import FairQueue
 from muomni.inference.scheduling.running import Constraint, Emit, Running, Ticket
-from muomni.inference.scheduling.sampling import make_sampler, sample_rows
-from muomni.inference.scheduling.slots import RowCache, SlotCache, StepCache, prompt_signature
+from muomni.inference.scheduling.slots import prompt_signature
+from muomni.inference.scheduling.steps import Steps
 
 log = logging.getLogger(__name__)
 
-ROWS_PER_SLOT = 2  # the rest keep the history of conversations whose user is reading or writing
 MIN_RETRY, SMOOTHING = 1.0, 0.1  # seconds; weight of the last request in the mean duration
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerStats:
-    """Requests now, and counts since the start. mean_batch: requests per decode step."""
+    """Requests now, and counts since the start. mean_batch: requests per decode step. replayed: tokens
+    that were computed once more (replay.py)."""
 
     active: int
     queued: int
@@ -50,6 +46,7 @@ class SchedulerStats:
     prompt_tokens: int
     cached_tokens: int
     new_tokens: int
+    replayed: int
     steps: int
     mean_batch: float
 
@@ -67,13 +64,12 @@ class Scheduler:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidOption(f"{name}={value!r}: a whole number, at least 1, is needed", param=name)
         self.prompter = engine.require_prompter()
-        self.thinker, self.device = self.prompter.thinker, self.prompter.device
-        self.num_slots, self.max_queue, self.prefill_chunk = slots, max_queue, prefill_chunk
-        self.cache = SlotCache(self.thinker, rows=ROWS_PER_SLOT * slots)
-        self.active: list[Running] = []  # of row i of the cache, for each i
-        self.prefilling: Running | None = None
+        self.num_slots, self.max_queue = slots, max_queue
+        self.steps = Steps(
+            self.prompter.thinker, engine.require_runtime(), slots=slots, prefill_chunk=prefill_chunk, end=self._end
+        )
         self.counts = dict.fromkeys(
-            ("finished", "cancelled", "failed", "prompt_tokens", "cached_tokens", "new_tokens", "steps", "rows"), 0
+            ("finished", "cancelled", "failed", "prompt_tokens", "cached_tokens", "new_tokens"), 0
         )
         self.mean_seconds = 0.0  # of a request
         self._changed = threading.Condition()  # guards what follows
@@ -127,14 +123,15 @@ class Scheduler:
         """Numbers for monitoring."""
         with self._changed:
             queued = len(self._queue) + self._preparing
-        counts = dict(self.counts)
-        rows = counts.pop("rows")
+        steps = self.steps
         return SchedulerStats(
-            active=len(self.active) + (self.prefilling is not None),
+            active=len(steps.requests),
             queued=queued,
             slots=self.num_slots,
-            mean_batch=rows / max(counts["steps"], 1),
-            **counts,
+            steps=steps.steps,
+            replayed=steps.replayed,
+            mean_batch=steps.rows / max(steps.steps, 1),
+            **self.counts,
         )
 
     def close(self, *, grace: float) -> None:
@@ -190,14 +187,14 @@ class Scheduler:
                     return
             try:
                 self._drop_cancelled()
-                self._prefill()
-                self._step()
+                self.steps.prefill(self._admit)
+                self.steps.step()
             except Exception as error:  # out of memory, for example: later requests are answered all the same
-                log.exception("a step of %d requests failed", len(self.active))
-                self._fail_active(error)
+                log.exception("a step of %d requests failed", len(self.steps.active))
+                self.steps.fail(error)
 
     def _has_work(self) -> bool:
-        return bool(self.active or self.prefilling or self._queue)
+        return bool(self.steps.active or self.steps.prefilling or self._queue)
 
     def _drop_cancelled(self) -> None:
         with self._changed:
@@ -205,129 +202,16 @@ class Scheduler:
                 return
             self._has_cancelled, everything = False, self._aborting
             dropped = self._queue.remove(lambda running: everything or running.ticket.cancelled)
-        if self.prefilling is not None and (everything or self.prefilling.ticket.cancelled):
-            dropped.append(self.prefilling)
-            self.prefilling = None
-        for running in reversed(self.active.copy()):
+        for running in reversed(self.steps.requests):
             if everything or running.ticket.cancelled:
-                self._leave(running)
+                self.steps.remove(running)
                 dropped.append(running)
         for running in dropped:
             self._end(running, Cancelled("the request was cancelled"))
 
     def _admit(self) -> Running | None:
-        """The request that is prefilled next."""
-        if self.prefilling is None and len(self.active) < self.num_slots:
-            with self._changed:
-                running = self._queue.pop() if self._queue else None
-            if running is not None:
-                running.started = time.perf_counter()
-                idle = range(len(self.active), len(self.cache.lengths))
-                running.row, running.cached = self.cache.acquire(running.signature, idle)
-                self.prefilling = running
-        return self.prefilling
-
-    def _prefill(self) -> None:
-        """Read prompts, up to `prefill_chunk` tokens. How a prompt is cut into chunks does not depend on the others."""
-        budget = self.prefill_chunk
-        while (running := self._admit()) is not None:
-            begin = int(self.cache.lengths[running.row])
-            end = min(begin + self.prefill_chunk, len(running.ids))
-            budget -= end - begin
-            if budget < 0:
-                return
-            try:
-                with running.timings.span("prefill"):
-                    logits = self._read_chunk(running, begin, end)
-                answer = self._first_token(running, logits) if end == len(running.ids) else None
-            except Exception as error:
-                self.prefilling = None
-                self.cache.forget(running.row)
-                self._end(running, error)
-                continue
-            if end == len(running.ids):
-                self.prefilling = None
-                self._join(running, answer)
-
-    def _read_chunk(self, running: Running, begin: int, end: int) -> Tensor:
-        """Append tokens of the prompt to its row -> logits (1, V)."""
-        ids = running.ids[None, begin:end].to(self.device)
-        embeddings = None if running.embeddings is None else running.embeddings[:, begin:end]
-        logits = prefill(self.thinker, ids, RowCache(self.cache, running.row, count=end - begin), embeddings=embeddings)
-        self.cache.lengths[running.row] = end
-        return logits
-
-    def _first_token(self, running: Running, logits: Tensor) -> Answer | None:
-        """Choose the first token of an answer; the answer if it ends there."""
-        running.sampler = make_sampler(running, device=self.device, vocab_size=self.thinker.vocab_size)
-        with running.timings.span("sampling"):
-            (token,) = sample_rows([running], logits)
-        return running.push(token)
-
-    def _join(self, running: Running, answer: Answer | None) -> None:
-        """A prefilled request becomes active, or ends."""
-        if answer is not None:
-            self._end(running, answer)
-            return
-        self.cache.swap(running.row, len(self.active))
-        running.row = len(self.active)
-        self.active.append(running)
-
-    def _step(self) -> None:
-        """One token of every active request."""
-        rows = self.active.copy()
-        if not rows:
-            return
-        start = time.perf_counter()
-        logits = self._decode(rows)
-        middle = time.perf_counter()
-        chosen = sample_rows(rows, logits)
-        end = time.perf_counter()
-        self.counts["steps"] += 1
-        self.counts["rows"] += len(rows)
-        for running in rows:
-            self.cache.extend(running.row, running.tokens[-1])
-            running.timings.model += middle - start
-            running.timings.sampling += end - middle
-        for running, token in reversed(list(zip(rows, chosen, strict=True))):  # leaving moves the last row
-            try:
-                answer = running.push(token)
-            except Exception as error:
-                self.cache.forget(self._leave(running))
-                self._end(running, error)
-                continue
-            if answer is not None:
-                self._leave(running)
-                self._end(running, answer)
-
-    def _decode(self, rows: list[Running]) -> Tensor:
-        """The last tokens of the active rows -> logits (n, V)."""
-        last = [running.tokens[-1] for running in rows]
-        if len(rows) == 1:  # exactly the engine's step
-            return decode_step(self.thinker, torch.tensor(last, device=self.device), RowCache(self.cache, 0, count=1))
-        lengths = self.cache.lengths[: len(rows)].tolist()
-        tokens, positions = torch.tensor([last, lengths]).to(self.device)
-        cache = StepCache(self.cache, positions, longest=max(lengths))
-        output = self.thinker(tokens[:, None], positions=positions[:, None], cache=cache, last_only=True)
-        logits: Tensor = output.logits[:, -1]
-        return logits
-
-    def _leave(self, running: Running) -> int:
-        """Take a request out of the active rows; what it held is kept in the returned row, for prompts that begin so."""
-        row, last = running.row, len(self.active) - 1
-        self.cache.swap(row, last)
-        self.active[row] = self.active[last]
-        self.active[row].row = row
-        self.active.pop()
-        return last
-
-    def _fail_active(self, error: Exception) -> None:
-        """End all requests that were in a failed step."""
-        failed = self.active + ([] if self.prefilling is None else [self.prefilling])
-        self.active, self.prefilling = [], None
-        for running in failed:
-            self.cache.forget(running.row)
-            self._end(running, error)
+        with self._changed:
+            return self._queue.pop() if self._queue else None
 
     def _end(self, running: Running, result: Answer | Exception) -> None:
         """Emit the last thing of a request, and count it."""

@@ -113,6 +113,12 @@ class SlotCache:
         for notes in (self.lengths, self.written, self.signatures, self.used):
             notes[pair] = notes[turned]
 
+    def adopt(self, row: int, cache: KVCache) -> None:
+        """Replace what a row holds by the same tokens of a cache of one row."""
+        end = int(self.lengths[row])
+        for (buffer, dim), other in zip(self._buffers(), (cache.keys, cache.values, cache.inputs), strict=False):
+            buffer[:, row].narrow(dim, 0, end).copy_(other[:, 0].narrow(dim, 0, end))
+
     def forget(self, row: int) -> None:
         """What a row holds is of no use to later prompts."""
         self.lengths[row] = 0

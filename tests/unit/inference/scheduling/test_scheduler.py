@@ -247,13 +247,13 @@ def test_logits_that_are_not_finite_end_their_row_only(tokenizer_path, receive):
 def test_a_failed_step_ends_its_requests_and_nothing_else(engine, scheduler, monkeypatch, receive):
     options = preset("greedy", max_new_tokens=30)
     expected = engine.generate("red", generation=options)
-    decode = scheduler._decode
-    monkeypatch.setattr(scheduler, "_decode", lambda rows: (_ for _ in ()).throw(MemoryError("out of memory")))
+    decode = scheduler.steps._decode
+    monkeypatch.setattr(scheduler.steps, "_decode", lambda rows: (_ for _ in ()).throw(MemoryError("out of memory")))
     receivers = [receive(), receive()]
     for receiver in receivers:
         scheduler.submit(Request(text="red"), options, emit=receiver)
     assert all(isinstance(receiver.wait(), MemoryError) for receiver in receivers)
-    monkeypatch.setattr(scheduler, "_decode", decode)
+    monkeypatch.setattr(scheduler.steps, "_decode", decode)
     receiver = receive()
     scheduler.submit(Request(text="red"), options, emit=receiver)
     assert receiver.wait().text == expected

@@ -1,0 +1,182 @@
+"""The requests that are computed together: prefills in chunks, decode steps of all active rows.
+
+Shapes: n active requests, T tokens, V vocabulary.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from muomni.inference.answer import Answer
+from muomni.inference.decoding.generate import decode_step, prefill
+from muomni.inference.decoding.runtime import Eager, Runtime
+from muomni.inference.scheduling.replay import replay
+from muomni.inference.scheduling.running import Running
+from muomni.inference.scheduling.sampling import Choice, make_sampler, sample_rows
+from muomni.inference.scheduling.slots import RowCache, SlotCache, StepCache
+from muomni.models.thinker import Thinker
+
+ROWS_PER_SLOT = 2  # the rest keep the history of conversations whose user is reading or writing
+End = Callable[[Running, Answer | Exception], None]
+
+
+class Steps:
+    """Rows of one cache and what is computed of them. Used by one thread, in inference mode.
+
+    Args:
+        runtime: of the engine, for requests that are computed alone. slots: most active requests. end: called with a request and
+            its answer, or what ended it.
+    """
+
+    def __init__(self, thinker: Thinker, runtime: Runtime, *, slots: int, prefill_chunk: int, end: End) -> None:
+        self.thinker, self.runtime, self.device = thinker, runtime, thinker.embedding.weight.device
+        self.slots, self.prefill_chunk, self._end = slots, prefill_chunk, end
+        self.can_be_exact = type(runtime) is Eager  # a step of a single row is the engine's own
+        self.cache = SlotCache(thinker, rows=ROWS_PER_SLOT * slots)
+        self.active: list[Running] = []  # of row i of the cache, for each i
+        self.prefilling: Running | None = None
+        self.steps = self.rows = self.replayed = 0
+
+    @property
+    def requests(self) -> list[Running]:
+        """All that have a row."""
+        return [*self.active, *([] if self.prefilling is None else [self.prefilling])]
+
+    def remove(self, running: Running) -> None:
+        """Leave out a request; what its row holds is kept."""
+        if running is self.prefilling:
+            self.prefilling = None
+        else:
+            self._leave(running)
+
+    def fail(self, error: Exception) -> None:
+        """End all requests with the error of a step, and forget what their rows hold."""
+        failed = self.requests
+        self.active, self.prefilling = [], None
+        for running in failed:
+            self.cache.forget(running.row)
+            self._end(running, error)
+
+    def prefill(self, admit: Callable[[], Running | None]) -> None:
+        """Read prompts, up to `prefill_chunk` tokens. How a prompt is cut into chunks does not depend on the others. admit:
+        returns a request that waits."""
+        budget = self.prefill_chunk
+        while (running := self._next(admit)) is not None:
+            begin = int(self.cache.lengths[running.row])
+            end = min(begin + self.prefill_chunk, len(running.ids))
+            budget -= end - begin
+            if budget < 0:
+                return
+            try:
+                with running.timings.span("prefill"):
+                    logits = self._read_chunk(running, begin, end)
+                answer = self._first_token(running, logits) if end == len(running.ids) else None
+            except Exception as error:
+                self.prefilling = None
+                self.cache.forget(running.row)
+                self._end(running, error)
+                continue
+            if end == len(running.ids):
+                self.prefilling = None
+                self._join(running, answer)
+
+    def _next(self, admit: Callable[[], Running | None]) -> Running | None:
+        """The request that is prefilled next."""
+        if self.prefilling is None and len(self.active) < self.slots:
+            running = admit()
+            if running is not None:
+                running.started = time.perf_counter()
+                idle = range(len(self.active), len(self.cache.lengths))
+                running.row, running.cached = self.cache.acquire(running.signature, idle)
+                self.prefilling = running
+        return self.prefilling
+
+    def _read_chunk(self, running: Running, begin: int, end: int) -> Tensor:
+        """Append tokens of the prompt to its row -> logits (1, V)."""
+        ids = running.ids[None, begin:end].to(self.device)
+        embeddings = None if running.embeddings is None else running.embeddings[:, begin:end]
+        logits = prefill(self.thinker, ids, RowCache(self.cache, running.row, count=end - begin), embeddings=embeddings)
+        self.cache.lengths[running.row] = end
+        return logits
+
+    def _first_token(self, running: Running, logits: Tensor) -> Answer | None:
+        """Choose the first token of an answer; the answer if it ends there."""
+        running.sampler = make_sampler(running, device=self.device, vocab_size=self.thinker.vocab_size)
+        running.exact = self.can_be_exact and running.cached == 0 and len(running.ids) <= self.prefill_chunk
+        with running.timings.span("sampling"):
+            (choice,) = sample_rows([running], logits)
+            return running.push(self._decided(running, choice))
+
+    def _join(self, running: Running, answer: Answer | None) -> None:
+        """A prefilled request becomes active, or ends."""
+        if answer is not None:
+            self._end(running, answer)
+            return
+        self.cache.swap(running.row, len(self.active))
+        running.row = len(self.active)
+        self.active.append(running)
+
+    def step(self) -> None:
+        """One token of every active request."""
+        rows = self.active.copy()
+        if not rows:
+            return
+        start = time.perf_counter()
+        logits = self._decode(rows)
+        middle = time.perf_counter()
+        chosen = sample_rows(rows, logits)
+        end = time.perf_counter()
+        self.steps += 1
+        self.rows += len(rows)
+        for running in rows:
+            self.cache.extend(running.row, running.tokens[-1])
+            running.exact = running.exact and len(rows) == 1
+            running.timings.model += middle - start
+            running.timings.sampling += end - middle
+        for running, choice in reversed(list(zip(rows, chosen, strict=True))):  # leaving moves the last row
+            try:
+                answer = running.push(self._decided(running, choice))
+            except Exception as error:
+                self.cache.forget(self._leave(running))
+                self._end(running, error)
+                continue
+            if answer is not None:
+                self._leave(running)
+                self._end(running, answer)
+
+    def _decided(self, running: Running, choice: Choice) -> int | Exception:
+        """The token of a choice; where rounding could have made it, the engine's own (replay.py)."""
+        if not choice.close or running.exact:
+            return choice.token
+        token, cache = replay(
+            self.thinker, self.runtime, running.ids, running.embeddings, running.options, running.tokens
+        )
+        self.replayed += 1
+        if token is None:
+            return choice.token
+        self.cache.adopt(running.row, cache)
+        running.exact = self.can_be_exact
+        return token
+
+    def _decode(self, rows: list[Running]) -> Tensor:
+        """The last tokens of the active rows -> logits (n, V)."""
+        last = [running.tokens[-1] for running in rows]
+        if len(rows) == 1:  # exactly the engine's step
+            return decode_step(self.thinker, torch.tensor(last, device=self.device), RowCache(self.cache, 0, count=1))
+        lengths = self.cache.lengths[: len(rows)].tolist()
+        tokens, positions = torch.tensor([last, lengths]).to(self.device)
+        cache = StepCache(self.cache, positions, longest=max(lengths))
+        output = self.thinker(tokens[:, None], positions=positions[:, None], cache=cache, last_only=True)
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def _leave(self, running: Running) -> int:
+        """Take a request out of the active rows; what it held is kept in the returned row, for prompts that begin so."""
+        row, last = running.row, len(self.active) - 1
+        self.cache.swap(row, last)
+        self.active[row] = self.active[last]
+        self.active[row].row = row
+        self.active.pop()
+        return last

@@ -1,0 +1,57 @@
+"""Choices that rounding could decide are the engine's own."""
+
+import pytest
+import torch
+
+from muomni.inference.decoding.options import preset
+from muomni.inference.decoding.runtime import Eager
+from muomni.inference.prompt import Request
+from muomni.inference.scheduling import replay, sampling
+from muomni.inference.scheduling.replay import MARGIN, is_close
+from muomni.inference.scheduling.scheduler import Scheduler
+
+
+def test_close_means_within_the_margin_of_the_largest_logit():
+    logits = torch.tensor([[8.0, 8.0 - 8 * MARGIN / 2, 1.0], [8.0, 7.999, -torch.inf], [0.1, 0.1 - MARGIN / 2, 0.0]])
+    assert is_close(logits).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"temperature": 0.8}, {"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.0, "top_k": 9}]
+)
+def test_wrong_logits_within_the_margin_change_nothing(engine, receive, monkeypatch, changes):
+    """The rounding of a step of several rows, made ten thousand times as large."""
+    for module in (replay, sampling):
+        monkeypatch.setattr(module, "MARGIN", 0.05)
+    scheduler = Scheduler(engine, slots=3, prefill_chunk=8)
+    exact, noise = scheduler.steps._decode, torch.Generator().manual_seed(0)
+
+    def wrong(rows):
+        logits = exact(rows)
+        return logits if len(rows) == 1 else logits + 0.01 * torch.rand(logits.shape, generator=noise)
+
+    monkeypatch.setattr(scheduler.steps, "_decode", wrong)
+    texts, receivers = ["red", "blue square", "what colour is the big red circle", "red 2"], []
+    for seed, text in enumerate(texts):
+        receivers.append(receive())
+        options = preset("greedy", max_new_tokens=24, **changes, **({"seed": seed} if changes else {}))
+        scheduler.submit(Request(text=text), options, emit=receivers[-1])
+    for seed, (text, receiver) in enumerate(zip(texts, receivers, strict=True)):
+        sampled = {**changes, "seed": seed} if changes else {}
+        assert receiver.wait().text == engine.generate(text, max_new_tokens=24, **sampled)
+    assert scheduler.stats().replayed > 0
+    scheduler.close(grace=1)
+
+
+@torch.inference_mode()
+def test_a_replay_that_differs_earlier_is_no_answer(engine):
+    prompter, options = engine.require_prompter(), preset("greedy")
+    ids = prompter.prompt(Request(text="red"), prompter.model.encode()).ids
+    runtime = Eager(prompter.thinker)
+    tokens: list[int] = []
+    for _ in range(3):
+        token, cache = replay.replay(prompter.thinker, runtime, ids, None, options, tokens)
+        assert cache.position == len(ids) + len(tokens)
+        tokens.append(token)
+    tokens[1] += 1
+    assert replay.replay(prompter.thinker, runtime, ids, None, options, tokens)[0] is None
