@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.answer import Answer, Piece
+from muomni.inference.answer import Answer, Piece, TokenLogprob
 from muomni.inference.decoding.detokenizer import Detokenizer
+from muomni.inference.decoding.logprobs import LogprobRecorder
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.sampling import INVALID_TOKEN, NOT_FINITE, Sampler
 from muomni.inference.decoding.timings import Timings
+from muomni.inference.errors import MuomniError
 from muomni.inference.scheduling.slots import Signature
 from muomni.special_tokens import EOS
 
@@ -78,26 +81,33 @@ class Running:
         self.options, self.limit, self.constraint = options, limit, constraint
         self.ticket, self._emit = ticket, emit
         self.sampler: Sampler | None = None  # of options that cannot share one with other requests
+        self.tokenizer = tokenizer
         self.detokenizer = Detokenizer(tokenizer, stop=options.stop)
         self.tokens: list[int] = []  # without EOS
-        self.pieces: list[str] = []
+        self.texts: list[str] = []  # emitted
+        self.emitted = 0  # tokens
+        self.recorder = None if options.logprobs is None else LogprobRecorder(options.logprobs)
         self.timings = Timings(prompt_tokens=len(ids))
         self.row = -1  # of the cache
         self.cached = 0  # tokens of the prompt that the row held already
         self.exact = False  # all of the row was computed as the engine computes it
         self.started = time.perf_counter()  # of the prefill
 
-    def push(self, token: int | Exception) -> Answer | None:
-        """Read a generated token, emit the text that became certain; the answer if this was its end. Raises ValueError if the
-        logits were not finite, and an exception in a token's place."""
+    def push(self, token: int | Exception, logits: Tensor) -> Answer | None:
+        """Read a generated token, emit the text that became certain; the answer if this was its end. logits: (1, V) of the model
+        that it was chosen from. Raises MuomniError if they were not finite, and an exception in a token's place."""
         if isinstance(token, Exception):
             raise token
         if token == INVALID_TOKEN:
-            raise ValueError(NOT_FINITE)
+            raise MuomniError(NOT_FINITE)
         if token == EOS:
             return self._finish("stop")
         self.tokens.append(token)
-        self._emit_text(self.detokenizer.push(token))
+        if self.recorder is not None:
+            self.recorder.push(logits, torch.tensor([token], device=logits.device))
+        text = self.detokenizer.push(token)
+        if text:
+            self._emit_text(text)
         if self.detokenizer.stopped or self._is_complete(token):
             return self._finish("stop")
         return self._finish("length") if len(self.tokens) == self.limit else None
@@ -110,23 +120,32 @@ class Running:
         return self.constraint.accepting and int(self.constraint.allowed().sum()) == 1
 
     def _finish(self, reason: str) -> Answer:
-        self._emit_text(self.detokenizer.close())
+        rest = self.detokenizer.close()
+        if rest or (self.recorder is not None and self.emitted < len(self.tokens)):
+            self._emit_text(rest)
         self.timings.new_tokens = len(self.tokens)
         self.timings.text_cut = reason == "length"
         return Answer(
-            text="".join(self.pieces),
+            text="".join(self.texts),
             finish_reason=reason,  # type: ignore[arg-type]
             prompt_tokens=len(self.ids),
             cached_tokens=self.cached,
             completion_tokens=len(self.tokens),
-            logprobs=None,
+            logprobs=self._logprobs(0),
             timings=self.timings,
         )
 
     def _emit_text(self, text: str) -> None:
-        if text:
-            self.pieces.append(text)
-            self._send(Piece(text))
+        """Emit a piece, with the tokens since the one before."""
+        self.texts.append(text)
+        begin, self.emitted = self.emitted, len(self.tokens)
+        self._send(Piece(text, self._logprobs(begin) or []))
+
+    def _logprobs(self, begin: int) -> list[TokenLogprob] | None:
+        """Of the tokens from `begin` on, None if they were not requested."""
+        return (
+            None if self.recorder is None else self.recorder.row(self.tokenizer, 0, begin=begin, end=len(self.tokens))
+        )
 
     def end(self, result: Answer | Exception) -> None:
         """Emit the last thing of this request."""

@@ -7,7 +7,7 @@ Shapes: n active requests, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,14 +20,14 @@ from muomni.inference.scheduling.running import Running
 def needs_own_sampler(running: Running) -> bool:
     """True if the choice depends on more than the logits and the request's random numbers."""
     options = running.options
-    return options.repetition_penalty != 1 or options.needs_eager or running.constraint is not None
+    return options.repetition_penalty != 1 or options.changes_logits or running.constraint is not None
 
 
 def make_sampler(running: Running, *, device: torch.device, vocab_size: int) -> Sampler | None:
     """The request's own sampler, None if it can share one."""
     if not needs_own_sampler(running):
         return None
-    sampler = Sampler(running.options, device=device)
+    sampler = Sampler(replace(running.options, logprobs=None), device=device)  # recorded by the request itself
     sampler.note(running.ids[None].to(device), vocab_size)
     return sampler
 

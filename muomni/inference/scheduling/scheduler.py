@@ -101,6 +101,7 @@ class Scheduler:
                 f"num_beams={options.num_beams}: requests that share steps take one beam; leave it out",
                 param="num_beams",
             )
+        options.check_vocabulary(self.prompter.thinker.vocab_size)
         with self._changed:
             self._check_open()
             waiting = len(self._queue) + self._preparing

@@ -107,7 +107,7 @@ class Steps:
         running.exact = self.can_be_exact and running.cached == 0 and len(running.ids) <= self.prefill_chunk
         with running.timings.span("sampling"):
             (choice,) = sample_rows([running], logits)
-            return running.push(self._decided(running, choice))
+            return running.push(self._decided(running, choice), logits)
 
     def _join(self, running: Running, answer: Answer | None) -> None:
         """A prefilled request becomes active, or ends."""
@@ -137,7 +137,8 @@ class Steps:
             running.timings.sampling += end - middle
         for running, choice in reversed(list(zip(rows, chosen, strict=True))):  # leaving moves the last row
             try:
-                answer = running.push(self._decided(running, choice))
+                row = running.row
+                answer = running.push(self._decided(running, choice), logits[row : row + 1])
             except Exception as error:
                 self.cache.forget(self._leave(running))
                 self._end(running, error)

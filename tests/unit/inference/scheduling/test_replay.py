@@ -16,9 +16,7 @@ def test_close_means_within_the_margin_of_the_largest_logit():
     assert is_close(logits).tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"temperature": 0.8}, {"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.0, "top_k": 9}]
-)
+@pytest.mark.parametrize("changes", [{}, {"temperature": 1.0, "top_k": 9}])
 def test_wrong_logits_within_the_margin_change_nothing(engine, receive, monkeypatch, changes):
     """The rounding of a step of several rows, made ten thousand times as large."""
     for module in (replay, sampling):
@@ -34,11 +32,11 @@ def test_wrong_logits_within_the_margin_change_nothing(engine, receive, monkeypa
     texts, receivers = ["red", "blue square", "what colour is the big red circle", "red 2"], []
     for seed, text in enumerate(texts):
         receivers.append(receive())
-        options = preset("greedy", max_new_tokens=24, **changes, **({"seed": seed} if changes else {}))
+        options = preset("greedy", max_new_tokens=10, **changes, **({"seed": seed} if changes else {}))
         scheduler.submit(Request(text=text), options, emit=receivers[-1])
     for seed, (text, receiver) in enumerate(zip(texts, receivers, strict=True)):
         sampled = {**changes, "seed": seed} if changes else {}
-        assert receiver.wait().text == engine.generate(text, max_new_tokens=24, **sampled)
+        assert receiver.wait().text == engine.generate(text, max_new_tokens=10, **sampled)
     assert scheduler.stats().replayed > 0
     scheduler.close(grace=1)
 

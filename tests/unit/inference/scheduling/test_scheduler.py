@@ -11,7 +11,6 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer
 from muomni.inference.decoding.options import GenerationOptions, preset
 from muomni.inference.decoding.sampling import NOT_FINITE
-from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
 from muomni.inference.errors import Cancelled, InvalidOption, QueueFull
 from muomni.inference.prompt import Request
@@ -29,10 +28,9 @@ def scheduler(engine):
     made.close(grace=0)
 
 
-def single(engine: Engine, request: Request, options: GenerationOptions) -> tuple[str, Timings]:
+def single(engine: Engine, request: Request, options: GenerationOptions) -> Answer:
     """The engine's own answer."""
-    conversation = engine.conversation(history=False)
-    return "".join(conversation.say(request, options).texts()), conversation.timings
+    return engine.conversation(history=False).say(request, options).result()
 
 
 def random_request(rng: random.Random, picture, sound) -> Request:
@@ -43,13 +41,15 @@ def random_request(rng: random.Random, picture, sound) -> Request:
 
 
 def random_options(rng: random.Random) -> GenerationOptions:
-    tokens = rng.choice([1, 2, 5, 12, 24])
+    tokens, least = rng.choice([(1, 0), (2, 0), (5, 3), (12, 0), (20, 8)])
     changes = rng.choice([
         {}, {}, {"temperature": 0.7, "seed": rng.randint(0, 9)}, {"temperature": 0.7, "top_p": 0.9, "seed": rng.randint(0, 9)},
         {"temperature": 1.0, "top_k": 5, "seed": 3}, {"temperature": 1.0, "min_p": 0.1, "repetition_penalty": 1.3},
         {"repetition_penalty": 1.5}, {"stop": ("e", "bl")}, {"temperature": 0.9, "stop": ("ed",)},
+        {"logprobs": 2}, {"logprobs": 0, "temperature": 0.9, "frequency_penalty": 0.5}, {"no_repeat_ngram": 2},
+        {"logit_bias": {20: 5.0, 21: -9.0}, "presence_penalty": 0.3},
     ])  # fmt: skip
-    return preset("greedy", max_new_tokens=tokens, **changes)
+    return preset("greedy", max_new_tokens=tokens, min_new_tokens=least, **changes)
 
 
 SHAPES = {
@@ -72,7 +72,7 @@ def test_answers_do_not_depend_on_their_neighbours(shape, engine, tokenizer_path
     rng = random.Random(shape)
     scheduler = Scheduler(engine, slots=3, prefill_chunk=16)
     submitted = []
-    for index in range(30):
+    for index in range(24):
         request, options = random_request(rng, picture, sound), random_options(rng)
         if index % 5 == 4:
             request = rng.choice(submitted)[0]  # its beginning is in the cache
@@ -85,21 +85,26 @@ def test_answers_do_not_depend_on_their_neighbours(shape, engine, tokenizer_path
             time.sleep(rng.random() / 50)
     whole = 0
     for request, options, receiver in submitted:
-        result, (expected, timings) = receiver.wait(), single(engine, request, options)
+        result, expected = receiver.wait(), single(engine, request, options)
         text = "".join(piece.text for piece in receiver.pieces)
         if isinstance(result, Cancelled):
-            assert expected.startswith(text)
+            assert expected.text.startswith(text)
             continue
         assert isinstance(result, Answer), result
-        assert result.text == text == expected
-        assert all(piece.text for piece in receiver.pieces)
-        assert result.completion_tokens == result.timings.new_tokens == timings.new_tokens
-        assert (result.finish_reason == "length") == timings.text_cut
+        assert result.text == text == expected.text
+        assert (result.finish_reason, result.prompt_tokens) == (expected.finish_reason, expected.prompt_tokens)
+        assert result.completion_tokens == result.timings.new_tokens == expected.completion_tokens
+        assert all(piece.text or piece.tokens for piece in receiver.pieces)
+        if options.logprobs is not None:
+            assert [token for piece in receiver.pieces for token in piece.tokens] == result.logprobs
+            for mine, its in zip(result.logprobs, expected.logprobs, strict=True):
+                assert (mine.id, mine.text, mine.logprob) == (its.id, its.text, pytest.approx(its.logprob, abs=1e-4))
+                assert [(top[0], top[1]) for top in mine.top] == [(top[0], top[1]) for top in its.top]
         whole += 1
     stats = scheduler.stats()
     scheduler.close(grace=1)
-    assert whole > 15
-    assert (stats.finished, stats.cancelled, stats.failed) == (whole, 30 - whole, 0)
+    assert whole > 12
+    assert (stats.finished, stats.cancelled, stats.failed) == (whole, 24 - whole, 0)
     assert stats.active == stats.queued == 0
     assert 1 < stats.mean_batch <= 3
     assert stats.cached_tokens > 0
@@ -116,8 +121,8 @@ def test_the_history_of_a_conversation_is_not_read_again(engine, scheduler, pict
         scheduler.submit(Request(messages=messages), options, emit=receiver)
         answer = receiver.wait()
         assert isinstance(answer, Answer)
-        expected, timings = single(engine, Request(messages=messages), options)
-        assert (answer.text, answer.prompt_tokens) == (expected, timings.prompt_tokens)
+        expected = single(engine, Request(messages=messages), options)
+        assert (answer.text, answer.prompt_tokens) == (expected.text, expected.prompt_tokens)
         assert answer.cached_tokens >= before, "all of the turns before"
         assert bool(answer.cached_tokens) is (turn > 0)
         before = answer.prompt_tokens
@@ -211,6 +216,7 @@ def test_what_can_be_known_at_once_is_raised_at_once(scheduler, receive, tmp_pat
         (Request(text="red", images=[tmp_path / "none.png"]), greedy, (ValueError, FileNotFoundError)),
         (Request(text=" "), greedy, ValueError),
         (Request(text="red"), preset("beam"), InvalidOption),
+        (Request(text="red"), preset("greedy", logit_bias={9999: 1}), InvalidOption),
     ):
         with pytest.raises(expected) as caught:
             scheduler.submit(request, options, emit=receive())
