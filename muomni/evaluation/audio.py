@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 
@@ -24,7 +24,7 @@ class AudioState(State):
     too_short: int = 0
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class AudioEvaluator(Evaluator[AudioState]):
     """`cer`, `wer` (percent, corpus level, greedy decoding), `cer_shuffled` (against other items' texts: what knowing the
     language alone would give), `too_short` (percent of clips whose frames cannot carry their transcript; they count in the
@@ -36,7 +36,6 @@ class AudioEvaluator(Evaluator[AudioState]):
     """
 
     model: Audio
-    _: KW_ONLY
     decode: Callable[..., list[str]]
     state_type = AudioState
 

@@ -4,7 +4,7 @@ Legend: T mel frames, M mel bins, K codebooks, E entries, N samples.
 """
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class CodecState(SynthesisState):
     frames: int = 0
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class CodecEvaluator(SynthesisEvaluator[CodecState]):
     """`mel_l1` (mean absolute difference of log-mels, in their standard deviations), `cer_recorded`, `cer_resynthesis`
     (recordings and their resynthesis, by the judge), `cer_gap` (the difference), `wer_resynthesis`, `cer_shuffled`
@@ -39,7 +39,6 @@ class CodecEvaluator(SynthesisEvaluator[CodecState]):
     """
 
     model: Codec
-    _: KW_ONLY
     vocoder: Callable[[Tensor], Tensor]
     state_type, shown = CodecState, {"recorded": "recorded", "codec": "codec"}
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class OcrState(State):
     truth: list[str] = field(default_factory=list)
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class OcrEvaluator(Evaluator[OcrState]):
     """In percent: `cer`, `wer` (corpus level, greedy decoding), `exact` (whole texts right), `cer_shuffled` (against other
     images' texts: what knowing the language alone would give), `cer_blind` (images zeroed), `exact_majority` (always the most
@@ -35,7 +35,6 @@ class OcrEvaluator(Evaluator[OcrState]):
     """
 
     model: Ocr
-    _: KW_ONLY
     read: Callable[[Ocr, Tensor], list[str]]
     state_type = OcrState
 

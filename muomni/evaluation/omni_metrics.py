@@ -6,7 +6,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from muomni.batch import OmniBatch
 from muomni.evaluation.base import State
 from muomni.metrics.error_rates import error_rates
 from muomni.metrics.exact_match import interval, majority, pairs_right, percent
@@ -71,8 +70,8 @@ def metric_name(task: str, meta: dict[str, Any]) -> str:
     return f"{PREFIXES[task]}_{meta.get('question', 'other')}" if task in PREFIXES else task
 
 
-def omni_metrics(state: OmniState, *, heard: tuple[list[str], list[str]] | None = None) -> dict[str, float]:
-    """Everything, in percent. heard: what a recognizer hears of the spoken answers, and what it should."""
+def omni_metrics(state: OmniState, *, spoken: tuple[list[str], list[str]] | None = None) -> dict[str, float]:
+    """Everything, in percent. spoken: a recognizer's transcripts of the spoken answers, and their references."""
     right = dict(state.right)
     if state.to_speak:
         right["tts"] = [text == truth for text, truth in state.to_speak]
@@ -95,28 +94,7 @@ def omni_metrics(state: OmniState, *, heard: tuple[list[str], list[str]] | None 
     if state.captions:
         values["caption_f1"] = object_set_f1(*zip(*state.captions, strict=True))
     transcripts = ([text for text, _ in state.transcripts], [truth for _, truth in state.transcripts])
-    for task, texts in (("asr", transcripts), ("tts", heard)):
+    for task, texts in (("asr", transcripts), ("tts", spoken)):
         if texts is not None and texts[0]:
             values |= {f"{task}_{name}": value for name, value in error_rates(*texts).items()}
     return values
-
-
-def example_of(batch: OmniBatch, row: int, answer: str, split: str) -> dict[str, Any]:
-    """An answer with its question, its media and the truth, for logger and report card."""
-    meta = batch.meta[row]
-    example = {
-        "split": split,
-        "id": batch.sample_ids[row],
-        "task": batch.tasks[row],
-        "kind": meta.get("question"),
-        "question": batch.questions[row] or meta.get("spoken", ""),
-        "answer": answer,
-        "truth": batch.answers[row],
-    }
-    for name, rows, keys in (
-        ("image", batch.image_rows, batch.image_keys),
-        ("audio", batch.audio_rows, batch.audio_keys),
-    ):
-        if row in rows:
-            example[name] = keys[rows.index(row)]
-    return example

@@ -1,17 +1,14 @@
-"""The omni model: short answers by exact match, long ones generated and compared, and some of them spoken.
-
-Legend: B batch, T tokens.
-"""
+"""The omni model: short answers by exact match, long ones generated and compared, and some of them spoken."""
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 
 import torch
 
 from muomni.batch import OmniBatch
 from muomni.checkpoints.deferred import DeferredExport
 from muomni.evaluation.base import Evaluator
-from muomni.evaluation.omni_metrics import OmniState, example_of, omni_metrics
+from muomni.evaluation.omni_metrics import OmniState, omni_metrics
 from muomni.evaluation.reference_thinker import ReferenceThinker
 from muomni.evaluation.spoken_eval import SpokenAnswers
 from muomni.evaluation.teacher_forced import control_answers, teacher_forced_answers
@@ -19,10 +16,10 @@ from muomni.models.omni import MediaFeatures, Omni
 from muomni.special_tokens import IGNORE
 
 GENERATED = ("caption", "asr", "tts")  # long answers: generated, then compared; short ones are judged by exact match
-MAX_EXAMPLES = 2  # of each kind of question
+MAX_EXAMPLES = 2  # of each type of question
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class OmniSftEvaluator(Evaluator[OmniState]):
     """In percent, by task and type of question: `image_<type>`, `text_<type>`, `audio_qa`, `spoken_image_qa` (and
     `spoken_image_qa_typed`, the same questions typed): exact match under greedy decoding, with `_low` and `_high` (95 %),
@@ -38,7 +35,6 @@ class OmniSftEvaluator(Evaluator[OmniState]):
     """
 
     model: Omni
-    _: KW_ONLY
     features: Callable[[OmniBatch], MediaFeatures]
     reference: ReferenceThinker
     talker: DeferredExport | None
@@ -64,7 +60,7 @@ class OmniSftEvaluator(Evaluator[OmniState]):
                 state.add_caption(answer, batch.meta[row].get("objects"))
             else:
                 state.to_speak.append((answer, batch.answers[row]))
-            self._add_example(batch, row, answer)
+            self._show_answer(batch, row, answer)
 
     def _short_answers(self, batch: OmniBatch, features: MediaFeatures, rows: list[int]) -> None:
         """By one teacher-forced pass each of the model and of its controls."""
@@ -74,7 +70,7 @@ class OmniSftEvaluator(Evaluator[OmniState]):
                 task=batch.tasks[row], meta=batch.meta[row], answer=batch.answers[row],
                 sample_id=batch.sample_ids[row], right=right[row],
             )  # fmt: skip
-            self._add_example(batch, row, self.decode(answers[row]))
+            self._show_answer(batch, row, self.decode(answers[row]))
         reference = self.reference.on(batch.ids.device) if "plain" in batch.tasks else None
         for control, task, good in control_answers(self.model, reference, batch, features):
             for row in (row for row in rows if batch.tasks[row] == task):
@@ -94,22 +90,25 @@ class OmniSftEvaluator(Evaluator[OmniState]):
         )
         return [(row, self.decode(answer)) for row, answer in zip(rows, answers, strict=True)]
 
-    def _add_example(self, batch: OmniBatch, row: int, answer: str) -> None:
-        example = example_of(batch, row, answer, self.split)
-        kind = [example[key] for key in ("task", "kind")]
-        if sum([each["task"], each["kind"]] == kind for each in self.examples) < MAX_EXAMPLES:
-            self.examples.append(example)
+    def _show_answer(self, batch: OmniBatch, row: int, answer: str) -> None:
+        task, kind, meta = batch.tasks[row], batch.meta[row].get("question"), batch.meta[row]
+        if sum((each["task"], each["kind"]) == (task, kind) for each in self.examples) < MAX_EXAMPLES:
+            media = ("image", batch.image_rows, batch.image_keys), ("audio", batch.audio_rows, batch.audio_keys)
+            self.show(
+                batch, row, task=task, kind=kind, question=batch.questions[row] or meta.get("spoken", ""), answer=answer,
+                truth=batch.answers[row], **{name: keys[rows.index(row)] for name, rows, keys in media if row in rows},
+            )  # fmt: skip
 
     def compute(self) -> dict[str, float]:
         """What is to be spoken is spoken now, in one batch."""
         self.reference.release()
-        heard = None
+        spoken = None
         if self.spoken is not None and self.state.to_speak:
             texts, truth = map(list, zip(*self.state.to_speak, strict=True))
             transcripts, truth, waveforms = self.spoken.transcribe(texts, truth, self.device)
-            heard = transcripts, truth
+            spoken = transcripts, truth
             self.examples.extend(self.spoken.examples(self.split, transcripts[:MAX_EXAMPLES], truth, waveforms))
-        return omni_metrics(self.state, heard=heard)
+        return omni_metrics(self.state, spoken=spoken)
 
 
 def features_of_row(features: MediaFeatures, batch: OmniBatch, row: int) -> MediaFeatures:

@@ -3,6 +3,7 @@ takes memory while training."""
 
 import copy
 import logging
+from typing import cast
 
 import torch
 
@@ -26,25 +27,16 @@ class ReferenceThinker:
     def on(self, device: torch.device) -> Thinker | None:
         """Frozen, on that device; None, and a line in the log, where the export is no longer what the stage began with."""
         if self._loaded is None and not self._gone:
-            self._loaded = self._load()
-            self._gone = self._loaded is None  # logged once, not for every batch
+            try:
+                thinker = self._copy or load_export(self.folder, ["thinker"]).modules["thinker"]
+                if weights_fingerprint(thinker) != self._fingerprint:
+                    raise ValueError(f"{self.folder} is another one by now")
+                self._loaded = cast("Thinker", thinker.requires_grad_(False).eval())
+            except (OSError, ValueError) as error:
+                log.warning('the Thinker "before" is not measured: %s', error)
+                self._gone = True  # logged once, not for every batch
         return None if self._loaded is None else self._loaded.to(device)
 
     def release(self) -> None:
         """Free the memory until it is measured again."""
         self._loaded = None
-
-    def _load(self) -> Thinker | None:
-        thinker = self._copy
-        if thinker is None:
-            try:
-                thinker = load_export(self.folder, ["thinker"]).modules["thinker"]
-            except (OSError, ValueError) as error:
-                log.warning('the Thinker "before" is not measured: %s', error)
-                return None
-            if weights_fingerprint(thinker) != self._fingerprint:
-                log.warning('the Thinker "before" is not measured: %s is another one by now', self.folder)
-                return None
-        thinker.requires_grad_(False).eval()
-        assert isinstance(thinker, Thinker)
-        return thinker

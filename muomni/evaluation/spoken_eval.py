@@ -6,6 +6,7 @@ Legend: T frames, M mel bins, N samples.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from muomni.inference.tts.speaker import Speaker
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class SpokenAnswers:
     """Speaks texts and transcribes them.
 
@@ -28,19 +30,15 @@ class SpokenAnswers:
         vocoder: mel (T, M) -> waveform (N). mel: the vocoder's spectrogram, which must be the one that the codec rebuilds.
     """
 
-    def __init__(
-        self,
-        talker: DeferredExport,
-        *,
-        voice: Callable[[nn.Module, nn.Module], Speaker],
-        vocoder: Callable[[Tensor], Tensor],
-        mel: MelSpec,
-        judge: Judge,
-    ) -> None:
-        check_same(talker.metadata, {"codec_mel": mel.metadata()}, where=str(talker.folder))
-        self.sample_rate = mel.sample_rate
-        self.talker, self.vocoder, self.judge = talker, vocoder, judge
-        self._make_voice, self._modules = voice, dict[str, nn.Module]()
+    talker: DeferredExport
+    voice: Callable[[nn.Module, nn.Module], Speaker]
+    vocoder: Callable[[Tensor], Tensor]
+    mel: MelSpec
+    judge: Judge
+    _modules: dict[str, nn.Module] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_same(self.talker.metadata, {"codec_mel": self.mel.metadata()}, where=str(self.talker.folder))
 
     def transcribe(
         self, texts: list[str], truth: list[str], device: torch.device
@@ -52,7 +50,7 @@ class SpokenAnswers:
             self._modules = {name: export.modules[name] for name in ("talker", "codec")}
         for module in self._modules.values():
             module.to(device)
-        voice = self._make_voice(self._modules["talker"], self._modules["codec"])
+        voice = self.voice(self._modules["talker"], self._modules["codec"])
         said = [voice.in_words(text) for text in texts]
         if holes := [each.left_out for each in said if each.left_out]:
             words = "%d of %d answers hold characters that cannot be spoken; the first: %r"
@@ -69,14 +67,14 @@ class SpokenAnswers:
         return transcripts, [voice.in_words(text).text for text in truth], waveforms
 
     def examples(
-        self, split: str, heard: list[str], truth: list[str], waveforms: list[Tensor | None]
+        self, split: str, transcripts: list[str], truth: list[str], waveforms: list[Tensor | None]
     ) -> list[dict[str, Any]]:
-        """What was heard of each text that made a sound, with the sound."""
+        """The transcript of each text that made a sound, with the sound."""
         return [
             {
                 "split": split, "id": f"tts-{index}", "task": "tts", "kind": "spoken", "question": truth[index],
-                "answer": answer, "truth": truth[index], "waveform": waveforms[index], "sample_rate": self.sample_rate,
+                "answer": answer, "truth": truth[index], "waveform": waveforms[index], "sample_rate": self.mel.sample_rate,
             }
-            for index, answer in enumerate(heard)
+            for index, answer in enumerate(transcripts)
             if waveforms[index] is not None
         ]  # fmt: skip

@@ -3,7 +3,7 @@
 Legend: N samples.
 """
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from torch import Tensor
@@ -27,7 +27,7 @@ class SynthesisState(State):
 S = TypeVar("S", bound=SynthesisState)
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class SynthesisEvaluator(Evaluator[S]):
     """Base of the evaluators of synthesis.
 
@@ -35,7 +35,6 @@ class SynthesisEvaluator(Evaluator[S]):
         judge: None leaves out the error rates. sample_rate: of the waveforms, in Hz.
     """
 
-    _: KW_ONLY
     judge: Judge | None
     sample_rate: int
     #: Versions that are shown as examples, and how they are called there.

@@ -4,7 +4,7 @@ Legend: T mel frames, M mel bins, T' code frames, K codebooks, N samples.
 """
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class TalkerState(SynthesisState):
     cut: list[bool] = field(default_factory=list)
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
     """`cer`, `wer` (percent, of the judge's transcripts), `cer_shuffled` (against other items' texts), `runaway` (percent longer
     than twice the recording), `truncated` (percent cut by the limit on frames), `duration_ratio` (spoken over recorded, mean),
@@ -40,7 +40,6 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
 
     model: Talker
     codec: Codec
-    _: KW_ONLY
     judge: Judge
     voice: Callable[[Talker, Codec], Speaker]
     vocoder: Callable[[Tensor], Tensor]

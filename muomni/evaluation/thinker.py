@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from muomni.losses.cross_entropy import token_nats
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE
 
-MAX_EXAMPLES = 2  # of each kind of question
+MAX_EXAMPLES = 2  # of each type of question
 
 
 @dataclass
@@ -27,10 +27,10 @@ class ThinkerState(State):
     questions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class ThinkerEvaluator(Evaluator[ThinkerState]):
     """Of documents: `loss` (nats a token, end token included), and where the generator's entropy is known `floor` and
-    `loss_minus_floor`, over all and by kind. Of questions: exact match in percent by kind (the answer and its end token are each
+    `loss_minus_floor`, over all and by type. Of questions: exact match in percent by type (the answer and its end token are each
     the most likely one, which is greedy decoding).
 
     Args:
@@ -38,7 +38,6 @@ class ThinkerEvaluator(Evaluator[ThinkerState]):
     """
 
     model: Thinker
-    _: KW_ONLY
     decode: Callable[[list[int]], str]
     state_type = ThinkerState
 

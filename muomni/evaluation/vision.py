@@ -4,7 +4,7 @@ Legend: B batch, C candidates, P cells of an image, E width of the shared space,
 """
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ class VisionState(State):
     probes: dict[str, ProbeData] = field(default_factory=lambda: {key: ProbeData() for key in (*PROBED, "place")})
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class VisionEvaluator(Evaluator[VisionState]):
     """In percent: `r1_image_to_text`, `r1_text_to_image` among `r1_candidates` neighbouring rows (images and their twins):
     `candidates`, or all of a smaller split; where the manifest names the objects, what a linear probe fitted on `probe_split`
@@ -59,7 +59,6 @@ class VisionEvaluator(Evaluator[VisionState]):
     """
 
     model: VisionTransformer
-    _: KW_ONLY
     text_tower: TextTower
     image_head: ImageHead
     late: bool

@@ -5,7 +5,7 @@ Legend: B batch, T frames, M mel bins, N samples.
 
 import time
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class VocoderState(SynthesisState):
     audio_seconds: float = 0.0
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class VocoderEvaluator(SynthesisEvaluator[VocoderState]):
     """Of the vocoder, and with the prefix `griffin_lim_` of Griffin-Lim on the same mels: `log_mel_distance` (mean absolute
     difference of log-mels at equal level, in their standard deviations), `stoi`, `real_time_factor` (seconds of computing a
@@ -49,7 +49,6 @@ class VocoderEvaluator(SynthesisEvaluator[VocoderState]):
     """
 
     model: Vocoder
-    _: KW_ONLY
     synthesize: Synthesis
     codec: Codec | None
     log_mel: LogMel

@@ -103,7 +103,9 @@ class Attention(nn.Module):
             total = T if cache is None else cache.position + T
             tensor, is_causal = self._without_mask(T, total if reach is None else min(total, reach), x.device)
             return replace(context, kernel=KernelMask(tensor, is_causal, reach=reach, tap_masks=taps))
-        if isinstance(mask, SegmentMask) and mask.runs is not None and has_flash(x.device, _dtype(x), self.head_dim):
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype  # of the projections
+        if isinstance(mask, SegmentMask) and mask.runs is not None and has_flash(x.device, dtype, self.head_dim):
             return replace(context, kernel=KernelMask(None, False, runs=mask.runs, tap_masks=taps))
         tensor = mask.dense(T, causal=self.causal, window=self.window)
         return replace(context, kernel=KernelMask(tensor, False, reach=reach, tap_masks=taps))
@@ -115,9 +117,3 @@ class Attention(nn.Module):
         if self.window is None and T == S:
             return None, True
         return causal_mask(T, S, window=self.window, device=device)[None, None], False
-
-
-def _dtype(x: Tensor) -> torch.dtype:
-    """What projections of x are computed in."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -66,9 +66,9 @@ def _shape(groups: list[dict[str, Any]]) -> list[tuple[str, int]]:
 
 def _like(name: str, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The group of that name, or one of the same module whose rate is the same."""
-    module, kind = name.rsplit("/", 1)
+    module, group = name.rsplit("/", 1)
     others = {"heads": "vectors", "vectors": "heads", "experts": "matrices", "matrices": "experts"}
-    for each in (name, f"{module}/{others[kind]}", *groups):
+    for each in (name, f"{module}/{others[group]}", *groups):
         if each in groups:
             return groups[each]
     raise AssertionError("an optimizer without groups")
@@ -80,17 +80,17 @@ def _older_groups(modules: Modules) -> dict[str, list[nn.Parameter]]:
     groups: dict[str, list[nn.Parameter]] = {}
     for name, module, _ in modules:
         embeddings = {id(each.weight) for each in module.modules() if isinstance(each, nn.Embedding)}
-        kinds: dict[str, list[nn.Parameter]] = {"matrices": [], "experts": [], "heads": [], "vectors": []}
+        by_group: dict[str, list[nn.Parameter]] = {"matrices": [], "experts": [], "heads": [], "vectors": []}
         for key, parameter in module.named_parameters():
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
             if parameter.dim() < 2 or id(parameter) in embeddings or key.endswith("short_conv.weight"):
-                kind = "vectors"
+                group = "vectors"
             elif key.endswith(("head.weight", "router.weight")):
-                kind = "heads"
+                group = "heads"
             else:
-                kind = "experts" if "experts" in key.split(".") else "matrices"
-            kinds[kind].append(parameter)
-        groups |= {f"{name}/{kind}": members for kind, members in kinds.items() if members}
+                group = "experts" if "experts" in key.split(".") else "matrices"
+            by_group[group].append(parameter)
+        groups |= {f"{name}/{group}": members for group, members in by_group.items() if members}
     return groups

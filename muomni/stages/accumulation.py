@@ -1,6 +1,6 @@
 """Means over several batches whose losses are means over unlike numbers of targets.
 
-A stage's `step` gives means, its `target_counts` over how many targets each of them is, from the batch alone. So a held-out
+A stage's `step` returns means, its `target_counts` the number of targets of each, from the batch alone. So a held-out
 split has the loss that one batch of all of it would have, and the batches that share an optimizer step (accumulation) have
 the gradient of the large batch: each loss is weighed by its share of the targets of the whole window.
 """

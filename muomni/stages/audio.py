@@ -1,7 +1,4 @@
-"""Audio encoder: speech -> characters by CTC.
-
-Legend: B batch, T mel frames, T' encoder frames.
-"""
+"""Audio encoder: speech -> characters by CTC."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,13 +32,13 @@ class AudioStage(Stage):
         self,
         *,
         model: Audio,
-        evaluator: Callable[[Audio], AudioEvaluator],
+        evaluator: Callable[..., AudioEvaluator],
         mel: Mapping[str, Any],
         training: TrainingOptions,
         hearing: Mapping[str, Any] | None = None,
     ) -> None:
         metadata = {"mel": dict(mel), "hearing": None if hearing is None else dict(hearing)}
-        super().__init__(training, model=model, evaluator=evaluator(model), metadata=metadata)
+        super().__init__(training, model=model, evaluator=evaluator(model=model), metadata=metadata)
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """CTC, in nats a character."""

@@ -28,7 +28,7 @@ class Stage(ResumableStage):
     metadata and tokenizer; where that is not all, it overrides `export_modules`, `export_metadata` or `export_files`.
 
     Args:
-        training: see training_options.py. model: what is trained. evaluator: of this very model (muomni/evaluation).
+        training: see training_options.py. model: what is trained. evaluator: of this model (muomni/evaluation).
         metadata: of the export. tokenizer: a file for the export.
     """
 

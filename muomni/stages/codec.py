@@ -1,7 +1,4 @@
-"""Codec: log-mel -> codes -> log-mel.
-
-Legend: B batch, T mel frames, M mel bins.
-"""
+"""Codec: log-mel -> codes -> log-mel."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,7 +34,7 @@ class CodecStage(Stage):
         mel: Mapping[str, Any],
         training: TrainingOptions,
     ) -> None:
-        measured = evaluator(model, sample_rate=mel["sample_rate"])
+        measured = evaluator(model=model, sample_rate=mel["sample_rate"])
         super().__init__(training, model=model, evaluator=measured, metadata={"mel": dict(mel)})
 
     def compiled_modules(self) -> list[nn.Module]:

@@ -1,7 +1,4 @@
-"""OCR: images of text -> characters.
-
-Legend: B batch, C characters.
-"""
+"""OCR: images of text -> characters."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,11 +30,11 @@ class OcrStage(Stage):
         self,
         *,
         model: Ocr,
-        evaluator: Callable[[Ocr], OcrEvaluator],
+        evaluator: Callable[..., OcrEvaluator],
         image: Mapping[str, Any],
         training: TrainingOptions,
     ) -> None:
-        super().__init__(training, model=model, evaluator=evaluator(model), metadata={"image": dict(image)})
+        super().__init__(training, model=model, evaluator=evaluator(model=model), metadata={"image": dict(image)})
 
     def step(self, batch: OcrBatch) -> dict[str, Tensor]:
         """Cross-entropy of the characters and the end, in nats each."""

@@ -1,7 +1,5 @@
 """Instruction tuning of the omni model: conversations over text, images and audio. The Thinker and the projectors learn;
 the encoders are frozen, or learn at a rate of their own.
-
-Legend: B batch, T tokens, V vocabulary.
 """
 
 import logging
@@ -40,8 +38,7 @@ class OmniSftStage(Stage):
     """Cross-entropy of the assistant's tokens.
 
     Args:
-        place_words: the learned positions of an image's tokens start as the Thinker's own words for them ("top left"), so
-            that it finds a place that is named.
+        place_words: the learned positions of an image's tokens start as the Thinker's own words for them ("top left").
         thinker, vision, audio: exports; vision and audio may be None. image_projector, audio_projector: new. A projector
             of image_tokens "none" leaves images out: the model has no vision encoder, whatever `vision` is.
         talker: what speaks the answers; its modules are exported with the model. None: the model only writes.
@@ -100,7 +97,7 @@ class OmniSftStage(Stage):
         if place_words and model.image_projector is not None:
             init_positions(model.image_projector, model.thinker.embedding.weight, encode)
         measured = evaluator(
-            model, features=self.features, reference=ReferenceThinker(thinker), talker=talker, decode=decode
+            model=model, features=self.features, reference=ReferenceThinker(thinker), talker=talker, decode=decode
         )
         super().__init__(training, model=model, evaluator=measured, metadata=metadata, tokenizer=tokenizer)
         self.talker, self.lr_multipliers, self.length_exponent = talker, dict(lr_multipliers), length_exponent
@@ -183,11 +180,11 @@ class OmniSftStage(Stage):
         if self.talker is None:
             return {}
         try:
-            parts = self.talker.load().modules
+            modules = self.talker.load().modules
         except (OSError, ValueError) as error:
             log.warning("the model is written without its voice: %s", error)
             return {}
-        return {name: parts[name] for name in ("talker", "codec")}
+        return {name: modules[name] for name in ("talker", "codec")}
 
     def export_metadata(self) -> dict[str, Any]:
         """Frontends and tokenizer, and the Talker's own metadata."""

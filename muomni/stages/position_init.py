@@ -1,4 +1,4 @@
-"""The places of an image's tokens in the Thinker's own words, so that it finds a place that is named.
+"""The positions of an image's tokens in the Thinker's own words, so that it finds a cell that is named.
 
 Legend: N tokens of an image, V vocabulary, D width.
 """
@@ -21,7 +21,7 @@ def cell_names(grid: int) -> list[str]:
 
 @torch.no_grad()
 def init_positions(projector: ImageProjector, words: Tensor, encode: Callable[[str], list[int]]) -> None:
-    """Set the projector's places (N, D) to the sums of the embeddings, words (V, D), of their names; without learned
-    places, or with a single token, nothing happens."""
+    """Set the projector's positions (N, D) to the sums of the embeddings, words (V, D), of their names; a no-op without learned
+    positions, or with a single token."""
     if projector.positions is not None and projector.num_tokens > 1:
         projector.positions.copy_(torch.stack([words[encode(name)].sum(0) for name in cell_names(projector.grid)]))

@@ -36,7 +36,7 @@ class ResumableStage(DistributedStage):
         self._group_options: list[dict[str, Any]] = []
         self._resumed = False
 
-    # --- what a stage gives --------------------------------------------------------------------------------------
+    # --- what a subclass may define ------------------------------------------------------------------------------
 
     def export_modules(self) -> dict[str, nn.Module]:
         """Modules of the export folder, each registered (models/registry.py); by default the model, if it is."""

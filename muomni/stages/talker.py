@@ -66,7 +66,7 @@ class TalkerStage(Stage):
                 f"{codec.folder}: the codec has {theirs[0]} codebooks of {theirs[1]}, the Talker speaks {ours[0]} of "
                 f"{ours[1]}; set backbone.talker.num_codebooks and codebook_size"
             )
-        measured = evaluator(model, frozen, sample_rate=mel["sample_rate"])
+        measured = evaluator(model=model, codec=frozen, sample_rate=mel["sample_rate"])
         super().__init__(training, model=model, evaluator=measured, metadata={"codec_mel": dict(mel)})
         self.codec, self.aligner, self.disturbance, self.jitter = frozen, aligner, disturbance, jitter
         self.keep_frozen(frozen)

@@ -1,7 +1,4 @@
-"""Thinker pretraining: the next token of documents.
-
-Legend: B batch, T tokens, V vocabulary.
-"""
+"""Thinker pretraining: the next token of documents."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +50,7 @@ class ThinkerStage(Stage):
         decode: Callable[[list[int]], str],
         training: TrainingOptions,
     ) -> None:
-        measured, metadata = evaluator(model, decode=decode), {"tokenizer": tokenizer_fingerprint}
+        measured, metadata = evaluator(model=model, decode=decode), {"tokenizer": tokenizer_fingerprint}
         super().__init__(training, model=model, evaluator=measured, metadata=metadata, tokenizer=tokenizer)
         self.next_token: Callable[..., tuple[Tensor, list[Tensor]]] = next_token
 

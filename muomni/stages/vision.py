@@ -1,9 +1,7 @@
 """Contrastive pretraining of the image encoder: image <-> caption.
 
-Two symmetric InfoNCE losses: of whole images and whole captions (Radford et al. 2021, arXiv:2103.00020), and of their
-parts, every word with its best cell (after Yao et al. 2022, arXiv:2111.07783), which teaches what is where.
-
-Legend: B batch, D width of the encoder.
+Two symmetric InfoNCE losses: of whole images and whole captions (Radford et al. 2021, arXiv:2103.00020), and of cells and
+words, every word with its best cell (after Yao et al. 2022, arXiv:2111.07783), which teaches what is where.
 """
 
 import math
@@ -59,7 +57,7 @@ class VisionStage(Stage):
     ) -> None:
         if score not in SCORES:
             raise ValueError(f"score={score!r}; available: {', '.join(SCORES)}")
-        measured = evaluator(model, text_tower=text_tower, image_head=image_head, late=score == "late")
+        measured = evaluator(model=model, text_tower=text_tower, image_head=image_head, late=score == "late")
         metadata = {"image": dict(image), "tokenizer": tokenizer_fingerprint}
         super().__init__(training, model=model, evaluator=measured, metadata=metadata, tokenizer=tokenizer)
         self.text_tower, self.image_head, self.score = text_tower, image_head, score

@@ -75,7 +75,7 @@ class VocoderStage(Stage):
             check_same(codec.metadata, {"mel": dict(mel)}, where=str(codec.folder))
             frozen = cast("Codec", codec.modules["codec"])
         measured = evaluator(
-            model, synthesize=partial(self.synthesize, corrections=corrections), codec=frozen, log_mel=log_mel,
+            model=model, synthesize=partial(self.synthesize, corrections=corrections), codec=frozen, log_mel=log_mel,
             hop=mel["hop"], sample_rate=mel["sample_rate"],
         )  # fmt: skip
         metadata = {"codec_mel": dict(mel), "corrections": corrections}
