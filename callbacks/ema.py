@@ -31,7 +31,7 @@ class EMA(Callback):
 
     def __init__(self, *, decay: float, validate: bool, export: bool) -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"callbacks.ema.decay={decay} must lie between 0 and 1")
+            raise ValueError(f"callbacks.ema.decay={decay} must be between 0 and 1")
         self.decay, self.validate, self.export = decay, validate, export
         self.average: dict[str, Tensor] = {}
         self._updates, self._step = 0, 0
@@ -69,7 +69,7 @@ class EMA(Callback):
         """Restore the weights, bit for bit."""
         if self._trained is not None:
             share: Any = getattr(pl_module, "share", None)
-            if share is not None:  # validation has gathered the weights, and the parts are what is trained
+            if share is not None:  # validation has gathered the weights; the shards are what is trained
                 share()
             _put(self._trained, pl_module)
             self._trained = None

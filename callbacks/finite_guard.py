@@ -34,23 +34,22 @@ def _all(output: Tensor) -> Tensor:
     return output
 
 
-def _talker(part: Any) -> list[tuple[nn.Module, Names]]:
-    named = ["Talker residual" if number else "Talker base" for number in range(len(part.heads))]
-    return [(head, {name: _all}) for head, name in zip(part.heads, named, strict=True)]
+def _talker(model: Any) -> list[tuple[nn.Module, Names]]:
+    return [(head, {f"Talker {'residual' if number else 'base'}": _all}) for number, head in enumerate(model.heads)]
 
 
-#: Kind of part, as registered -> modules whose output is watched, and what of it by its name in messages. Logits are the
-#: head's output: a stage may call the head by itself. A ViT's CLS comes first, then its grid.
+#: Registered architecture -> modules whose output is watched, and what of it by its name in messages. Logits are the head's
+#: output: a stage may call the head by itself. A ViT's CLS comes first, then its grid.
 WATCHED: dict[str, Callable[[Any], list[tuple[nn.Module, Names]]]] = {
-    "thinker": lambda part: [(part.head, {"Thinker": _all})],
+    "thinker": lambda model: [(model.head, {"Thinker": _all})],
     "talker": _talker,
-    "audio": lambda part: [(part.encoder, {"audio encoder": _all})],
-    "vision": lambda part: [(part.transformer.norm, {"ViT CLS": lambda x: x[:, :1], "ViT grid": lambda x: x[:, 1:]})],
-    "text_tower": lambda part: [
-        (part.pooled_head, {"text tower": _all}), (part.token_head, {"text tower tokens": _all})
+    "audio": lambda model: [(model.encoder, {"audio encoder": _all})],
+    "vision": lambda model: [(model.transformer.norm, {"ViT CLS": lambda x: x[:, :1], "ViT grid": lambda x: x[:, 1:]})],
+    "text_tower": lambda model: [
+        (model.pooled_head, {"text tower": _all}), (model.token_head, {"text tower tokens": _all})
     ],
-    "codec": lambda part: [(part.decoder, {"codec": _all})],
-    "vocoder": lambda part: [(part.head, {"vocoder": _all})],
+    "codec": lambda model: [(model.decoder, {"codec": _all})],
+    "vocoder": lambda model: [(model.head, {"vocoder": _all})],
 }  # fmt: skip
 
 
@@ -107,8 +106,8 @@ class FiniteGuard(StepGuard):
         self._hooks = ExitStack()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for part in pl_module.modules():
-            for module, names in WATCHED.get(getattr(part, "architecture", ""), lambda _: [])(part):
+        for model in pl_module.modules():
+            for module, names in WATCHED.get(getattr(model, "architecture", ""), lambda _: [])(model):
                 self._hooks.callback(module.register_forward_hook(self._hook(names)).remove)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

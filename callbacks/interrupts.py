@@ -55,7 +55,7 @@ class Interrupts(Callback):
             if isinstance(callback, ResumeCheckpoint):
                 callback.save(trainer)
                 log.warning(
-                    "saved %s at step %d; the same command goes on from there", callback.path, trainer.global_step
+                    "saved %s at step %d; the same command resumes from there", callback.path, trainer.global_step
                 )
         signals.leave(number)
 

@@ -17,10 +17,10 @@ def read_state(device: torch.device | None = None) -> State:
     that `weights_only` loading works."""
     legacy = np.random.get_state()  # noqa: NPY002  (libraries draw from the global generator)
     assert isinstance(legacy, tuple)
-    kind, keys, position, has_gauss, gauss = legacy
+    generator, keys, position, has_gauss, gauss = legacy
     return {
         "python": list(random.getstate()[1]),
-        "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+        "numpy": [str(generator), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
         "torch": torch.get_rng_state(),
         "gpu": torch.cuda.get_rng_state(device) if device is not None and device.type == "cuda" else None,
     }
@@ -30,8 +30,8 @@ def write_state(state: State, device: torch.device | None = None) -> None:
     """Restore the states of `read_state`. The machine may have fewer GPUs, or none: states of missing GPUs
     are ignored."""
     random.setstate((3, tuple(state["python"]), None))
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    generator, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((generator, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if device is not None and device.type == "cuda":
         index = device.index or 0

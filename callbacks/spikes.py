@@ -46,13 +46,12 @@ class Spikes:
         """Check the previous batch and store this one. Returns a message if a spike starts there, else None."""
         if "loss" not in stage.losses:
             return None
-        last, losses = self._last, dict(stage.losses)
-        host = {name: loss.to("cpu", non_blocking=True) for name, loss in losses.items()}
+        host = {name: loss.to("cpu", non_blocking=True) for name, loss in stage.losses.items()}
         copied = None
         if stage.device.type == "cuda":
             copied = torch.cuda.Event()
             copied.record()
-        self._last = (host, batch, step, copied)
+        last, self._last = self._last, (host, batch, step, copied)
         if last is None:
             return None
         *seen, copied = last
@@ -108,16 +107,16 @@ def _plain(value: Any) -> Any:
 
 
 def load_spike(path: Path | str) -> tuple[Any, dict[str, Any]]:
-    """The batch, on the CPU, and its facts: stage, step, losses, usual. Raises ValueError naming the file."""
+    """The batch, on the CPU, and its metadata: stage, step, losses, usual. Raises ValueError naming the file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; a run saves its spikes under runs/<stage>/<time>/spikes")
     try:
         document = load_data(Path(path))
-        kinds: dict[str, Any] = {name: kind for name, kind in vars(batches).items() if is_dataclass(kind)}
+        types: dict[str, Any] = {name: each for name, each in vars(batches).items() if is_dataclass(each)}
         content = document.pop("batch")
         if content.get("mask") is not None:
             content["mask"] = batches.SegmentMask.with_runs(**content["mask"])
-        batch = kinds[document.pop("kind")](**content)
+        batch = types[document.pop("kind")](**content)
     except Exception as error:
         raise ValueError(f"{path}: not a saved spike ({' '.join(str(error).split())[:300]})") from error
     return batch, document

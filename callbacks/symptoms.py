@@ -9,6 +9,7 @@ Legend: B batch, T time, S symbols, K codebooks, E entries, D width.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,17 +18,16 @@ from torch import Tensor, nn
 Observe = Callable[[Any], None]
 
 
+@dataclass(kw_only=True)
 class Symptom(ABC):
     """What the doctor looks for.
 
-    Args:
-        patience: steps for which the finding must last before it is an alarm. A healthy run has some of them at its start.
+    patience: steps for which the finding must last before it is an alarm. A healthy run has some of them at its start.
     """
 
-    def __init__(self, *, patience: int) -> None:
-        self.patience = patience
+    patience: int
 
-    def observer(self, part: nn.Module) -> Observe | None:
+    def observer(self, module: nn.Module) -> Observe | None:
         """Hook for the output of a registered module (`architecture`), or None."""
         return None
 
@@ -41,20 +41,18 @@ def _learns(module: nn.Module, architecture: str) -> bool:
     return getattr(module, "architecture", None) == architecture and any(p.requires_grad for p in module.parameters())
 
 
+@dataclass(kw_only=True)
 class StuckOnBlank(Symptom):
     """CTC predicts only blanks: the trivial minimum in which audio encoders get stuck.
 
-    Args:
-        share: share of blank frames, in (0, 1], from which it is a finding.
+    share: share of blank frames, in (0, 1], from which it is a finding.
     """
 
-    def __init__(self, *, share: float, patience: int) -> None:
-        super().__init__(patience=patience)
-        self.share = share
-        self._blank: Tensor | None = None
+    share: float
+    _blank: Tensor | None = field(default=None, init=False)
 
-    def observer(self, part: nn.Module) -> Observe | None:
-        return self._observe if _learns(part, "audio") else None
+    def observer(self, module: nn.Module) -> Observe | None:
+        return self._observe if _learns(module, "audio") else None
 
     def _observe(self, output: Any) -> None:
         keep = torch.arange(output.logits.shape[1], device=output.logits.device) < output.lengths[:, None]
@@ -73,48 +71,45 @@ class StuckOnBlank(Symptom):
         )
 
 
+@dataclass(kw_only=True)
 class StuckAtChance(Symptom):
     """A contrastive loss stays at ln(batch): all images are equally similar to all captions.
 
-    Args:
-        losses: names of the losses of `stage.losses`, by stage. margin: relative distance to ln(batch) that counts as chance.
+    losses: names of the losses of `stage.losses`, by stage. margin: relative distance to ln(batch) that counts as chance.
     """
 
-    def __init__(self, *, losses: dict[str, list[str]], margin: float, patience: int) -> None:
-        super().__init__(patience=patience)
-        self.names, self.margin = losses, margin
+    losses: dict[str, list[str]]
+    margin: float
 
     def finding(self, stage: Any, batch: Any) -> str | None:
-        names = [name for name in self.names.get(stage.name, []) if name in stage.losses]
+        names = [name for name in self.losses.get(stage.name, []) if name in stage.losses]
         chance = math.log(max(len(batch.sample_ids), 2))
         at_chance = [n for n in names if abs(float(stage.losses[n]) - chance) < self.margin * chance]
         if not at_chance:
             return None
         return (
             f"contrastive loss {', '.join(at_chance)} is stuck at ln(batch) = {chance:.2f}: all pairs look alike. Look whether "
-            "captions belong to their pictures and differ from each other; lower optim.lr, raise schedule.warmup_steps or "
+            "captions belong to their images and differ from each other; lower optim.lr, raise schedule.warmup_steps or "
             "datamodule.batch_size"
         )
 
 
+@dataclass(kw_only=True)
 class DeadCodes(Symptom):
     """Most entries of a codebook are never used.
 
-    Args:
-        used: smallest share of a codebook's entries that must occur among ten times as many codes, in (0, 1].
+    used: smallest share of a codebook's entries that must occur among ten times as many codes, in (0, 1].
     """
 
-    def __init__(self, *, used: float, patience: int) -> None:
-        super().__init__(patience=patience)
-        self.used = used
-        self._seen: Tensor | None = None
-        self._frames = 0
-        self._last: str | None = None
+    used: float
+    _seen: Tensor | None = field(default=None, init=False)
+    _frames: int = field(default=0, init=False)
+    _last: str | None = field(default=None, init=False)
 
-    def observer(self, part: nn.Module) -> Observe | None:
-        if not _learns(part, "codec"):
+    def observer(self, module: nn.Module) -> Observe | None:
+        if not _learns(module, "codec"):
             return None
-        entries = int(part.codebook_size)  # type: ignore[arg-type]
+        entries = int(module.codebook_size)  # type: ignore[arg-type]
         return lambda output: self._observe(output.codes.flatten(0, -2), entries)
 
     def _observe(self, codes: Tensor, entries: int) -> None:
@@ -140,45 +135,42 @@ class DeadCodes(Symptom):
         return self._last
 
 
+@dataclass(kw_only=True)
 class ScaleMismatch(Symptom):
     """Image or audio tokens have a far larger or smaller norm than text tokens: the Thinker ignores one of the two.
 
     Norms drift upwards in healthy runs, since the Thinker normalises the input of each block and no loss bounds them.
 
-    Args:
-        loudest, softest: limits on the ratio of the mean norm to that of text.
+    loudest, softest: limits on the ratio of the mean norm to that of text.
     """
 
-    KINDS = {"image_projector": "image", "audio_projector": "audio"}
+    loudest: float
+    softest: float
+    _norms: dict[str, Tensor] = field(default_factory=dict, init=False)
 
-    def __init__(self, *, loudest: float, softest: float, patience: int) -> None:
-        super().__init__(patience=patience)
-        self.loudest, self.softest = loudest, softest
-        self._norms: dict[str, Tensor] = {}
-
-    def observer(self, part: nn.Module) -> Observe | None:
-        kind = self.KINDS.get(getattr(part, "architecture", ""))
-        if kind is not None:
-            return lambda output: self._observe(kind, output)
-        if isinstance(part, nn.Embedding):
+    def observer(self, module: nn.Module) -> Observe | None:
+        projector = getattr(module, "architecture", "")
+        if projector in ("image_projector", "audio_projector"):
+            return lambda output: self._observe(projector.removesuffix("_projector"), output)
+        if isinstance(module, nn.Embedding):
             return lambda output: self._observe("text", output)
         return None
 
-    def _observe(self, kind: str, tokens: Tensor) -> None:
+    def _observe(self, modality: str, tokens: Tensor) -> None:
         """tokens (..., D)."""
         if tokens.numel():
-            self._norms[kind] = tokens.float().norm(dim=-1).mean()
+            self._norms[modality] = tokens.float().norm(dim=-1).mean()
 
     def finding(self, stage: Any, batch: Any) -> str | None:
-        norms, self._norms = {kind: float(norm) for kind, norm in self._norms.items()}, {}
+        norms, self._norms = {name: float(norm) for name, norm in self._norms.items()}, {}
         if "text" not in norms:
             return None
-        for kind in ("image", "audio"):
-            ratio = norms.get(kind, norms["text"]) / max(norms["text"], 1e-12)
+        for name in ("image", "audio"):
+            ratio = norms.get(name, norms["text"]) / max(norms["text"], 1e-12)
             if not self.softest <= ratio <= self.loudest:
                 return (
-                    f"{kind} tokens have {ratio:.3g} times the norm of text embeddings ({norms[kind]:.3g} against "
-                    f"{norms['text']:.3g}): set backbone.projector.{kind}.scale so that they are alike, or raise the "
+                    f"{name} tokens have {ratio:.3g} times the norm of text embeddings ({norms[name]:.3g} against "
+                    f"{norms['text']:.3g}): set backbone.projector.{name}.scale so that they are alike, or raise the "
                     "projectors' rate (module.lr_multipliers.projectors)"
                 )
         return None

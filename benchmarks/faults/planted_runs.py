@@ -59,7 +59,7 @@ class DeadWorker(Callback):
 
 
 def _killed(arguments: list[str], folder: Path) -> tuple[bool, str]:
-    """Kills a run after its second checkpoint, and truncates that to half."""
+    """Kill a run after its second checkpoint, and truncate that to half."""
     first = fork_server.run(arguments, folder=folder, kill=fork_server.Kill("step 5", 0.0))
     (newest,) = (folder / "runs").glob("**/checkpoints/last.ckpt")
     os.truncate(newest, newest.stat().st_size // 2)

@@ -42,11 +42,11 @@ def run(chosen: list[str], *, inputs: int, seed: int, limits: Limits) -> dict[st
 
 
 def _shown(counts: Counter[str]) -> str:
-    return "  ".join(f"{kind} {counts[kind]}" for kind in (*GOOD, *BAD))
+    return "  ".join(f"{verdict} {counts[verdict]}" for verdict in (*GOOD, *BAD))
 
 
 def again(only: str, *, seed: int, keep: str) -> None:
-    """Runs one input and shows its traceback."""
+    """Run one input and show its traceback."""
     name, _, number = only.partition(":")
     models.seeds()
     folder = Path(keep or tempfile.mkdtemp(prefix="muomni-fuzz-"))
@@ -56,7 +56,7 @@ def again(only: str, *, seed: int, keep: str) -> None:
 
 
 def keep(file: Path, found: dict[str, Outcomes], *, seed: int) -> None:
-    """Add target, seed, counts and bad inputs of each target to a file, in the place of the same target and seed."""
+    """Add target, seed, counts and bad inputs of each target to a file, replacing those of the same target and seed."""
     new = [{"target": name, "seed": seed, **outcomes.counts, "bad": outcomes.bad} for name, outcomes in found.items()]
     known = json.loads(file.read_text()) if file.is_file() else []
     runs = {(run["target"], run["seed"]): run for run in known + new}

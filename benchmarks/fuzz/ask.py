@@ -55,7 +55,7 @@ def no_nan(engine: Engine) -> Iterator[None]:
         if isinstance(output, Tensor) and output.is_floating_point() and output.isnan().any():
             found.append(type(module).__name__)
 
-    hooks = [layer.register_forward_hook(look) for part in engine.modules.values() for layer in part.modules()]
+    hooks = [layer.register_forward_hook(look) for model in engine.modules.values() for layer in model.modules()]
     try:
         yield
     finally:

@@ -60,11 +60,11 @@ class Outcomes:
     bad: list[str] = field(default_factory=list)
 
     def add(self, target: str, number: int, outcome: str) -> None:
-        """Note one: `kind` or `kind: what was raised`."""
-        kind, _, said = outcome.partition(": ")
-        self.counts[kind] += 1
-        if kind in BAD:
-            self.bad.append(f"{target}:{number} {kind} {said}".rstrip())
+        """Note one: `verdict` or `verdict: what was raised`."""
+        verdict, _, said = outcome.partition(": ")
+        self.counts[verdict] += 1
+        if verdict in BAD:
+            self.bad.append(f"{target}:{number} {verdict} {said}".rstrip())
 
 
 def try_all(target: Target, numbers: Iterable[int], *, seed: int, folder: Path, limits: Limits) -> Outcomes:

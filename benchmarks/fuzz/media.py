@@ -38,19 +38,19 @@ def image_seeds() -> list[tuple[str, bytes]]:
     """(suffix, content) of one small image in each format and mode that this Pillow writes: 95 of 150 pairs, each format."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     seeds = []
-    for kind, mode in itertools.product(IMAGE_FORMATS, IMAGE_MODES):
+    for name, mode in itertools.product(IMAGE_FORMATS, IMAGE_MODES):
         image = Image.fromarray(pixels[..., 0] if mode in ("I;16", "I", "F") else pixels).convert(mode)
         file = io.BytesIO()
         try:
-            image.save(file, format=kind)
+            image.save(file, format=name)
         except (OSError, ValueError, KeyError):  # the format has no such mode
             continue
-        seeds.append((kind.lower(), file.getvalue()))
+        seeds.append((name.lower(), file.getvalue()))
     frames = [Image.fromarray(np.roll(pixels, 4 * i, axis=1)) for i in range(5)]
-    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
+    for name in ("GIF", "WEBP", "PNG", "TIFF"):
         file = io.BytesIO()
-        frames[0].save(file, format=kind, save_all=True, append_images=frames[1:])
-        seeds.append((kind.lower(), file.getvalue()))
+        frames[0].save(file, format=name, save_all=True, append_images=frames[1:])
+        seeds.append((name.lower(), file.getvalue()))
     # turned; a resolution in letters; an IFD nowhere
     entries = [(0x0112, 3, 1, 6), (0x011A, 2, 4, 0x00373200), (0x8769, 4, 1, 2**31)]
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries))
@@ -74,11 +74,11 @@ def png(width: int, height: int, *, depth: int = 8, colour: int = 2) -> bytes:
 def make_image(rng: random.Random, folder: Path) -> Path:
     """A damaged image whose suffix may not match its format."""
     suffix, content = rng.choice(image_seeds())
-    kind = rng.random()
-    if kind < 0.05:
+    chance = rng.random()
+    if chance < 0.05:
         side = rng.choice((0, 1, 10**4, 10**5, 2**31 - 1, 2**32 - 1))
         content = png(side, rng.choice((1, side)), depth=rng.choice((1, 8, 16, 77)), colour=rng.choice((0, 2, 3, 6, 9)))
-    elif kind < 0.9:
+    elif chance < 0.9:
         content = damage_bytes(content, rng)
     name = rng.choice((f"a.{suffix}", "a.png", "a.jpg", "ä ö.jpeg", "a"))
     (folder / name).write_bytes(content)
@@ -90,8 +90,8 @@ def sound_seeds() -> list[tuple[str, bytes]]:
     """(suffix, content) of short audio in each format, at the channels and rates that it has."""
     rng = np.random.default_rng(1)
     seeds = []
-    kinds = [(suffix, subtype) for suffix, subtypes in SOUNDS.items() for subtype in subtypes]
-    for (suffix, subtype), (channels, rate) in itertools.product(kinds, ((1, RATE), (2, 44100), (6, 8000))):
+    formats = [(suffix, subtype) for suffix, subtypes in SOUNDS.items() for subtype in subtypes]
+    for (suffix, subtype), (channels, rate) in itertools.product(formats, ((1, RATE), (2, 44100), (6, 8000))):
         samples = rng.normal(0, 0.1, (1600, channels)).astype(np.float32)
         file = io.BytesIO()
         try:

@@ -70,15 +70,15 @@ def seeds() -> Path:
     lines = ["what colour is the big red circle", "a small blue square", "tell me 1 2 3"] * 20
     tokenizer = Tokenizer.train(lines, THINKER["vocab_size"], folder / TOKENIZER)
     files = {TOKENIZER: folder / TOKENIZER}
-    parts, plain = build_modules(), Thinker(**THINKER)
+    modules, plain = build_modules(), Thinker(**THINKER)
     metadata: dict[str, Any] = {"stage": "thinker", "tokenizer": tokenizer.fingerprint()}
     (folder / "plain").mkdir()
     save_export(folder / "plain/export", {"thinker": plain}, metadata=metadata, files=files)
     metadata |= {"stage": "omni_sft", "mel": MEL.metadata(), "image": IMAGE.metadata()}
-    save_export(folder / "export", parts, metadata=metadata, files=files)
+    save_export(folder / "export", modules, metadata=metadata, files=files)
     save_single(folder / "one.safetensors", load_export(folder / "export"))
-    stage = nn.ModuleDict(parts)
-    carried = describe_for_checkpoint(stage, parts, metadata, (folder / TOKENIZER).read_bytes())
+    stage = nn.ModuleDict(modules)
+    carried = describe_for_checkpoint(stage, modules, metadata, (folder / TOKENIZER).read_bytes())
     torch.save({"state_dict": stage.state_dict(), "export": carried, "global_step": 3}, folder / "run.ckpt")
     export_checkpoint(folder / "plain/export", folder / "micro.pt")
     return folder
@@ -99,10 +99,10 @@ def make_export(rng: random.Random, folder: Path) -> Path:
     """An export folder one file of which is damaged as bytes, cut, missing, or another's."""
     path = copy_export(folder)
     victim = path / rng.choice(("model.yaml", "model.safetensors", "model.safetensors", TOKENIZER))
-    kind = rng.random()
-    if kind < 0.05:
+    chance = rng.random()
+    if chance < 0.05:
         victim.unlink()
-    elif kind < 0.1:
+    elif chance < 0.1:
         victim.write_bytes((seeds() / rng.choice(("one.safetensors", TOKENIZER, "micro.pt"))).read_bytes())
     else:
         victim.write_bytes(damage_bytes(victim.read_bytes(), rng))
@@ -110,14 +110,14 @@ def make_export(rng: random.Random, folder: Path) -> Path:
 
 
 def make_description(rng: random.Random, folder: Path) -> Path:
-    """An export whose model.yaml holds odd values in odd places, or is hostile YAML."""
+    """An export whose model.yaml holds odd values anywhere, or is hostile YAML."""
     path = copy_export(folder)
     file = path / "model.yaml"
-    kind = rng.random()
-    if kind < 0.9:
+    chance = rng.random()
+    if chance < 0.9:
         document = damage_tree(yaml.safe_load(file.read_text()), rng)
         text = yaml.safe_dump(document) if rng.random() < 0.9 else json.dumps(document, default=str)
-    elif kind < 0.95:
+    elif chance < 0.95:
         names = ascii_lowercase[: rng.randrange(3, 21)]  # each nine times the one before
         text = "a: &a [x, x]\n"
         text += "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise(names))
@@ -128,23 +128,23 @@ def make_description(rng: random.Random, folder: Path) -> Path:
 
 
 def make_weights(rng: random.Random, folder: Path) -> tuple[Path, bool]:
-    """An export whose weights hold something that is not finite, or have other shapes, kinds or names."""
+    """An export whose weights hold something that is not finite, or have other shapes, dtypes or names."""
     path = copy_export(folder)
     file = path / "model.safetensors"
     tensors = {key: value.clone() for key, value in load_file(file).items()}
     planted = False
     for _ in range(rng.choice((1, 1, 3))):
         key = rng.choice(sorted(tensors))
-        value, kind = tensors[key], rng.randrange(6)
-        if kind == 5 and value.is_floating_point():
+        value, damage = tensors[key], rng.randrange(6)
+        if damage == 5 and value.is_floating_point():
             tensors[key] = (value * rng.choice((0, 1e4, 1e18, 1e38))).nan_to_num()
             continue
-        if kind <= 1 and value.is_floating_point() and value.numel():
+        if damage <= 1 and value.is_floating_point() and value.numel():
             value.view(-1)[rng.randrange(value.numel())] = rng.choice(NOT_FINITE)
             planted = True
-        elif kind == 2:
+        elif damage == 2:
             tensors[key] = value[:-1].contiguous() if value.dim() else value[None]
-        elif kind == 3:
+        elif damage == 3:
             tensors[key] = value.to(rng.choice((torch.int64, torch.float64, torch.bool, torch.bfloat16)))
         else:
             tensors[f"{key}.more"] = tensors.pop(key)
@@ -192,15 +192,15 @@ def make_micro(rng: random.Random, folder: Path) -> Path:
     state = content.get("model", content) if isinstance(content, dict) else content
     for _ in range(rng.choice((1, 1, 3))):
         key = rng.choice(sorted(key for key in state if isinstance(state[key], Tensor)))
-        kind = rng.randrange(5)
-        if kind == 0:
+        damage = rng.randrange(5)
+        if damage == 0:
             state[key.replace(".0.", f".{rng.choice((1, 7, 10**9, -1))}.")] = state.pop(key)
-        elif kind == 1:
+        elif damage == 1:
             turned = state[key].t() if state[key].dim() == 2 else 0
             state[key] = rng.choice((None, 3, "x", torch.zeros(()), torch.zeros(0, 5), turned))
-        elif kind == 2:
+        elif damage == 2:
             state[f"{key}x"] = state.pop(key)
-        elif kind == 3:
+        elif damage == 3:
             state[key] = state[key][: max(1, len(state[key]) // 2)] if state[key].dim() else state[key]
         else:
             state[key] = torch.full_like(state[key], math.nan)

@@ -25,21 +25,21 @@ def damage_bytes(content: bytes, rng: random.Random) -> bytes:
             break
         size = len(data)
         at = rng.randrange(min(size, 64)) if rng.random() < 0.5 else rng.randrange(size)
-        kind = rng.randrange(8)
-        if kind == 0:
+        damage = rng.randrange(8)
+        if damage == 0:
             data[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
+        elif damage == 1:
             data[at] = rng.randrange(256)
-        elif kind == 2:
+        elif damage == 2:
             edge = rng.choice(EDGES)
             data[at : at + len(edge)] = edge
-        elif kind == 3:
+        elif damage == 3:
             del data[at:]
-        elif kind == 4:
+        elif damage == 4:
             del data[at : at + rng.randrange(1, 64)]
-        elif kind == 5:
+        elif damage == 5:
             data[at:at] = data[at : at + rng.randrange(1, 256)]
-        elif kind == 6:
+        elif damage == 6:
             data[at:at] = rng.randbytes(rng.randrange(1, 64))
         elif rng.random() < 0.2:
             data.clear()
@@ -56,14 +56,14 @@ def damage_tree(tree: Any, rng: random.Random) -> Any:
         if not entries:
             return rng.choice(ODD)
         owner, key = rng.choice(entries)
-        kind = rng.randrange(6)
-        if kind == 0:
+        damage = rng.randrange(6)
+        if damage == 0:
             del owner[key]
-        elif kind == 1 and isinstance(owner, dict):
+        elif damage == 1 and isinstance(owner, dict):
             owner[rng.choice(("", "x", f"{key}_", "dim", "messages"))] = owner.pop(key)
-        elif kind == 2 and isinstance(owner, list):
+        elif damage == 2 and isinstance(owner, list):
             owner[key:key] = [copy.deepcopy(owner[key])] * rng.choice((1, 2, 50))
-        elif kind == 3 and isinstance(owner[key], int | float) and not isinstance(owner[key], bool):
+        elif damage == 3 and isinstance(owner[key], int | float) and not isinstance(owner[key], bool):
             owner[key] = rng.choice(
                 (-owner[key], owner[key] + 1, owner[key] * 1000, 0, owner[key] / 3, str(owner[key]))
             )

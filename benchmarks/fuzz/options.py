@@ -106,9 +106,9 @@ def make_call(rng: random.Random, folder: Path) -> tuple[str, dict[str, Any]]:
     if method == "load_model":
         arguments["path"] = seeds() / "export"
     for name in rng.sample(CALLS[method], min(len(CALLS[method]), rng.choice((1, 1, 1, 2, 3)))):
-        kind = rng.random()
+        chance = rng.random()
         known = SENSIBLE.get(name)
-        arguments[name] = rng.choice(known if kind < 0.5 and known else ODD if kind < 0.75 else MORE)
+        arguments[name] = rng.choice(known if chance < 0.5 and known else ODD if chance < 0.75 else MORE)
     return method, arguments
 
 

@@ -139,7 +139,8 @@ def measure(engine: Engine, options: dict[str, Any], changes: dict[str, Change])
             row[f"WER / CER {Path(path).stem}"] = f"{rates['wer']:.1f} / {rates['cer']:.1f}"
     if "thinker" not in engine.modules:
         return rows
-    talks = [options["instructions"]] if options["instructions"] else world_files(root, INSTRUCTIONS)
+    ours = world_files(root, INSTRUCTIONS, optional=bool(options["manifest"]))
+    talks = [options["instructions"]] if options["instructions"] else ours
     for path, task in itertools.product(talks, TASKS):
         some = [talk for talk in read_manifest(path, shape="sft", split=split) if talk.get("task") == task]
         some = drawn([talk for talk in some if len(talk["messages"]) == 2], count)

@@ -24,7 +24,7 @@ OWN = {"ckpt": "checkpoints/omni_sft", "world": "", "rows": 40, "scales": ("4", 
 TASKS = {"audio_projector": ("audio_qa", "asr", "spoken_image_qa"), "image_projector": ("image_qa",)}
 
 
-def measure(model: Engine, part: str, rows: list[dict[str, Any]], *, scale: float) -> tuple[float, float]:
+def measure(model: Engine, projector: str, rows: list[dict[str, Any]], *, scale: float) -> tuple[float, float]:
     """The loudness of the rescaled tokens over that of words, and percent of the rows that are answered exactly."""
     norms: list[float] = []
 
@@ -32,7 +32,7 @@ def measure(model: Engine, part: str, rows: list[dict[str, Any]], *, scale: floa
         norms.append(float(scale * tokens.norm(dim=-1).mean()))
         return tokens * scale
 
-    handle = model.modules[part].register_forward_hook(rescale)
+    handle = model.modules[projector].register_forward_hook(rescale)
     try:
         right = answers(model, rows, unchanged, max_new_tokens=40)
     finally:
@@ -48,13 +48,13 @@ def main(arguments: list[str]) -> None:
     path = Path(cfg["world"]) / INSTRUCTIONS if cfg["world"] else world_files(".", INSTRUCTIONS)[0]
     rows = read_manifest(path, shape="sft")
     model = load_model(cfg["ckpt"], device="cpu")
-    for part, tasks in TASKS.items():
+    for projector, tasks in TASKS.items():
         chosen = {task: [row for row in rows if row["task"] == task][: cfg["rows"]] for task in tasks}
         for scale in map(float, cfg["scales"]):
-            found = {task: measure(model, part, some, scale=scale) for task, some in chosen.items()}
+            found = {task: measure(model, projector, some, scale=scale) for task, some in chosen.items()}
             loudness = sum(ratio for ratio, _ in found.values()) / len(found)
             shares = "  ".join(f"{task} {right:.0f} %" for task, (_, right) in found.items())
-            print(f"{part:<16} x {scale:<5g} {loudness:7.1f} times as loud as words:  {shares}", flush=True)
+            print(f"{projector:<16} x {scale:<5g} {loudness:7.1f} times as loud as words:  {shares}", flush=True)
 
 
 if __name__ == "__main__":

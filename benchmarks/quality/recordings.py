@@ -11,11 +11,11 @@ from muomni.frontends.audio_io import read_audio
 Clip = tuple[Tensor, str]  # waveform (N) and what is said in it
 
 
-def world_files(root: str, *patterns: str) -> list[Path]:
-    """Files of the newest world under ROOT/data/world. Raises FileNotFoundError where there are none."""
+def world_files(root: str, *patterns: str, optional: bool = False) -> list[Path]:
+    """Files of the newest world under ROOT/data/world. Raises FileNotFoundError where there are none, unless `optional`."""
     worlds = sorted(Path(root).glob("data/world/*/fingerprint.json"), key=lambda path: path.stat().st_mtime)
     files = [path for pattern in patterns for path in sorted(worlds[-1].parent.glob(pattern))] if worlds else []
-    if not files:
+    if not files and not optional:
         raise FileNotFoundError(
             f"no {patterns[0]} of a world under {root}/data/world: train a stage, or name files of your own"
         )

@@ -99,11 +99,11 @@ def contestants(options: SimpleNamespace, *, batch: int, threads: int) -> tuple[
     if not absent["transformers"]:
         there["transformers"] = Transformers(plain)
     shape = {"batch": batch, "context": plain.max_length, "vocab_size": plain.vocab_size, "threads": threads}
-    for name, kind in (("llama.cpp f32", "F32"), ("llama.cpp q8_0", "Q8_0")):
+    for name, dtype in (("llama.cpp f32", "F32"), ("llama.cpp q8_0", "Q8_0")):
         absent[name] = missing("llama_cpp", "gguf")
         if not absent[name]:
-            path = root / f"{size}-{kind}.gguf"
-            write_gguf(plain, path, kind)
+            path = root / f"{size}-{dtype}.gguf"
+            write_gguf(plain, path, dtype)
             there[name] = LlamaCpp(path, **shape)
     return there, {name: why for name, why in absent.items() if why}
 

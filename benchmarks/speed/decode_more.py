@@ -118,10 +118,10 @@ def as_q8_0(thinker: Thinker) -> None:
     """Round the weights of a Thinker's linear layers as llama.cpp's Q8_0 keeps them: 32 numbers share a half-precision scale."""
     import gguf
 
-    kind = gguf.GGMLQuantizationType.Q8_0
+    q8 = gguf.GGMLQuantizationType.Q8_0
     for layer in thinker.modules():
         if isinstance(layer, torch.nn.Linear) and layer.in_features % 32 == 0:
-            rounded = gguf.dequantize(gguf.quantize(layer.weight.numpy(), kind), kind)
+            rounded = gguf.dequantize(gguf.quantize(layer.weight.numpy(), q8), q8)
             layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(rounded)))
 
 

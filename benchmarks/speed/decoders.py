@@ -145,7 +145,7 @@ def interleaved(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, 2, rows // heads // 2, K).transpose(1, 2).reshape(rows, K)
 
 
-def write_gguf(thinker: Any, path: Path, kind: str) -> None:
+def write_gguf(thinker: Any, path: Path, dtype: str) -> None:
     """Write a Thinker as a GGUF file of llama.cpp, its matrices in F32 or Q8_0."""
     import gguf
 
@@ -167,7 +167,7 @@ def write_gguf(thinker: Any, path: Path, kind: str) -> None:
         if "q_proj" in name or "k_proj" in name:
             weight = interleaved(weight, options["num_heads"] if "q_proj" in name else thinker.num_kv_heads)
         data, target = weight.float().contiguous().numpy(), names.get_name(name, try_suffixes=(".weight",))
-        if data.ndim == 2 and kind == "Q8_0":
+        if data.ndim == 2 and dtype == "Q8_0":
             q8 = gguf.GGMLQuantizationType.Q8_0
             writer.add_tensor(target, gguf.quantize(data, q8), raw_dtype=q8)
         else:

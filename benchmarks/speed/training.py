@@ -56,7 +56,7 @@ class NanoGPTBlock(nn.Module):
 
 
 class NanoGPT(nn.Module):
-    """Token and position embeddings, blocks, final norm, untied head; gives the loss."""
+    """Token and position embeddings, blocks, final norm, untied head; returns the loss."""
 
     def __init__(self, length: int) -> None:
         super().__init__()

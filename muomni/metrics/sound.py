@@ -12,7 +12,7 @@ UNDEFINED = 1e-5  # what pystoi gives for a clip with less than 0.4 s of speech
 
 
 def need_stoi() -> None:
-    """Raises ValueError where the package that STOI needs is not installed."""
+    """Raise ValueError where the package that STOI needs is not installed."""
     if not _PYSTOI_AVAILABLE:
         raise ValueError("STOI is measured by pystoi, which is not installed: pip install 'muomni[vocoder]'")
 

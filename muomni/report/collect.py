@@ -37,14 +37,14 @@ class StageRun:
 
 
 def newest_run(runs: Path, stage: str, *, budget: str, data: str) -> StageRun | None:
-    """The newest finished run of `stage` with this budget on this kind of data, or None. Runs
+    """The newest finished run of `stage` with this budget on this data, or None. Runs
     of an ablation do not count."""
     found = sorted((runs / stage).glob("**/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found:
         config = read_config(path.parent)
-        kinds = (config.get("task"), config.get("budget", {}).get("name"), config.get("data", {}).get("kind"))
+        trained_as = (config.get("task"), config.get("budget", {}).get("name"), config.get("data", {}).get("kind"))
         export = config.get("paths", {}).get("exports", {}).get(stage, f"/{stage}")
-        if kinds == ("fit", budget, data) and export.endswith(f"/{stage}") and not config.get("tag"):
+        if trained_as == ("fit", budget, data) and export.endswith(f"/{stage}") and not config.get("tag"):
             return read_run(path.parent, stage, config)
     return None
 

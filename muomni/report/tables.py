@@ -37,7 +37,7 @@ def quoted(text: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Formats a number: two decimals, more for small ones, none for integers."""
+    """Format a number: two decimals, more for small ones, none for integers."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
@@ -131,20 +131,20 @@ def questions_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
 
 def sounds_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
     """The versions of the same sentences in columns, each with the judge's transcript and error rates."""
-    kinds = [kind for kind in VERSIONS if any(s.get("kind") == kind for s in samples)]
+    names = [name for name in VERSIONS if any(s.get("kind") == name for s in samples)]
     sentences: dict[tuple[str, str], dict[str, Row]] = {}
     for sample in samples:
-        if sample.get("kind") in kinds and "audio" in sample:
+        if sample.get("kind") in names and "audio" in sample:
             sentences.setdefault((sample["split"], sample["id"]), {})[sample["kind"]] = sample
     rows = []
     for versions in sentences.values():
         first = next(iter(versions.values()))
         cells = [quoted(first.get("truth", first.get("text", "")))]
-        for kind in kinds:
-            version = versions.get(kind)
+        for name in names:
+            version = versions.get(name)
             cells.append("" if version is None else _version(version, links))
         rows.append(cells)
-    return table(["sentence", *kinds], rows)
+    return table(["sentence", *names], rows)
 
 
 def _version(sample: Row, links: Mapping[str, str]) -> str:

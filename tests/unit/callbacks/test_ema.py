@@ -106,7 +106,7 @@ def test_a_broken_average_is_not_saved():
 
 
 def test_a_decay_that_is_none():
-    with pytest.raises(ValueError, match=r"callbacks.ema.decay=1.5 must lie between 0 and 1"):
+    with pytest.raises(ValueError, match=r"callbacks.ema.decay=1.5 must be between 0 and 1"):
         ema(decay=1.5)
 
 
