@@ -1,6 +1,6 @@
 """Sums and differences in digits and in words; a fifth of the pairs is held out of training in every form.
 
-easy: numbers 0..20. hard: 0..99, and further questions beyond the trained range (100..199, kind arithmetic_far).
+easy: numbers 0..20. hard: 0..99, and further questions beyond the trained range (100..199, type arithmetic_far).
 """
 
 from functools import cache
@@ -42,14 +42,14 @@ class Arithmetic:
         """A trained pair."""
         return choices.pick(self.trained[choices.pick(("plus", "minus"))])
 
-    def test_sums(self, split: str, *, kind: str, count: int) -> list[Sum]:
-        """Up to `count` sums: kind arithmetic (held out), arithmetic_seen (trained) or arithmetic_far (beyond)."""
+    def test_sums(self, split: str, *, question_type: str, count: int) -> list[Sum]:
+        """Up to `count` sums: of type arithmetic (held out), arithmetic_seen (trained) or arithmetic_far (beyond)."""
         pool = {
             "arithmetic": self.held_out[split],
             "arithmetic_seen": self.trained["plus"] + self.trained["minus"],
             "arithmetic_far": [("plus", first, second) for first in range(100, 200) for second in range(0, 100, 3)],
-        }[kind]
-        return item_rng(self.seed, split, kind, 0).sample(pool, min(count, len(pool)))
+        }[question_type]
+        return item_rng(self.seed, split, question_type, 0).sample(pool, min(count, len(pool)))
 
 
 def expression(numbers: Sum, *, words: bool) -> str:

@@ -77,17 +77,16 @@ class Complements:
         # an exchange of colours alone would not change these
         by_cells = held_out or question_type in ("where", "relation") or (question_type == "shape" and by_place)
         while True:
-            count = twin_count(choices)
             if held_out:
-                first, changed = draw_held_out(choices, self.pairs, count=count, held_out=2)
+                first, changed = draw_held_out(choices, self.pairs, count=twin_count(choices), held_out=2)
             else:
-                first, second = draw_twins(choices, self.pairs, count=count)
-                changed = [n for n in range(count) if first[n] != second[n]]
+                first, second = draw_twins(choices, self.pairs)
+                changed = [n for n, thing in enumerate(first) if thing != second[n]]
             if not self._is_test(first):
                 continue
             if by_cells:
                 second = swap_places(first, *changed)
-            about = changed if held_out else range(count)
+            about = changed if held_out else range(len(first))
             asked = self._both(choices, first, second, question_type, by_place=by_place, about=about)
             if asked is not None and self._kept(choices, asked):
                 return asked

@@ -20,15 +20,14 @@ COLOUR_VALUES = (
 WIDTHS = (0.23, 0.31)
 OVERSAMPLING = 2
 
-
-_STAR = [
-    (radius * math.sin(math.pi * corner / 5), 0.08 - radius * math.cos(math.pi * corner / 5))
-    for corner, radius in enumerate((1.08, 0.42) * 5)
-]
-_CROSS = [(-0.33, -1.0), (0.33, -1), (0.33, -0.33), (1, -0.33), (1, 0.33), (0.33, 0.33), (0.33, 1), (-0.33, 1),
-          (-0.33, 0.33), (-1, 0.33), (-1, -0.33), (-0.33, -0.33)]  # fmt: skip
-_TRIANGLE = [(0.0, -1.0), (1.0, 0.95), (-1.0, 0.95)]
-_POLYGONS: dict[str, list[tuple[float, float]]] = {"triangle": _TRIANGLE, "star": _STAR, "cross": _CROSS}
+#: Corners in units of half the width, from the centre.
+_POLYGONS: dict[str, list[tuple[float, float]]] = {
+    "triangle": [(0, -1), (1, 0.95), (-1, 0.95)],
+    "star": [(radius * math.sin(math.pi * corner / 5), 0.08 - radius * math.cos(math.pi * corner / 5))
+             for corner, radius in enumerate((1.08, 0.42) * 5)],
+    "cross": [(-0.33, -1), (0.33, -1), (0.33, -0.33), (1, -0.33), (1, 0.33), (0.33, 0.33), (0.33, 1), (-0.33, 1),
+              (-0.33, 0.33), (-1, 0.33), (-1, -0.33), (-0.33, -0.33)],
+}  # fmt: skip
 
 
 def _draw_shape(canvas: ImageDraw.ImageDraw, shape: str, x: float, y: float, half: float, fill: tuple) -> None:

@@ -1,6 +1,6 @@
 """Facts about invented people: four relations of sixteen values, the same in every split of one world.
 
-Of a quarter of the people training never asks: their facts occur in statements alone (kind fact_unasked).
+Of a quarter of the people training never asks: their facts occur in statements alone (type fact_unasked).
 """
 
 from datamodules.world.lexicon import FACT_QUESTIONS, NAMES, RELATION_VALUES, STATEMENTS

@@ -70,7 +70,7 @@ class InstructionTests(Instructions):
         """Facts that training asks about, held-out sums, new stories: start..stop of each."""
         rows = []
         facts = self.texts.facts.test_questions("test", asked=True, count=stop)
-        sums = self.texts.arithmetic.test_sums("test", kind="arithmetic", count=stop)
+        sums = self.texts.arithmetic.test_sums("test", question_type="arithmetic", count=stop)
         for index in range(start, stop):
             choices = self.choices(split, "text_qa", index)
             found = [("fact", *facts[index])] if index < len(facts) else []
@@ -88,12 +88,12 @@ class InstructionTests(Instructions):
         choices = self.choices(split, "audio_qa", index)
         question_type = choices.pick(tuple(prompts.HEARD))
         while True:
-            sentence = self.speech.sentences.sentence(choices)
+            sentence = self.speech.sentence(choices)
             if question_type in heard(sentence) and content_split(self.spec.seed, "speech", sentence) == "test":
                 break
         speaker = choices.rng.choice(speakers_of(self.spec, split))
         path = f"audio/{split}/heard/{index:05d}.flac"
-        say(sentence, "sentence", voice_of(speaker, choices.rng), self.folder / path)
+        say(sentence, voice_of(speaker, choices.rng), self.folder / path)
         user = [item("audio", path), item("text", choices.pick(prompts.HEARD[question_type]))]
         meta = {"question": question_type, "spoken": sentence, "speaker": speaker}
         return row_of("audio_qa", split, index, user, heard(sentence)[question_type], meta)

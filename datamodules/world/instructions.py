@@ -206,7 +206,7 @@ class Instructions:
         path = f"audio/{split}/{bits % 64:02d}/{bits:016x}-{speaker}.flac"
         if not (self.folder / path).is_file():
             temporary = self.folder / f"{path}.{os.getpid()}"
-            say(words, "sentence", voice_of(speaker), temporary)
+            say(words, voice_of(speaker), temporary)
             temporary.replace(self.folder / path)
         return path
 

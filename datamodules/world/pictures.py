@@ -8,6 +8,7 @@ objects.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from datamodules.world.captions import (
@@ -65,7 +66,7 @@ class PictureWorld:
                 0
             ], False
         if split in ALL_TWINS or rng.random() < 0.5:
-            draw = self._held_out_twins if split == "test_comp" else self._trained_twins
+            draw = self._held_out_twins if split == "test_comp" else partial(draw_twins, pairs=self.pairs)
             return self._first(split, lambda: draw(Choices(rng)))[index % 2], True
         grey = split == "train" and rng.random() < 2 * self.spec.monochrome  # half of the pairs are not twins
         rng = item_rng(self.spec.seed, split, "single scene", index)
@@ -78,9 +79,6 @@ class PictureWorld:
             scenes = draw()
             if scene_split(self.spec.seed, scenes[0]) == split.split("_")[0]:
                 return scenes
-
-    def _trained_twins(self, choices: Choices) -> Sequence[Scene]:
-        return draw_twins(choices, self.pairs, count=twin_count(choices))
 
     def _held_out_twins(self, choices: Choices) -> Sequence[Scene]:
         """Twins by exchanged colours; the first shows a held-out pair, which takes part in the exchange."""

@@ -1,4 +1,4 @@
-"""The words of instructions around the world's own, and how many there are of each kind."""
+"""The words of instructions around the world's own, and how many items of each task."""
 
 from datamodules.world.spec import WorldSpec
 

@@ -14,7 +14,7 @@ from itertools import chain, product
 from datamodules.world.captions import objects_of, opposite, plural, relations
 from datamodules.world.lexicon import COLOURS, PLACES, RELATIONS, SHAPES, SIZES
 from datamodules.world.rng import Choices, item_rng
-from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, draw_pair, draw_single, draw_twins, twin_count
+from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, draw_pair, draw_single, draw_twins
 
 TYPES = ("colour", "shape", "count", "where", "relation")
 PHRASES = {
@@ -153,8 +153,7 @@ def keep_shares(rotation: int, held_out: int) -> dict[tuple[str, str], float]:
     counts: Counter[tuple[str, str]] = Counter()
     for index in range(4000):
         choices = Choices(item_rng(0, "balance", "count", index))
-        twins = index % 2 == 0
-        scene = draw_twins(choices, pairs, count=twin_count(choices))[0] if twins else draw_single(choices, pairs)
+        scene = draw_single(choices, pairs) if index % 2 else draw_twins(choices, pairs)[0]
         question = _pick_named(choices, [q for q in candidates(scene, "count") if q.reference == "attribute"])
         counts[word_class(question), question.answer] += 1
     shares = {}

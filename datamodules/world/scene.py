@@ -110,11 +110,12 @@ def swap(scene: Scene, first: int, second: int, attribute: str) -> Scene:
     return tuple(things)
 
 
-def draw_twins(choices: Choices, pairs: Pairs, *, count: int) -> tuple[Scene, Scene]:
+def draw_twins(choices: Choices, pairs: Pairs) -> tuple[Scene, Scene]:
     """Two trained scenes that differ in the colours of two things of the same size, different colour and shape.
 
     All colours are equally likely to be exchanged.
     """
+    count = twin_count(choices)
     while True:
         scene = list(draw_scene(choices, pairs, count=count))
         first, second = sorted(choices.rng.sample(range(count), 2))

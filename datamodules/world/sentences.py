@@ -14,8 +14,8 @@ from datamodules.world.stories import draw_story
 from datamodules.world.text import TextWorld
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
-KINDS = {"sentence": 0.72, "spelled": 0.08, "digits": 0.1, "words": 0.1}
-NARRATOR_KINDS = {"sentence": 0.9, "words": 0.1}
+UTTERANCE_SHARES = {"sentence": 0.72, "spelled": 0.08, "digits": 0.1, "words": 0.1}
+NARRATOR_SHARES = {"sentence": 0.9, "words": 0.1}
 SENTENCES = {"caption": 0.35, "question": 0.25, "fact": 0.2, "sum": 0.1, "story": 0.1}
 FEWEST_WORDS, MOST_WORDS = 3, 12
 
@@ -37,12 +37,12 @@ class Sentences:
         self.spec = spec
         self.world = TextWorld(spec)
 
-    def draw(self, split: str, stream: str, index: int, kinds: dict[str, float]) -> tuple[str, str]:
+    def draw(self, split: str, stream: str, index: int, shares: dict[str, float]) -> tuple[str, str]:
         """(kind, text) of item `index` of a stream; its text belongs to `split`."""
         rng = item_rng(self.spec.seed, split, f"speech {stream}", index)
         while True:
             choices = Choices(rng)
-            kind = choices.weighted(tuple(kinds), tuple(kinds.values()))
+            kind = choices.weighted(tuple(shares), tuple(shares.values()))
             text = self._text(choices, kind)
             if content_split(self.spec.seed, "speech", text) == split.split("_")[0]:
                 return kind, text

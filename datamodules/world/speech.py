@@ -15,7 +15,7 @@ import soundfile
 from datamodules.world.espeak import Voice, speak
 from datamodules.world.files import Row
 from datamodules.world.rng import item_rng
-from datamodules.world.sentences import KINDS, NARRATOR_KINDS, Sentences, engine_text
+from datamodules.world.sentences import NARRATOR_SHARES, UTTERANCE_SHARES, Sentences, engine_text
 from datamodules.world.spec import WorldSpec
 
 SAMPLE_RATE = 16_000
@@ -58,9 +58,9 @@ def resample(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(waveform[: len(samples) * UP // DOWN]), -32768, 32767).astype(np.int16)
 
 
-def say(text: str, kind: str, voice: Voice, path: Path) -> float:
+def say(text: str, voice: Voice, path: Path) -> float:
     """Speak a text to a FLAC file at 16 kHz; returns its seconds."""
-    samples, rate = speak(engine_text(text, kind), voice)
+    samples, rate = speak(text, voice)
     if rate != ENGINE_RATE:
         raise RuntimeError(f"world: espeak-ng speaks at {rate} Hz, not {ENGINE_RATE}")
     waveform = resample(samples)
@@ -76,19 +76,15 @@ def speech_path(stream: str, index: int) -> str:
     return f"audio/{stream}/{index // 1000:03d}/{index:06d}.flac"
 
 
-class SpeechWorld:
+class SpeechWorld(Sentences):
     """The utterances of one world."""
-
-    def __init__(self, spec: WorldSpec):
-        self.spec = spec
-        self.sentences = Sentences(spec)
 
     def utterance(self, stream: str, index: int) -> tuple[str, str, int]:
         """(kind, text, speaker) of utterance `index`; half of val and test is the narrator saying sentences."""
         narrator = stream == "narrator" or (stream in ("val", "test") and index % 2 == 0)
-        kinds = NARRATOR_KINDS if stream == "narrator" else {"sentence": 1.0} if narrator else KINDS
+        shares = NARRATOR_SHARES if stream == "narrator" else {"sentence": 1.0} if narrator else UTTERANCE_SHARES
         split = "train" if stream == "narrator" else stream
-        kind, text = self.sentences.draw(split, stream, index, kinds)
+        kind, text = self.draw(split, stream, index, shares)
         if narrator:
             return kind, text, NARRATOR
         speakers = speakers_of(self.spec, stream)
@@ -105,7 +101,7 @@ def write(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> l
         kind, text, speaker = world.utterance(split, index)
         path = speech_path(split, index)
         voice = voice_of(speaker, item_rng(spec.seed, split, "jitter", index))
-        seconds = say(text, kind, voice, folder / path)
+        seconds = say(engine_text(text, kind), voice, folder / path)
         rows.append({"id": f"speech-{split}-{index}", "audio": path, "text": text, "speaker": speaker, "kind": kind,
                      "seconds": seconds, "sample_rate": SAMPLE_RATE,
                      "split": "train" if split == "narrator" else split})  # fmt: skip

@@ -1,6 +1,6 @@
 """Text documents with their log-probability, and questions for the language model.
 
-A document is of one kind and ends right after its last answer or statement. Every choice of the generator shows in the
+A document is of one type and ends right after its last answer or statement. Every choice of the generator shows in the
 text (no text arises in two ways), so `logprob` is exact: the entropy floor of a set of documents is -sum(logprob)
 divided by the number of predicted tokens, the end token of each document included.
 """
@@ -21,9 +21,9 @@ from datamodules.world.stories import draw_line, draw_story
 
 #: Saying long rows of words again teaches to copy, which looking up, transcribing and speaking are made of;
 #: saying sentences again, to copy also where one could guess how they go on.
-KINDS = {"fact": 0.16, "arithmetic": 0.29, "story": 0.19, "caption": 0.23, "say": 0.13}
+DOCUMENT_SHARES = {"fact": 0.16, "arithmetic": 0.29, "story": 0.19, "caption": 0.23, "say": 0.13}
 MOST_SAID = 12  # words
-SAID = {"fact": 1, "question": 1, "sum": 1, "line": 1, "picture": 2, "caption": 2}  # kinds of sentences, by weight
+SENTENCE_SHARES = {"fact": 1, "question": 1, "sum": 1, "line": 1, "picture": 2, "caption": 2}  # weights
 SAY_PHRASES = ("say {words}", "repeat {words}")
 
 
@@ -58,9 +58,9 @@ class TextWorld:
         }  # fmt: skip
 
     def draw(self, choices: Choices) -> tuple[str, str]:
-        """(kind, text) of one document of any split; choices.logprob is then its log-probability."""
-        kind = choices.weighted(tuple(KINDS), tuple(KINDS.values()))
-        return kind, self.writers[kind](choices)
+        """(document_type, text) of one document of any split; choices.logprob is then its log-probability."""
+        document_type = choices.weighted(tuple(DOCUMENT_SHARES), tuple(DOCUMENT_SHARES.values()))
+        return document_type, self.writers[document_type](choices)
 
     def fact(self, choices: Choices) -> str:
         """Statements about people."""
@@ -125,7 +125,7 @@ class TextWorld:
     def sentence(self, choices: Choices) -> str:
         """A sentence of the world's grammar as one says it: without marks, numbers in words. Of all caption templates, as in
         speech (`sentences.py`), whatever `spec.templates` says."""
-        source = choices.weighted(tuple(SAID), tuple(SAID.values()))
+        source = choices.weighted(tuple(SENTENCE_SHARES), tuple(SENTENCE_SHARES.values()))
         if source == "fact":
             return self.facts.statement(choices)
         if source == "question":
@@ -143,20 +143,22 @@ class TextWorld:
         return describe(scene) if form == "description" else enumerate_things(scene, choices.pick(LIST_TEMPLATES))
 
     def document(self, split: str, index: int) -> tuple[str, str, float]:
-        """(kind, text, logprob) of document `index`: drawn until its split (`split_of`) is `split`."""
+        """(document_type, text, logprob) of document `index`: drawn until its split (`split_of`) is `split`."""
         rng = item_rng(self.spec.seed, split, "document", index)
         while True:
             choices = Choices(rng)
-            kind, text = self.draw(choices)
-            if self.split_of(kind, text) == split:
-                return kind, text, choices.logprob
+            document_type, text = self.draw(choices)
+            if self.split_of(document_type, text) == split:
+                return document_type, text, choices.logprob
 
-    def split_of(self, kind: str, text: str) -> str:
+    def split_of(self, document_type: str, text: str) -> str:
         """The split of a document: of a story by what it tells, whatever is asked of it then; of what is to be said again that
         of the same words in speech, so that no training document says again what a test of speech holds."""
-        if kind == "say":
+        if document_type == "say":
             return content_split(self.spec.seed, "speech", text.split(" answer: ")[1])
-        return content_split(self.spec.seed, "document", text.split(" question:")[0] if kind == "story" else text)
+        return content_split(
+            self.spec.seed, "document", text.split(" question:")[0] if document_type == "story" else text
+        )
 
     def story_question(self, split: str, index: int) -> tuple[str, str, str]:
         """(story, question, answer) of `split`."""
@@ -180,27 +182,27 @@ def documents(spec: WorldSpec, split: str) -> Iterator[Row]:
     world = TextWorld(spec)
     size = index = 0
     while size < spec.text_bytes if split == "train" else index < spec.text_eval_documents:
-        kind, text, logprob = world.document(split, index)
-        yield {"id": f"text-{split}-{index}", "split": split, "kind": kind, "text": text,
+        document_type, text, logprob = world.document(split, index)
+        yield {"id": f"text-{split}-{index}", "split": split, "kind": document_type, "text": text,
                "logprob": round(logprob, 6)}  # fmt: skip
         size += len(text) + 1
         index += 1
 
 
 def text_questions(spec: WorldSpec, split: str) -> Iterator[Row]:
-    """Prompts and answers for the language model: {"id", "split", "kind", "prompt", "answer"}, each kind in turn."""
+    """Prompts and answers for the language model: {"id", "split", "kind", "prompt", "answer"}, each type in turn."""
     world, count = TextWorld(spec), spec.text_questions
     rows = []
-    for kind, asked in (("fact", True), ("fact_unasked", False)):
+    for question_type, asked in (("fact", True), ("fact_unasked", False)):
         found = world.facts.test_questions(split, asked=asked, count=count)
-        rows += [(kind, ask(question), answer) for question, answer in found]
-    for kind in ("arithmetic", "arithmetic_seen", *(["arithmetic_far"] if spec.level == "hard" else [])):
-        for numbers in world.arithmetic.test_sums(split, kind=kind, count=count):
-            bits = digest(spec.seed, split, kind, numbers)
+        rows += [(question_type, ask(question), answer) for question, answer in found]
+    for question_type in ("arithmetic", "arithmetic_seen", *(["arithmetic_far"] if spec.level == "hard" else [])):
+        for numbers in world.arithmetic.test_sums(split, question_type=question_type, count=count):
+            bits = digest(spec.seed, split, question_type, numbers)
             question, answer = sum_question(numbers, SUM_PHRASES[bits // 2 % 2], words=bool(bits % 2))
-            rows.append((kind, ask(question), answer))
+            rows.append((question_type, ask(question), answer))
     for index in range(count):
         story, question, answer = world.story_question(split, index)
         rows.append(("story", f"{story} {ask(question)}", answer))
-    for index, (kind, prompt, answer) in enumerate(rows):
-        yield {"id": f"qa-{split}-{index}", "split": split, "kind": kind, "prompt": prompt, "answer": answer}
+    for index, (question_type, prompt, answer) in enumerate(rows):
+        yield {"id": f"qa-{split}-{index}", "split": split, "kind": question_type, "prompt": prompt, "answer": answer}

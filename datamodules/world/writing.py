@@ -31,10 +31,10 @@ TURNED = 4.0  # degrees, at most
 
 
 def _word(rng: random.Random) -> str:
-    kind = rng.random()
-    if kind < NUMBER_SHARE:
+    draw = rng.random()
+    if draw < NUMBER_SHARE:
         return str(rng.randrange(10 ** rng.randint(1, 5)))
-    if kind < NUMBER_SHARE + RANDOM_SHARE:
+    if draw < NUMBER_SHARE + RANDOM_SHARE:
         return "".join(rng.choice(ascii_lowercase) for _ in range(rng.randint(2, LONGEST)))
     return rng.choice(KNOWN)
 

@@ -48,8 +48,8 @@ def test_held_out_pairs_leave_every_colour_and_shape_and_follow_the_rotation(rot
 
 def test_twins_differ_in_two_colours_only_and_share_their_split() -> None:
     for index in range(200):
-        first, second = draw_twins(choices(index), PAIRS, count=3)
-        changed = [n for n in range(3) if first[n] != second[n]]
+        first, second = draw_twins(choices(index), PAIRS)
+        changed = [n for n in range(len(first)) if first[n] != second[n]]
         assert len(changed) == 2
         assert [first[n].colour for n in changed] == [second[n].colour for n in reversed(changed)]
         assert first[changed[0]].size == first[changed[1]].size
