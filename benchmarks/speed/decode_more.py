@@ -29,7 +29,7 @@ from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.tts.griffin_lim import GriffinLim
-from muomni.inference.tts.speaker import Speaker
+from muomni.inference.tts.speaker import Sentence, Speaker
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import BOS
 
@@ -77,7 +77,7 @@ def sound(size: str) -> dict[str, float]:
     text, runs = "the red circle is above the blue square", []
     for _ in range(5):
         timings = Timings()
-        speaker.speak([text], limits=[FRAMES], voices=[0], timings=timings)
+        speaker.speak([[Sentence(text, limit=FRAMES)]], voices=[0], timings=timings)
         runs.append(timings)
     frontend = LogMel(instantiate(cfg.mel))
     waveform = torch.randn(10 * 16000, generator=torch.Generator().manual_seed(0)) / 10

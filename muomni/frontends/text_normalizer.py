@@ -45,6 +45,9 @@ _BEFORE_NUMBERS = {
     "no": "number", "nos": "numbers", "p": "page", "pp": "pages", "fig": "figure", "ch": "chapter", "vol": "volume",
     "sec": "section", "eq": "equation",
 }  # fmt: skip
+#: Words that are written with a full stop after them, in lower case; the latter before a number only.
+ABBREVIATIONS = frozenset(name.lower() for name in (*_TITLES, *_ABBREVIATIONS, "al", "cf"))
+ABBREVIATIONS_BEFORE_NUMBERS = frozenset(_BEFORE_NUMBERS)
 _ROMAN = {name: value for value, name in enumerate(
     "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX".split(), 1)}  # noqa: SIM905  # fmt: skip
 _NUMBERED = "chapter|part|war|volume|act|book|phase|type|section|scene|appendix"

@@ -246,12 +246,12 @@ class Engine:
         """`generate_speech` in chunks (N,), yielded while the Talker decodes; joined they are the same waveform. timings: filled
         meanwhile. `ended` is called with them at the end; default: log if the frame limit cut it off."""
         speaker = self.require_speaker()
-        (spoken,), (limit,) = speaker.prepare([text], self.tokenizer)
-        return speaker.stream(spoken, limit=limit, voice=voice, timings=timings or Timings(), ended=ended)
+        sentences = speaker.prepare(text, self.tokenizer)
+        return speaker.stream(sentences, voice=voice, timings=timings or Timings(), ended=ended)
 
     def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
-        """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit. Their
-        timings are those of the batch.
+        """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit. A
+        text is spoken sentence by sentence, with short pauses. Their timings are those of the batch.
 
         Texts are normalised to the characters that the Talker was trained on (`alphabet` in the metadata): numbers and signs
         become words. Raises MuomniError for a text of which nothing remains, and for an unknown voice.
@@ -268,8 +268,8 @@ class Engine:
             )
         if not texts:
             return []
-        spoken, limits = speaker.prepare(texts, self.tokenizer)
-        return speaker.speak(spoken, limits=limits, voices=voices, timings=Timings())
+        sentences = [speaker.prepare(text, self.tokenizer) for text in texts]
+        return speaker.speak(sentences, voices=voices, timings=Timings())
 
     @property
     def speech_rate(self) -> int:

@@ -176,10 +176,21 @@ class Talker(nn.Module):
         hidden = self.transformer(x, AttentionContext(self.rope(positions), cache=cache)).hidden
         return self._predict(hidden[:, C:], durations)
 
-    def decode_step(self, codes: Tensor, *, frame: int, cache: TalkerCache) -> TalkerOutput:
-        """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E)."""
-        position = torch.full((1,), float(frame), device=codes.device)
-        x = self._embed_codes(codes) + cache.text[:, frame : frame + 1]
+    def num_frames(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor) -> Tensor:
+        """Predicted frames (B) of texts (B, C), fractional."""
+        _, durations, keep = self._prefix(text, text_lengths, speakers)
+        return (durations * keep).sum(1)
+
+    def decode_step(self, codes: Tensor, *, frame: int | Tensor, cache: TalkerCache) -> TalkerOutput:
+        """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E). frame: (B) if rows are at different
+        frames, which needs a cache with a position for each row."""
+        if isinstance(frame, int):
+            position = torch.full((1,), float(frame), device=codes.device)
+            text = cache.text[:, frame : frame + 1]
+        else:
+            position = frame[:, None]
+            text = cache.text[torch.arange(len(frame), device=frame.device), frame][:, None]
+        x = self._embed_codes(codes) + text
         return self._predict(self.transformer(x, AttentionContext(self.rope(position), cache=cache)).hidden)
 
     def new_cache(self, batch_size: int, capacity: int) -> TalkerCache:

@@ -19,7 +19,9 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.finite import check_finite
 from muomni.inference.decoding.generate import decode, generate
 from muomni.inference.decoding.timings import Timings
+from muomni.inference.errors import InvalidOption
 from muomni.inference.media import spec_from_metadata
+from muomni.inference.tts.sentences import split_long, split_sentences
 from muomni.inference.tts.speech_stream import StreamingVocoder, synthesize, synthesize_stream
 from muomni.inference.tts.vocoder import choose_vocoder
 from muomni.inference.validation import require_str
@@ -31,6 +33,9 @@ from muomni.short_repr import shown
 log = logging.getLogger(__name__)
 
 FRAMES_PER_TOKEN, MIN_FRAMES, MAX_FRAMES, DEFAULT_FRAMES = 30, 50, 1000, 200
+FRAMES_PER_CHARACTER = 4  # no voice is slower on the whole
+MARGIN = 1.2  # of the predicted frames of a sentence below the limit
+BATCH_SIZE = 32  # sentences that the Talker speaks at once
 
 
 def frame_limit(num_tokens: int) -> int:
@@ -46,13 +51,22 @@ def warn_of_cut(timings: Timings) -> None:
         log.warning("the speech is%s", timings.cut_note().removeprefix(","))
 
 
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What the Talker speaks at once: a text in its alphabet, and the most frames that it may take."""
+
+    text: str
+    limit: int
+
+
 @dataclass(slots=True)
 class Utterance:
-    """One spoken text; `timings` are those of the call that spoke it."""
+    """One spoken text. codes: of all its sentences; the waveform has pauses between them. timings: of the call that spoke
+    it."""
 
     waveform: Tensor  # N
     codes: Tensor  # T K
-    truncated: bool  # it ended at the frame limit, not at the predicted stop
+    truncated: bool  # a sentence ended at the frame limit, not at the predicted stop
     timings: Timings
 
 
@@ -92,47 +106,85 @@ class Speaker:
         """A written text in this Talker's alphabet, and the characters that have no spoken form."""
         return normalize_text(text, self.alphabet)
 
-    def prepare(self, texts: Sequence[str], tokenizer: Tokenizer | None) -> tuple[list[str], list[int]]:
-        """Written texts -> normalised texts, and their frame limits. Characters without a spoken form are logged; raises
-        ValueError for a text of which nothing remains."""
-        spoken, limits = [], []
-        for text in texts:
-            require_str("text", text)
-            said = self.in_words(text)
-            if text.strip() and not said.text:
-                raise ValueError(
-                    f"nothing in {text[:40]!r} can be spoken: this Talker's characters are {self.alphabet!r}"
-                )
-            if said.left_out:
-                log.warning("%r: %s", text[:40], said.notice())
-            tokens = 0 if tokenizer is None else max(len(tokenizer.encode(text)), len(tokenizer.encode(said.text)))
-            spoken.append(said.text)
-            limits.append(frame_limit(tokens))
-        return spoken, limits
+    def prepare(self, text: str, tokenizer: Tokenizer | None) -> list[Sentence]:
+        """A written text -> its sentences, at least one. Characters without a spoken form are logged; raises ValueError for a
+        text of which nothing remains."""
+        require_str("text", text)
+        sentences: list[Sentence] = []
+        left_out = ""
+        for sentence in split_sentences(text):
+            spoken, without_words = self.sentences(sentence, tokenizer)
+            sentences += spoken
+            left_out += "".join(character for character in without_words if character not in left_out)
+        if not sentences:
+            if not text.strip():
+                raise InvalidOption("an empty text cannot be spoken", param="text")
+            raise InvalidOption(
+                f"nothing in {text[:40]!r} can be spoken: this Talker's characters are {self.alphabet!r}", param="text"
+            )
+        if left_out:
+            log.warning("%r: %s", text[:40], NormalizedText("", left_out).notice())
+        return sentences
 
-    def speak(self, texts: list[str], *, limits: list[int], voices: list[int], timings: Timings) -> list[Utterance]:
-        """Speak normalised texts. limits: maximum frames of each. voices: speaker ids. Raises ValueError for an empty text or
-        an unknown voice."""
-        codes, truncated = self.codes(texts, limits=limits, voices=voices, timings=timings)
+    def sentences(self, sentence: str, tokenizer: Tokenizer | None) -> tuple[list[Sentence], str]:
+        """A written sentence -> what is spoken of it, perhaps nothing, and the characters that have no spoken form. More than
+        one where the Talker's frame limit is too short for it."""
+        longest = min(DEFAULT_FRAMES if tokenizer is None else MAX_FRAMES, self.talker.max_frames)
+        spoken: list[Sentence] = []
+        left_out = ""
+        for piece in split_long(sentence, lambda text: self._fits(self.in_words(text).text, longest)):
+            said = self.in_words(piece)
+            left_out += said.left_out
+            if said.text:
+                tokens = 0 if tokenizer is None else max(len(tokenizer.encode(piece)), len(tokenizer.encode(said.text)))
+                spoken.append(Sentence(said.text, limit=frame_limit(tokens)))
+        return spoken, left_out
+
+    @torch.inference_mode()
+    def _fits(self, text: str, longest: int) -> bool:
+        """Whether a normalised text takes no more than `longest` frames, by the Talker's own prediction."""
+        if len(text) * FRAMES_PER_CHARACTER <= longest:  # spares the prediction
+            return True
+        text_ids, lengths = self._encode([text])
+        frames = self.talker.num_frames(text_ids, lengths, speakers=torch.zeros_like(lengths))
+        return float(frames) * MARGIN <= longest
+
+    def speak(self, texts: list[list[Sentence]], *, voices: list[int], timings: Timings) -> list[Utterance]:
+        """Speak the sentences of each text. voices: speaker ids of the texts. Raises ValueError for an empty sentence or an
+        unknown voice."""
+        self._check([sentence.text for sentences in texts for sentence in sentences], voices)
+        rows = [(sentence, voice) for sentences, voice in zip(texts, voices, strict=True) for sentence in sentences]
+        codes: list[Tensor] = []
+        cut: list[bool] = []
+        for begin in range(0, len(rows), BATCH_SIZE):
+            batch = rows[begin : begin + BATCH_SIZE]
+            more, truncated = self.codes(
+                [sentence.text for sentence, _ in batch],
+                limits=[sentence.limit for sentence, _ in batch],
+                voices=[voice for _, voice in batch],
+                timings=timings,
+            )
+            codes, cut = codes + more, cut + truncated
         spoken: list[Utterance] = []
         timings.vocoder = self.vocoder.name
         with timings.span("speech"):
-            for row, cut in zip(codes, truncated, strict=True):
-                spoken.append(
-                    Utterance(synthesize(row, self.codec, self.vocoder), codes=row, truncated=cut, timings=timings)
-                )
+            for sentences in texts:
+                own, codes = codes[: len(sentences)], codes[len(sentences) :]
+                truncated, cut = cut[: len(sentences)], cut[len(sentences) :]
+                waveform = synthesize(own, self.codec, self.vocoder)
+                spoken.append(Utterance(waveform, torch.cat(own), truncated=any(truncated), timings=timings))
         timings.first_audio = timings.speech  # all of it comes at once
         timings.audio_seconds += sum(len(one.waveform) for one in spoken) / self.vocoder.spec.sample_rate
         return spoken
 
     def stream(
-        self, text: str, *, limit: int, voice: int, timings: Timings, ended: Callable[[Timings], None]
+        self, sentences: list[Sentence], *, voice: int, timings: Timings, ended: Callable[[Timings], None]
     ) -> Iterator[Tensor]:
         """The waveform of `speak` in chunks (N), synthesised while the Talker decodes; `ended` is called after the last one.
         Raises ValueError as `speak` does, at once."""
-        self._check([text], [voice])
+        self._check([sentence.text for sentence in sentences], [voice])
         timings.vocoder = self.vocoder.name
-        return self._chunks(text, limit, voice, timings, ended)
+        return self._chunks(sentences, voice, timings, ended)
 
     @torch.inference_mode()
     def codes(
@@ -156,7 +208,7 @@ class Speaker:
     def _check(self, texts: list[str], voices: list[int]) -> None:
         for text in texts:
             if not text.strip():
-                raise ValueError("an empty text cannot be spoken")
+                raise InvalidOption("an empty text cannot be spoken", param="text")
         for voice in voices:
             self.check_voice(voice)
 
@@ -164,16 +216,16 @@ class Speaker:
         """Raises ValueError for a voice that this Talker does not have."""
         is_int = isinstance(voice, int) and not isinstance(voice, bool)
         if not is_int or not 0 <= voice < self.talker.num_speakers:
-            raise ValueError(
-                f"unknown voice {shown(voice)}; this Talker has the voices 0..{self.talker.num_speakers - 1}"
+            raise InvalidOption(
+                f"unknown voice {shown(voice)}; this Talker has the voices 0..{self.talker.num_speakers - 1}",
+                param="voice",
             )
 
     def _begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
         """Prefill the texts; returns the decoder, the first frames (B, K + 1) and the frame limits."""
-        talker, device = self.talker, self.talker.start.device
-        characters = [torch.tensor(encode_characters(text, talker.characters)) for text in texts]
-        lengths = torch.tensor([len(row) for row in characters], device=device)
-        padded = torch.nn.utils.rnn.pad_sequence(characters, batch_first=True).to(device)
+        talker = self.talker
+        padded, lengths = self._encode(texts)
+        device = lengths.device
         limits = [min(limit, talker.max_frames) for limit in limits]
         cache = talker.new_cache(len(texts), padded.shape[1] + max(limits))
         out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache)
@@ -181,10 +233,17 @@ class Speaker:
         decoder = FrameDecoder(talker, cache)
         return decoder, decoder.greedy(out), limits
 
-    def _frames(self, text: str, limit: int, voice: int, timings: Timings) -> Iterator[Tensor]:
-        """The codes (K) of one text, frame by frame."""
+    def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Normalised texts -> character ids (B, C), right-padded, and lengths (B)."""
+        device = self.talker.start.device
+        rows = [torch.tensor(encode_characters(text, self.talker.characters)) for text in texts]
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device), lengths
+
+    def _frames(self, sentence: Sentence, voice: int, timings: Timings) -> Iterator[Tensor]:
+        """The codes (K) of one sentence, frame by frame."""
         with torch.inference_mode():
-            decoder, first, limits = self._begin([text], [limit], [voice])
+            decoder, first, limits = self._begin([sentence.text], [sentence.limit], [voice])
         for frame in decode(decoder, first, max_tokens=limits[0]):
             timings.frames += 1
             yield frame[0, :-1]
@@ -193,9 +252,10 @@ class Speaker:
         timings.speech_cut = True
 
     def _chunks(
-        self, text: str, limit: int, voice: int, timings: Timings, ended: Callable[[Timings], None]
+        self, sentences: list[Sentence], voice: int, timings: Timings, ended: Callable[[Timings], None]
     ) -> Iterator[Tensor]:
-        blocks = synthesize_stream(self._frames(text, limit, voice, timings), self.codec, self.vocoder)
+        frames = (self._frames(sentence, voice, timings) for sentence in sentences)
+        blocks = synthesize_stream(frames, self.codec, self.vocoder)
         while True:
             with timings.span("speech"):  # excludes the time that the consumer takes between chunks
                 block = next(blocks, None)

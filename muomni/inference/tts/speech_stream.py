@@ -12,6 +12,7 @@ serve) is the same as at once.
 Legend: T frames of codes, K codebooks, R mel frames per frame of codes, M mel bins, N samples.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from muomni.models.codec import Codec
 FIRST_BLOCK_SECONDS = 0.16
 BLOCK_SECONDS = 0.64
 FADE_SECONDS = 0.01
+PAUSE_SECONDS = 0.2  # between two sentences
 
 
 class StreamingVocoder(Protocol):
@@ -94,22 +96,6 @@ class BlockSynthesizer:
         self.block = min(2 * self.block, self.longest)
         return self._render(self.done + size, known=known, last=last)
 
-    def push(self, codes: Tensor) -> list[Tensor]:
-        """codes (n, K) -> the blocks (N) that they complete."""
-        self.add(codes)
-        return self._rendered()
-
-    def close(self) -> list[Tensor]:
-        """The remaining blocks at the end of the codes."""
-        self.end()
-        return self._rendered()
-
-    def _rendered(self) -> list[Tensor]:
-        blocks = []
-        while self.ready:
-            blocks.append(self.render())
-        return blocks
-
     def _render(self, end: int, *, known: int, last: bool) -> Tensor:
         """Frames done..end -> samples (N), by the first `known` frames; last: they are all."""
         R, context = self.codec.stride, self.vocoder.context
@@ -134,15 +120,62 @@ class BlockSynthesizer:
         return self.codec.decode(torch.stack(self.codes[low:known])[None])[0], first - low * R
 
 
-def synthesize_stream(frames: Iterable[Tensor], codec: Codec, vocoder: StreamingVocoder) -> Iterator[Tensor]:
-    """Frames of codes (K) one by one -> blocks (N) of the waveform, each as soon as its look-ahead is complete."""
-    synthesizer = BlockSynthesizer(codec, vocoder)
-    for frame in frames:
-        yield from synthesizer.push(frame[None])
-    yield from synthesizer.close()
+class TextSynthesizer:
+    """The blocks of a text's sentences in order: a `BlockSynthesizer` each, one gain for all, and pauses between them.
+
+    Codes are those of the last sentence that was begun; earlier ones may have blocks to render still.
+    """
+
+    def __init__(self, codec: Codec, vocoder: StreamingVocoder) -> None:
+        self.codec, self.vocoder = codec, vocoder
+        self.gain: RunningPeakGain | None = None
+        self.sentences: deque[BlockSynthesizer] = deque()  # with codes to come, or blocks to render
+        self.pause = torch.zeros(round(PAUSE_SECONDS * vocoder.spec.sample_rate))
+        self.rendered = 0  # samples
+
+    def begin(self) -> None:
+        """Begin a sentence; the one before it has ended."""
+        self.sentences.append(BlockSynthesizer(self.codec, self.vocoder, gain=self.gain))
+        self.gain = self.sentences[-1].gain
+
+    def add(self, codes: Tensor) -> None:
+        """Append codes (n, K) to the sentence."""
+        self.sentences[-1].add(codes)
+
+    def end(self) -> None:
+        """The sentence is complete."""
+        self.sentences[-1].end()
+
+    @property
+    def ready(self) -> bool:
+        """True if a block is complete."""
+        return bool(self.sentences) and self.sentences[0].ready
+
+    def render(self) -> Tensor:
+        """The next block (N); the first one of a sentence that follows another begins with the pause."""
+        sentence = self.sentences[0]
+        pause = self.rendered > 0 and sentence.done == 0
+        block = sentence.render()
+        if sentence.closed and sentence.done == len(sentence.codes):
+            self.sentences.popleft()
+        self.rendered += len(block) + (len(self.pause) if pause else 0)
+        return torch.cat([self.pause, block]) if pause else block
 
 
-def synthesize(codes: Tensor, codec: Codec, vocoder: StreamingVocoder) -> Tensor:
-    """codes (T, K) -> waveform (N): the joined blocks of `synthesize_stream`."""
-    synthesizer = BlockSynthesizer(codec, vocoder)
-    return torch.cat([*synthesizer.push(codes), *synthesizer.close()])
+def synthesize_stream(sentences: Iterable[Iterable[Tensor]], codec: Codec, vocoder: StreamingVocoder) -> Iterator[Tensor]:
+    """Sentences as frames of codes (K) one by one -> blocks (N) of the waveform, each as soon as its look-ahead is complete."""
+    synthesizer = TextSynthesizer(codec, vocoder)
+    for sentence in sentences:
+        synthesizer.begin()
+        for frame in sentence:
+            synthesizer.add(frame[None])
+            while synthesizer.ready:
+                yield synthesizer.render()
+        synthesizer.end()
+        while synthesizer.ready:
+            yield synthesizer.render()
+
+
+def synthesize(sentences: Iterable[Tensor], codec: Codec, vocoder: StreamingVocoder) -> Tensor:
+    """Codes (T, K) of each sentence -> waveform (N): the joined blocks of `synthesize_stream`."""
+    return torch.cat(list(synthesize_stream(sentences, codec, vocoder)))

@@ -10,7 +10,7 @@ from muomni.frontends.mel import LogMel, MelSpec
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.level import MelLevel, RunningPeakGain
-from muomni.inference.tts.speech_stream import BlockSynthesizer, synthesize, synthesize_stream
+from muomni.inference.tts.speech_stream import BlockSynthesizer, TextSynthesizer, synthesize, synthesize_stream
 from muomni.models.codec import Codec
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=64, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
@@ -60,31 +60,43 @@ BLOCKS = {1: [1], 2: [2], 3: [3], 4: [2, 2], 8: [2, 6], 11: [2, 4, 5], 13: [2, 4
 def test_a_stream_is_the_utterance_to_the_last_bit(rows):
     codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
     codes = torch.randint(16, (rows, 2), generator=torch.Generator().manual_seed(rows))
-    whole = synthesize(codes, codec, vocoder)
+    whole = synthesize([codes], codec, vocoder)
     assert whole.shape == (rows * 8 * 160,)
-    chunks = list(synthesize_stream(codes, codec, vocoder))
+    chunks = list(synthesize_stream([codes], codec, vocoder))
     assert torch.equal(torch.cat(chunks), whole)
     assert [len(chunk) // 1280 for chunk in chunks] == BLOCKS[rows]
-    late = BlockSynthesizer(
-        codec, vocoder
-    )  # all codes are there, and the end is known, before the first block is rendered
-    late.add(codes)
-    late.end()
-    blocks = []
-    while late.ready:
-        blocks.append(late.render())
-    assert torch.equal(torch.cat(blocks), whole)
+    late = BlockSynthesizer(codec, vocoder)  # all codes are there, and the end is known, before the first block is rendered
+    assert torch.equal(torch.cat(rendered(late, codes)), whole)
     ragged = BlockSynthesizer(codec, vocoder)
-    pieces = [block for some in codes.split([1] * (rows % 5) + [rows - rows % 5]) for block in ragged.push(some)]
-    assert torch.equal(torch.cat([*pieces, *ragged.close()]), whole)
+    pieces = []
+    for some in codes.split([1] * (rows % 5) + [rows - rows % 5]):
+        ragged.add(some)
+        if ragged.ready:
+            pieces.append(ragged.render())
+    assert torch.equal(torch.cat([*pieces, *rendered(ragged)]), whole)
+
+
+def rendered(blocks, codes=()):
+    """The blocks of the codes that are left and of these, at their end."""
+    blocks.add(codes)
+    blocks.end()
+    came = []
+    while blocks.ready:
+        came.append(blocks.render())
+    return came
 
 
 def test_a_block_comes_as_soon_as_the_rows_behind_it_are_known():
     codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
     blocks = BlockSynthesizer(codec, vocoder)
-    came = [len(blocks.push(torch.zeros(1, 2, dtype=torch.long))) for _ in range(21)]
+    came = []
+    for frame in range(21):
+        blocks.add(torch.zeros(1, 2, dtype=torch.long))
+        if blocks.ready:
+            blocks.render()
+            came.append(frame)
     ahead = 1 + 2 * 2  # a row of the vocoder's frames, and what the codec's two kernels of 5 see
-    assert [place for place, count in enumerate(came) if count] == [2 + ahead - 1, 6 + ahead - 1, 14 + ahead - 1]
+    assert came == [2 + ahead - 1, 6 + ahead - 1, 14 + ahead - 1]
 
 
 @torch.inference_mode()
@@ -114,7 +126,7 @@ def test_borders_do_not_click(spec):
     stride = 1280 // spec.hop
     codec = Recorded(LogMel(spec)(sung(5.0)), stride=stride)
     vocoder = GriffinLim(spec, iterations=32)
-    waveform = synthesize(codec.codes(), codec, vocoder)
+    waveform = synthesize([codec.codes()], codec, vocoder)
     rough, borders = roughness(waveform), border_samples(len(waveform))
     at = torch.stack([rough[border - 4 : border + 164].max() for border in borders])
     near = torch.stack([torch.cat([rough[border - 2000 : border - 4], rough[border + 164 : border + 2000]]).max()
@@ -132,7 +144,7 @@ def dips(waveform):
 
 def test_nothing_cancels_where_blocks_meet():
     codec = Recorded(LogMel(MEL)(sung(5.0)), stride=8)
-    ratio = dips(synthesize(codec.codes(), codec, GriffinLim(MEL, iterations=32)))
+    ratio = dips(synthesize([codec.codes()], codec, GriffinLim(MEL, iterations=32)))
     assert ratio[64:-64:64].min() > 0.8 * ratio[20:-20].quantile(0.05)
 
 
@@ -160,7 +172,7 @@ def test_blocks_are_as_good_as_the_whole():
     mel = LogMel(MEL)(sung(5.0))[:496]
     codec, vocoder = Recorded(mel, stride=8), GriffinLim(MEL, iterations=32)
     blocks = BlockSynthesizer(codec, vocoder, gain=RunningPeakGain(fade=160, peak=2.0))  # that no level changes
-    waveform = torch.cat([*blocks.push(codec.codes()), *blocks.close()])
+    waveform = torch.cat(rendered(blocks, codec.codes()))
     in_blocks = convergence(waveform, mel, vocoder)
     assert in_blocks < 1.1 * convergence(vocoder(mel), mel, vocoder)
 
@@ -179,7 +191,7 @@ def test_the_loudest_sample_is_at_the_peak_and_the_level_only_sinks():
 
 def test_a_quiet_onset_stays_quiet_before_loud_speech():
     codec = Recorded(LogMel(MEL)(torch.cat([0.02 * sung(0.3), sung(2.0)]))[:184], stride=8, reach=4)
-    blocks = list(synthesize_stream(codec.codes(), codec, GriffinLim(MEL, iterations=8)))
+    blocks = list(synthesize_stream([codec.codes()], codec, GriffinLim(MEL, iterations=8)))
     assert len(blocks[0]) == 2 * 1280
     assert blocks[0].abs().max() < 0.1  # by its own peak alone it would be at 0.95
     assert torch.cat(blocks).abs().max() > 0.7
@@ -199,7 +211,30 @@ def test_silence_stays_silent():
 def test_a_mel_that_is_not_finite_is_an_error():
     codec = Recorded(torch.full((80, 64), float("nan")), stride=8)
     with pytest.raises(ValueError, match="NaN or Inf"):
-        synthesize(codec.codes(), codec, GriffinLim(MEL, iterations=1))
+        synthesize([codec.codes()], codec, GriffinLim(MEL, iterations=1))
+
+
+def test_sentences_have_pauses_between_them_and_one_level():
+    codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
+    sentences = [torch.randint(16, (rows, 2), generator=torch.Generator().manual_seed(rows)) for rows in (9, 1, 14)]
+    whole = synthesize(sentences, codec, vocoder)
+    assert torch.equal(torch.cat(list(synthesize_stream((list(codes) for codes in sentences), codec, vocoder))), whole)
+    assert torch.equal(whole[: 9 * 1280], synthesize(sentences[:1], codec, vocoder))
+    for begin in (9 * 1280, 10 * 1280 + 3200):
+        assert not whole[begin : begin + 3200].any()
+    assert len(whole) == 24 * 1280 + 2 * 3200
+    alone = synthesize(sentences[2:], codec, vocoder)
+    ratio = whole[-14 * 1280 :] / alone
+    assert ratio[alone.abs() > 1e-3].max() < 1 + 1e-4  # the level of the sentences before it, or lower
+    late = TextSynthesizer(codec, vocoder)  # rendered when all codes are there
+    for codes in sentences:
+        late.begin()
+        late.add(codes)
+        late.end()
+    blocks = []
+    while late.ready:
+        blocks.append(late.render())
+    assert torch.equal(torch.cat(blocks), whole)
 
 
 # --- the engine ---------------------------------------------------------------------------------------------------
@@ -250,3 +285,38 @@ def test_what_cannot_be_spoken_is_said_before_the_first_chunk(engine):
         engine.generate_speech_stream(" ")
     with pytest.raises(ValueError, match="unknown voice 2"):
         engine.generate_speech_stream("tell me", voice=2)
+
+
+def test_a_long_text_is_spoken_sentence_by_sentence(engine, monkeypatch):
+    monkeypatch.setattr(engine.speaker.vocoder, "iterations", 1)
+    sentences = ["tell me.", "what colour is it?", "1"]
+    whole = engine.speak([" ".join(sentences), "tell me"])
+    alone = engine.speak(sentences)
+    assert torch.equal(whole[0].codes, torch.cat([utterance.codes for utterance in alone]))
+    assert torch.equal(whole[1].waveform, alone[0].waveform)
+    assert len(whole[0].waveform) == sum(len(one.waveform) for one in alone) + 2 * 3200
+    assert torch.equal(torch.cat(list(engine.generate_speech_stream(" ".join(sentences)))), whole[0].waveform)
+    monkeypatch.setattr("muomni.inference.tts.speaker.BATCH_SIZE", 2)
+    assert torch.equal(engine.generate_speech(" ".join(sentences)), whole[0].waveform)
+
+
+def test_a_text_longer_than_the_talkers_limit_is_spoken_in_parts(engine, monkeypatch):
+    monkeypatch.setattr(engine.speaker.vocoder, "iterations", 1)
+    speaker, text = engine.speaker, "what colour is the circle " * 12  # more than 60 frames are predicted for it
+    sentences = speaker.prepare(text, engine.tokenizer)
+    assert len(sentences) > 2
+    assert " ".join(sentence.text for sentence in sentences) == " ".join(text.split())
+    for sentence in sentences:
+        ids, lengths = speaker._encode([sentence.text])
+        assert speaker.talker.num_frames(ids, lengths, speakers=lengths * 0) <= 60
+    assert len(engine.generate_speech(text)) > 2 * 16000
+
+
+def test_only_the_words_of_a_text_are_spoken(engine, caplog):
+    (sentence,) = engine.speaker.prepare("\U0001f600! tell me. ...", engine.tokenizer)
+    assert sentence.text == "tell me"
+    assert [record.getMessage() for record in caplog.records] == [
+        "'\U0001f600! tell me. ...': cannot be spoken, left out: '\U0001f600'"
+    ]
+    with pytest.raises(ValueError, match="nothing in '...' can be spoken"):
+        engine.speaker.prepare("...", engine.tokenizer)
