@@ -70,6 +70,12 @@ class Utterance:
     timings: Timings
 
 
+def greedy_frames(out: TalkerOutput) -> Tensor:
+    """Logits (B, 1, K, E) and stop (B, 1) of a frame -> the frames (B, K + 1): the most likely codes, and 1 where the utterance
+    ends."""
+    return torch.cat([out.logits[:, 0].argmax(dim=-1), (out.stop > 0).long()], dim=1)
+
+
 class FrameDecoder:
     """The Talker's `Decoder`: a token is a frame (K + 1), the most likely codes and 1 if the utterance ends with it."""
 
@@ -77,15 +83,11 @@ class FrameDecoder:
         self.talker, self.cache = talker, cache
         self.first = cache.position  # after the text and the start frame
 
-    def greedy(self, out: TalkerOutput) -> Tensor:
-        """Logits (B, 1, K, E) and stop (B, 1) of one frame -> the frame (B, K + 1)."""
-        return torch.cat([out.logits[:, 0].argmax(dim=-1), (out.stop > 0).long()], dim=1)
-
     def __call__(self, tokens: Tensor) -> Tensor:
         """A frame (B, K + 1) -> the next one (B, 1, K + 1)."""
         frame = self.cache.position - self.first + 1
         out = self.talker.decode_step(tokens[:, None, :-1], frame=frame, cache=self.cache)
-        return self.greedy(out)[:, None]
+        return greedy_frames(out)[:, None]
 
     def ended(self, tokens: Tensor) -> Tensor:
         """A frame (B, K + 1) -> (B) bool."""
@@ -193,7 +195,7 @@ class Speaker:
         """The Talker's codes (T_i, K) of each text, and whether the frame limit cut it off."""
         self._check(texts, voices)
         with timings.span("speech"):
-            decoder, first, limits = self._begin(texts, limits, voices)
+            decoder, first, limits = self.begin(texts, limits, voices)
             spoken = generate(decoder, first, limits=torch.tensor(limits, device=first.device))
         rows = [row[:, :-1] for row in spoken.rows()]
         timings.frames += sum(len(row) for row in rows)
@@ -221,7 +223,7 @@ class Speaker:
                 param="voice",
             )
 
-    def _begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
+    def begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
         """Prefill the texts; returns the decoder, the first frames (B, K + 1) and the frame limits."""
         talker = self.talker
         padded, lengths = self._encode(texts)
@@ -231,7 +233,7 @@ class Speaker:
         out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache)
         check_finite(out.logits, out.stop)
         decoder = FrameDecoder(talker, cache)
-        return decoder, decoder.greedy(out), limits
+        return decoder, greedy_frames(out), limits
 
     def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Normalised texts -> character ids (B, C), right-padded, and lengths (B)."""
@@ -243,7 +245,7 @@ class Speaker:
     def _frames(self, sentence: Sentence, voice: int, timings: Timings) -> Iterator[Tensor]:
         """The codes (K) of one sentence, frame by frame."""
         with torch.inference_mode():
-            decoder, first, limits = self._begin([sentence.text], [sentence.limit], [voice])
+            decoder, first, limits = self.begin([sentence.text], [sentence.limit], [voice])
         for frame in decode(decoder, first, max_tokens=limits[0]):
             timings.frames += 1
             yield frame[0, :-1]
