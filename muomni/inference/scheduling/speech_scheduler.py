@@ -4,8 +4,8 @@ An iteration of the thread ends what was cancelled, reads one new sentence, comp
 and renders blocks: all first ones, and of the others those whose listeners run dry first. So chunks are emitted while the
 Talker speaks, and a request that arrives late is heard about as early as one that arrives alone.
 
-Frames are batched; blocks are not: Griffin-Lim in a batch of four takes as long as four times one on a core, and rounds
-otherwise, while block by block every sample is that of the single run by the engine.
+Frames are batched. Blocks are not: Griffin-Lim on four mels at once saves a quarter of its time on a core, but utterances rarely
+complete blocks of equal shape in the same iteration, and one by one every sample is that of the single run by the engine.
 
 Shapes: n utterances, K codebooks, N samples.
 """
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 MIN_RETRY, SMOOTHING = 1.0, 0.1  # seconds; weight of the last request in the mean duration
 SLOTS_PER_BLOCK = 8  # an utterance completes a block in 8 frames: so many are served by one block an iteration
+URGENT_SECONDS = 0.1  # before a listener runs dry: then blocks go before frames
 
 
 class SpeechScheduler:
@@ -242,9 +243,11 @@ class SpeechScheduler:
                 self._leave(speech)
 
     def _render(self) -> None:
-        """All first blocks, and those of the others that are needed first."""
+        """All first blocks and those that are needed soon, and of the others some that are needed first."""
         ready = sorted((speech for speech in self.active if speech.synthesizer.ready), key=lambda speech: speech.deadline)
-        count = max(math.ceil(self.num_slots / SLOTS_PER_BLOCK), sum(not speech.started for speech in ready))
+        soon = time.perf_counter() + URGENT_SECONDS
+        urgent = sum(speech.deadline < soon for speech in ready)  # all first blocks are
+        count = max(math.ceil(self.num_slots / SLOTS_PER_BLOCK), urgent)
         for speech in ready[:count]:
             if speech.ticket.cancelled:
                 continue

@@ -1,8 +1,8 @@
 """Level of speech that is played while it is made: one gain for all samples, known before they are.
 
 Peak normalisation needs the loudest sample of the utterance. In blocks the gain brings the loudest sample so far to 0.95; it only
-decreases, within the samples of a fade. A first block of two frames is often a quiet onset, so the mel of the frames
-known by then has a say: it predicts a peak before there are samples. Without it the level sank by up to 12.6 dB after the first
+decreases, within the samples of a fade. A first block of few frames is often a quiet onset, so the mel of the frames
+known by then has a say: it predicts a peak before there are samples. Without it the level sank by up to 12.6 dB after a first
 block of 160 ms, with it by at most 4.3 dB in 40 utterances (docs/experiments/transcripts.md).
 
 Shapes: T frames, M mel bins, N samples.

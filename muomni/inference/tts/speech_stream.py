@@ -3,8 +3,8 @@ synthesised by the same blocks, so the joined chunks of a stream equal the utter
 
 A block needs look-ahead: the codec's convolutions some frames of codes, the vocoder some mel frames. Its estimate of the first
 samples of the next block is cross-faded into that block. The first block is short, so that a listener waits for few frames, and
-each one after it twice as long as the one before, up to `BLOCK_SECONDS`: blocks are cheaper the longer they are, and each plays
-while the next is made.
+each one after it twice as long as the one before, up to `BLOCK_SECONDS`: longer blocks are cheaper, and each plays while the
+next one is made.
 
 A block depends on the codes up to its look-ahead only, whenever it is rendered: late (a scheduler with other utterances to
 serve) is the same as at once.
@@ -23,7 +23,7 @@ from muomni.frontends.mel import MelSpec
 from muomni.inference.tts.level import RunningPeakGain, mel_level
 from muomni.models.codec import Codec
 
-FIRST_BLOCK_SECONDS = 0.16
+FIRST_BLOCK_SECONDS = 0.24  # with 0.16 the second block of four streams on a core comes too late
 BLOCK_SECONDS = 0.64
 FADE_SECONDS = 0.01
 PAUSE_SECONDS = 0.2  # between two sentences

@@ -52,8 +52,8 @@ def random_codec(**changes):
     return codec
 
 
-BLOCKS = {1: [1], 2: [2], 3: [3], 4: [2, 2], 8: [2, 6], 11: [2, 4, 5], 13: [2, 4, 7], 20: [2, 4, 8, 6],
-          41: [2, 4, 8, 8, 8, 11]}  # fmt: skip
+BLOCKS = {1: [1], 2: [2], 4: [4], 5: [3, 2], 8: [3, 5], 11: [3, 8], 13: [3, 6, 4], 20: [3, 6, 11],
+          41: [3, 6, 8, 8, 8, 8]}  # fmt: skip
 
 
 @pytest.mark.parametrize("rows", BLOCKS)
@@ -90,13 +90,13 @@ def test_a_block_comes_as_soon_as_the_rows_behind_it_are_known():
     codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
     blocks = BlockSynthesizer(codec, vocoder)
     came = []
-    for frame in range(21):
+    for frame in range(22):
         blocks.add(torch.zeros(1, 2, dtype=torch.long))
         if blocks.ready:
             blocks.render()
             came.append(frame)
     ahead = 1 + 2 * 2  # a row of the vocoder's frames, and what the codec's two kernels of 5 see
-    assert came == [2 + ahead - 1, 6 + ahead - 1, 14 + ahead - 1]
+    assert came == [3 + ahead - 1, 9 + ahead - 1, 17 + ahead - 1]
 
 
 @torch.inference_mode()
@@ -117,8 +117,8 @@ def roughness(waveform):
 
 
 def border_samples(samples):
-    """Where blocks of 2, 4, 8, 8, ... rows meet."""
-    return [rows * 1280 for rows in (2, *range(6, samples // 1280 - 1, 8))]
+    """Where blocks of 3, 6, 8, 8, ... rows meet."""
+    return [rows * 1280 for rows in (3, *range(9, samples // 1280 - 1, 8))]
 
 
 @pytest.mark.parametrize("spec", [MEL, REFERENCE], ids=["hop160", "hop1280"])
@@ -192,7 +192,7 @@ def test_the_loudest_sample_is_at_the_peak_and_the_level_only_sinks():
 def test_a_quiet_onset_stays_quiet_before_loud_speech():
     codec = Recorded(LogMel(MEL)(torch.cat([0.02 * sung(0.3), sung(2.0)]))[:184], stride=8, reach=4)
     blocks = list(synthesize_stream([codec.codes()], codec, GriffinLim(MEL, iterations=8)))
-    assert len(blocks[0]) == 2 * 1280
+    assert len(blocks[0]) == 3 * 1280
     assert blocks[0].abs().max() < 0.1  # by its own peak alone it would be at 0.95
     assert torch.cat(blocks).abs().max() > 0.7
 
@@ -266,7 +266,7 @@ def test_the_engines_stream_is_its_waveform(engine):
     chunks = engine.generate_speech_stream(text, timings=timings)
     first = next(chunks)
     assert 0 < timings.first_audio <= timings.speech
-    assert timings.frames == 2 + 1 + 1 < frames  # the Talker has not spoken to its end yet
+    assert timings.frames == 3 + 1 + 1 < frames  # the Talker has not spoken to its end yet
     assert torch.equal(torch.cat([first, *chunks]), whole)
     assert timings.frames == frames
     assert timings.audio_seconds == pytest.approx(len(whole) / 16000)
