@@ -1,8 +1,8 @@
 """Continuous batching of speech: one thread computes all frames of the Talker and all blocks of the vocoder.
 
-An iteration of the thread ends what was cancelled, reads one new sentence, computes one frame of every utterance (speech_slots.py)
-and renders blocks: all first ones, and of the others those whose listeners run dry first. So chunks are emitted while the
-Talker speaks, and a request that arrives late is heard about as early as one that arrives alone.
+An iteration of the thread ends what was cancelled, reads one new sentence, computes one frame of every utterance
+(speech_slots.py) and renders blocks: all first ones, and of the others those whose listeners run dry first. So chunks are
+emitted while the Talker speaks, and a request that arrives late is heard about as early as one that arrives alone.
 
 Frames are batched. Blocks are not: Griffin-Lim on four mels at once saves a quarter of its time on a core, but utterances rarely
 complete blocks of equal shape in the same iteration, and one by one every sample is that of the single run by the engine.
@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
 from muomni.inference.decoding.sampling import NOT_FINITE
 from muomni.inference.engine import Engine
@@ -101,7 +100,9 @@ class SpeechScheduler:
         request has ended."""
         require_str("text", text)
         if ticket.speech.complete:
-            raise InvalidOption("feed: the text is finished: submit it with more=True, and finish it later", param="text")
+            raise InvalidOption(
+                "feed: the text is finished: submit it with more=True, and finish it later", param="text"
+            )
         sentences = self._sentences(ticket.speech.splitter.push(text))
         with self._changed:
             ticket.speech.waiting.extend(sentences)
@@ -244,7 +245,9 @@ class SpeechScheduler:
 
     def _render(self) -> None:
         """All first blocks and those that are needed soon, and of the others some that are needed first."""
-        ready = sorted((speech for speech in self.active if speech.synthesizer.ready), key=lambda speech: speech.deadline)
+        ready = sorted(
+            (speech for speech in self.active if speech.synthesizer.ready), key=lambda speech: speech.deadline
+        )
         soon = time.perf_counter() + URGENT_SECONDS
         urgent = sum(speech.deadline < soon for speech in ready)  # all first blocks are
         count = max(math.ceil(self.num_slots / SLOTS_PER_BLOCK), urgent)
@@ -286,7 +289,9 @@ class SpeechScheduler:
             self._leave(speech)
         if speech in self.active:
             self.active.remove(speech)
-        name = "finished" if isinstance(result, SpeechDone) else "cancelled" if isinstance(result, Cancelled) else "failed"
+        name = (
+            "finished" if isinstance(result, SpeechDone) else "cancelled" if isinstance(result, Cancelled) else "failed"
+        )
         self.counts[name] += 1
         if name == "finished":
             seconds = time.perf_counter() - speech.submitted

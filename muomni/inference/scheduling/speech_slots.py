@@ -30,7 +30,7 @@ class SpeechStepCache(TalkerCache):
 
     def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
         """Each row attends to its own slots."""
-        assert count == 1 and window is None
+        assert count == 1, "a step is one frame"
         return DenseMask(self.visible[:, None]), None
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

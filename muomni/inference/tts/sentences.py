@@ -10,7 +10,9 @@ from collections.abc import Callable
 from muomni.frontends.text_normalizer import ABBREVIATIONS, ABBREVIATIONS_BEFORE_NUMBERS
 
 #: Marks that end a sentence, with closing quotes and brackets, and the space after them; or the end of a line.
-_END = re.compile(r"""(?P<mark>[.!?…]+)["'”’»)\]]*\s+(?=\S)|[ \t]*\n\s*(?=\S)|(?P<wide>[。！？]+)[」』”’]*\s*(?=[^\s。！？」』”’])""")
+_END = re.compile(
+    r"""(?P<mark>[.!?…]+)["'”’»)\]]*\s+(?=\S)|[ \t]*\n\s*(?=\S)|(?P<wide>[。！？]+)[」』”’]*\s*(?=[^\s。！？」』”’])"""
+)
 _CLAUSE = re.compile(r"[,;:]\s+|\s+[-–—]+\s+|[—–]")
 _WORD = re.compile(r"\s+")
 

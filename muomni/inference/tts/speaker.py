@@ -4,7 +4,7 @@ Shapes: B texts, C characters, T frames, K codebooks, E entries, M mel bins, N s
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

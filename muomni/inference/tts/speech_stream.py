@@ -162,7 +162,9 @@ class TextSynthesizer:
         return torch.cat([self.pause, block]) if pause else block
 
 
-def synthesize_stream(sentences: Iterable[Iterable[Tensor]], codec: Codec, vocoder: StreamingVocoder) -> Iterator[Tensor]:
+def synthesize_stream(
+    sentences: Iterable[Iterable[Tensor]], codec: Codec, vocoder: StreamingVocoder
+) -> Iterator[Tensor]:
     """Sentences as frames of codes (K) one by one -> blocks (N) of the waveform, each as soon as its look-ahead is complete."""
     synthesizer = TextSynthesizer(codec, vocoder)
     for sentence in sentences:

@@ -65,7 +65,9 @@ def test_a_stream_is_the_utterance_to_the_last_bit(rows):
     chunks = list(synthesize_stream([codes], codec, vocoder))
     assert torch.equal(torch.cat(chunks), whole)
     assert [len(chunk) // 1280 for chunk in chunks] == BLOCKS[rows]
-    late = BlockSynthesizer(codec, vocoder)  # all codes are there, and the end is known, before the first block is rendered
+    late = BlockSynthesizer(
+        codec, vocoder
+    )  # all codes are there, and the end is known, before the first block is rendered
     assert torch.equal(torch.cat(rendered(late, codes)), whole)
     ragged = BlockSynthesizer(codec, vocoder)
     pieces = []
