@@ -62,12 +62,11 @@ class PictureWorld:
         """Scene `index` of a split, and whether its partner (index ^ 1) is its twin."""
         rng = item_rng(self.spec.seed, split, "scene", index // 2)
         if split == "test_count":
-            return self._first(split, lambda: [draw_scene(Choices(rng), self.pairs, count=COUNT_TEST_OBJECTS)])[
-                0
-            ], False
+            draw = partial(draw_scene, pairs=self.pairs, count=COUNT_TEST_OBJECTS)
+            return self._first(split, lambda: [draw(Choices(rng))])[0], False
         if split in ALL_TWINS or rng.random() < 0.5:
-            draw = self._held_out_twins if split == "test_comp" else partial(draw_twins, pairs=self.pairs)
-            return self._first(split, lambda: draw(Choices(rng)))[index % 2], True
+            twins = self._held_out_twins if split == "test_comp" else partial(draw_twins, pairs=self.pairs)
+            return self._first(split, lambda: twins(Choices(rng)))[index % 2], True
         grey = split == "train" and rng.random() < 2 * self.spec.monochrome  # half of the pairs are not twins
         rng = item_rng(self.spec.seed, split, "single scene", index)
         scene = self._first(split, lambda: [draw_single(Choices(rng), self.pairs)])[0]
