@@ -6,6 +6,8 @@ arXiv:2111.15664, and TrOCR, Li et al. 2023, arXiv:2109.10282, but as a prefix i
 Legend: B batch, I image side in pixels, P patches, C characters, D width of the decoder, V symbols.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -48,27 +50,13 @@ class Ocr(nn.Module):
         check_characters(characters, num_symbols=num_symbols, others=len(PIECES))
         self.characters = characters
         self.max_characters = max_characters
-        self.vision = VisionTransformer(
-            image_size=image_size,
-            patch=patch,
-            dim=dim,
-            num_layers=encoder_layers,
-            num_heads=num_heads,
-            ff_dim=ff_dim,
-            stem_channels=stem_channels,
-            stem_patch=stem_patch,
-            dropout=dropout,
-        )
+        shape: dict[str, Any] = {"dim": dim, "num_heads": num_heads, "ff_dim": ff_dim, "dropout": dropout}
+        stem: dict[str, Any] = {"patch": patch, "stem_channels": stem_channels, "stem_patch": stem_patch}
+        self.vision = VisionTransformer(image_size=image_size, num_layers=encoder_layers, **stem, **shape)
         self.patches = self.vision.side**2
+        longest = self.patches + 1 + max_characters
         self.decoder = Thinker(
-            vocab_size=num_symbols,
-            dim=dim,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            num_kv_heads=num_heads,
-            ff_dim=ff_dim,
-            max_length=self.patches + 1 + max_characters,
-            dropout=dropout,
+            vocab_size=num_symbols, num_layers=num_layers, num_kv_heads=num_heads, max_length=longest, **shape
         )
         self.bridge = nn.Linear(dim, dim)
 

@@ -83,14 +83,7 @@ class AudioProjector(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        dim: int,
-        out_dim: int,
-        stack: int,
-        characters: int = 0,
-        hidden: int | None = None,
-        scale: float = 1.0,
+        self, *, dim: int, out_dim: int, stack: int, characters: int = 0, hidden: int | None = None, scale: float = 1.0
     ) -> None:
         super().__init__()
         self.stack, self.characters = stack, characters

@@ -49,6 +49,11 @@ class KVCache:
         """Tokens that still fit."""
         return self.capacity - self.position
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of keys, values and inputs in bytes."""
+        return self.keys.nbytes + self.values.nbytes + self.inputs.nbytes
+
     def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
         """The mask of `count` tokens to come, None where nothing is padding, and how many of the last slots it is for: those
         that a window reaches, None for all."""

@@ -30,7 +30,6 @@ def orthogonal_factors(matrices: Tensor, *, steps: int = 5) -> tuple[Tensor, Ten
     small singular values have grown by then. Without that TF32 gave singular values of 4.2 (docs/experiments/thinker.md).
     Where the sides differ by less than half, recomputing it at each step costs less.
     """
-    a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT.float() if tall else matrices.float()
     recomputed = range(0, steps, 3) if 2 * x.shape[2] > 3 * x.shape[1] else range(steps)
@@ -38,22 +37,23 @@ def orthogonal_factors(matrices: Tensor, *, steps: int = 5) -> tuple[Tensor, Ten
     gram = x @ x.mT
     scale = 1 / (gram.diagonal(dim1=1, dim2=2).sum(dim=1).sqrt() + 1e-7)[:, None, None]
     gram = gram * scale.square()
-    factor = product = _factor(gram, a, b, c)
+    factor = product = _factor(gram)
     product = product * scale
     for step in range(1, steps):
         if step in recomputed:
             x = product @ x
             gram = x @ x.mT
-            factor = product = _factor(gram, a, b, c)
+            factor = product = _factor(gram)
         else:
             gram = factor @ (factor @ gram)
-            factor = _factor(gram, a, b, c)
+            factor = _factor(gram)
             product = factor @ product
     return (x.mT, product.mT) if tall else (product, x)
 
 
-def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
+def _factor(gram: Tensor) -> Tensor:
     """a + b gram + c gram^2."""
+    a, b, c = NEWTON_SCHULZ
     factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
     factor.diagonal(dim1=1, dim2=2).add_(a)
     return factor

@@ -176,10 +176,7 @@ class Stage(ResumableStage):
         self.log("loss", named[f"{self.name}/train/loss"], prog_bar=True, logger=False, batch_size=samples)
 
     def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip; the norm is not measured again where a guard has done so (one pass over all gradients)."""
         norm, self.gradient_norm = self.gradient_norm, None

@@ -27,12 +27,7 @@ class OcrStage(Stage):
     model: Ocr
 
     def __init__(
-        self,
-        *,
-        model: Ocr,
-        evaluator: Callable[..., OcrEvaluator],
-        image: Mapping[str, Any],
-        training: TrainingOptions,
+        self, *, model: Ocr, evaluator: Callable[..., OcrEvaluator], image: Mapping[str, Any], training: TrainingOptions
     ) -> None:
         super().__init__(training, model=model, evaluator=evaluator(model=model), metadata={"image": dict(image)})
 
