@@ -3,7 +3,7 @@
 import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,14 @@ from datamodules.fingerprint import digests
 from datamodules.sources import resolve_sources
 from muomni.checkpoints import export as export_files
 from muomni.checkpoints.export import check_same, is_export, load_export, load_strictly, read_description, save_export
-from muomni.cli.ablations import separate_exports
+from muomni.cli.ablations import check_tag, separate_exports
 from muomni.cli.errors import CONF, one_line_errors, run_main
 from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
 from muomni.run import signals, stage_graph
 from muomni.run.hardware import best_precision
-from muomni.run.identity import identity
+from muomni.run.identity import identities_of_0_1, identity
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
 from muomni.run.sweeps import keep_best, score
 
@@ -50,12 +50,15 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     """Runs the task of a configuration in `output`, as a job of the sweep in `sweep` if given; returns the test metrics."""
     validate(cfg)
     ablated = separate_exports(cfg, overrides, handed_on=stage_graph.shared_overrides(overrides, ablated=True))
+    check_tag(cfg, ablated, own=cfg.task == "fit" and sweep is None)  # the jobs of a sweep may share a tag
     torch.set_float32_matmul_precision("high")
     export = Path(cfg.paths.exports[cfg.stage.name])
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    metadata = {"size": cfg.size, "budget": cfg.budget.name, "rank": cfg.budget.rank, "identity": identity(plain)}
-    metadata |= {"data": digests(cfg.data)}
-    if cfg.task == "fit" and cfg.when_done == "skip" and is_up_to_date(export, metadata):
+    metadata = {"size": cfg.size, "budget": cfg.budget.name, "level": cfg.budget.level, "identity": identity(plain)}
+    metadata |= {"data": digests(cfg.data)} | ({"changes": ablated[cfg.stage.name]} if cfg.tag else {})
+    runs = Path(cfg.paths.runs) / cfg.stage.name
+    former = identities_of_0_1(runs, plain) if cfg.task == "fit" else set()
+    if cfg.task == "fit" and cfg.when_done == "skip" and is_up_to_date(export, metadata, former):
         log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
         return {}
     if cfg.task == "fit":
@@ -64,8 +67,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         sources = prepare(cfg, overrides, ablated)
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
     if cfg.task == "fit":
-        runs = Path(cfg.paths.runs) / cfg.stage.name
-        folder = RunFolder.for_training(output, metadata["identity"], runs=runs, resume=cfg.resume)
+        folder = RunFolder.for_training(output, metadata["identity"], runs=runs, resume=cfg.resume, also=former)
     else:
         read_as_trained(cfg, trained)
     cfg.paths.output = str(folder.path)
@@ -181,17 +183,20 @@ def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule:
     return stage.results
 
 
-def is_up_to_date(export: Path, metadata: dict[str, Any]) -> bool:
-    """Whether there is an export that a run of this configuration made from this data."""
+def is_up_to_date(export: Path, metadata: dict[str, Any], former: set[str]) -> bool:
+    """Whether there is an export that a run of this configuration (or of an identity in `former`) made from this data."""
     made = read_description(export)["facts"].get("run", {}) if is_export(export) else {}
-    return made.get("identity") == metadata["identity"] and made.get("data", metadata["data"]) == metadata["data"]
+    return (
+        made.get("identity") in {metadata["identity"], *former}
+        and made.get("data", metadata["data"]) == metadata["data"]
+    )
 
 
-def prepare(cfg: DictConfig, overrides: list[str], ablated: set[str]) -> dict[str, Any]:
+def prepare(cfg: DictConfig, overrides: list[str], ablated: Collection[str]) -> dict[str, Any]:
     """See that data and prerequisites are there; gives the datamodule's sources."""
     graph = stage_graph.read_needs(CONF)
     exports = {stage: Path(folder) for stage, folder in cfg.paths.exports.items()}
-    wanted = stage_graph.Wanted(exports, cfg.size, cfg.budget.rank)
+    wanted = stage_graph.Wanted(exports, cfg.size, cfg.budget.level)
     lacking = stage_graph.missing(cfg.stage.needs, graph, wanted)
     if lacking and (cfg.prerequisites == "error" or cfg.task != "fit"):  # to measure is not to train
         first = stage_graph.shown(lacking[0], overrides, ablated=lacking[0] in ablated)
@@ -213,9 +218,7 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     precision = best_precision(cfg.trainer.accelerator) if cfg.trainer.precision == "auto" else cfg.trainer.precision
     plugins: list[Any] = [AtomicCheckpointIO()]
-    if (
-        rendezvous.world_size() == 1
-    ):  # also within an allocation of several tasks (SLURM, LSF): this is the only process
+    if rendezvous.world_size() == 1:  # also within an allocation of several tasks (SLURM, LSF)
         plugins.append(LightningEnvironment())
     make: Any = instantiate(cfg.trainer, _convert_="all")
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):  # or Lightning adds one of its own

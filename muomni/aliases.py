@@ -12,7 +12,7 @@ A published name that changes gets a row, old -> new; nothing else has to be don
     MODULE_OPTIONS   `part.option` in model.yaml
 
 A run's identity is computed from the old names (`former`): a run keeps it where only names changed. The stages' `module` of 0.1
-had another structure, which no table undoes; a run of 0.1 is resumed by `resume=FILE`.
+had another structure, which no table undoes: muomni/run/identity.py compares values.
 """
 
 import functools
@@ -84,12 +84,14 @@ NAMES = {
     "muomni.checkpoints.weights_fingerprint": "muomni.checkpoints.export.weights_fingerprint",
 }
 OPTIONS: dict[str, str] = {
+    "budget.rank": "budget.level",
     "datamodule.turns": "datamodule.questions_per_row",
     "datamodule.apart": "datamodule.isolated_share",
     "datamodule.opening": "datamodule.curriculum",
     "hearing=default": "",  # groups that had one option
     "paths=default": "",
     "schedule=warmup_stable_decay": "",
+    "parts": "modules",  # of python -m muomni.interop.micro_omni
     "module.activation_checkpointing": "module.training.activation_checkpointing",
     "module.answer_power": "module.length_exponent",
     "module.answers": "module.evaluator.answers",
@@ -114,7 +116,7 @@ OPTIONS: dict[str, str] = {
 }
 REMOVED: dict[str, str] = {}
 METRICS: dict[str, str] = {}
-METADATA: dict[str, str] = {}
+METADATA: dict[str, str] = {"run.rank": "run.level"}
 MODULE_OPTIONS: dict[str, str] = {}
 
 
@@ -125,6 +127,17 @@ def _renamed(name: str, table: Mapping[str, str]) -> str:
         if (new := table.get(".".join(parts[:end]))) is not None:
             return ".".join([new, *parts[end:]])
     return name
+
+
+def flattened(tree: Any, path: str = "") -> dict[str, Any]:
+    """Dotted key -> value of nested mappings."""
+    if not isinstance(tree, Mapping) or not tree:
+        return {path: tree}
+    return {
+        key: value
+        for name, each in tree.items()
+        for key, value in flattened(each, f"{path}.{name}" if path else str(name)).items()
+    }
 
 
 def _flipped(table: Mapping[str, str]) -> dict[str, str]:
@@ -204,8 +217,7 @@ def description(document: dict[str, Any]) -> dict[str, Any]:
         for name, part in document["parts"].items()
         if isinstance(part, dict)
     }
-    facts = {METADATA.get(key, key): value for key, value in document["facts"].items()}
-    return {**document, "facts": facts, "parts": {**document["parts"], **parts}}
+    return {**document, "facts": _rewritten(document["facts"], METADATA, str), "parts": {**document["parts"], **parts}}
 
 
 def _module_options(part: Mapping[str, Any]) -> dict[str, Any]:

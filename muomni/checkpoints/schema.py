@@ -59,67 +59,38 @@ def _number(least: float, most: float, *, null: bool = False, many: int = 0) -> 
     return Bound(float, least, most, null=null, many=many)
 
 
-_WIDTH, _WIDER, _LAYERS, _LENGTH = _whole(1, 1 << 16), _whole(1, 1 << 18), _whole(0, 1024), _whole(1, 1 << 20)
 _NAME, _SWITCH = Bound(str), Bound(bool)
-#: Bounds of the options of all modules (models/), by name, or by module and name where a name has two meanings.
-OPTIONS: dict[str, Bound] = {
-    "cell": _WIDTH,
-    "channels": _whole(1, 4096),
-    "audio_projector.characters": _whole(0, 1 << 20),  # a number here, a string elsewhere
-    "characters": Bound(str, null=True),
-    "codebook_size": _whole(1, 1 << 20),
-    "conv_kernel": _whole(0, 1023),
-    "decay": _number(0, 1, null=True),
-    "dim": _WIDTH,
-    "downsample": _whole(2, 8),
-    "dropout": _number(0, 1),
-    "embed_dim": _WIDTH,
-    "encoder_layers": _LAYERS,
-    "experts_per_token": _whole(1, 1024),
-    "ff_dim": _WIDER,
-    "grid": _whole(1, 256),
-    "hidden": _whole(1, 1 << 18, null=True),
-    "hop": _whole(1, 1 << 14),
-    "idle": _number(0, 1),
-    "image_size": _whole(1, 4096),
-    "image_tokens": _NAME,
-    "kernel": _whole(1, 1023),
-    "max_characters": _WIDTH,
-    "max_frames": _LENGTH,
-    "max_length": _LENGTH,
-    "mlp": _NAME,
-    "n_mels": _whole(1, 1024),
-    "norm_eps": _number(0, 1),
-    "num_codebooks": _whole(1, 256),
-    "num_experts": _whole(0, 1024),
-    "num_heads": _whole(1, 1024),
-    "num_kv_heads": _whole(1, 1024),
-    "num_layers": _LAYERS,
-    "num_speakers": _WIDTH,
-    "num_symbols": _whole(1, 1 << 20),
-    "out_dim": _WIDTH,
-    "overlap": _whole(2, 64),
-    "patch": _whole(1, 1024),
-    "pool": _NAME,
-    "positions": _number(0, 1000),
-    "qk_norm": _SWITCH,
-    "rope_scaling": _number(1e-3, 1e6),
-    "rope_theta": _number(1, 1e12, null=True),
-    "scale": _number(0, 1e6),
-    "shared_embedding": _SWITCH,
-    "short_conv": _whole(0, 1024),
-    "stack": _whole(1, 256),
-    "start_std": _number(0, 1000),
-    "stem_channels": _whole(1, 4096, many=8),
-    "stem_patch": _whole(1, 1024),
-    "stride": _whole(1, 256),
-    "text_kernel": _whole(1, 1023),
-    "text_layers": _LAYERS,
-    "tied": _SWITCH,
-    "vocab_size": _whole(1, 1 << 22),
-    "width": _WIDTH,
-    "window": _whole(1, 1 << 20, null=True),
-}
+#: Bounds of the options of all modules (models/): a bound, and the names of its options.
+_BOUNDS = (
+    (_whole(0, 1023), "conv_kernel"),
+    (_whole(0, 1024), "encoder_layers num_experts num_layers short_conv text_layers"),
+    (_whole(1, 256), "grid num_codebooks stack stride"),
+    (_whole(1, 1023), "kernel text_kernel"),
+    (_whole(1, 1024), "experts_per_token n_mels num_heads num_kv_heads patch stem_patch"),
+    (_whole(1, 4096), "channels image_size"),
+    (_whole(1, 4096, many=8), "stem_channels"),
+    (_whole(1, 1 << 14), "hop"),
+    (_whole(1, 1 << 16), "cell dim embed_dim max_characters num_speakers out_dim width"),
+    (_whole(1, 1 << 18), "ff_dim"),
+    (_whole(1, 1 << 18, null=True), "hidden"),
+    (_whole(1, 1 << 20), "codebook_size max_frames max_length num_symbols"),
+    (_whole(1, 1 << 20, null=True), "window"),
+    (_whole(1, 1 << 22), "vocab_size"),
+    (_whole(2, 8), "downsample"),
+    (_whole(2, 64), "overlap"),
+    (_number(0, 1), "dropout idle norm_eps"),
+    (_number(0, 1, null=True), "decay"),
+    (_number(0, 1000), "positions start_std"),
+    (_number(0, 1e6), "scale"),
+    (_number(1e-3, 1e6), "rope_scaling"),
+    (_number(1, 1e12, null=True), "rope_theta"),
+    (_NAME, "image_tokens mlp pool"),
+    (_SWITCH, "qk_norm shared_embedding tied"),
+    (Bound(str, null=True), "characters"),
+    (_whole(0, 1 << 20), "audio_projector.characters"),  # a number here, a string elsewhere
+)
+#: The same by name, or by module and name where a name has two meanings.
+OPTIONS = {name: bound for bound, names in _BOUNDS for name in names.split()}
 #: Options that repeat a submodule: each repetition has at least one tensor.
 REPEATS = ("num_layers", "text_layers", "encoder_layers", "num_codebooks", "num_experts")
 
@@ -138,7 +109,7 @@ METADATA: dict[str, Bound | dict[str, Bound]] = {
     "mel": _MEL,
     "codec_mel": _MEL,
     "image": {"size": _whole(1, 4096), "mean": _number(-1e3, 1e3, many=3), "std": _number(0, 1e3, many=3), "fit": _NAME},
-    "run": {"size": _NAME, "budget": _NAME, "rank": _whole(0, 1000), "identity": _NAME},
+    "run": {"size": _NAME, "budget": _NAME, "level": _whole(0, 1000), "identity": _NAME, "changes": Bound(dict)},
     "micro_omni": {
         "files": Bound(str, many=1000), "layout": Bound(dict), "dtype": Bound(dict), "new": Bound(str, many=MOST_ENTRIES),
         "added_pieces": _whole(0, 1 << 20),

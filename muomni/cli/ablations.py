@@ -8,7 +8,8 @@ folders. `ablation=NAME` stands for a tag and overrides of conf/ablations.yaml; 
 import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -16,6 +17,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from muomni import aliases
+from muomni.checkpoints.export import is_export, read_description
 from muomni.cli.help import CONF, choices
 
 #: Keys of a composed configuration that affect the weights, directly or by interpolation.
@@ -55,16 +58,19 @@ def register() -> None:
             store.store(group="ablation_options", name=f"{name}_{size}", node=changed, package="_global_")
 
 
-def separate_exports(cfg: DictConfig, overrides: Sequence[str], *, handed_on: Sequence[str]) -> set[str]:
-    """Sets separate `paths.exports` for the stages that a tagged command line changes; returns these stages.
+def separate_exports(
+    cfg: DictConfig, overrides: Sequence[str], *, handed_on: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Set separate `paths.exports` for the stages that a tagged command line changes. Returns these stages, and what it changes
+    in the configuration of each: dotted key -> value.
 
     handed_on: the overrides that prerequisites inherit. A folder that the command line sets is kept.
     Raises ValueError if the command's own stage is not changed.
     """
     if not cfg.tag:
-        return set()
+        return {}
     register()
-    changed: dict[str, bool] = {}
+    changed: dict[str, dict[str, Any] | None] = {}
 
     def visit(stage: str, words: Sequence[str]) -> bool:
         if stage not in changed:
@@ -72,15 +78,33 @@ def separate_exports(cfg: DictConfig, overrides: Sequence[str], *, handed_on: Se
             needs, reads, training = _what_it_trains(stage, *words)
             *_, plain = _what_it_trains(stage, *(word for word in words if SETTING.match(_key(word))))
             differing = {need for need in needs if visit(need, handed_on)}
-            changed[stage] = bool(differing & reads) or training != plain
-        return changed[stage]
+            own = {key: training.get(key) for key in training | plain if training.get(key) != plain.get(key)}
+            changed[stage] = own if own or differing & reads else None
+        return changed[stage] is not None
 
     if not visit(cfg.stage.name, overrides):
         raise ValueError(_refusal(cfg, overrides))
-    separate = {stage for stage, differs in changed.items() if differs}
-    for stage in separate - {_key(word).removeprefix("paths.exports.") for word in overrides}:
+    separate = {stage: own for stage, own in changed.items() if own is not None}
+    for stage in separate.keys() - {_key(word).removeprefix("paths.exports.") for word in overrides}:
         cfg.paths.exports[stage] = f"{cfg.paths.exports[stage]}-{cfg.tag}"
     return separate
+
+
+def check_tag(cfg: DictConfig, changes: Mapping[str, Mapping[str, Any]], *, own: bool) -> None:
+    """Raise ValueError if the export of a stage that the tag changes was trained with other changes. own: also that of the
+    command's own stage, which it trains."""
+    for stage, wanted in changes.items():
+        folder = Path(cfg.paths.exports[stage])
+        if not is_export(folder) or (stage == cfg.stage.name and not own):
+            continue
+        made = read_description(folder)["facts"].get("run", {}).get("changes", wanted)  # none in exports of version 0.1
+        for key in sorted(made.keys() | wanted.keys()):
+            theirs, ours = (f"{key}={each[key]}" if key in each else f"{key} unchanged" for each in (made, wanted))
+            if theirs != ours:
+                raise ValueError(
+                    f"tag={cfg.tag}: {folder} was trained with {theirs}, this run has {ours}: give another tag, or move the "
+                    "folder away"
+                )
 
 
 def _key(word: str) -> str:
@@ -89,7 +113,8 @@ def _key(word: str) -> str:
 
 @functools.cache
 def _what_it_trains(stage: str, *words: str) -> tuple[list[str], set[str], dict[str, Any]]:
-    """The prerequisites of a stage, the stages whose exports it reads other than as a judge, and its decisive configuration."""
+    """The prerequisites of a stage, the stages whose exports it reads other than as a judge, and its decisive configuration:
+    dotted key -> value."""
     words = (f"stage={stage}", *words)
     if GlobalHydra.instance().is_initialized():
         cfg = compose("train", overrides=list(words))
@@ -103,7 +128,7 @@ def _what_it_trains(stage: str, *words: str) -> tuple[list[str], set[str], dict[
     }
     tree: Any = OmegaConf.to_container(cfg, resolve=False)
     text = json.dumps({key: value for key, value in tree.items() if key not in ("judge", "paths")}, default=str)
-    return list(cfg.stage.needs), set(re.findall(r"\$\{paths\.exports\.(\w+)\}", text)), training
+    return list(cfg.stage.needs), set(re.findall(r"\$\{paths\.exports\.(\w+)\}", text)), aliases.flattened(training)
 
 
 def _refusal(cfg: DictConfig, overrides: Sequence[str]) -> str:

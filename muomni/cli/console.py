@@ -6,19 +6,16 @@ user's, comes first on the import path, and further processes of a run are start
 
 import os
 import sys
+from typing import NoReturn
 
 from muomni.program import ROOT
 
 
-def train() -> None:
-    """Entry point of muomni-train; does not return."""
-    _become("train.py")
+def train() -> NoReturn:
+    """Entry point of muomni-train."""
+    os.execv(sys.executable, [sys.executable, str(ROOT / "train.py"), *sys.argv[1:]])
 
 
-def infer() -> None:
-    """Entry point of muomni-infer; does not return."""
-    _become("infer.py")
-
-
-def _become(script: str) -> None:
-    os.execv(sys.executable, [sys.executable, str(ROOT / script), *sys.argv[1:]])
+def infer() -> NoReturn:
+    """Entry point of muomni-infer."""
+    os.execv(sys.executable, [sys.executable, str(ROOT / "infer.py"), *sys.argv[1:]])

@@ -10,7 +10,6 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
@@ -19,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from muomni import aliases
 from muomni.cli import ablations, help
 from muomni.cli.help import CONF
-from muomni.cli.overrides import readable
+from muomni.cli.overrides import parse, readable
 from muomni.short_repr import shown
 from muomni.user_path import with_home
 
@@ -43,19 +42,15 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
         multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
         current = [each for word in sys.argv[1:] for each in aliases.override(word)]
         sys.argv[1:] = [each for word in current for each in readable(word, multirun=multirun)]
-        words = [(before, word) for before, word in pairwise(sys.argv) if not word.startswith("-")]
-        overrides = []
-        for before, word in words:
-            value_of_flag = before.startswith("-")  # as far as can be known here
+        overrides = [word for word in sys.argv[1:] if word.startswith("~") or ("=" in word and word[0] != "-")]
+        for before, word in pairwise(sys.argv):
             if word.startswith("~"):
                 _check_removal(word, removable)
-            elif "=" not in word and not value_of_flag:
+            elif "=" not in word and not word.startswith("-") and not before.startswith("-"):  # or a flag's value
                 sys.exit(
                     f"error: {word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces; "
                     "--help lists the options"
                 )
-            if "=" in word or word.startswith("~"):
-                overrides.append(word)
         problem = None if multirun else check_overrides(overrides, config=config)
         if problem:
             sys.exit(f"error: {problem}")
@@ -156,10 +151,10 @@ def _explain(error: Exception, overrides: list[str], config: str) -> str:
 
 def _holds_no_names(value: str) -> bool:
     """Whether the value of a group, as Hydra reads it, is or holds anything but names: it would raise a TypeError of its own."""
-    try:
-        parsed = OverridesParser.create().parse_override(f"group={value}").value()
-    except HydraException:  # compose says what is wrong with it
+    override = parse("group", value)
+    if override is None:  # compose says what is wrong with it
         return False
+    parsed = override.value()
     names = parsed if isinstance(parsed, list) else [parsed]
     return parsed is not None and not all(isinstance(name, str | QuotedString) for name in names)
 

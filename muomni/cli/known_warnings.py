@@ -7,21 +7,16 @@ of frozen modules in eval mode, such as the Talker's codec.
 import logging
 import warnings
 
+WARNINGS = (
+    "does not have many workers|LeafSpec|tensorboardX|Checkpoint directory|sync_dist=True|in eval mode at|"
+    "your dataloader is not resumable"
+)
+
 
 def silence_known_warnings() -> None:
-    """Filters these warnings in this process."""
-    texts = (
-        "does not have many workers",
-        "LeafSpec",
-        "tensorboardX",
-        "Checkpoint directory",
-        "sync_dist=True",
-        "in eval mode at",
-        "your dataloader is not resumable",
-    )
+    """Filter these warnings in this process."""
+    warnings.filterwarnings("ignore", message=f".*({WARNINGS})")
     # "Tip: For seamless cloud logging ...": an advertisement
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
-    for text in texts:
-        warnings.filterwarnings("ignore", message=f".*{text}.*")

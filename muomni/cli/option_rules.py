@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from muomni.checkpoints.export import is_export
@@ -13,16 +13,15 @@ log = logging.getLogger(__name__)
 TASKS = ("fit", "validate", "test", "replay")
 WHEN_DONE = ("train", "skip")
 PREREQUISITES = ("train", "error")
-#: Range of numeric options, checked if a configuration has them.
-NUMBERS = {
-    "optim.lr": (0, math.inf), "optim.adam_ratio": (0, math.inf), "optim.momentum": (0, 1),
-    "module.training.weight_decay": (0, math.inf),
-    "schedule.decay_fraction": (0, 1), "schedule.final": (0, 1),
-}  # fmt: skip
-#: Minimum of integer options.
-COUNTS = {
-    "seed": 0, "schedule.warmup_steps": 0, "datamodule.seed": 0, "datamodule.batch_size": 1, "datamodule.eval_batch_size": 1,
-    "datamodule.num_workers": 0, "datamodule.pack": 1, "datamodule.length": 1, "datamodule.batch_tokens": 1,
+#: Option -> minimum, maximum and whether it is a whole number; checked if a configuration has the option.
+NUMBERS: dict[str, tuple[float, float, bool]] = {
+    **dict.fromkeys(("optim.lr", "optim.adam_ratio", "module.training.weight_decay"), (0, math.inf, False)),
+    **dict.fromkeys(("optim.momentum", "schedule.decay_fraction", "schedule.final"), (0, 1, False)),
+    **dict.fromkeys(("seed", "schedule.warmup_steps", "datamodule.seed", "datamodule.num_workers"), (0, math.inf, True)),
+    **dict.fromkeys((
+        "datamodule.batch_size", "datamodule.eval_batch_size", "datamodule.pack", "datamodule.length",
+        "datamodule.batch_tokens", "trainer.accumulate_grad_batches", "trainer.log_every_n_steps",
+    ), (1, math.inf, True)),
 }  # fmt: skip
 
 
@@ -50,57 +49,47 @@ def validate(cfg: Any) -> None:
         raise ValueError(
             f"activation_checkpointing=true: stage={cfg.stage.name} has nothing to checkpoint; leave it out"
         )
-    for key, (least, most) in NUMBERS.items():
-        _check_number(key, _at(cfg, key), least=least, most=most, whole=False)
-    for key, least in COUNTS.items():
-        _check_number(key, _at(cfg, key), least=least, most=math.inf, whole=True)
+    for key, (least, most, whole) in NUMBERS.items():
+        value = _at(cfg, key)
+        if (value is not None or key.startswith("trainer.")) and not _is_number(value, least, most, whole=whole):
+            reach = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise ValueError(f"{key}={value}: a {'whole ' if whole else ''}number, {reach}, is needed")
     betas = _at(cfg, "optim.betas")
     pair = list(betas) if isinstance(betas, Sequence) else [betas]
-    if betas is not None and (len(pair) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in pair)):
+    if betas is not None and (len(pair) != 2 or not all(_is_number(beta, 0, 1) and beta < 1 for beta in pair)):
         raise ValueError(f"optim.betas={betas}: two numbers, from 0 to below 1")
 
 
 def _check_trainer(trainer: Any) -> None:
-    for key in ("accumulate_grad_batches", "log_every_n_steps"):
-        _whole(trainer, key, "at least 1", lambda value: value >= 1)
-    _whole(trainer, "max_steps", "at least 1, or -1 for no limit", lambda value: value == -1 or value >= 1)
-    epochs = trainer.get("max_epochs")
-    if epochs is not None:
-        _whole(trainer, "max_epochs", "at least 1, or -1 for no limit", lambda value: value == -1 or value >= 1)
-    if trainer.max_steps == -1 and epochs in (None, -1):
+    by_steps = trainer.get("check_val_every_n_epoch") is None
+    for key, meaning in (
+        ("max_steps", "at least 1, or -1 for no limit"),
+        ("max_epochs", "at least 1, or -1 for no limit"),
+        ("val_check_interval", "it counts optimizer steps"),
+    ):
+        value = trainer.get(key)
+        fits = _is_number(value, 1, whole=True) or (value == -1 and key.startswith("max_"))
+        if not fits and (key == "max_steps" or (value is not None and (by_steps or key == "max_epochs"))):
+            raise ValueError(f"trainer.{key}={value}: a whole number, {meaning}")
+    if trainer.max_steps == -1 and trainer.get("max_epochs") in (None, -1):
         raise ValueError(
             "trainer.max_steps=-1 without trainer.max_epochs=N: training would never end, give one of them"
         )
-    if trainer.get("check_val_every_n_epoch") is None and trainer.val_check_interval is not None:
-        _whole(trainer, "val_check_interval", "it counts optimizer steps", lambda value: value >= 1)
     clip = trainer.gradient_clip_val
-    if clip is not None and not (_is_number(clip) and clip > 0):
+    if clip is not None and not (_is_number(clip, 0) and clip > 0):
         raise ValueError(f"trainer.gradient_clip_val={clip}: above 0, or null for no clipping")
-
-
-def _whole(trainer: Any, key: str, meaning: str, fits: Callable[[int], bool]) -> None:
-    value = trainer[key]
-    if isinstance(value, bool) or not isinstance(value, int) or not fits(value):
-        raise ValueError(f"trainer.{key}={value}: a whole number, {meaning}")
 
 
 def _at(cfg: Any, key: str) -> Any:
     """The value of a dotted key, or None."""
-    for part in key.split("."):
-        cfg = None if cfg is None else cfg.get(part)
+    for name in key.split("."):
+        cfg = None if cfg is None else cfg.get(name)
     return cfg
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_number(key: str, value: Any, *, least: float, most: float, whole: bool) -> None:
-    if value is None:
-        return
-    if not _is_number(value) or not least <= value <= most or (whole and not isinstance(value, int)):
-        reach = f"at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise ValueError(f"{key}={value}: a {'whole ' if whole else ''}number, {reach}, is needed")
+def _is_number(value: Any, least: float, most: float = math.inf, *, whole: bool = False) -> bool:
+    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    return right and math.isfinite(value) and least <= value <= most
 
 
 def count_steps(trainer: Any, datamodule: Any, *, warmup: int, processes: int) -> int:

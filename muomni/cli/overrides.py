@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from muomni.cli.help import CONF
@@ -70,10 +71,7 @@ def _quoted(value: str) -> bool:
 
 def _as_read(key: str, value: str, *, multirun: bool, mapping: bool) -> str:
     """The value, quoted if Hydra cannot parse it."""
-    try:
-        parsed = OverridesParser.create().parse_override(f"{key}={value}")
-    except HydraException:
-        parsed = None
+    parsed = parse(key, value)
     if parsed is not None and (multirun or not parsed.is_sweep_override()):
         return value
     if parsed is not None:
@@ -90,16 +88,16 @@ def _as_read(key: str, value: str, *, multirun: bool, mapping: bool) -> str:
             raise ValueError(f"{key}={value}: a list is [A, B], a mapping {{NAME: VALUE, ...}}, with quotes around the whole "
                              "word for the shell") from None  # fmt: skip
     if multirun:
-        return ",".join(part if _reads(key, part) else quote(part) for part in value.split(","))
+        return ",".join(each if parse(key, each) else quote(each) for each in value.split(","))
     return quote(value)
 
 
-def _reads(key: str, value: str) -> bool:
+def parse(key: str, value: str) -> Override | None:
+    """The override as Hydra reads it; None if it cannot."""
     try:
-        OverridesParser.create().parse_override(f"{key}={value}")
+        return OverridesParser.create().parse_override(f"{key}={value}")
     except HydraException:
-        return False
-    return True
+        return None
 
 
 def _written(value: Any) -> str:

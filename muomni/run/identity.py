@@ -3,7 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from muomni import aliases
 
@@ -15,10 +20,19 @@ KEYS = (
 )  # fmt: skip
 #: The trainer's options that say where a run computes: it may be resumed elsewhere, or by another number of processes.
 WHERE = ("accelerator", "devices", "num_nodes", "strategy")
+#: Every configuration of a stage names it since version 0.2.
+TRAINING_OPTIONS = "muomni.stages.training_options.TrainingOptions"
+#: What measures, or wires modules together: 0.1 configured it elsewhere, so a value counts where both versions have it.
+MEASURING = tuple(f"module.{name}." for name in ("evaluator", "read", "vocoder", "voice", "aligner", "talker"))
 
 
 def identity(config: Mapping[str, Any], keys: tuple[str, ...] = KEYS) -> str:
     """16 hex digits over the given keys of a configuration, interpolations unresolved."""
+    chosen = aliases.former(_decisive(config, keys))
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _decisive(config: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     chosen = {key: config.get(key) for key in keys}
     if "ema" in keys:
         chosen["ema"] = (config.get("callbacks") or {}).get("ema")
@@ -28,5 +42,36 @@ def identity(config: Mapping[str, Any], keys: tuple[str, ...] = KEYS) -> str:
         # The order of the data does not depend on it. It counts as its default, not as absent: so the runs and exports of
         # before keep their identity.
         chosen["datamodule"] = {**config["datamodule"], "num_workers": 0}
-    chosen = aliases.former(chosen)
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return chosen
+
+
+def identities_of_0_1(runs: Path, config: Mapping[str, Any]) -> set[str]:
+    """The identities of the runs of version 0.1 under `runs` that trained what this configuration trains, which is given with
+    interpolations unresolved. The `module` of 0.1 had another structure, so its hash differs: the saved configuration is
+    brought to today's names, and resolved values are compared."""
+    found = set()
+    for marker in runs.glob("**/identity.txt"):
+        saved = marker.parent / ".hydra" / "config.yaml"
+        text = saved.read_text() if saved.is_file() else TRAINING_OPTIONS
+        if TRAINING_OPTIONS not in text and trains_the_same(aliases.config(yaml.safe_load(text)), config):
+            found.add(marker.read_text().strip())
+    return found
+
+
+def trains_the_same(former: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a configuration of 0.1, with the names of today, has the values of today's wherever they decide the weights."""
+    try:
+        old, new = _values(former), _values(config)
+    except OmegaConfBaseException:  # it refers to what is not there
+        return False
+    new = {key: value for key, value in new.items() if value != TRAINING_OPTIONS}
+    measuring = {key for key in old | new if key.startswith(MEASURING)}
+    shared = {key for key in measuring & old.keys() & new.keys() if not key.endswith("._target_")}
+    kept = (old.keys() | new.keys()) - measuring | shared
+    return all(key in old and key in new and old[key] == new[key] for key in kept)
+
+
+def _values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> resolved value of what decides a run's result."""
+    whole = OmegaConf.create({**config, "paths": {**config.get("paths", {}), "output": ""}})  # of this very run
+    return aliases.flattened(_decisive(OmegaConf.to_container(whole, resolve=True), KEYS))  # type: ignore[arg-type]

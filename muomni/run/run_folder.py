@@ -16,7 +16,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -47,15 +47,18 @@ class RunFolder:
     lock: IO[str] | None = None
 
     @classmethod
-    def for_training(cls, new_dir: Path, identity: str, *, runs: Path, resume: str) -> "RunFolder":
+    def for_training(
+        cls, new_dir: Path, identity: str, *, runs: Path, resume: str, also: Collection[str] = ()
+    ) -> "RunFolder":
         """The folder to train in, in every process of the run: with resume="auto" that of the newest unfinished run of the same
-        identity under `runs`, else `new_dir`, which Hydra has just made and which is removed if it is not used.
+        identity (or of one in `also`) under `runs`, else `new_dir`, which Hydra has just made and which is removed if it is not
+        used.
 
         Raises RunLockedError and ValueError as `acquire`, and ValueError if no checkpoint to resume from is whole.
         """
         path, checkpoint, lock = new_dir, None, None
         if rendezvous.rank() == 0:
-            path, lock = acquire(runs, identity, new_dir, resume=resume == "auto")
+            path, lock = acquire(runs, identity, new_dir, resume=resume == "auto", also=also)
             checkpoint = resume_point(path, resume)
         path = Path(rendezvous.broadcast_str(str(path)))
         if path != new_dir:
@@ -68,38 +71,45 @@ class RunFolder:
             self.lock.close()
 
 
-def acquire(runs: Path, identity: str, new_dir: Path, *, resume: bool) -> tuple[Path, IO[str]]:
+def acquire(
+    runs: Path, identity: str, new_dir: Path, *, resume: bool, also: Collection[str] = ()
+) -> tuple[Path, IO[str]]:
     """The folder to train in and the lock on it, which holds as long as the file is open.
 
-    resume: the folder of the newest unfinished run of the same identity under `runs`, if there is one. The configuration of
-    this command, which Hydra has just written to `new_dir`, is copied there. Otherwise `new_dir`.
+    resume: the folder of the newest unfinished run of the same identity (or of one in `also`) under `runs`, if there is one. The
+    configuration of this command, which Hydra has just written to `new_dir`, is copied there. Otherwise `new_dir`.
     Raises RunLockedError if another process works on that run; one that is dying is waited for. Raises ValueError if Hydra
     was told to use the folder of a run that must not be resumed.
     """
-    here = _is_resumed_in_place(new_dir, identity, resume=resume)
+    same = {identity, *also}
+    here = _is_resumed_in_place(new_dir, same, resume=resume)
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            found = find_unfinished(runs, identity, current=new_dir) if resume and not here else None
+            found = find_unfinished(runs, same, current=new_dir) if resume and not here else None
             folder, held = found or (new_dir, lock(new_dir))
             break
         except RunLockedError:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
-    _clean(folder, new_dir)
+    if folder != new_dir and (new_dir / ".hydra").is_dir():
+        shutil.copytree(new_dir / ".hydra", folder / ".hydra", dirs_exist_ok=True)
+    for ending in (".part", SUFFIX):  # what a killed process left half-written; the first: of version 0.1
+        for partial in [*folder.glob(f".*{ending}"), *folder.glob(f"checkpoints/.*{ending}")]:
+            partial.unlink()
     write_text(folder / "identity.txt", identity + "\n")
     return folder, held
 
 
-def _is_resumed_in_place(new_dir: Path, identity: str, *, resume: bool) -> bool:
-    """Whether an unfinished run of this identity is in the very folder that Hydra was told to use (`hydra.run.dir`, or a job of
-    a sweep that is queued again). Raises ValueError if another run's checkpoints are there."""
+def _is_resumed_in_place(new_dir: Path, same: Collection[str], *, resume: bool) -> bool:
+    """Whether an unfinished run of such an identity is in the folder that Hydra was told to use (`hydra.run.dir`, or a job of a
+    sweep that is queued again). Raises ValueError if another run's checkpoints are there."""
     if not has_checkpoint(new_dir):
         return False
     marker = new_dir / "identity.txt"
-    same = marker.is_file() and marker.read_text().strip() == identity
-    if resume and same and not (new_dir / "metrics.json").is_file():
+    ours = marker.is_file() and marker.read_text().strip() in same
+    if resume and ours and not (new_dir / "metrics.json").is_file():
         return True
     raise ValueError(
         f"{new_dir} holds a run that has ended, is of another configuration, or is not to be resumed (resume=): nothing "
@@ -107,12 +117,12 @@ def _is_resumed_in_place(new_dir: Path, identity: str, *, resume: bool) -> bool:
     )
 
 
-def find_unfinished(runs: Path, identity: str, *, current: Path) -> tuple[Path, IO[str]] | None:
-    """The newest run folder of this identity that has not ended and has a checkpoint, locked; None if there is none.
+def find_unfinished(runs: Path, same: Collection[str], *, current: Path) -> tuple[Path, IO[str]] | None:
+    """The newest run folder of one of these identities that has not ended and has a checkpoint, locked; None if there is none.
     Raises RunLockedError if a process is working on it."""
     for marker in sorted(runs.glob("**/identity.txt"), key=lambda path: path.stat().st_mtime, reverse=True):
         folder = marker.parent
-        if folder == current or marker.read_text().strip() != identity:
+        if folder == current or marker.read_text().strip() not in same:
             continue
         if (folder / "metrics.json").is_file():
             return None
@@ -161,9 +171,9 @@ def measuring(export: Path | None) -> Iterator[None]:
         stands = (
             f"the training has ended and {export} is written: once this is fixed, the same command only measures it"
         )
-        if isinstance(error, ValueError | FileNotFoundError):
-            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-            raise kind(f"{error}; {stands}") from error
+        for mistake in (FileNotFoundError, ValueError):
+            if isinstance(error, mistake):
+                raise mistake(f"{error}; {stands}") from error
         log.error("%s: %s", type(error).__name__, stands)
         raise
 
@@ -180,23 +190,16 @@ def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:
     return path
 
 
-def _clean(folder: Path, new_dir: Path) -> None:
-    """Copy the configuration of this command; remove what a killed process left half-written."""
-    if folder != new_dir and (new_dir / ".hydra").is_dir():
-        shutil.copytree(new_dir / ".hydra", folder / ".hydra", dirs_exist_ok=True)
-    for ending in (".part", SUFFIX):  # the first: of version 0.1
-        for partial in [*folder.glob(f".*{ending}"), *folder.glob(f"checkpoints/.*{ending}")]:
-            partial.unlink()
-
-
 def remove_if_empty(folder: Path) -> None:
-    """Remove a run folder in which nothing was computed: of a command that was refused, or that resumed another folder. One
-    that holds anything else stays, and so does one that another process works in."""
+    """Remove a run folder in which nothing was computed: of a command that was refused, or that resumed another folder; and the
+    folder of its tag or stage if that is empty then. One that holds anything else stays, and so does one that another
+    process works in."""
     try:
         if {path.name for path in folder.iterdir()} <= BEGUN:
             lock(folder).close()
             shutil.rmtree(folder, ignore_errors=True)
-    # Another process' folder; one that another rank has just removed; a disk so full that it cannot be locked. Whatever it is,
-    # it must not hide the error that the command ends with.
+            folder.parent.rmdir()
+    # A parent with other runs; another process' folder; one that another rank has just removed; a disk so full that it cannot
+    # be locked. Whatever it is, it must not hide the error that the command ends with.
     except (RunLockedError, OSError):
         return

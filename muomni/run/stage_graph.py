@@ -1,7 +1,7 @@
 """Prerequisites of a stage: found among the exports, or trained by the same command line.
 
-Independent stages train in parallel, each in its own process with its share of the cores: at this
-project's smallest sizes one thread for each process is faster than all threads for one.
+Independent stages train in parallel, each in its own process with its share of the cores: at the smallest sizes one thread for
+each process is faster than all threads for one.
 """
 
 import logging
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,24 @@ ABLATED = ("tag", "ablation", "backbone", "mel", "hearing")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Requirements on an export used as a prerequisite: its stage's folder, this size, and at least this budget
-    rank."""
+    """Requirements on an export used as a prerequisite: its stage's folder, this size, and at least this level of budget."""
 
     exports: Mapping[str, Path]
     size: str
-    rank: int
+    level: int
+
+    def has(self, stage: str) -> bool:
+        """Whether there is such an export. Raises ValueError if there is one of another size."""
+        folder = self.exports[stage]
+        if not is_export(folder):
+            return False
+        run: dict[str, Any] = read_description(folder)["facts"].get("run", {})
+        if run.get("size") != self.size:
+            raise ValueError(
+                f"{folder} was trained with size={run.get('size')}, this run has size={self.size}: "
+                "move it away, or keep the two apart by paths.root=DIR"
+            )
+        return int(run.get("level", 0)) >= self.level
 
 
 def shared_overrides(overrides: Sequence[str], *, ablated: bool = False) -> list[str]:
@@ -54,22 +67,6 @@ def shared_overrides(overrides: Sequence[str], *, ablated: bool = False) -> list
         if key in SHARED_KEYS or (whole in shared and not key.startswith("trainer.")):
             kept.append(override)
     return kept
-
-
-def usable(folder: Path, *, size: str, rank: int) -> bool:
-    """Whether the folder has an export that was trained at this size with at least this budget.
-
-    Raises ValueError if it has one of another size.
-    """
-    if not is_export(folder):
-        return False
-    run: dict[str, Any] = read_description(folder)["facts"].get("run", {})
-    if run.get("size") != size:
-        raise ValueError(
-            f"{folder} was trained with size={run.get('size')}, this run has size={size}: "
-            "move it away, or keep the two apart by paths.root=DIR"
-        )
-    return int(run.get("rank", 0)) >= rank
 
 
 def read_needs(conf: Path) -> dict[str, list[str]]:
@@ -85,7 +82,7 @@ def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wa
     ordered: list[str] = []
 
     def visit(stage: str) -> None:
-        if stage in ordered or usable(wanted.exports[stage], size=wanted.size, rank=wanted.rank):
+        if stage in ordered or wanted.has(stage):
             return
         for need in graph[stage]:
             visit(need)
@@ -123,37 +120,37 @@ def train(
     ablated: the stages that the overrides change.
     Raises RuntimeError when one fails; the others are then terminated and can be resumed.
     """
-    waiting, running, done = list(stages), dict[str, subprocess.Popen[bytes]](), set[str]()
-    free = list(range(jobs))
-    lanes: dict[str, int] = {}
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    order = TopologicalSorter({stage: [need for need in graph[stage] if need in stages] for stage in stages})
+    order.prepare()
+    ready: list[str] = []
+    running: dict[str, tuple[subprocess.Popen[bytes], int]] = {}  # and the line of its progress bar
+    lines = list(range(jobs))
     environment = {**rendezvous.without_rank(), PARENT: str(os.getpid())}
     if jobs > 1:
-        environment.setdefault("OMP_NUM_THREADS", threads)
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     try:
-        while waiting or running:
-            ready = [s for s in waiting if all(need in done or need not in stages for need in graph[s])]
-            for stage in ready[: len(free)]:
-                lanes[stage] = free.pop(0)
+        while order.is_active():
+            ready += order.get_ready()
+            while ready and lines:
+                stage, line = ready.pop(0), lines.pop(0)
                 log.info("training stage=%s first:  %s", stage, shown(stage, overrides, ablated=stage in ablated))
-                line = [
-                    *command(stage, overrides, ablated=stage in ablated),
-                    f"callbacks.progress.process_position={lanes[stage]}",
-                ]
-                running[stage] = subprocess.Popen(line, env=environment)
-                waiting.remove(stage)
+                words = command(stage, overrides, ablated=stage in ablated)
+                process = subprocess.Popen([*words, f"callbacks.progress.process_position={line}"], env=environment)
+                running[stage] = process, line
             time.sleep(0.1)
-            for stage in [s for s, process in running.items() if process.poll() is not None]:
-                process = running.pop(stage)
-                free.append(lanes[stage])
+            for stage, (process, line) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[stage]
+                lines.append(line)
                 if process.returncode:
                     raise RuntimeError(
                         f"stage={stage}, which is needed first, ended with exit code {process.returncode}"
                     )
-                done.add(stage)
+                order.done(stage)
     except BaseException:
-        for process in running.values():
+        for process, _ in running.values():
             process.terminate()
-        for process in running.values():
+        for process, _ in running.values():
             process.wait()
         raise

@@ -21,17 +21,8 @@ from muomni.checkpoints.atomic_write import write_text
 
 #: Prefixes of metrics (after the last /) for which higher is better; for all others lower is.
 MORE = (
-    "r1_",
-    "exact",
-    "probe_",
-    "stoi",
-    "caption_f1",
-    "codes_used",
-    "image_",
-    "text_",
-    "audio_qa",
-    "spoken_",
-)
+    "r1_", "exact", "probe_", "stoi", "caption_f1", "codes_used", "image_", "text_", "audio_qa", "spoken_",
+)  # fmt: skip
 BEST = "best.json"
 
 
@@ -47,7 +38,7 @@ def score(metrics: Mapping[str, float], monitor: str, losses: Mapping[str, Any])
 
 
 def is_better(name: str, value: float, than: float) -> bool:
-    """Whether a value of a metric is better than another."""
+    """Whether a value of the metric is better than another."""
     return value > than if name.rpartition("/")[2].startswith(MORE) else value < than
 
 
@@ -64,11 +55,11 @@ def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | N
         fcntl.lockf(lock, fcntl.LOCK_EX)
         file = sweep / BEST
         known = json.loads(file.read_text()) if file.is_file() else {}
-        place = known.setdefault(str(target), {"best": None, "scores": {}})
-        best = place["scores"].get(place["best"])
-        place["scores"][job] = None if scored is None else list(scored)
+        kept = known.setdefault(str(target), {"best": None, "scores": {}})
+        best = kept["scores"].get(kept["best"])
+        kept["scores"][job] = None if scored is None else list(scored)
         if best is None or (scored is not None and _beats(scored, best)):
-            place["best"] = job
+            kept["best"] = job
             write()
         write_text(file, json.dumps(known, indent=2) + "\n")
 
@@ -89,19 +80,17 @@ def summary(sweep: Path) -> list[str]:
         return []
     words = _own_words(sweep)
     lines = []
-    for target, place in json.loads(file.read_text()).items():
-        scores, best = place["scores"], place["best"]
-        if len(scores) < 2:
-            continue
-
-        def said(job: str, scores: dict[str, Any] = scores) -> str:
-            value = "not measured" if scores[job] is None else f"{scores[job][0]} {scores[job][1]:.4g}"
-            return f"job {job} ({words.get(job) or 'as the others'}): {value}"
-
-        others = "; ".join(said(job) for job in sorted(scores, key=_number) if job != best)
-        lines.append(
-            f"best of {len(scores)} is {said(best)}; {target} is its export, {sweep}/JOB/export is each one's; {others}"
-        )
+    for target, kept in json.loads(file.read_text()).items():
+        best, said = kept["best"], {}
+        for job in sorted(kept["scores"], key=lambda job: (int(job) if job.isdigit() else -1, job)):
+            scored = kept["scores"][job]
+            value = "not measured" if scored is None else f"{scored[0]} {scored[1]:.4g}"
+            said[job] = f"job {job} ({words.get(job) or 'as the others'}): {value}"
+        if len(said) > 1:
+            others = "; ".join(text for job, text in said.items() if job != best)
+            lines.append(
+                f"best of {len(said)} is {said[best]}; {target} is its export, {sweep}/JOB/export is each one's; {others}"
+            )
     return lines
 
 
@@ -113,7 +102,3 @@ def _own_words(sweep: Path) -> dict[str, str]:
     }
     common = set.intersection(*(set(words) for words in all_words.values())) if all_words else set()
     return {job: " ".join(word for word in words if word not in common) for job, words in all_words.items()}
-
-
-def _number(job: str) -> tuple[int, str]:
-    return (int(job) if job.isdigit() else -1, job)

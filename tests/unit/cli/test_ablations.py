@@ -1,9 +1,10 @@
 """Which stages an ablation changes, and which ablations are refused. Nothing is trained."""
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 
-from muomni.cli.ablations import register, separate_exports
+from muomni.cli.ablations import check_tag, register, separate_exports
 from muomni.cli.help import CONF
 from muomni.run.stage_graph import shared_overrides
 
@@ -35,7 +36,7 @@ def separated(*words):
 def test_the_stages_that_are_changed_have_exports_of_their_own(words, stages):
     found, exports = separated(*words)
     tag = words[1].partition("=")[2]
-    assert found == stages
+    assert found.keys() == stages
     own = {stage: f"./checkpoints/{stage}-{tag}" for stage in stages if f"paths.exports.{stage}=./mine" not in words}
     mine = {"vision": "./mine"} if "paths.exports.vision=./mine" in words else {}
     assert dict(exports) == {stage: f"./checkpoints/{stage}" for stage in exports} | own | mine
@@ -63,4 +64,47 @@ def test_an_ablation_that_changes_nothing_is_refused(words, said):
 
 def test_no_tag_no_ablation():
     found, exports = separated("stage=thinker", "backbone.thinker.num_kv_heads=2")
-    assert (found, exports.thinker) == (set(), "./checkpoints/thinker")
+    assert (found, exports.thinker) == ({}, "./checkpoints/thinker")
+
+
+def made(folder, run):
+    """An export as far as this module reads it."""
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    (folder / "model.yaml").write_text(yaml.safe_dump({"format": 1, "facts": {"run": run}, "parts": {}}))
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("backbone.thinker.num_kv_heads=2", None),
+        ("backbone.thinker.num_kv_heads=1",
+         "was trained with module.model.num_kv_heads=2, this run has module.model.num_kv_heads=1: give another tag"),
+        ("backbone.thinker.window=64",
+         "was trained with module.model.num_kv_heads=2, this run has module.model.num_kv_heads unchanged"),
+    ],
+)  # fmt: skip
+def test_a_tag_is_of_one_set_of_changes(tmp_path, word, said):
+    words = ["stage=omni_sft", "tag=mine", f"paths.root={tmp_path}", word]
+    cfg = compose("train", overrides=words)
+    changes = separate_exports(cfg, words, handed_on=shared_overrides(words, ablated=True))
+    check_tag(cfg, changes, own=True)  # nothing is there yet
+    made(tmp_path / "checkpoints" / "omni_sft-mine", {"changes": {"seed": 5}})
+    check_tag(cfg, changes, own=False)  # it is measured, or a job of a sweep
+    with pytest.raises(ValueError, match="omni_sft-mine was trained with seed=5, this run has seed unchanged"):
+        check_tag(cfg, changes, own=True)
+    made(tmp_path / "checkpoints" / "thinker-mine", {"changes": {"module.model.num_kv_heads": 2}})
+    if said is None:
+        check_tag(cfg, changes, own=False)
+    else:
+        with pytest.raises(ValueError, match=f"^tag=mine: {tmp_path}/checkpoints/thinker-mine {said}"):
+            check_tag(cfg, changes, own=False)
+
+
+def test_exports_that_record_no_changes_are_used(tmp_path):
+    words = ["stage=thinker", "tag=mine", f"paths.root={tmp_path}", "seed=3"]
+    cfg = compose("train", overrides=words)
+    changes = separate_exports(cfg, words, handed_on=words)
+    assert changes["thinker"] == {"seed": 3, "datamodule.seed": 3}
+    made(tmp_path / "checkpoints" / "thinker-mine", {"size": "nano"})
+    check_tag(cfg, changes, own=True)

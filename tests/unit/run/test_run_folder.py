@@ -150,6 +150,24 @@ def test_a_folder_in_which_nothing_was_computed_goes_away(runs, alive):
     assert (runs / "alive" / "identity.txt").is_file(), "another process has just begun in it"
 
 
+def test_a_refused_command_leaves_no_folder_of_its_tag(runs):
+    for name in ("thinker/gqa/now", "vision/gqa/now"):
+        (runs / name / ".hydra").mkdir(parents=True)
+    make(runs, "vision/gqa/before")
+    for stage in ("thinker", "vision"):
+        remove_if_empty(runs / stage / "gqa" / "now")
+    assert [path.name for path in (runs / "thinker").iterdir()] == []
+    assert [path.name for path in (runs / "vision" / "gqa").iterdir()] == ["before"], "of another run"
+
+
+def test_a_run_of_an_earlier_identity_is_resumed_and_gets_todays(runs):
+    folder = make(runs, "former", of="hash of 0.1")
+    assert acquire(runs, "mine", runs / "now", resume=True)[0] == runs / "now"
+    found, held = acquire(runs, "mine", runs / "now", resume=True, also={"hash of 0.1"})
+    held.close()
+    assert found == folder and (folder / "identity.txt").read_text() == "mine\n"
+
+
 def test_tidying_up_hides_no_error(runs, monkeypatch):
     """A disk so full that not even a lock can be written ends the command with an error of its own."""
     folder = runs / "full"

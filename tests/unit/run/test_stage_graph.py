@@ -11,10 +11,10 @@ from muomni.models.thinker import Thinker
 from muomni.run import stage_graph
 
 
-def export(root, stage, *, size="nano", rank=1):
+def export(root, stage, *, size="nano", level=1):
     torch.manual_seed(0)
     model = Thinker(vocab_size=8, dim=4, num_layers=1, num_heads=1, num_kv_heads=1, ff_dim=4, max_length=4)
-    save_export(root / stage, {"thinker": model}, metadata={"run": {"size": size, "rank": rank}}, files={})
+    save_export(root / stage, {"thinker": model}, metadata={"run": {"size": size, "level": level}}, files={})
 
 
 GRAPH = {"thinker": [], "audio": [], "codec": ["audio"], "talker": ["audio", "codec"], "vision": ["thinker"]}
@@ -48,8 +48,8 @@ def lines(journal: Path) -> list[list[str]]:
     return [line.split() for line in journal.read_text().splitlines()]
 
 
-def wanted(root, *, rank=1):
-    return stage_graph.Wanted({stage: root / stage for stage in GRAPH}, "nano", rank)
+def wanted(root, *, level=1):
+    return stage_graph.Wanted({stage: root / stage for stage in GRAPH}, "nano", level)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_missing_is_ordered_and_complete(tmp_path):
 
 
 def test_an_export_of_a_smaller_budget_is_trained_again(tmp_path):
-    export(tmp_path, "thinker", rank=0)
+    export(tmp_path, "thinker", level=0)
     assert stage_graph.missing(["thinker"], GRAPH, wanted(tmp_path)) == ["thinker"]
-    export(tmp_path, "thinker", rank=2)
+    export(tmp_path, "thinker", level=2)
     assert stage_graph.missing(["thinker"], GRAPH, wanted(tmp_path)) == []
 
 

@@ -1,0 +1,102 @@
+"""Runs of version 0.1 whose configuration had another form are recognised, and only those that trained the same."""
+
+import copy
+
+import pytest
+import yaml
+
+from muomni import aliases
+from muomni.run.identity import identities_of_0_1, identity
+
+#: A Talker's run, reduced: `module` as 0.1 wrote it to .hydra/config.yaml, and as it is today.
+SHARED = """
+paths: {root: ., output: "${hydra:runtime.output_dir}"}
+stage: {name: talker}
+budget: {name: demo, BUDGET: 1}
+optim: {lr: 0.003}
+trainer: {max_steps: 650, accelerator: auto}
+judge: {_target_: muomni.inference.RECOGNIZER.from_export, folder: "${paths.root}/checkpoints/audio", batch_size: 32}
+vocoder: {_target_: muomni.inference.tts.griffin_lim.GriffinLim, iterations: 32}
+datamodule: {batch_size: 32, num_workers: NUMBER}
+seed: 0
+"""
+FORMER = """
+module:
+  _target_: muomni.stages.talker.TalkerStage
+  codec: {_target_: muomni.checkpoints.load_export, folder: "${paths.root}/checkpoints/codec", parts: [codec]}
+  judge: ${judge}
+  vocoder: ${vocoder}
+  voice: {_target_: muomni.inference.speech.Speaker, vocoder: "${vocoder}"}
+  answers: 100
+  optimizer: ${optim}
+  weight_decay: 0.1
+"""
+TODAY = """
+module:
+  _target_: muomni.stages.talker.TalkerStage
+  codec: {_target_: muomni.checkpoints.export.load_export, folder: "${paths.root}/checkpoints/codec", modules: [codec]}
+  aligner: {_target_: muomni.evaluation.judge.Judge, folder: "${judge.folder}", load: "${judge}"}
+  evaluator:
+    _target_: muomni.evaluation.talker.TalkerEvaluator
+    judge: {_target_: muomni.evaluation.judge.Judge, folder: "${judge.folder}", load: "${judge}"}
+    vocoder: ${vocoder}
+    answers: 100
+  training:
+    _target_: muomni.stages.training_options.TrainingOptions
+    optimizer: ${optim}
+    weight_decay: 0.1
+"""
+
+
+def written(text, **names):
+    for old, new in names.items():
+        text = text.replace(old, new)
+    return yaml.safe_load(text)
+
+
+@pytest.fixture
+def today():
+    return written(SHARED + TODAY, BUDGET="level", RECOGNIZER="asr.recognizer.Recognizer", NUMBER="4")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Folders of two finished runs: of version 0.1, and of today with another identity."""
+    former = written(SHARED + FORMER, BUDGET="rank", RECOGNIZER="recognise.Recogniser", NUMBER="0")
+    other = written(SHARED + TODAY, BUDGET="level", RECOGNIZER="asr.recognizer.Recognizer", NUMBER="0")
+    for name, config in (("former", former), ("other", other)):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
+        (tmp_path / name / "identity.txt").write_text(f"{name}\n")
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / "identity.txt").write_text("no configuration was written")
+    return tmp_path
+
+
+def test_a_run_of_0_1_that_trained_the_same_is_recognised(runs, today):
+    former = yaml.safe_load((runs / "former" / ".hydra" / "config.yaml").read_text())
+    assert identity(former) != identity(today)
+    assert identities_of_0_1(runs, today) == {"former"}
+    assert identities_of_0_1(runs / "nowhere", today) == set()
+
+
+@pytest.mark.parametrize(
+    "key", ["optim.lr", "seed", "module.training.weight_decay", "module.codec.folder", "judge.folder", "budget.level",
+            "module.evaluator.answers", "trainer.max_steps"],
+)  # fmt: skip
+def test_another_value_is_another_run(runs, today, key):
+    changed = copy.deepcopy(today)
+    *parents, last = key.split(".")
+    node = changed
+    for name in parents:
+        node = node[name]
+    node[last] = "other" if isinstance(node[last], str) else node[last] + 1
+    assert identities_of_0_1(runs, changed) == set()
+    assert identities_of_0_1(runs, today | {"ema": None, "callbacks": {"ema": {"decay": 0.9}}}) == set()
+
+
+def test_what_a_saved_configuration_lacks_is_no_error(runs, today):
+    file = runs / "former" / ".hydra" / "config.yaml"
+    file.write_text(file.read_text().replace("${optim}", "${gone}"))
+    assert identities_of_0_1(runs, today) == set()
+    assert aliases.flattened({"a": {"b": 1, "c": {}}}) == {"a.b": 1, "a.c": {}}
