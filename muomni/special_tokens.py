@@ -14,16 +14,8 @@ AUDIO: Final = 8
 
 #: Pieces in the order of their ids; SentencePiece makes the first three itself, the others are control symbols.
 PIECES: Final[tuple[str, ...]] = (
-    "<unk>",
-    "<s>",
-    "</s>",
-    "<pad>",
-    "<user>",
-    "<assistant>",
-    "<system>",
-    "<image>",
-    "<audio>",
-)
+    "<unk>", "<s>", "</s>", "<pad>", "<user>", "<assistant>", "<system>", "<image>", "<audio>",
+)  # fmt: skip
 
 #: Targets with this value take no part in any loss (torch's own default for cross-entropy).
 IGNORE: Final = -100

@@ -40,18 +40,11 @@ def check_compatible(modules: Mapping[str, nn.Module], metadata: Mapping[str, An
     for module, option, other, key in WITH_MODULES:
         if module in options and other in options and options[module].get(option) != 0:  # 0 characters: unused
             compare(module, option, options[other].get(key), f"{other}.{key}")
-    if (
-        "image_projector" in options
-        and "vision" in options
-        and options["image_projector"].get("image_tokens") == "grid"
-    ):
-        side, grid = options["vision"]["image_size"] // options["vision"]["patch"], options["image_projector"]["grid"]
-        compare(
-            "image_projector",
-            "cell",
-            (side // grid) ** 2,
-            f"the number of patches per cell of a {side} x {side} image in {grid} x {grid} cells",
-        )
+    projector, vision = options.get("image_projector", {}), options.get("vision")
+    if vision is not None and projector.get("image_tokens") == "grid":
+        side, grid = vision["image_size"] // vision["patch"], projector["grid"]
+        of = f"the number of patches per cell of a {side} x {side} image in {grid} x {grid} cells"
+        compare("image_projector", "cell", (side // grid) ** 2, of)
     if "talker" in options and "codec" in options:
         spoken, known = options["talker"], options["codec"]
         if spoken["codebook_size"] != known["codebook_size"] or spoken["num_codebooks"] > known["num_codebooks"]:

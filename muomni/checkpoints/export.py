@@ -5,7 +5,7 @@
     <files>             tokenizer.model and the like, as they are
 
 Loading is strict: a missing, unexpected or mis-shaped key is an error that names it. Nothing in a folder is executed:
-a part's class is looked up in `muomni.models.registry.ARCHITECTURES` (assembly.py).
+a module's class is looked up in `muomni.models.registry.ARCHITECTURES` (assembly.py).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from muomni import aliases
@@ -29,7 +29,7 @@ from muomni.checkpoints.assembly import assemble
 from muomni.checkpoints.assembly import first_broken as first_broken
 from muomni.checkpoints.assembly import load_strictly as load_strictly
 from muomni.checkpoints.atomic_write import atomic_folder, follow
-from muomni.short_repr import shown
+from muomni.checkpoints.safe_load import read_safetensors
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,6 @@ class Export:
     tokenizer: bytes | None = None
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """The name of `metadata` in version 0.1."""
-        return self.metadata
-
-    @property
     def tokenizer_path(self) -> Path:
         """The tokenizer's file. Raises FileNotFoundError where the export has none."""
         path = self.folder / "tokenizer.model"
@@ -73,25 +68,17 @@ def weights_fingerprint(module: nn.Module) -> str:
 
 
 def save_export(
-    folder: Path | str,
-    modules: Mapping[str, nn.Module],
-    *,
-    files: Mapping[str, Path],
-    metadata: Mapping[str, Any] | None = None,
-    facts: Mapping[str, Any] | None = None,
+    folder: Path | str, modules: Mapping[str, nn.Module], *, files: Mapping[str, Path], metadata: Mapping[str, Any]
 ) -> Path:
     """Write an export folder, whole or not at all: a temporary folder beside it takes its place at the end. A symbolic link
     stays; what else someone put into the folder stays too.
 
-    modules: name -> a module registered by `@register`. metadata: plain data (`facts` in version 0.1).
+    modules: name -> a module registered by `@register`. metadata: plain data.
     files: name in the folder -> file to copy.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     check_place(folder)
-    metadata = facts if metadata is None else metadata
-    if metadata is None:
-        raise TypeError("save_export: metadata= is missing")
     document, tensors = describe(modules, metadata, where=str(folder))
     with atomic_folder(folder, own=OWN) as temporary:
         description, weights = temporary / DESCRIPTION, temporary / WEIGHTS
@@ -211,11 +198,9 @@ def load_export(folder: Path | str, modules: Iterable[str] | None = None) -> Exp
         raise FileNotFoundError(f"{folder}: no export here (no model.safetensors)")
     check_readable(weights)
     try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{weights}: cannot be read ({shown(error, str, most=300)}); the export is damaged, train it again"
-        ) from error
+        tensors, _ = read_safetensors(weights)
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}; the export is damaged, train it again") from error
     built = build_modules(document, tensors, modules, where=str(folder), weights=str(weights))
     content = None
     if tokenizer.is_file():

@@ -1,4 +1,4 @@
-"""Files of torch.save from someone else: read as data, in memory that their size explains, or refused in one line.
+"""Files of weights from someone else: read as data, in memory that their size explains, or refused in one line.
 
 Nothing in them is executed (`weights_only`). torch's own words for what it refuses advise to execute it, and are never shown.
 What a small file could ask for is refused before or right after it is read: compressed entries, tensors that repeat the same
@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from muomni.short_repr import shown
 
 SLACK = 1 << 20  # bytes
 
@@ -30,6 +33,15 @@ def load_data(path: Path) -> Any:
         raise
     except Exception as error:  # of a damaged file torch, pickle and zipfile raise all sorts
         raise ValueError(reason(error)) from error
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a .safetensors. Raises ValueError saying why it cannot be read, without the file's name."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118  (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"cannot be read, damaged or cut off ({shown(error, str, most=300)})") from error
 
 
 def reason(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from muomni.checkpoints.atomic_write import atomic_write, follow
 from muomni.checkpoints.export import (
@@ -34,9 +34,8 @@ from muomni.checkpoints.export import (
     load_export,
     save_tensors,
 )
-from muomni.checkpoints.safe_load import check_tensors, load_data
+from muomni.checkpoints.safe_load import check_tensors, load_data, read_safetensors
 from muomni.checkpoints.schema import MOST_BYTES
-from muomni.short_repr import shown
 from muomni.user_path import user_path
 
 DESCRIPTION, TOKENIZER = "muomni", "tokenizer"
@@ -127,11 +126,9 @@ def describe_for_checkpoint(
 def _single(path: Path) -> Export:
     check_readable(path)
     try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read ({shown(error, str, most=300)}); the file is damaged") from error
+        tensors, header = read_safetensors(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if DESCRIPTION not in header:
         raise ValueError(
             f"{path}: not a single-file export of muomni (its header holds no {DESCRIPTION!r}); "
@@ -144,10 +141,13 @@ def _single(path: Path) -> Export:
         tokenizer = base64.b64decode(header[TOKENIZER], validate=True) if TOKENIZER in header else None
     except (ValueError, RecursionError) as error:  # of json and of base64
         raise ValueError(f"{path}: its header is damaged: {error}") from error
+    return _built(document, tensors, tokenizer, path)
+
+
+def _built(document: Any, tensors: Mapping[str, Tensor], tokenizer: bytes | None, path: Path) -> Export:
     document = checked(document, where=str(path))
-    return Export(
-        build_modules(document, tensors, None, where=str(path), weights=str(path)), document["facts"], path, tokenizer
-    )
+    modules = build_modules(document, tensors, None, where=str(path), weights=str(path))
+    return Export(modules, document["facts"], path, tokenizer)
 
 
 def _checkpoint(path: Path) -> Export:
@@ -165,13 +165,11 @@ def _checkpoint(path: Path) -> Export:
             f"{path}: not a checkpoint of muomni that says what it holds; a training run also writes "
             f"checkpoints/<stage>/, and a checkpoint of micro-omni is imported by  {IMPORT}"
         )
-    document = checked(carried["document"], where=str(path))
     try:
         tensors, tokenizer = _carried(content, carried, size=path.stat().st_size)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; the checkpoint is damaged") from error
-    built = build_modules(document, tensors, None, where=str(path), weights=str(path))
-    return Export(built, document["facts"], path, tokenizer)
+    return _built(carried["document"], tensors, tokenizer, path)
 
 
 def _carried(

@@ -51,14 +51,11 @@ def _store() -> TCPStore:
                 f"WORLD_SIZE={world_size()} without MASTER_ADDR and MASTER_PORT: start the processes with torchrun"
             )
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        master = rank() == 0 and not hosted
         store = TCPStore(
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            is_master=rank() == 0 and not hosted,
-            timeout=TIMEOUT,
-            wait_for_workers=False,
-            multi_tenant=True,
-        )
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=master, timeout=TIMEOUT,
+            wait_for_workers=False, multi_tenant=True,
+        )  # fmt: skip
         _stores.append(store)
     return _stores[0]
 

@@ -1,12 +1,12 @@
 """Import and export of micro-omni's checkpoints.
 
-python -m muomni.interop.micro_omni import FILE [FILE ...] out=DIR [tokenizer=PATH] [parts=a,b] [fill=true] [PART.OPTION=VALUE]
-python -m muomni.interop.micro_omni export DIR out=FILE.pt|FILE.safetensors [parts=a,b]
+python -m muomni.interop.micro_omni import FILE [FILE ...] out=DIR [tokenizer=PATH] [modules=a,b] [fill=true] [MODULE.OPTION=N]
+python -m muomni.interop.micro_omni export DIR out=FILE.pt|FILE.safetensors [modules=a,b]
 
 import           .pt files of micro-omni's stages, or its single .safetensors -> an export folder, out=checkpoints/NAME
 export           an export folder -> a file that micro-omni loads, and the Thinker's tokenizer.model next to it
 tokenizer=PATH   the tokenizer.model of the Thinker's training
-parts=a,b        only these modules: thinker, audio, vision, codec, talker, image_projector, audio_projector
+modules=a,b      only these modules: thinker, audio, vision, codec, talker, image_projector, audio_projector
 fill=true        initialise what our modules have and theirs lack (the Talker's text side, a missing CTC head)
 thinker.num_heads=8   and other options that cannot be read off the tensors; the command prints the values it assumed
 """
@@ -15,16 +15,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from muomni.cli.key_value import split_options
+from muomni import aliases
+from muomni.cli.key_value import run_program, split_options
 from muomni.interop.micro_omni.exporting import export_checkpoint
 from muomni.interop.micro_omni.importing import import_checkpoints
 from muomni.user_path import user_path
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "import": {"out": "", "tokenizer": "", "parts": (), "fill": False},
-    "export": {"out": "", "parts": ()},
+    "import": {"out": "", "tokenizer": "", "modules": (), "fill": False},
+    "export": {"out": "", "modules": ()},
 }
 
 
@@ -47,37 +46,33 @@ def parse(command: str, arguments: list[str]) -> tuple[list[Path], dict[str, Any
 
 def _number(argument: str, value: str) -> float:
     try:
-        number = yaml.safe_load(value)
-    except yaml.YAMLError:
-        number = None
-    if isinstance(number, bool) or not isinstance(number, int | float) or number <= 0:
+        number = int(value) if value.isdecimal() else float(value)
+    except ValueError:
+        number = 0
+    if not number > 0:
         raise ValueError(f"{argument}: a number above 0 is needed")
     return number
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; returns 0 for success, 1 for bad input, 2 for no command. Notes go to standard error."""
+    """Run a command; notes go to standard error. Returns 2 for no command. Raises ValueError or FileNotFoundError."""
     if not arguments or arguments[0] not in OPTIONS:
         print(__doc__, file=sys.stderr)
         return 2
-    command, *rest = arguments
-    try:
-        paths, chosen, module_options = parse(command, rest)
-        out = user_path(chosen["out"])
-        parts = list(chosen["parts"]) or None
-        if command == "export":
-            notes = export_checkpoint(paths[0], out, modules=parts)
-        else:
-            tokenizer = user_path(chosen["tokenizer"]) if chosen["tokenizer"] else None
-            notes = import_checkpoints(
-                paths, out, tokenizer=tokenizer, modules=parts, fill=chosen["fill"], options=module_options
-            )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    paths, chosen, module_options = parse(
+        arguments[0], [new for word in arguments[1:] for new in aliases.override(word)]
+    )
+    out, modules = user_path(chosen["out"]), list(chosen["modules"]) or None
+    if arguments[0] == "export":
+        notes = export_checkpoint(paths[0], out, modules=modules)
+    else:
+        tokenizer = user_path(chosen["tokenizer"]) if chosen["tokenizer"] else None
+        notes = import_checkpoints(
+            paths, out, tokenizer=tokenizer, modules=modules, fill=chosen["fill"], options=module_options
+        )
     print("\n".join([*notes, f"written: {out}"]), file=sys.stderr)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_program(main)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from muomni.checkpoints.assembly import assemble, build_part, difference, outline
+from muomni.interop.micro_omni.files import Checkpoint
 from muomni.interop.micro_omni.module_options import ASSUMED, options_of
 from muomni.interop.micro_omni.rules import TABLES, State, match_layout, to_ours, to_theirs
 
@@ -31,20 +32,16 @@ class Built:
 
 
 def build(
-    name: str,
-    theirs: State,
-    *,
-    ours: State,
-    description: Mapping[str, Any] | None,
-    given: Mapping[str, Any],
-    fill: bool,
+    name: str, checkpoint: Checkpoint, document: Mapping[str, Any], *, given: Mapping[str, Any], fill: bool
 ) -> Built:
-    """Build the module `name`.
+    """Build the module `name` of a file.
 
-    theirs: its tensors under their keys. ours: tensors under our keys, in a file written by muomni; description: name and
-    options, of such a file. given: options that cannot be inferred. fill: initialise what theirs lack. Raises ValueError naming
-    the first keys or the option that are wrong.
+    document: the description in a file written by muomni, else {}. given: options that cannot be inferred. fill: initialise what
+    theirs lack. Raises ValueError naming the first keys or the option that are wrong.
     """
+    theirs = checkpoint.modules.get(name, {})
+    ours = {key.removeprefix(f"{name}."): value for key, value in checkpoint.ours.items() if key.startswith(f"{name}.")}
+    description = document.get("parts", {}).get(name)
     if name not in TABLES:  # a module of ours alone, stored unchanged
         return Built(assemble(description or {}, ours, where="its description", weights=f"module {name!r}"))
     layout, rules = match_layout(name, theirs)
@@ -69,7 +66,7 @@ def build(
     if new and not fill:
         raise ValueError(
             f"it lacks {len(new)} keys of ours: {_shortened(new)}; fill=true initialises them (then train them), "
-            f"parts= without {name} leaves it out"
+            f"modules= without {name} leaves it out"
         )
     state = to_ours(theirs, rules) | ours
     if new:

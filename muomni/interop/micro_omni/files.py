@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from muomni.checkpoints.atomic_write import atomic_write
-from muomni.checkpoints.export import check_readable
-from muomni.checkpoints.safe_load import check_tensors, load_data
+from muomni.checkpoints.safe_load import check_tensors, load_data, read_safetensors
 from muomni.interop.micro_omni.rules import State
 
 OURS = "muomni"
@@ -85,13 +83,8 @@ def read(path: Path) -> Checkpoint:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
-    check_readable(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-            description = (file.metadata() or {}).get(OURS, "")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"cannot be read, damaged or cut off ({error})") from error
+    flat, header = read_safetensors(path)
+    description = header.get(OURS, "")
     if BARE in flat:
         return {"model": flat}, description
     groups: dict[str, Any] = {}
@@ -171,9 +164,7 @@ def _plain(key: str) -> str:
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a file of theirs, atomically. Raises ValueError for another suffix than .pt and .safetensors."""
-    if path.suffix not in WRITTEN:
-        raise ValueError(f"{path}: name it .pt or .safetensors")
+    """Write a file of theirs, .pt or .safetensors, atomically."""
     groups, ours = _groups(checkpoint, path.suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
@@ -198,7 +189,11 @@ def _groups(checkpoint: Checkpoint, suffix: str) -> tuple[dict[str, State], Stat
         groups.setdefault(group, {})[name] = value
     if suffix == ".pt" and checkpoint.modules.keys() == {"thinker"}:
         groups["model"] = groups.pop("thinker")
-    own = {group: {key: _owned(value) for key, value in state.items()} for group, state in groups.items()}
+    # A view of a fused projection would be saved with its whole storage.
+    own = {
+        group: {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
+        for group, state in groups.items()
+    }
     return own, own.pop(OURS)
 
 
@@ -209,8 +204,3 @@ def _target(module: str, key: str, suffix: str) -> tuple[str, str]:
         if GROUPS[group] == (module, prefix):
             return group, key.removeprefix(prefix)
     return OURS, f"{module}.{key}"
-
-
-def _owned(value: Tensor) -> Tensor:
-    """A copy with its own memory: a view of a fused projection would be saved with the whole storage."""
-    return value.detach().cpu().clone().contiguous()

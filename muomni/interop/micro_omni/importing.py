@@ -101,7 +101,10 @@ def read_checkpoints(
             if name in sources:
                 raise ValueError(f"{path}: the module {name!r} is in {sources[name]} too; name one of the two files")
             sources[name] = path
-            built[name] = _built(name, checkpoint, document, options.get(name, {}), fill=fill, path=path)
+            try:
+                built[name] = build(name, checkpoint, document, given=options.get(name, {}), fill=fill)
+            except ValueError as error:
+                raise ValueError(f"{path}, module {name!r}: {error}") from error
         result.kept |= checkpoint.kept
         result.metadata |= document.get("facts", {})
         if checkpoint.left_out:
@@ -121,19 +124,6 @@ def read_checkpoints(
     if "facts" not in document:
         _add_metadata(result)
     return result
-
-
-def _built(
-    name: str, checkpoint: Checkpoint, document: Mapping[str, Any], given: Mapping[str, Any], *, fill: bool, path: Path
-) -> Built:
-    """`building.build` of one module of a file; errors name the file."""
-    ours = {key.removeprefix(f"{name}."): value for key, value in checkpoint.ours.items() if key.startswith(f"{name}.")}
-    try:
-        description = document.get("parts", {}).get(name)
-        theirs = checkpoint.modules.get(name, {})
-        return build(name, theirs, ours=ours, description=description, given=given, fill=fill)
-    except ValueError as error:
-        raise ValueError(f"{path}, module {name!r}: {error}") from error
 
 
 def _document(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def _rules(*pairs: tuple[str, ...]) -> tuple[Rule, ...]:
     return tuple(Rule(pair[0], pair[1:]) for pair in pairs)
 
 
-def _linear(ours: str, theirs: str) -> tuple[Rule, ...]:
-    return _rules((f"{ours}.weight", f"{theirs}.weight"), (f"{ours}.bias", f"{theirs}.bias"))
+def _linear(ours: str, theirs: str, *, joint: str = ".") -> tuple[Rule, ...]:
+    return _rules(*((f"{ours}.{name}", f"{theirs}{joint}{name}") for name in ("weight", "bias")))
 
 
 BLOCK = "transformer.blocks.{i}"
@@ -100,19 +100,14 @@ _MOE = Variant(
 _DECODER = (*_NORMS, *_rules((f"{BLOCK}.attention.out.weight", "blocks.{i}.attn.o.weight")))
 
 _E = "encoder."  # prefix of the encoder in our Audio, which also holds the CTC head
-_AUDIO_ATTENTION = {"current": ("qkv_proj.", "out_proj."), "older": ("attn.in_proj_", "attn.out_proj.")}
 
 
-def _audio_attention(name: str) -> Variant:
-    qkv, out = _AUDIO_ATTENTION[name]
-    return Variant(
-        name,
-        f"blocks.{{i}}.{qkv}weight",
-        _rules(
-            *((f"{_E}{BLOCK}.attention.qkv.{kind}", f"blocks.{{i}}.{qkv}{kind}") for kind in ("weight", "bias")),
-            *((f"{_E}{BLOCK}.attention.out.{kind}", f"blocks.{{i}}.{out}{kind}") for kind in ("weight", "bias")),
-        ),
+def _audio_attention(name: str, qkv: tuple[str, str], out: tuple[str, str]) -> Variant:
+    rules = (
+        *_linear(f"{_E}{BLOCK}.attention.qkv", f"blocks.{{i}}.{qkv[0]}", joint=qkv[1]),
+        *_linear(f"{_E}{BLOCK}.attention.out", f"blocks.{{i}}.{out[0]}", joint=out[1]),
     )
+    return Variant(name, rules[0].theirs[0], rules)
 
 
 def _stem(name: str, *convolutions: str) -> Variant:
@@ -136,7 +131,10 @@ TABLES = {
         ),
         components=(
             (_stem("4x", "down.net.0", "down.net.2"), _stem("8x", "down.0.net.0", "down.0.net.2", "down.1")),
-            (_audio_attention("current"), _audio_attention("older")),
+            (
+                _audio_attention("current", ("qkv_proj", "."), ("out_proj", ".")),
+                _audio_attention("older", ("attn.in_proj", "_"), ("attn.out_proj", ".")),
+            ),
         ),
         optional=("head.",),
     ),
@@ -146,10 +144,7 @@ TABLES = {
             *_linear("stem.project", "proj"),
             *_linear(f"{BLOCK}.attention_norm", "blocks.{i}.norm1"),
             *_linear(f"{BLOCK}.mlp_norm", "blocks.{i}.norm2"),
-            *_rules(
-                (f"{BLOCK}.attention.qkv.weight", "blocks.{i}.self_attn.in_proj_weight"),
-                (f"{BLOCK}.attention.qkv.bias", "blocks.{i}.self_attn.in_proj_bias"),
-            ),
+            *_linear(f"{BLOCK}.attention.qkv", "blocks.{i}.self_attn.in_proj", joint="_"),
             *_linear(f"{BLOCK}.attention.out", "blocks.{i}.self_attn.out_proj"),
             *_linear(f"{BLOCK}.mlp.up", "blocks.{i}.linear1"),
             *_linear(f"{BLOCK}.mlp.down", "blocks.{i}.linear2"),
@@ -185,8 +180,8 @@ TABLES = {
         ),
         own=("text.", "stop."),
     ),
-    "image_projector": Table(_rules(("layers.weight", "weight"), ("layers.bias", "bias"))),
-    "audio_projector": Table(_rules(("layers.weight", "weight"), ("layers.bias", "bias"))),
+    "image_projector": Table(_linear("layers", "", joint="")),
+    "audio_projector": Table(_linear("layers", "", joint="")),
 }
 
 

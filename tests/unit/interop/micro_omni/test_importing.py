@@ -243,7 +243,7 @@ def test_keys_and_shapes_are_strict(tmp_path, saved, tokenizer_path, name, group
 
 def test_a_talker_is_not_completed_unasked(tmp_path, saved):
     refused(tmp_path, [saved("talker.pt")], r"talker\.pt, module 'talker': it lacks \d+ keys of ours: text.embedding, .*"
-            r"stop.weight.*fill=true initialises them.*parts= without talker")  # fmt: skip
+            r"stop.weight.*fill=true initialises them.*modules= without talker")  # fmt: skip
 
 
 def test_a_grouped_talker_is_refused(tmp_path, saved):
