@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | None = None) -> dict[str, float]:
-    """Runs the task of a configuration in `output`, as a job of the sweep in `sweep` if given; returns the test metrics."""
+    """Run the task of a configuration in `output`, as a job of the sweep in `sweep` if given; return the test metrics."""
     validate(cfg)
     ablated = separate_exports(cfg, overrides, handed_on=stage_graph.shared_overrides(overrides, ablated=True))
     check_tag(cfg, ablated, own=cfg.task == "fit" and sweep is None)  # the jobs of a sweep may share a tag
@@ -76,7 +76,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     cfg.characters = getattr(datamodule, "characters", None)  # may be trained from the texts
 
     def make_stage() -> Any:
-        """A new one: what `instantiate` gives holds a model, which two calls of it would share."""
+        """A new one: the result of `instantiate` holds a model, which two calls of it would share."""
         stage = instantiate(cfg.module, _convert_="all")(**datamodule.metadata())
         stage.check_loss_weights()
         return stage
@@ -98,7 +98,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
             losses = dict(trainer.callback_metrics)
         else:
             load_into(stage, trained)
-        lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again gives the same
+        lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again has the same result
         with measuring(kept if cfg.task == "fit" else None):
             metrics = measure(cfg, stage, trainer, datamodule)
     if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
@@ -148,7 +148,7 @@ def replay(stage: Any, file: str) -> dict[str, float]:
 def hand_over(
     stage: Any, trainer: lightning.Trainer, export: Path, metadata: dict[str, Any], *, fresh: Callable[[], Any]
 ) -> Any:
-    """Writes the export; returns the stage with full weights: itself, or a new one if processes share them."""
+    """Write the export; return the stage with full weights: itself, or a new one if processes share them."""
     shared = isinstance(trainer.strategy, ModelParallelStrategy)
     if shared:
         weights = trainer.strategy.lightning_module_state_dict()  # whole, on the first process
@@ -193,7 +193,7 @@ def is_up_to_date(export: Path, metadata: dict[str, Any], former: set[str]) -> b
 
 
 def prepare(cfg: DictConfig, overrides: list[str], ablated: Collection[str]) -> dict[str, Any]:
-    """See that data and prerequisites are there; gives the datamodule's sources."""
+    """Make sure that data and prerequisites are there; return the datamodule's sources."""
     graph = stage_graph.read_needs(CONF)
     exports = {stage: Path(folder) for stage, folder in cfg.paths.exports.items()}
     wanted = stage_graph.Wanted(exports, cfg.size, cfg.budget.level)

@@ -74,15 +74,12 @@ NAMES = {
     "muomni.inference.asr.transcribe.build_reader": "muomni.inference.asr.ctc_decoders.build_decoder",
     "muomni.inference.decoding.detokenizer.TextStream": "muomni.inference.decoding.detokenizer.Detokenizer",
     "muomni.inference.asr.recognizer.Recogniser": "muomni.inference.asr.recognizer.Recognizer",
-    "muomni.checkpoints.Export": "muomni.checkpoints.export.Export",
-    "muomni.checkpoints.check_same": "muomni.checkpoints.export.check_same",
-    "muomni.checkpoints.is_export": "muomni.checkpoints.export.is_export",
-    "muomni.checkpoints.list_exports": "muomni.checkpoints.export.list_exports",
-    "muomni.checkpoints.load_export": "muomni.checkpoints.export.load_export",
-    "muomni.checkpoints.read_description": "muomni.checkpoints.export.read_description",
-    "muomni.checkpoints.save_export": "muomni.checkpoints.export.save_export",
-    "muomni.checkpoints.weights_fingerprint": "muomni.checkpoints.export.weights_fingerprint",
 }
+for _name in (
+    "Export", "check_same", "is_export", "list_exports", "load_export", "read_description", "save_export",
+    "weights_fingerprint",
+):  # fmt: skip
+    NAMES[f"muomni.checkpoints.{_name}"] = f"muomni.checkpoints.export.{_name}"
 OPTIONS: dict[str, str] = {
     "budget.rank": "budget.level",
     "datamodule.turns": "datamodule.questions_per_row",
@@ -212,16 +209,12 @@ def metric(name: str) -> str:
 
 def description(document: dict[str, Any]) -> dict[str, Any]:
     """What model.yaml says (a checked table), with the keys of today."""
-    parts = {
-        name: {**part, "options": _module_options(part)} if isinstance(part.get("options"), dict) else part
-        for name, part in document["parts"].items()
-        if isinstance(part, dict)
-    }
-    return {**document, "facts": _rewritten(document["facts"], METADATA, str), "parts": {**document["parts"], **parts}}
-
-
-def _module_options(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {MODULE_OPTIONS.get(f"{part.get('part')}.{key}", key): value for key, value in part["options"].items()}
+    parts = dict(document["parts"])
+    for name, part in parts.items():
+        if isinstance(part, dict) and isinstance(part.get("options"), dict):
+            options = {MODULE_OPTIONS.get(f"{part.get('part')}.{key}", key): v for key, v in part["options"].items()}
+            parts[name] = {**part, "options": options}
+    return {**document, "facts": _rewritten(document["facts"], METADATA, str), "parts": parts}
 
 
 def attribute(module: str, name: str) -> Any:

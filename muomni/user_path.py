@@ -16,7 +16,7 @@ HOME = re.compile(r"(?<=[=:,\[{(\s\"'])~[\w.-]*(?=$|[/,\]})\s\"'])")
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """The path with its `~` or `~NAME` replaced, and as it is spelled where it is there (`find`). Raises FileNotFoundError for
-    one that no file can have: asked for it, the system would raise another error than for a missing file."""
+    one that no file can have: the system would raise another error than for a missing file."""
     whole = os.path.expanduser(path)
     names = os.fsencode(whole).split(b"/")
     if len(os.fsencode(whole)) > LONGEST_PATH or max(map(len, names)) > LONGEST_NAME:

@@ -41,11 +41,7 @@ def first_broken(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def assemble(description: Any, state: Mapping[str, Tensor], *, where: str, weights: str) -> nn.Module:
-    """A module in eval mode from its description and its tensors.
-
-    It is first built without memory, on torch's meta device: what a description asks for is compared with what the file holds
-    before anything of that size is made. Then the file's tensors become the module's own.
-    """
+    """A module in eval mode from its description and its tensors. where, weights: of the two, for errors."""
     module = outline(description, tensors=len(state), where=where)
     own = module.state_dict()
     problem = difference(own, state)

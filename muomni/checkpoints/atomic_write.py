@@ -1,9 +1,9 @@
-"""Files and folders that are whole or not there, written so that nothing else is ever in their way.
+"""Files and folders that are whole or not there.
 
-What is written stands beside its target under a name that only this file gives (`SUFFIX`), and takes the target's name at
-the end. A symbolic link stays, and what it points to is replaced, so that `checkpoints/thinker` may lie on another disk.
-Devices, pipes and descriptors (/dev/null, a FIFO, /dev/stdout) are written through: to replace one would take it away from
-the whole machine. Modes are those of any new file of the user (umask), or those that the file had.
+Content is written under a temporary name (`SUFFIX`) next to the target and renamed at the end. A symbolic link stays, and its
+target is replaced, so that `checkpoints/thinker` may be on another disk. Devices, pipes and descriptors (/dev/null, a FIFO,
+/dev/stdout) are written through: to replace one would take it away from the whole machine. Modes are those of any new file of
+the user (umask), or those that the file had.
 
 Not atomicwrites: it is no longer maintained, knows no folders, and replaces a symbolic link instead of its target.
 """
@@ -63,7 +63,7 @@ def _is_descriptor(path: Path) -> bool:
 
 @contextmanager
 def atomic_write(path: Path | str, *, durable: bool = False, previous: str | None = None) -> Iterator[Path]:
-    """Yields the name of an empty temporary file; what was written there becomes `path` when the block ends without error.
+    """Yield the name of an empty temporary file; what was written there becomes `path` when the block ends without error.
 
     durable: flush file and rename to the disk, so that they survive a power cut. previous: the name under which the file
     that was there is kept. An OSError of the writing (a full disk, a folder of someone else) names `path`.
@@ -124,7 +124,7 @@ def _named(path: Path, temporary: Path) -> Iterator[Path]:
 
 
 def partial_name(target: Path) -> Path:
-    """A new temporary name beside a target."""
+    """A new temporary name next to a target."""
     return target.with_name(f"{_beginning(target)}{secrets.token_hex(4)}{SUFFIX}")
 
 
@@ -133,7 +133,7 @@ def _beginning(target: Path) -> str:
 
 
 def remove_partials(target: Path) -> None:
-    """Remove what killed processes left beside a target: names of `partial_name`, and nothing else."""
+    """Remove what killed processes left next to a target: names of `partial_name`, and nothing else."""
     ours = re.compile(re.escape(_beginning(target)) + "[0-9a-f]{8}" + re.escape(SUFFIX))
     for path in target.parent.iterdir():
         if ours.fullmatch(path.name):
@@ -142,7 +142,7 @@ def remove_partials(target: Path) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path, *, own: Container[str]) -> Iterator[Path]:
-    """Gives a temporary folder; what was written there becomes `folder` when the block ends without error.
+    """Yield a temporary folder; what was written there becomes `folder` when the block ends without error.
 
     own: names in the old folder that go with it; whatever else someone put there is taken over.
     """
@@ -154,9 +154,11 @@ def atomic_folder(folder: Path, *, own: Container[str]) -> Iterator[Path]:
     try:
         yield temporary
         if target.is_dir():
-            for path in target.iterdir():
-                if path.name not in own and not (temporary / path.name).exists():
-                    _copy(path, temporary / path.name)
+            kept = {path.name for path in temporary.iterdir()}
+            shutil.copytree(
+                target, temporary, symlinks=True, dirs_exist_ok=True,
+                ignore=lambda at, names: [n for n in names if n in own or n in kept] if at == str(target) else [],
+            )  # fmt: skip
         _put_in_place(temporary, target, own)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -164,7 +166,7 @@ def atomic_folder(folder: Path, *, own: Container[str]) -> Iterator[Path]:
 
 
 def _put_in_place(new: Path, target: Path, own: Container[str]) -> None:
-    """Rename `new` to `target`; what stood there goes away last."""
+    """Rename `new` to `target`; what was there is removed last."""
     if not target.exists():
         os.replace(new, target)
         return
@@ -194,13 +196,6 @@ def _fill(new: Path, target: Path, own: Container[str]) -> None:
         with atomic_write(target / path.name) as temporary:
             shutil.copyfile(path, temporary)
     shutil.rmtree(new, ignore_errors=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir() and not source.is_symlink():
-        shutil.copytree(source, target, symlinks=True)
-    else:
-        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _remove(path: Path) -> None:

@@ -70,7 +70,7 @@ def weights_fingerprint(module: nn.Module) -> str:
 def save_export(
     folder: Path | str, modules: Mapping[str, nn.Module], *, files: Mapping[str, Path], metadata: Mapping[str, Any]
 ) -> Path:
-    """Write an export folder, whole or not at all: a temporary folder beside it takes its place at the end. A symbolic link
+    """Write an export folder, whole or not at all: a temporary folder next to it takes its place at the end. A symbolic link
     stays; what else someone put into the folder stays too.
 
     modules: name -> a module registered by `@register`. metadata: plain data.
@@ -112,7 +112,7 @@ def check_place(folder: Path | str) -> None:
         if foreign:
             raise ValueError(
                 f"{folder} holds other things than an export ({', '.join(foreign[:3])}), which stay untouched: move them away, "
-                "or let the exports lie elsewhere by paths.root=DIR"
+                "or keep the exports elsewhere by paths.root=DIR"
             )
     elif target.exists() and not target.is_dir():
         raise ValueError(f"{folder} is a file where an export's folder would be: move it away")

@@ -51,8 +51,8 @@ def reason(error: BaseException) -> str:
         return "no permission to read it"
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
         wanted = re.search(r"GLOBAL (\S+)", text)
-        asked = f" (it asks for {wanted[1][:80]})" if wanted else ""
-        return f"it is damaged, or holds more than tensors{asked}, and nothing in it is executed"
+        what = f" (it asks for {wanted[1][:80]})" if wanted else ""
+        return f"it is damaged, or holds more than tensors{what}, and nothing in it is executed"
     return next((line.strip()[:200] for line in text.splitlines() if line.strip()), type(error).__name__)
 
 

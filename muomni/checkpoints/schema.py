@@ -51,52 +51,45 @@ class Bound:
         return f"{listed}, or null" if self.null else listed
 
 
-def _whole(least: int, most: int, *, null: bool = False, many: int = 0) -> Bound:
-    return Bound(int, least, most, null=null, many=many)
-
-
-def _number(least: float, most: float, *, null: bool = False, many: int = 0) -> Bound:
-    return Bound(float, least, most, null=null, many=many)
-
-
 _NAME, _SWITCH = Bound(str), Bound(bool)
 #: Bounds of the options of all modules (models/): a bound, and the names of its options.
 _BOUNDS = (
-    (_whole(0, 1023), "conv_kernel"),
-    (_whole(0, 1024), "encoder_layers num_experts num_layers short_conv text_layers"),
-    (_whole(1, 256), "grid num_codebooks stack stride"),
-    (_whole(1, 1023), "kernel text_kernel"),
-    (_whole(1, 1024), "experts_per_token n_mels num_heads num_kv_heads patch stem_patch"),
-    (_whole(1, 4096), "channels image_size"),
-    (_whole(1, 4096, many=8), "stem_channels"),
-    (_whole(1, 1 << 14), "hop"),
-    (_whole(1, 1 << 16), "cell dim embed_dim max_characters num_speakers out_dim width"),
-    (_whole(1, 1 << 18), "ff_dim"),
-    (_whole(1, 1 << 18, null=True), "hidden"),
-    (_whole(1, 1 << 20), "codebook_size max_frames max_length num_symbols"),
-    (_whole(1, 1 << 20, null=True), "window"),
-    (_whole(1, 1 << 22), "vocab_size"),
-    (_whole(2, 8), "downsample"),
-    (_whole(2, 64), "overlap"),
-    (_number(0, 1), "dropout idle norm_eps"),
-    (_number(0, 1, null=True), "decay"),
-    (_number(0, 1000), "positions start_std"),
-    (_number(0, 1e6), "scale"),
-    (_number(1e-3, 1e6), "rope_scaling"),
-    (_number(1, 1e12, null=True), "rope_theta"),
+    (Bound(int, 0, 1023), "conv_kernel"),
+    (Bound(int, 0, 1024), "encoder_layers num_experts num_layers short_conv text_layers"),
+    (Bound(int, 1, 256), "grid num_codebooks stack stride"),
+    (Bound(int, 1, 1023), "kernel text_kernel"),
+    (Bound(int, 1, 1024), "experts_per_token n_mels num_heads num_kv_heads patch stem_patch"),
+    (Bound(int, 1, 4096), "channels image_size"),
+    (Bound(int, 1, 4096, many=8), "stem_channels"),
+    (Bound(int, 1, 1 << 14), "hop"),
+    (Bound(int, 1, 1 << 16), "cell dim embed_dim max_characters num_speakers out_dim width"),
+    (Bound(int, 1, 1 << 18), "ff_dim"),
+    (Bound(int, 1, 1 << 18, null=True), "hidden"),
+    (Bound(int, 1, 1 << 20), "codebook_size max_frames max_length num_symbols"),
+    (Bound(int, 1, 1 << 20, null=True), "window"),
+    (Bound(int, 1, 1 << 22), "vocab_size"),
+    (Bound(int, 2, 8), "downsample"),
+    (Bound(int, 2, 64), "overlap"),
+    (Bound(float, 0, 1), "dropout idle norm_eps"),
+    (Bound(float, 0, 1, null=True), "decay"),
+    (Bound(float, 0, 1000), "positions start_std"),
+    (Bound(float, 0, 1e6), "scale"),
+    (Bound(float, 1e-3, 1e6), "rope_scaling"),
+    (Bound(float, 1, 1e12, null=True), "rope_theta"),
     (_NAME, "image_tokens mlp pool"),
     (_SWITCH, "qk_norm shared_embedding tied"),
     (Bound(str, null=True), "characters"),
-    (_whole(0, 1 << 20), "audio_projector.characters"),  # a number here, a string elsewhere
+    (Bound(int, 0, 1 << 20), "audio_projector.characters"),  # a number here, a string elsewhere
 )
 #: The same by name, or by module and name where a name has two meanings.
 OPTIONS = {name: bound for bound, names in _BOUNDS for name in names.split()}
 #: Options that repeat a submodule: each repetition has at least one tensor.
 REPEATS = ("num_layers", "text_layers", "encoder_layers", "num_codebooks", "num_experts")
 
+_SAMPLES = Bound(int, 1, 1 << 16)
 _MEL = {
-    "sample_rate": _whole(1000, 384_000), "hop": _whole(1, 1 << 16), "n_fft": _whole(1, 1 << 16), "win": _whole(1, 1 << 16),
-    "bins": _whole(1, 1024), "f_min": _number(0, 1e6), "f_max": _number(0, 1e6), "log": _SWITCH, "floor": _number(1e-30, 1e3),
+    "sample_rate": Bound(int, 1000, 384_000), "hop": _SAMPLES, "n_fft": _SAMPLES, "win": _SAMPLES, "bins": Bound(int, 1, 1024),
+    "f_min": Bound(float, 0, 1e6), "f_max": Bound(float, 0, 1e6), "log": _SWITCH, "floor": Bound(float, 1e-30, 1e3),
 }  # fmt: skip
 #: Bounds of the metadata that this project reads, by name; nested for tables. Other metadata is plain data and ignored.
 METADATA: dict[str, Bound | dict[str, Bound]] = {
@@ -105,14 +98,16 @@ METADATA: dict[str, Bound | dict[str, Bound]] = {
     "codec": Bound(str, null=True),
     "alphabet": _NAME,
     "characters": Bound(str, null=True),
-    "corrections": _whole(0, 1000),
+    "corrections": Bound(int, 0, 1000),
     "mel": _MEL,
     "codec_mel": _MEL,
-    "image": {"size": _whole(1, 4096), "mean": _number(-1e3, 1e3, many=3), "std": _number(0, 1e3, many=3), "fit": _NAME},
-    "run": {"size": _NAME, "budget": _NAME, "level": _whole(0, 1000), "identity": _NAME, "changes": Bound(dict)},
+    "image": {
+        "size": Bound(int, 1, 4096), "mean": Bound(float, -1e3, 1e3, many=3), "std": Bound(float, 0, 1e3, many=3), "fit": _NAME,
+    },
+    "run": {"size": _NAME, "budget": _NAME, "level": Bound(int, 0, 1000), "identity": _NAME, "changes": Bound(dict)},
     "micro_omni": {
         "files": Bound(str, many=1000), "layout": Bound(dict), "dtype": Bound(dict), "new": Bound(str, many=MOST_ENTRIES),
-        "added_pieces": _whole(0, 1 << 20),
+        "added_pieces": Bound(int, 0, 1 << 20),
     },
 }  # fmt: skip
 
@@ -123,7 +118,7 @@ class _Loader(yaml.SafeLoader):
     depth, count = 0, 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Composes a node and its children, and counts them."""
+        """Compose a node and its children, and count them."""
         self.depth, self.count = self.depth + 1, self.count + 1
         if self.depth > DEEPEST or self.count > MOST_ENTRIES:
             raise yaml.YAMLError(_TOO_LARGE)
@@ -192,7 +187,7 @@ def bound_of(kind: str, name: str) -> Bound | None:
 
 
 def check_options(kind: str, options: Mapping[str, Any], *, tensors: int | None, where: str) -> None:
-    """Raises ValueError naming the first option of a module that is out of bounds.
+    """Raise ValueError naming the first option of a module that is out of bounds.
 
     tensors: number of the module's tensors in the file, None if it is yet to be trained.
     """
@@ -207,7 +202,7 @@ def check_options(kind: str, options: Mapping[str, Any], *, tensors: int | None,
 
 
 def check_metadata(metadata: Mapping[str, Any], *, where: str) -> None:
-    """Raises ValueError naming the first fact of a wrong type or out of bounds."""
+    """Raise ValueError naming the first fact of a wrong type or out of bounds."""
     for name, bound in METADATA.items():
         if name not in metadata:
             continue

@@ -43,7 +43,7 @@ IMPORT = "python -m muomni.interop.micro_omni import FILE out=checkpoints/NAME"
 
 
 def read_export(path: Path | str) -> Export:
-    """Loads all modules of an export folder (or the model.safetensors in it), a single .safetensors or a Lightning .ckpt.
+    """Load all modules of an export folder (or the model.safetensors in it), a single .safetensors or a Lightning .ckpt.
 
     Raises FileNotFoundError or ValueError naming the file and what is wrong with it.
     """
@@ -53,15 +53,15 @@ def read_export(path: Path | str) -> Export:
     if path.is_file():
         return _single(path) if path.suffix == ".safetensors" else _checkpoint(path)
     if not is_export(path):
-        beside = ", ".join(str(other) for other in list_exports(path.parent)) or "none"
+        others = ", ".join(str(other) for other in list_exports(path.parent)) or "none"
         raise FileNotFoundError(
-            f"{path}: no export here (no model.yaml and model.safetensors); exports beside it: {beside}"
+            f"{path}: no export here (no model.yaml and model.safetensors); exports next to it: {others}"
         )
     return load_export(path)
 
 
 def save_single(path: Path | str, export: Export) -> Path:
-    """Writes an export with all modules as one .safetensors, atomically. Raises ValueError as `check_single_place`."""
+    """Write an export with all modules as one .safetensors, atomically. Raises ValueError as `check_single_place`."""
     path = user_path(path)
     check_single_place(path, sources=[export.folder])
     document, tensors = describe(export.modules, export.metadata, where=str(path))
@@ -75,7 +75,7 @@ def save_single(path: Path | str, export: Export) -> Path:
 
 
 def check_single_place(path: Path | str, *, sources: Sequence[Path | str]) -> None:
-    """Raises ValueError if a single-file export may not be written to `path`: another suffix, an existing file that is no
+    """Raise ValueError if a single-file export may not be written to `path`: another suffix, an existing file that is no
     single-file export of ours, one of its `sources`, or a folder."""
     path = Path(path)
     if path.suffix != ".safetensors":

@@ -47,7 +47,7 @@ def options(name: str, size: str) -> dict[str, Any] | None:
 
 
 def register() -> None:
-    """Registers `ablation=NAME` with Hydra (conf/train.yaml names both groups); idempotent."""
+    """Register `ablation=NAME` with Hydra (conf/train.yaml names both groups); idempotent."""
     store = ConfigStore.instance()
     for name in named():
         store.store(group="ablation", name=name, node={"tag": name}, package="_global_")

@@ -32,7 +32,7 @@ DISK_ERRORS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errn
 
 
 def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]) -> None:
-    """Checks the overrides and runs `main`; reports user mistakes in one line. removable: the groups with optional
+    """Check the overrides and run `main`; report user mistakes in one line. removable: the groups with optional
     entries, which `~callbacks.ema` removes."""
     help.ready()
     sys.argv[1:] = [with_home(word) for word in sys.argv[1:]]
@@ -59,7 +59,7 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
 
 
 def _check_removal(word: str, removable: tuple[str, ...]) -> None:
-    """Raises ValueError for `~NAME` of a required entry."""
+    """Raise ValueError for `~NAME` of a required entry."""
     group, _, entry = word[1:].partition("=")[0].partition(".")
     if group in removable and entry:
         return
@@ -70,7 +70,7 @@ def _check_removal(word: str, removable: tuple[str, ...]) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns a user mistake into one line and exit code 1, Ctrl-C into 130. MUOMNI_TRACEBACK=1 shows the traceback.
+    """Turn a user mistake into one line and exit code 1, Ctrl-C into 130. MUOMNI_TRACEBACK=1 shows the traceback.
 
     Also a decorator, below `hydra.main`: Hydra adds lines to an exception that reaches it.
     """
@@ -107,7 +107,7 @@ def _mistake(error: Exception) -> str | None:
 
 
 def check_overrides(overrides: list[str], *, config: str) -> str | None:
-    """Composes the configuration. Returns the mistake in the overrides in one line, or None."""
+    """Compose the configuration. Return the mistake in the overrides in one line, or None."""
     for override in overrides:
         group, equals, value = override.partition("=")
         if equals and _is_group(override) and _holds_no_names(value):

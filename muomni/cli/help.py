@@ -47,7 +47,7 @@ options, with their defaults:
 usage: python train.py stage=STAGE [NAME=VALUE ...]
 
 Trains a stage and what it needs first, measures it, and leaves an export, checkpoints/STAGE, and a run folder,
-runs/STAGE/TIME. Ctrl-C saves first; the same command goes on from there.
+runs/STAGE/TIME. Ctrl-C saves first; the same command resumes from there.
 
   stage=       <stage>
   size=        <size>
@@ -85,13 +85,13 @@ def begin(program: str) -> None:
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """Exits at once: some modules catch an exception raised while they are imported, others print it."""
+    """Exit at once: some modules catch an exception raised while they are imported, others print it."""
     os.write(2, b"interrupted\n")
     os._exit(130)
 
 
 def ready() -> None:
-    """Makes Ctrl-C a KeyboardInterrupt again: from here on it is caught, and there is something to clean up."""
+    """Make Ctrl-C a KeyboardInterrupt again: from here on it is caught, and there is something to clean up."""
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -26,7 +26,7 @@ NUMBERS: dict[str, tuple[float, float, bool]] = {
 
 
 def validate(cfg: Any) -> None:
-    """Raises ValueError or FileNotFoundError naming the first invalid option of a composed configuration."""
+    """Raise ValueError or FileNotFoundError naming the first invalid option of a composed configuration."""
     for key, known in (("task", TASKS), ("when_done", WHEN_DONE), ("prerequisites", PREREQUISITES)):
         if cfg[key] not in known:
             raise ValueError(f"{key}={cfg[key]}: available are {', '.join(known)}")
@@ -37,12 +37,12 @@ def validate(cfg: Any) -> None:
         raise ValueError("task=replay and spike=FILE go together")
     if cfg.ckpt is not None:
         if cfg.task == "fit":
-            raise ValueError(f"ckpt={cfg.ckpt} names an export to measure: give task=test, validate or replay; to go on "
-                             "with a training give resume=FILE.ckpt")  # fmt: skip
+            raise ValueError(f"ckpt={cfg.ckpt} names an export to measure: give task=test, validate or replay; to "
+                             "resume a training give resume=FILE.ckpt")  # fmt: skip
         if not is_export(cfg.ckpt):
             raise FileNotFoundError(f"ckpt={cfg.ckpt}: no export folder (model.yaml + model.safetensors) there")
     if cfg.task != "fit" and cfg.resume not in ("auto", "never"):
-        raise ValueError(f"resume={cfg.resume} goes on with a training: with task={cfg.task} give ckpt=EXPORT")
+        raise ValueError(f"resume={cfg.resume} resumes a training: with task={cfg.task} give ckpt=EXPORT")
     if cfg.compile and not cfg.module.training.compile_model:
         raise ValueError(f"compile=true: stage={cfg.stage.name} is not compiled; leave it out")
     if cfg.activation_checkpointing and not cfg.module.training.get("activation_checkpointing"):

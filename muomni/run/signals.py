@@ -26,7 +26,7 @@ def watched() -> list[signal.Signals]:
 
 
 def listen() -> None:
-    """Installs handlers: each signal ends the process at once, with its exit code and without a traceback. During training
+    """Install handlers: each signal ends the process at once, with its exit code and without a traceback. During training
     callbacks/interrupts.py replaces them."""
     for number in watched():
         signal.signal(number, leave)
@@ -35,7 +35,7 @@ def listen() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Requests a SIGTERM for when the parent dies, for whatever reason, so that no prerequisite trains on (Linux)."""
+    """Request a SIGTERM for when the parent dies, for whatever reason, so that no prerequisite trains on (Linux)."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -44,7 +44,7 @@ def _end_with(parent: int) -> None:
 
 
 def leave(number: int, frame: FrameType | None = None) -> NoReturn:
-    """Exits with the code of the signal; SIGUSR1 requeues the SLURM job first."""
+    """Exit with the code of the signal; SIGUSR1 requeues the SLURM job first."""
     log.warning("\nended by %s", signal.Signals(number).name)
     if number == signal.SIGUSR1:
         requeue()
@@ -52,7 +52,7 @@ def leave(number: int, frame: FrameType | None = None) -> NoReturn:
 
 
 def requeue() -> None:
-    """Requeues this SLURM job; a no-op in all processes but the first."""
+    """Requeue this SLURM job; a no-op in all processes but the first."""
     if os.environ.get("SLURM_PROCID", "0") != "0":
         return
     job = os.environ["SLURM_JOB_ID"]

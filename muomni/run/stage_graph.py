@@ -115,7 +115,7 @@ def train(
     stages: Sequence[str], graph: Mapping[str, Sequence[str]], *, overrides: Sequence[str], jobs: int,
     ablated: Collection[str] = (),
 ) -> None:  # fmt: skip
-    """Trains stages, each as soon as its prerequisites are done, at most `jobs` at once.
+    """Train stages, each as soon as its prerequisites are done, at most `jobs` at once.
 
     ablated: the stages that the overrides change.
     Raises RuntimeError when one fails; the others are then terminated and can be resumed.

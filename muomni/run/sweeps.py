@@ -50,7 +50,7 @@ def _beats(scored: tuple[str, float], best: Sequence[Any]) -> bool:
 
 
 def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | None, write: Callable[[], Any]) -> None:
-    """Records the score of a job, and calls `write` (its export, to `target`) if it is the best of the sweep so far."""
+    """Record the score of a job, and call `write` (its export, to `target`) if it is the best of the sweep so far."""
     with (sweep / ".best.lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         file = sweep / BEST
@@ -65,7 +65,7 @@ def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | N
 
 
 class Report(Callback):
-    """Prints the best job at the end of a sweep (conf/train.yaml: hydra.callbacks)."""
+    """Print the best job at the end of a sweep (conf/train.yaml: hydra.callbacks)."""
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         """Called by Hydra in the process that started the sweep."""

@@ -26,17 +26,30 @@ ASSUMED: dict[str, dict[str, Any]] = {
     "codec": {},
     # Beyond heads and positions: our text conditioning, which micro-omni lacks; values of the published size.
     "talker": {
-        "num_heads": None,
-        "rope_theta": 10000.0,
-        "max_frames": 1000,
-        "num_symbols": NUM_LOGITS,
-        "num_speakers": 1,
-        "text_layers": 2,
-        "text_kernel": 5,
+        "num_heads": None, "rope_theta": 10000.0, "max_frames": 1000, "num_symbols": NUM_LOGITS, "num_speakers": 1,
+        "text_layers": 2, "text_kernel": 5,
     },
     "image_projector": {},
     "audio_projector": {},
-}
+}  # fmt: skip
+
+#: Module -> option -> the tensor that tells it: key, number of axes, axis.
+AXES: dict[str, dict[str, tuple[str, int, int]]] = {
+    "thinker": {"vocab_size": ("tok_emb.weight", 2, 0), "dim": ("tok_emb.weight", 2, 1)},
+    "audio": {"dim": ("proj.weight", 2, 0), "ff_dim": ("blocks.0.mlp.0.weight", 2, 0)},
+    "vision": {
+        "dim": ("proj.weight", 4, 0), "patch": ("proj.weight", 4, 2), "ff_dim": ("blocks.0.linear1.weight", 2, 0),
+    },
+    "codec": {
+        "codebook_size": ("codebooks.0.weight", 2, 0), "dim": ("codebooks.0.weight", 2, 1), "n_mels": ("proj_in.weight", 2, 1),
+    },
+    "talker": {
+        "codebook_size": ("emb.weight", 2, 0), "dim": ("emb.weight", 2, 1),
+        "ff_dim": ("blocks.0.mlp.gate_proj.weight", 2, 0),
+    },
+    "image_projector": {"dim": ("weight", 2, 1), "out_dim": ("weight", 2, 0)},
+    "audio_projector": {"dim": ("weight", 2, 1), "out_dim": ("weight", 2, 0)},
+}  # fmt: skip
 
 #: Module -> options with a single value in micro-omni: set by an import, required by an export.
 FIXED: dict[str, dict[str, Any]] = {
@@ -75,10 +88,6 @@ class Shapes:
             raise ValueError(f"missing keys [{example!r}]: there are {len(found)}, not numbered from 0 on")
         return len(found)
 
-    def blocks(self) -> int:
-        """Number of transformer blocks."""
-        return self.count(r"blocks\.(\d+)\.")
-
 
 def _heads(module: str, dim: int, num_heads: int | None) -> int:
     if num_heads is None:
@@ -90,9 +99,8 @@ def _heads(module: str, dim: int, num_heads: int | None) -> int:
     return num_heads
 
 
-def _thinker(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
-    vocab_size, dim = shapes.of("tok_emb.weight", 2)
-    heads = kv_heads = _heads("thinker", dim, num_heads)
+def _thinker(shapes: Shapes, dim: int, heads: int) -> dict[str, Any]:
+    kv_heads = heads
     if "blocks.0.attn.k.weight" in shapes.state:
         rows = shapes.of("blocks.0.attn.k.weight", 2)[0]
         kv_heads, rest = divmod(rows, dim // heads)
@@ -104,87 +112,34 @@ def _thinker(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
     gelu = "blocks.0.mlp.fc1.weight" in shapes.state
     mlp = "moe.experts.0.gate_proj" if experts else "mlp.fc1" if gelu else "mlp.gate_proj"
     return {
-        "vocab_size": vocab_size,
-        "dim": dim,
-        "num_layers": shapes.blocks(),
-        "num_heads": heads,
-        "num_kv_heads": kv_heads,
-        "ff_dim": shapes.of(f"blocks.0.{mlp}.weight", 2)[0],
-        "mlp": "gelu" if gelu else "swiglu",
-        "num_experts": experts,
-    }
+        "num_kv_heads": kv_heads, "ff_dim": shapes.of(f"blocks.0.{mlp}.weight", 2)[0],
+        "mlp": "gelu" if gelu else "swiglu", "num_experts": experts,
+    }  # fmt: skip
 
 
-def _audio(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
+def _audio(shapes: Shapes, dim: int, heads: int) -> dict[str, Any]:
     eightfold = "down.0.net.0.weight" in shapes.state
     channels = shapes.of("down.0.net.0.weight" if eightfold else "down.net.0.weight", 4)[0]
-    dim, features = shapes.of("proj.weight", 2)
     downsample = 8 if eightfold else 4
-    return {
-        "n_mels": features // channels * downsample,
-        "num_symbols": shapes.of("head.weight", 2)[0] if "head.weight" in shapes.state else NUM_LOGITS,
-        "channels": channels,
-        "downsample": downsample,
-        "dim": dim,
-        "num_layers": shapes.blocks(),
-        "num_heads": _heads("audio", dim, num_heads),
-        "ff_dim": shapes.of("blocks.0.mlp.0.weight", 2)[0],
-    }
+    symbols = shapes.of("head.weight", 2)[0] if "head.weight" in shapes.state else NUM_LOGITS
+    n_mels = shapes.of("proj.weight", 2)[1] // channels * downsample
+    return {"n_mels": n_mels, "num_symbols": symbols, "channels": channels, "downsample": downsample}
 
 
-def _vision(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
-    dim, _, patch, _ = shapes.of("proj.weight", 4)
-    return {
-        "image_size": patch * math.isqrt(shapes.of("pos", 3)[1] - 1),
-        "patch": patch,
-        "dim": dim,
-        "num_layers": shapes.blocks(),
-        "num_heads": _heads("vision", dim, num_heads),
-        "ff_dim": shapes.of("blocks.0.linear1.weight", 2)[0],
-    }
+def _vision(shapes: Shapes, dim: int, heads: int) -> dict[str, Any]:
+    return {"image_size": shapes.of("proj.weight", 4)[2] * math.isqrt(shapes.of("pos", 3)[1] - 1)}
 
 
-def _codec(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
-    codebook_size, dim = shapes.of("codebooks.0.weight", 2)
-    return {
-        "n_mels": shapes.of("proj_in.weight", 2)[1],
-        "dim": dim,
-        "num_codebooks": shapes.count(r"codebooks\.(\d+)\.weight$"),
-        "codebook_size": codebook_size,
-        "width": dim,  # as kernel and ff_dim unused: it has no blocks
-        "kernel": 1,
-        "ff_dim": dim,
-        "decay": None,
-        "dropout": 0.0,
-        "idle": 0.0,
-    }
+def _codec(shapes: Shapes, dim: int, heads: int) -> dict[str, Any]:
+    unused = {"width": dim, "kernel": 1, "ff_dim": dim}  # it has no blocks
+    count = shapes.count(r"codebooks\.(\d+)\.weight$")
+    return {"num_codebooks": count, "decay": None, "dropout": 0.0, "idle": 0.0, **unused}
 
 
-def _talker(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
-    codebook_size, dim = shapes.of("emb.weight", 2)
-    return {
-        "codebook_size": codebook_size,
-        "dim": dim,
-        "num_layers": shapes.blocks(),
-        "num_heads": _heads("talker", dim, num_heads),
-        "ff_dim": shapes.of("blocks.0.mlp.gate_proj.weight", 2)[0],
-    }
-
-
-def _projector(shapes: Shapes, num_heads: int | None) -> dict[str, Any]:
-    out_dim, dim = shapes.of("weight", 2)
-    return {"dim": dim, "out_dim": out_dim}
-
-
-_INFER: dict[str, Callable[[Shapes, int | None], dict[str, Any]]] = {
-    "thinker": _thinker,
-    "audio": _audio,
-    "vision": _vision,
-    "codec": _codec,
-    "talker": _talker,
-    "image_projector": _projector,
-    "audio_projector": _projector,
-}
+#: Options that no single axis tells, from the width and the number of heads.
+_FURTHER: dict[str, Callable[[Shapes, int, int], dict[str, Any]]] = {
+    "thinker": _thinker, "audio": _audio, "vision": _vision, "codec": _codec,
+}  # fmt: skip
 
 
 def options_of(module: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,9 +147,13 @@ def options_of(module: str, state: Mapping[str, Tensor], given: Mapping[str, Any
 
     given: options that cannot be inferred, in place of the assumed ones. Raises ValueError for inconsistent shapes.
     """
-    assumed = {**ASSUMED[module], **given}
-    inferred = _INFER[module](Shapes(state), assumed.get("num_heads"))
-    return {**FIXED[module], **assumed, **inferred}
+    shapes, heads = Shapes(state), 0
+    options = {**FIXED[module], **ASSUMED[module], **given}
+    options |= {name: shapes.of(key, ndim)[axis] for name, (key, ndim, axis) in AXES[module].items()}
+    if "num_heads" in options:
+        heads = _heads(module, options["dim"], options["num_heads"])
+        options |= {"num_heads": heads, "num_layers": shapes.count(r"blocks\.(\d+)\.")}
+    return options | (_FURTHER[module](shapes, options["dim"], heads) if module in _FURTHER else {})
 
 
 def check_options(given: Mapping[str, Mapping[str, Any]]) -> None:

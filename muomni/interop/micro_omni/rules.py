@@ -8,7 +8,7 @@ Legend: D width, G key-value heads, K head width.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -166,16 +166,11 @@ TABLES = {
             *_DECODER,
         ),
         components=(
-            (
-                _MHA,
-                Variant(
-                    "gqa", _GQA.marker, refusal="its attention is grouped (attn.q, attn.k, attn.v), our Talker's is not"
-                ),
-            ),
+            (_MHA, replace(_GQA, refusal="its attention is grouped (attn.q, attn.k, attn.v), our Talker's is not")),
             (
                 _SWIGLU,
-                Variant("gelu", _GELU.marker, refusal="its MLPs are GELU (mlp.fc1, mlp.fc2), our Talker's are SwiGLU"),
-                Variant("moe", _MOE.marker, refusal="it is a mixture of experts (moe.*), our Talker is not"),
+                replace(_GELU, refusal="its MLPs are GELU (mlp.fc1, mlp.fc2), our Talker's are SwiGLU"),
+                replace(_MOE, refusal="it is a mixture of experts (moe.*), our Talker is not"),
             ),
         ),
         own=("text.", "stop."),

@@ -1,4 +1,4 @@
-"""Extends a vocabulary by our special tokens: <pad> <user> <assistant> <system> <image> <audio>.
+"""Extend a vocabulary by our special tokens: <pad> <user> <assistant> <system> <image> <audio>.
 
 micro-omni's tokenizers have <unk>, <s> and </s> only, at 0, 1 and 2 like ours, followed by ordinary pieces, where our code
 expects special tokens (`muomni.special_tokens`), image slots among them. So six control pieces are inserted, in the tokenizer

@@ -81,7 +81,7 @@ def test_wrong_names_and_missing_files(tmp_path):
         save_single(tmp_path / "a.safetensors", Export({"thinker": broken}, {}, tmp_path))
     assert not list(tmp_path.iterdir())
     save_export(tmp_path / "mine", Training().parts(), metadata={}, files={})
-    with pytest.raises(FileNotFoundError, match=r"none: no export here .* exports beside it: .*/mine$"):
+    with pytest.raises(FileNotFoundError, match=r"none: no export here .* exports next to it: .*/mine$"):
         read_export(tmp_path / "none")
 
 

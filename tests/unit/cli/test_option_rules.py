@@ -39,7 +39,7 @@ def composed(*overrides):
         (["trainer.accumulate_grad_batches=1.5"], "accumulate_grad_batches=1.5: a whole number"),
         (["trainer.val_check_interval=0.5"], "val_check_interval=0.5: a whole number, it counts optimizer steps"),
         (["ckpt=checkpoints/thinker"], "give task=test, validate or replay; .* resume=FILE.ckpt"),
-        (["task=test", "resume=x.ckpt"], "resume=x.ckpt goes on with a training: with task=test give ckpt=EXPORT"),
+        (["task=test", "resume=x.ckpt"], "resume=x.ckpt resumes a training: with task=test give ckpt=EXPORT"),
         (["stage=vocoder", "compile=true"], "stage=vocoder is not compiled"),
         (["stage=vocoder", "activation_checkpointing=true"], "stage=vocoder has nothing to checkpoint"),
         (["schedule.decay_fraction=1.5"], "schedule.decay_fraction=1.5: a number, from 0 to 1, is needed"),
