@@ -3,6 +3,7 @@
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from muomni.cli.ablations import check_tag, register, separate_exports
 from muomni.cli.help import CONF
@@ -37,6 +38,8 @@ def test_the_stages_that_are_changed_have_exports_of_their_own(words, stages):
     found, exports = separated(*words)
     tag = words[1].partition("=")[2]
     assert found.keys() == stages
+    if tag == "again":
+        assert found == {"vision": {"seed": 1, "datamodule.seed": 1}}
     own = {stage: f"./checkpoints/{stage}-{tag}" for stage in stages if f"paths.exports.{stage}=./mine" not in words}
     mine = {"vision": "./mine"} if "paths.exports.vision=./mine" in words else {}
     assert dict(exports) == {stage: f"./checkpoints/{stage}" for stage in exports} | own | mine
@@ -74,37 +77,30 @@ def made(folder, run):
     (folder / "model.yaml").write_text(yaml.safe_dump({"format": 1, "facts": {"run": run}, "parts": {}}))
 
 
-@pytest.mark.parametrize(
-    ("word", "said"),
-    [
-        ("backbone.thinker.num_kv_heads=2", None),
-        ("backbone.thinker.num_kv_heads=1",
-         "was trained with module.model.num_kv_heads=2, this run has module.model.num_kv_heads=1: give another tag"),
-        ("backbone.thinker.window=64",
-         "was trained with module.model.num_kv_heads=2, this run has module.model.num_kv_heads unchanged"),
-    ],
-)  # fmt: skip
-def test_a_tag_is_of_one_set_of_changes(tmp_path, word, said):
-    words = ["stage=omni_sft", "tag=mine", f"paths.root={tmp_path}", word]
-    cfg = compose("train", overrides=words)
-    changes = separate_exports(cfg, words, handed_on=shared_overrides(words, ablated=True))
-    check_tag(cfg, changes, own=True)  # nothing is there yet
-    made(tmp_path / "checkpoints" / "omni_sft-mine", {"changes": {"seed": 5}})
-    check_tag(cfg, changes, own=False)  # it is measured, or a job of a sweep
+def test_a_tag_is_of_one_set_of_changes(tmp_path):
+    exports = {stage: str(tmp_path / f"{stage}-mine") for stage in ("thinker", "omni_sft")}
+    cfg = OmegaConf.create({"tag": "mine", "stage": {"name": "omni_sft"}, "paths": {"exports": exports}})
+    heads = {"module.model.num_kv_heads": 2}
+    check_tag(cfg, {"thinker": heads, "omni_sft": {}}, own=True)  # nothing is there yet
+    made(tmp_path / "omni_sft-mine", {"changes": {"seed": 5}})
+    check_tag(cfg, {"omni_sft": {}}, own=False)  # it is measured, or a job of a sweep
     with pytest.raises(ValueError, match="omni_sft-mine was trained with seed=5, this run has seed unchanged"):
-        check_tag(cfg, changes, own=True)
-    made(tmp_path / "checkpoints" / "thinker-mine", {"changes": {"module.model.num_kv_heads": 2}})
-    if said is None:
-        check_tag(cfg, changes, own=False)
-    else:
-        with pytest.raises(ValueError, match=f"^tag=mine: {tmp_path}/checkpoints/thinker-mine {said}"):
-            check_tag(cfg, changes, own=False)
+        check_tag(cfg, {"omni_sft": {}}, own=True)
+    made(tmp_path / "thinker-mine", {"changes": heads})
+    check_tag(cfg, {"thinker": heads}, own=False)
+    with pytest.raises(
+        ValueError,
+        match=f"^tag=mine: {tmp_path}/thinker-mine was trained with module.model.num_kv_heads=2, this run has "
+        "module.model.num_kv_heads=1: give another tag, or move the folder away$",
+    ):
+        check_tag(cfg, {"thinker": {"module.model.num_kv_heads": 1}}, own=False)
+    with pytest.raises(ValueError, match="this run has module.model.num_kv_heads unchanged"):
+        check_tag(cfg, {"thinker": {"module.model.window": 64}}, own=False)
 
 
-def test_exports_that_record_no_changes_are_used(tmp_path):
-    words = ["stage=thinker", "tag=mine", f"paths.root={tmp_path}", "seed=3"]
-    cfg = compose("train", overrides=words)
-    changes = separate_exports(cfg, words, handed_on=words)
-    assert changes["thinker"] == {"seed": 3, "datamodule.seed": 3}
-    made(tmp_path / "checkpoints" / "thinker-mine", {"size": "nano"})
-    check_tag(cfg, changes, own=True)
+def test_an_export_that_records_no_changes_is_used(tmp_path):
+    cfg = OmegaConf.create(
+        {"tag": "mine", "stage": {"name": "thinker"}, "paths": {"exports": {"thinker": str(tmp_path / "old")}}}
+    )
+    made(tmp_path / "old", {"size": "nano"})
+    check_tag(cfg, {"thinker": {"seed": 3}}, own=True)
