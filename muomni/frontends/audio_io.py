@@ -19,6 +19,7 @@ from torch import Tensor
 
 from muomni.checkpoints.atomic_write import atomic_write, follow
 from muomni.frontends.channels import clipping, mix_down, to_unit_scale
+from muomni.frontends.memory_file import File, existing
 from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class _Stream(soundfile.SoundFile):
         return False
 
 
-def read_audio(path: str | Path, sample_rate: int, *, seconds: float | None = None) -> Tensor:
+def read_audio(path: File, sample_rate: int, *, seconds: float | None = None) -> Tensor:
     """`decode_audio`'s waveform (N,); what is odd about the file is logged, a line each."""
     sound = decode_audio(path, sample_rate, seconds=seconds)
     for remark in sound.remarks:
@@ -59,7 +60,7 @@ def read_audio(path: str | Path, sample_rate: int, *, seconds: float | None = No
     return sound.waveform
 
 
-def decode_audio(path: str | Path, sample_rate: int, *, seconds: float | None = None) -> DecodedAudio:
+def decode_audio(path: File, sample_rate: int, *, seconds: float | None = None) -> DecodedAudio:
     """Read an audio file as a mono waveform (N,) float32, about [-1, 1], resampled to `sample_rate` Hz.
 
     seconds: read no more than the first so many. Without it a file of more than 30 minutes is an error.
@@ -82,17 +83,16 @@ def decode_audio(path: str | Path, sample_rate: int, *, seconds: float | None = 
     return DecodedAudio(resample(torch.from_numpy(mono), rate, sample_rate), remarks)
 
 
-def duration(path: str | Path) -> float | None:
+def duration(path: File) -> float | None:
     """Seconds of audio by the file's header, None where that does not say. Errors as of `decode_audio`."""
     with _opened(path) as file:
         return None if file.frames >= UNKNOWN else file.frames / file.samplerate
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: File) -> Iterator[soundfile.SoundFile]:
     """An audio file to read; what libsndfile raises inside is a ValueError that names the file."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such audio file: {path}")
+    path = existing(path, what="audio file")
     try:
         with _Stream(path) as file:
             yield file
@@ -100,14 +100,14 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         raise ValueError(f"cannot read {path} as audio (wav, flac, ogg or mp3): {error}") from error
 
 
-def _too_long(path: str | Path, length: str, channels: int) -> ValueError:
+def _too_long(path: File, length: str, channels: int) -> ValueError:
     return ValueError(
         f"the audio file {path} is too long: {length} s x {channels} channels, at most {MAX_SECONDS} s "
         f"({MAX_SAMPLES // 1_000_000} million samples of all channels); cut it into pieces"
     )
 
 
-def _check_header(path: str | Path, file: soundfile.SoundFile, seconds: float | None) -> None:
+def _check_header(path: File, file: soundfile.SoundFile, seconds: float | None) -> None:
     frames, channels, rate = file.frames, file.channels, file.samplerate
     if seconds is not None:
         frames = min(frames, round(seconds * rate))
@@ -119,7 +119,7 @@ def _check_header(path: str | Path, file: soundfile.SoundFile, seconds: float | 
         )
 
 
-def _decode(path: str | Path, file: soundfile.SoundFile, seconds: float | None) -> np.ndarray:
+def _decode(path: File, file: soundfile.SoundFile, seconds: float | None) -> np.ndarray:
     """(N, C) float32: all samples, whatever the header says, up to the limits."""
     channels, rate = file.channels, file.samplerate
     most = min(round((MAX_SECONDS if seconds is None else seconds) * rate), MAX_SAMPLES // channels)

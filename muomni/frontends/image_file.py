@@ -18,6 +18,8 @@ import torch
 from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 from torch import Tensor
 
+from muomni.frontends.memory_file import File, existing
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 FORMAT_NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF or PPM"
 MAX_PIXELS = 64 * 1024 * 1024  # a 17 KB file can open at 12000 x 12000: the header is checked before decoding
@@ -39,17 +41,17 @@ class PixelError(ValueError):
     """Pixels that have no known scale; the message lacks the file's name."""
 
 
-def read_image(path: str | Path, *, matte: str = "white") -> Tensor:
+def read_image(path: File, *, matte: str = "white") -> Tensor:
     """Read an image file as uint8 (3, H, W), as `image_to_tensor` does; of an animated one the first frame.
 
     Raises FileNotFoundError, or ValueError for a corrupt file, another format, or one above 64 megapixels; all name it.
     """
-    return open_image(Path(path), lambda image: image_to_tensor(image, matte=matte))
+    return open_image(path, lambda image: image_to_tensor(image, matte=matte))
 
 
 def check_image(path: str | Path) -> None:
     """Raise what `read_image` would, several times faster: of a JPEG all bytes are read, but not all pixels made."""
-    open_image(Path(path), _read_small)
+    open_image(path, _read_small)
 
 
 def _read_small(image: Image.Image) -> None:
@@ -57,10 +59,9 @@ def _read_small(image: Image.Image) -> None:
     image_to_tensor(image)
 
 
-def open_image(path: Path, read: Callable[[Image.Image], Read], *, what: str = "an image") -> Read:
+def open_image(path: File, read: Callable[[Image.Image], Read], *, what: str = "an image") -> Read:
     """What `read` makes of an opened image; errors of a decoder are ValueErrors that name the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such {'video' if what == 'a video' else 'image file'}: {path}")
+    path = existing(path, what="video" if what == "a video" else "image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large images (our own limit is stricter) and of damaged tags

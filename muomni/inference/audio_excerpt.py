@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from muomni.frontends.hearing import Hearing, PreparedSpeech
+from muomni.inference.errors import ContextLength
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ SEARCH_FACTOR = 6
 GROWTH = 1.5
 
 
-class AudioTooLongError(ValueError):
+class AudioTooLongError(ContextLength):
     """Audio with more tokens than its share of the context."""
 
 
@@ -67,7 +68,8 @@ class AudioLimit:
     def _error(self, what: str) -> AudioTooLongError:
         return AudioTooLongError(
             f"{what}, at most {self.tokens} (a quarter of the context): shorten it, allow truncate=true, or transcribe all of it "
-            "by transcribe"
+            "by transcribe",
+            param="audio",
         )
 
 

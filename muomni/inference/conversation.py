@@ -18,7 +18,7 @@ from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Runtime
 from muomni.inference.decoding.sampling import INVALID_TOKEN, NOT_FINITE, Sampler
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.errors import InvalidOption, MuomniError
+from muomni.inference.errors import InvalidOption, MuomniError, raised_as
 from muomni.inference.prompt import Prompt, PromptBuilder, Request
 from muomni.inference.validation import require_bool, require_str
 from muomni.special_tokens import EOS
@@ -51,6 +51,7 @@ class Conversation:
         self.cache.reset()
         self.pending, self.present = [], set()
 
+    @raised_as(MuomniError, param=None)
     def say(self, request: Request, options: GenerationOptions) -> AnswerStream:
         """Prefill a turn; returns the answer in pieces, generated lazily: the caller may stop iterating at any piece.
 

@@ -28,10 +28,11 @@ from muomni.inference.decoding.finite import register_finite_check
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.errors import InvalidOption, MissingModule
-from muomni.inference.media import Media, Source, spec_from_metadata
+from muomni.inference.errors import InvalidOption, MissingModule, MuomniError, raised_as
+from muomni.inference.media import Media, spec_from_metadata
 from muomni.inference.ocr import read_images
 from muomni.inference.prompt import Prompt, PromptBuilder, Request, prepare
+from muomni.inference.sources import Source
 from muomni.inference.tts.speaker import Speaker, Utterance, build_speaker, warn_of_cut
 from muomni.inference.validation import require_bool, require_sequence, require_str
 from muomni.models.omni import Omni
@@ -183,7 +184,7 @@ class Engine:
 
     @torch.inference_mode()
     def read(self, image: Source) -> str:
-        """The text in an image, a file or uint8 (3, H, W), by an export of stage=ocr."""
+        """The text in an image, as of `answer`, by an export of stage=ocr."""
         model = self.require("ocr")
         images = self.media.images([image])
         assert images is not None
@@ -203,6 +204,7 @@ class Engine:
         transcript = self.transcript(audio, words=timestamps, **options)
         return transcript if timestamps else transcript.text
 
+    @raised_as(MuomniError, param=None)
     def transcript(self, audio: Source, *, words: bool = True, **options: Any) -> Transcript:
         """Speech -> text by the audio encoder's CTC head: audio of any length, a file or a waveform (N,) at 16 kHz.
 
@@ -249,6 +251,7 @@ class Engine:
         sentences = speaker.prepare(text, self.tokenizer)
         return speaker.stream(sentences, voice=voice, timings=timings or Timings(), ended=ended)
 
+    @raised_as(MuomniError, param=None)
     def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
         """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit. A
         text is spoken sentence by sentence, with short pauses. Their timings are those of the batch.
@@ -304,10 +307,10 @@ class Engine:
 
     def _build_prompter(self, format: str) -> PromptBuilder:
         if self.tokenizer is None:
-            raise ValueError(f"{self.where}: this export has no tokenizer.model; export it again")
+            raise MuomniError(f"{self.where}: this export has no tokenizer.model; export it again")
         pieces, known = self.tokenizer.vocab_size, self.require("thinker").vocab_size
         if pieces != known:
-            raise ValueError(
+            raise MuomniError(
                 f"{self.where}: the tokenizer has {pieces} pieces, the Thinker {known}: put its own tokenizer.model back"
             )
         names = ("thinker", "vision", "image_projector", "audio", "audio_projector")

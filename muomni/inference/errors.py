@@ -4,6 +4,9 @@ All are ValueErrors, so that code which knows nothing of them still catches them
 callers that report it separately (an HTTP API); None if there is no single one.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MuomniError(ValueError):
     """Base of the errors below."""
@@ -39,3 +42,14 @@ class QueueFull(MuomniError):
 
 class Cancelled(MuomniError):
     """The request was cancelled before it was finished."""
+
+
+@contextmanager
+def raised_as(error_type: type[MuomniError], *, param: str | None) -> Iterator[None]:
+    """Inside, a ValueError of other packages, which already says what is wrong, becomes an `error_type` of this `param`."""
+    try:
+        yield
+    except MuomniError:
+        raise
+    except ValueError as error:
+        raise error_type(str(error), param=param) from error

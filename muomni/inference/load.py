@@ -13,12 +13,14 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.engine import MISSING_MODULE_HELP, Engine
+from muomni.inference.errors import InvalidOption, MissingModule, MuomniError, raised_as
 from muomni.inference.validation import require_path
 from muomni.program import TRAIN
 from muomni.short_repr import shown
 from muomni.user_path import user_path
 
 
+@raised_as(MuomniError, param=None)
 def load_model(
     path: str | Path,
     *,
@@ -36,7 +38,7 @@ def load_model(
     vocoder: griffin_lim, an export of stage=vocoder, or auto: the export `vocoder` next to this one if it was trained on the
     same spectrogram, else Griffin-Lim. compile, dtype: how the Thinker decodes, and the dtype of its weights
     (docs/decoding.md). packages: the folder of compiled steps, which are executed; default: the user's cache, never an export,
-    which may come from someone else. Raises FileNotFoundError or ValueError naming what is wrong with the path, the export or
+    which may come from someone else. Raises FileNotFoundError or MuomniError naming what is wrong with the path, the export or
     the options.
     """
     for name, file in (("path", path), ("talker", talker), ("vocoder", vocoder), ("packages", packages)):
@@ -48,7 +50,9 @@ def load_model(
     if "thinker" in export.modules:
         set_weight_dtype(export.modules["thinker"], dtype)
     elif compile != "none" or dtype != "float32":
-        raise ValueError(f"{path}: compile={compile} dtype={dtype}: {MISSING_MODULE_HELP['thinker']}")
+        raise MissingModule(
+            f"{path}: compile={compile} dtype={dtype}: {MISSING_MODULE_HELP['thinker']}", param="thinker"
+        )
     check_compatible(export.modules, export.metadata, where=str(export.folder))
     engine = Engine(
         modules=export.modules,
@@ -72,38 +76,40 @@ def read_modules(path: str | Path, *, talker: str | Path | None) -> Export:
 
 
 def find_export(ckpt: str | None, checkpoints: Path) -> Path:
-    """The path of the export. Raises ValueError listing the available exports if it is missing or wrong."""
+    """The path of the export. Raises InvalidOption listing the available exports if it is missing or wrong."""
     if ckpt and (is_export(ckpt) or Path(ckpt).is_file()):
         return Path(ckpt)
     found = ", ".join(str(path) for path in list_exports(checkpoints)) or f"none; {TRAIN} stage=omni_sft makes one"
     problem = f"ckpt={ckpt} is not an export" if ckpt else "ckpt=EXPORT is missing"
-    raise ValueError(f"{problem}; exports under {checkpoints}: {found}")
+    raise InvalidOption(f"{problem}; exports under {checkpoints}: {found}", param="ckpt")
 
 
 def find_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N -> the device. Raises ValueError for another name, or a device that is not available."""
+    """auto, cpu, cuda or cuda:N -> the device. Raises InvalidOption for another name, or a device that is not available."""
     name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device_type, _, number = name.partition(":")
     if device_type not in ("cpu", "cuda") or not (number or "0").isdecimal():
-        raise ValueError(f"device={shown(name, str)}: available are auto, cpu, cuda, cuda:N")
+        raise InvalidOption(f"device={shown(name, str)}: available are auto, cpu, cuda, cuda:N", param="device")
     if device_type == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA GPUs; device=cpu works")
+        raise InvalidOption(
+            f"device={name}: this machine has {torch.cuda.device_count()} CUDA GPUs; device=cpu works", param="device"
+        )
     return torch.device(name)
 
 
 def read_tokenizer(export: Export) -> Tokenizer | None:
-    """The export's tokenizer, if it has one. Raises ValueError if the modules were trained with another one."""
+    """The export's tokenizer, if it has one. Raises MuomniError if the modules were trained with another one."""
     if export.tokenizer is None:
         return None
     try:
         tokenizer = Tokenizer(export.tokenizer)
     except ValueError as error:
-        raise ValueError(f"{export.folder}, tokenizer.model: {error}") from error
+        raise MuomniError(f"{export.folder}, tokenizer.model: {error}") from error
     trained_with = export.metadata.get("tokenizer")
     if trained_with is not None and trained_with != tokenizer.fingerprint():
-        raise ValueError(
+        raise MuomniError(
             f"{export.folder}, tokenizer.model: fingerprint {tokenizer.fingerprint()[:12]}, but the model was trained "
             f"with {str(trained_with)[:12]}: put the right tokenizer back, or train again"
         )
@@ -114,7 +120,7 @@ def with_talker(export: Export, speech: Export) -> Export:
     """A copy of the export with the Talker and codec of another one."""
     for name in ("talker", "codec"):
         if name not in speech.modules:
-            raise ValueError(f"{speech.folder}: {MISSING_MODULE_HELP[name]}")
+            raise MissingModule(f"{speech.folder}: {MISSING_MODULE_HELP[name]}", param=name)
     spoken = {name: speech.modules[name] for name in ("talker", "codec")}
     metadata = {key: value for key, value in export.metadata.items() if key != "codec"}  # of another codec
     metadata |= {"codec_mel": speech.metadata.get("codec_mel", speech.metadata.get("mel"))}

@@ -1,4 +1,5 @@
-"""Images and audio of a prompt: files or tensors -> inputs of the encoders, by the frontend specs of the export.
+"""Images and audio of a prompt -> inputs of the encoders, by the frontend specs of the export. What a user may give:
+`sources.py`.
 
 Shapes: N images, A audios, S image side, T frames, M mel bins, H W pixels.
 """
@@ -10,6 +11,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,30 +22,32 @@ from muomni.frontends.hearing import Hearing, HearingSpec, PreparedSpeech
 from muomni.frontends.image import ImageFrontend, ImageSpec, image_to_tensor, read_image
 from muomni.frontends.image_file import check_pixels, in_one_line
 from muomni.frontends.mel import MelSpec
-from muomni.inference.audio_excerpt import AudioLimit, AudioTooLongError
+from muomni.frontends.memory_file import File, MemoryFile
+from muomni.inference.audio_excerpt import AudioLimit
+from muomni.inference.errors import InvalidMedia, MissingModule, MuomniError, raised_as
+from muomni.inference.sources import Source, array_to_image, array_to_waveform, in_memory, is_file
 from muomni.inference.validation import require_path
 from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)
 
-Source = str | Path | Tensor | Image.Image
 MIN_UNSEEN = 0.02  # share of an image outside the centre square that is logged
 Spec = TypeVar("Spec", ImageSpec, MelSpec)
 
 
 def spec_from_metadata(spec_type: type[Spec], metadata: Mapping[str, Any], name: str, *, where: str) -> Spec:
-    """Rebuild a frontend's spec from an export's metadata. Raises ValueError naming the export and what is missing."""
+    """Rebuild a frontend's spec from an export's metadata. Raises MuomniError naming the export and what is missing."""
     stored = metadata.get(name)
     if not isinstance(stored, Mapping):
-        raise ValueError(f"{where}: the export's facts lack {name!r}; export it again")
+        raise MuomniError(f"{where}: the export's facts lack {name!r}; export it again")
     known = {field.name for field in fields(spec_type)}
     optional = {field.name for field in fields(spec_type) if field.default is not MISSING}  # older exports lack them
     if wrong := (known - optional - set(stored)) | (set(stored) - known):
-        raise ValueError(f"{where}: the facts of {name!r} differ from {sorted(known)} by {sorted(wrong)}")
+        raise MuomniError(f"{where}: the facts of {name!r} differ from {sorted(known)} by {sorted(wrong)}")
     try:
         return spec_type(**stored)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: the facts of {name!r} are damaged: {error}") from error
+        raise MuomniError(f"{where}: the facts of {name!r} are damaged: {error}") from error
 
 
 class Media:
@@ -57,12 +61,14 @@ class Media:
         self.hearing = None if mel is None else Hearing(mel, hearing)
 
     def images(self, sources: Sequence[Source]) -> Tensor | None:
-        """Image files, or uint8 tensors (3, H, W) -> (N, 3, S, S); None for no sources."""
+        """Images -> (N, 3, S, S); None for no sources. Raises InvalidMedia, FileNotFoundError, and MissingModule without an
+        encoder."""
         if not sources:
             return None
         if self.image is None:
-            raise ValueError(
-                "this export has no vision encoder, it reads no images: train stage=omni_sft and use its export"
+            raise MissingModule(
+                "this export has no vision encoder, it reads no images: train stage=omni_sft and use its export",
+                param="vision",
             )
         return torch.stack([self._image(source, self.image) for source in sources])
 
@@ -73,11 +79,13 @@ class Media:
 
     def _image(self, source: Source, frontend: ImageFrontend) -> Tensor:
         """(3, S, S). The share of the image that is cropped is logged."""
+        source = in_memory(source, what="image")
         pixels = as_pixels(source, matte=frontend.spec.matte)
-        square = frontend(pixels)
+        with raised_as(InvalidMedia, param="image"):
+            square = frontend(pixels)
         cropped = frontend.spec.cropped_share(*pixels.shape[1:])
         if cropped > MIN_UNSEEN:
-            name = source if isinstance(source, str | Path) else "the image"
+            name = source if is_file(source) else "the image"
             log.warning(
                 "%s: %d x %d, %.0f %% of it is not used: this export takes the centre square; crop the image to what counts",
                 name, pixels.shape[2], pixels.shape[1], 100 * cropped,
@@ -87,8 +95,8 @@ class Media:
     def mels(
         self, sources: Sequence[Source], *, limit: AudioLimit | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Audio files, or waveforms (N,) at the encoder's rate -> mel (A, T, M) of their speech, zero-padded, and lengths
-        (A)."""
+        """Audios, waveforms (N,) at the encoder's rate -> mel (A, T, M) of their speech, zero-padded, and lengths (A). Raises
+        as `images` does, and ContextLength beyond the limit."""
         if not sources:
             return None, None
         rows = [self.log_mel(source, limit=limit) for source in sources]
@@ -98,6 +106,7 @@ class Media:
     def log_mel(self, source: Source, *, limit: AudioLimit | None = None) -> Tensor:
         """An audio file or waveform (N,) -> log-mel (T, M) of its speech; of all of it if no speech is detected. Errors name
         the file."""
+        source = in_memory(source, what="audio")
         if limit is None:
             return self.hear(source).trimmed()
         hearing, name = self.require_hearing(), name_of(source)
@@ -111,6 +120,7 @@ class Media:
     def hear(self, source: Source) -> PreparedSpeech:
         """An audio file or waveform -> its preprocessed form; logged if no speech is detected. Errors name the file."""
         hearing = self.require_hearing()
+        source = in_memory(source, what="audio")
         waveform = self.waveform(source)
         with naming(source):
             heard = hearing(waveform)
@@ -121,69 +131,90 @@ class Media:
     def waveform(self, source: Source, *, seconds: float | None = None) -> Tensor:
         """An audio file or waveform -> samples (N,) at the encoder's rate, up to `seconds`."""
         rate = self.require_hearing().mel.sample_rate
-        if isinstance(source, str | Path):
-            require_path("audio", source)
-            return read_audio(user_path(source), rate, seconds=seconds)
+        source = in_memory(source, what="audio")
+        if isinstance(source, str | Path | MemoryFile):
+            with raised_as(InvalidMedia, param="audio"):
+                return read_audio(_file("audio", source), rate, seconds=seconds)
+        if isinstance(source, np.ndarray):
+            source = array_to_waveform(source, rate=rate)
         if not isinstance(source, Tensor):
-            raise ValueError(f"audio: a file or a waveform (N,) is needed, not {type(source).__name__}")
+            raise InvalidMedia(
+                f"audio: a file, its bytes or a waveform (N,) is needed, not {type(source).__name__}", param="audio"
+            )
         if source.dim() != 1 or not source.is_floating_point():
-            raise ValueError(
-                f"audio: a waveform (N,) in [-1, 1] at {rate} Hz is needed, not {source.dtype} {tuple(source.shape)}"
+            raise InvalidMedia(
+                f"audio: a waveform (N,) in [-1, 1] at {rate} Hz is needed, not {source.dtype} {tuple(source.shape)}",
+                param="audio",
             )
         try:
             samples, remark = to_unit_scale(source.detach().float().cpu().numpy())
         except ValueError as error:
-            raise ValueError(f"the waveform {error}") from error
+            raise InvalidMedia(f"the waveform {error}", param="audio") from error
         if remark is not None:
             log.warning("the audio: %s", remark)
         return torch.from_numpy(samples[: None if seconds is None else round(seconds * rate)])
 
     def seconds(self, source: Source) -> float | None:
         """Duration of a source without decoding it; None if unknown."""
-        if isinstance(source, Tensor):
-            return len(source) / self.require_hearing().mel.sample_rate if source.dim() == 1 else None
-        if not isinstance(source, str | Path):
+        if isinstance(source, Tensor | np.ndarray):
+            return len(source) / self.require_hearing().mel.sample_rate if source.ndim == 1 else None
+        if not isinstance(source, str | Path | MemoryFile):
             return None
-        require_path("audio", source)
-        return duration(user_path(source))
+        with raised_as(InvalidMedia, param="audio"):
+            return duration(_file("audio", source))
 
     def require_hearing(self) -> Hearing:
-        """The audio frontend. Raises ValueError if there is no audio encoder."""
+        """The audio frontend. Raises MissingModule if there is no audio encoder."""
         if self.hearing is None:
-            raise ValueError(
-                "this export has no audio encoder, it takes no audio: train stage=omni_sft and use its export"
+            raise MissingModule(
+                "this export has no audio encoder, it takes no audio: train stage=omni_sft and use its export",
+                param="audio",
             )
         return self.hearing
 
 
 @contextmanager
 def naming(source: Source) -> Iterator[None]:
-    """Prefix ValueErrors inside with the source's name."""
+    """Inside, a ValueError that is no MuomniError yet becomes an InvalidMedia that begins with the source's name."""
     try:
         yield
-    except AudioTooLongError:
+    except MuomniError:
         raise
     except ValueError as error:
-        raise ValueError(f"{name_of(source)}: {error}") from error
+        raise InvalidMedia(f"{name_of(source)}: {error}", param="audio") from error
 
 
 def name_of(source: Source) -> str:
     """Name of a source in messages."""
-    return str(source) if isinstance(source, str | Path) else "the audio"
+    return str(source) if is_file(source) else "the audio"
+
+
+def _file(name: str, source: File) -> File:
+    """A file in memory as it is, a path by `user_path`. name: of the option."""
+    if isinstance(source, MemoryFile):
+        return source
+    require_path(name, source)
+    return user_path(source)
 
 
 def as_pixels(source: Source, *, matte: str) -> Tensor:
-    """An image file, a Pillow image or a uint8 tensor -> uint8 (3, H, W)."""
+    """An image -> uint8 (3, H, W); a tensor as it is. matte: see `ImageSpec`. Raises InvalidMedia, or FileNotFoundError."""
+    if isinstance(source, np.ndarray):
+        source = array_to_image(source)
     if isinstance(source, Image.Image):
         name = getattr(source, "filename", "") or "the Pillow image"
         try:
             check_pixels(source)
             return image_to_tensor(source, matte=matte)
         except Exception as error:  # Pillow decodes lazily, here, and may raise anything for damaged bytes
-            raise ValueError(f"image: cannot read {name}: {in_one_line(error)}") from error
-    if not isinstance(source, str | Path | Tensor):
-        raise ValueError(f"image: a file, a Pillow image or uint8 (3, H, W) is needed, not {type(source).__name__}")
+            raise InvalidMedia(f"image: cannot read {name}: {in_one_line(error)}", param="image") from error
     if isinstance(source, Tensor):
         return source
-    require_path("image", source)
-    return read_image(user_path(source), matte=matte)
+    if not isinstance(source, str | Path | MemoryFile):
+        raise InvalidMedia(
+            f"image: a file, its bytes, a Pillow image, an array (H, W, 3) or uint8 (3, H, W) is needed, not "
+            f"{type(source).__name__}",
+            param="image",
+        )
+    with raised_as(InvalidMedia, param="image"):
+        return read_image(_file("image", source), matte=matte)

@@ -14,7 +14,9 @@ from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.audio_excerpt import AudioLimit
 from muomni.inference.decoding.options import PRESETS, GenerationOptions, preset, reject_unused_options
-from muomni.inference.media import Media, Source
+from muomni.inference.errors import ContextLength, InvalidOption, raised_as
+from muomni.inference.media import Media
+from muomni.inference.sources import Source, in_memory
 from muomni.inference.validation import require_bool, require_one_of, require_sequence, require_str
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
@@ -51,12 +53,15 @@ class Request:
         require_sequence("images", self.images, of="images", single="one of them: [image]")
         require_sequence("audios", self.audios, of="audios", single="one of them: [audio]")
         require_sequence("messages", self.messages, of='{"role", "content"}', single="a single question is the text")
-        # An iterator would be empty at the second use.
-        self.images, self.audios, self.messages = list(self.images), list(self.audios), list(self.messages)
+        # An iterator or an open file would be empty at the second use.
+        self.images = [in_memory(image, what="image") for image in self.images]
+        self.audios = [in_memory(audio, what="audio") for audio in self.audios]
+        self.messages = list(self.messages)
         others = {"text": self.text, "image": self.images, "audio": self.audios, "system_prompt": self.system_prompt}
         if extra := [f"{name}=" for name, value in others.items() if value and self.messages]:
-            raise ValueError(
-                f"{', '.join(extra)} together with messages=, which hold the whole conversation: put it into them"
+            raise InvalidOption(
+                f"{', '.join(extra)} together with messages=, which hold the whole conversation: put it into them",
+                param="messages",
             )
 
     @property
@@ -67,12 +72,12 @@ class Request:
         return ABOUT_IMAGE if self.images else ABOUT_AUDIO
 
     def as_messages(self) -> list[Any]:
-        """In the chat format. Raises ValueError for an empty request."""
+        """In the chat format. Raises InvalidOption for an empty request."""
         if self.messages:
             return list(self.messages)
         text = self.question
         if not text.strip() and not self.images and not self.audios:
-            raise ValueError("an empty request: give text, an image or audio")
+            raise InvalidOption("an empty request: give text, an image or audio", param="text")
         content: list[Any] = [{"type": "image", "image": image} for image in self.images]
         content += [{"type": "audio", "audio": audio} for audio in self.audios]
         content += [{"type": "text", "text": text}] if text.strip() else []
@@ -100,7 +105,7 @@ class PromptBuilder:
 
     def __init__(self, *, model: Omni, tokenizer: Tokenizer, media: Media, format: str) -> None:
         if not isinstance(format, str) or format not in FORMATS:
-            raise ValueError(f"unknown format {shown(format)}; available: {', '.join(FORMATS)}")
+            raise InvalidOption(f"unknown format {shown(format)}; available: {', '.join(FORMATS)}", param="format")
         self.model, self.tokenizer, self.media, self.format = model, tokenizer, media, format
         self.thinker = cast(Thinker, model.thinker)
         self.device = self.thinker.embedding.weight.device
@@ -120,10 +125,15 @@ class PromptBuilder:
         """Run the encoders on a request's images and audio. Errors name the file."""
         format = request.format or self.format
         if format == "plain" and request.messages:
-            raise ValueError("a plain prompt has no roles: use format=chat for conversations")
+            raise InvalidOption("a plain prompt has no roles: use format=chat for conversations", param="messages")
         if format == "plain" and request.system_prompt:
-            raise ValueError("a plain prompt has no roles: leave out system_prompt=, or use format=chat")
-        images, audios = media_of(request.as_messages()) if format == "chat" else (request.images, request.audios)
+            raise InvalidOption(
+                "a plain prompt has no roles: leave out system_prompt=, or use format=chat", param="system_prompt"
+            )
+        images, audios = request.images, request.audios
+        if format == "chat":
+            with raised_as(InvalidOption, param="messages"):
+                images, audios = media_of(request.as_messages())
         pixels = self.media.images(images)
         mel, lengths = self.media.mels(audios, limit=self.audio_limit(truncate=request.truncate))
         features: MediaFeatures = self.model.encode(
@@ -151,15 +161,16 @@ class PromptBuilder:
             # pieces begin with their space: after a trailing space the model would continue with pieces it never saw there
             slots = [IMAGE] * image_tokens * len(request.images) + [AUDIO] * sum(counts)
             return Prompt(torch.tensor(slots + self.tokenizer.encode(request.question.rstrip(" "), bos=True)), features)
-        sequence = encode_prompt(
-            self.tokenizer, request.as_messages(), image_tokens=image_tokens, audio_tokens=counts, first=first
-        )
+        with raised_as(InvalidOption, param="messages" if request.messages else "text"):
+            sequence = encode_prompt(
+                self.tokenizer, request.as_messages(), image_tokens=image_tokens, audio_tokens=counts, first=first
+            )
         return Prompt(sequence.ids, features)
 
     def fitting(self, request: Request, features: MediaFeatures, *, max_new_tokens: int | None) -> Prompt:
         """The first prompt of a context: prompt, new tokens and one more must fit.
 
-        With `truncate` the text is cut at its beginning until it fits. Raises ValueError if it does not fit.
+        With `truncate` the text is cut at its beginning until it fits. Raises ContextLength if it does not fit.
         """
         new = max_new_tokens or 1
         prompt = self.prompt(request, features)
@@ -172,9 +183,10 @@ class PromptBuilder:
                 break
             prompt = self.prompt(shorter, features)
         if total > self.context:
-            raise ValueError(
+            raise ContextLength(
                 f"Too many tokens: {total} > {self.context} ({len(prompt)} of the prompt, {new} new ones and 1): "
-                "shorten the prompt, lower max_new_tokens, or allow truncate=true"
+                "shorten the prompt, lower max_new_tokens, or allow truncate=true",
+                param="messages" if request.messages else "text",
             )
         return prompt
 
@@ -198,7 +210,7 @@ def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
 
 
 def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOptions]:
-    """Keyword options of the engine's methods -> a request and generation options. Raises ValueError for unknown ones."""
+    """Keyword options of the engine's methods -> a request and generation options. Raises InvalidOption for unknown ones."""
     options = dict(options)
     request = Request(
         text=text,
@@ -215,11 +227,12 @@ def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOpti
         reject_unused_options(chosen, options)
         return request, chosen
     if not isinstance(generation, GenerationOptions):
-        raise ValueError(
-            f"generation={shown(generation)}: a preset ({', '.join(PRESETS)}) or GenerationOptions is needed"
+        raise InvalidOption(
+            f"generation={shown(generation)}: a preset ({', '.join(PRESETS)}) or GenerationOptions is needed",
+            param="generation",
         )
     if options:
-        raise ValueError(f"generation options are given twice: {', '.join(options)}")
+        raise InvalidOption(f"generation options are given twice: {', '.join(options)}", param=next(iter(options)))
     return request, generation
 
 

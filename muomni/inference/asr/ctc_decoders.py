@@ -15,6 +15,7 @@ from muomni.frontends.char_vocab import collapse_ctc, decode_characters
 from muomni.inference.asr.ctc_beam import CtcBeamSearch
 from muomni.inference.asr.ngram import NGram
 from muomni.inference.asr.rescoring import ThinkerScorer
+from muomni.inference.errors import InvalidOption, raised_as
 from muomni.short_repr import shown
 
 MAX_BEAMS = 1000  # the search is plain Python: minutes per second of audio beyond that
@@ -71,23 +72,28 @@ def build_decoder(
     which rescores its hypotheses. lm_weight: of its log-probabilities relative to the encoder's; None is the default of its
     type. characters: the encoder's alphabet.
 
-    Raises ValueError for beams below 1, a negative weight, and for a language model with greedy decoding.
+    Raises InvalidOption for beams below 1, a negative weight, and for a language model with greedy decoding.
     """
     if not isinstance(beams, int) or isinstance(beams, bool) or not 1 <= beams <= MAX_BEAMS:
-        raise ValueError(f"beams={shown(beams, str)}: a whole number from 1 (greedy) to {MAX_BEAMS} is needed")
+        raise InvalidOption(
+            f"beams={shown(beams, str)}: a whole number from 1 (greedy) to {MAX_BEAMS} is needed", param="beams"
+        )
     if lm is None and lm_weight is not None:
-        raise ValueError("lm_weight= is the weight of a language model: name one by lm=FILE or lm=thinker")
+        raise InvalidOption(
+            "lm_weight= is the weight of a language model: name one by lm=FILE or lm=thinker", param="lm_weight"
+        )
     number = isinstance(lm_weight, int | float) and not isinstance(lm_weight, bool)
     if lm_weight is not None and not (number and 0 <= lm_weight < math.inf):
-        raise ValueError(f"lm_weight={shown(lm_weight, str)}: a number of at least 0 is needed")
+        raise InvalidOption(f"lm_weight={shown(lm_weight, str)}: a number of at least 0 is needed", param="lm_weight")
     if lm is None and beams == 1:
         return functools.partial(greedy_decode, characters=characters) if characters else greedy_decode
     if beams == 1:
-        raise ValueError("lm= needs a beam search: give beams=16 or so with it")
+        raise InvalidOption("lm= needs a beam search: give beams=16 or so with it", param="lm")
     if lm is not None and not isinstance(lm, NGram | ThinkerScorer | str | Path):
-        raise ValueError(f'lm={shown(lm)}: an NGram, its file, or "thinker" is needed')
+        raise InvalidOption(f'lm={shown(lm)}: an NGram, its file, or "thinker" is needed', param="lm")
     if isinstance(lm, str | Path):
-        lm = NGram.load(lm)
+        with raised_as(InvalidOption, param="lm"):
+            lm = NGram.load(lm)
     if isinstance(lm, NGram):
         weight = NGRAM_WEIGHT if lm_weight is None else lm_weight
         search = CtcBeamSearch(beams=beams, lm=lm.for_characters(characters), lm_weight=weight, bonus=NGRAM_BONUS)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from muomni.inference.audio_excerpt import AudioTooLongError
+from muomni.inference.errors import ContextLength, InvalidOption
 from muomni.inference.prompt import PromptBuilder, Request
 from muomni.special_tokens import EOS, PAD
 
@@ -26,21 +27,24 @@ class ThinkerScorer:
         """Encoder frames that always fit into the audio tokens of a request."""
         projector: Any = self.prompter.model.audio_projector
         if projector is None:
-            raise ValueError("lm=thinker: this export's Thinker takes no audio: use one of stage=omni_sft, or lm=FILE")
+            raise InvalidOption(
+                "lm=thinker: this export's Thinker takes no audio: use one of stage=omni_sft, or lm=FILE", param="lm"
+            )
         return (self.prompter.max_audio_tokens - 1) * projector.stack
 
     @torch.inference_mode()
     def __call__(self, waveform: Tensor, texts: Sequence[str]) -> list[float]:
-        """Raises ValueError for a clip with more audio tokens than the context allows."""
+        """Raises ContextLength for a clip with more audio tokens than the context allows."""
         prompter, device = self.prompter, self.prompter.device
         request = Request(audios=[waveform])
         answers = [torch.tensor([*prompter.tokenizer.encode(text), EOS]) for text in texts]
         try:
             features = prompter.encode_media(request)
         except AudioTooLongError as error:
-            raise ValueError(
+            raise ContextLength(
                 f"lm=thinker: a segment without a pause is too long for this Thinker ({error}); "
-                "an n-gram, lm=FILE, takes any length"
+                "an n-gram, lm=FILE, takes any length",
+                param="lm",
             ) from error
         prompt = prompter.fitting(request, features, max_new_tokens=max(map(len, answers)))
         rows = [torch.cat([prompt.ids, answer[:-1]]) for answer in answers]

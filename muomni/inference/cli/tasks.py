@@ -4,6 +4,8 @@ from collections.abc import Container, Mapping
 from enum import Enum
 from typing import Any
 
+from muomni.inference.errors import InvalidOption
+
 
 class Task(Enum):
     """What a command line asks for. The value names it in messages."""
@@ -51,7 +53,7 @@ def choose_task(cfg: Mapping[str, Any], modules: Container[str]) -> Task:
 
 
 def reject_unused(task: Task, cfg: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Raise ValueError naming the options that differ from their defaults and have no effect on the task."""
+    """Raise InvalidOption naming the options that differ from their defaults and have no effect on the task."""
     uses = set(USES[task]) | set(ALWAYS)
     if cfg["audio_out"] is None and task is not Task.CHAT:
         uses -= {"voice"}
@@ -65,4 +67,6 @@ def reject_unused(task: Task, cfg: Mapping[str, Any], defaults: Mapping[str, Any
     if unused:
         names = ", ".join(f"{name}=" for name in unused)
         takes = ", ".join(f"{name}=" for name in USES[task] if name in uses and name not in unused)
-        raise ValueError(f"{names} would have no effect on {task.value}, which takes {takes}: leave it out")
+        raise InvalidOption(
+            f"{names} would have no effect on {task.value}, which takes {takes}: leave it out", param=unused[0]
+        )

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.inference.decoding.user_cache import cache_folder, check_own, prune
+from muomni.inference.errors import MuomniError
 
 FORMAT = 2
 MAX_PACKAGES, MAX_BYTES = 32, 1 << 30  # number of packages kept, and their total size
@@ -90,7 +91,7 @@ def find_or_build(
     """The compiled step as a function of its flat arguments, loaded from the folder or built into it.
 
     example, dynamic: arguments and dynamic shapes for `torch.export.export`. key: what the package depends on. folder: None is
-    the user's cache. Raises ValueError if there is no compiler, the folder cannot be written, or the cache belongs to another
+    the user's cache. Raises MuomniError if there is no compiler, the folder cannot be written, or the cache belongs to another
     user.
     """
     path = (cache_folder("compiled") if folder is None else folder) / package_name(key, device=device)
@@ -131,7 +132,7 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
         _clear_abandoned(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=BUILDING, suffix=".pt2")
     except OSError as error:
-        raise ValueError(
+        raise MuomniError(
             f"{path.parent}: compiled steps cannot be kept there ({error}); name another by packages=DIR"
         ) from error
     os.close(handle)
@@ -142,7 +143,7 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
             torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
         os.replace(temporary, path)
     except InvalidCxxCompiler as error:
-        raise ValueError("compile= needs a C++ compiler (Debian: apt install g++); compile=none needs none") from error
+        raise MuomniError("compile= needs a C++ compiler (Debian: apt install g++); compile=none needs none") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     log.info("compiled in %.1f s", time.perf_counter() - start)

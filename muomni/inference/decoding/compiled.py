@@ -26,6 +26,7 @@ from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.decoding.weight_only import WeightOnlyLinear, pack_linears
+from muomni.inference.errors import InvalidOption
 from muomni.inference.validation import require_one_of
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
@@ -47,7 +48,10 @@ def make_runtime(thinker: Thinker, *, mode: str, packages: Path | None) -> Runti
     if mode == "none":
         return Eager(thinker)
     if thinker.num_experts:
-        raise ValueError(f"compile={mode}: torch cannot trace a mixture of experts: use compile=none for this Thinker")
+        raise InvalidOption(
+            f"compile={mode}: torch cannot trace a mixture of experts: use compile=none for this Thinker",
+            param="compile",
+        )
     return Compiled(thinker, mode=mode, packages=packages)
 
 

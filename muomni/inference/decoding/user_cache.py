@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from muomni.inference.errors import MuomniError
+
 REMEDY = "name a folder of your own by packages=DIR, or by XDG_CACHE_HOME"
 YOUNG = 3600.0  # seconds; a younger file may still be in use by its builder
 
@@ -18,7 +20,7 @@ YOUNG = 3600.0  # seconds; a younger file may still be in use by its builder
 def cache_folder(name: str) -> Path:
     """$XDG_CACHE_HOME/muomni/`name` (default ~/.cache), created if missing, with mode 0700.
 
-    Raises ValueError if it belongs to another user or cannot be created.
+    Raises MuomniError if it belongs to another user or cannot be created.
     """
     own = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(own) if os.path.isabs(own) else Path(os.path.expanduser("~/.cache"))
@@ -30,17 +32,17 @@ def cache_folder(name: str) -> Path:
             check_own(each)
             each.chmod(0o700)
     except OSError as error:
-        raise ValueError(f"{folder}: compiled steps cannot be kept there ({error}); {REMEDY}") from error
+        raise MuomniError(f"{folder}: compiled steps cannot be kept there ({error}); {REMEDY}") from error
     return folder
 
 
 def check_own(path: Path) -> None:
-    """Raise ValueError for a path (or the target of a link) owned by neither this user nor root, or writable by others."""
+    """Raise MuomniError for a path (or the target of a link) owned by neither this user nor root, or writable by others."""
     for status in (path.lstat(), path.stat()):
         if status.st_uid not in (os.geteuid(), 0):
-            raise ValueError(f"{path} belongs to another user: code in it is not run; {REMEDY}")
+            raise MuomniError(f"{path} belongs to another user: code in it is not run; {REMEDY}")
     if stat.S_ISREG(path.stat().st_mode) and path.stat().st_mode & 0o022:
-        raise ValueError(f"{path} can be written by other users: code in it is not run; remove it, it is rebuilt")
+        raise MuomniError(f"{path} can be written by other users: code in it is not run; remove it, it is rebuilt")
 
 
 def prune(files: Iterable[Path], *, max_files: int, max_bytes: int) -> None:
