@@ -74,12 +74,15 @@ def _send(spec: WorldSpec, idle: "SimpleQueue[subprocess.Popen[str]]", job: Job)
     process = idle.get()
     assert process.stdin is not None, "a worker has its input pipe"
     assert process.stdout is not None, "a worker has its output pipe"
-    process.stdin.write(json.dumps({"spec": dataclasses.asdict(spec), **vars(job)}, default=str) + "\n")
-    process.stdin.flush()
-    line = process.stdout.readline()
+    try:
+        with suppress(BrokenPipeError):  # of a worker that has ended: it has no answer
+            process.stdin.write(json.dumps({"spec": dataclasses.asdict(spec), **vars(job)}, default=str) + "\n")
+            process.stdin.flush()
+        line = process.stdout.readline()
+    finally:
+        idle.put(process)  # also one that has ended: whoever waits for a process must not wait forever
     if not line:
         raise RuntimeError(f"world: a worker ended during {job.module} {job.arguments}; see its message above")
-    idle.put(process)
     answer = json.loads(line)
     if "error" in answer:
         raise RuntimeError(f"world: {job.module} {job.arguments}: {answer['error']}")

@@ -186,6 +186,19 @@ def test_a_worker_s_error_reaches_the_caller(tmp_path: Path) -> None:
         list(run([job]))
 
 
+@pytest.mark.timeout(60)
+def test_workers_that_end_are_an_error_and_nobody_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    jobs = [Job(module="text", folder=tmp_path, arguments={"split": "val"})] * 8
+    with (
+        pytest.raises(RuntimeError, match="a worker ended during text"),
+        worker_pool(WorldSpec.of("ci"), count=2) as run,
+    ):
+        list(run(jobs))
+
+
 @pytest.mark.parametrize(
     ("preset", "options", "message"),
     [
