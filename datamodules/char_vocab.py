@@ -5,10 +5,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from datamodules.base import DataModule
-from datamodules.manifests import MAX_BAD_SHARE, read_manifest, report_bad
+from datamodules.manifests import MAX_BAD_SHARE, Row, read_manifest, report_bad
 from muomni.frontends.char_vocab import char_table, learn_characters
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
@@ -25,7 +25,7 @@ def clean_transcript(text: str, *, lowercase: bool = False) -> str:
     return unicodedata.normalize("NFC", text.strip().lower() if lowercase else text.strip())
 
 
-def normalized_rows(rows: list[dict[str, Any]], *, what: str, alphabet: str = LETTERS) -> list[dict[str, Any]]:
+def normalized_rows(rows: list[Row], *, what: str, alphabet: str = LETTERS) -> list[Row]:
     """The rows with their texts normalized for speech. One whose text has no words, or characters without any, is skipped and
     reported; over 1 % of them is a ValueError. what: the name of the data in messages."""
     kept, bad = [], []
@@ -33,8 +33,8 @@ def normalized_rows(rows: list[dict[str, Any]], *, what: str, alphabet: str = LE
         spoken = normalize_text(row["text"], alphabet)
         if spoken.left_out or not spoken.text:
             bad.append(f"{row['id']}: {row['text'][:40]!r} {spoken.notice() or 'holds nothing to speak'}")
-            continue
-        kept.append(row | {"text": spoken.text})
+        else:
+            kept.append(row | {"text": spoken.text})
     report_bad(bad, total=len(rows), what=what)
     return kept
 
@@ -48,16 +48,16 @@ class Alphabet:
     """
 
     def __init__(self, option: str | None) -> None:
-        if option not in (None, DATA, ANY) and (not option or len(set(option)) < len(option)):
+        named = option not in (None, DATA, ANY)
+        if named and (not option or len(set(option)) < len(option)):
             raise ValueError(
                 f"characters={option!r}: name each character once, or give data, which learns them from the texts"
             )
         self.option = option
-        self.characters = None if option in (None, DATA, ANY) else option
+        self.characters = option if named else None
         """What the model is built with; None: the standard table."""
-        self._logged: set[str] = set()
-        self.refusals: list[str] = []
-        """One for each manifest of which over 1 % of the characters are outside."""
+        self._logged: dict[str, bool] = {}
+        """What was said of a manifest: whether over 1 % of its characters are outside."""
 
     @property
     def unknown(self) -> bool:
@@ -71,7 +71,7 @@ class Alphabet:
             log.info("characters=data: %d characters, %r", len(self.characters), self.characters)
 
     def check(self, texts: Iterable[str], *, what: str) -> None:
-        """Log a count of what cannot be written; over 1 % is kept as a refusal. what: names the manifest."""
+        """Log a count of what cannot be written; over 1 % is what `refuse` raises. what: names the manifest."""
         if self.option == ANY:
             return
         counts = Counter(character for text in texts for character in text)
@@ -86,15 +86,14 @@ class Alphabet:
             "training texts"
         )
         if line not in self._logged:  # a manifest that is validated on, too
-            self._logged.add(line)
+            self._logged[line] = outside.total() > MAX_BAD_SHARE * counts.total()
             log.warning("%s", line)
-        if outside.total() > MAX_BAD_SHARE * counts.total():
-            self.refusals.append(line)
 
     def refuse(self) -> None:
         """Raise ValueError where over 1 % of a manifest's characters cannot be written."""
-        if self.refusals:
-            raise ValueError(f"over 1 % unwritable: {self.refusals[0]}")
+        for line, refused in self._logged.items():
+            if refused:
+                raise ValueError(f"over 1 % unwritable: {line}")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -116,14 +115,14 @@ class CharacterData(DataModule):
         """A manifest's text as the model learns it."""
         return clean_transcript(text)
 
-    def learn_characters(self, rows: list[dict[str, Any]], *, phase: str) -> None:
+    def learn_characters(self, rows: list[Row], *, phase: str) -> None:
         """With characters=data, from the training manifest, of which these rows may be."""
         if self.alphabet.unknown and self.train is not None and phase != "train":
             rows = self.train_rows()
         self.alphabet.learn(self.spell(row["text"]) for row in rows)
         self.characters = self.alphabet.characters
 
-    def train_rows(self) -> list[dict[str, Any]]:
+    def train_rows(self) -> list[Row]:
         """The rows of the training manifest."""
         return read_manifest(str(self.train), shape=self.shape, split=self._row_split("train"), root=self.root)
 

@@ -4,7 +4,7 @@ Legend: T tokens, F mel frames, M mel bins, S image side.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,10 @@ class Conversations(RowSet):
 
     sequences: list[tuple[Tensor, Tensor]]
     media: list[tuple[list[str], list[str]]]
-    branches: Mapping[int, Tensor]
     images: ImageCache
-    mels: MelCache | FixedConditions | None
-    mel_index: Mapping[str, int]
+    branches: Mapping[int, Tensor] = field(default_factory=dict)
+    mels: MelCache | FixedConditions | None = None
+    mel_index: Mapping[str, int] = field(default_factory=dict)
     audio_mark: str = ""
 
     def __post_init__(self) -> None:
@@ -88,9 +88,7 @@ def answer_of(row: Mapping[str, Any]) -> str:
 
 def is_plain_text(path: Path) -> bool:
     """True if a manifest's first row is a text question rather than a conversation."""
-    if not path.is_file():
-        return False
-    _, row = next(read_entries(path, shape="text"), (0, {}))
+    row = next(read_entries(path, shape="text"), (0, {}))[1] if path.is_file() else {}
     return isinstance(row, dict) and "prompt" in row and "messages" not in row
 
 
@@ -104,7 +102,7 @@ def meta_of(row: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(meta, dict):
         return {}
     found: dict[str, Any] = {
-        key: value for key in ("pair", "typed", "spoken") if isinstance(value := meta.get(key), str | int)
+        key: meta[key] for key in ("pair", "typed", "spoken") if isinstance(meta.get(key), str | int)
     }
     question, objects = label(meta, "question", ""), meta.get("objects")
     if question:

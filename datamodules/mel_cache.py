@@ -39,7 +39,7 @@ class MelCache:
 
 
 def cached_mels(
-    rows: Sequence[dict[str, Any]], spec: MelSpec, *, cache: Path | None, what: str, hearing: HearingSpec | None = None
+    rows: Sequence[dict[str, Any]], spec: MelSpec, *, cache: str | None, what: str, hearing: HearingSpec | None = None
 ) -> MelCache:
     """Mels of the rows' "audio" files, from the cache folder where it has them. hearing: how they are prepared; None: whole
     and as loud as they are.

@@ -7,19 +7,12 @@ from typing import Any
 import numpy as np
 
 from datamodules.manifests import keep_rows
-from muomni import aliases
 from muomni.frontends.chat import media_of, text_of
 
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 _TYPED = ["user", "assistant"]
-
-
-def drop_image_rows(rows: list[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
-    """The rows without images; how many have some is logged, under the name `what`."""
-    kept = (not media_of(row["messages"])[0] for row in rows)
-    return keep_rows(rows, kept, what=what, why="they hold images (image_tokens=none)")
 
 
 def select_evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float) -> np.ndarray:
@@ -30,12 +23,12 @@ def select_evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default:
     for kind, share in shares.items():
         if not 0 <= share <= 1:
             raise ValueError(f"{kind}: {share}: a share of its rows is needed, from 0 to 1")
-    seen: dict[str, float] = {}
+    due: dict[str, float] = {}
     chosen = np.zeros(len(kinds), dtype=bool)
-    for place, kind in enumerate(kinds):
-        before = seen.get(kind, 0.0)
-        seen[kind] = before + shares.get(kind, default)
-        chosen[place] = int(seen[kind]) > int(before)
+    for index, kind in enumerate(kinds):
+        before = due.get(kind, 0.0)
+        due[kind] = before + shares.get(kind, default)
+        chosen[index] = int(due[kind]) > int(before)
     return chosen
 
 
@@ -123,16 +116,7 @@ def _isolated(rows: list[Row]) -> Row:
 
 
 def _as_turns(rows: list[Row]) -> Row:
-    later = [_without_image(message) for row in rows[1:] for message in row["messages"]]
-    return {**rows[0], "messages": [*rows[0]["messages"], *later]}
-
-
-def _without_image(message: dict[str, Any]) -> dict[str, Any]:
-    content = message["content"]
-    if isinstance(content, str):
-        return message
-    return {**message, "content": [item for item in content if item["type"] != "image"]}
-
-
-def __getattr__(name: str) -> Any:
-    return aliases.attribute(__name__, name)
+    first, *later = ([{**turn, "content": turn["content"]} for turn in row["messages"]] for row in rows)
+    for turn in (turn for turns in later for turn in turns if not isinstance(turn["content"], str)):
+        turn["content"] = [item for item in turn["content"] if item["type"] != "image"]
+    return {**rows[0], "messages": sum(later, first)}

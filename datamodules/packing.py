@@ -4,13 +4,11 @@ Legend: B rows, T tokens of a row.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from muomni import aliases
 from muomni.special_tokens import IGNORE, PAD
 
 
@@ -46,7 +44,3 @@ def pack(sequences: Sequence[tuple[Tensor, Tensor]], rows: Sequence[Sequence[int
 def pad_packed(values: Sequence[Tensor], rows: Sequence[Sequence[int]], *, fill: int) -> Tensor:
     """values, (T_i) each -> (B, T) in the layout of `pack`, `fill` after them."""
     return pad_sequence([torch.cat([values[index] for index in row]) for row in rows], True, fill)
-
-
-def __getattr__(name: str) -> Any:
-    return aliases.attribute(__name__, name)

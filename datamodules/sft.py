@@ -16,9 +16,9 @@ from datamodules.base import DataModule
 from datamodules.conditions import Conditions, FixedConditions, simulator_for
 from datamodules.conversations import Conversations, OmniSample, answer_of, branch_positions, is_plain_text, meta_of
 from datamodules.image_cache import ImageCache, drop_broken_images
-from datamodules.manifests import label, log_skipped, read_manifest
+from datamodules.manifests import keep_rows, label, log_skipped, read_manifest
 from datamodules.mel_cache import MelCache, cached_mels
-from datamodules.mixture import drop_image_rows, group_questions, select_evenly, subsample
+from datamodules.mixture import group_questions, select_evenly, subsample
 from datamodules.packing import bin_pack, pack, pad_packed
 from datamodules.replay import REPLAY, replay_rows
 from muomni.batch import OmniBatch
@@ -112,7 +112,8 @@ class SftData(DataModule):
         if self.image_tokens:
             rows = drop_broken_images(rows, what=what, images=lambda row: media_of(row["messages"])[0])
         else:
-            rows = drop_image_rows(rows, what=what)
+            kept = (not media_of(row["messages"])[0] for row in rows)
+            rows = keep_rows(rows, kept, what=what, why="they hold images (image_tokens=none)")
         if train:
             joined = group_questions(
                 rows, per_row=self.questions_per_row, isolated_share=self.isolated_share, fits=self._fits, what=what
@@ -123,18 +124,22 @@ class SftData(DataModule):
             raise ValueError(
                 f"{path}: every row holds an image, and image_tokens=none leaves them out: give text or audio"
             )
-        mels, mel_index = self._mels(rows, phase=phase, what=str(path))
-        lengths = {} if mels is None else {clip: int(mels.lengths[index]) for clip, index in mel_index.items()}
+        clips = list(dict.fromkeys(clip for row in rows for clip in media_of(row["messages"])[1]))
+        mels = self._mels(clips, simulated=train, what=str(path)) if clips else None
+        lengths = {} if mels is None else dict(zip(clips, map(int, mels.lengths), strict=True))
         encoded = self._encode_all(rows, lengths, what=what)
         rows = [rows[index] for index in encoded]
         media = [media_of(row["messages"]) for row in rows]
         sequences = [(sequence.ids, sequence.targets) for sequence in encoded.values()]
         branches = {row: each.branches for row, each in enumerate(encoded.values()) if each.branches is not None}
         if train and self.replay_path is not None:
-            count = round(len(rows) * self.replay_share / (1 - self.replay_share))
-            kinds = self.replay_kinds or {}
             old, read = replay_rows(
-                self.replay_path, self.tokenizer, count=count, kinds=kinds, max_length=self.max_length, seed=self.seed
+                self.replay_path,
+                self.tokenizer,
+                count=round(len(rows) * self.replay_share / (1 - self.replay_share)),
+                kinds=self.replay_kinds or {},
+                max_length=self.max_length,
+                seed=self.seed,
             )
             rows, sequences, media = rows + old, sequences + read, media + [([], [])] * len(old)
         images = list(dict.fromkeys(image for images, _ in media for image in images))
@@ -145,24 +150,14 @@ class SftData(DataModule):
             branches=branches,
             images=ImageCache(images, self.image, memory_mb=self.memory_mb),
             mels=mels,
-            mel_index=mel_index,
+            mel_index={clip: index for index, clip in enumerate(clips)},
             audio_mark="#recorded" if train and self.simulate is not None else "",
         )
 
-    def _mels(
-        self, rows: list[dict[str, Any]], *, phase: str, what: str
-    ) -> tuple[MelCache | FixedConditions | None, dict[str, int]]:
-        """Mels of all clips of the rows, and path -> index of its mel."""
-        clips = list(dict.fromkeys(clip for row in rows for clip in media_of(row["messages"])[1]))
-        index = {clip: number for number, clip in enumerate(clips)}
-        if not clips:
-            return None, index
+    def _mels(self, clips: list[str], *, simulated: bool, what: str) -> MelCache | FixedConditions:
         files = [{"id": clip, "audio": clip} for clip in clips]
-        cache = None if self.cache is None else Path(self.cache)
-        mels = cached_mels(files, self.mel, cache=cache, what=what, hearing=self.hearing)
-        if phase != "train" or self.simulate is None:
-            return mels, index
-        return FixedConditions(mels, self.simulate, seed=self.seed), index
+        mels = cached_mels(files, self.mel, cache=self.cache, what=what, hearing=self.hearing)
+        return FixedConditions(mels, self.simulate, seed=self.seed) if simulated and self.simulate else mels
 
     def _encode_all(
         self, rows: list[dict[str, Any]], lengths: Mapping[str, int], *, what: str
@@ -172,25 +167,21 @@ class SftData(DataModule):
         Raises ValueError where over 1 % of the rows are not.
         """
         encoded: dict[int, ChatSequence] = {}
-        first = ""
+        long: list[str] = []
         for index, row in enumerate(rows):
             counts = [-(-lengths[clip] // self.frames_per_token) for clip in media_of(row["messages"])[1]]
             sequence = self._encode(row, counts)
             if len(sequence.ids) <= self.max_length and all(0 < count <= self.max_audio_tokens for count in counts):
                 encoded[index] = sequence
-            elif not first:
-                first = (
-                    f"the first: {row['id']}: Too many tokens: {len(sequence.ids)} > {self.max_length} "
-                    f"(audio: {counts}, at most {self.max_audio_tokens})"
-                )
-        long = len(rows) - len(encoded)
+            else:
+                size = f"{len(sequence.ids)} > {self.max_length} (audio: {counts}, at most {self.max_audio_tokens})"
+                long.append(f"{row['id']}: Too many tokens: {size}")
         if len(encoded) < 0.99 * len(rows):
-            raise ValueError(f"{what}: {long} of {len(rows)} rows do not fit {self.max_length} tokens; {first}")
-        why = (
-            f"longer than {self.max_length} tokens, or their sound than {self.max_audio_tokens} (datamodule.max_length, "
-            "max_audio_tokens)"
-        )
-        log_skipped(long, len(rows), what=what, why=why)
+            many = f"{len(long)} of {len(rows)} rows do not fit {self.max_length} tokens"
+            raise ValueError(f"{what}: {many}; the first: {long[0]}")
+        limits = f"{self.max_length} tokens, or their audio than {self.max_audio_tokens}"
+        why = f"longer than {limits} (datamodule.max_length, max_audio_tokens)"
+        log_skipped(len(long), len(rows), what=what, why=why)
         return encoded
 
     def _fits(self, row: Mapping[str, Any]) -> bool:
@@ -218,11 +209,8 @@ class SftData(DataModule):
             sequences.append((ids, targets))
             row["task"] = "plain"
             row["meta"] = {"question": label(row, "kind", "text")}
-        media: list[tuple[list[str], list[str]]] = [([], [])] * len(rows)
         images = ImageCache([], self.image, memory_mb=0)
-        return Conversations(
-            rows=rows, sequences=sequences, media=media, branches={}, images=images, mels=None, mel_index={}
-        )
+        return Conversations(rows=rows, sequences=sequences, media=[([], [])] * len(rows), images=images)
 
     def lengths(self, samples: Conversations) -> np.ndarray | None:
         return samples.lengths if self.pack is None else None
@@ -273,10 +261,8 @@ class SftData(DataModule):
         """Pad rows on the right, mels by zeros."""
         images = [image for sample in samples for image in sample.images]
         mels = [mel for sample in samples for mel in sample.mels]
-        ids = pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD)
-        tasks = [sample.row["task"] for sample in samples]
         return OmniBatch(
-            ids=ids,
+            ids=pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=PAD),
             targets=pad_sequence([sample.targets for sample in samples], batch_first=True, padding_value=IGNORE),
             lengths=torch.tensor([len(sample.ids) for sample in samples]),
             images=torch.stack(images) if images else None,
@@ -288,7 +274,7 @@ class SftData(DataModule):
             audio_keys=[key for sample in samples for key in sample.audio_keys],
             questions=[sample.question for sample in samples],
             answers=[answer_of(sample.row) for sample in samples],
-            tasks=tasks,
+            tasks=[sample.row["task"] for sample in samples],
             meta=[meta_of(sample.row) for sample in samples],
             sample_ids=[str(sample.row["id"]) for sample in samples],
         )

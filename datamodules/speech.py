@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.augment import MelAugment
 from datamodules.char_vocab import CharacterData, clean_transcript, normalized_rows
 from datamodules.conditions import AcousticSimulator, Conditions, simulator_for
-from datamodules.manifests import RowSet, keep_rows, log_skipped, read_manifest
+from datamodules.manifests import Row, RowSet, keep_rows, log_skipped, read_manifest
 from datamodules.mel_cache import MelCache, cached_mels
 from muomni.batch import SpeechBatch
 from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters
@@ -129,7 +129,6 @@ class SpeechData(CharacterData):
         self._speakers: dict[str, int] | None = None
 
     def spell(self, text: str) -> str:
-        """Without space at its ends, where it is asked for in lower case."""
         return clean_transcript(text, lowercase=self.lowercase)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> SpeechSet:
@@ -138,9 +137,10 @@ class SpeechData(CharacterData):
         if phase == "test":
             rows = keep_kinds(rows, self.test_kinds, what=what)
         if self.speakers is not None:
-            names = ", ".join(self._wanted)
+            wanted = list(map(str, self.speakers))
+            names = ", ".join(wanted)
             why = f"their speaker is not {names} (datamodule.speakers)"
-            rows = keep_rows(rows, (_speaker(row) in self._wanted for row in rows), what=what, why=why)
+            rows = keep_rows(rows, (_speaker(row) in wanted for row in rows), what=what, why=why)
             if not rows:
                 raise ValueError(f"{path}: no clip of the speakers {names}; set datamodule.speakers")
         for row in rows:
@@ -149,10 +149,9 @@ class SpeechData(CharacterData):
         if self.in_words:
             rows = normalized_rows(rows, alphabet=self.characters or LETTERS, what=what)
         self.alphabet.check((row["text"] for row in rows), what=what)
-        cache = None if self.cache is None else Path(self.cache)
         samples = SpeechSet(
             rows,
-            cached_mels(rows, self.mel, cache=cache, what=what, hearing=self.hearing),
+            cached_mels(rows, self.mel, cache=self.cache, what=what, hearing=self.hearing),
             characters=self.characters,
             speakers=self._number(rows, train=train),
             augment=self.augment if train else None,
@@ -164,31 +163,23 @@ class SpeechData(CharacterData):
             why = f"longer than {self.max_seconds:g} s (datamodule.max_seconds)"
             log_skipped(int((~fits).sum()), len(rows), what=what, why=why)
             samples.index = samples.index[fits]
-            self._log_too_short(samples, what=what)
+            if self.symbol_frames is not None:
+                self._log_too_short(samples, self.symbol_frames, what=what)
         return samples
 
-    @property
-    def _wanted(self) -> list[str]:
-        return [str(speaker) for speaker in self.speakers or ()]
-
-    def _log_too_short(self, samples: SpeechSet, *, what: str) -> None:
-        if self.symbol_frames is None:
-            return
-        needed = [
-            ctc_frames_needed(encode_characters(samples.rows[place]["text"], samples.characters))
-            for place in samples.index
-        ]
-        short = int((-(-samples.lengths // self.symbol_frames) < np.array(needed)).sum())
-        why = f"their texts need more than a symbol in {self.symbol_frames / self.mel.frame_rate:g} s (too_short in the metrics)"
+    def _log_too_short(self, samples: SpeechSet, frames: int, *, what: str) -> None:
+        """frames: of a symbol."""
+        texts = (samples.rows[row]["text"] for row in samples.index)
+        needed = [ctc_frames_needed(encode_characters(text, samples.characters)) for text in texts]
+        short = int((-(-samples.lengths // frames) < np.array(needed)).sum())
+        why = f"their texts need more than a symbol in {frames / self.mel.frame_rate:g} s (too_short in the metrics)"
         log_skipped(short, len(samples), what=what, why=why)
 
-    def _number(self, rows: list[dict[str, Any]], *, train: bool) -> dict[str, int]:
-        """Speaker name -> number, the same for all splits; one that training does not know is number 0.
-
-        Raises ValueError where there are more than the model tells apart.
-        """
+    def _number(self, rows: list[Row], *, train: bool) -> dict[str, int]:
+        """Speaker name -> number, the same for all splits; one that training does not know is number 0. Raises ValueError
+        where there are more than the model tells apart."""
         if self._speakers is None:
-            names = self._wanted
+            names = list(map(str, self.speakers or ()))
             if self.speakers is None:
                 found = {_speaker(row) for row in (rows if train or self.train is None else self.train_rows())}
                 names = sorted(found, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
@@ -224,7 +215,7 @@ class SpeechData(CharacterData):
         return {"mel": self.mel.metadata()} | ({} if self.hearing is None else {"hearing": self.hearing.metadata()})
 
 
-def keep_kinds(rows: list[dict[str, Any]], kinds: Sequence[str] | None, *, what: str) -> list[dict[str, Any]]:
+def keep_kinds(rows: list[Row], kinds: Sequence[str] | None, *, what: str) -> list[Row]:
     """The rows whose "kind" is one of `kinds`, or that have none; None: all. Raises ValueError where no row is left."""
     if kinds is None:
         return rows
@@ -236,7 +227,7 @@ def keep_kinds(rows: list[dict[str, Any]], kinds: Sequence[str] | None, *, what:
     return kept
 
 
-def _speaker(row: dict[str, Any]) -> str:
+def _speaker(row: Row) -> str:
     return str(row.get("speaker", 0))
 
 
@@ -246,7 +237,6 @@ def fit_silence(samples: Sequence[SpeechSample]) -> list[np.ndarray]:
     mels = []
     for sample in samples:
         surplus = max(0, len(sample.mel) - widest)
-        around = sample.lead + sample.trail
-        front = 0 if not around else round(surplus * sample.lead / around)
+        front = round(surplus * sample.lead / max(1, sample.lead + sample.trail))
         mels.append(sample.mel[front : len(sample.mel) - (surplus - front)])
     return mels

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.manifests import first_rows, label, log_skipped, read_manifest
+from datamodules.manifests import Row, first_rows, label, log_skipped, read_manifest
 from datamodules.packing import bin_pack, pack
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import TextBatch
@@ -42,23 +42,17 @@ class TextSample:
         return tokens[:-1], targets
 
 
-def floor_of(row: dict[str, Any]) -> float:
+def floor_of(row: Row) -> float:
     """Lower bound of a document's loss in nats, from its "logprob" under the generator; NaN where that is unknown."""
     known = row.get("logprob")
-    return -float(known) if isinstance(known, int | float) and not isinstance(known, bool) else float("nan")
-
-
-def encode_document(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """`BOS text EOS` as int32."""
-    return np.array([BOS, *tokenizer.encode(text), EOS], dtype=np.int32)
+    return -float(known) if isinstance(known, int | float) and not isinstance(known, bool) else math.nan
 
 
 def encode_row(tokenizer: Tokenizer, row: dict[str, Any]) -> tuple[np.ndarray, int]:
-    """A manifest's row -> ids, and how many of its targets belong to a question's prompt."""
-    if "prompt" not in row:
-        return encode_document(tokenizer, row["text"]), 0
-    prompt = [BOS, *tokenizer.encode(row["prompt"])]
-    return np.array([*prompt, *tokenizer.encode(row["answer"]), EOS], dtype=np.int32), len(prompt) - 1
+    """A manifest's row -> `BOS text EOS` as int32, and how many of its targets belong to a question's prompt."""
+    prompt, text = (row["prompt"], row["answer"]) if "prompt" in row else (None, row["text"])
+    first = [BOS, *(tokenizer.encode(prompt) if prompt is not None else [])]
+    return np.array([*first, *tokenizer.encode(text), EOS], dtype=np.int32), len(first) - 1
 
 
 def windows(ids: np.ndarray, *, max_length: int) -> list[np.ndarray]:
@@ -99,7 +93,7 @@ class PackedRows:
         """Row `index` of an epoch; the only row of a text shorter than a row is all of it."""
         stream = self._stream_of(epoch)
         row = stream[index * self.length : (index + 1) * self.length + 1]
-        return TextSample(ids=row, prompt=0, kind="row", floor=float("nan"), sample_id=self.name(index))
+        return TextSample(ids=row, prompt=0, kind="row", floor=math.nan, sample_id=self.name(index))
 
 
 class Documents:
@@ -111,13 +105,7 @@ class Documents:
     """
 
     def __init__(
-        self,
-        rows: list[dict[str, Any]],
-        tokenizer: Tokenizer,
-        *,
-        max_length: int,
-        train: bool = True,
-        what: str = "text",
+        self, rows: list[Row], tokenizer: Tokenizer, *, max_length: int, train: bool = True, what: str = "text"
     ) -> None:
         self.samples: list[TextSample] = []
         long = []
@@ -143,21 +131,19 @@ class Documents:
         return self.samples[index]
 
 
-def _samples(row: dict[str, Any], ids: np.ndarray, *, prompt: int, max_length: int) -> list[TextSample]:
+def _samples(row: Row, ids: np.ndarray, *, prompt: int, max_length: int) -> list[TextSample]:
     """A document's only sample, or one a window that has a target."""
-    pieces = windows(ids, max_length=max_length)
     kind, name = label(row, "kind", "text"), str(row["id"])
+    pieces = windows(ids, max_length=max_length)
     if len(pieces) == 1:
         return [TextSample(ids=ids, prompt=prompt, kind=kind, floor=floor_of(row), sample_id=name)]
-    starts = np.cumsum([0, *(len(piece) - 1 for piece in pieces)])
-    return [
-        TextSample(
-            ids=piece, prompt=max(0, prompt - int(start)), kind=kind, floor=float("nan"),
-            sample_id=f"{name} [{number}/{len(pieces)}]",
-        )
-        for number, (piece, start) in enumerate(zip(pieces, starts, strict=False), start=1)
-        if prompt - start < len(piece) - 1
-    ]  # fmt: skip
+    samples = []
+    for number, piece in enumerate(pieces, start=1):
+        if prompt < len(piece) - 1:
+            shown = f"{name} [{number}/{len(pieces)}]"
+            samples.append(TextSample(ids=piece, prompt=prompt, kind=kind, floor=math.nan, sample_id=shown))
+        prompt = max(0, prompt - (len(piece) - 1))
+    return samples
 
 
 def begins(ids: Tensor, words: Sequence[int]) -> Tensor:
@@ -243,30 +229,23 @@ class TextData(DataModule):
         if self.pack is None or self.length is not None:
             batch = self.collate(samples)
         else:
-            sequences = [sample.sequence() for sample in samples]
-            batch = _batch(samples, sequences, bin_pack([len(ids) for ids, _ in sequences], width=self.pack))
+            batch = self.collate(samples, bin_pack([len(sample.ids) - 1 for sample in samples], width=self.pack))
         if self.answer_weight != 1:
             question, answer = self.tokenizer.encode("question:"), self.tokenizer.encode("answer:")
             inside = within_answers(batch.ids, question=question, answer=answer)
             batch.weights = torch.where(inside, self.answer_weight, 1.0)
         return batch
 
-    def collate(self, samples: Sequence[TextSample]) -> TextBatch:
-        """Pad on the right to the longest."""
-        return _batch(samples, [sample.sequence() for sample in samples], None)
-
-
-def _batch(
-    samples: Sequence[TextSample], sequences: Sequence[tuple[Tensor, Tensor]], rows: list[list[int]] | None
-) -> TextBatch:
-    """rows: indices of the samples in each row; None: a sample a row."""
-    ids, targets, segments = pack(sequences, [[index] for index in range(len(samples))] if rows is None else rows)
-    return TextBatch(
-        ids=ids,
-        targets=targets,
-        lengths=(segments > 0).sum(dim=1),
-        document_types=[sample.kind for sample in samples],
-        floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
-        sample_ids=[sample.sample_id for sample in samples],
-        mask=None if rows is None else SegmentMask.with_runs(segments),
-    )
+    def collate(self, samples: Sequence[TextSample], rows: list[list[int]] | None = None) -> TextBatch:
+        """Pad on the right to the longest. rows: indices of the samples in each row; None: a sample a row."""
+        sequences = [sample.sequence() for sample in samples]
+        ids, targets, segments = pack(sequences, [[index] for index in range(len(samples))] if rows is None else rows)
+        return TextBatch(
+            ids=ids,
+            targets=targets,
+            lengths=(segments > 0).sum(dim=1),
+            document_types=[sample.kind for sample in samples],
+            floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
+            sample_ids=[sample.sample_id for sample in samples],
+            mask=None if rows is None else SegmentMask.with_runs(segments),
+        )

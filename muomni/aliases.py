@@ -65,9 +65,6 @@ MODULES = {
     "muomni.sweeps": "muomni.run.sweeps",
 }
 NAMES = {
-    "datamodules.mixture.evenly": "datamodules.mixture.select_evenly",
-    "datamodules.mixture.thin_out": "datamodules.mixture.subsample",
-    "datamodules.packing.fill_rows": "datamodules.packing.bin_pack",
     "datamodules.image_augment.PictureAugment": "datamodules.image_augment.ImageAugment",
     "muomni.inference.ocr.read_pictures": "muomni.inference.ocr.read_images",
     "muomni.inference.asr.ctc_beam.BeamSearch": "muomni.inference.asr.ctc_beam.CtcBeamSearch",
