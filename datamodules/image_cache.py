@@ -4,12 +4,11 @@ Legend: S image side.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from datamodules.manifests import report_bad
+from datamodules.manifests import Row, report_bad
 from datamodules.parallel_read import map_files
 from muomni.frontends.image import ImageFrontend, ImageSpec, check_image, read_image
 
@@ -41,11 +40,8 @@ class ImageCache:
 
 
 def drop_broken_images(
-    rows: list[dict[str, Any]],
-    *,
-    what: str,
-    images: Callable[[dict[str, Any]], Sequence[str]] = lambda row: [row["image"]],
-) -> list[dict[str, Any]]:
+    rows: list[Row], *, what: str, images: Callable[[Row], Sequence[str]] = lambda row: [row["image"]]
+) -> list[Row]:
     """The rows whose images can be decoded; the others are counted and reported, over 1 % of them is a ValueError.
 
     Every image is checked, once, since a broken one would end the training at the step that draws it. what: the name of
@@ -61,7 +57,8 @@ def drop_broken_images(
 
     paths = list(dict.fromkeys(path for row in rows for path in images(row)))
     found = map_files(fault, paths, title=f"images of {what}", unit="image", bar_from=2000)
-    faults = {path: error for path, error in zip(paths, found, strict=True) if error is not None}
-    bad = [(row, next((faults[path] for path in images(row) if path in faults), None)) for row in rows]
-    report_bad([f"{row['id']}: {error}" for row, error in bad if error is not None], total=len(rows), what=what)
-    return [row for row, error in bad if error is None]
+    faults = dict(zip(paths, found, strict=True))
+    errors = [next(filter(None, map(faults.get, images(row))), None) for row in rows]
+    bad = [f"{row['id']}: {error}" for row, error in zip(rows, errors, strict=True) if error is not None]
+    report_bad(bad, total=len(rows), what=what)
+    return [row for row, error in zip(rows, errors, strict=True) if error is None]

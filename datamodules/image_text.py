@@ -44,11 +44,10 @@ class ImageTextSample:
 def located_objects(objects: Any) -> list[dict[str, Any]]:
     """A row's objects if it names the cell of the image that each is in, as the world does; otherwise none (others count them,
     for instance). Only texts describe them."""
-    found = [thing for thing in objects if isinstance(thing, dict)] if isinstance(objects, list) else []
     return [
         {key: value for key, value in thing.items() if key == "cell" or isinstance(value, str)}
-        for thing in found
-        if type(thing.get("cell")) is int and 0 <= thing["cell"] < CELLS
+        for thing in (objects if isinstance(objects, list) else [])
+        if isinstance(thing, dict) and type(thing.get("cell")) is int and 0 <= thing["cell"] < CELLS
     ]
 
 

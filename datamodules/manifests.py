@@ -108,19 +108,14 @@ def first_rows(rows: list[Row], count: int | None, *, what: str, why: str) -> li
 def find_media(name: str, root: Path) -> str:
     """Absolute path of a media file: root/name, root/images/name, parent of root/name, name, in this order; an absolute
     name is itself. Raises BadRow where none is a file."""
-    for place in (root / name, root / "images" / name, root.parent / name, Path(name)):
+    below = (root / name, root / "images" / name, root.parent / name)
+    alike = (Path(find(str(path))) for path in below)  # spelled in another Unicode form, or by backslashes
+    for path in (*below, Path(name), *alike):
         # unlike Path.is_file, False also for what cannot be a name, as a text that is too long
-        if os.path.isfile(place):
-            return str(place.absolute())
-    for place in (root / name, root / "images" / name, root.parent / name):
-        alike = find(str(place))  # spelled in another Unicode form, or by backslashes
-        if os.path.isfile(alike):
-            return os.path.abspath(alike)
-    if Path(name).is_absolute():
-        raise BadRow(f"missing file {shown(name, str, most=300)}")
-    raise BadRow(
-        f"missing file {shown(name, str, most=300)}: not in {root}, its images/, its parent or here; set data.root=DIR"
-    )
+        if os.path.isfile(path):
+            return str(path.absolute())
+    where = "" if Path(name).is_absolute() else f": not in {root}, its images/, its parent or here; set data.root=DIR"
+    raise BadRow(f"missing file {shown(name, str, most=300)}{where}")
 
 
 def label(row: Row, key: str, default: str) -> str:
@@ -154,17 +149,15 @@ class RowSet:
         return str(self.rows[self.row(index)]["id"])
 
 
+def _text(row: Row, key: str, *, missing: str = "empty or missing {!r}") -> None:
+    if not isinstance(row.get(key), str) or not row[key].strip():
+        raise BadRow(missing.format(key))
+    _check_characters(row[key], key)
+
+
 def _media(row: Row, key: str, root: Path) -> None:
-    if not isinstance(row.get(key), str) or not row[key].strip():
-        raise BadRow(f"no {key!r}")
-    _check_characters(row[key], key)
+    _text(row, key, missing="no {!r}")
     row[key] = find_media(row[key].strip(), root)
-
-
-def _text(row: Row, key: str = "text") -> None:
-    if not isinstance(row.get(key), str) or not row[key].strip():
-        raise BadRow(f"empty or missing {key!r}")
-    _check_characters(row[key], key)
 
 
 def _check_characters(text: str, key: str) -> None:
@@ -175,11 +168,8 @@ def _check_characters(text: str, key: str) -> None:
 
 
 def _check_text(row: Row, root: Path) -> None:
-    if "prompt" in row:
-        _text(row, "prompt")
-        _text(row, "answer")
-    else:
-        _text(row)
+    for key in ("prompt", "answer") if "prompt" in row else ("text",):
+        _text(row, key)
 
 
 def _check_image_text(row: Row, root: Path) -> None:
@@ -196,12 +186,12 @@ def _check_image_text(row: Row, root: Path) -> None:
 def _check_speech(row: Row, root: Path) -> None:
     if "audio" not in row and "wav" in row:
         row["audio"] = row.pop("wav")
-    _text(row)
+    _text(row, "text")
     _media(row, "audio", root)
 
 
 def _check_ocr(row: Row, root: Path) -> None:
-    _text(row)
+    _text(row, "text")
     _media(row, "image", root)
 
 
@@ -220,7 +210,13 @@ def _check_sft(row: Row, root: Path) -> None:
         if message["role"] == "system" and message["content"] == [{"type": "text", "text": ""}]:
             continue  # many files have a system that says nothing
         for item in message["content"]:
-            _check_item(item, root)
+            type_ = item.get("type") if isinstance(item, dict) else None
+            if type_ not in ("text", "image", "audio", "speech"):
+                raise BadRow(f"unknown content type {shown(type_)}; known: text, image, audio, speech")
+            if type_ in ("image", "audio"):
+                _media(item, type_, root)
+            else:
+                _text(item, "text")
         spoken.append(message)
     if not spoken or spoken[-1]["role"] != "assistant":
         raise BadRow("'messages' must end with the assistant's turn")
@@ -231,20 +227,6 @@ def _check_sft(row: Row, root: Path) -> None:
         raise BadRow(str(error)) from error
 
 
-def _check_item(item: Any, root: Path) -> None:
-    kind = item.get("type") if isinstance(item, dict) else None
-    if kind in ("image", "audio"):
-        _media(item, kind, root)
-    elif kind in ("text", "speech"):
-        _text(item)
-    else:
-        raise BadRow(f"unknown content type {shown(kind)}; known: text, image, audio, speech")
-
-
 CHECKS: dict[str, Callable[[Row, Path], None]] = {
-    "text": _check_text,
-    "image_text": _check_image_text,
-    "speech": _check_speech,
-    "ocr": _check_ocr,
-    "sft": _check_sft,
-}
+    "text": _check_text, "image_text": _check_image_text, "speech": _check_speech, "ocr": _check_ocr, "sft": _check_sft,
+}  # fmt: skip

@@ -50,13 +50,17 @@ def cached_mels(
         return MelCache(*_compute(rows, spec, hearing, what))
     folder = Path(cache) / _key(rows, spec, hearing)
     if not (folder / "ends.npy").is_file():
-        _write(folder, *_compute(rows, spec, hearing, what))
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = _compute(rows, spec, hearing, what)
+        for name, array in zip(("frames.npy", "ends.npy"), arrays, strict=True):  # the last says that both are complete
+            with atomic_write(folder / name) as temporary, temporary.open("wb") as file:
+                np.save(file, array)
     return MelCache(np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "ends.npy"))
 
 
 def _key(rows: Sequence[dict[str, Any]], spec: MelSpec, hearing: HearingSpec | None) -> str:
-    """A name that changes with the specs and with any file's path, size, or time of change. Of its content and of its entry in
-    the folder, too: an unpacked archive gives every file the time that it had when it was packed."""
+    """A name that changes with the specs and with any file's path, size, or time of change: of its content and of its entry in
+    the folder, since an unpacked archive gives every file the time that it had when it was packed."""
     metadata = spec.metadata() | ({} if hearing is None else {"hearing": hearing.metadata()})
     digest = hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=12)
     for row in rows:
@@ -76,11 +80,3 @@ def _compute(
     empty = np.empty((0, spec.bins), dtype=np.float16)
     mels = list(read_clips(rows, convert, sample_rate=spec.sample_rate, empty=empty, what=what))
     return np.concatenate(mels), np.cumsum([len(mel) for mel in mels])
-
-
-def _write(folder: Path, frames: np.ndarray, ends: np.ndarray) -> None:
-    """Write both arrays whole or not at all: `ends.npy` comes last, and says that the folder is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in (("frames.npy", frames), ("ends.npy", ends)):
-        with atomic_write(folder / name) as temporary, temporary.open("wb") as file:
-            np.save(file, array)

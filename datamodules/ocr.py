@@ -73,18 +73,15 @@ class OcrData(CharacterData):
         self.learn_characters(rows, phase=phase)
         self.alphabet.check((row["text"] for row in rows), what=str(path))
         fits = [len(row["text"]) <= self.max_characters for row in rows]
+        remedy = "set backbone.ocr.max_characters"
+        if not any(fits):
+            raise ValueError(f"{path}: every text is longer than {self.max_characters}; {remedy}")
         if phase != "train" and not all(fits):
             long = rows[fits.index(False)]
-            raise ValueError(
-                f"{path}: {long['id']}: {len(long['text'])} characters, the model writes at most "
-                f"{self.max_characters}; set backbone.ocr.max_characters"
-            )
+            size = f"{len(long['text'])} characters, the model writes at most {self.max_characters}"
+            raise ValueError(f"{path}: {long['id']}: {size}; {remedy}")
         why = f"longer than {self.max_characters} characters (backbone.ocr.max_characters)"
         rows = keep_rows(rows, fits, what=str(path), why=why)
-        if not rows:
-            raise ValueError(
-                f"{path}: every text is longer than {self.max_characters}; set backbone.ocr.max_characters"
-            )
         rows = drop_broken_images(rows, what=str(path))
         images = ImageCache([row["image"] for row in rows], self.image, memory_mb=self.memory_mb)
         return OcrSet(rows, images, self.augment if phase == "train" else None, self.seed)

@@ -64,8 +64,7 @@ class WaveformSet(RowSet):
     def item(self, index: int, epoch: int) -> WaveformSample:
         """Clip `index`: a crop that is a function of (seed, epoch, index), always the same one where the epoch is -1."""
         row, clip = self.rows[self.row(index)], self.waveforms[self.row(index)]
-        crop, through_codec = self.crop, False
-        frames = len(clip) // crop.hop
+        crop, through_codec, frames = self.crop, False, len(clip) // self.crop.hop
         if self.whole:
             samples = _cut(clip, 0, frames, crop)
         else:

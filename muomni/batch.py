@@ -32,9 +32,8 @@ class Window:
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "Window":
         """Move to a device."""
-        return Window(
-            {name: each.to(device, non_blocking=non_blocking) for name, each in self.counts.items()}, self.index
-        )
+        counts = {name: each.to(device, non_blocking=non_blocking) for name, each in self.counts.items()}
+        return Window(counts, self.index)
 
 
 class _Movable:
@@ -65,8 +64,10 @@ class _Movable:
 
     def tokens(self) -> tuple[Tensor, int]:
         """How many tokens (frames of speech) are real, and how many there are with padding."""
-        ids = self.ids  # type: ignore[attr-defined]
-        return self.lengths.sum(), ids.numel()  # type: ignore[attr-defined]
+        batch: Any = self
+        if not hasattr(self, "ids"):
+            return batch.mel_lengths.sum(), batch.mel.shape[0] * batch.mel.shape[1]
+        return batch.lengths.sum(), batch.ids.numel()
 
     def pin_memory(self) -> Self:
         """Pin every tensor, for the loader's copy to a GPU; returns self."""
@@ -108,7 +109,6 @@ class ImageTextBatch(_Movable):
     """(N) long: flat indices of the captions' tokens without padding."""
 
     def precompute(self) -> None:
-        """The indices of the real tokens."""
         if self.real is None:
             self.real = _flat_indices(torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None])
 
@@ -125,13 +125,13 @@ class OcrBatch(_Movable):
     sample_ids: list[str]
 
     def tokens(self) -> tuple[Tensor, int]:
-        """Characters."""
         return (self.targets != IGNORE).sum(), self.ids.numel()
 
 
 @dataclass(slots=True)
 class SpeechBatch(_Movable):
-    """mel (B, T, M) log-mel; mel_lengths (B); characters (B, C) long, 0-padded; character_lengths (B); speakers (B) long."""
+    """mel (B, T, M) log-mel; mel_lengths (B); characters (B, C) long, 0-padded; character_lengths (B); speakers (B) long;
+    audio: paths of the files."""
 
     mel: Tensor
     mel_lengths: Tensor
@@ -140,7 +140,6 @@ class SpeechBatch(_Movable):
     speakers: Tensor
     texts: list[str]
     audio: list[str]
-    """Paths of the files."""
     sample_ids: list[str]
     frame_counts: list[int] | None = None
     """`mel_lengths`, known to the host."""
@@ -149,23 +148,17 @@ class SpeechBatch(_Movable):
     """Fewest frames of a CTC head for each text."""
 
     def precompute(self) -> None:
-        """Lengths."""
         if self.frame_counts is None:
             self.frame_counts = self.mel_lengths.tolist()
             self.character_counts = self.character_lengths.tolist()
             rows = zip(self.characters.tolist(), self.character_counts, strict=True)
-            texts = [row[:count] for row, count in rows]
-            self.frames_needed = [len(text) + sum(map(int.__eq__, text, text[1:])) for text in texts]
-
-    def tokens(self) -> tuple[Tensor, int]:
-        """Frames."""
-        return self.mel_lengths.sum(), self.mel.shape[0] * self.mel.shape[1]
+            self.frames_needed = [count + sum(map(int.__eq__, row[:count], row[1:count])) for row, count in rows]
 
 
 @dataclass(slots=True)
 class WaveformBatch(_Movable):
     """mel (B, T, M) log-mel; mel_lengths (B); waveform (B, T x hop), what the mel was made of; through_codec (B) bool: clips
-    whose mel goes through the codec before the vocoder."""
+    whose mel goes through the codec before the vocoder; audio: paths of the files."""
 
     mel: Tensor
     mel_lengths: Tensor
@@ -173,24 +166,18 @@ class WaveformBatch(_Movable):
     through_codec: Tensor
     texts: list[str]
     audio: list[str]
-    """Paths of the files."""
     sample_ids: list[str]
     any_through_codec: bool | None = None
-    """Whether there is such a clip."""
 
     def precompute(self) -> None:
-        """`any_through_codec`."""
         if self.any_through_codec is None:
             self.any_through_codec = bool(self.through_codec.any())
-
-    def tokens(self) -> tuple[Tensor, int]:
-        """Frames."""
-        return self.mel_lengths.sum(), self.mel.shape[0] * self.mel.shape[1]
 
 
 @dataclass(slots=True)
 class OmniBatch(_Movable):
-    """ids, targets (B, T); lengths (B); images (N, 3, H, W) and mel (A, T, M) + mel_lengths (A) in order of their slots."""
+    """ids, targets (B, T); lengths (B); images (N, 3, H, W) and mel (A, T, M) + mel_lengths (A) in order of their slots, with
+    the row of each and its key in caches, its path."""
 
     ids: Tensor
     targets: Tensor
@@ -199,11 +186,8 @@ class OmniBatch(_Movable):
     mel: Tensor | None
     mel_lengths: Tensor | None
     image_rows: list[int]
-    """Row of each image."""
     audio_rows: list[int]
-    """Row of each audio."""
     image_keys: list[str]
-    """Keys of caches: the images' paths."""
     audio_keys: list[str]
     questions: list[str]
     answers: list[str]
@@ -223,7 +207,6 @@ class OmniBatch(_Movable):
     """`mel_lengths`, known to the host."""
 
     def precompute(self) -> None:
-        """Targets, slots and lengths."""
         if self.target_indices is not None:
             return
         self.target_indices = _flat_indices(self.targets != IGNORE)
