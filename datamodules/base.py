@@ -20,7 +20,7 @@ from lightning import LightningDataModule
 from datamodules.accumulation import Windows
 from datamodules.batch_sampler import ResumableBatchSampler
 from datamodules.fault_tolerant_loader import Loader, SampleReader, SampleSet, begin_work, collate_read
-from datamodules.fingerprint import changes, digests
+from datamodules.fingerprint import changes, digest
 from datamodules.manifests import MAX_BAD_SHARE, log_skipped
 
 log = logging.getLogger(__name__)
@@ -65,15 +65,13 @@ class DataModule(LightningDataModule):
         self.spare: set[str] = set()
         """Held-out splits of which this process has no share: the batch that its loader returns is not counted."""
 
-    # --- what a subclass defines ---------------------------------------------------------------------------------
-
     def load(self, path: Path, split: str | None, *, phase: str) -> SampleSet:
         """Read a manifest for the phase "train" (whose items are augmented), "val" or "test"."""
-        raise TypeError(f"{type(self).__name__} does not define load")
+        raise NotImplementedError
 
     def collate(self, samples: Sequence[Any]) -> Any:
         """Samples -> one batch."""
-        raise TypeError(f"{type(self).__name__} does not define collate")
+        raise NotImplementedError
 
     def collate_train(self, samples: Sequence[Any]) -> Any:
         """Samples -> one training batch; the same as any other unless a subclass packs them."""
@@ -94,8 +92,6 @@ class DataModule(LightningDataModule):
     def curriculum_mask(self, samples: Any) -> np.ndarray | None:
         """True for the training samples that come first in the first epoch; None: no curriculum."""
         return None
-
-    # --- what all datamodules share ------------------------------------------------------------------------------
 
     @property
     def test_splits(self) -> list[str]:
@@ -120,11 +116,9 @@ class DataModule(LightningDataModule):
         return self._sets[split]
 
     def _row_split(self, phase: str) -> str | None:
-        """What the "split" field of a row must be; None: anything."""
         return (self.splits or {}).get(phase)
 
     def train_dataloader(self) -> Loader:
-        """Endless by epochs; order and position are those of `batch_sampler`."""
         if self.batch_sampler is None:
             overfit = getattr(self.trainer, "overfit_batches", 0)  # Lightning sets it late
             self.batch_sampler = self._new_sampler(*self._process(), overfit=overfit)
@@ -173,23 +167,20 @@ class DataModule(LightningDataModule):
         if self.trainer is None or self.trainer.accumulate_grad_batches == 1:
             return None
         assert self.batch_sampler is not None
-        trainer, limit = self.trainer, self.trainer.limit_train_batches
-        most = limit_batches(len(self.batch_sampler), limit)
+        trainer: Any = self.trainer
+        most = limit_batches(len(self.batch_sampler), trainer.limit_train_batches)
 
         def done() -> int:
             """Batches of this epoch that are over; none where Lightning is about to begin another."""
             ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
             return ready if ready < most else 0
 
-        stage: Any = trainer.lightning_module
-        return Windows(trainer.accumulate_grad_batches, most, done, stage.counts)
+        return Windows(trainer.accumulate_grad_batches, most, done, trainer.lightning_module.counts)
 
     def val_dataloader(self) -> Loader:
-        """Held-out data while training."""
         return self._held_out("val", self.trainer.limit_val_batches if self.trainer else None)
 
     def test_dataloader(self) -> list[Loader]:
-        """One loader a split."""
         limit = self.trainer.limit_test_batches if self.trainer else None
         return [self._held_out(f"test/{name}", limit) for name in self.test_splits]
 
@@ -233,10 +224,6 @@ class DataModule(LightningDataModule):
             pin_memory=on_gpu,
         )
 
-    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        """Typed batches move themselves."""
-        return batch.to(device)
-
     def count_batch(self) -> None:
         """Called by the callback `DataPosition` after every training batch."""
         if self.batch_sampler is not None:
@@ -246,7 +233,8 @@ class DataModule(LightningDataModule):
         """What a run is trained on (fingerprint.py)."""
         if self._data is None:
             paths = {"train": self.train, "val": self.val, "replay": getattr(self, "replay_path", None)}
-            self._data = {"files": digests(paths), "samples": len(self.samples("train")), "seed": self.seed}
+            files = {name: digest(path) for name, path in paths.items() if path is not None}
+            self._data = {"files": files, "samples": len(self.samples("train")), "seed": self.seed}
         return self._data
 
     def check_data(self, checkpoint: Mapping[str, Any], *, path: str, named: bool) -> None:
@@ -261,11 +249,8 @@ class DataModule(LightningDataModule):
                 f"the data has changed since this run began ({changed}): resume=never begins a new run, resume={path} goes "
                 "on from this one's weights with the new data, and with the old data back the same command goes on"
             )
-        log.warning(
-            "resume=%s: its run had other data (%s); going on with the new data from the begin of an epoch",
-            path,
-            changed,
-        )
+        what = "going on with the new data from the begin of an epoch"
+        log.warning("resume=%s: its run had other data (%s); %s", path, changed, what)
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the data and what data it is, kept in the checkpoint."""

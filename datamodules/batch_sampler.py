@@ -63,8 +63,7 @@ class ResumableBatchSampler(Sampler[list[SampleIndex]]):
         self.overfit: int | None = None
         """So many first batches of the first epoch again and again, with the same augmentation; None: all."""
         self.epoch = 0
-        self.consumed = 0
-        """Samples of this epoch that training has used, over all processes."""
+        self.consumed = 0  # samples of this epoch that training has used, over all processes
         self._known: tuple[int, list[np.ndarray], np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -82,7 +81,6 @@ class ResumableBatchSampler(Sampler[list[SampleIndex]]):
         return self._known[1:]
 
     def _shuffled(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
-        """All samples of an epoch in order."""
         if self.groups is not None:
             order = _side_by_side([self.groups[g] for g in rng.permutation(len(self.groups))], self.batch_size)
         else:
@@ -134,11 +132,9 @@ class ResumableBatchSampler(Sampler[list[SampleIndex]]):
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         epoch = self.epoch
         batches, ends = self.batches(epoch)
+        drawn_in = epoch if self.overfit is None else 0
         for batch in batches[np.searchsorted(ends, self.consumed, side="right") :]:
-            yield [
-                SampleIndex(int(index), epoch if self.overfit is None else 0)
-                for index in batch[self.rank :: self.world_size]
-            ]
+            yield [SampleIndex(int(index), drawn_in) for index in batch[self.rank :: self.world_size]]
 
     def count_batch(self) -> None:
         """Training has used a batch on every process."""
@@ -186,20 +182,10 @@ def _side_by_side(groups: list[list[int]], size: int) -> np.ndarray:
 
 def _couples(groups: list[list[int]]) -> list[list[int]]:
     """The groups in order, each of one sample together with the next such; a last one without is last of all."""
-    single: list[int] = []
-    couples: list[list[int]] = []
-    for group in groups:
-        if len(group) == 1 and single:
-            single.append(group[0])
-            single = []
-        elif len(group) == 1:
-            single = list(group)
-            couples.append(single)
-        else:
-            couples.append(group)
-    if single:
-        couples = [*(group for group in couples if group is not single), single]
-    return couples
+    singles = [group[0] for group in groups if len(group) == 1]
+    pairs = {first: [first, second] for first, second in zip(singles[::2], singles[1::2], strict=False)}
+    together = [group if len(group) > 1 else pairs[group[0]] for group in groups if len(group) > 1 or group[0] in pairs]
+    return together + ([singles[-1:]] if len(singles) % 2 else [])
 
 
 def _check_budget(budget: int, lengths: np.ndarray | None, curriculum: np.ndarray | None, world_size: int) -> None:

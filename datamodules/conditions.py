@@ -57,9 +57,9 @@ class Conditions:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"datamodule.conditions.{name}={getattr(self, name)}: a share, from 0 to 1, is needed")
         if len(self.snr) != 2 or self.snr[0] > self.snr[1] or self.margin < 0:
+            given = f"snr={list(self.snr)} margin={self.margin}"
             raise ValueError(
-                f"datamodule.conditions: snr={list(self.snr)} margin={self.margin}: decibels from and to, and at least 0 "
-                "seconds, are needed"
+                f"datamodule.conditions: {given}: decibels from and to, and at least 0 seconds, are needed"
             )
 
 
@@ -79,7 +79,6 @@ class AcousticSimulator:
         self.noises = [_log(frontend, noise) for noise in _noises(mel.sample_rate)]
 
     def __call__(self, mel: Array, rng: np.random.Generator) -> SimulatedMel:
-        """Simulate the conditions on one clip."""
         how = self.how
         lead, trail = self.margins(rng)
         spoken = rng.random() >= how.silence
@@ -135,9 +134,7 @@ def simulator_for(conditions: Conditions | None, mel: MelSpec, hearing: HearingS
     if conditions is None:
         return None
     if hearing is None:
-        raise ValueError(
-            "datamodule.conditions: noise is mixed relative to a known level of voices; give datamodule.hearing"
-        )
+        raise ValueError("datamodule.conditions: noise is mixed relative to a known level; give datamodule.hearing")
     return AcousticSimulator(conditions, mel, level=hearing.level)
 
 

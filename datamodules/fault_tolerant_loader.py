@@ -79,7 +79,7 @@ class SampleReader(Dataset[Any]):
                 return [self._item(index, epoch)]
             except (ValueError, OSError) as error:
                 faults.append((index, f"{self.samples.name(index)}: {error}"))
-            index = (index + 1) % len(self.samples)
+            index = (index + 1) % len(self)
         if drawn:
             faults.append((-1, f"{TRIES} samples in a row cannot be read; the first: {faults[-TRIES][1]}"))
         return []
@@ -104,9 +104,8 @@ class SampleReader(Dataset[Any]):
             self.broken[index] = reason
             log.warning("sample left out, %d of %d so far: %s", len(self.broken), len(self), reason)
             if len(self.broken) > MAX_BAD_SHARE * len(self):
-                raise ValueError(
-                    f"{len(self.broken)} of {len(self)} samples cannot be read (over 1 %); the last: {reason}"
-                )
+                share = f"{len(self.broken)} of {len(self)}"
+                raise ValueError(f"{share} samples cannot be read (over 1 %); the last: {reason}")
 
 
 class Loader(DataLoader[Any]):
@@ -177,8 +176,7 @@ def named_deaths(readers: Sequence[SampleReader]) -> Iterator[None]:
     except Exception as error:
         # torch looks at every child that ends, and would raise the same error again and again.
         handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        broken = isinstance(error, (OSError, EOFError))
-        patience = 30.0 if broken else 1.0  # a connection breaks before its process has ended
+        patience = 30.0 if isinstance(error, OSError | EOFError) else 1.0  # a connection breaks before its process ends
         dead = [said for reader in readers for said in _dead_workers(reader, patience=patience)]
         signal.signal(signal.SIGCHLD, handler)
         if not dead:
@@ -198,17 +196,15 @@ def _dead_workers(reader: SampleReader, *, patience: float) -> list[str]:
     if not workers:
         return []
     ended = wait([worker.sentinel for worker in workers], timeout=patience)
-    for worker in workers:
-        if worker.sentinel in ended:
-            worker.join(patience)  # its files are closed before its exit code can be read
     reading = {pid: (index, busy) for pid, index, busy in reader.working.tolist()}
     dead = []
     for worker in workers:
-        ended_by_torch = iterator is None and worker.exitcode == -signal.SIGTERM
-        if worker.exitcode and not ended_by_torch:
+        if worker.sentinel in ended:
+            worker.join(patience)  # its files are closed before its exit code can be read
+        code = worker.exitcode
+        if code and not (iterator is None and code == -signal.SIGTERM):  # so torch ends them
             index, busy = reading.get(worker.pid, (None, 0))
             what = "before its first sample" if index is None else reader.samples.name(index)
-            code = worker.exitcode
             how = f"killed by signal {-code}, as when memory runs out" if code < 0 else f"exit code {code}"
             dead.append(f"{'reading sample' if busy else 'idle after sample'} {what}, process {worker.pid}, {how}")
     if dead and iterator is not None:

@@ -32,16 +32,15 @@ COLUMNS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def read_entries(path: Path, *, shape: str) -> Entries:
-    """(number, entry) of every entry: of lines and records the line that it begins on, of a JSON array its place, from 1.
+    """(number, entry) of every entry: of lines and records the line that it begins on, of a JSON array its number, from 1.
 
     An entry that cannot be read is a BadRow in its place. Raises ValueError, naming file and line, for a file that cannot
     be read as a whole: another format or encoding, no array, columns that are missing, a quote that swallows lines.
     """
     reader = READERS.get(path.suffix.lower(), _text_lines if shape == "text" else None)
     if reader is None:
-        raise ValueError(
-            f"{path}: unknown format {path.suffix!r}; a manifest of shape {shape} is .jsonl, .json or .csv"
-        )
+        known = f"a manifest of shape {shape} is .jsonl, .json or .csv"
+        raise ValueError(f"{path}: unknown format {path.suffix!r}; {known}")
     _check_encoding(path)
     try:
         yield from reader(path, shape)
@@ -85,11 +84,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _text_lines(path: Path, shape: str) -> Entries:
-    for place, (number, line) in enumerate(_lines(path)):
-        if place == 0 and path.suffix.lower() != ".txt" and isinstance(_json_object(line), dict):
-            raise ValueError(
-                f"{path}:{number}: a line of JSON: name the file .jsonl (or .txt, if it is the text itself)"
-            )
+    for index, (number, line) in enumerate(_lines(path)):
+        if index == 0 and path.suffix.lower() != ".txt" and isinstance(_json_object(line), dict):
+            remedy = "name the file .jsonl (or .txt, if it is the text itself)"
+            raise ValueError(f"{path}:{number}: a line of JSON: {remedy}")
         yield number, {"text": line}
 
 
@@ -152,10 +150,8 @@ def _needed_columns(names: list[str], shape: str, *, where: str) -> tuple[str, .
     for needed in COLUMNS[shape]:
         if set(needed) <= set(names):
             return needed
-    wanted = " or ".join(",".join(columns) for columns in COLUMNS[shape])
-    raise ValueError(
-        f"{where}: the header row must name the columns {wanted}; it reads {shown(','.join(names), most=300)}"
-    )
+    wanted, found = " or ".join(map(",".join, COLUMNS[shape])), shown(",".join(names), most=300)
+    raise ValueError(f"{where}: the header row must name the columns {wanted}; it reads {found}")
 
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | BadRow]]:
@@ -175,18 +171,12 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | BadRow]]:
                 return
             except csv.Error as error:
                 if reader.line_num > line:
-                    raise ValueError(
-                        f"{path}:{line}: a quoted field begins here and does not end well ({error} at line "
-                        f"{reader.line_num}); close it, and double quotes inside it"
-                    ) from error
+                    what = f"a quoted field begins here and does not end well ({error} at line {reader.line_num})"
+                    raise ValueError(f"{path}:{line}: {what}; close it, and double quotes inside it") from error
                 yield line, BadRow(f"not CSV ({error}); double quotes inside a quoted field")
                 continue
             if len(cells) > 1 or (cells and cells[0].strip()):
                 yield line, cells
 
 
-READERS: dict[str, Callable[[Path, str], Entries]] = {
-    ".jsonl": _json_lines,
-    ".json": _json_array,
-    ".csv": _csv_rows,
-}
+READERS: dict[str, Callable[[Path, str], Entries]] = {".jsonl": _json_lines, ".json": _json_array, ".csv": _csv_rows}

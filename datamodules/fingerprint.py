@@ -1,20 +1,17 @@
 """What data a run was trained on: a resumed run must find the same, since its position in it means nothing elsewhere.
 
 A digest of the file's bytes (of a large one its size and 256 blocks spread over it), so that a copy on another machine is the
-same data; with the number of samples that were made of it, that an edit is found wherever it is. Media are not read: a
+same data; with the number of samples that were made of it, that an edit is found wherever it is. Media are not read: an
 image that is replaced under its name is not noticed.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 WHOLE = 64 << 20  # bytes of a file that is read whole
 BLOCKS, BLOCK = 256, 64 << 10  # of a larger one
-#: Keys of the `data` group that name what is trained on, or chooses the best checkpoint.
-LEARNT = ("train", "val", "replay")
 
 
 def digest(path: Path | str) -> str:
@@ -27,7 +24,7 @@ def digest(path: Path | str) -> str:
         return state.hexdigest()
     if not path.is_file():
         return "none"
-    size = os.path.getsize(path)
+    size = path.stat().st_size
     state.update(f"{size}\0".encode())
     with path.open("rb") as file:
         if size <= WHOLE:
@@ -37,11 +34,6 @@ def digest(path: Path | str) -> str:
             file.seek((size - BLOCK) * block // (BLOCKS - 1))
             state.update(file.read(BLOCK))
     return state.hexdigest()
-
-
-def digests(sources: Mapping[str, Any]) -> dict[str, str]:
-    """Of the files that a run learns from, by what they are for."""
-    return {name: digest(sources[name]) for name in LEARNT if isinstance(sources.get(name), str | Path)}
 
 
 def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -56,7 +56,6 @@ def _texts_of(row: dict[str, Any]) -> list[str]:
 
 
 def _given(path: Path, *, vocab_size: int, root: Path, exact: bool) -> Path:
-    """The user's model, or a copy of it with our special pieces, if it has as many pieces as the Thinker is to have."""
     if not path.is_file():
         raise FileNotFoundError(f"datamodule.tokenizer={path}: no such file")
     content = path.read_bytes()
@@ -68,8 +67,8 @@ def _given(path: Path, *, vocab_size: int, root: Path, exact: bool) -> Path:
     pieces = tokenizer.vocab_size
     if pieces != vocab_size and (exact or pieces > vocab_size):
         more = f", with the special ones that it lacks ({' '.join(added)})," if added else ""
-        raise ValueError(f"datamodule.tokenizer={path} has {pieces} pieces{more} and vocab_size={vocab_size}: "
-                         f"give vocab_size={pieces}")  # fmt: skip
+        size = f"{pieces} pieces{more} and vocab_size={vocab_size}"
+        raise ValueError(f"datamodule.tokenizer={path} has {size}: give vocab_size={pieces}")
     _say_what_it_changes(path, tokenizer)
     if whole == content:
         return path
