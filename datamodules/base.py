@@ -20,7 +20,7 @@ from lightning import LightningDataModule
 from datamodules.accumulation import Windows
 from datamodules.batch_sampler import ResumableBatchSampler
 from datamodules.fault_tolerant_loader import Loader, SampleReader, SampleSet, begin_work, collate_read
-from datamodules.fingerprint import changes, digest
+from datamodules.fingerprint import changes, digests
 from datamodules.manifests import MAX_BAD_SHARE, log_skipped
 
 log = logging.getLogger(__name__)
@@ -67,11 +67,11 @@ class DataModule(LightningDataModule):
 
     def load(self, path: Path, split: str | None, *, phase: str) -> SampleSet:
         """Read a manifest for the phase "train" (whose items are augmented), "val" or "test"."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define load")
 
     def collate(self, samples: Sequence[Any]) -> Any:
         """Samples -> one batch."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define collate")
 
     def collate_train(self, samples: Sequence[Any]) -> Any:
         """Samples -> one training batch; the same as any other unless a subclass packs them."""
@@ -233,8 +233,7 @@ class DataModule(LightningDataModule):
         """What a run is trained on (fingerprint.py)."""
         if self._data is None:
             paths = {"train": self.train, "val": self.val, "replay": getattr(self, "replay_path", None)}
-            files = {name: digest(path) for name, path in paths.items() if path is not None}
-            self._data = {"files": files, "samples": len(self.samples("train")), "seed": self.seed}
+            self._data = {"files": digests(paths), "samples": len(self.samples("train")), "seed": self.seed}
         return self._data
 
     def check_data(self, checkpoint: Mapping[str, Any], *, path: str, named: bool) -> None:

@@ -39,7 +39,7 @@ class SimulatedMel:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Callable, once `noises` are there: mel (T, M) -> `SimulatedMel`.
+    """Acoustic conditions of training clips.
 
     noise: share of the clips with background noise. snr: decibels between the two, from and to.
     telephone: share of the clips with the band of a telephone line (8 kHz). silence: share of the clips without a voice.
@@ -64,11 +64,7 @@ class Conditions:
 
 
 class AcousticSimulator:
-    """Conditions with the noise that they need, for one spectrogram.
-
-    Args:
-        level: dB that voices were brought to.
-    """
+    """Callable: mel (T, M) -> `SimulatedMel`. level: dB that voices were brought to."""
 
     def __init__(self, conditions: Conditions, mel: MelSpec, *, level: float) -> None:
         self.how, self.mel = conditions, mel

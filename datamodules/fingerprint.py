@@ -36,6 +36,12 @@ def digest(path: Path | str) -> str:
     return state.hexdigest()
 
 
+def digests(sources: Mapping[str, Any]) -> dict[str, str]:
+    """Of the files that are trained on, or choose the best checkpoint, by what they are for."""
+    learnt = {name: sources.get(name) for name in ("train", "val", "replay")}
+    return {name: digest(path) for name, path in learnt.items() if isinstance(path, str | Path)}
+
+
 def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """What differs between the data of a run and that of a command, in words; None where nothing does. Both: `files` (digests
     by what they are for), `samples` (of training) and `seed` (of their order); what is not known is the same."""

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
 from datamodules.image_cache import ImageCache, drop_broken_images
-from datamodules.manifests import RowSet, first_rows, read_manifest
+from datamodules.manifests import Row, RowSet, first_rows, read_manifest
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import ImageTextBatch
 from muomni.frontends.image import ImageSpec
@@ -30,15 +30,13 @@ CELLS = 9  # of the world's images
 
 @dataclass(slots=True)
 class ImageTextSample:
-    """image (3, S, S) float32; ids (T) of one of its captions."""
+    """image (3, S, S) float32; ids (T) of one of its captions; its row of the manifest; group: id of the first of its twins."""
 
     image: Tensor
     ids: list[int]
     caption: str
-    path: str
-    objects: list[dict[str, Any]]
-    sample_id: str
-    group: str = ""
+    row: Row
+    group: str
 
 
 def located_objects(objects: Any) -> list[dict[str, Any]]:
@@ -51,16 +49,16 @@ def located_objects(objects: Any) -> list[dict[str, Any]]:
     ]
 
 
-def twins(rows: list[dict[str, Any]]) -> list[list[int]]:
+def twins(rows: list[Row]) -> list[list[int]]:
     """Rows in groups: each with its twin (the row whose id its "twin" names, and that names it), or alone; every row is in
     one, also where ids occur twice."""
-    place = {str(row["id"]): index for index, row in enumerate(rows)}
+    index_of = {str(row["id"]): index for index, row in enumerate(rows)}
     groups: list[list[int]] = []
     taken: set[int] = set()
     for index, row in enumerate(rows):
         if index in taken:
             continue
-        other = place.get(str(row.get("twin")), index)
+        other = index_of.get(str(row.get("twin")), index)
         mutual = str(rows[other].get("twin")) == str(row["id"])
         group = [index, other] if mutual and other != index and other not in taken else [index]
         groups.append(group)
@@ -73,7 +71,7 @@ class CaptionedImages(RowSet):
     reads the first."""
 
     def __init__(
-        self, rows: list[dict[str, Any]], *, tokenizer: Tokenizer, images: ImageCache, max_length: int, seed: int
+        self, rows: list[Row], *, tokenizer: Tokenizer, images: ImageCache, max_length: int, seed: int
     ) -> None:
         super().__init__(rows)
         self.images, self.seed = images, seed
@@ -91,9 +89,7 @@ class CaptionedImages(RowSet):
             image=self.images[index],
             ids=captions[which],
             caption=row["captions"][which],
-            path=row["image"],
-            objects=located_objects(row.get("objects")),
-            sample_id=str(row["id"]),
+            row=row,
             group=self.group[index],
         )
 
@@ -167,8 +163,8 @@ class ImageTextData(DataModule):
             ids=pad_sequence(ids, batch_first=True, padding_value=PAD),
             lengths=torch.tensor([len(sample.ids) for sample in samples]),
             captions=[sample.caption for sample in samples],
-            paths=[sample.path for sample in samples],
-            objects=[sample.objects for sample in samples],
-            sample_ids=[sample.sample_id for sample in samples],
+            paths=[sample.row["image"] for sample in samples],
+            objects=[located_objects(sample.row.get("objects")) for sample in samples],
+            sample_ids=[str(sample.row["id"]) for sample in samples],
             groups=[sample.group for sample in samples],
         )

@@ -59,7 +59,7 @@ def read_manifest(
         except BadRow as error:
             bad.append(f"{entry_place(path, number)}: {error}")
             continue
-        entry["id"] = _unused(entry.get("id"), seen, place=f"{path}:{number}")
+        entry["id"] = _unused(entry.get("id"), seen, where=f"{path}:{number}")
         rows.append(entry)
     report_bad(bad, total=len(rows) + len(bad), what=str(path))
     log_skipped(others, len(rows) + len(bad) + others, what=str(path), why=f"their split is not {split!r}")
@@ -68,11 +68,11 @@ def read_manifest(
     return rows
 
 
-def _unused(given: Any, seen: set[str], *, place: str) -> Any:
+def _unused(given: Any, seen: set[str], *, where: str) -> Any:
     """A row's own id, or else FILE:LINE, which no other file shares; to one that the file has already, FILE:LINE is appended."""
-    name = place if given is None or str(given) == "" else given
+    name = where if given is None or str(given) == "" else given
     if str(name) in seen:
-        name = f"{name} ({place})"
+        name = f"{name} ({where})"
     seen.add(str(name))
     return name
 

@@ -2,33 +2,31 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from datamodules.manifests import keep_rows
+from datamodules.manifests import Row, keep_rows
 from muomni.frontends.chat import media_of, text_of
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, Any]
 _TYPED = ["user", "assistant"]
 
 
-def select_evenly(kinds: Sequence[str], shares: Mapping[str, float], *, default: float) -> np.ndarray:
-    """Choose a fraction of each kind (`default` of those not named), evenly spread -> (len(kinds),) bool.
+def select_evenly(labels: Sequence[str], shares: Mapping[str, float], *, default: float) -> np.ndarray:
+    """Choose a fraction of each label (`default` of those not named), evenly spread -> (len(labels),) bool.
 
     Raises ValueError, naming it, for a share outside 0..1.
     """
-    for kind, share in shares.items():
+    for label, share in shares.items():
         if not 0 <= share <= 1:
-            raise ValueError(f"{kind}: {share}: a share of its rows is needed, from 0 to 1")
+            raise ValueError(f"{label}: {share}: a share of its rows is needed, from 0 to 1")
     due: dict[str, float] = {}
-    chosen = np.zeros(len(kinds), dtype=bool)
-    for index, kind in enumerate(kinds):
-        before = due.get(kind, 0.0)
-        due[kind] = before + shares.get(kind, default)
-        chosen[index] = int(due[kind]) > int(before)
+    chosen = np.zeros(len(labels), dtype=bool)
+    for index, label in enumerate(labels):
+        before = due.get(label, 0.0)
+        due[label] = before + shares.get(label, default)
+        chosen[index] = int(due[label]) > int(before)
     return chosen
 
 

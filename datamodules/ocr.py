@@ -17,21 +17,11 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.char_vocab import CharacterData
 from datamodules.image_augment import ImageAugment
 from datamodules.image_cache import ImageCache, drop_broken_images
-from datamodules.manifests import RowSet, keep_rows, read_manifest
+from datamodules.manifests import Row, RowSet, keep_rows, read_manifest
 from muomni.batch import OcrBatch
 from muomni.frontends.char_vocab import encode_symbols
 from muomni.frontends.image import ImageSpec
 from muomni.special_tokens import BOS, EOS, IGNORE, PAD
-
-
-@dataclass(slots=True)
-class OcrSample:
-    """image (3, S, S) float32 and its text."""
-
-    image: Tensor
-    text: str
-    path: str
-    sample_id: str
 
 
 @dataclass(eq=False)
@@ -42,12 +32,12 @@ class OcrSet(RowSet):
     augment: ImageAugment | None
     seed: int
 
-    def item(self, index: int, epoch: int) -> OcrSample:
-        """Image `index`; its augmentation is a function of (seed, epoch, index)."""
-        row, image = self.rows[index], self.images[index]
+    def item(self, index: int, epoch: int) -> tuple[Tensor, Row]:
+        """Image `index`, (3, S, S) float32, and its row; its augmentation is a function of (seed, epoch, index)."""
+        image = self.images[index]
         if self.augment is not None and epoch >= 0:
             image = self.augment(image, np.random.default_rng([self.seed, epoch, index]))
-        return OcrSample(image=image, text=row["text"], path=row["image"], sample_id=str(row["id"]))
+        return image, self.rows[index]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -93,16 +83,17 @@ class OcrData(CharacterData):
     def metadata(self) -> dict[str, Any]:
         return {"image": self.image.metadata()}
 
-    def collate(self, samples: Sequence[OcrSample]) -> OcrBatch:
+    def collate(self, samples: Sequence[tuple[Tensor, Row]]) -> OcrBatch:
         """Pad texts on the right."""
-        symbols = [encode_symbols(sample.text, self.alphabet.characters) for sample in samples]
+        images, rows = zip(*samples, strict=True)
+        symbols = [encode_symbols(row["text"], self.alphabet.characters) for row in rows]
         ids = [torch.tensor([BOS, *each]) for each in symbols]
         targets = [torch.tensor([*each, EOS]) for each in symbols]
         return OcrBatch(
-            images=torch.stack([sample.image for sample in samples]),
+            images=torch.stack(images),
             ids=pad_sequence(ids, batch_first=True, padding_value=PAD),
             targets=pad_sequence(targets, batch_first=True, padding_value=IGNORE),
-            texts=[sample.text for sample in samples],
-            paths=[sample.path for sample in samples],
-            sample_ids=[sample.sample_id for sample in samples],
+            texts=[row["text"] for row in rows],
+            paths=[row["image"] for row in rows],
+            sample_ids=[str(row["id"]) for row in rows],
         )

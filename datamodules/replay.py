@@ -17,23 +17,23 @@ REPLAY = "replay"  # the task of such a row
 
 
 def replay_rows(
-    path: Path, tokenizer: Tokenizer, *, count: int, kinds: Mapping[str, float], max_length: int, seed: int
+    path: Path, tokenizer: Tokenizer, *, count: int, shares: Mapping[str, float], max_length: int, seed: int
 ) -> tuple[list[dict[str, Any]], list[tuple[Tensor, Tensor]]]:
     """`count` documents of a text manifest (all, where it has fewer), drawn without replacement: (rows, [(ids, targets)]).
 
-    kinds: kind of document -> fraction of its documents to draw from; others, and those that name no kind, wholly.
+    shares: type of document ("kind") -> fraction of its documents to draw from; others, and those that name none, wholly.
     Each stands alone and every token is learnt, as in pretraining; one of more than `max_length` tokens counts as its
     windows. How many are not drawn is said.
-    Raises ValueError for a row that is a question instead of a document, and where `kinds` leaves no document.
+    Raises ValueError for a row that is a question instead of a document, and where `shares` leaves no document.
     """
     rows = read_manifest(path, shape="text")
     for row in rows:
         if not isinstance(row.get("text"), str):
             raise ValueError(f"{path}: {row['id']} is a question; data.replay= takes documents (text) alone")
-    wanted = select_evenly([str(row.get("kind", "text")) for row in rows], kinds, default=1.0)
-    rows = keep_rows(rows, wanted, what=str(path), why=f"datamodule.replay_kinds takes {shown_shares(kinds)}")
+    wanted = select_evenly([str(row.get("kind", "text")) for row in rows], shares, default=1.0)
+    rows = keep_rows(rows, wanted, what=str(path), why=f"datamodule.replay_kinds takes {shown_shares(shares)}")
     if not rows:
-        raise ValueError(f"{path}: datamodule.replay_kinds={dict(kinds)} leaves no document to replay")
+        raise ValueError(f"{path}: datamodule.replay_kinds={dict(shares)} leaves no document to replay")
     samples = Documents(rows, tokenizer, max_length=max_length).samples
     drawn = [samples[index] for index in np.random.default_rng(seed).permutation(len(samples))[:count]]
     why = "replay_share of the rows needs no more (datamodule.replay_share)"

@@ -137,7 +137,7 @@ class SftData(DataModule):
                 self.replay_path,
                 self.tokenizer,
                 count=round(len(rows) * self.replay_share / (1 - self.replay_share)),
-                kinds=self.replay_kinds or {},
+                shares=self.replay_kinds or {},
                 max_length=self.max_length,
                 seed=self.seed,
             )

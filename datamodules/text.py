@@ -30,7 +30,7 @@ class TextSample:
 
     ids: np.ndarray
     prompt: int
-    kind: str
+    document_type: str
     floor: float
     sample_id: str
 
@@ -93,7 +93,7 @@ class PackedRows:
         """Row `index` of an epoch; the only row of a text shorter than a row is all of it."""
         stream = self._stream_of(epoch)
         row = stream[index * self.length : (index + 1) * self.length + 1]
-        return TextSample(ids=row, prompt=0, kind="row", floor=math.nan, sample_id=self.name(index))
+        return TextSample(ids=row, prompt=0, document_type="row", floor=math.nan, sample_id=self.name(index))
 
 
 class Documents:
@@ -133,15 +133,15 @@ class Documents:
 
 def _samples(row: Row, ids: np.ndarray, *, prompt: int, max_length: int) -> list[TextSample]:
     """A document's only sample, or one a window that has a target."""
-    kind, name = label(row, "kind", "text"), str(row["id"])
+    type_, name = label(row, "kind", "text"), str(row["id"])
     pieces = windows(ids, max_length=max_length)
     if len(pieces) == 1:
-        return [TextSample(ids=ids, prompt=prompt, kind=kind, floor=floor_of(row), sample_id=name)]
+        return [TextSample(ids=ids, prompt=prompt, document_type=type_, floor=floor_of(row), sample_id=name)]
     samples = []
     for number, piece in enumerate(pieces, start=1):
         if prompt < len(piece) - 1:
             shown = f"{name} [{number}/{len(pieces)}]"
-            samples.append(TextSample(ids=piece, prompt=prompt, kind=kind, floor=math.nan, sample_id=shown))
+            samples.append(TextSample(ids=piece, prompt=prompt, document_type=type_, floor=math.nan, sample_id=shown))
         prompt = max(0, prompt - (len(piece) - 1))
     return samples
 
@@ -158,10 +158,10 @@ def begins(ids: Tensor, words: Sequence[int]) -> Tensor:
 def within_answers(ids: Tensor, *, question: Sequence[int], answer: Sequence[int]) -> Tensor:
     """ids (B, T) of texts "question: .. answer: .." -> (B, T) bool, True where the next token is one of an answer or the
     one that ends it. question, answer: the tokens of "question:" and "answer:"."""
-    place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    opened = torch.where(begins(ids, answer), place + len(answer) - 1, -1).cummax(dim=1).values
-    ended = torch.where(begins(ids, question) | (ids == BOS) | (ids == EOS), place, -1).cummax(dim=1).values
-    return (opened > ended) & (opened <= place)
+    position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    opened = torch.where(begins(ids, answer), position + len(answer) - 1, -1).cummax(dim=1).values
+    ended = torch.where(begins(ids, question) | (ids == BOS) | (ids == EOS), position, -1).cummax(dim=1).values
+    return (opened > ended) & (opened <= position)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -244,7 +244,7 @@ class TextData(DataModule):
             ids=ids,
             targets=targets,
             lengths=(segments > 0).sum(dim=1),
-            document_types=[sample.kind for sample in samples],
+            document_types=[sample.document_type for sample in samples],
             floors=torch.tensor([sample.floor for sample in samples], dtype=torch.float64),
             sample_ids=[sample.sample_id for sample in samples],
             mask=None if rows is None else SegmentMask.with_runs(segments),

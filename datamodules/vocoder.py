@@ -15,7 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
-from datamodules.manifests import RowSet, first_rows, log_skipped, read_manifest
+from datamodules.manifests import Row, RowSet, first_rows, log_skipped, read_manifest
 from datamodules.speech import keep_kinds
 from datamodules.waveform_cache import WaveformCache
 from muomni.batch import WaveformBatch
@@ -28,60 +28,48 @@ class WaveformSample:
 
     samples: np.ndarray
     through_codec: bool
-    text: str
-    audio: str
-    sample_id: str
+    row: Row
 
 
-@dataclass(frozen=True, kw_only=True)
-class Crop:
-    """How a training clip is cropped: `frames` of it, with `margin` more on each side, the level changed by up to +-`gain` dB;
-    with probability `codec_share` its mel goes through the codec."""
-
-    frames: int
-    margin: int
-    hop: int
-    gain: float
-    codec_share: float
-
-
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class WaveformSet(RowSet):
-    """Clips of a manifest, at least a frame long each.
+    """Clips of a manifest, at least a frame of `hop` samples long each.
 
     Args:
-        rows: the manifest's. waveforms: theirs. crop: of a training clip. seed: of the draws. whole: clips are not cropped.
+        rows: the manifest's. waveforms: theirs. margin: frames of context on each side. frames: of a training clip's crop; None:
+            clips are whole. gain: a crop's change of level, up to +- dB. codec_share: of crops whose mel goes through the
+            codec. seed: of the draws.
     """
 
     waveforms: WaveformCache
-    crop: Crop
+    hop: int
+    margin: int
+    frames: int | None
+    gain: float
+    codec_share: float
     seed: int
-    whole: bool
 
     def __post_init__(self) -> None:
-        self.index = np.flatnonzero(self.waveforms.lengths >= self.crop.hop)
+        self.index = np.flatnonzero(self.waveforms.lengths >= self.hop)
 
     def item(self, index: int, epoch: int) -> WaveformSample:
         """Clip `index`: a crop that is a function of (seed, epoch, index), always the same one where the epoch is -1."""
-        row, clip = self.rows[self.row(index)], self.waveforms[self.row(index)]
-        crop, through_codec, frames = self.crop, False, len(clip) // self.crop.hop
-        if self.whole:
-            samples = _cut(clip, 0, frames, crop)
-        else:
-            rng = np.random.default_rng([self.seed, epoch + 1, index])
-            start = int(rng.integers(0, max(0, frames - crop.frames) + 1))
-            gain = 10 ** (rng.uniform(-crop.gain, crop.gain) / 20)
-            through_codec = bool(rng.random() < crop.codec_share)
-            samples = _cut(clip, start, crop.frames, crop) * np.float32(gain)
-        return WaveformSample(samples, through_codec, row["text"], row["audio"], str(row["id"]))
+        row = self.row(index)
+        clip = self.waveforms[row]
+        total = len(clip) // self.hop
+        if self.frames is None:
+            return WaveformSample(self._cut(clip, 0, total), False, self.rows[row])
+        rng = np.random.default_rng([self.seed, epoch + 1, index])
+        start = int(rng.integers(0, max(0, total - self.frames) + 1))
+        gain = 10 ** (rng.uniform(-self.gain, self.gain) / 20)
+        through_codec = bool(rng.random() < self.codec_share)
+        return WaveformSample(self._cut(clip, start, self.frames) * np.float32(gain), through_codec, self.rows[row])
 
-
-def _cut(clip: np.ndarray, start: int, frames: int, crop: Crop) -> np.ndarray:
-    """`frames` frames of a clip from frame `start` on, and the margins; zeros beyond the clip's ends, as the frontend has
-    them."""
-    first, last = (start - crop.margin) * crop.hop, (start + frames + crop.margin) * crop.hop
-    inside = clip[max(0, first) : last]
-    return np.pad(inside, (max(0, -first), last - max(0, first) - len(inside)))
+    def _cut(self, clip: np.ndarray, start: int, frames: int) -> np.ndarray:
+        """Frames of a clip and the margins; zeros beyond the clip's ends, as the frontend has them."""
+        first, last = (start - self.margin) * self.hop, (start + frames + self.margin) * self.hop
+        inside = clip[max(0, first) : last]
+        return np.pad(inside, (max(0, -first), last - max(0, first) - len(inside)))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -109,10 +97,9 @@ class VocoderData(DataModule):
         mel = self.mel
         self.frontend = LogMel(mel)
         self.margin = -(-mel.win // (2 * mel.hop))  # frames whose windows reach into the crop
-        frames = round(self.seconds * mel.frame_rate)
-        if frames < 1:
+        self.crop_frames = round(self.seconds * mel.frame_rate)
+        if self.crop_frames < 1:
             raise ValueError(f"datamodule.seconds={self.seconds}: a piece must hold a frame, {1 / mel.frame_rate:g} s")
-        self.crop = Crop(frames=frames, margin=self.margin, hop=mel.hop, gain=self.gain, codec_share=self.codec_share)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> WaveformSet:
         what = str(path)
@@ -125,7 +112,16 @@ class VocoderData(DataModule):
         waveforms = WaveformCache(rows, sample_rate=self.mel.sample_rate, memory_mb=self.memory_mb, what=what)
         short = int(((waveforms.lengths > 0) & (waveforms.lengths < self.mel.hop)).sum())
         log_skipped(short, len(rows), what=what, why=f"shorter than a frame, {1000 / self.mel.frame_rate:g} ms")
-        return WaveformSet(rows, waveforms, self.crop, self.seed, whole=phase == "test")
+        return WaveformSet(
+            rows=rows,
+            waveforms=waveforms,
+            hop=self.mel.hop,
+            margin=self.margin,
+            frames=None if phase == "test" else self.crop_frames,
+            gain=self.gain,
+            codec_share=self.codec_share,
+            seed=self.seed,
+        )
 
     def collate(self, samples: Sequence[WaveformSample]) -> WaveformBatch:
         """Pad by zeros, which leave a clip's frames as they are, and look at all clips at once."""
@@ -137,9 +133,9 @@ class VocoderData(DataModule):
             mel_lengths=torch.tensor(frames),
             waveform=padded[:, inside.start * self.mel.hop : inside.stop * self.mel.hop],
             through_codec=torch.tensor([sample.through_codec for sample in samples]),
-            texts=[sample.text for sample in samples],
-            audio=[sample.audio for sample in samples],
-            sample_ids=[sample.sample_id for sample in samples],
+            texts=[sample.row["text"] for sample in samples],
+            audio=[sample.row["audio"] for sample in samples],
+            sample_ids=[str(sample.row["id"]) for sample in samples],
         )
 
     def metadata(self) -> dict[str, Any]:

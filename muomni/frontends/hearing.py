@@ -51,11 +51,6 @@ class PreparedSpeech:
     mel: Tensor
     spans: list[tuple[int, int]]
 
-    @property
-    def spoken(self) -> bool:
-        """True if anything is said."""
-        return bool(self.spans)
-
     def trimmed(self) -> Tensor:
         """The mel of what is said alone (T', M); all of it where nothing stands out."""
         if not self.spans:

@@ -71,15 +71,11 @@ def ordinal(found: re.Match[str]) -> str:
 # --- dates and times ---------------------------------------------------------------------------------------------------
 
 
-def _date(year: str, month: int, day: int) -> str | None:
+def date(year: str | None, month: int, day: int) -> str | None:
+    """2024, 3, 5 -> "march fifth twenty twenty four"; None where there is no such day."""
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return None
     return f" {MONTHS[month - 1]} {ordinal_words(day)}" + (f" {year_words(int(year))} " if year else " ")
-
-
-def iso_date(found: re.Match[str]) -> str:
-    """2024-03-05."""
-    return _date(found[1], int(found[2]), int(found[3])) or found[0]
 
 
 def short_date(found: re.Match[str]) -> str:
@@ -88,30 +84,26 @@ def short_date(found: re.Match[str]) -> str:
     if len(year) == 2:
         year = ("20" if int(year) < 50 else "19") + year
     day_first = found[2] == "." or first > 12
-    return (_date(year, second, first) if day_first else _date(year, first, second)) or found[0]
+    return (date(year, second, first) if day_first else date(year, first, second)) or found[0]
 
 
-def _month_number(name: str) -> int:
-    return next(place for place, month in enumerate(MONTHS, 1) if month.startswith(name.lower()[:3]))
+def month_number(name: str) -> int:
+    """Mar, March -> 3."""
+    return next(number for number, month in enumerate(MONTHS, 1) if month.startswith(name.lower()[:3]))
 
 
 def month_day(found: re.Match[str]) -> str:
     """March 5, 2024."""
-    return _date(found[3] or "", _month_number(found[1]), int(found[2])) or found[0]
+    return date(found[3], month_number(found[1]), int(found[2])) or found[0]
 
 
 def day_month(found: re.Match[str]) -> str:
     """5 March 2024, the 5th of March."""
-    day, month = int(found[2]), MONTHS[_month_number(found[3]) - 1]
+    day, month = int(found[2]), MONTHS[month_number(found[3]) - 1]
     if not 1 <= day <= 31:
         return found[0]
     year = f" {year_words(int(found[4]))}" if found[4] else ""
     return f" {'the' if not found[1] else found[1]} {ordinal_words(day)} of {month}{year} "
-
-
-def month_year(found: re.Match[str]) -> str:
-    """March 2024."""
-    return f" {MONTHS[_month_number(found[1]) - 1]} {year_words(int(found[2]))} "
 
 
 def clock_time(found: re.Match[str]) -> str:
@@ -138,11 +130,6 @@ def decade(found: re.Match[str]) -> str:
 def two_years(found: re.Match[str]) -> str:
     """1914-1918, 1990 to 2000."""
     return f"{year_words(int(found[1]))} {'to' if found[2].strip() in '-–' else found[2].strip()} {year_words(int(found[3]))} "
-
-
-def school_year(found: re.Match[str]) -> str:
-    """2020-21."""
-    return f"{year_words(int(found[1]))} to {count_words(int(found[2]))} "
 
 
 # --- money, units, fractions, powers -------------------------------------------------------------------------------
@@ -215,7 +202,7 @@ def between(found: re.Match[str]) -> str:
     """5-10 rises: "to". 7-2 falls: "minus"; 50-50, and versions with several points: nothing between."""
     if max(found[1].count("."), found[2].count(".")) > 1:
         return f"{found[1]} "
-    low, high = (float(found[place].replace(",", "")) for place in (1, 2))
+    low, high = (float(found[group].replace(",", "")) for group in (1, 2))
     return f"{found[1]} {'to' if low < high else 'minus' if low > high else ''} "
 
 

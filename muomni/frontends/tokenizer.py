@@ -39,13 +39,7 @@ class Tokenizer:
 
     @classmethod
     def train(
-        cls,
-        lines: Iterable[str],
-        vocab_size: int,
-        path: str | Path,
-        *,
-        byte_fallback: bool = True,
-        exact: bool = True,
+        cls, lines: Iterable[str], vocab_size: int, path: str | Path, *, byte_fallback: bool = True, exact: bool = True
     ) -> "Tokenizer":
         """Learn a BPE vocabulary of `vocab_size` pieces from lines of text and save it at `path` (atomically).
 
@@ -128,19 +122,12 @@ class Tokenizer:
             raise ValueError("the text holds U+2581 and every one of U+FDD0..U+FDEF: leave one out")
         ids: list[int] = self._processor.EncodeAsIds(text.replace(META, free[0]))
         stand_in, meta = (
-            [self._processor.PieceToId(f"<0x{byte:02X}>") for byte in character.encode()]
+            "".join(chr(self._processor.PieceToId(f"<0x{byte:02X}>")) for byte in character.encode())
             for character in (free[0], META)
         )
-        if UNK in meta:
+        if chr(UNK) in meta:
             return ids
-        place = 0
-        while place < len(ids):
-            if ids[place : place + len(meta)] == stand_in:
-                ids[place : place + len(meta)] = meta
-                place += len(meta)
-            else:
-                place += 1
-        return ids
+        return list(map(ord, "".join(map(chr, ids)).replace(stand_in, meta)))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids -> text; special tokens are left out. Bytes that are no UTF-8 become U+FFFD."""

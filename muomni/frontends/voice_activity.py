@@ -75,7 +75,6 @@ def spans_of_speech(
             continue
         begin, end = max(0, begin - around), min(len(score), end + around)
         if spans and begin <= spans[-1][1]:
-            spans[-1] = (spans[-1][0], end)
-        else:
-            spans.append((begin, end))
+            begin, _ = spans.pop()
+        spans.append((begin, end))
     return spans

@@ -56,7 +56,7 @@ class AudioLimit:
             return first_frames(hearing, waveform, frames=self.frames)
         heard = hearing(waveform)
         mel = heard.trimmed()
-        if not heard.spoken:
+        if not heard.spans:
             log.warning("%s: no speech detected; all of it is used", name)
         if len(mel) > self.frames:
             raise self._error(f"{name}: {self._tokens(len(mel))} audio tokens")

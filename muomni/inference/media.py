@@ -124,7 +124,7 @@ class Media:
         waveform = self.waveform(source)
         with naming(source):
             heard = hearing(waveform)
-        if not heard.spoken:
+        if not heard.spans:
             log.warning("%s: no speech detected", name_of(source))
         return heard
 

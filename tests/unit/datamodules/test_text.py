@@ -105,7 +105,7 @@ def test_a_document_longer_than_a_row_comes_in_windows_that_hold_each_token_once
         whole = [BOS, *data.tokenizer.encode(text), EOS]
         pieces = [sample for sample in samples if sample.sample_id.split(" ")[0] == f"d{number}"]
         assert [*pieces[0].ids[:1], *(token for piece in pieces for token in piece.ids[1:])] == whole
-        assert all(len(piece.ids) <= 9 and piece.kind == "story" for piece in pieces)
+        assert all(len(piece.ids) <= 9 and piece.document_type == "story" for piece in pieces)
         assert max(len(p.ids) for p in pieces) - min(len(p.ids) for p in pieces) <= 1, "no window of a single token"
         assert len(pieces) == 1 or all(math.isnan(piece.floor) for piece in pieces)
     assert any(len(sample.ids) < 9 and sample.floor > 0 for sample in samples), "what is whole keeps its floor"

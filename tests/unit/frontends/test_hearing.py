@@ -71,7 +71,7 @@ def test_noise_at_20_db_moves_neither_the_level_nor_the_place():
 @pytest.mark.parametrize("colour", [0, 0.5, 1.0, -0.3])
 @pytest.mark.parametrize("decibels", [-200, -80, -50, -20])
 def test_noise_is_no_speech(colour, decibels):
-    assert not HEAR(10 ** (decibels / 20) * noise(colour, 6.0)).spoken
+    assert not HEAR(10 ** (decibels / 20) * noise(colour, 6.0)).spans
 
 
 def test_silence_hums_tones_and_clicks_are_no_speech():
@@ -88,7 +88,7 @@ def test_silence_hums_tones_and_clicks_are_no_speech():
         click,
     ):
         heard = HEAR(sound)
-        assert not heard.spoken
+        assert not heard.spans
         assert len(heard.trimmed()) == len(heard.mel) == 600  # there is nothing better to give
 
 
