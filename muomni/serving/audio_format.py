@@ -41,10 +41,16 @@ class Resampler:
     def __init__(self, rate: int, target: int) -> None:
         ratio = Fraction(rate, target)
         self.step, self.out = ratio.numerator, ratio.denominator  # so many samples in are so many out
-        reach = -(-FILTER_WIDTH * self.step // min(self.step, self.out)) + 1  # samples on each side, at least the filter's
+        reach = (
+            -(-FILTER_WIDTH * self.step // min(self.step, self.out)) + 1
+        )  # samples on each side, at least the filter's
         self.reach = -(-reach // self.step)  # in steps, as the next one
         self.done = 0
-        self.input, self.dropped, self.received = torch.zeros(0), 0, 0  # samples kept, steps before them, samples in all
+        self.input, self.dropped, self.received = (
+            torch.zeros(0),
+            0,
+            0,
+        )  # samples kept, steps before them, samples in all
 
     def push(self, chunk: Tensor) -> Tensor:
         """Append samples; returns those of the output that no later one changes."""

@@ -47,7 +47,7 @@ def read(data):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 3000), CUTS, st.sampled_from([(16000, 24000), (24000, 16000), (16000, 44100), (22050, 24000), (16000, 8000)]))
+@given(st.integers(0, 3000), CUTS, st.sampled_from([(16000, 24000), (24000, 16000), (16000, 44100), (16000, 8000)]))
 def test_a_resampled_stream_is_the_whole(samples, cuts, rates):
     waveform = noise(samples)
     came = streamed(Resampler(*rates), waveform, cuts)
@@ -109,13 +109,17 @@ def test_bytes_do_not_depend_on_the_chunks_and_nothing_is_a_file_too(form):
     pieces = b"".join([*(cut.push(chunk) for chunk in waveform.split(999)), cut.close()])
     assert len(pieces) == pytest.approx(len(once), rel=0.02)
     if form in ("wav", "pcm"):
-        first, second = (np.frombuffer(data[44 if form == "wav" else 0 :], "<i2").astype(int) for data in (once, pieces))
+        first, second = (
+            np.frombuffer(data[44 if form == "wav" else 0 :], "<i2").astype(int) for data in (once, pieces)
+        )
         assert np.abs(first - second).max() <= 1
     assert isinstance(make_encoder(form, 16000, 24000).close(), bytes)
 
 
 def test_what_cannot_be_written_is_named():
-    with pytest.raises(InvalidOption, match="response_format=aac: audio is written as wav, pcm, flac, mp3, opus") as error:
+    with pytest.raises(
+        InvalidOption, match="response_format=aac: audio is written as wav, pcm, flac, mp3, opus"
+    ) as error:
         make_encoder("aac", 16000, 24000)
     assert error.value.param == "response_format"
     for speed in (0.2, 4.1, float("nan"), True, "2"):
