@@ -19,9 +19,10 @@ from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer, AnswerStream, NBest
-from muomni.inference.asr.ctc_decoders import build_decoder
+from muomni.inference.asr.ctc_decoders import CtcDecoder, build_decoder
 from muomni.inference.asr.rescoring import ThinkerScorer
-from muomni.inference.asr.transcribe import Transcriber, Transcript
+from muomni.inference.asr.transcribe import Transcriber
+from muomni.inference.asr.transcript import Transcript, TranscriptSegment
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
 from muomni.inference.decoding.finite import register_finite_check
@@ -212,6 +213,33 @@ class Engine:
         Thinker rescores the beams) and lm_weight=. words: also align the words. Raises MuomniError for options that exclude each
         other.
         """
+        transcriber, decoder = self._recognizer(options)
+        heard = self.media.hear(audio)
+        timings = Timings(transcribed_seconds=len(heard.waveform) / self.media.require_hearing().mel.sample_rate)
+        with timings.span("transcription"):
+            transcript = transcriber(heard.waveform, heard.mel, decoder, timestamps=words, spans=heard.spans)
+        return replace(transcript, timings=timings)
+
+    def transcripts(self, audios: Sequence[Source], *, words: bool = True, **options: Any) -> list[Transcript]:
+        """Several recordings at once, each as its single run of `transcript`. Their timings are those of the batch."""
+        require_sequence("audios", audios, of="files or waveforms", single="transcript takes a single one")
+        transcriber, decoder = self._recognizer(options)
+        heard = [self.media.hear(audio) for audio in audios]
+        rate = self.media.require_hearing().mel.sample_rate
+        timings = Timings(transcribed_seconds=sum(len(each.waveform) for each in heard) / rate)
+        with timings.span("transcription"):
+            rows = transcriber.batch(heard, decoder, timestamps=words)
+        return [replace(row, timings=timings) for row in rows]
+
+    def transcribe_stream(self, audio: Source, **options: Any) -> Iterator[TranscriptSegment]:
+        """The segments of `transcript` with their words, each as soon as the pause after it has been encoded. options: as
+        there."""
+        transcriber, decoder = self._recognizer(options)
+        heard = self.media.hear(audio)
+        return transcriber.stream(heard.waveform, heard.mel, decoder, spans=heard.spans)
+
+    def _recognizer(self, options: dict[str, Any]) -> tuple[Transcriber, CtcDecoder]:
+        """See `transcript`."""
         encoder = self.require("audio")
         if unknown := [name for name in options if name not in TRANSCRIBE_OPTIONS]:
             raise InvalidOption(
@@ -219,16 +247,11 @@ class Engine:
                 param=unknown[0],
             )
         if options.get("lm") == "thinker":
-            options |= {"lm": ThinkerScorer(self.require_prompter())}
+            options = options | {"lm": ThinkerScorer(self.require_prompter())}
         decoder = build_decoder(**options, characters=encoder.characters)  # type: ignore[arg-type]
-        heard, spec = self.media.hear(audio), self.media.require_hearing().mel
-        scorer = options.get("lm")
+        spec, scorer = self.media.require_hearing().mel, options.get("lm")
         max_frames = scorer.max_frames if isinstance(scorer, ThinkerScorer) else None  # it takes whole segments only
-        transcriber = Transcriber(encoder, hop=spec.hop, sample_rate=spec.sample_rate, max_frames=max_frames)  # type: ignore[arg-type]
-        timings = Timings(transcribed_seconds=len(heard.waveform) / spec.sample_rate)
-        with timings.span("transcription"):
-            transcript = transcriber(heard.waveform, heard.mel, decoder, timestamps=words, spans=heard.spans)
-        return replace(transcript, timings=timings)
+        return Transcriber(encoder, hop=spec.hop, sample_rate=spec.sample_rate, max_frames=max_frames), decoder  # type: ignore[arg-type]
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:
         """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised and deterministic. Logged if the frame limit cuts it off;

@@ -4,7 +4,7 @@ Legend: T frames of the encoder, S symbols with the blank at 0, C characters.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torchaudio
@@ -15,11 +15,12 @@ from muomni.frontends.char_vocab import BLANK, ctc_frames_needed, encode_charact
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word with its start and end in seconds."""
+    """A word with its start and end in seconds. confidence: of `character_log_probs`; the geometric mean over its characters."""
 
     text: str
     start: float
     end: float
+    confidence: float = field(default=1.0, compare=False)
 
 
 def character_spans(log_probs: Tensor, ids: list[int]) -> Tensor:
@@ -39,6 +40,18 @@ def character_spans(log_probs: Tensor, ids: list[int]) -> Tensor:
     return torch.stack([first, last], dim=1).float()
 
 
+def character_log_probs(log_probs: Tensor, ids: list[int], spans: Tensor) -> Tensor:
+    """log_probs (T, S), ids of C characters and their spans (C, 2) -> (C) the log-posterior of each in the frame of its span
+    where it is highest: CTC spells a character in one frame and may repeat it in others."""
+    first, last = spans[:, 0].floor().long(), spans[:, 1].floor().long()
+    return torch.stack(
+        [
+            log_probs[begin : end + 1, symbol].max()
+            for symbol, begin, end in zip(ids, first.tolist(), last.tolist(), strict=True)
+        ]
+    )
+
+
 def align_characters(log_probs: Tensor, ids: list[int]) -> Tensor:
     """log_probs (T, S), ids of C characters -> (C) fractional frame of each: the centre of its span."""
     return character_spans(log_probs, ids).mean(dim=1)
@@ -51,9 +64,13 @@ def align_words(
     first character to the end of the last frame of its last one. characters: the encoder's alphabet."""
     if not text.strip():
         return []
-    spans = character_spans(log_probs, encode_characters(text, characters)).tolist()
+    ids = encode_characters(text, characters)
+    spans = character_spans(log_probs, ids)
+    certain = character_log_probs(log_probs, ids, spans)
     words: list[Word] = []
     for word in re.finditer(r"\S+", text):
-        first, last = spans[word.start()][0], spans[word.end() - 1][1]
-        words.append(Word(word.group(), offset + first * frame_seconds, offset + (last + 1) * frame_seconds))
+        first, last = float(spans[word.start(), 0]), float(spans[word.end() - 1, 1])
+        confidence = float(certain[word.start() : word.end()].mean().exp())
+        times = offset + first * frame_seconds, offset + (last + 1) * frame_seconds
+        words.append(Word(word.group(), *times, confidence=confidence))
     return words

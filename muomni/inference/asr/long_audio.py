@@ -8,9 +8,9 @@ stitched log-probabilities equal those of the whole recording.
 Legend: T mel frames, M mel bins, R mel frames a frame of the encoder, T' = ceil(T / R), S symbols with the blank at 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import torch
 from torch import Tensor
@@ -49,6 +49,32 @@ def window_starts(total: int, *, length: int, overlap: int) -> list[int]:
     return [index * step for index in range(max(1, -(-(total - overlap) // step)))]
 
 
+@dataclass(slots=True)
+class WindowPlan:
+    """windows: mels (T_i, M). targets: for each, begin and end of the encoder frames that it contributes, and its first frame.
+    total: encoder frames of the recording."""
+
+    windows: list[Tensor]
+    targets: list[tuple[int, int, int]]
+    total: int
+
+
+def plan_windows(
+    mel: Tensor, *, downsample: int, length: int, overlap: int, spans: list[tuple[int, int]] | None
+) -> WindowPlan:
+    """See `log_probs_in_windows`."""
+    R, total = downsample, len(mel)
+    overlap -= overlap % (2 * R)
+    length = max(length - length % R, overlap + R)
+    plan = WindowPlan([], [], -(-total // R))
+    for first, last in whole_frames([(0, total)] if spans is None else spans, R, total):
+        starts = [first + start for start in window_starts(last - first, length=length, overlap=overlap)]
+        seams = [first // R, *((start + overlap // 2) // R for start in starts[1:]), -(-last // R)]
+        plan.windows += [mel[start : min(start + length, last)] for start in starts]
+        plan.targets += [(begin, end, start // R) for start, (begin, end) in zip(starts, pairwise(seams), strict=True)]
+    return plan
+
+
 def log_probs_in_windows(
     audio: Audio, mel: Tensor, *, length: int, overlap: int, batch_size: int, spans: list[tuple[int, int]] | None = None
 ) -> Tensor:
@@ -57,24 +83,35 @@ def log_probs_in_windows(
 
     spans: mel frames (begin, end) to encode, each like a separate recording; all between them is blank. None: all.
     """
-    R, total = audio.downsample, len(mel)
-    overlap -= overlap % (2 * R)
-    length = max(length - length % R, overlap + R)
-    windows: list[Tensor] = []
-    targets: list[
-        tuple[int, int, int]
-    ] = []  # per window: begin and end of the frames that it contributes, its first frame
-    for first, last in whole_frames([(0, total)] if spans is None else spans, R, total):
-        starts = [first + start for start in window_starts(last - first, length=length, overlap=overlap)]
-        seams = [first // R, *((start + overlap // 2) // R for start in starts[1:]), -(-last // R)]
-        windows += [mel[start : min(start + length, last)] for start in starts]
-        targets += [(begin, end, start // R) for start, (begin, end) in zip(starts, pairwise(seams), strict=True)]
-    result: Tensor | None = None
-    for probs, (begin, end, start) in zip(_encode(audio, windows, batch_size), targets, strict=True):
-        if result is None:
-            result = blank_log_probs(-(-total // R), probs.shape[1])
-        result[begin:end] = probs[begin - start : end - start]
-    return blank_log_probs(-(-total // R), audio.num_symbols) if result is None else result
+    plan = plan_windows(mel, downsample=audio.downsample, length=length, overlap=overlap, spans=spans)
+    result = blank_log_probs(plan.total, audio.num_symbols)
+    for _ in fill_log_probs(audio, plan, result, batch_sizes=repeat(batch_size)):
+        pass
+    return result
+
+
+def fill_log_probs(audio: Audio, plan: WindowPlan, result: Tensor, *, batch_sizes: Iterable[int]) -> Iterator[int]:
+    """Encode the windows into `result` (T', S), blank at first; yields after each the number of frames that are final.
+    batch_sizes: windows of each forward."""
+    probs = _encode(audio, plan.windows, batch_sizes)
+    for row, (begin, end, start) in zip(probs, plan.targets, strict=True):
+        result[begin:end] = row[begin - start : end - start]
+        yield end
+
+
+def log_probs_of_all(audio: Audio, plans: Sequence[WindowPlan], *, batch_size: int) -> list[Tensor]:
+    """Several recordings at once, windows of similar length in a forward -> the log-probabilities (T', S) of each."""
+    results = [blank_log_probs(plan.total, audio.num_symbols) for plan in plans]
+    jobs = [
+        (window, target, result)
+        for plan, result in zip(plans, results, strict=True)
+        for window, target in zip(plan.windows, plan.targets, strict=True)
+    ]
+    jobs.sort(key=lambda job: len(job[0]))
+    probs = _encode(audio, [window for window, _, _ in jobs], repeat(batch_size))
+    for row, (_, (begin, end, start), result) in zip(probs, jobs, strict=True):
+        result[begin:end] = row[begin - start : end - start]
+    return results
 
 
 def whole_frames(spans: list[tuple[int, int]], R: int, total: int) -> list[tuple[int, int]]:
@@ -96,11 +133,14 @@ def blank_log_probs(frames: int, symbols: int) -> Tensor:
     return logits.log_softmax(-1).expand(frames, symbols).clone()
 
 
-def _encode(audio: Audio, windows: list[Tensor], batch_size: int) -> Iterator[Tensor]:
+def _encode(audio: Audio, windows: list[Tensor], batch_sizes: Iterable[int]) -> Iterator[Tensor]:
     """Windows of a mel -> log-probabilities (frames, S) of each, on the CPU."""
     device = next(audio.parameters()).device
-    for first in range(0, len(windows), batch_size):
-        rows = windows[first : first + batch_size]
+    first = 0
+    for size in batch_sizes:
+        if first >= len(windows):
+            return
+        rows, first = windows[first : first + size], first + size
         lengths = torch.tensor([len(row) for row in rows], device=device)
         output = audio(pad_sequence(rows, batch_first=True).to(device), lengths)
         probs = output.logits.float().log_softmax(-1).cpu()
@@ -145,3 +185,13 @@ def segment_at_silences(log_probs: Tensor, *, pause: int, max_frames: int) -> li
             begin = (max(first, begin) + min(last, end)) // 2
             marks[begin] = False
     return [Segment(begin, end, marks[begin]) for begin, end in pairwise([*sorted(marks), total])]
+
+
+def certain_end(log_probs: Tensor, *, begin: int, pause: int) -> int:
+    """The last cut of `segment_at_silences` in a pause that has ended, of the frames from the cut `begin` on; `begin` if there is
+    none. log_probs: (T', S) of the frames that are final; cuts before the result do not depend on later frames."""
+    runs = [(first + begin, last + begin) for first, last in silences(log_probs[begin:])]
+    cuts = [
+        (first + last) // 2 for first, last in runs if last - first >= pause and first > begin and last < len(log_probs)
+    ]
+    return cuts[-1] if cuts else begin

@@ -56,3 +56,13 @@ def test_words_come_one_after_the_other(seed):
     assert [word.text for word in words] == ["the", "red", "circle", "is"]
     times = [time for word in words for time in (word.start, word.end)]
     assert times == sorted(times) and times[-1] <= 80 * 0.04 + 1e-9
+
+
+def test_the_confidence_of_a_word_is_the_mean_posterior_of_its_characters():
+    """By hand: a is spelled in two frames, of .5 and .8; b in one of .2: sqrt(.8 x .2) = .4."""
+    a, b, space = encode_characters("ab ")
+    probs = torch.full((5, 99), 1e-9)
+    for frame, (symbol, value) in enumerate([(a, 0.5), (a, 0.8), (b, 0.2), (space, 0.9), (b, 0.6)]):
+        probs[frame, symbol] = value
+    words = align_words(probs.log(), "ab b", frame_seconds=1.0, offset=0.0)
+    assert [word.confidence for word in words] == pytest.approx([0.4, 0.6])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from muomni.frontends.char_vocab import encode_characters
+from muomni.frontends.hearing import PreparedSpeech
 from muomni.inference.asr.alignment import Word
 from muomni.inference.asr.ctc_beam import CtcBeamSearch
 from muomni.inference.asr.ctc_decoders import CtcBeamDecoder, build_decoder, greedy_decode
@@ -13,7 +14,8 @@ from muomni.inference.asr.long_audio import Windows
 from muomni.inference.asr.ngram import train_ngram
 from muomni.inference.asr.recognizer import greedy_texts
 from muomni.inference.asr.rescoring import ThinkerScorer
-from muomni.inference.asr.transcribe import Transcriber, Transcript
+from muomni.inference.asr.transcribe import Transcriber
+from muomni.inference.asr.transcript import Transcript
 from muomni.inference.prompt import Request
 from muomni.special_tokens import EOS
 
@@ -23,7 +25,7 @@ SHORT = Windows(length=1.0, overlap=0.4, pause=0.16, max_segment=2.0)
 class Recorded(torch.nn.Module):
     """An encoder whose mel is its log-probabilities, frame by frame: what it hears is what was written into it."""
 
-    downsample, characters = 4, None
+    downsample, characters, num_symbols = 4, None, 99
 
     def __init__(self):
         super().__init__()
@@ -60,6 +62,44 @@ def test_long_recordings_lose_no_word_and_double_none(windows):
     assert " ".join(word.text for word in transcript.words) == whole
     times = [time for word in transcript.words for time in (word.start, word.end)]
     assert times == sorted(times)
+
+
+TEXTS = ["the red circle is above|the blue square|and a bee", "abcdefghijkl mnopqrstuvwxyz abcdefghijklmnopqrstuvw", "a|",
+         "|", "|a||b" * 5, "the red|circle", "abc" * 40]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("windows", [SHORT, replace(SHORT, max_segment=0.5)])
+def test_the_stream_of_segments_is_the_transcript(text, windows):
+    mel = recording(text)
+    whole = transcribe(mel, windows=windows)
+    transcriber = Transcriber(Recorded(), hop=160, sample_rate=16000, windows=windows)
+    streamed = list(transcriber.stream(torch.zeros(160 * len(mel)), mel, greedy_decode))
+    assert streamed == whole.segments
+    assert " ".join(segment.text for segment in whole.segments) == whole.text
+    assert [word for segment in whole.segments for word in segment.words] == whole.words
+    assert whole.duration == pytest.approx(len(mel) / 100)
+
+
+def test_segments_come_before_the_recording_is_encoded():
+    encoder, mel = Recorded(), recording("the red circle|" * 12)
+    encoded = []
+    encoder.register_forward_hook(lambda module, given, output: encoded.append(len(given[0])))
+    segments = Transcriber(encoder, hop=160, sample_rate=16000, windows=SHORT).stream(
+        torch.zeros(160 * len(mel)), mel, greedy_decode
+    )
+    assert next(segments).text == "the red circle"
+    early = sum(encoded)
+    assert len(list(segments)) == 12  # the last one is longer than a segment may be
+    assert early < sum(encoded) / 2
+
+
+def test_recordings_of_a_batch_are_their_single_runs():
+    transcriber = Transcriber(Recorded(), hop=160, sample_rate=16000, windows=SHORT)
+    mels = [recording(text) for text in TEXTS]
+    heard = [PreparedSpeech(torch.zeros(160 * len(mel)), mel, [(0, len(mel))]) for mel in mels]
+    assert transcriber.batch(heard, greedy_decode, timestamps=True) == [transcribe(mel) for mel in mels]
+    assert transcriber.batch([], greedy_decode, timestamps=True) == []
 
 
 def test_a_word_that_a_cut_goes_through_stays_one():
