@@ -8,7 +8,7 @@ FAST := $(addprefix tests/unit/,nn losses metrics optim models frontends checkpo
 # Compiled modules are kept: without them each start of a program compiles thousands of files again.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test test-fast test-all lint type bench clean
+.PHONY: help setup demo train serve test test-fast test-all lint type bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,16 +18,20 @@ setup: .venv/.ready ## make .venv and install everything into it
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "muomni needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[world,tensorboard,vocoder,test,dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[world,tensorboard,vocoder,serve,test,dev]'
 	touch .venv/.ready
 
 demo: setup ## train every stage small on the embedded world and write reports/demo (20 minutes on 2 cores with bfloat16, 50 with AVX2)
 	$(RUN) train.py stage=omni_sft budget=demo when_done=skip
 	$(RUN) -m muomni.report budget=demo out=reports/demo
+	@echo "talk to it: make serve"
 
 train: setup ## the same, longer (about an hour on 2 cores with bfloat16): reports/train
 	$(RUN) train.py stage=omni_sft budget=full when_done=skip
 	$(RUN) -m muomni.report budget=full out=reports/train
+
+serve: setup ## serve checkpoints/omni_sft with a page to talk to it, and open the page
+	$(RUN) serve.py ckpt=checkpoints/omni_sft open=true
 
 test: setup ## unit, contract and integration tests (under 10 minutes)
 	$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile

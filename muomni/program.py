@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-#: Holds conf/, train.py and infer.py: the checkout, or the site-packages folder that the wheel was installed into.
+#: Holds conf/, train.py, infer.py and serve.py: the checkout, or the site-packages folder that the wheel was installed into.
 ROOT = Path(__file__).resolve().parents[1]
 INSTALLED = not (ROOT / "pyproject.toml").is_file()
-TRAIN, INFER = ("muomni-train", "muomni-infer") if INSTALLED else ("python train.py", "python infer.py")
+PROGRAMS = ("train", "infer", "serve")
+TRAIN, INFER, SERVE = (f"muomni-{name}" if INSTALLED else f"python {name}.py" for name in PROGRAMS)

@@ -11,6 +11,7 @@ compile=MODE    none, default, max
 out=FILE        the numbers as JSON, default reports/scheduler.json
 """
 
+import functools
 import queue
 import statistics
 import time
@@ -82,8 +83,11 @@ def measure(options: dict[str, Any]) -> dict[str, Any]:
         "engine": lambda turn: by_engine(engine, f"{options['prompt']} {turn}", chosen)
     }
     for count in options["streams"]:
-        runs[f"scheduler {count}"] = lambda turn, count=count: by_scheduler(
-            scheduler, [f"{options['prompt']} {turn} {stream}" for stream in range(count)], chosen
+        runs[f"scheduler {count}"] = functools.partial(
+            lambda count, turn: by_scheduler(
+                scheduler, [f"{options['prompt']} {turn} {stream}" for stream in range(count)], chosen
+            ),
+            count,
         )
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for turn in range(-1, options["rounds"]):

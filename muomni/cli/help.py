@@ -5,12 +5,14 @@ import re
 import signal
 import sys
 import textwrap
+import time
 from types import FrameType
 
-from muomni.program import INFER, ROOT, TRAIN
+from muomni.program import INFER, ROOT, SERVE, TRAIN
 
 CONF = ROOT / "conf"
 HELP = ("--help", "-h")
+BEGUN = time.perf_counter()  # of the program: this module comes first
 
 #: <group> stands for the names in conf/group, <options> for the options of a configuration, a line each. The scripts of a
 #: checkout stand for the commands of an installed package.
@@ -38,6 +40,23 @@ examples:
   python infer.py ckpt=checkpoints/talker text="the red circle" audio_out=said.wav
 
 how an answer is chosen:
+  generation=<generation>; generation.temperature=0.7 and the like change one value (docs/inference.md)
+
+options, with their defaults:
+<options>
+""",
+    "serve": """\
+usage: python serve.py ckpt=EXPORT [NAME=VALUE ...]
+
+Serves an export over HTTP by OpenAI's API, on http://127.0.0.1:8000/v1, with a page to talk to it at / (docs/serving.md).
+Ctrl-C stops it: running answers may end first.
+
+examples:
+  python serve.py ckpt=checkpoints/omni_sft
+  python serve.py ckpt=checkpoints/omni_sft open=true generation=chat
+  MUOMNI_KEY=... python serve.py ckpt=checkpoints/omni_sft host=0.0.0.0
+
+how an answer is chosen, where a request does not say:
   generation=<generation>; generation.temperature=0.7 and the like change one value (docs/inference.md)
 
 options, with their defaults:
@@ -76,7 +95,7 @@ WIDTH, INDENT = 100, 15  # of a list of names
 
 
 def begin(program: str) -> None:
-    """First call of `infer.py` and `train.py`: prints the help if requested, and silences Ctrl-C from then on."""
+    """First call of `infer.py`, `serve.py` and `train.py`: prints the help if requested, and silences Ctrl-C from then on."""
     if any(argument in HELP for argument in sys.argv[1:]):
         print(usage(program), end="")
         sys.exit(0)
@@ -97,7 +116,7 @@ def ready() -> None:
 
 
 def usage(program: str) -> str:
-    """The help of infer.py or train.py, with the names found in conf/."""
+    """The help of a program, with the names found in conf/."""
 
     def names(found: re.Match[str]) -> str:
         group = found.group(1)
@@ -106,7 +125,12 @@ def usage(program: str) -> str:
         known = " | ".join(choices(group))
         return f"\n{' ' * INDENT}".join(textwrap.wrap(known, WIDTH))
 
-    text = USAGE[program].replace("python train.py", TRAIN).replace("python infer.py", INFER)
+    text = (
+        USAGE[program]
+        .replace("python train.py", TRAIN)
+        .replace("python infer.py", INFER)
+        .replace("python serve.py", SERVE)
+    )
     return re.sub(r"<(\w+)>", names, text)
 
 

@@ -21,6 +21,7 @@ FOLDERS = (
     "docs",
     "train.py",
     "infer.py",
+    "serve.py",
     "README.md",
     "Makefile",
 )

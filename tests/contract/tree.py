@@ -25,6 +25,8 @@ FIRST = (
     "constraints.txt",
     "train.py",
     "infer.py",
+    "serve.py",
+    "Dockerfile",
 )
 PACKAGES = ("muomni", "datamodules", "callbacks", "benchmarks")
 PLAIN = {
@@ -37,10 +39,12 @@ PLAIN = {
     "pyproject.toml": "package, dependencies, tools",
     "MANIFEST.in": "what the source archive has besides the packages",
     "constraints.txt": "exact versions that were tested",
+    "muomni/serving/static": "the page: HTML, CSS, JavaScript modules, pictures of the gallery",
     "tests/unit": "mirrors the source",
     "tests/reference": "the reference numbers of the published micro-omni, row by row",
     "tests/contract": "imports, configuration, documents: what must stay true",
     "tests/integration": "all stages by one command, resume, inference",
+    "Dockerfile": "the server in a container: CPU, or CUDA by a build argument",
     ".ci/run": "what CI runs",
     ".github/workflows/ci.yml": "the same for outsiders",
     ".pre-commit-config.yaml": "local hooks: ruff and mypy",
@@ -87,6 +91,8 @@ def folder(path: str, files: list[str], depth: int) -> list[str]:
     init = ROOT / path / "__init__.py"
     lines = [line(depth, f"{path.split('/')[-1]}/", sentence(init) if init.is_file() else "")]
     inside = [name.removeprefix(f"{path}/") for name in files if name.startswith(f"{path}/")]
+    if not any(name.endswith(".py") for name in inside):  # a folder of data
+        return [line(depth, f"{path.split('/')[-1]}/", PLAIN[path])]
     lines += [line(depth + 1, n, sentence(ROOT / path / n)) for n in inside if "/" not in n and n != "__init__.py"]
     for sub in sorted({name.split("/")[0] for name in inside if "/" in name}):
         lines += folder(f"{path}/{sub}", files, depth + 1)

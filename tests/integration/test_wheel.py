@@ -13,7 +13,7 @@ import pytest
 import muomni
 from tests.conftest import FIXED, ROOT
 
-OURS = ("muomni", "datamodules", "callbacks", "conf", "train.py", "infer.py")
+OURS = ("muomni", "datamodules", "callbacks", "conf", "train.py", "infer.py", "serve.py")
 
 
 def tracked() -> list[str]:

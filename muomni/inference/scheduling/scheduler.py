@@ -160,7 +160,9 @@ class Scheduler:
         self, request: Request, options: GenerationOptions, *, emit: Emit, constraint: Constraint | None
     ) -> Running:
         features = self.prompter.encode_media(request)
-        prompt = self.prompter.fitting(request, features, max_new_tokens=options.max_new_tokens)
+        prompt = self.prompter.fitting(
+            request, features, max_new_tokens=None
+        )  # an answer may end where the context does
         has_media = features.images is not None or features.audios is not None
         embeddings = self.prompter.embed(prompt.ids[None], [features]) if has_media else None
         space = self.prompter.context - len(prompt) + 1  # the last token needs no slot

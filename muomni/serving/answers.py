@@ -1,0 +1,117 @@
+"""Answers of the scheduler for one request: `n` of them, whole or as they come."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from muomni.inference.answer import Answer, Piece
+from muomni.inference.decoding.options import MAX_SEED, GenerationOptions
+from muomni.inference.prompt import Request
+from muomni.serving.events import Events, merged
+from muomni.serving.schemas.shared import CompletionDetails, PromptDetails, Usage
+from muomni.serving.state import ServerState
+
+
+@dataclass(kw_only=True)
+class Generation:
+    """Submitted requests, whose answers come in `events`, one of them a choice."""
+
+    state: ServerState
+    events: list[Events]
+    begun: float
+
+    def cancel(self) -> None:
+        """End all of them."""
+        for each in self.events:
+            each.cancel()
+
+    async def whole(self) -> list[Answer]:
+        """All answers, when all are complete."""
+        try:
+            async with asyncio.timeout(self.state.settings.request_seconds):
+                answers = await asyncio.gather(*(self._last(each) for each in self.events))
+        finally:
+            self.cancel()
+        count(self.state, answers)
+        return answers
+
+    async def _last(self, events: Events) -> Answer:
+        async for event in events:
+            self._note_first()
+            if isinstance(event, Answer):
+                return event
+        raise AssertionError("a scheduler ends with an answer or an exception")
+
+    async def pieces(self) -> AsyncIterator[tuple[int, Piece | Answer]]:
+        """(choice, piece) as they come, each choice's answer last."""
+        answers: list[Answer] = []
+        try:
+            async with asyncio.timeout(self.state.settings.request_seconds):
+                async for index, event in merged(self.events):
+                    self._note_first()
+                    if isinstance(event, Answer):
+                        answers.append(event)
+                    yield index, event
+            count(self.state, answers)
+        finally:
+            self.cancel()
+
+    def _note_first(self) -> None:
+        if self.begun:
+            self.state.metrics.first_token.observe(time.monotonic() - self.begun)
+            self.begun = 0.0
+
+
+async def submit(
+    state: ServerState,
+    client: str,
+    requests: Sequence[Request],
+    options: GenerationOptions,
+    *,
+    number: int,
+    schema: dict[str, object] | None = None,
+) -> Generation:
+    """`number` answers to each of the requests; answer i samples with seed + i. Raises what the scheduler refuses at once; then
+    none of them goes on."""
+    scheduler = state.require_scheduler()
+    begun = time.monotonic()
+    wanted = [(request, index) for request in requests for index in range(number)]
+    events = [Events(final=Answer) for _ in wanted]
+
+    def submit_all() -> None:  # media are encoded here
+        for each, (request, index) in zip(events, wanted, strict=True):
+            own = replace(options, seed=(options.seed + index) % MAX_SEED)
+            constraint = None
+            if schema is not None:
+                constraint = state.grammar.constraint(schema)
+            each.ticket = scheduler.submit(request, own, emit=each.emit, client=client, constraint=constraint)
+
+    try:
+        await state.job(submit_all)
+    except BaseException:
+        for each in events:
+            each.cancel()
+        raise
+    return Generation(state=state, events=events, begun=begun)
+
+
+def count(state: ServerState, answers: Sequence[Answer]) -> None:
+    """Into the metrics."""
+    state.metrics.prompt_tokens.inc(sum(answer.prompt_tokens for answer in answers))
+    state.metrics.cached_tokens.inc(sum(answer.cached_tokens for answer in answers))
+    state.metrics.new_tokens.inc(sum(answer.completion_tokens for answer in answers))
+
+
+def usage_of(answers: Sequence[Answer], *, prompts: int = 1, audio_tokens: int = 0) -> Usage:
+    """OpenAI counts a prompt once, however many answers it has. prompts: answers are `prompts` groups of equal size."""
+    group = max(1, len(answers) // prompts)
+    firsts = answers[::group]
+    prompt, new = sum(each.prompt_tokens for each in firsts), sum(each.completion_tokens for each in answers)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=new + audio_tokens,
+        total_tokens=prompt + new + audio_tokens,
+        prompt_tokens_details=PromptDetails(cached_tokens=sum(each.cached_tokens for each in firsts)),
+        completion_tokens_details=CompletionDetails(audio_tokens=audio_tokens),
+    )

@@ -1,0 +1,51 @@
+"""A line in the log and a count for each request: method, path, status, time. Nothing of its content, nor of its query."""
+
+import logging
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from muomni.serving.errors import ApiError, answer
+from muomni.serving.metrics import Metrics
+
+log = logging.getLogger("muomni.serving.access")
+
+
+class Observe:
+    """The outermost layer. Holds the number of requests in progress under `most`: beyond, the answer is 429."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, most: int) -> None:
+        self.app, self.metrics, self.most, self.active = app, metrics, most, 0
+        metrics.gauge("muomni_open_requests", "Requests in progress.", lambda: self.active)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        begun, status = time.monotonic(), 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "websocket.accept":
+                status = 101
+            await send(message)
+
+        self.active += 1
+        try:
+            if self.active > self.most and scope["type"] == "http":
+                busy = ApiError(429, "too many requests at once", headers={"Retry-After": "2"})
+                await answer(busy)(scope, receive, noting)
+            else:
+                await self.app(scope, receive, noting)
+        finally:
+            self.active -= 1
+            seconds = time.monotonic() - begun
+            route = getattr(scope.get("route"), "path", "other")
+            method = scope.get("method", "WEBSOCKET")
+            self.metrics.requests.labels(route, str(status)).inc()
+            self.metrics.seconds.labels(route).observe(seconds)
+            log.info(
+                "%s %s %d %.3f s", method, route if route != "other" else repr(scope["path"][:80]), status, seconds
+            )

@@ -1,0 +1,233 @@
+"""A realtime session: events of one client in, events of the server out.
+
+One task reads; an answer runs as another, which a new turn of the speaker cancels (barge-in). Sound is transcribed and answered
+by the same schedulers as everyone's requests.
+"""
+
+import asyncio
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from torch import Tensor
+
+from muomni.serving.errors import ApiError, api_error, refused, validation_error
+from muomni.serving.realtime import schema
+from muomni.serving.realtime.conversation import Turn, Turns, decode_pcm16, for_encoder, read_item
+from muomni.serving.realtime.input_audio import InputAudio
+from muomni.serving.realtime.response import Response
+from muomni.serving.realtime.turns import Turn as Border
+from muomni.serving.state import ServerState
+from muomni.serving.strict_route import read_json
+from muomni.serving.voices import voice_number
+
+SHORTEST = 0.1  # seconds of a turn, as OpenAI has it
+
+
+class RealtimeSession:
+    """One WebSocket, already accepted."""
+
+    def __init__(self, socket: WebSocket, state: ServerState, *, model: str, client: str) -> None:
+        self.socket, self.state, self.client = socket, state, client
+        self.id = f"sess_{uuid.uuid4().hex[:24]}"
+        self.session = schema.Session(model=model)
+        if state.speech is None:
+            self.session.output_modalities = ["text"]
+        self.turns = Turns()
+        self.input = self._new_input()
+        self.started: Border | None = None
+        self.next_item = ""
+        self.answer: asyncio.Task[None] | None = None
+        self.jobs: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until the client goes."""
+        await self.send("session.created", session=self._described())
+        try:
+            while True:
+                await self._receive(await self.socket.receive_text())
+        except (WebSocketDisconnect, RuntimeError, KeyError):  # gone, or bytes instead of text
+            pass
+        finally:
+            for task in [*self.jobs, *([self.answer] if self.answer else [])]:
+                task.cancel()
+            await asyncio.gather(*self.jobs, *([self.answer] if self.answer else []), return_exceptions=True)
+
+    async def send(self, name: str, **fields: Any) -> None:
+        """An event; dropped if the client has gone."""
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self.socket.send_json({"type": name, "event_id": f"event_{uuid.uuid4().hex[:20]}", **fields})
+
+    async def _receive(self, text: str) -> None:
+        name = value = None
+        try:
+            value = read_json(text.encode("utf-8", errors="surrogatepass"))
+            name = value.get("event_id") if isinstance(value, dict) else None
+            await self._handle(schema.CLIENT_EVENT.validate_python(value))
+        except ValidationError as error:
+            await self._refuse(validation_error(error, value), name)
+        except ApiError as error:
+            await self._refuse(error, name)
+        except ValueError as error:
+            await self._refuse(api_error(error), name)
+
+    async def _refuse(self, error: ApiError, event_id: str | None) -> None:
+        await self.send(
+            "error", error=error.body["error"] | {"event_id": event_id if isinstance(event_id, str) else None}
+        )
+
+    async def _handle(self, event: schema.ClientEvent) -> None:
+        match event:
+            case schema.SessionUpdate():
+                await self._update(event.session)
+            case schema.Append():
+                await self._append(decode_pcm16(event.audio, param="audio"))
+            case schema.Commit():
+                await self._commit(self.input.take(), item=None, respond=False)
+            case schema.Clear():
+                self.input.clear()
+                self.started = None
+                await self.send("input_audio_buffer.cleared")
+            case schema.ItemCreate():
+                await self._create(event)
+            case schema.ItemTruncate():
+                self.turns.turns[self.turns.index(event.item_id)].truncate(event.audio_end_ms)
+                await self.send(
+                    "conversation.item.truncated",
+                    item_id=event.item_id,
+                    content_index=0,
+                    audio_end_ms=event.audio_end_ms,
+                )
+            case schema.ItemDelete():
+                del self.turns.turns[self.turns.index(event.item_id)]
+                await self.send("conversation.item.deleted", item_id=event.item_id)
+            case schema.ItemRetrieve():
+                turn = self.turns.turns[self.turns.index(event.item_id)]
+                await self.send("conversation.item.retrieved", item=turn.as_item())
+            case schema.ResponseCreate():
+                await self._respond(event.response)
+            case schema.ResponseCancel():
+                if not self._answering():
+                    raise refused("response_id", "no answer is in progress", code="response_cancel_not_active")
+                await self._stop()
+
+    # --- the session -------------------------------------------------------------------------------------------
+
+    async def _update(self, changes: dict[str, Any]) -> None:
+        try:
+            session = schema.changed(self.session, changes)
+        except ValidationError as error:
+            raise validation_error(error, {"session": changes}, under="session") from error
+        if session.model is not None:
+            self.state.check_model(session.model)
+        if session.output_modalities == ["audio"]:
+            self.state.require_speech()
+            voice_number(session.audio.output.voice, self.state.engine, param="session.audio.output.voice")
+        renew = session.audio.input != self.session.audio.input
+        self.session = session
+        if renew:
+            self.input, self.started = self._new_input(), None
+        await self.send("session.updated", session=self._described())
+
+    def _new_input(self) -> InputAudio:
+        return InputAudio(self.session.audio.input, gate=self.state.settings.vad)
+
+    def _described(self) -> dict[str, Any]:
+        return {"id": self.id, "object": "realtime.session", **self.session.model_dump()}
+
+    # --- sound -------------------------------------------------------------------------------------------------
+
+    async def _append(self, samples: Tensor) -> None:
+        detection = self.session.audio.input.turn_detection
+        for border, milliseconds in self.input.append(samples):
+            assert detection is not None
+            if border.event == "started":
+                self.started, self.next_item = border, f"item_{uuid.uuid4().hex[:24]}"
+                await self.send(
+                    "input_audio_buffer.speech_started", audio_start_ms=milliseconds, item_id=self.next_item
+                )
+                if detection.interrupt_response:
+                    await self._stop()
+            else:
+                await self.send("input_audio_buffer.speech_stopped", audio_end_ms=milliseconds, item_id=self.next_item)
+                await self._commit(
+                    self.input.take(self.started), item=self.next_item, respond=detection.create_response
+                )
+                self.started = None
+                return  # what this block has after the border belongs to the next turn's padding at most
+
+    async def _commit(self, samples: Tensor, *, item: str | None, respond: bool) -> None:
+        if len(samples) < SHORTEST * self.input.rate:
+            seconds = len(samples) / self.input.rate
+            raise refused(
+                "audio", f"a turn of {seconds:.2f} s; at least {SHORTEST:g} s are needed", code="buffer_too_small"
+            )
+        sound = for_encoder(samples, self.input.rate, self.state.engine)
+        turn = Turn(role="user", content=[{"type": "input_audio", "transcript": None}], media={0: sound})
+        turn.id = item or turn.id
+        before = self.turns.add(turn)
+        await self.send("input_audio_buffer.committed", previous_item_id=before, item_id=turn.id)
+        await self._announce(turn, before)
+        if self.session.audio.input.transcription is not None:
+            task = asyncio.create_task(self._transcribe(turn, sound))
+            self.jobs.add(task)
+            task.add_done_callback(self.jobs.discard)
+        if respond:
+            await self._respond(schema.ResponseOptions())
+
+    async def _transcribe(self, turn: Turn, sound: torch.Tensor) -> None:
+        where = {"item_id": turn.id, "content_index": 0}
+        try:
+            text = str(await self.state.job(self.state.engine.transcribe, sound))
+        except Exception as error:
+            body = api_error(error).body["error"]
+            await self.send("conversation.item.input_audio_transcription.failed", error=body, **where)
+            return
+        turn.content[0]["transcript"] = text
+        await self.send("conversation.item.input_audio_transcription.delta", delta=text, **where)
+        usage = {
+            "type": "duration",
+            "seconds": round(len(sound) / self.state.engine.media.require_hearing().mel.sample_rate, 3),
+        }
+        await self.send("conversation.item.input_audio_transcription.completed", transcript=text, usage=usage, **where)
+
+    # --- turns and answers -------------------------------------------------------------------------------------
+
+    async def _create(self, event: schema.ItemCreate) -> None:
+        rate = self.session.audio.input.format.rate
+        turn = await self.state.job(read_item, event.item, self.state.engine, self.state.settings, rate=rate)
+        if any(other.id == turn.id for other in self.turns.turns):
+            raise refused("item.id", f"there is an item {turn.id!r} already")
+        await self._announce(turn, self.turns.add(turn, after=event.previous_item_id))
+
+    async def _announce(self, turn: Turn, before: str | None) -> None:
+        for name in ("conversation.item.added", "conversation.item.done"):
+            await self.send(name, previous_item_id=before, item=turn.as_item())
+
+    async def _respond(self, options: schema.ResponseOptions) -> None:
+        if self._answering():
+            raise refused(
+                "response", "an answer is in progress: cancel it first", code="conversation_already_has_active_response"
+            )
+        own = {
+            name: value
+            for name in ("output_modalities", "instructions", "max_output_tokens")
+            if (value := getattr(options, name)) is not None
+        }
+        session = schema.changed(self.session, own)
+        if session.output_modalities == ["audio"]:
+            self.state.require_speech()
+        response = Response(self.state, session, self.turns, send=self.send, client=self.client)
+        self.answer = asyncio.create_task(response.run())
+
+    def _answering(self) -> bool:
+        return self.answer is not None and not self.answer.done()
+
+    async def _stop(self) -> None:
+        """Cancel the answer in progress, and wait until its events are out."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.cancel()
+            await asyncio.gather(self.answer, return_exceptions=True)

@@ -1,0 +1,180 @@
+"""`/v1/chat/completions`: text, images and recordings in; text and speech out."""
+
+import base64
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from muomni.inference.answer import Answer
+from muomni.inference.prompt import Request as ModelRequest
+from muomni.serving import sse
+from muomni.serving.answers import Generation, submit, usage_of
+from muomni.serving.errors import refused
+from muomni.serving.messages import KEPT_SECONDS, read_messages
+from muomni.serving.sampling import chat_logprobs, choices, generation_options
+from muomni.serving.schemas.chat import (
+    AnswerAudio,
+    AnswerMessage,
+    AudioDelta,
+    ChatChunk,
+    ChatCompletion,
+    ChatRequest,
+    Choice,
+    ChunkChoice,
+    Delta,
+    SchemaFormat,
+    TextFormat,
+)
+from muomni.serving.schemas.shared import errors
+from muomni.serving.spoken import SpokenAnswer, speak_whole, with_speech
+from muomni.serving.state import ServerState, client_of, state_of
+from muomni.serving.strict_route import StrictRoute, while_connected
+
+router = APIRouter(route_class=StrictRoute, tags=["chat"])
+ANY_OBJECT = {"type": "object"}
+
+
+@router.post(
+    "/v1/chat/completions",
+    response_model=ChatCompletion,
+    response_model_exclude_unset=True,
+    responses=errors(404, 429) | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def create_chat_completion(
+    body: ChatRequest, request: Request, state: Annotated[ServerState, Depends(state_of)]
+) -> Any:
+    """Answers to a conversation, whole or streamed."""
+    model = state.check_model(body.model)
+    state.require_scheduler()
+    spoken = _check_modalities(body, state)
+    options = generation_options(
+        body,
+        state.options,
+        state.settings,
+        max_new_tokens=_limit(body),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        vocab_size=state.engine.require_prompter().thinker.vocab_size,
+    )
+    number = choices(body, state.settings)
+    messages = await state.job(read_messages, body.messages, state.engine, state.settings, state.answers)
+    asked = ModelRequest(messages=messages)
+    generation = await submit(state, client_of(request), [asked], options, number=number, schema=_schema(body))
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+    client = client_of(request)
+    if body.stream:
+        return sse.stream(_chunks(state, generation, head, body, spoken=spoken, client=client))
+    return await while_connected(request, _whole(state, generation, head, body, spoken=spoken, client=client))
+
+
+def _limit(body: ChatRequest) -> int | None:
+    return body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+
+
+def _check_modalities(body: ChatRequest, state: ServerState) -> bool:
+    """Whether the answer is spoken. Raises ApiError for fields that contradict each other."""
+    if body.top_logprobs is not None and not body.logprobs:
+        raise refused("top_logprobs", "needs logprobs: true")
+    if body.stream_options is not None and not body.stream:
+        raise refused("stream_options", "needs stream: true")
+    spoken = "audio" in (body.modalities or [])
+    if not spoken:
+        if body.audio is not None:
+            raise refused("audio", 'needs modalities: ["text", "audio"]')
+        return False
+    if body.audio is None:
+        raise refused("audio", "voice and format of the spoken answer are required")
+    if body.stream and body.audio.format != "pcm16":
+        raise refused("audio.format", "a streamed answer is spoken in pcm16")
+    state.require_speech()
+    return True
+
+
+def _schema(body: ChatRequest) -> dict[str, Any] | None:
+    """The JSON schema that the answer follows."""
+    wanted = body.response_format
+    if wanted is None or isinstance(wanted, TextFormat):
+        return None
+    if isinstance(wanted, SchemaFormat):
+        if wanted.json_schema.schema_ is None:
+            raise refused("response_format.json_schema.schema", "this field is required")
+        return wanted.json_schema.schema_
+    return ANY_OBJECT
+
+
+async def _whole(
+    state: ServerState, generation: Generation, head: dict[str, Any], body: ChatRequest, *, spoken: bool, client: str
+) -> ChatCompletion:
+    answers = await generation.whole()
+    made, frames = [], 0
+    for index, answer in enumerate(answers):
+        message = AnswerMessage(role="assistant", content=answer.text, refusal=None)
+        if spoken and answer.text.strip():
+            audio, count = await _spoken(state, answer.text, body, client=client)
+            message = AnswerMessage(role="assistant", content=None, refusal=None, audio=audio)
+            frames += count
+        made.append(
+            Choice(
+                index=index,
+                message=message,
+                logprobs=chat_logprobs(answer.logprobs),
+                finish_reason=answer.finish_reason,
+            )
+        )
+    usage = usage_of(answers, audio_tokens=frames)
+    return ChatCompletion(**head, object="chat.completion", choices=made, usage=usage)
+
+
+async def _spoken(state: ServerState, text: str, body: ChatRequest, *, client: str) -> tuple[AnswerAudio, int]:
+    """A whole answer as sound, and its frames."""
+    assert body.audio is not None
+    form = body.audio.format.removesuffix("16")
+    data, frames = await speak_whole(state, text, voice=_voice(body), form=form, client=client)
+    name = f"audio_{uuid.uuid4().hex}"
+    state.answers.keep(name, text)
+    expires = int(time.time()) + KEPT_SECONDS
+    return AnswerAudio(id=name, expires_at=expires, data=base64.b64encode(data).decode(), transcript=text), frames
+
+
+def _voice(body: ChatRequest) -> str:
+    assert body.audio is not None
+    return body.audio.voice if isinstance(body.audio.voice, str) else body.audio.voice.id
+
+
+async def _chunks(
+    state: ServerState, generation: Generation, head: dict[str, Any], body: ChatRequest, *, spoken: bool, client: str
+) -> AsyncIterator[str]:
+    number = len(generation.events)
+
+    def chunk(index: int, delta: Delta, **more: Any) -> str:
+        own = ChunkChoice(index=index, delta=delta, **({"finish_reason": None} | more))
+        return sse.line(ChatChunk(**head, object="chat.completion.chunk", choices=[own]))
+
+    voices = [SpokenAnswer(state, voice=_voice(body), client=client) for _ in range(number if spoken else 0)]
+    for index in range(number):
+        yield chunk(index, Delta(role="assistant", content=None if spoken else ""))
+    answers: dict[int, Answer] = {}
+    async for index, event in with_speech(generation, voices):
+        if isinstance(event, bytes):
+            audio = AudioDelta(id=voices[index].id, data=base64.b64encode(event).decode())
+            yield chunk(index, Delta(audio=audio))
+        elif isinstance(event, Answer):
+            answers[index] = event
+            if not voices:
+                yield chunk(index, Delta(), finish_reason=event.finish_reason)
+        elif voices:
+            yield chunk(index, Delta(audio=AudioDelta(id=voices[index].id, transcript=event.text)))
+        else:
+            more = {"logprobs": chat_logprobs(event.tokens)} if body.logprobs else {}
+            yield chunk(index, Delta(content=event.text), **more)
+    for index, voice in enumerate(voices):
+        state.answers.keep(voice.id, answers[index].text)
+        ended = AudioDelta(id=voice.id, expires_at=int(time.time()) + KEPT_SECONDS)
+        yield chunk(index, Delta(audio=ended), finish_reason=answers[index].finish_reason)
+    if body.stream_options is not None and body.stream_options.include_usage:
+        total = usage_of(
+            [answers[index] for index in range(number)], audio_tokens=sum(voice.frames for voice in voices)
+        )
+        yield sse.line(ChatChunk(**head, object="chat.completion.chunk", choices=[], usage=total))

@@ -1,0 +1,68 @@
+"""`/v1/audio/speech`: text -> sound, sent while the Talker speaks; `/v1/audio/voices`: whose."""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+
+from muomni.serving import sse
+from muomni.serving.audio_format import make_encoder
+from muomni.serving.events import Events
+from muomni.serving.schemas.audio import SpeechDelta, SpeechEnd, SpeechRequest, SpeechUsage, Voice, VoiceList
+from muomni.serving.schemas.shared import errors
+from muomni.serving.spoken import RATE, begin, sound
+from muomni.serving.state import ServerState, client_of, state_of
+from muomni.serving.strict_route import StrictRoute
+from muomni.serving.voices import number_of_voices
+
+router = APIRouter(route_class=StrictRoute, tags=["audio"])
+TYPES = {
+    "wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac", "opus": "audio/ogg", "pcm": "audio/pcm",
+}  # fmt: skip
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.post(
+    "/v1/audio/speech",
+    response_class=StreamingResponse,
+    responses=errors(404, 429)
+    | {200: {"content": dict.fromkeys(TYPES.values(), BINARY) | {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def create_speech(body: SpeechRequest, request: Request, state: Annotated[ServerState, Depends(state_of)]) -> Any:
+    """A text as sound."""
+    state.check_model(body.model)
+    state.require_speech()
+    voice = body.voice if isinstance(body.voice, str) else body.voice.id
+    encoder = make_encoder(body.response_format, state.engine.speech_rate, RATE, speed=body.speed)
+    events, _ = begin(state, body.input, voice=voice, param="voice", client=client_of(request))
+    data = sound(state, events, encoder)
+    if body.stream_format == "sse":
+        return sse.stream(_lines(data, events, len(body.input)), done=False)
+    try:
+        first = await anext(data)  # so that a text that cannot be spoken is an error, not an empty file
+    except StopAsyncIteration:
+        first = b""
+    return StreamingResponse(_after(first, data), media_type=TYPES[body.response_format])
+
+
+@router.get("/v1/audio/voices", response_model=VoiceList, responses=errors())
+async def list_voices(state: Annotated[ServerState, Depends(state_of)]) -> VoiceList:
+    """The Talker's voices; none for a model that does not speak."""
+    count = number_of_voices(state.engine) if state.speech is not None else 0
+    return VoiceList(data=[Voice(id=str(number)) for number in range(count)])
+
+
+async def _after(first: bytes, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for block in data:
+        yield block
+
+
+async def _lines(data: AsyncIterator[bytes], events: Events, characters: int) -> AsyncIterator[str]:
+    async for block in data:
+        yield sse.line(SpeechDelta(type="speech.audio.delta", audio=base64.b64encode(block).decode()))
+    frames = len(events.last.codes)
+    usage = SpeechUsage(input_tokens=characters, output_tokens=frames, total_tokens=characters + frames)
+    yield sse.line(SpeechEnd(type="speech.audio.done", usage=usage))

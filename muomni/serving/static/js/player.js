@@ -1,0 +1,51 @@
+// Plays samples while they come; `stop` silences at once (barge-in).
+
+export class Player {
+  constructor(rate) {
+    this.rate = rate;
+    this.sources = new Set();
+    this.end = 0;
+  }
+
+  play(samples) {
+    if (!samples.length) return;
+    this.context ??= new AudioContext({ sampleRate: this.rate });
+    this.context.resume();
+    const buffer = this.context.createBuffer(1, samples.length, this.rate);
+    buffer.copyToChannel(samples, 0);
+    const source = this.context.createBufferSource();
+    source.buffer = buffer;
+    source.connect(this.context.destination);
+    const start = Math.max(this.context.currentTime + 0.02, this.end);
+    this.begun ??= start;
+    source.start(start);
+    this.end = start + buffer.duration;
+    this.sources.add(source);
+    source.onended = () => this.sources.delete(source);
+  }
+
+  // Milliseconds of the current sound that have been heard.
+  get played() {
+    if (this.begun === undefined || !this.context) return 0;
+    return Math.max(0, 1000 * (Math.min(this.context.currentTime, this.end) - this.begun));
+  }
+
+  get playing() {
+    return this.sources.size > 0;
+  }
+
+  stop() {
+    for (const source of this.sources) {
+      source.onended = null;
+      source.stop();
+    }
+    this.sources.clear();
+    this.end = 0;
+    this.begun = undefined;
+  }
+
+  // The next sound is another one.
+  next() {
+    this.begun = undefined;
+  }
+}

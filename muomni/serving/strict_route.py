@@ -1,0 +1,113 @@
+"""Requests whose JSON is read strictly: UTF-8, no NaN, no bottomless nesting, no name twice; and whose routes end when their
+client goes away."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from muomni.serving.errors import ApiError
+
+MAX_DEPTH = 64
+T = TypeVar("T")
+
+
+def read_json(body: bytes) -> Any:
+    """A body -> its value. Raises ApiError 400 for anything that is not plain JSON."""
+
+    def no_constant(name: str) -> Any:
+        raise ApiError(400, f"the body is not valid JSON: {name} is no number there", code="invalid_json")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = dict(pairs)
+        if len(names) != len(pairs):
+            twice = next(name for name in names if sum(other == name for other, _ in pairs) > 1)
+            raise ApiError(400, f"{twice[:60]}: this field is given twice", param=twice[:60], code="invalid_json")
+        return names
+
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=no_constant, object_pairs_hook=unique)
+    except UnicodeDecodeError as error:
+        raise ApiError(400, f"the body is not valid UTF-8 at byte {error.start}", code="invalid_json") from error
+    except RecursionError as error:
+        raise ApiError(400, "the body is nested too deeply", code="invalid_json") from error
+    except ValueError as error:  # also for numbers of thousands of digits
+        raise ApiError(400, f"the body is not valid JSON: {str(error)[:120]}", code="invalid_json") from error
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """Level by level, without recursion."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise ApiError(400, f"the body is nested too deeply: at most {MAX_DEPTH} levels", code="invalid_json")
+
+
+class StrictRequest(Request):
+    """`json` by `read_json`."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = read_json(await self.body())
+        return self._json
+
+
+class StrictRoute(APIRoute):
+    """Takes one Content-Type and no other: a web page can send text/plain to any server unasked, JSON it cannot."""
+
+    content_type = "application/json"
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            if request.method == "POST":
+                given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if given != self.content_type:
+                    raise ApiError(
+                        415, f"Content-Type {given[:60] or 'is missing'}: this route takes {self.content_type}"
+                    )
+            own = StrictRequest(request.scope, request.receive)
+            if request.method == "POST":  # FastAPI would call every error of reading it "error parsing the body"
+                await (own.json() if self.content_type == "application/json" else own.body())
+            return await handler(own)
+
+        return strict
+
+
+class FormRoute(StrictRoute):
+    """Takes files."""
+
+    content_type = "multipart/form-data"
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the client goes away. The body must have been read."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ApiError(499, "the client has gone")
+        return task.result()
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,214 @@
+"""/v1/realtime: OpenAI's events over a WebSocket."""
+
+import base64
+import json
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from websockets.sync.client import connect
+
+from tests.unit.serving.conftest import wait_until
+
+RATE = 24_000
+WRONG_ITEM = (
+    '{"type": "conversation.item.create", '
+    '"item": {"type": "message", "role": "user", "content": [{"type": "output_text", "text": "a"}]}}'
+)
+
+
+class Socket:
+    def __init__(self, raw):
+        self.raw, self.events = raw, []
+
+    def send(self, name, **fields):
+        self.raw.send(json.dumps({"type": name, **fields}))
+
+    def read(self):
+        event = json.loads(self.raw.recv(timeout=30))
+        self.events.append(event)
+        return event
+
+    def until(self, name):
+        """The next event of that name; none of those before it may be an error."""
+        while True:
+            event = self.read()
+            assert name == "error" or event["type"] != "error", event
+            if event["type"] == name:
+                return event
+
+    def error(self):
+        return self.until("error")["error"]
+
+
+@contextmanager
+def session(live, **options):
+    with connect(live.url.replace("http", "ws") + "/v1/realtime?model=tiny", **options) as raw:
+        socket = Socket(raw)
+        assert socket.read()["type"] == "session.created"
+        yield socket
+
+
+def say_text(socket, text):
+    socket.send(
+        "conversation.item.create",
+        item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]},
+    )
+    return socket.until("conversation.item.done")["item"]["id"]
+
+
+def sound(seconds, level=0.2, seed=0):
+    return np.random.default_rng(seed).normal(0, level, round(seconds * RATE)).clip(-1, 1)
+
+
+def append(socket, samples, block=2400):
+    pcm = (samples * 32767).astype("<i2").tobytes()
+    for start in range(0, len(pcm), 2 * block):
+        data = base64.b64encode(pcm[start : start + 2 * block]).decode()
+        socket.send("input_audio_buffer.append", audio=data)
+
+
+def texts_only(socket):
+    socket.send("session.update", session={"type": "realtime", "output_modalities": ["text"]})
+    return socket.until("session.updated")["session"]
+
+
+def test_a_written_conversation(live, engine):
+    with session(live) as socket:
+        assert texts_only(socket)["output_modalities"] == ["text"]
+        say_text(socket, "what colour")
+        socket.send("response.create")
+        done = socket.until("response.done")["response"]
+        assert done["status"] in ("completed", "incomplete")
+        deltas = [event["delta"] for event in socket.events if event["type"] == "response.output_text.delta"]
+        expected = engine.generate(messages=[{"role": "user", "content": "what colour"}], max_new_tokens=8)
+        assert "".join(deltas) == expected == done["output"][0]["content"][0]["text"]
+        order = [event["type"] for event in socket.events if event["type"].startswith("response")]
+        assert order[:3] == ["response.created", "response.output_item.added", "response.content_part.added"]
+        assert order[-4:] == [
+            "response.output_text.done", "response.content_part.done", "response.output_item.done", "response.done",
+        ]  # fmt: skip
+        say_text(socket, "tell me")
+        socket.send("response.create", response={"max_output_tokens": 2})
+        second = socket.until("response.done")["response"]
+        assert second["status_details"]["reason"] == "max_output_tokens"
+        assert second["usage"]["output_tokens"] == 2
+
+
+def test_turns_are_found_written_down_and_answered(live):
+    with session(live) as socket:
+        socket.send(
+            "session.update",
+            session={"output_modalities": ["text"], "audio": {"input": {"transcription": {"model": "tiny"}}}},
+        )
+        socket.until("session.updated")
+        quiet = sound(1, 1e-4)
+        append(socket, np.concatenate([quiet, sound(1), quiet]))
+        started = socket.until("input_audio_buffer.speech_started")
+        assert 500 < started["audio_start_ms"] < 1000
+        stopped = socket.until("input_audio_buffer.speech_stopped")
+        assert 2400 < stopped["audio_end_ms"] < 2700
+        committed = socket.until("input_audio_buffer.committed")
+        assert committed["item_id"] == started["item_id"] == stopped["item_id"]
+        names = set()
+        while not {"response.done", "conversation.item.input_audio_transcription.completed"} <= names:
+            names.add(socket.read()["type"])
+        assert "error" not in names
+
+
+def test_turns_of_the_clients_own(live):
+    with session(live) as socket:
+        socket.send(
+            "session.update", session={"output_modalities": ["text"], "audio": {"input": {"turn_detection": None}}}
+        )
+        socket.until("session.updated")
+        socket.send("input_audio_buffer.commit")
+        assert socket.error()["code"] == "buffer_too_small"
+        append(socket, sound(0.5))
+        socket.send("input_audio_buffer.clear")
+        socket.until("input_audio_buffer.cleared")
+        append(socket, sound(0.5))
+        socket.send("input_audio_buffer.commit")
+        socket.until("conversation.item.done")
+        socket.send("response.create")
+        assert socket.until("response.done")["response"]["status"] in ("completed", "incomplete")
+
+
+def test_items_are_shown_cut_and_removed(live):
+    with session(live) as socket:
+        texts_only(socket)
+        first, second = say_text(socket, "what colour"), say_text(socket, "tell me")
+        socket.send("conversation.item.retrieve", item_id=first)
+        assert socket.until("conversation.item.retrieved")["item"]["content"][0]["text"] == "what colour"
+        socket.send("conversation.item.delete", item_id=second)
+        socket.until("conversation.item.deleted")
+        socket.send("conversation.item.retrieve", item_id=second)
+        assert socket.error()["param"] == "item_id"
+
+
+@pytest.mark.parametrize(
+    ("raw", "param"),
+    [
+        ("{", None),
+        ("[]", None),
+        ('{"type": "nonsense"}', "type"),
+        ('{"type": "response.create", "extra": 1}', "extra"),
+        ('{"type": "input_audio_buffer.append", "audio": "!"}', "audio"),
+        ('{"type": "input_audio_buffer.append", "audio": "AAAA"}', "audio"),
+        ('{"type": "session.update", "session": {"voice": 1}}', "session.voice"),
+        ('{"type": "session.update", "session": {"audio": {"output": {"voice": "nobody"}}}}', "session.audio.output.voice"),
+        ('{"type": "response.cancel"}', "response_id"),
+        ('{"type": "response.create", "event_id": "mine"}', None),
+        (WRONG_ITEM, "item.content[0].type"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_and_the_session_goes_on(live, raw, param):
+    with session(live) as socket:
+        socket.raw.send(raw)
+        while (event := socket.read())["type"] != "error":
+            pass
+        error = event["error"]
+        assert {"message", "type", "param", "code", "event_id"} >= set(error)
+        if param:
+            assert error["param"] == param
+        texts_only(socket)
+
+
+def test_a_new_turn_stops_the_answer(live):
+    with session(live) as socket:
+        texts_only(socket)
+        say_text(socket, "what colour")
+        socket.send("response.create", response={"max_output_tokens": 4096})
+        socket.until("response.created")
+        append(socket, np.concatenate([sound(1, 1e-4), sound(0.5)]))
+        socket.until("input_audio_buffer.speech_started")
+        statuses = [event["response"]["status"] for event in socket.events if event["type"] == "response.done"]
+        while not statuses:
+            event = socket.read()
+            statuses += [event["response"]["status"]] if event["type"] == "response.done" else []
+        assert statuses[0] in ("cancelled", "completed", "incomplete")
+        wait_until(lambda: live.state.scheduler.stats().active == 0)
+
+
+def test_a_client_that_goes_away_leaves_nothing(live):
+    with session(live) as socket:
+        say_text(socket, "what colour")
+        socket.send("response.create")
+    wait_until(lambda: live.state.sessions == 0)
+    wait_until(lambda: live.state.scheduler.stats().active == 0)
+
+
+def test_strangers_are_not_let_in(start):
+    server = start(key="correct-horse", max_sessions=1)
+    address = server.url.replace("http", "ws") + "/v1/realtime"
+    for options in (
+        {},
+        {"additional_headers": {"Authorization": "Bearer wrong"}},
+        {"additional_headers": {"Authorization": "Bearer correct-horse"}, "origin": "https://evil.example"},
+    ):
+        with pytest.raises(Exception, match="HTTP 403|rejected"), connect(address, **options):
+            pass
+    with connect(address, subprotocols=["realtime", "openai-insecure-api-key.correct-horse"]) as raw:
+        assert json.loads(raw.recv(timeout=10))["type"] == "session.created"
+        with pytest.raises(Exception, match="HTTP 403|rejected"):
+            connect(address, additional_headers={"Authorization": "Bearer correct-horse"})
