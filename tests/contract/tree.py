@@ -91,7 +91,7 @@ def folder(path: str, files: list[str], depth: int) -> list[str]:
     init = ROOT / path / "__init__.py"
     lines = [line(depth, f"{path.split('/')[-1]}/", sentence(init) if init.is_file() else "")]
     inside = [name.removeprefix(f"{path}/") for name in files if name.startswith(f"{path}/")]
-    if not any(name.endswith(".py") for name in inside):  # a folder of data
+    if path in PLAIN:  # a folder of data
         return [line(depth, f"{path.split('/')[-1]}/", PLAIN[path])]
     lines += [line(depth + 1, n, sentence(ROOT / path / n)) for n in inside if "/" not in n and n != "__init__.py"]
     for sub in sorted({name.split("/")[0] for name in inside if "/" in name}):
