@@ -1,11 +1,12 @@
 """Answer, transcribe, speak or chat with an export: the composition root of inference. Answers go to standard output."""
 
+import contextlib
 import io
 import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 if __name__ == "__main__":  # the imports below take seconds
     from muomni.cli import help
@@ -22,25 +23,33 @@ from muomni.cli.errors import CONF, one_line_errors, run_main
 from muomni.cli.verbatim import split_arguments
 from muomni.frontends.audio_io import check_audio_target, write_audio
 from muomni.frontends.video import read_video
+from muomni.inference.asr.transcript import FORMS
+from muomni.inference.cli.batch_file import BatchFile
 from muomni.inference.cli.chat import Chat
+from muomni.inference.cli.standard_streams import STREAM, binary_output, read_streams
 from muomni.inference.cli.tasks import Task, choose_task, reject_unused
 from muomni.inference.decoding.options import GenerationOptions, preset, reject_unused_options
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
 from muomni.inference.load import find_export, load_model, read_modules, read_tokenizer
 from muomni.inference.prompt import as_list
+from muomni.serving.audio_format import make_encoder
 from muomni.user_path import user_path
 
-PATHS = ("ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out")
+PATHS = (
+    "ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out", "batch", "out",
+)  # fmt: skip
 STRINGS = (*PATHS, "text", "prompt", "system_prompt")
-COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1}  # whole numbers and their minimum
+#: Whole numbers and their minimum.
+COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1, "batch_size": 1}
 MAX_THREADS = 1024
 SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
 
 
 def resolve_paths(cfg: dict[str, Any]) -> dict[str, Any]:
     """A copy with `muomni.user_path` applied to the path options."""
-    paths = {name: str(user_path(cfg[name])) for name in PATHS if isinstance(cfg[name], str) and cfg[name]}
+    given = {name: cfg[name] for name in PATHS if isinstance(cfg[name], str) and cfg[name] not in ("", STREAM)}
+    paths = {name: str(user_path(path)) for name, path in given.items()}
     if isinstance(cfg["image"], list):
         paths["image"] = [str(user_path(image)) for image in cfg["image"]]  # type: ignore[assignment]
     return cfg | paths
@@ -59,6 +68,14 @@ def validate(cfg: dict[str, Any]) -> None:
     for name in SWITCHES:
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name}={cfg[name]}: true or false")
+    if cfg["transcript"] not in FORMS:
+        raise ValueError(f"transcript={cfg['transcript']}: one of {', '.join(FORMS)} is needed")
+    if cfg["timestamps"] and cfg["transcript"] != "text":
+        raise ValueError(
+            f"timestamps=true is a form of text, transcript={cfg['transcript']} another: leave out one of them"
+        )
+    if (cfg["batch"] is None) != (cfg["out"] is None):
+        raise ValueError("batch=FILE.jsonl and out=FILE.jsonl belong together: requests and answers")
     if cfg["text"] is not None and cfg["prompt"] is not None:
         raise ValueError("text= and prompt= both hold the question: give one of them")
     if cfg["text"] is not None and not cfg["text"].strip():
@@ -67,8 +84,19 @@ def validate(cfg: dict[str, Any]) -> None:
 
 def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
     """Run the task of a composed configuration. given: the generation options that the user set."""
+    if cfg["audio_out"] != STREAM:
+        run_task(cfg, given=given, sound=None)
+        return
+    sound = binary_output()
+    with contextlib.redirect_stdout(sys.stderr):  # nothing but the audio may be on standard output
+        run_task(cfg, given=given, sound=sound)
+
+
+def run_task(cfg: dict[str, Any], *, given: Mapping[str, Any] | None, sound: BinaryIO | None) -> None:
+    """`run`. sound: where the audio of audio_out=- goes."""
     cfg = resolve_paths(cfg)
     validate(cfg)
+    cfg = read_streams(cfg)
     if cfg["threads"] is not None:
         torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
@@ -91,7 +119,12 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
     if task is not Task.TRANSCRIBE and (cfg["beams"] != 1 or cfg["lm"] is not None or cfg["timestamps"]):
         raise ValueError("beams=, lm= and timestamps= belong to a transcript: add transcribe=true and audio_in=FILE")
     reject_unused(task, cfg, defaults())
+    if task is Task.BATCH:
+        answer_batch(engine, options, cfg)
+        return
     if task is Task.CHAT:
+        if sound is not None:
+            raise ValueError("audio_out=-: a chat writes to standard output itself: name a file")
         chat(engine, options, cfg)
         return
     images: list[Any] = as_list(cfg["image"])
@@ -105,7 +138,8 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
         return
     if cfg["audio_out"] is not None:  # fail before the answer is generated
         engine.require_speaker().check_voice(cfg["voice"])
-        check_audio_target(cfg["audio_out"])
+        if sound is None:
+            check_audio_target(cfg["audio_out"])
     text = cfg["prompt"] or cfg["text"] or ""
     timings = Timings()
     if task is Task.SPEAK:
@@ -117,12 +151,38 @@ def run(cfg: dict[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
     else:
         answer, timings = respond(engine, options, cfg, text, images)
     if cfg["audio_out"] is not None:
-        spoken = engine.speak([answer], voices=[cfg["voice"]])[0]
-        write_audio(cfg["audio_out"], spoken.waveform, engine.speech_rate)
-        timings = spoken.timings
+        timings = speak(engine, cfg, answer, sound)
         notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{timings.cut_note()}")
     if not cfg["quiet"]:
         notice("\n".join(timings.lines()))
+
+
+def speak(engine: Engine, cfg: dict[str, Any], text: str, sound: BinaryIO | None) -> Timings:
+    """Speak a text into the file of audio_out=, or as wav into `sound` while the Talker speaks."""
+    if sound is None:
+        (spoken,) = engine.speak([text], voices=[cfg["voice"]])
+        write_audio(cfg["audio_out"], spoken.waveform, engine.speech_rate)
+        return spoken.timings
+    encoder, timings = make_encoder("wav", engine.speech_rate), Timings()
+    for chunk in engine.generate_speech_stream(text, voice=cfg["voice"], timings=timings, ended=lambda _: None):
+        sound.write(encoder.push(chunk))
+        sound.flush()
+    sound.write(encoder.close())
+    sound.flush()
+    return timings
+
+
+def answer_batch(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:
+    """Answer the requests of a file into another one."""
+    batch = BatchFile(
+        engine, Path(cfg["batch"]), options=options, system_prompt=cfg["system_prompt"], truncate=cfg["truncate"],
+        size=cfg["batch_size"],
+    )  # fmt: skip
+    for answered, total in batch.answer_into(Path(cfg["out"])):
+        if not cfg["quiet"]:
+            notice(f"{answered} of {total} requests")
+    failed = f", {batch.failed} of them errors" if batch.failed else ""
+    notice(f"written: {cfg['out']}{failed}")
 
 
 def defaults() -> dict[str, Any]:
@@ -165,10 +225,12 @@ def transcribe(engine: Engine, cfg: dict[str, Any]) -> tuple[str, Timings]:
     if cfg["audio_in"] is None:
         raise ValueError("transcribe=true needs audio_in=FILE")
     options = {name: cfg[name] for name in ("beams", "lm", "lm_weight")}
-    transcript = engine.transcript(cfg["audio_in"], words=cfg["timestamps"], **options)
-    print("\n".join(transcript.lines()) if cfg["timestamps"] else transcript.text)
+    form = cfg["transcript"]
+    transcript = engine.transcript(cfg["audio_in"], words=cfg["timestamps"] or form != "text", **options)
+    print("\n".join(transcript.lines()) if cfg["timestamps"] else transcript.written(form))
     if not transcript.text:
-        notice(f"{cfg['audio_in']}: no words were recognized")
+        name = cfg["audio_in"] if isinstance(cfg["audio_in"], str) else "standard input"
+        notice(f"{name}: no words were recognized")
     return transcript.text, transcript.timings
 
 

@@ -11,6 +11,7 @@ from muomni.inference.asr.alignment import Word
 from muomni.inference.decoding.timings import Timings
 
 CUE_CHARACTERS, CUE_SECONDS = 84, 6.0  # of a subtitle: two lines of 42
+FORMS = ("text", "json", "srt", "vtt")
 LANGUAGE = "english"  # the texts of every recognizer so far
 
 
@@ -54,6 +55,17 @@ class Transcript:
     def lines(self) -> list[str]:
         """One line per word: start and end in seconds and the word, separated by tabs (Audacity's label format)."""
         return [f"{word.start:.2f}\t{word.end:.2f}\t{word.text}" for word in self.words]
+
+    def written(self, form: str) -> str:
+        """The transcript in one of `FORMS`."""
+        match form:
+            case "json":
+                return self.to_json()
+            case "srt":
+                return self.to_srt()
+            case "vtt":
+                return self.to_vtt()
+        return self.text
 
     def to_dict(self) -> dict[str, Any]:
         """The shape of OpenAI's verbose_json; `confidence` is ours."""

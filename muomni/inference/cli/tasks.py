@@ -16,6 +16,7 @@ class Task(Enum):
     SPEAK = "speech"
     CHAT = "a chat"
     ANSWER = "an answer"
+    BATCH = "a batch"
 
 
 #: Options of every task: what is loaded, and how.
@@ -26,11 +27,13 @@ _IMAGES = ("image", "video", "video_frames")
 USES = {
     Task.EXPORT: ("export",),
     Task.OCR: _IMAGES,
-    Task.TRANSCRIBE: ("transcribe", "audio_in", "beams", "lm", "lm_weight", "timestamps", "audio_out", "voice"),
+    Task.TRANSCRIBE: ("transcribe", "audio_in", "beams", "lm", "lm_weight", "timestamps", "transcript", "audio_out",
+                      "voice"),
     Task.SPEAK: (*_QUESTION, "audio_out", "voice"),
     Task.CHAT: (*_THINKER, "history", "truncate", "speak", "audio_out", "voice"),
     Task.ANSWER: (*_QUESTION, *_IMAGES, "audio_in", *_THINKER, "n_best", "echo", "truncate", "audio_out", "voice"),
-}
+    Task.BATCH: ("batch", "out", "batch_size", *_THINKER, "truncate"),
+}  # fmt: skip
 
 
 def choose_task(cfg: Mapping[str, Any], modules: Container[str]) -> Task:
@@ -39,9 +42,11 @@ def choose_task(cfg: Mapping[str, Any], modules: Container[str]) -> Task:
     images, audio = cfg["image"] is not None or cfg["video"] is not None, cfg["audio_in"] is not None
     if cfg["export"] is not None:
         return Task.EXPORT
+    if cfg["batch"] is not None:
+        return Task.BATCH
     if "ocr" in modules:
         return Task.OCR
-    if cfg["transcribe"]:
+    if cfg["transcribe"] or cfg["transcript"] != "text":
         return Task.TRANSCRIBE
     if not text and not images and not audio:
         return Task.CHAT

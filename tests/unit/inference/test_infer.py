@@ -1,8 +1,12 @@
 """infer.py: the command line of inference."""
 
+import io
+import json
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -12,7 +16,7 @@ from muomni.checkpoints.export import save_export
 from muomni.cli.verbatim import split_arguments
 from muomni.inference.answer import AnswerStream, Piece
 from muomni.inference.asr.ngram import train_ngram
-from muomni.inference.asr.transcribe import Transcript
+from muomni.inference.asr.transcript import Transcript
 from muomni.inference.decoding.options import PRESETS, GenerationOptions
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.load import load_model
@@ -153,3 +157,101 @@ def test_a_reader_reads_pictures_and_nothing_else(tmp_path, capsys, picture, eng
             run(folder, capsys, reads=True, **wrong)
     with pytest.raises(ValueError, match="train stage=ocr"):
         engine.read(picture)
+
+
+# --- standard input and output, batches -----------------------------------------------------------------------------
+
+
+class Standard(io.TextIOWrapper):
+    """A standard stream of these bytes."""
+
+    def __init__(self, data=b""):
+        super().__init__(io.BytesIO(data), write_through=True)
+
+
+def test_text_and_audio_come_from_standard_input(export, engine, capsys, sound, monkeypatch):
+    monkeypatch.setattr("sys.stdin", Standard(b"what colour\r\n"))
+    assert run(export, capsys, text="-").out == engine.generate("what colour", max_new_tokens=6) + "\n"
+    monkeypatch.setattr("sys.stdin", Standard(sound.read_bytes()))
+    assert run(export, capsys, audio_in="-", transcribe=True).out == engine.transcribe(sound) + "\n"
+    for data, message in ((b"\xff\xfe", "no UTF-8"), (b" \n", "is empty")):
+        monkeypatch.setattr("sys.stdin", Standard(data))
+        with pytest.raises(ValueError, match=message):
+            run(export, capsys, text="-")
+    with pytest.raises(ValueError, match="text=- and audio_in=-: standard input can be read once"):
+        run(export, capsys, text="-", audio_in="-")
+
+
+def test_audio_goes_to_standard_output_and_nothing_else_does(export, engine, capsys, monkeypatch):
+    out = Standard()
+    monkeypatch.setattr("sys.stdout", out)
+    err = run(export, capsys, text="what colour", audio_out="-").err
+    data = out.buffer.getvalue()
+    answer = engine.generate("what colour", max_new_tokens=6)
+    assert answer in err
+    assert data[:4] == b"RIFF"
+    samples = np.frombuffer(data[44:], "<i2") / 32767
+    assert np.abs(samples - engine.generate_speech(answer).numpy()).max() < 1e-4
+
+
+def test_transcripts_are_written_as_json_and_subtitles(export, engine, capsys, sound):
+    transcript = engine.transcript(sound)
+    hear = {"audio_in": str(sound), "quiet": True, "transcribe": True}
+    for form in ("json", "srt", "vtt"):
+        assert run(export, capsys, **hear, transcript=form).out == transcript.written(form) + "\n"
+    with pytest.raises(ValueError, match="transcript=pdf: one of text, json, srt, vtt"):
+        run(export, capsys, **hear, transcript="pdf")
+
+
+def requests_file(folder, sound):
+    shutil.copy(sound, folder / "a.wav")
+    lines = [{"id": "a", "text": "what colour"}, {"text": "tell me", "id": 7}, {"audio": "a.wav"}, "{", {"txt": 1},
+             {"image": "none.png"}, {"text": ""}, {"messages": [{"role": "user", "content": "what"}], "id": None}]  # fmt: skip
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines[:2])
+    text += "\n\n" + "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines[2:]) + "\n"
+    path = folder / "in.jsonl"
+    path.write_text(text)
+    return path
+
+
+def test_a_batch_of_requests(export, engine, capsys, sound, tmp_path):
+    source, out = requests_file(tmp_path, sound), tmp_path / "out.jsonl"
+    noted = run(export, capsys, batch=str(source), out=str(out), batch_size=3)
+    assert noted.out == ""
+    assert "4 of them errors" in noted.err
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["line"] for row in rows] == [1, 2, 4, 5, 6, 7, 8, 9]  # the third is blank
+    assert [row.get("id", "-") for row in rows] == ["a", 7, "-", "-", "-", "-", "-", None]
+    assert rows[0]["text"] == engine.generate("what colour", max_new_tokens=6)
+    assert rows[2]["text"] == engine.generate(audio=sound, max_new_tokens=6)
+    assert rows[7]["text"] == engine.generate("what", max_new_tokens=6)
+    assert set(rows[0]) == {"line", "id", "text", "finish_reason", "prompt_tokens", "completion_tokens"}
+    for row, part in (
+        (3, "line 5: no JSON"),
+        (4, "line 6: unknown key 'txt'"),
+        (5, "line 7"),
+        (6, "line 8: an empty request"),
+    ):
+        assert part in rows[row]["error"]["message"]
+    assert rows[4]["error"]["param"] == "txt"
+
+
+def test_an_interrupted_batch_is_continued(export, capsys, sound, tmp_path):
+    source, out = requests_file(tmp_path, sound), tmp_path / "out.jsonl"
+    run(export, capsys, batch=str(source), out=str(out), batch_size=3)
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for kept in (0, 1, 4, 8):
+        out.write_bytes(b"".join([*lines[:kept], b'{"line": 1' if kept < 8 else b""]))
+        run(export, capsys, batch=str(source), out=str(out), batch_size=3)
+        assert out.read_bytes() == whole
+    marked = lines[0].replace(b'"a"', b'"kept"')
+    out.write_bytes(marked)
+    run(export, capsys, batch=str(source), out=str(out), batch_size=3)
+    assert out.read_bytes() == marked + b"".join(lines[1:])
+    out.write_text("notes of mine\n")
+    with pytest.raises(ValueError, match="line 1 is no answer to these requests"):
+        run(export, capsys, batch=str(source), out=str(out))
+    assert out.read_text() == "notes of mine\n"
+    with pytest.raises(ValueError, match="belong together"):
+        run(export, capsys, batch=str(source))

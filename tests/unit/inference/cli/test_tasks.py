@@ -31,6 +31,8 @@ def test_every_option_belongs_to_a_task_and_every_name_is_an_option():
             Task.TRANSCRIBE,
         ),
         ({"audio_in": "a.wav", "timestamps": True}, ("audio",), Task.TRANSCRIBE),
+        ({"audio_in": "a.wav", "transcript": "srt"}, OMNI, Task.TRANSCRIBE),
+        ({"batch": "a.jsonl", "out": "b.jsonl", "batch_size": 2, "truncate": True}, OMNI, Task.BATCH),
         ({"transcribe": True, "talker": "t", "vocoder": "v"}, ("audio",), Task.TRANSCRIBE),
         ({"text": "x", "audio_in": "a.wav"}, ("audio",), Task.ANSWER),  # which says that there is no Thinker
         ({"text": "x", "audio_out": "a.wav"}, ("talker", "codec"), Task.SPEAK),
