@@ -4,9 +4,9 @@ Shapes: T tokens.
 """
 
 import copy
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -18,17 +18,29 @@ from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Runtime
 from muomni.inference.decoding.sampling import INVALID_TOKEN, NOT_FINITE, Sampler
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.errors import InvalidOption, MuomniError, raised_as
+from muomni.inference.errors import ContextLength, InvalidOption, MuomniError, raised_as
 from muomni.inference.prompt import Prompt, PromptBuilder, Request
 from muomni.inference.validation import require_bool, require_str
+from muomni.models.omni import MediaFeatures
 from muomni.special_tokens import EOS
+
+
+@dataclass(slots=True)
+class Turn:
+    """What was asked with which `max_new_tokens`, and the answer so far: its text, and its ids without EOS."""
+
+    request: Request
+    max_new_tokens: int | None
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
 
 
 class Conversation:
     """Turns on one KV cache; one turn at a time. Conversations of one engine may run in different threads.
 
     `notice` says if the last turn reset the history ("" otherwise); `timings` are those of the last turn.
-    history: False makes every turn independent. system_prompt: goes before the first turn.
+    `turns` are those that the cache holds. history: False makes every turn independent. system_prompt: goes before the first
+    turn.
     """
 
     def __init__(self, prompter: PromptBuilder, runtime: Runtime, *, history: bool, system_prompt: str) -> None:
@@ -43,13 +55,43 @@ class Conversation:
         self.cache = runtime.new_cache(1, prompter.context)
         self.pending: list[int] = []  # generated but not in the cache yet: the last token of the answer, and its EOS
         self.present: set[int] = set()  # ids of all turns, for the repetition penalty
+        self.turns: list[Turn] = []
         self.timings = Timings()
         self.notice = ""
 
     def reset(self) -> None:
         """Forget all turns."""
         self.cache.reset()
-        self.pending, self.present = [], set()
+        self.pending, self.present, self.turns = [], set(), []
+
+    @raised_as(MuomniError, param=None)
+    def restore(self, turns: Sequence[Turn]) -> None:
+        """Forget all turns, and read others into the cache as if they had been said here. Raises ContextLength if they do not
+        fit, and as `say`; all turns are then forgotten."""
+        self.reset()
+        try:
+            for turn in turns:
+                self.notice = ""
+                self._prefill(turn.request, GenerationOptions(max_new_tokens=turn.max_new_tokens), Timings())
+                if self.notice or len(turn.ids) > self.cache.remaining + 1:
+                    raise ContextLength(
+                        f"the {len(turns)} turns do not fit the context of {self.prompter.context} tokens", param="path"
+                    )
+                self._read_answer(turn)
+        except BaseException:
+            self.reset()
+            raise
+
+    @torch.inference_mode()
+    def _read_answer(self, turn: Turn) -> None:
+        """Append an answer to the cache; its last token is pending, as after `say`."""
+        if len(turn.ids) > 1:
+            ids = torch.tensor([turn.ids[:-1]], device=self.prompter.device)
+            embeddings = self.prompter.embed(ids, [MediaFeatures()])
+            self.runtime.prefill(ids, self.cache, embeddings=embeddings, padding=None)
+        self.pending = [*turn.ids[-1:], EOS]
+        self.present.update(turn.ids)
+        self.turns[-1] = replace(turn, ids=list(turn.ids))
 
     @raised_as(MuomniError, param=None)
     def say(self, request: Request, options: GenerationOptions) -> AnswerStream:
@@ -76,6 +118,7 @@ class Conversation:
             logits = self.runtime.prefill(ids, self.cache, embeddings=embeddings, padding=None)
         timings.prompt_tokens = ids.shape[1]
         self.pending = [EOS]
+        self.turns.append(Turn(request, options.max_new_tokens))
         self.present.update(ids[0].tolist())
         sampler.note(torch.tensor([sorted(self.present)], device=ids.device), self.prompter.thinker.vocab_size)
         return logits, sampler
@@ -133,6 +176,7 @@ class Conversation:
         end = find_stop(text, options.stop)
         timings.text_cut = end is None and not best.ended
         text = text if end is None else text[:end]
+        self.turns[-1].text, self.turns[-1].ids = text, list(best.ids)
         if text:
             yield Piece(text)
         return self._whole(text, start=start, timings=timings, sampler=sampler)
@@ -140,17 +184,16 @@ class Conversation:
     def _answer(
         self, logits: torch.Tensor, sampler: Sampler, options: GenerationOptions, timings: Timings
     ) -> Generator[Piece, None, Answer]:
-        start = self.cache.position
+        start, turn = self.cache.position, self.turns[-1]
         stream = Detokenizer(self.prompter.tokenizer, stop=options.stop)
         decoder = self.runtime.decoder(self.cache, sampler=sampler, padding=None, timings=timings)
         with timings.span("sampling"):
             first = sampler(logits)
-        texts: list[str] = []
         emitted = 0  # tokens
 
         def piece(text: str) -> Piece:
             nonlocal emitted
-            texts.append(text)
+            turn.text += text
             begin, emitted = emitted, timings.new_tokens
             recorder = sampler.logprobs
             if recorder is None:
@@ -169,6 +212,7 @@ class Conversation:
                 timings.new_tokens += 1
                 self.pending = [token, EOS]
                 self.present.add(token)
+                turn.ids.append(token)
                 text = stream.push(token)
                 if text:
                     yield piece(text)
@@ -179,7 +223,7 @@ class Conversation:
         rest = stream.close()
         if rest or (sampler.logprobs is not None and emitted < timings.new_tokens):
             yield piece(rest)
-        return self._whole("".join(texts), start=start, timings=timings, sampler=sampler)
+        return self._whole(turn.text, start=start, timings=timings, sampler=sampler)
 
     def _whole(self, text: str, *, start: int, timings: Timings, sampler: Sampler) -> Answer:
         """The answer that was generated after `start` tokens in the cache."""

@@ -14,9 +14,6 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from muomni.frontends.hearing import hearing_of
-from muomni.frontends.image import ImageSpec
-from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer, AnswerStream, NBest
 from muomni.inference.asr.ctc_decoders import CtcDecoder, build_decoder
@@ -25,28 +22,21 @@ from muomni.inference.asr.transcribe import Transcriber
 from muomni.inference.asr.transcript import Transcript, TranscriptSegment
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
+from muomni.inference.conversation_file import load_conversation, save_conversation
 from muomni.inference.decoding.finite import register_finite_check
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.errors import InvalidOption, MissingModule, MuomniError, raised_as
-from muomni.inference.media import Media, spec_from_metadata
+from muomni.inference.errors import MISSING_MODULE_HELP, InvalidOption, MissingModule, MuomniError, raised_as
+from muomni.inference.media import media_from_metadata
 from muomni.inference.ocr import read_images
-from muomni.inference.prompt import Prompt, PromptBuilder, Request, prepare
+from muomni.inference.prompt import Prompt, PromptBuilder, Request, build_prompter, prepare
 from muomni.inference.sources import Source
 from muomni.inference.tts.speaker import Speaker, Utterance, build_speaker, warn_of_cut
 from muomni.inference.validation import require_bool, require_sequence, require_str
-from muomni.models.omni import Omni
 from muomni.short_repr import shown
 
 TRANSCRIBE_OPTIONS = ("timestamps", "beams", "lm", "lm_weight")
-MISSING_MODULE_HELP = {
-    "thinker": "this export has no Thinker, it cannot answer: train stage=thinker or stage=omni_sft and use its export",
-    "audio": "this export has no audio encoder: train stage=audio or stage=omni_sft and use its export",
-    "ocr": "this export has no OCR model: train stage=ocr and use its export",
-    "talker": "this export has no Talker: train stage=talker and use its export, or name it by talker=",
-    "codec": "this export has no codec for its Talker: train stage=talker again",
-}
 
 
 class Engine:
@@ -78,13 +68,10 @@ class Engine:
         self.metadata, self.tokenizer, self.where, self.device = metadata, tokenizer, where, device
         if format == "auto":
             format = "plain" if metadata.get("stage") == "thinker" or "micro_omni" in metadata else "chat"
-        takes_images = "vision" in modules or "ocr" in modules
-        self.media = Media(
-            image=spec_from_metadata(ImageSpec, metadata, "image", where=where) if takes_images else None,
-            mel=spec_from_metadata(MelSpec, metadata, "mel", where=where) if "audio" in modules else None,
-            hearing=hearing_of(metadata, where=where),
-        )
-        self.prompter = self._build_prompter(format) if "thinker" in modules else None
+        self.media = media_from_metadata(metadata, modules=modules, where=where)
+        self.prompter: PromptBuilder | None = None
+        if "thinker" in modules:
+            self.prompter = build_prompter(self.modules, tokenizer, media=self.media, format=format, where=where)
         self.runtime: Runtime | None = None if self.prompter is None else Eager(self.prompter.thinker)
         self.speaker, self.vocoder_note = None, ""
         if "talker" in modules:
@@ -100,8 +87,7 @@ class Engine:
 
         options: image=, audio= (a file, bytes, a file object, an array, a tensor, or a list of them), messages=, system_prompt=,
         truncate=, generation= (a preset or `GenerationOptions`), and any field of `GenerationOptions`. conversation: a result of
-        the method of that name, whose next turn this is. Raises MuomniError for unreadable media, for
-        `Too many tokens: N > context`, and for unknown options.
+        the method of that name, whose next turn this is. Raises MuomniError for what is wrong with any of them.
         """
         return self.answer_stream(text, conversation=conversation, **options).result()
 
@@ -180,6 +166,14 @@ class Engine:
         return Conversation(
             self.require_prompter(), self.require_runtime(), history=history, system_prompt=system_prompt
         )
+
+    def save_conversation(self, path: str | Path, conversation: Conversation, *, embed: bool = False) -> None:
+        """Write the turns of a conversation to a JSON file; embed: with images and audios, not the paths of their files."""
+        save_conversation(path, conversation, embed=embed)
+
+    def load_conversation(self, path: str | Path) -> Conversation:
+        """A conversation from such a file, which continues as the saved one would. Raises FileNotFoundError and MuomniError."""
+        return load_conversation(path, start=lambda prompt: self.conversation(system_prompt=prompt))
 
     # --- images ------------------------------------------------------------------------------------------------
 
@@ -327,15 +321,3 @@ class Engine:
         self.require("talker")
         assert self.speaker is not None
         return self.speaker
-
-    def _build_prompter(self, format: str) -> PromptBuilder:
-        if self.tokenizer is None:
-            raise MuomniError(f"{self.where}: this export has no tokenizer.model; export it again")
-        pieces, known = self.tokenizer.vocab_size, self.require("thinker").vocab_size
-        if pieces != known:
-            raise MuomniError(
-                f"{self.where}: the tokenizer has {pieces} pieces, the Thinker {known}: put its own tokenizer.model back"
-            )
-        names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
-        model = Omni(**{name: self.modules.get(name) for name in names})  # type: ignore[arg-type]
-        return PromptBuilder(model=model, tokenizer=self.tokenizer, media=self.media, format=format)

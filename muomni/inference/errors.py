@@ -28,6 +28,16 @@ class ContextLength(MuomniError):
     """Prompt, media and new tokens do not fit the context."""
 
 
+#: Module of an export -> the line about its absence.
+MISSING_MODULE_HELP = {
+    "thinker": "this export has no Thinker, it cannot answer: train stage=thinker or stage=omni_sft and use its export",
+    "audio": "this export has no audio encoder: train stage=audio or stage=omni_sft and use its export",
+    "ocr": "this export has no OCR model: train stage=ocr and use its export",
+    "talker": "this export has no Talker: train stage=talker and use its export, or name it by talker=",
+    "codec": "this export has no codec for its Talker: train stage=talker again",
+}
+
+
 class MissingModule(MuomniError):
     """The export lacks the module that a task needs. `param` is its name."""
 

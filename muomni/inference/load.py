@@ -12,8 +12,8 @@ from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.weight_only import set_weight_dtype
-from muomni.inference.engine import MISSING_MODULE_HELP, Engine
-from muomni.inference.errors import InvalidOption, MissingModule, MuomniError, raised_as
+from muomni.inference.engine import Engine
+from muomni.inference.errors import MISSING_MODULE_HELP, InvalidOption, MissingModule, MuomniError, raised_as
 from muomni.inference.validation import require_path
 from muomni.program import TRAIN
 from muomni.short_repr import shown

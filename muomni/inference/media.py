@@ -5,7 +5,7 @@ Shapes: N images, A audios, S image side, T frames, M mel bins, H W pixels.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from muomni.frontends.audio_io import duration, read_audio
 from muomni.frontends.channels import to_unit_scale
-from muomni.frontends.hearing import Hearing, HearingSpec, PreparedSpeech
+from muomni.frontends.hearing import Hearing, HearingSpec, PreparedSpeech, hearing_of
 from muomni.frontends.image import ImageFrontend, ImageSpec, image_to_tensor, read_image
 from muomni.frontends.image_file import check_pixels, in_one_line
 from muomni.frontends.mel import MelSpec
@@ -48,6 +48,16 @@ def spec_from_metadata(spec_type: type[Spec], metadata: Mapping[str, Any], name:
         return spec_type(**stored)
     except (TypeError, ValueError) as error:
         raise MuomniError(f"{where}: the facts of {name!r} are damaged: {error}") from error
+
+
+def media_from_metadata(metadata: Mapping[str, Any], *, modules: Container[str], where: str) -> "Media":
+    """The media frontends of an export with these modules. Raises as `spec_from_metadata`."""
+    takes_images = "vision" in modules or "ocr" in modules
+    return Media(
+        image=spec_from_metadata(ImageSpec, metadata, "image", where=where) if takes_images else None,
+        mel=spec_from_metadata(MelSpec, metadata, "mel", where=where) if "audio" in modules else None,
+        hearing=hearing_of(metadata, where=where),
+    )
 
 
 class Media:

@@ -3,18 +3,18 @@
 Shapes: B requests, T tokens, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.audio_excerpt import AudioLimit
 from muomni.inference.decoding.options import PRESETS, GenerationOptions, preset, reject_unused_options
-from muomni.inference.errors import ContextLength, InvalidOption, raised_as
+from muomni.inference.errors import ContextLength, InvalidOption, MuomniError, raised_as
 from muomni.inference.media import Media
 from muomni.inference.sources import Source, in_memory
 from muomni.inference.validation import require_bool, require_one_of, require_sequence, require_str
@@ -195,6 +195,22 @@ class PromptBuilder:
         """ids (B, T) and each row's features -> embeddings (B, T, D)."""
         merged = features[0] if len(features) == 1 else merge_features(features)
         return self.model.embed(ids.to(self.device), features=merged)
+
+
+def build_prompter(
+    modules: Mapping[str, nn.Module], tokenizer: Tokenizer | None, *, media: Media, format: str, where: str
+) -> PromptBuilder:
+    """The prompt builder of an export's modules. Raises MuomniError without a tokenizer that fits the Thinker."""
+    if tokenizer is None:
+        raise MuomniError(f"{where}: this export has no tokenizer.model; export it again")
+    pieces, known = tokenizer.vocab_size, modules["thinker"].vocab_size
+    if pieces != known:
+        raise MuomniError(
+            f"{where}: the tokenizer has {pieces} pieces, the Thinker {known}: put its own tokenizer.model back"
+        )
+    names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
+    model = Omni(**{name: modules.get(name) for name in names})  # type: ignore[arg-type]
+    return PromptBuilder(model=model, tokenizer=tokenizer, media=media, format=format)
 
 
 def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:

@@ -23,6 +23,8 @@ HELP = """/image PATH     attach an image to the next message (or send it at onc
 /audio PATH     attach an audio file to the next message
 /speak on|off   speak the answers, into the file of audio_out= or reply.wav
 /reset          forget the conversation and what is attached
+/save FILE      write the conversation to a JSON file
+/load FILE      continue a saved conversation
 /stats          fill of the cache, and timings of the last answer
 /help           this text
 exit            leave (also quit, q, /quit, Ctrl-D); Ctrl-C stops an answer, and on an empty line it leaves"""
@@ -62,6 +64,8 @@ class Chat:
         self.commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: self.screen.say(HELP),
             "/reset": self.reset,
+            "/save": self.save,
+            "/load": self.load,
             "/stats": lambda _: self.statistics(),
             "/speak": self.switch_speech,
             "/image": self.attach_image,
@@ -198,6 +202,18 @@ class Chat:
         self.images.clear()
         self.audios.clear()
         self.screen.say("the conversation starts again")
+
+    def save(self, rest: str) -> None:
+        """`/save FILE`."""
+        self.engine.save_conversation(rest, self.conversation)
+        self.screen.say(f"saved: {rest}, {len(self.conversation.turns)} turns")
+
+    def load(self, rest: str) -> None:
+        """`/load FILE`: the conversation of before is forgotten once the other is there."""
+        if not self.conversation.history:
+            raise ValueError("history=false forgets every turn: start the chat without it to continue a conversation")
+        self.conversation = self.engine.load_conversation(rest)
+        self.screen.say(f"loaded: {rest}, {len(self.conversation.turns)} turns")
 
     def statistics(self) -> None:
         """Show cache and timings."""

@@ -25,7 +25,7 @@ from rich.text import Text
 
 STYLES = {r"\[OK\]": "green", r"\[WARNING\]": "yellow", r"\[CRITICAL\]": "bold red", r"^error:.*": "red"}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a model's text must not control the terminal
-TAKES_PATH = ("/image", "/audio")
+TAKES_PATH = ("/image", "/audio", "/save", "/load")
 
 
 class PlainLines:
