@@ -15,8 +15,9 @@ from benchmarks.fuzz.models import seeds
 from benchmarks.fuzz.mutate import ODD
 from muomni.cli.errors import check_overrides
 from muomni.cli.overrides import readable
+from muomni.inference.asr.recognition import TRANSCRIBE_OPTIONS
 from muomni.inference.decoding.options import GenerationOptions
-from muomni.inference.engine import TRANSCRIBE_OPTIONS, Engine
+from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
 
 MESSAGES = ("messages", "system_prompt", "truncate")

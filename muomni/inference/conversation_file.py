@@ -5,7 +5,7 @@ named by path, or embedded (always, if they were not given as files). Only JSON 
 path in it is only opened as an image or audio.
 
     {"muomni": "conversation", "version": 1, "tokenizer": sha256, "system_prompt": "", "turns": [
-        {"text": "what is this?", "images": [{"path": "/home/a.png"}], "audios": [{"data": "UklGR..."}],
+        {"text": "what is this?", "images": [{"path": "/pictures/a.png"}], "audios": [{"data": "UklGR..."}],
          "max_new_tokens": 100, "answer": "a red circle", "tokens": [320, 41, 77]}, ...]}
 """
 

@@ -9,16 +9,14 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer, AnswerStream, NBest
-from muomni.inference.asr.ctc_decoders import CtcDecoder, build_decoder
-from muomni.inference.asr.rescoring import ThinkerScorer
-from muomni.inference.asr.transcribe import Transcriber
+from muomni.inference.asr.recognition import Recognition
 from muomni.inference.asr.transcript import Transcript, TranscriptSegment
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
@@ -34,9 +32,8 @@ from muomni.inference.prompt import Prompt, PromptBuilder, Request, build_prompt
 from muomni.inference.sources import Source
 from muomni.inference.tts.speaker import Speaker, Utterance, build_speaker, warn_of_cut
 from muomni.inference.validation import require_bool, require_sequence, require_str
+from muomni.models.audio import Audio
 from muomni.short_repr import shown
-
-TRANSCRIBE_OPTIONS = ("timestamps", "beams", "lm", "lm_weight")
 
 
 class Engine:
@@ -207,45 +204,23 @@ class Engine:
         Thinker rescores the beams) and lm_weight=. words: also align the words. Raises MuomniError for options that exclude each
         other.
         """
-        transcriber, decoder = self._recognizer(options)
-        heard = self.media.hear(audio)
-        timings = Timings(transcribed_seconds=len(heard.waveform) / self.media.require_hearing().mel.sample_rate)
-        with timings.span("transcription"):
-            transcript = transcriber(heard.waveform, heard.mel, decoder, timestamps=words, spans=heard.spans)
-        return replace(transcript, timings=timings)
+        return self._recognition().transcript(audio, words=words, options=options)
 
+    @raised_as(MuomniError, param=None)
     def transcripts(self, audios: Sequence[Source], *, words: bool = True, **options: Any) -> list[Transcript]:
         """Several recordings at once, each as its single run of `transcript`. Their timings are those of the batch."""
         require_sequence("audios", audios, of="files or waveforms", single="transcript takes a single one")
-        transcriber, decoder = self._recognizer(options)
-        heard = [self.media.hear(audio) for audio in audios]
-        rate = self.media.require_hearing().mel.sample_rate
-        timings = Timings(transcribed_seconds=sum(len(each.waveform) for each in heard) / rate)
-        with timings.span("transcription"):
-            rows = transcriber.batch(heard, decoder, timestamps=words)
-        return [replace(row, timings=timings) for row in rows]
+        return self._recognition().transcripts(audios, words=words, options=options)
 
+    @raised_as(MuomniError, param=None)
     def transcribe_stream(self, audio: Source, **options: Any) -> Iterator[TranscriptSegment]:
         """The segments of `transcript` with their words, each as soon as the pause after it has been encoded. options: as
         there."""
-        transcriber, decoder = self._recognizer(options)
-        heard = self.media.hear(audio)
-        return transcriber.stream(heard.waveform, heard.mel, decoder, spans=heard.spans)
+        return self._recognition().stream(audio, options=options)
 
-    def _recognizer(self, options: dict[str, Any]) -> tuple[Transcriber, CtcDecoder]:
-        """See `transcript`."""
-        encoder = self.require("audio")
-        if unknown := [name for name in options if name not in TRANSCRIBE_OPTIONS]:
-            raise InvalidOption(
-                f"unknown option {shown(unknown[0])} of transcribe; available: {', '.join(TRANSCRIBE_OPTIONS)}",
-                param=unknown[0],
-            )
-        if options.get("lm") == "thinker":
-            options = options | {"lm": ThinkerScorer(self.require_prompter())}
-        decoder = build_decoder(**options, characters=encoder.characters)  # type: ignore[arg-type]
-        spec, scorer = self.media.require_hearing().mel, options.get("lm")
-        max_frames = scorer.max_frames if isinstance(scorer, ThinkerScorer) else None  # it takes whole segments only
-        return Transcriber(encoder, hop=spec.hop, sample_rate=spec.sample_rate, max_frames=max_frames), decoder  # type: ignore[arg-type]
+    def _recognition(self) -> Recognition:
+        encoder = cast(Audio, self.require("audio"))
+        return Recognition(encoder, self.media, prompter=self.require_prompter)
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:
         """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised and deterministic. Logged if the frame limit cuts it off;

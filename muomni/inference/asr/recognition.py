@@ -1,0 +1,68 @@
+"""Transcription of what users give: options -> a transcriber and a decoder, sources -> transcripts with their timings.
+
+Shapes: N samples.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from muomni.inference.asr.ctc_decoders import CtcDecoder, build_decoder
+from muomni.inference.asr.rescoring import ThinkerScorer
+from muomni.inference.asr.transcribe import Transcriber
+from muomni.inference.asr.transcript import Transcript, TranscriptSegment
+from muomni.inference.decoding.timings import Timings
+from muomni.inference.errors import InvalidOption
+from muomni.inference.media import Media
+from muomni.inference.prompt import PromptBuilder
+from muomni.inference.sources import Source
+from muomni.models.audio import Audio
+from muomni.short_repr import shown
+
+TRANSCRIBE_OPTIONS = ("timestamps", "beams", "lm", "lm_weight")
+
+
+class Recognition:
+    """The recognizer of an export. prompter: of its Thinker, for lm="thinker". See `Engine` for options and errors."""
+
+    def __init__(self, encoder: Audio, media: Media, *, prompter: Callable[[], PromptBuilder]) -> None:
+        self.encoder, self.media, self.prompter = encoder, media, prompter
+        self.spec = media.require_hearing().mel
+
+    def transcript(self, audio: Source, *, words: bool, options: dict[str, Any]) -> Transcript:
+        """See `Engine.transcript`."""
+        transcriber, decoder = self._build(options)
+        heard = self.media.hear(audio)
+        timings = Timings(transcribed_seconds=len(heard.waveform) / self.spec.sample_rate)
+        with timings.span("transcription"):
+            transcript = transcriber(heard.waveform, heard.mel, decoder, timestamps=words, spans=heard.spans)
+        return replace(transcript, timings=timings)
+
+    def transcripts(self, audios: Sequence[Source], *, words: bool, options: dict[str, Any]) -> list[Transcript]:
+        """See `Engine.transcripts`."""
+        transcriber, decoder = self._build(options)
+        heard = [self.media.hear(audio) for audio in audios]
+        timings = Timings(transcribed_seconds=sum(len(each.waveform) for each in heard) / self.spec.sample_rate)
+        with timings.span("transcription"):
+            rows = transcriber.batch(heard, decoder, timestamps=words)
+        return [replace(row, timings=timings) for row in rows]
+
+    def stream(self, audio: Source, *, options: dict[str, Any]) -> Iterator[TranscriptSegment]:
+        """See `Engine.transcribe_stream`."""
+        transcriber, decoder = self._build(options)
+        heard = self.media.hear(audio)
+        return transcriber.stream(heard.waveform, heard.mel, decoder, spans=heard.spans)
+
+    def _build(self, options: dict[str, Any]) -> tuple[Transcriber, CtcDecoder]:
+        if unknown := [name for name in options if name not in TRANSCRIBE_OPTIONS]:
+            raise InvalidOption(
+                f"unknown option {shown(unknown[0])} of transcribe; available: {', '.join(TRANSCRIBE_OPTIONS)}",
+                param=unknown[0],
+            )
+        if options.get("lm") == "thinker":
+            options = options | {"lm": ThinkerScorer(self.prompter())}
+        decoder = build_decoder(**options, characters=self.encoder.characters)
+        scorer = options.get("lm")
+        max_frames = scorer.max_frames if isinstance(scorer, ThinkerScorer) else None  # it takes whole segments only
+        hop, rate = self.spec.hop, self.spec.sample_rate
+        return Transcriber(self.encoder, hop=hop, sample_rate=rate, max_frames=max_frames), decoder
