@@ -72,10 +72,10 @@ def beam_search(
     finished_log_probs = torch.full((V,), -torch.inf, device=device)
     finished_log_probs[EOS] = 0.0  # the only continuation of a finished beam
     sync_every = SYNC_EVERY if device.type == "cuda" else 1
-    processor = LogitsProcessor(options, rows=B * W, vocab_size=V, device=device) if options.changes_logits else None
+    processor = LogitsProcessor(options, rows=B * W, vocab_size=V, device=device)
     for count in range(1, int(limits.max()) + 1):
         finished = ended | halted | (limits < count)[:, None]
-        logits = logits if processor is None else processor(logits)
+        logits = processor(logits)
         log_probs = mask_logits(logits, penalty=options.repetition_penalty, seen=seen).log_softmax(dim=1).view(B, W, V)
         log_probs = torch.where(finished[..., None], finished_log_probs, log_probs)
         sums, best = (sums[..., None] + log_probs).flatten(1).topk(W, dim=1)
@@ -92,9 +92,8 @@ def beam_search(
             break
         rows = (parents + torch.arange(B, device=device)[:, None] * W).flatten()
         cache.reorder(rows)
-        if processor is not None:
-            processor.reorder(rows)
-            processor.push(chosen.flatten())
+        processor.reorder(rows)
+        processor.push(chosen.flatten())
         if seen is not None:
             seen = seen[rows].scatter(1, chosen.view(-1, 1), True)
             seen[:, : len(PIECES)] = False
