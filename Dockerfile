@@ -5,13 +5,17 @@ FROM python:3.11-slim
 ARG TORCH_OPTIONS=
 RUN useradd --create-home --home-dir /srv/muomni --uid 1000 muomni
 WORKDIR /app
-COPY constraints.txt pyproject.toml README.md LICENSE MANIFEST.in train.py infer.py serve.py ./
+# First what changes seldom. Nothing of training: no Lightning, no W&B, no matplotlib.
+COPY muomni/inference/requirements.txt inference.txt
+COPY muomni/serving/requirements.txt serving.txt
+RUN pip install --no-cache-dir $TORCH_OPTIONS "torch>=2.11,<2.12" "torchaudio>=2.11,<2.12" \
+    && pip install --no-cache-dir -r inference.txt -r serving.txt
+COPY pyproject.toml README.md LICENSE MANIFEST.in train.py infer.py serve.py ./
 COPY conf conf
 COPY muomni muomni
 COPY datamodules datamodules
 COPY callbacks callbacks
-RUN pip install --no-cache-dir $TORCH_OPTIONS "torch>=2.11,<2.12" "torchaudio>=2.11,<2.12" \
-    && pip install --no-cache-dir '.[serve]'
+RUN pip install --no-cache-dir --no-deps .
 USER muomni
 WORKDIR /srv/muomni
 ENV MPLCONFIGDIR=/tmp PYTHONUNBUFFERED=1

@@ -77,15 +77,21 @@ def _own_copy(value: Tensor, dtype: torch.dtype, *, name: str) -> Tensor:
     return value.detach().to(dtype).clone(memory_format=torch.contiguous_format)
 
 
+SCALED = (Tensor.mul, Tensor.div, Tensor.__mul__, Tensor.__truediv__)
+
+
 class _WithoutNumbers(TorchFunctionMode):
-    """Initial weights are not drawn: on the meta device there are none, and to draw them there imports torch's compiler."""
+    """Initial weights are not drawn nor scaled: on the meta device there are none, and either imports torch's compiler there,
+    which takes longer than all else of loading."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Called for each function of torch: those of torch.nn.init give their tensor back."""
+        """Called for each function of torch: those of torch.nn.init, and a product with a number, give their tensor back."""
         kwargs = kwargs or {}
         if getattr(func, "__module__", "") == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
+        if func in SCALED and isinstance(args[0], Tensor) and args[0].is_meta and isinstance(args[1], int | float):
+            return args[0]
+        return (torch.empty if func in (torch.rand, torch.randn) else func)(*args, **kwargs)
 
 
 def outline(description: Any, *, tensors: int | None, where: str) -> nn.Module:

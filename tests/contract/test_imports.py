@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from muomni.checkpoints.export import save_export
+from muomni.models.projector import ImageProjector
+from muomni.models.vision import VisionTransformer
+
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("lightning", "hydra", "omegaconf", "fastapi")
 OURS = ("muomni", "datamodules", "callbacks")
@@ -116,10 +120,20 @@ def test_inference_loads_neither_lightning_nor_hydra():
     assert done.stdout.strip() == "[]"
 
 
-def test_loading_a_model_waits_for_no_compiler():
+def test_loading_a_model_waits_for_no_compiler(tmp_path):
     """torch's compiler and its sharded tensors take twice as long to import as all else that an answer needs."""
+    modules = {
+        "vision": VisionTransformer(image_size=16, patch=8, dim=16, num_layers=1, num_heads=2, ff_dim=16),
+        "image_projector": ImageProjector(dim=16, out_dim=16, image_tokens="grid", grid=2, cell=4, positions=0.5),
+    }
+    metadata = {"stage": "vision", "image": {"size": 16, "mean": [0.5] * 3, "std": [0.5] * 3}}
+    whole = save_export(tmp_path / "export", modules, files={}, metadata=metadata)
     slow = ("torch._dynamo", "torch.distributed.tensor", "sympy")
-    code = f"import sys, muomni.inference.load\nprint([name for name in {slow} if name in sys.modules])"
+    code = (
+        "import sys\nfrom muomni.checkpoints.export import load_export\nfrom muomni.inference.load import load_model\n"
+        f"load_model({str(ROOT / 'tests/fixtures/export_0_1')!r})\nload_export({str(whole)!r})\n"
+        f"print([name for name in {slow} if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
