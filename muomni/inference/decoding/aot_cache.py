@@ -35,6 +35,7 @@ SOURCES = (
     "inference/decoding/compiled_step.py",
     "inference/decoding/weight_only.py",
     "inference/decoding/sampling.py",
+    "inference/scheduling/rows_step.py",
 )
 BUILDING = ".building-"  # prefix of unfinished packages
 ABANDONED_AFTER = 3600.0  # seconds

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
-from muomni.nn.masks import DenseMask, Mask
 from muomni.special_tokens import AUDIO, IMAGE
 
 MIN_COPY = 16  # tokens; computing fewer is as fast as copying them from another row
@@ -58,13 +57,13 @@ class SlotCache:
         self.signatures = np.zeros((rows, self.capacity), dtype=np.int64)
         self.used = np.zeros(rows, dtype=np.int64)  # when each row was last taken, in calls of `acquire`
         self.clock = 0
-        heads, device = thinker.num_kv_heads, self.keys.device
-        self.slots = torch.arange(self.capacity, device=device)
-        self.flat_keys = [layer.flatten(0, 2) for layer in self.keys]  # views: R G C, K
-        self.flat_values = [layer.flatten(0, 2) for layer in self.values]
-        self.flat_inputs = [layer.flatten(0, 1) for layer in self.inputs]
-        self.first_slots = torch.arange(rows * heads, device=device).view(rows, heads) * self.capacity
-        self.first_inputs = torch.arange(rows, device=device) * self.capacity
+        self.slots = torch.arange(self.capacity, device=self.keys.device)
+        #: Views of each layer, for `RowsStep`: keys and values (R G C, K), inputs (R C, D).
+        self.layers = (
+            list(self.keys.flatten(1, 3)),
+            list(self.values.flatten(1, 3)),
+            list(self.inputs.flatten(1, 2)),
+        )
 
     @property
     def capacity(self) -> int:
@@ -144,45 +143,3 @@ class RowCache(KVCache):
         self.left_padded = False
         self.position = int(owner.lengths[row])
         owner.written[row] = self.position + count
-
-
-class StepCache(KVCache):
-    """The first n rows of a `SlotCache`, for one token of each at its own position. The owner's lengths are set by the scheduler
-    (`SlotCache.extend`)."""
-
-    def __init__(self, owner: SlotCache, positions: Tensor, *, longest: int) -> None:
-        """positions: (n); longest: the largest of them, which the host knows."""
-        count = len(positions)
-        owner.written[:count] = owner.lengths[:count] + 1
-        self.owner, self.positions, self.total = owner, positions, longest + 1
-        self.targets = (owner.first_slots[:count] + positions[:, None]).flatten()
-        self.input_targets = owner.first_inputs[:count] + positions
-        slots = owner.slots[: self.total]
-        visible = slots <= positions[:, None]
-        if owner.window is not None and owner.window < self.total:
-            visible = visible & (slots > positions[:, None] - owner.window)
-        self.visible = visible[:, None]
-
-    def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
-        """Of the slots up to the longest row."""
-        return DenseMask(self.visible), None
-
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Write key, value (n, G, 1, K) at the positions; returns the slots up to the longest row, (n, G, S, K)."""
-        owner, count = self.owner, key.shape[0]
-        owner.flat_keys[layer].index_copy_(0, self.targets, key.flatten(0, 2).to(owner.keys.dtype))
-        owner.flat_values[layer].index_copy_(0, self.targets, value.flatten(0, 2).to(owner.values.dtype))
-        return owner.keys[layer, :count, :, : self.total], owner.values[layer, :count, :, : self.total]
-
-    def append_conv_inputs(self, layer: int, x: Tensor, *, count: int) -> Tensor:
-        """Write the inputs x (n, 1, D) of a short convolution; returns each after the `count` before it, (n, count + 1, D):
-        zeros before the first token."""
-        inputs = self.owner.flat_inputs[layer]
-        inputs.index_copy_(0, self.input_targets, x[:, 0].to(inputs.dtype))
-        back = torch.arange(count, 0, -1, device=x.device)
-        before = inputs[(self.input_targets[:, None] - back).clamp_min(0)]
-        before = before * (self.positions[:, None] >= back)[..., None]
-        return torch.cat((before.to(x.dtype), x), dim=1)
-
-    def advance(self, count: int) -> None:
-        """A no-op: see the class."""

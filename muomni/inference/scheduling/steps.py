@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 from muomni.inference.answer import Answer
+from muomni.inference.decoding.compiled import Compiled
 from muomni.inference.decoding.generate import decode_step, prefill
-from muomni.inference.decoding.runtime import Eager, Runtime
+from muomni.inference.decoding.runtime import Runtime
+from muomni.inference.decoding.sampling import Sampler
+from muomni.inference.scheduling.compiled_rows import CompiledRows
 from muomni.inference.scheduling.replay import replay
+from muomni.inference.scheduling.rows_step import RowsStep
 from muomni.inference.scheduling.running import Running
 from muomni.inference.scheduling.sampling import Choice, make_sampler, sample_rows
-from muomni.inference.scheduling.slots import RowCache, SlotCache, StepCache
+from muomni.inference.scheduling.slots import RowCache, SlotCache
 from muomni.models.thinker import Thinker
 
 ROWS_PER_SLOT = 2  # the rest keep the history of conversations whose user is reading or writing
@@ -33,8 +37,10 @@ class Steps:
     def __init__(self, thinker: Thinker, runtime: Runtime, *, slots: int, prefill_chunk: int, end: End) -> None:
         self.thinker, self.runtime, self.device = thinker, runtime, thinker.embedding.weight.device
         self.slots, self.prefill_chunk, self._end = slots, prefill_chunk, end
-        self.can_be_exact = type(runtime) is Eager  # a step of a single row is the engine's own
+        self.is_eager = not isinstance(runtime, Compiled)
         self.cache = SlotCache(thinker, rows=ROWS_PER_SLOT * slots)
+        self.eager = RowsStep(thinker, capacity=self.cache.capacity)
+        self.compiled = CompiledRows(runtime, self.cache, max_rows=slots) if isinstance(runtime, Compiled) else None
         self.active: list[Running] = []  # of row i of the cache, for each i
         self.prefilling: Running | None = None
         self.steps = self.rows = self.replayed = 0
@@ -104,7 +110,7 @@ class Steps:
     def _first_token(self, running: Running, logits: Tensor) -> Answer | None:
         """Choose the first token of an answer; the answer if it ends there."""
         running.sampler = make_sampler(running, device=self.device, vocab_size=self.thinker.vocab_size)
-        running.exact = self.can_be_exact and running.cached == 0 and len(running.ids) <= self.prefill_chunk
+        running.exact = running.cached == 0 and len(running.ids) <= self.prefill_chunk
         with running.timings.span("sampling"):
             (choice,) = sample_rows([running], logits)
             return running.push(self._decided(running, choice), logits)
@@ -119,59 +125,91 @@ class Steps:
         self.active.append(running)
 
     def step(self) -> None:
-        """One token of every active request."""
+        """One token of every active request; several of a request that the engine's own runtime decodes."""
         rows = self.active.copy()
-        if not rows:
-            return
+        if len(rows) == 1 and rows[0].exact and not self.is_eager and rows[0].can_run_alone:
+            self._step_alone(rows[0])
+        elif rows:
+            self._step_together(rows)
+
+    def _step_together(self, rows: list[Running]) -> None:
         start = time.perf_counter()
         logits = self._decode(rows)
         middle = time.perf_counter()
         chosen = sample_rows(rows, logits)
         end = time.perf_counter()
-        self.steps += 1
-        self.rows += len(rows)
+        self._count(1, len(rows))
         for running in rows:
             self.cache.extend(running.row, running.tokens[-1])
-            running.exact = running.exact and len(rows) == 1
+            running.exact = running.exact and len(rows) == 1 and self.is_eager
+            running.decoder = None
             running.timings.model += middle - start
             running.timings.sampling += end - middle
         for running, choice in reversed(list(zip(rows, chosen, strict=True))):  # leaving moves the last row
-            try:
-                row = running.row
-                answer = running.push(self._decided(running, choice), logits[row : row + 1])
-            except Exception as error:
-                self.cache.forget(self._leave(running))
-                self._end(running, error)
-                continue
-            if answer is not None:
-                self._leave(running)
-                self._end(running, answer)
+            row = running.row
+            self._push(running, self._decided(running, choice), logits[row : row + 1])
+
+    def _step_alone(self, running: Running) -> None:
+        """Decode by the engine's runtime, with a sampler that has drawn as many numbers as the answer has tokens."""
+        if running.decoder is None:
+            sampler = running.sampler or Sampler(running.options, device=self.device, rng_offset=len(running.tokens))
+            cache = RowCache(self.cache, 0, count=0)
+            running.decoder = self.runtime.decoder(cache, sampler=sampler, padding=None, timings=running.timings)
+        tokens = torch.tensor(running.tokens[-1:], device=self.device)
+        chosen = running.decoder(tokens)[0].tolist()
+        self._count(len(chosen), len(chosen))
+        self.cache.written[0] = self.cache.lengths[0] + len(chosen)
+        for token in chosen:
+            self.cache.extend(0, running.tokens[-1])
+            if self._push(running, token, None):
+                return
+
+    def _push(self, running: Running, token: int | Exception, logits: Tensor | None) -> bool:
+        """Let a request read a token; True if it ended and left."""
+        try:
+            answer = running.push(token, logits)
+        except Exception as error:
+            self.cache.forget(self._leave(running))
+            self._end(running, error)
+            return True
+        if answer is not None:
+            self._leave(running)
+            self._end(running, answer)
+        return answer is not None
+
+    def _count(self, steps: int, rows: int) -> None:
+        self.steps += steps
+        self.rows += rows
 
     def _decided(self, running: Running, choice: Choice) -> int | Exception:
         """The token of a choice; where rounding could have made it, the engine's own (replay.py)."""
         if not choice.close or running.exact:
             return choice.token
-        token, cache = replay(
-            self.thinker, self.runtime, running.ids, running.embeddings, running.options, running.tokens
-        )
         self.replayed += 1
+        try:
+            token, cache = replay(
+                self.thinker, self.runtime, running.ids, running.embeddings, running.options, running.tokens
+            )
+        except Exception as error:
+            return error
         if token is None:
             return choice.token
         self.cache.adopt(running.row, cache)
-        running.exact = self.can_be_exact
+        running.exact = True
         return token
 
     def _decode(self, rows: list[Running]) -> Tensor:
         """The last tokens of the active rows -> logits (n, V)."""
         last = [running.tokens[-1] for running in rows]
-        if len(rows) == 1:  # exactly the engine's step
+        if len(rows) == 1 and self.is_eager:  # exactly the engine's step
             return decode_step(self.thinker, torch.tensor(last, device=self.device), RowCache(self.cache, 0, count=1))
         lengths = self.cache.lengths[: len(rows)].tolist()
+        logits = None if self.compiled is None else self.compiled(last, lengths)
+        if logits is not None:
+            return logits
+        self.cache.written[: len(rows)] = self.cache.lengths[: len(rows)] + 1
         tokens, positions = torch.tensor([last, lengths]).to(self.device)
-        cache = StepCache(self.cache, positions, longest=max(lengths))
-        output = self.thinker(tokens[:, None], positions=positions[:, None], cache=cache, last_only=True)
-        logits: Tensor = output.logits[:, -1]
-        return logits
+        return self.eager(tokens, positions, self.cache.slots[: max(lengths) + 1], *self.cache.layers)
 
     def _leave(self, running: Running) -> int:
         """Take a request out of the active rows; what it held is kept in the returned row, for prompts that begin so."""

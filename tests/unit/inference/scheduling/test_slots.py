@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from muomni.inference.decoding.generate import decode_step, prefill
-from muomni.inference.scheduling.slots import MIN_COPY, RowCache, SlotCache, StepCache, prompt_signature
+from muomni.inference.scheduling.rows_step import RowsStep
+from muomni.inference.scheduling.slots import MIN_COPY, RowCache, SlotCache, prompt_signature
 from muomni.special_tokens import AUDIO, IMAGE
 from tests.unit.inference.conftest import VOCAB, tiny_thinker
 
@@ -32,8 +33,10 @@ def fill(thinker, slots: SlotCache, ids: torch.Tensor, idle) -> tuple[int, int, 
 def step(thinker, slots: SlotCache, tokens: torch.Tensor) -> torch.Tensor:
     lengths = slots.lengths[: len(tokens)].tolist()
     positions = torch.tensor(lengths)
-    cache = StepCache(slots, positions, longest=max(lengths))
-    logits = thinker(tokens[:, None], positions=positions[:, None], cache=cache).logits[:, -1]
+    slots.written[: len(tokens)] = slots.lengths[: len(tokens)] + 1
+    logits = RowsStep(thinker, capacity=slots.capacity)(
+        tokens, positions, slots.slots[: max(lengths) + 1], *slots.layers
+    )
     for row, token in enumerate(tokens.tolist()):
         slots.extend(row, token)
     return logits
