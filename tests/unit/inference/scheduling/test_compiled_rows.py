@@ -5,11 +5,12 @@ import torch
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer
-from muomni.inference.decoding.compiled import Compiled, make_runtime
+from muomni.inference.decoding.compiled import Compiled
 from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
 from muomni.inference.engine import Engine
 from muomni.inference.prompt import Request
+from muomni.inference.scheduling import compiled_rows
 from muomni.inference.scheduling.compiled_rows import CompiledRows, row_counts
 from muomni.inference.scheduling.running import Running
 from muomni.inference.scheduling.scheduler import Scheduler
@@ -88,18 +89,28 @@ def test_row_counts_cover_all_numbers_of_requests():
     assert row_counts(8, 16) == [2, 4, 8]
 
 
-def test_a_package_of_several_rows_is_built_once(tokenizer_path, receive, tmp_path, monkeypatch):
-    monkeypatch.setattr(Running, "can_run_alone", False)  # the engine's own package is tested elsewhere
-    engine = compiled_engine(
-        tokenizer_path, lambda thinker: make_runtime(thinker, mode="max", packages=tmp_path), num_layers=1
-    )
+def exported(step, example, *, dynamic, key, folder, device):
+    """What a package is compiled from, without the compiler."""
+    with torch.no_grad():
+        module = torch.export.export(step, tuple(example), dynamic_shapes=tuple(dynamic)).module()
+    layers = len(example[3])
+
+    def call(arguments):
+        flat = arguments[3:]
+        return module(*arguments[:3], *(flat[index * layers : (index + 1) * layers] for index in range(3)))
+
+    return call
+
+
+def test_the_step_can_be_exported_for_any_number_of_slots(tokenizer_path, receive, monkeypatch):
+    monkeypatch.setattr(Running, "can_run_alone", False)
+    monkeypatch.setattr(compiled_rows, "find_or_build", exported)
+    engine = compiled_engine(tokenizer_path, lambda thinker: Traced(thinker, mode="max", packages=None), num_layers=1)
     plain = compiled_engine(tokenizer_path, Eager, num_layers=1)
-    for _ in range(2):
-        scheduler = Scheduler(engine, slots=2)
-        receivers = [receive(), receive()]
-        for receiver, options in zip(receivers, OPTIONS[:2], strict=True):
-            scheduler.submit(Request(text="red"), options, emit=receiver)
-        for receiver, options in zip(receivers, OPTIONS[:2], strict=True):
-            assert receiver.wait().text == plain.generate("red", generation=options)
-        scheduler.close(grace=1)
-        assert len(list(tmp_path.iterdir())) == 1
+    scheduler, receivers = Scheduler(engine, slots=2), [receive(), receive()]
+    for receiver, options in zip(receivers, OPTIONS[:2], strict=True):
+        scheduler.submit(Request(text="red"), options, emit=receiver)
+    for receiver, options in zip(receivers, OPTIONS[:2], strict=True):
+        assert receiver.wait().text == plain.generate("red", generation=options)
+    assert scheduler.stats().failed == 0
+    scheduler.close(grace=1)
