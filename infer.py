@@ -127,12 +127,19 @@ def run_task(cfg: dict[str, Any], *, given: Mapping[str, Any] | None, sound: Bin
             raise ValueError("audio_out=-: a chat writes to standard output itself: name a file")
         chat(engine, options, cfg)
         return
+    do_task(engine, task, options, cfg, sound)
+
+
+def do_task(
+    engine: Engine, task: Task, options: GenerationOptions, cfg: dict[str, Any], sound: BinaryIO | None
+) -> None:
+    """Read, speak, transcribe or answer what the command line holds."""
     images: list[Any] = as_list(cfg["image"])
     if cfg["video"] is not None:
         images += read_video(cfg["video"], cfg["video_frames"], matte=engine.media.matte)
     if task is Task.OCR:
         if not images:
-            raise ValueError(f"{export}: this export reads the text in images: give image=FILE")
+            raise ValueError(f"{engine.where}: this export reads the text in images: give image=FILE")
         for image in images:
             print(engine.read(image))
         return
@@ -140,11 +147,10 @@ def run_task(cfg: dict[str, Any], *, given: Mapping[str, Any] | None, sound: Bin
         engine.require_speaker().check_voice(cfg["voice"])
         if sound is None:
             check_audio_target(cfg["audio_out"])
-    text = cfg["prompt"] or cfg["text"] or ""
-    timings = Timings()
+    text, timings = cfg["prompt"] or cfg["text"] or "", Timings()
     if task is Task.SPEAK:
         if cfg["audio_out"] is None:
-            raise ValueError(f"{export}: this export only speaks: name the audio file by audio_out=FILE")
+            raise ValueError(f"{engine.where}: this export only speaks: name the audio file by audio_out=FILE")
         answer = text
     elif task is Task.TRANSCRIBE:
         answer, timings = transcribe(engine, cfg)
