@@ -56,7 +56,7 @@ def test_speech_is_heard_again(live, tmp_path):
         ({"model": "other"}, "model"),
         ({"language": "de"}, "language"),
         ({"response_format": "xml"}, "response_format"),
-        ({"stream": "true"}, "stream"),
+        ({"stream": "true", "response_format": "srt"}, "stream"),
         ({"timestamp_granularities[]": "word"}, "timestamp_granularities"),
         ({"beam": "4"}, "beam"),
         ({"temperature": "nan"}, "temperature"),
