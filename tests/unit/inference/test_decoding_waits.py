@@ -12,6 +12,7 @@ from muomni.inference.decoding.generate import SYNC_EVERY
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
+from muomni.inference.tts.speaker import Sentence
 from muomni.special_tokens import EOS
 from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
 
@@ -96,7 +97,7 @@ def test_the_talker_waits_once_in_eight_frames(gpu, loaded, rows):
 def test_streamed_frames_are_read_one_by_one(gpu, loaded):
     def answer(length):
         timings = Timings()
-        return sum(1 for _ in loaded.speaker._frames("a red circle", length, 0, timings))
+        return sum(1 for _ in loaded.speaker._frames(Sentence("a red circle", limit=length), 0, timings))
 
     assert waits(gpu, answer) == MORE
 
