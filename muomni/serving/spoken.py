@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from muomni.inference.answer import Answer, Piece
+from muomni.inference.errors import InvalidOption
 from muomni.inference.scheduling.speech_request import SpeechDone, SpeechTicket
 from muomni.serving.answers import Generation
 from muomni.serving.audio_format import make_encoder
@@ -77,8 +78,13 @@ class SpokenAnswer:
         """The answer is complete."""
         self.state.require_speech().finish(self.ticket)
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return sound(self.state, self.events, self.encoder)
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for data in sound(self.state, self.events, self.encoder):
+                yield data
+        except InvalidOption as error:  # an answer of signs that have no sound: its text stands alone
+            if error.param != "text":
+                raise
 
     def cancel(self) -> None:
         """The client needs no more of it."""

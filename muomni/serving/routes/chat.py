@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 
 from muomni.inference.answer import Answer
+from muomni.inference.errors import InvalidOption
 from muomni.inference.prompt import Request as ModelRequest
 from muomni.serving import sse
 from muomni.serving.answers import Generation, submit, usage_of
@@ -111,8 +112,8 @@ async def _whole(
     made, frames = [], 0
     for index, answer in enumerate(answers):
         message = AnswerMessage(role="assistant", content=answer.text, refusal=None)
-        if spoken and answer.text.strip():
-            audio, count = await _spoken(state, answer.text, body, client=client)
+        if spoken and (made_sound := await _spoken(state, answer.text, body, client=client)):
+            audio, count = made_sound
             message = AnswerMessage(role="assistant", content=None, refusal=None, audio=audio)
             frames += count
         made.append(
@@ -127,11 +128,16 @@ async def _whole(
     return ChatCompletion(**head, object="chat.completion", choices=made, usage=usage)
 
 
-async def _spoken(state: ServerState, text: str, body: ChatRequest, *, client: str) -> tuple[AnswerAudio, int]:
-    """A whole answer as sound, and its frames."""
+async def _spoken(state: ServerState, text: str, body: ChatRequest, *, client: str) -> tuple[AnswerAudio, int] | None:
+    """A whole answer as sound, and its frames; None for one that has no sound: its text stands alone."""
     assert body.audio is not None
     form = body.audio.format.removesuffix("16")
-    data, frames = await speak_whole(state, text, voice=_voice(body), form=form, client=client)
+    try:
+        data, frames = await speak_whole(state, text, voice=_voice(body), form=form, client=client)
+    except InvalidOption as error:
+        if error.param != "text":
+            raise
+        return None
     name = f"audio_{uuid.uuid4().hex}"
     state.answers.keep(name, text)
     expires = int(time.time()) + KEPT_SECONDS

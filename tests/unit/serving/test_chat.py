@@ -247,3 +247,14 @@ def test_json_follows_its_schema(live):
     refused = ask(live, response_format=wrong)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "response_format"
+
+
+def test_an_answer_without_sound_is_its_text(live):
+    digits = {"type": "json_schema", "json_schema": {"name": "empty", "schema": {"enum": [{}]}}}
+    wanted = {"modalities": ["text", "audio"], "response_format": digits}
+    message = ask(live, **wanted, audio={"voice": "0", "format": "wav"}).json()["choices"][0]["message"]
+    assert (message["content"].strip(), message.get("audio")) == ("{}", None)
+    chunks = events(live, messages=QUESTION, **wanted, audio={"voice": "0", "format": "pcm16"})
+    said = "".join((chunk["choices"][0]["delta"].get("audio") or {}).get("transcript") or "" for chunk in chunks)
+    assert said.strip() == "{}"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
