@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = [
     pytest.param(code, id=f"{page.name}-{place}")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if page.name != "serving.md"  # clients of a server: tests/integration/serving
     for place, code in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL))
 ]
 
