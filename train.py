@@ -52,16 +52,15 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     ablated = separate_exports(cfg, overrides, handed_on=stage_graph.shared_overrides(overrides, ablated=True))
     check_tag(cfg, ablated, own=cfg.task == "fit" and sweep is None)  # the jobs of a sweep may share a tag
     torch.set_float32_matmul_precision("high")
-    export = Path(cfg.paths.exports[cfg.stage.name])
+    export, runs = Path(cfg.paths.exports[cfg.stage.name]), Path(cfg.paths.runs) / cfg.stage.name
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     metadata = {"size": cfg.size, "budget": cfg.budget.name, "level": cfg.budget.level, "identity": identity(plain)}
     metadata |= {"data": digests(cfg.data)} | ({"changes": ablated[cfg.stage.name]} if cfg.tag else {})
-    runs = Path(cfg.paths.runs) / cfg.stage.name
     former = identities_of_0_1(runs, plain) if cfg.task == "fit" else set()
-    if cfg.task == "fit" and cfg.when_done == "skip" and is_up_to_date(export, metadata, former):
-        log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
-        return {}
     if cfg.task == "fit":
+        if cfg.when_done == "skip" and is_up_to_date(export, metadata, former):
+            log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
+            return {}
         export_files.check_place(export)  # before anything is trained
     with rendezvous.rank_zero_first():
         sources = prepare(cfg, overrides, ablated)
@@ -82,8 +81,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         return stage
 
     stage = make_stage()
-    if rendezvous.rank():
-        # different noise in each process's share of a batch
+    if rendezvous.rank():  # different noise in each process's share of a batch
         lightning.seed_everything(cfg.seed + rendezvous.rank(), verbose=False)
     if folder.checkpoint is not None:  # refused, where it must be, before loggers open a run
         state = torch.load(folder.checkpoint, map_location="cpu", mmap=True, weights_only=True)

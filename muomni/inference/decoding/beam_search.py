@@ -49,8 +49,7 @@ def beam_search(
     seen: Tensor | None,
     tokenizer: Tokenizer | None,
 ) -> list[list[Hypothesis]]:
-    """Logits (B, V) of a prefill and its cache of B rows -> up to W answers per row, best first. The cache is expanded in
-    place.
+    """Logits (B, V) of a prefill and its cache of B rows -> up to W answers per row, best first. Expands the cache.
 
     Answers are ranked by their log-probability / length ** length_penalty, EOS counted (Wu et al. 2016, arXiv:1609.08144, in its
     simplest form). limits: (B), maximum tokens of each row. padding: (B), as in `prefill`. seen: (B, V), as in `sample_tokens`.
@@ -66,8 +65,7 @@ def beam_search(
     sums = torch.full((B, W), -torch.inf, device=device, dtype=torch.float64)
     sums[:, 0] = 0.0  # the beams of a row are identical at first
     ids = torch.zeros(B, W, 0, dtype=torch.long, device=device)
-    ended = torch.zeros(B, W, dtype=torch.bool, device=device)
-    halted = torch.zeros(B, W, dtype=torch.bool, device=device)  # by `stopped`
+    ended, halted = torch.zeros(2, B, W, dtype=torch.bool, device=device)  # by EOS, by `stopped`
     lengths = torch.zeros(B, W, dtype=torch.long, device=device)
     finished_log_probs = torch.full((V,), -torch.inf, device=device)
     finished_log_probs[EOS] = 0.0  # the only continuation of a finished beam
@@ -98,10 +96,7 @@ def beam_search(
             seen = seen[rows].scatter(1, chosen.view(-1, 1), True)
             seen[:, : len(PIECES)] = False
         logits = step(chosen.flatten())
-    hypotheses = _ranked(ids, sums, lengths, ended, options.length_penalty)
-    if not all(hypotheses):
-        raise MuomniError(NOT_FINITE)
-    return hypotheses
+    return _ranked(ids, sums, lengths, ended, options.length_penalty)
 
 
 def _stopped(stopped: Callable[[Sequence[int]], bool], ids: Tensor, *, finished: Tensor) -> Tensor:
@@ -112,12 +107,13 @@ def _stopped(stopped: Callable[[Sequence[int]], bool], ids: Tensor, *, finished:
 
 
 def _ranked(ids: Tensor, sums: Tensor, lengths: Tensor, ended: Tensor, length_penalty: float) -> list[list[Hypothesis]]:
+    """Hypotheses of each row, best first. Raises MuomniError for a row without any, whose logits were not finite."""
     scores = sums / lengths.clamp_min(1).float() ** length_penalty
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     sums, lengths, ended = sums.gather(1, order), lengths.gather(1, order), ended.gather(1, order)
     ids = ids.gather(1, order[..., None].expand_as(ids))
     columns = (ids.tolist(), lengths.tolist(), ended.tolist(), sums.tolist(), scores.tolist())
-    return [
+    hypotheses = [
         [
             Hypothesis(beam[: length - end], total, score, end)
             for beam, length, end, total, score in zip(*row, strict=True)
@@ -125,3 +121,6 @@ def _ranked(ids: Tensor, sums: Tensor, lengths: Tensor, ended: Tensor, length_pe
         ]
         for row in zip(*columns, strict=True)
     ]
+    if not all(hypotheses):
+        raise MuomniError(NOT_FINITE)
+    return hypotheses
