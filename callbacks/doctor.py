@@ -28,8 +28,6 @@ class Doctor(Callback):
     """
 
     def __init__(self, *, every_n_steps: int, symptoms: dict[str, Symptom], spikes: Spikes | None) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps={every_n_steps}: at least 1")
         self.every_n_steps, self.symptoms, self.spikes = every_n_steps, symptoms, spikes
         self.alarms, self._step = 0, 0
         self._since: dict[str, int] = {}

@@ -97,8 +97,6 @@ class FiniteGuard(StepGuard):
 
     def __init__(self, *, max_loss: float, patience: int) -> None:
         super().__init__(patience=patience)
-        if not max_loss > 0:
-            raise ValueError(f"max_loss={max_loss}: above 0")
         self.max_loss = max_loss
         self._window: list[Findings] = []
         self._outputs: list[tuple[Names, Tensor]] = []

@@ -28,8 +28,6 @@ class GradientGuard(StepGuard):
 
     def __init__(self, *, max_norm: float, patience: int) -> None:
         super().__init__(patience=patience)
-        if not max_norm > 0:
-            raise ValueError(f"max_norm={max_norm}: above 0")
         self.max_norm = max_norm
 
     def statistic(self, pl_module: LightningModule, optimizer: Optimizer) -> Tensor:

@@ -27,8 +27,6 @@ class ResumeCheckpoint(Checkpoint):
     """
 
     def __init__(self, dirpath: str, every_n_train_steps: int) -> None:
-        if every_n_train_steps < 1:
-            raise ValueError(f"callbacks.resume_checkpoint.every_n_train_steps={every_n_train_steps}: at least 1")
         self.folder, self.every_n_train_steps = Path(dirpath), every_n_train_steps
         self._trainer: Trainer | None = None
         self._restored: dict[str, Any] | None = None

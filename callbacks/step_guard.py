@@ -36,8 +36,6 @@ class StepGuard(Callback, ABC):
     name: str
 
     def __init__(self, *, patience: int) -> None:
-        if patience < 1:
-            raise ValueError(f"patience={patience}: at least 1")
         self.patience = patience
         self.skipped, self.in_a_row = 0, 0
         self._samples: list[str] = []

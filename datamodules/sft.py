@@ -35,27 +35,16 @@ from muomni.special_tokens import BOS, EOS, IGNORE, PAD
 class SftData(DataModule):
     """SFT manifests (see datamodules/manifests.py), and plain text questions `{"prompt", "answer"}` among the tests.
 
+    Options have their comments in conf/stage/omni_sft.yaml. Longer training rows than `max_length` tokens, or `max_audio_tokens`
+    of one audio, are left out and counted, as are rows with images where image_tokens="none".
+
     Args:
-        tokenizer: path of the Thinker's. image, mel: what the encoders take. hearing: how recordings are prepared; None: not at
-            all. cache: folder that keeps computed mels.
-        conditions: acoustic conditions simulated on training clips, each its own; None: none.
-        image_tokens: "cls", "grid" or "none", image_grid: tokens a side of an image: the image projector's options. With
-            "none" rows with images are left out of every split, and said how many.
-        audio_downsample: of the audio encoder, audio_stack: of its projector: mel frames an audio token stands for are
-            their product.
-        max_length: longest training row in tokens; longer ones are left out and counted.
-        max_audio_tokens: most tokens of one audio.
-        shares: task -> fraction of its training rows (rows of `questions_per_row`, where that joins some) to
-            use, evenly spread; a missing task is used wholly.
-        questions_per_row: training questions of a task about one image become one row of at most so many, which holds the
-            image once. 1 leaves every row alone. isolated_share: of these rows, whose questions attend to the image and to
-            themselves alone (needs `pack`); in the others they are turns of a conversation.
-        curriculum: task -> fraction of its training rows that come first in the first epoch. Descriptions of images ground
-            the image tokens many times faster than short answers do.
-        replay: text manifest whose documents are learnt along, whole, as in pretraining; None: none. replay_share: of all
-            training rows. replay_kinds: kind of document -> fraction of its documents to draw from; others wholly.
-        pack: tokens of a row into which several conversations of a batch are packed, each attending to itself alone, so that
-            every step has all tasks; None: one a row, in batches of similar lengths.
+        hearing: how recordings are prepared; None: not at all. conditions: None: none are simulated.
+        audio_downsample, audio_stack: an audio token stands for their product of mel frames.
+        shares: of rows of `questions_per_row` where that joins some; evenly spread.
+        curriculum: descriptions of images ground the image tokens many times faster than short answers do.
+        replay: text manifest whose documents are learnt along, whole, as in pretraining; None: none.
+        pack: each conversation attends to itself alone; None: one a row, in batches of similar lengths.
         memory_mb: for decoded images of a split.
     """
 

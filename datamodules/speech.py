@@ -91,20 +91,15 @@ class SpeechSet(RowSet):
 class SpeechData(CharacterData):
     """Speech manifests.
 
+    Options have their comments in conf/stage/audio.yaml and talker.yaml.
+
     Args:
-        mel: the spectrogram. hearing: how clips are prepared for an encoder; None: they are left as they are.
-        cache: folder that keeps computed mels, None: in memory only.
-        augment: of training clips, None: none. conditions: acoustic conditions simulated on them, None: none; they
-            need `hearing`, which brings voices to a level.
-        speakers: keep only clips of these (as the manifest names them), numbered in this order; None keeps all,
-            numbered in the order of their names (numbers by value) in the training manifest.
-        most_speakers: that the model can tell apart; None: any number.
-        test_kinds: of the test splits, keep only clips whose "kind" is one of these, or that have none; null keeps all.
-        max_seconds: longer training clips are left out and counted.
-        lowercase: texts in lower case.
-        in_words: texts as they are spoken (muomni/frontends/text_normalizer.py), numbers and signs in words; a clip whose text
-            holds what has no words is left out and counted.
-        characters: that the model writes or reads (datamodules/char_vocab.py).
+        hearing: how clips are prepared for an encoder; None: they are left as they are. conditions: need it, since it brings
+            voices to a level. cache: folder that keeps computed mels, None: in memory only.
+        speakers: as the manifest names them, numbered in this order; None keeps all, numbered in the order of their names
+            (numbers by value) in the training manifest. most_speakers: that the model can tell apart; None: any number.
+        test_kinds: of the test splits, keep only clips whose "kind" is one of these, or that have none.
+        max_seconds: longer training clips are left out and counted. in_words: so is a clip whose text holds what has no words.
         symbol_frames: mel frames that CTC needs to write a symbol; training clips with fewer than their text needs are
             counted, the loss leaves them out. None: the model is not trained by CTC.
     """

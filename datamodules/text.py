@@ -168,15 +168,13 @@ def within_answers(ids: Tensor, *, question: Sequence[int], answer: Sequence[int
 class TextData(DataModule):
     """Text manifests, or plain text, a sample a line.
 
+    Options have their comments in conf/stage/thinker.yaml.
+
     Args:
-        length: tokens of a training row cut from the stream of all documents, for long texts; None: whole documents.
-        pack: with whole documents, tokens of a row into which several of a batch are packed, each attending to itself
-            alone, so that every step has documents of all lengths; None: a document a row, in batches of similar lengths.
+        length: tokens of a training row cut from the stream of all documents; None: whole documents. pack: of these, each
+            attends to itself alone; None: a document a row, in batches of similar lengths.
         max_length: most tokens of a single document; a longer one is split into windows, in every split.
-        answer_weight: how many times a target counts in training that belongs to the answer of a "question: .. answer: ..".
-            What is looked up stands there, among many tokens that nobody can foresee.
-        train_share: how much of the training documents is used, the first ones (0 to 1]. In a short run, documents that are
-            seen twice teach more than twice as many that are seen once.
+        train_share: in a short run, documents that are seen twice teach more than twice as many that are seen once.
         tokenizer: path of a SentencePiece model; None: one of `vocab_size` pieces is trained on the training text
             and kept under `tokenizer_root`.
     """

@@ -5,6 +5,7 @@ open. It runs the command line of `train.py`, in a process group of its own, and
 callback that writes a line to a pipe at each change; so it can be killed, with all its loader workers, at a chosen moment.
 """
 
+import functools
 import os
 import select
 import signal
@@ -51,31 +52,21 @@ class Moments(Callback):
         self.descriptor = descriptor
         self.samples = os.open(f"{samples}.{rendezvous.rank()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def _say(self, moment: str) -> None:
+    def _say(self, trainer: Any, *_: Any, moment: str) -> None:
         if rendezvous.rank() == 0:
-            os.write(self.descriptor, f"{moment}\n".encode())
+            step, batch = trainer.global_step, trainer.fit_loop.total_batch_idx
+            os.write(self.descriptor, f"{moment.format(step=step, batch=batch)}\n".encode())
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._say("train")
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self._say(f"step {trainer.fit_loop.total_batch_idx}")
+    on_train_start = functools.partialmethod(_say, moment="train")
+    on_train_batch_start = functools.partialmethod(_say, moment="step {batch}")
+    on_save_checkpoint = functools.partialmethod(_say, moment="save {step}")
+    on_validation_start = functools.partialmethod(_say, moment="validation {step}")
+    on_fit_end = functools.partialmethod(_say, moment="export")
+    on_test_start = functools.partialmethod(_say, moment="test")
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         line = f"{trainer.fit_loop.total_batch_idx} {' '.join(batch.sample_ids)}\n"
         os.write(self.samples, line.encode())
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        self._say(f"save {trainer.global_step}")
-
-    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        self._say(f"validation {trainer.global_step}")
-
-    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        self._say("export")
-
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
-        self._say("test")
 
 
 def run(

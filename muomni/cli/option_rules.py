@@ -21,8 +21,11 @@ NUMBERS: dict[str, tuple[float, float, bool]] = {
     **dict.fromkeys((
         "datamodule.batch_size", "datamodule.eval_batch_size", "datamodule.pack", "datamodule.length",
         "datamodule.batch_tokens", "trainer.accumulate_grad_batches", "trainer.log_every_n_steps",
+        "callbacks.doctor.every_n_steps", "callbacks.finite_guard.patience", "callbacks.gradient_guard.patience",
+        "callbacks.resume_checkpoint.every_n_train_steps",
     ), (1, math.inf, True)),
 }  # fmt: skip
+POSITIVE = ("trainer.gradient_clip_val", "callbacks.finite_guard.max_loss", "callbacks.gradient_guard.max_norm")
 
 
 def validate(cfg: Any) -> None:
@@ -54,6 +57,11 @@ def validate(cfg: Any) -> None:
         if (value is not None or key.startswith("trainer.")) and not _is_number(value, least, most, whole=whole):
             reach = f"at least {least}" if most == math.inf else f"from {least} to {most}"
             raise ValueError(f"{key}={value}: a {'whole ' if whole else ''}number, {reach}, is needed")
+    for key in POSITIVE:
+        value = _at(cfg, key)
+        if value not in (None, math.inf) and not (_is_number(value, 0) and value > 0):
+            clipping = ", or null for no clipping" if key.startswith("trainer.") else ""
+            raise ValueError(f"{key}={value}: above 0{clipping}")
     betas = _at(cfg, "optim.betas")
     pair = list(betas) if isinstance(betas, Sequence) else [betas]
     if betas is not None and (len(pair) != 2 or not all(_is_number(beta, 0, 1) and beta < 1 for beta in pair)):
@@ -75,9 +83,6 @@ def _check_trainer(trainer: Any) -> None:
         raise ValueError(
             "trainer.max_steps=-1 without trainer.max_epochs=N: training would never end, give one of them"
         )
-    clip = trainer.gradient_clip_val
-    if clip is not None and not (_is_number(clip, 0) and clip > 0):
-        raise ValueError(f"trainer.gradient_clip_val={clip}: above 0, or null for no clipping")
 
 
 def _at(cfg: Any, key: str) -> Any:

@@ -53,5 +53,5 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
     """Mean nats of the targets that are not IGNORE, weighted by `weights` of their shape; 0 where all weights are. Shapes
     as in `masked_cross_entropy`."""
     weights = weights * (targets != IGNORE)
-    nats = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")
-    return collectives.mean((nats * weights.flatten()).sum(), weights.sum(), least=torch.finfo(torch.float32).tiny)
+    total = (token_nats(logits, targets) * weights).sum()
+    return collectives.mean(total, weights.sum(), least=torch.finfo(torch.float32).tiny)

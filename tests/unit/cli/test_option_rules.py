@@ -56,6 +56,11 @@ def composed(*overrides):
         (["datamodule.num_workers=-1"], "datamodule.num_workers=-1: a whole number, at least 0"),
         (["seed=-3"], "seed=-3: a whole number"),
         (["trainer.gradient_clip_val=x"], "gradient_clip_val=x: above 0"),
+        (["callbacks.finite_guard.max_loss=0.0"], "callbacks.finite_guard.max_loss=0.0: above 0"),
+        (["callbacks.gradient_guard.max_norm=-1.0"], "callbacks.gradient_guard.max_norm=-1.0: above 0"),
+        (["callbacks.finite_guard.patience=-1"], "callbacks.finite_guard.patience=-1: a whole number, at least 1"),
+        (["callbacks.doctor.every_n_steps=0"], "callbacks.doctor.every_n_steps=0: a whole number, at least 1"),
+        (["callbacks.resume_checkpoint.every_n_train_steps=0"], "every_n_train_steps=0: a whole number, at least 1"),
     ],
 )
 def test_what_would_do_nothing_or_never_end_is_refused(overrides, words):
