@@ -69,7 +69,7 @@ def prefill_prompts(
 
 
 @torch.inference_mode()
-def answer_batch(
+def generate_rows(
     model: Omni,
     runtime: Runtime,
     prompts: Sequence[Tensor],
@@ -79,24 +79,6 @@ def answer_batch(
     timings: Timings,
     tokenizer: Tokenizer | None = None,
     strict: bool = True,
-) -> list[list[int]]:
-    """The ids of each answer, without EOS: `generate_rows`."""
-    rows, _ = generate_rows(
-        model, runtime, prompts, features, options=options, timings=timings, tokenizer=tokenizer, strict=strict
-    )
-    return [row.ids for row in rows]
-
-
-def generate_rows(
-    model: Omni,
-    runtime: Runtime,
-    prompts: Sequence[Tensor],
-    features: Sequence[MediaFeatures],
-    *,
-    options: GenerationOptions,
-    timings: Timings,
-    tokenizer: Tokenizer | None,
-    strict: bool,
 ) -> tuple[list[GeneratedRow], LogprobRecorder | None]:
     """Prompts and features as in `prefill_prompts` -> the answers, and their log-probabilities if the options request them.
 
@@ -167,7 +149,7 @@ def answer_prompts(
     ids, features = [prompt.ids for prompt in prompts], [prompt.features for prompt in prompts]
     tokenizer, timings = prompter.tokenizer, Timings()
     rows, logprobs = generate_rows(
-        prompter.model, runtime, ids, features, options=options, timings=timings, tokenizer=tokenizer, strict=True
+        prompter.model, runtime, ids, features, options=options, timings=timings, tokenizer=tokenizer
     )
     answers: list[Answer] = []
     for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
@@ -207,8 +189,9 @@ def n_best_texts(prompter: PromptBuilder, prompts: Sequence[Prompt], *, options:
 def greedy_answers(
     model: Omni, prompts: Sequence[Tensor], features: Sequence[MediaFeatures], *, max_new_tokens: int
 ) -> list[list[int]]:
-    """`answer_batch` for the evaluation of a stage: greedy, at most `max_new_tokens` each, and not strict, since guards report
-    a model that diverges in training."""
+    """The ids of each answer for the evaluation of a stage: greedy, at most `max_new_tokens` each, and not strict, since guards
+    report a model that diverges in training."""
     options = preset("greedy", max_new_tokens=max_new_tokens)
     runtime = Eager(model.thinker)
-    return answer_batch(model, runtime, prompts, features, options=options, timings=Timings(), strict=False)
+    rows, _ = generate_rows(model, runtime, prompts, features, options=options, timings=Timings(), strict=False)
+    return [row.ids for row in rows]

@@ -62,7 +62,10 @@ class WindowPlan:
 def plan_windows(
     mel: Tensor, *, downsample: int, length: int, overlap: int, spans: list[tuple[int, int]] | None
 ) -> WindowPlan:
-    """See `log_probs_in_windows`."""
+    """mel (T, M) -> windows of `length` mel frames that share `overlap`; both are rounded down to whole frames of the encoder.
+
+    spans: mel frames (begin, end) to encode, each like a separate recording; all between them is blank. None: all.
+    """
     R, total = downsample, len(mel)
     overlap -= overlap % (2 * R)
     length = max(length - length % R, overlap + R)
@@ -75,15 +78,8 @@ def plan_windows(
     return plan
 
 
-def log_probs_in_windows(
-    audio: Audio, mel: Tensor, *, length: int, overlap: int, batch_size: int, spans: list[tuple[int, int]] | None = None
-) -> Tensor:
-    """mel (T, M) -> log-probabilities (T', S) on the CPU, encoded in windows of `length` mel frames that share `overlap`; both
-    are rounded down to whole frames of the encoder. batch_size: windows per forward.
-
-    spans: mel frames (begin, end) to encode, each like a separate recording; all between them is blank. None: all.
-    """
-    plan = plan_windows(mel, downsample=audio.downsample, length=length, overlap=overlap, spans=spans)
+def encode_windows(audio: Audio, plan: WindowPlan, *, batch_size: int) -> Tensor:
+    """The log-probabilities (T', S) of a recording, on the CPU. batch_size: windows per forward."""
     result = blank_log_probs(plan.total, audio.num_symbols)
     for _ in fill_log_probs(audio, plan, result, batch_sizes=repeat(batch_size)):
         pass

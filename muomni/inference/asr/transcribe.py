@@ -18,8 +18,8 @@ from muomni.inference.asr.long_audio import (
     Windows,
     blank_log_probs,
     certain_end,
+    encode_windows,
     fill_log_probs,
-    log_probs_in_windows,
     log_probs_of_all,
     plan_windows,
     segment_at_silences,
@@ -116,8 +116,7 @@ class Transcriber:
 
     def log_probs(self, mel: Tensor, spans: list[tuple[int, int]] | None = None) -> Tensor:
         """mel (T, M) -> (T', S)."""
-        length, overlap = (round(s * self.frame_rate) for s in (self.windows.length, self.windows.overlap))
-        return log_probs_in_windows(self.audio, mel, length=length, overlap=overlap, batch_size=BATCH_SIZE, spans=spans)
+        return encode_windows(self.audio, self._plan(mel, spans), batch_size=BATCH_SIZE)
 
     def segments(self, log_probs: Tensor, *, first: int = 0, short: bool | None = None) -> list[Segment]:
         """(T', S) -> the segments to decode; a single one if it is no longer than a window. first: the frame of the recording at

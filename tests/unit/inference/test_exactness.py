@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from muomni.inference.batch import answer_batch
+from muomni.inference.batch import generate_rows
 from muomni.inference.decoding.detokenizer import Detokenizer, detokenize
 from muomni.inference.decoding.generate import decode_step, left_pad, prefill
 from muomni.inference.decoding.options import preset
@@ -118,10 +118,11 @@ def test_batches_equal_their_rows_and_repeat(thinker, rows, new, kind, seed):
     omni, nothing = Omni(thinker=thinker), MediaFeatures()
 
     def answer(prompts, seed):
-        return answer_batch(
+        answers, _ = generate_rows(
             omni, Eager(thinker), prompts, [nothing] * len(prompts), timings=Timings(),
             options=preset(kind, max_new_tokens=new, seed=seed),
         )  # fmt: skip
+        return [answer.ids for answer in answers]
 
     together = answer(rows, seed)
     assert together == answer(rows, seed)

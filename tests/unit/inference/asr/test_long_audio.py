@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from muomni.frontends.char_vocab import collapse_ctc
-from muomni.inference.asr.long_audio import Windows, log_probs_in_windows, segment_at_silences, window_starts
+from muomni.inference.asr.long_audio import Windows, encode_windows, plan_windows, segment_at_silences, window_starts
 from muomni.models.audio import Audio
 
 
@@ -29,6 +29,11 @@ def near_sighted(downsample=4):
 REACH = 2 * 2 + 1
 
 
+def stitched_log_probs(audio, mel, *, length, overlap):
+    plan = plan_windows(mel, downsample=audio.downsample, length=length, overlap=overlap, spans=None)
+    return encode_windows(audio, plan, batch_size=3)
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("downsample", [4, 8])
 @pytest.mark.parametrize("total", [7, 96, 400, 401, 403, 1003])
@@ -37,7 +42,7 @@ def test_windows_that_overlap_by_what_a_frame_sees_are_the_whole(downsample, tot
     mel = torch.randn(total, 20)
     whole = audio(mel[None]).logits[0].log_softmax(-1)
     overlap = 2 * REACH * downsample
-    stitched = log_probs_in_windows(audio, mel, length=3 * overlap + 5, overlap=overlap, batch_size=3)
+    stitched = stitched_log_probs(audio, mel, length=3 * overlap + 5, overlap=overlap)
     torch.testing.assert_close(stitched, whole, atol=1e-5, rtol=1e-5)
     assert collapse_ctc(stitched.argmax(-1).tolist()) == collapse_ctc(whole.argmax(-1).tolist())
 
@@ -46,7 +51,7 @@ def test_windows_that_overlap_by_what_a_frame_sees_are_the_whole(downsample, tot
 def test_without_an_overlap_they_are_not():
     audio, mel = near_sighted(), torch.randn(400, 20)
     whole = audio(mel[None]).logits[0].log_softmax(-1)
-    stitched = log_probs_in_windows(audio, mel, length=120, overlap=0, batch_size=4)
+    stitched = stitched_log_probs(audio, mel, length=120, overlap=0)
     assert stitched.shape == whole.shape
     assert (stitched - whole).abs().max() > 0.1
 

@@ -233,7 +233,7 @@ def test_a_recording_is_cut_into_pieces_that_the_thinker_can_hear(engine, monkey
     blanks = torch.full((100, 99), -10.0)
     blanks[:, 0] = 0.0
     blanks[10::20, 0], blanks[10::20, 40] = -10.0, 0.0  # short pauses: none of them ends a piece
-    monkeypatch.setattr("muomni.inference.asr.transcribe.log_probs_in_windows", lambda *_, **__: blanks)
+    monkeypatch.setattr("muomni.inference.asr.transcribe.encode_windows", lambda *_, **__: blanks)
     engine.transcribe(torch.randn(16000 * 4), beams=4, lm="thinker")
     assert len(lengths) > 1 and sum(lengths) == pytest.approx(4.0) and max(lengths) <= 2.5
     blanks[:, 0], blanks[:, 40] = -10.0, 0.0

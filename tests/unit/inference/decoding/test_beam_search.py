@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from muomni.inference.batch import answer_batch, n_best
+from muomni.inference.batch import generate_rows, n_best
 from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
 from muomni.inference.decoding.sampling import mask_logits
@@ -66,12 +66,12 @@ def test_one_beam_is_greedy_decoding():
     omni = model(vocab_size=40, scale=0.5)
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(9, 40, (length,), generator=generator) for length in (3, 9, 6, 1)]
-    greedy = answer_batch(
+    greedy, _ = generate_rows(
         omni, Eager(omni.thinker), prompts, [MediaFeatures()] * 4, options=preset("greedy", max_new_tokens=20),
         timings=Timings(),
     )  # fmt: skip
     beams = search(omni, [p.tolist() for p in prompts], num_beams=1, max_new_tokens=20)
-    assert [[h.ids for h in row] for row in beams] == [[answer] for answer in greedy]
+    assert [[h.ids for h in row] for row in beams] == [[answer.ids] for answer in greedy]
 
 
 @pytest.mark.parametrize("changes", [{}, {"short_conv": 0, "window": 5}])
