@@ -1,10 +1,9 @@
-"""The process: uvicorn with bounded headers, and a stop in which streams end properly.
+"""The process: uvicorn with limits (protocols.py), and a stop in which streams end properly.
 
 At SIGTERM or Ctrl-C: new requests are answered by 503, running answers have `grace` seconds, then they are cancelled, which
 their clients read as an error event and the end of the stream; then the process ends.
 """
 
-import asyncio
 import logging
 import socket
 import threading
@@ -13,51 +12,15 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from muomni.serving.app import create_app
+from muomni.serving.protocols import BoundedHttp, BoundedWebSocket
 from muomni.serving.state import ServerState
 
 log = logging.getLogger(__name__)
 
-HEADER_SECONDS = 10.0  # for the headers of a request, and until a new connection's first one
 MAX_HEADERS = 32 * 1024  # bytes
 LAST_SECONDS = 5.0  # after the grace, for the last events to be sent
-
-
-class BoundedProtocol(H11Protocol):
-    """Closes connections whose headers do not arrive in time."""
-
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
-            self._watch()
-        else:
-            self._forget()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
-        super().connection_lost(exc)
-
-    def _watch(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
-
-    def _forget(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _too_slow(self) -> None:
-        self._timer = None
-        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
-            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -92,8 +55,8 @@ def make_server(state: ServerState) -> Server:
     options: dict[str, Any] = {
         "host": settings.host.strip("[]"),
         "port": settings.port,
-        "http": BoundedProtocol,
-        "ws": "websockets-sansio",
+        "http": BoundedHttp,
+        "ws": BoundedWebSocket,
         "ws_max_size": 1 << 20,
         "h11_max_incomplete_event_size": MAX_HEADERS,
         "limit_concurrency": 2 * settings.max_connections + 16,

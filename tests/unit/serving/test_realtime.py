@@ -2,12 +2,14 @@
 
 import base64
 import json
+import time
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from websockets.sync.client import connect
 
+from muomni.serving import protocols
 from tests.unit.serving.conftest import wait_until
 
 RATE = 24_000
@@ -212,3 +214,10 @@ def test_strangers_are_not_let_in(start):
         assert json.loads(raw.recv(timeout=10))["type"] == "session.created"
         with pytest.raises(Exception, match="HTTP 403|rejected"):
             connect(address, additional_headers={"Authorization": "Bearer correct-horse"})
+
+
+def test_a_session_outlasts_the_time_for_headers(live, monkeypatch):
+    monkeypatch.setattr(protocols, "HEADER_SECONDS", 0.3)
+    with session(live) as socket:
+        time.sleep(0.8)
+        assert texts_only(socket)

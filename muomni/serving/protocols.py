@@ -1,0 +1,78 @@
+"""uvicorn's connections, with limits on clients that send or read too slowly.
+
+uvicorn waits for the headers of a request, and for a client that does not read its answer, as long as the connection stands. Both
+cost the client nothing: a few hundred such connections would take all places of the server.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+HEADER_SECONDS = 10.0  # for the headers of a request, and until a new connection's first one
+SEND_SECONDS = 60.0  # for a client to read what waits for it
+
+
+class BoundedWrites(asyncio.Protocol):
+    """Breaks the connection if its write buffer stays full. `abort`, since `close` would wait for the buffer."""
+
+    transport: asyncio.Transport
+    _full: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._full = asyncio.get_running_loop().call_later(SEND_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_full()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_full()
+        super().connection_lost(exc)
+
+    def _forget_full(self) -> None:
+        if self._full is not None:
+            self._full.cancel()
+            self._full = None
+
+
+class BoundedHttp(BoundedWrites, H11Protocol):
+    """Closes connections whose headers do not arrive in time."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.get_protocol() is not self:  # it is a WebSocket's now
+            self._forget()
+        elif self.cycle is None or self.cycle.response_complete:
+            self._watch()
+        else:
+            self._forget()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+
+    def _forget(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            self.transport.close()
+
+
+class BoundedWebSocket(BoundedWrites, WebSocketsSansIOProtocol):
+    """The limit for messages that are not read."""
