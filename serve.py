@@ -37,6 +37,7 @@ def run(cfg: dict[str, Any]) -> None:
     """Serve until a signal ends it."""
     try:
         from muomni.serving.app import make_state
+        from muomni.serving.observe import quiet_loggers
         from muomni.serving.server import make_server
         from muomni.serving.settings import ServerSettings
     except ModuleNotFoundError as error:
@@ -52,6 +53,7 @@ def run(cfg: dict[str, Any]) -> None:
     options = preset("greedy", **cfg["generation"])
     engine = load_model(export, **{name: cfg[name] for name in LOADING})
     state = make_state(engine, settings, options, embedder=_embedder(cfg, export))
+    quiet_loggers()
     server = make_server(state)
     server.announce(lambda url: _ready(cfg, export, url))
     server.run()

@@ -65,6 +65,7 @@ def create_app(state: ServerState) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # an address made of the Host header; after a proxy it is the wrong one
     )
     app.state.muomni = state
     errors.add_handlers(app)

@@ -10,6 +10,15 @@ from muomni.serving.metrics import Metrics
 
 log = logging.getLogger("muomni.serving.access")
 
+#: Their lines quote texts, names of files and queries of addresses: for users at a terminal.
+QUOTING = ("muomni.inference", "muomni.frontends", "uvicorn.error", "uvicorn.access", "websockets")
+
+
+def quiet_loggers() -> None:
+    """Leave out what is no error of those that quote content."""
+    for name in QUOTING:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
 
 class Observe:
     """The outermost layer. Holds the number of requests in progress under `most`: beyond, the answer is 429."""

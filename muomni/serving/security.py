@@ -38,7 +38,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app, self.settings = app, settings
-        self.names = {*LOCAL_NAMES, settings.host.strip("[]"), *settings.hosts}
+        self.names = {name.lower() for name in (*LOCAL_NAMES, settings.host.strip("[]"), *settings.hosts)}
         self.any_host = not settings.is_local  # its names are not known here; the key protects it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,15 +46,18 @@ class Gate:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        origin, extra = headers.get("origin", ""), {}
+        if origin in self.settings.origins:  # these pages may read errors, too
+            extra = {
+                "Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Retry-After", "Vary": "Origin",
+            }  # fmt: skip
         try:
             self._check(scope, headers)
         except ApiError as error:
-            await refuse(error, scope, receive, _with_headers(send, {}))
+            await refuse(error, scope, receive, _with_headers(send, extra))
             return
-        origin = headers.get("origin", "")
-        extra = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"} if origin in self.settings.origins else {}
         if scope["type"] == "http" and scope["method"] == "OPTIONS" and extra:
-            await _preflight(extra, _with_headers(send, extra))
+            await _preflight(headers, _with_headers(send, extra))
             return
         if scope["type"] == "http":
             receive = self._bounded(headers, receive)
@@ -67,8 +70,9 @@ class Gate:
             raise ApiError(421, f"the Host header names {host[:80]!r}, which is not this server: add it by hosts=[...]")
         origin = headers.get("origin")
         # Browsers name the page that asks. Without it (curl, SDKs) there is no page that could misuse its reader's browser.
-        own = origin is None or urlsplit(origin).netloc == headers.get("host", "")
-        if origin is not None and not own and origin not in self.settings.origins:
+        own = origin is None or origin.lower() in _own_origins(headers.get("host", ""))
+        if not own and origin not in self.settings.origins:
+            assert origin is not None
             raise ApiError(403, f"pages of {origin[:80]} may not call this server: allow them by origins=[...]")
         if self.settings.key is None or scope["path"] in OPEN_PATHS or scope["path"].startswith("/page/"):
             return
@@ -116,6 +120,11 @@ def given_key(scope: Scope, headers: Headers) -> str:
     return ""
 
 
+def _own_origins(host: str) -> tuple[str, ...]:
+    """How browsers name this server's own page, before and after a proxy that speaks TLS."""
+    return (f"http://{host.lower()}", f"https://{host.lower()}") if host else ()
+
+
 def _host_name(host: str) -> str:
     """Host header -> the name without its port."""
     try:
@@ -133,10 +142,11 @@ async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) ->
     await answer(error)(scope, receive, send)
 
 
-async def _preflight(extra: dict[str, str], send: Send) -> None:
-    allowed = extra | {
+async def _preflight(headers: Headers, send: Send) -> None:
+    """What a browser asks before it sends an allowed page's request. OpenAI's client adds headers of its own."""
+    allowed = {
         "Access-Control-Allow-Methods": "GET, POST",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type",
+        "Access-Control-Allow-Headers": headers.get("access-control-request-headers", "Authorization, Content-Type"),
         "Access-Control-Max-Age": "600",
     }
     raw = [(name.lower().encode(), value.encode()) for name, value in allowed.items()]

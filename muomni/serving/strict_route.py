@@ -79,6 +79,8 @@ class StrictRoute(APIRoute):
                     raise ApiError(
                         415, f"Content-Type {given[:60] or 'is missing'}: this route takes {self.content_type}"
                     )
+            if (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+                raise ApiError(415, f"Content-Encoding {coding[:60]}: send the body as it is")
             own = StrictRequest(request.scope, request.receive)
             if request.method == "POST":  # FastAPI would call every error of reading it "error parsing the body"
                 await (own.json() if self.content_type == "application/json" else own.body())

@@ -18,7 +18,7 @@ async def list_models(state: Annotated[ServerState, Depends(state_of)]) -> Model
     return ModelList(data=[_card(name, state) for name in dict.fromkeys(names)])
 
 
-@router.get("/v1/models/{model}", response_model=ModelCard, responses=errors(404))
+@router.get("/v1/models/{model:path}", response_model=ModelCard, responses=errors(404))
 async def retrieve_model(model: str, state: Annotated[ServerState, Depends(state_of)]) -> ModelCard:
     """One of them."""
     return _card(state.check_model(model), state)

@@ -1,13 +1,19 @@
 """Who may call: addresses, pages, keys; and how large and slow a request may be."""
 
+import contextlib
+import gzip
+import logging
 import socket
 import time
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
-from muomni.serving import server as server_module
+from muomni.serving import protocols
+from muomni.serving.observe import quiet_loggers
 from muomni.serving.security import HEADERS
+from tests.unit.serving.conftest import wait_until
 
 KEY = "correct-horse-battery"
 
@@ -83,7 +89,7 @@ def test_a_body_that_trickles_in_is_given_up(start):
 
 
 def test_headers_that_trickle_in_are_given_up(live, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(protocols, "HEADER_SECONDS", 0.3)
     with socket.create_connection(live.url.removeprefix("http://").split(":")) as raw:
         raw.sendall(b"GET /health HTTP/1.1\r\nHost: local")
         raw.settimeout(10)
@@ -106,3 +112,72 @@ def test_the_page_gives_out_its_own_files_only(live, path):
     raw = httpx.Request("GET", live.url + "/")
     raw.url = raw.url.copy_with(raw_path=path.encode())
     assert live.http.send(raw).status_code in (404, 405)
+
+
+def test_a_client_that_does_not_read_is_given_up(start, monkeypatch):
+    monkeypatch.setattr(protocols, "SEND_SECONDS", 0.3)
+    server = start()
+    with socket.create_connection(server.url.removeprefix("http://").split(":")) as raw:
+        raw.setblocking(False)
+        with contextlib.suppress(OSError):
+            for _ in range(400):
+                raw.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: server.server.server_state.total_requests > 0)
+        wait_until(lambda: not server.server.server_state.connections)
+    assert server.http.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://[", "null", "http://localhost@evil.example", "//", ""])
+def test_an_origin_that_is_none_is_refused(live, origin):
+    answer = live.http.get("/v1/models", headers={"Origin": origin})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+
+
+def test_names_of_this_machine_are_compared_without_case(start):
+    server = start(hosts=("MyBox.local",))
+    assert server.http.get("/health", headers={"Host": "mybox.LOCAL:80"}).status_code == 200
+
+
+def test_allowed_pages_can_read_errors_and_send_any_header(start):
+    server = start(origins=("https://app.example",), key=KEY)
+    origin = {"Origin": "https://app.example"}
+    refused = server.http.get("/v1/models", headers=origin)
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, origin["Origin"])
+    asked = server.http.options(
+        "/v1/chat/completions",
+        headers=origin | {"Access-Control-Request-Headers": "authorization,content-type,x-stainless-os"},
+    )
+    assert "x-stainless-os" in asked.headers["access-control-allow-headers"]
+    lost = server.http.get("/v1/models", headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in lost.headers
+
+
+def test_a_compressed_body_is_refused_by_name(live):
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = live.http.post("/v1/embeddings", content=gzip.compress(b"{}"), headers=headers)
+    assert answer.status_code == 415
+    assert "Content-Encoding" in answer.json()["error"]["message"]
+
+
+def test_no_path_is_answered_by_a_redirect(live):
+    for path in ("/v1/models/", "/health/", "/v1"):
+        answer = live.http.get(path)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found_error")
+
+
+def test_a_name_with_a_slash_is_found(start):
+    server = start(names=("org/model",))
+    for path in ("/v1/models/org/model", "/v1/models/org%2Fmodel"):
+        assert server.http.get(path).json()["id"] == "org/model"
+
+
+def test_logs_hold_nothing_of_any_content(live, caplog):
+    quiet_loggers()
+    with caplog.at_level(logging.INFO, logger="root"):
+        live.http.post("/v1/audio/speech", json={"model": "tiny", "voice": "0", "input": "a 秘密"})
+        with contextlib.suppress(Exception), connect(live.url.replace("http", "ws") + "/v1/realtime?model=秘密"):
+            pass
+        live.http.get("/v1/models?q=秘密")
+    lines = [each.getMessage() for each in caplog.records if not each.name.startswith("http")]  # httpx is this client
+    assert lines
+    assert not [line for line in lines if "秘" in line or "%E7" in line]
