@@ -2,9 +2,9 @@
 
 A published name that changes gets a row, old -> new; nothing else has to be done:
 
-    MODULES    import paths, also in a `_target_` of a saved configuration; a module that is no longer there is redirected
-    NAMES      functions and classes, `module.name` by the module's path of today; the module of the old name ends with
-               `def __getattr__(name): return aliases.attribute(__name__, name)`; one that is redirected gets it at its import
+    MODULES    import paths that configurations (`_target_`) or the documentation named; a module that is gone is redirected
+    NAMES      functions and classes of such, `module.name` by the module's path of today; the module of the old name ends with
+               `def __getattr__(name): return aliases.attribute(__name__, name)`
     OPTIONS    keys of the configuration; with a value (`ablation=gqa`) the words that stand for it now
     REMOVED    keys of the configuration that are refused, with what to do instead
     METRICS    last parts of metric names, `exact` of `omni_sft/test/exact`
@@ -33,50 +33,26 @@ log = logging.getLogger(__name__)
 MODULES = {
     "callbacks.journal": "callbacks.run_info",
     "datamodules.picture_augment": "datamodules.image_augment",
-    "muomni.frontends.characters": "muomni.frontends.char_vocab",
     "muomni.frontends.griffin_lim": "muomni.inference.tts.griffin_lim",
     "muomni.frontends.mel_correction": "muomni.inference.tts.mel_correction",
-    "muomni.frontends.spoken": "muomni.frontends.text_normalizer",
-    "muomni.frontends.waveform": "muomni.frontends.loudness",
     "muomni.hardware": "muomni.run.hardware",
-    "muomni.inference.alignment": "muomni.inference.asr.alignment",
-    "muomni.inference.beam": "muomni.inference.decoding.beam_search",
-    "muomni.inference.chat": "muomni.inference.cli.chat",
-    "muomni.inference.compact": "muomni.inference.decoding.weight_only",
-    "muomni.inference.compiled": "muomni.inference.decoding.compiled",
-    "muomni.inference.ctc_beam": "muomni.inference.asr.ctc_beam",
-    "muomni.inference.generate": "muomni.inference.decoding.generate",
     "muomni.inference.ngram": "muomni.inference.asr.ngram",
     "muomni.inference.read": "muomni.inference.ocr",
     "muomni.inference.recognise": "muomni.inference.asr.recognizer",
-    "muomni.inference.runtime": "muomni.inference.decoding.runtime",
-    "muomni.inference.sampling": "muomni.inference.decoding.sampling",
     "muomni.inference.speech": "muomni.inference.tts.speaker",
-    "muomni.inference.speech_stream": "muomni.inference.tts.speech_stream",
-    "muomni.inference.stats": "muomni.inference.decoding.timings",
-    "muomni.inference.text_stream": "muomni.inference.decoding.detokenizer",
-    "muomni.inference.transcribe": "muomni.inference.asr.transcribe",
     "muomni.inference.vocoder": "muomni.inference.tts.vocoder",
     "muomni.micro_omni": "muomni.interop.micro_omni",
     "muomni.runs": "muomni.run.run_folder",
     "muomni.single_files": "muomni.checkpoints.single_file",
-    "muomni.stages.omni_scores": "muomni.evaluation.omni_metrics",
     "muomni.stages.spoken_answers": "muomni.evaluation.spoken_eval",
     "muomni.sweeps": "muomni.run.sweeps",
 }
 NAMES = {
     "datamodules.image_augment.PictureAugment": "datamodules.image_augment.ImageAugment",
     "muomni.inference.ocr.read_pictures": "muomni.inference.ocr.read_images",
-    "muomni.inference.asr.ctc_beam.BeamSearch": "muomni.inference.asr.ctc_beam.CtcBeamSearch",
-    "muomni.inference.asr.transcribe.build_reader": "muomni.inference.asr.ctc_decoders.build_decoder",
-    "muomni.inference.decoding.detokenizer.TextStream": "muomni.inference.decoding.detokenizer.Detokenizer",
     "muomni.inference.asr.recognizer.Recogniser": "muomni.inference.asr.recognizer.Recognizer",
+    "muomni.checkpoints.load_export": "muomni.checkpoints.export.load_export",
 }
-for _name in (
-    "Export", "check_same", "is_export", "list_exports", "load_export", "read_description", "save_export",
-    "weights_fingerprint",
-):  # fmt: skip
-    NAMES[f"muomni.checkpoints.{_name}"] = f"muomni.checkpoints.export.{_name}"
 OPTIONS: dict[str, str] = {
     "budget.rank": "budget.level",
     "datamodule.turns": "datamodule.questions_per_row",
@@ -239,8 +215,6 @@ class _Redirect(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(str(spec.origin))
-        if not hasattr(module, "__getattr__"):
-            module.__getattr__ = functools.partial(attribute, module.__name__)  # type: ignore[method-assign]
         spec.loader_state = module.__spec__  # which the import system is about to replace
         return module
 

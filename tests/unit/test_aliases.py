@@ -77,23 +77,22 @@ def test_every_row_of_a_module_or_name_leads_somewhere():
         assert importlib.util.find_spec(new), new
     for old in aliases.NAMES:
         owner, _, name = old.rpartition(".")
-        moved = owner in aliases.MODULES.values()  # its import under the old name gives it `__getattr__`
         with pytest.warns(DeprecationWarning, match=aliases.NAMES[old]):
-            assert aliases.attribute(owner, name) if moved else getattr(importlib.import_module(owner), name)
+            assert getattr(importlib.import_module(owner), name)
 
 
 def test_imports_of_before_are_redirected():
-    with pytest.warns(DeprecationWarning, match=r"muomni\.frontends\.spoken is now muomni\.frontends\.text_normalizer"):
-        old = importlib.import_module("muomni.frontends.spoken")
+    with pytest.warns(DeprecationWarning, match=r"muomni\.sweeps is now muomni\.run\.sweeps"):
+        old = importlib.import_module("muomni.sweeps")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rules = importlib.import_module("muomni.micro_omni.rules")
-    import muomni.frontends.text_normalizer as today
     import muomni.interop.micro_omni.rules as today_rules
+    import muomni.run.sweeps as today
 
     assert old is today
     assert rules is today_rules
-    assert today.__spec__.name == today.__name__ == "muomni.frontends.text_normalizer"
+    assert today.__spec__.name == today.__name__ == "muomni.run.sweeps"
     with pytest.raises(ImportError, match="no_such"):
         from muomni.checkpoints import no_such  # noqa: F401
 
@@ -101,12 +100,12 @@ def test_imports_of_before_are_redirected():
 def test_names_of_before_are_found_in_modules_that_were_moved():
     code = (
         "import warnings; warnings.simplefilter('ignore'); import muomni\n"
-        "from muomni.inference.ctc_beam import BeamSearch\n"
-        "from muomni.inference.text_stream import TextStream\n"
-        "print(BeamSearch.__name__, TextStream.__name__)"
+        "from muomni.inference.recognise import Recogniser\n"
+        "from muomni.checkpoints import load_export\n"
+        "print(Recogniser.__name__, load_export.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["CtcBeamSearch", "Detokenizer"]
+    assert done.stdout.split() == ["Recognizer", "load_export"]
 
 
 def test_importing_muomni_imports_next_to_nothing():
