@@ -1,4 +1,6 @@
-// The server's API: one function a route. Errors carry the server's own message.
+// The server's API: one function a route. Errors carry the server's own message, its code, and when to try again.
+
+import { EventSplitter } from "./sse.js";
 
 let key = sessionStorage.getItem("muomni-key") ?? "";
 
@@ -11,20 +13,38 @@ export function getKey() {
   return key;
 }
 
+export class ApiError extends Error {
+  constructor(message, { status = 0, code = null, param = null, retryAfter = 0 } = {}) {
+    super(message);
+    Object.assign(this, { status, code, param, retryAfter });
+  }
+}
+
+const LOST = "the connection to the server was lost";
+
 async function call(path, options = {}) {
   const headers = { ...options.headers };
   if (key) headers.Authorization = `Bearer ${key}`;
-  const response = await fetch(path, { ...options, headers });
-  if (response.ok) return response;
-  let message = `${response.status} ${response.statusText}`;
+  let response;
   try {
-    message = (await response.json()).error.message;
-  } catch { /* not ours: keep the status */ }
-  const error = new Error(message);
-  error.status = response.status;
-  error.retryAfter = Number(response.headers.get("Retry-After")) || 0;
-  throw error;
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("the server cannot be reached", { code: "unreachable" });
+  }
+  if (response.ok) return response;
+  let body = { message: `${response.status} ${response.statusText}` };
+  try {
+    body = (await response.json()).error;
+  } catch { /* not the server's own form, as of a proxy: the status says enough */ }
+  throw new ApiError(body.message, {
+    status: response.status, code: body.code, param: body.param, retryAfter: Number(response.headers.get("Retry-After")) || 0,
+  });
 }
+
+const post = (path, body, signal) => call(path, {
+  method: "POST", signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+});
 
 export async function health() {
   return (await call("/health")).json();
@@ -34,35 +54,40 @@ export async function voices() {
   return (await (await call("/v1/audio/voices")).json()).data.map((voice) => voice.id);
 }
 
-// Yields the objects of a stream of server-sent events.
+// Yields a stream's objects. Ends with [DONE]; a stream that ends without it has broken off.
 async function* events(response) {
+  const splitter = new EventSplitter();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let buffer = "";
   for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    buffer += value;
-    let end;
-    while ((end = buffer.indexOf("\n\n")) >= 0) {
-      const data = buffer.slice(0, end).split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6)).join("\n");
-      buffer = buffer.slice(end + 2);
+    let read;
+    try {
+      read = await reader.read();
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError(LOST, { code: "lost" });
+    }
+    if (read.done) throw new ApiError(LOST, { code: "lost" });
+    for (const data of splitter.push(read.value)) {
       if (data === "[DONE]") return;
-      if (!data) continue;
       const event = JSON.parse(data);
-      if (event.error) throw new Error(event.error.message);
+      if (event.error) throw new ApiError(event.error.message, event.error);
       yield event;
     }
   }
 }
 
 export async function* chat(body, signal) {
-  const response = await call("/v1/chat/completions", {
-    method: "POST", signal, headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
-  });
-  yield* events(response);
+  const asked = { ...body, stream: true, stream_options: { include_usage: true } };
+  yield* events(await post("/v1/chat/completions", asked, signal));
 }
 
+// A text as PCM16 of 24 kHz.
+export async function speech(model, voice, input) {
+  const response = await post("/v1/audio/speech", { model, voice, input, response_format: "pcm" });
+  return new Int16Array(await response.arrayBuffer());
+}
+
+// {text, words}: each word with its times in seconds, and its confidence.
 export async function transcribe(model, wav) {
   const form = new FormData();
   form.append("file", wav, "recording.wav");

@@ -1,9 +1,12 @@
 // Pictures for the next message: chosen, dropped, pasted or taken by the camera.
 
-import { status } from "/page/js/view.js";
+import { icon } from "./icons.js";
+import { status } from "./view.js";
 
 const MOST = 8;
-const LONGEST_SIDE = 1536;  // larger pictures are made smaller here: the model sees less anyway
+const LONGEST_SIDE = 1024;  // larger pictures are made smaller here: the model gets fewer pixels anyway
+const LARGEST = 600_000;  // characters of a data URL that stays lossless
+const KEPT_TYPES = ["image/png", "image/jpeg", "image/webp"];
 const list = document.getElementById("attachments");
 let pictures = [];
 
@@ -17,30 +20,36 @@ export function clearAttachments() {
 export async function attach(blob) {
   if (pictures.length >= MOST) return status(`at most ${MOST} pictures in a message`, { error: true });
   try {
-    pictures.push(await dataUrl(blob));
-    show();
-    status("picture attached");
+    const url = await dataUrl(blob);
+    pictures.push(url);
   } catch {
-    status("this file is no picture that the browser can read", { error: true });
+    return status("this file is no picture that the browser can read", { error: true });
   }
+  show();
+  document.getElementById("question").focus();
+  return status("picture attached");
 }
 
 async function dataUrl(blob) {
   const bitmap = await createImageBitmap(blob);
   const scale = Math.min(1, LONGEST_SIDE / Math.max(bitmap.width, bitmap.height));
-  if (scale === 1 && ["image/png", "image/jpeg", "image/webp"].includes(blob.type)) {
-    return await new Promise((resolve, reject) => {
-      const reader = new FileReader();
-      reader.onload = () => resolve(reader.result);
-      reader.onerror = reject;
-      reader.readAsDataURL(blob);
-    });
-  }
+  if (scale === 1 && KEPT_TYPES.includes(blob.type) && blob.size < LARGEST / 2) return unchanged(blob);
   const canvas = document.createElement("canvas");
-  canvas.width = Math.round(bitmap.width * scale);
-  canvas.height = Math.round(bitmap.height * scale);
+  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
   canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  return canvas.toDataURL("image/png");
+  bitmap.close();
+  const lossless = canvas.toDataURL("image/png");
+  return lossless.length <= LARGEST ? lossless : canvas.toDataURL("image/jpeg", 0.92);
+}
+
+function unchanged(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
 }
 
 function show() {
@@ -52,61 +61,37 @@ function show() {
     image.alt = `picture ${index + 1}`;
     const remove = document.createElement("button");
     remove.type = "button";
-    remove.textContent = "Remove";
+    remove.append(icon("close"));
     remove.setAttribute("aria-label", `Remove picture ${index + 1}`);
-    remove.addEventListener("click", () => { pictures.splice(index, 1); show(); });
+    remove.addEventListener("click", () => {
+      pictures.splice(index, 1);
+      show();
+      (list.querySelectorAll("button")[index] ?? document.getElementById("question")).focus();
+    });
     item.append(image, remove);
     return item;
   }));
 }
 
 export function attachmentsReady() {
-  const composer = document.getElementById("composer");
+  const box = document.querySelector(".box");
   const pick = document.getElementById("pick");
+  const all = async (files) => { for (const file of files) await attach(file); };
   pick.addEventListener("change", async () => {
-    for (const file of pick.files) await attach(file);
+    await all([...pick.files]);
     pick.value = "";
   });
-  document.addEventListener("paste", async (event) => {
-    for (const file of event.clipboardData.files) if (file.type.startsWith("image/")) await attach(file);
+  document.addEventListener("paste", (event) => all([...event.clipboardData.files]));
+  document.addEventListener("dragover", (event) => {
+    if (pick.disabled || ![...event.dataTransfer.types].includes("Files")) return;
+    event.preventDefault();
+    box.classList.add("dropping");
   });
-  for (const name of ["dragover", "drop"]) {
-    document.addEventListener(name, async (event) => {
-      if (![...event.dataTransfer.types].includes("Files")) return;
-      event.preventDefault();
-      composer.classList.toggle("dropping", name === "dragover");
-      if (name === "drop") for (const file of event.dataTransfer.files) await attach(file);
-    });
-  }
-  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) composer.classList.remove("dropping"); });
-  cameraReady();
-}
-
-function cameraReady() {
-  const dialog = document.getElementById("camera-dialog");
-  const view = document.getElementById("camera-view");
-  let stream;
-  document.getElementById("camera").addEventListener("click", async () => {
-    try {
-      if (!navigator.mediaDevices?.getUserMedia) throw new Error("browsers allow it on https or localhost only");
-      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-      view.srcObject = stream;
-      dialog.showModal();
-    } catch (error) {
-      status(`no camera: ${error.message}`, { error: true });
-    }
+  document.addEventListener("drop", (event) => {
+    if (!box.classList.contains("dropping")) return;
+    event.preventDefault();
+    box.classList.remove("dropping");
+    all([...event.dataTransfer.files]);
   });
-  document.getElementById("camera-take").addEventListener("click", async () => {
-    const canvas = document.createElement("canvas");
-    canvas.width = view.videoWidth;
-    canvas.height = view.videoHeight;
-    canvas.getContext("2d").drawImage(view, 0, 0);
-    await attach(await new Promise((resolve) => canvas.toBlob(resolve, "image/png")));
-    dialog.close();
-  });
-  document.getElementById("camera-close").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => {
-    stream?.getTracks().forEach((track) => track.stop());
-    view.srcObject = null;
-  });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) box.classList.remove("dropping"); });
 }

@@ -1,32 +1,51 @@
-// Pictures of the world with questions: something to click for a newcomer.
+// Pictures of the world with questions: something to click for a newcomer. On an empty page; later in a dialog.
 
-import { status } from "/page/js/view.js";
+import { status } from "./view.js";
+
+const $ = (id) => document.getElementById(id);
 
 export async function galleryReady(onAsk) {
   const entries = await (await fetch("/page/gallery/gallery.json")).json();
-  document.getElementById("gallery").replaceChildren(...entries.map(({ file, description, questions }) => {
-    const item = document.createElement("li");
-    const image = new Image();
-    image.src = `/page/gallery/${file}`;
-    image.alt = description;
-    const box = document.createElement("div");
-    box.append(...questions.map((question) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = question;
-      button.addEventListener("click", async () => {
-        try {
-          const blob = await (await fetch(image.src)).blob();
-          const reader = new FileReader();
-          reader.onload = () => onAsk(question, reader.result);
-          reader.readAsDataURL(blob);
-        } catch (error) {
-          status(error.message, { error: true });
-        }
-      });
-      return button;
-    }));
-    item.append(image, box);
-    return item;
+  const ask = async (question, file) => {
+    $("examples-dialog").close();
+    try {
+      onAsk(question, await dataUrl(file));
+    } catch (error) {
+      status(error.message, { error: true });
+    }
+  };
+  $("gallery").replaceChildren(...entries.map((entry) => card(entry, ask)));
+  $("examples").addEventListener("click", () => {
+    $("examples-place").append($("gallery"));
+    $("examples-dialog").showModal();
+  });
+  $("examples-close").addEventListener("click", () => $("examples-dialog").close());
+  $("examples-dialog").addEventListener("close", () => $("welcome").append($("gallery")));
+}
+
+function card({ file, description, questions }, ask) {
+  const item = document.createElement("li");
+  const image = new Image(96, 96);
+  image.src = `/page/gallery/${file}`;
+  image.alt = description;
+  const box = document.createElement("div");
+  box.append(...questions.map((question) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = question;
+    button.addEventListener("click", () => ask(question, image.src));
+    return button;
   }));
+  item.append(image, box);
+  return item;
+}
+
+async function dataUrl(address) {
+  const blob = await (await fetch(address)).blob();
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
 }

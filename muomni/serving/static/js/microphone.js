@@ -1,4 +1,6 @@
-// The microphone: blocks of samples at one rate, and their level.
+// The microphone: blocks of samples at one rate; and how its level is shown.
+
+import { level } from "./pcm.js";
 
 export class Microphone {
   constructor({ rate, onBlock }) {
@@ -27,8 +29,15 @@ export class Microphone {
   }
 }
 
-// 0 to 100 for silence to full scale, by decibels.
-export function level(samples) {
-  const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
-  return Math.max(0, Math.min(100, Math.round(100 + (100 / 60) * 10 * Math.log10(power + 1e-12))));
+// Shows that the microphone is on, and how loud it is. text: before the meter.
+export function showListening(text) {
+  document.getElementById("listening").hidden = text === undefined;
+  document.getElementById("listening-text").textContent = text ?? "";
+  if (text === undefined) showLevel();
+}
+
+export function showLevel(samples) {
+  const value = samples ? level(samples) : 0;
+  document.getElementById("level").setAttribute("aria-valuenow", String(value));
+  document.getElementById("level-bar").style.width = `${value}%`;
 }

@@ -1,4 +1,4 @@
-// Samples: base64 of PCM16, WAV files, resampling.
+// Samples: base64 of PCM16, WAV files, levels.
 
 export function fromBase64(text) {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
@@ -40,4 +40,10 @@ export function wavFile(pcm, rate) {
   header.setUint32(24, rate, true); header.setUint32(28, 2 * rate, true); header.setUint16(32, 2, true); header.setUint16(34, 16, true);
   write(36, "data"); header.setUint32(40, 2 * pcm.length, true);
   return new Blob([header, pcm], { type: "audio/wav" });
+}
+
+// 0 to 100 for -60 dB to full scale.
+export function level(samples) {
+  const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
+  return Math.max(0, Math.min(100, Math.round(100 + (100 / 60) * 10 * Math.log10(power + 1e-12))));
 }

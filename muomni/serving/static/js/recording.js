@@ -1,34 +1,31 @@
 // The button "Record": a recording of up to 20 seconds becomes the next message.
 
-import { level, Microphone } from "/page/js/microphone.js";
-import { join, toPcm16 } from "/page/js/pcm.js";
-import { status } from "/page/js/view.js";
+import { Microphone, showLevel, showListening } from "./microphone.js";
+import { join, toPcm16 } from "./pcm.js";
+import { status } from "./view.js";
 
-export const RATE = 16000;
+const RATE = 16000;
 const LONGEST = 20;  // seconds
-
-export function showLevel(samples) {
-  const value = samples ? level(samples) : 0;
-  document.getElementById("level").setAttribute("aria-valuenow", String(value));
-  document.getElementById("level-bar").style.width = `${value}%`;
-}
+const SHORTEST = 0.2;
 
 export function recordingReady({ onBegin, onRecording }) {
   const button = document.getElementById("microphone");
-  let blocks = [];
-  let recording = false;
-  const microphone = new Microphone({
-    rate: RATE,
-    onBlock: (samples) => {
-      blocks.push(samples);
-      showLevel(samples);
-      if (blocks.length * samples.length > LONGEST * RATE) finish();
-    },
-  });
+  const discard = document.getElementById("cancel-recording");
+  let blocks = [], samples = 0, recording = false;
+  const microphone = new Microphone({ rate: RATE, onBlock: take });
+
+  function take(block) {
+    if (!recording) return;
+    blocks.push(block);
+    samples += block.length;
+    showLevel(block);
+    showListening(`Recording ${Math.floor(samples / RATE)} s`);
+    if (samples >= LONGEST * RATE) finish();
+  }
 
   async function begin() {
     onBegin();
-    blocks = [];
+    [blocks, samples] = [[], 0];
     try {
       await microphone.start();
     } catch (error) {
@@ -36,22 +33,34 @@ export function recordingReady({ onBegin, onRecording }) {
       return status(`no microphone: ${error.message}`, { error: true });
     }
     recording = true;
-    button.setAttribute("aria-pressed", "true");
-    button.textContent = "Send recording";
-    status("recording; press again to send it");
+    show();
+    return status("Recording. Press the button again to send it, Escape to discard it.");
+  }
+
+  async function end() {
+    if (!recording) return false;
+    recording = false;
+    show();
+    status("");
+    await microphone.stop();
+    return true;
   }
 
   async function finish() {
-    if (!recording) return;
-    recording = false;
-    button.setAttribute("aria-pressed", "false");
-    button.textContent = "Record";
-    await microphone.stop();
-    showLevel();
-    const samples = join(blocks, Float32Array);
-    if (samples.length < 0.2 * RATE) return status("the recording is too short", { error: true });
-    onRecording({ pcm: toPcm16(samples), rate: RATE });
+    if (!await end()) return;
+    if (samples < SHORTEST * RATE) status("the recording is too short", { error: true });
+    else onRecording({ pcm: toPcm16(join(blocks, Float32Array)), rate: RATE });
+  }
+
+  function show() {
+    button.setAttribute("aria-pressed", String(recording));
+    button.querySelector(".label").textContent = recording ? "Send recording" : "Record";
+    button.title = recording ? "Send the recording" : "Record a question";
+    discard.hidden = !recording;
+    showListening(recording ? "Recording 0 s" : undefined);
   }
 
   button.addEventListener("click", () => (recording ? finish() : begin()));
+  discard.addEventListener("click", () => { end(); button.focus(); });
+  return { discard: end };
 }

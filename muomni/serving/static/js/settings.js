@@ -1,50 +1,83 @@
 // The settings dialog and the theme. Values stay in this browser; the key in this tab only.
 
-import { getKey, setKey } from "/page/js/api.js";
+import { getKey, setKey } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
-const KEPT = ["voice", "temperature", "top_p", "max_tokens", "seed", "system"];
+const FIELDS = {  // of the page -> of a request
+  temperature: "temperature", top_p: "top_p", top_k: "top_k", repetition_penalty: "repetition_penalty",
+  max_tokens: "max_completion_tokens", seed: "seed",
+};
+const KEPT = ["voice", "system", ...Object.keys(FIELDS)];
 
-export function settingsReady(voices, onKey) {
-  for (const id of voices) $("voice").add(new Option(`voice ${id}`, id));
-  const kept = JSON.parse(localStorage.getItem("muomni-settings") ?? "{}");
-  for (const name of KEPT) {
-    if (kept[name] !== undefined && (name !== "voice" || voices.includes(kept[name]))) $(name).value = kept[name];
-    $(name).addEventListener("change", keep);
+function stored() {
+  try {
+    return JSON.parse(localStorage.getItem("muomni-settings")) ?? {};
+  } catch {
+    return {};  // another version's
   }
-  $("key").value = getKey();
-  $("key").addEventListener("change", () => { setKey($("key").value); onKey(); });
 }
 
 function keep() {
   localStorage.setItem("muomni-settings", JSON.stringify(Object.fromEntries(KEPT.map((name) => [name, $(name).value]))));
 }
 
+export function showVoices(voices) {
+  const chosen = $("voice").value || stored().voice;
+  $("voice").replaceChildren(...voices.map((id) => new Option(`Voice ${id}`, id)));
+  if (voices.includes(chosen)) $("voice").value = chosen;
+  for (const name of ["voice", "sample"]) $(name).disabled = voices.length === 0;
+}
+
+// onKey: called with a key that was entered; onSample: speak something in the chosen voice.
+export function settingsReady({ onKey, onSample }) {
+  const kept = stored();
+  for (const name of KEPT) {
+    if (kept[name] !== undefined && name !== "voice") $(name).value = kept[name];
+    $(name).addEventListener("change", () => ($(name).checkValidity() ? keep() : $(name).reportValidity()));
+  }
+  $("settings").addEventListener("close", () => {
+    for (const name of KEPT) if (!$(name).checkValidity()) $(name).value = "";
+    keep();
+  });
+  $("defaults").addEventListener("click", () => {
+    for (const name of ["system", ...Object.keys(FIELDS)]) $(name).value = "";
+    keep();
+  });
+  $("sample").addEventListener("click", onSample);
+  $("key").value = getKey();
+  $("key").addEventListener("change", () => { setKey($("key").value); onKey(); });
+  $("open-settings").addEventListener("click", () => $("settings").showModal());
+  themeReady();
+}
+
+export function askForKey() {
+  $("key-needed").hidden = false;
+  if (!$("settings").open) $("settings").showModal();
+  $("key").focus();
+}
+
+export function keyAccepted() {
+  $("key-needed").hidden = true;
+}
+
 // Fields of a request. Those left empty have the server's defaults.
 export function sampling() {
-  const body = {};
-  for (const [name, field] of [["temperature", "temperature"], ["top_p", "top_p"], ["max_tokens", "max_completion_tokens"], ["seed", "seed"]]) {
-    if ($(name).value !== "" && $(name).checkValidity()) body[field] = Number($(name).value);
-  }
-  return body;
+  const given = Object.entries(FIELDS).filter(([name]) => $(name).value !== "" && $(name).checkValidity());
+  return Object.fromEntries(given.map(([name, field]) => [field, Number($(name).value)]));
 }
 
 export const instructions = () => $("system").value.trim();
 export const voice = () => $("voice").value;
 
-export function dialogsReady() {
-  $("open-settings").addEventListener("click", () => $("settings").showModal());
-  const button = $("theme");
-  const dark = () => document.documentElement.dataset.theme === "dark"
-    || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+function themeReady() {
+  const button = $("theme"), root = document.documentElement, system = matchMedia("(prefers-color-scheme: dark)");
+  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
   const show = () => button.setAttribute("aria-pressed", String(dark()));
-  const chosen = localStorage.getItem("muomni-theme");
-  if (chosen) document.documentElement.dataset.theme = chosen;
   button.addEventListener("click", () => {
-    const theme = dark() ? "light" : "dark";
-    document.documentElement.dataset.theme = theme;
-    localStorage.setItem("muomni-theme", theme);
+    root.dataset.theme = dark() ? "light" : "dark";
+    localStorage.setItem("muomni-theme", root.dataset.theme);
     show();
   });
+  system.addEventListener("change", show);
   show();
 }
