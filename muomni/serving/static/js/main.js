@@ -45,7 +45,7 @@ async function begin() {
   attachmentsReady();
   cameraReady();
   scrollReady();
-  composerReady(ask);
+  composerReady({ ask, recording });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !document.querySelector("dialog[open]")) stop();
   });
@@ -106,10 +106,11 @@ function grow() {
   box.style.height = `${box.scrollHeight}px`;
 }
 
-function composerReady(ask) {
+function composerReady({ ask, recording }) {
   const question = $("question");
   $("composer").addEventListener("submit", (event) => {
     event.preventDefault();
+    if (recording.active) return recording.finish();
     const text = question.value.trim();
     if (!text && !attached().length) return status("Write a question, or attach a picture.", { error: true });
     return ask({ text, images: [...attached()] });

@@ -62,5 +62,5 @@ export function recordingReady({ onBegin, onRecording }) {
 
   button.addEventListener("click", () => (recording ? finish() : begin()));
   discard.addEventListener("click", () => { end(); button.focus(); });
-  return { discard: end };
+  return { discard: end, finish, get active() { return recording; } };
 }
