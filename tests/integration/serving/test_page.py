@@ -253,7 +253,9 @@ def test_a_spoken_answer_is_the_apis(page, live):
     expected = np.frombuffer(base64.b64decode(spoken["data"]), dtype="<i2")
     assert len(expected) > 1000
     assert np.array_equal(samples(page, message), expected)
-    played = page.execute_script("return played.map(({ samples }) => samples.map((each) => 32768 * each).join()).join()")
+    played = page.execute_script(
+        "return played.map(({ samples }) => samples.map((each) => 32768 * each).join()).join()"
+    )
     assert np.array_equal(np.fromstring(played, sep=","), expected)
 
 
@@ -393,7 +395,8 @@ def test_by_keyboard_alone(page):
         press(page, Keys.TAB)
         order.append(page.switch_to.active_element.get_attribute("id"))
     wanted = [
-        "examples", "new", "theme", "open-settings", "log", "question", "pick", "camera", "microphone", "hands-free", "speak", "send",
+        "examples", "new", "theme", "open-settings", "log", "question", "pick", "camera", "microphone", "hands-free", "speak",
+        "send",
     ]  # fmt: skip
     assert [name for name in order if name in wanted] == wanted
     element(page, "open-settings").send_keys(Keys.ENTER)
