@@ -102,30 +102,20 @@ class Media:
             )  # fmt: skip
         return square
 
-    def mels(
-        self, sources: Sequence[Source], *, limit: AudioLimit | None = None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Audios, waveforms (N,) at the encoder's rate -> mel (A, T, M) of their speech, zero-padded, and lengths (A). Raises
-        as `images` does, and ContextLength beyond the limit."""
-        if not sources:
-            return None, None
-        rows = [self.log_mel(source, limit=limit) for source in sources]
-        lengths = torch.tensor([len(row) for row in rows])
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
-
-    def log_mel(self, source: Source, *, limit: AudioLimit | None = None) -> Tensor:
-        """An audio file or waveform (N,) -> log-mel (T, M) of its speech; of all of it if no speech is detected. Errors name
-        the file."""
+    def limited_waveform(self, source: Source, *, limit: AudioLimit) -> Tensor:
+        """`waveform`, of which no more is read than the limit allows. Raises ContextLength beyond it; errors name the file."""
         source = in_memory(source, what="audio")
-        if limit is None:
-            return self.hear(source).trimmed()
         hearing, name = self.require_hearing(), name_of(source)
         limit.check_seconds(self.seconds(source), hearing, name=name)
         seconds = limit.seconds(hearing)
         waveform = self.waveform(source, seconds=seconds if limit.truncate else seconds + 1)
         limit.check_seconds(len(waveform) / hearing.mel.sample_rate, hearing, name=name)  # the header may be wrong
+        return waveform
+
+    def excerpt(self, waveform: Tensor, *, limit: AudioLimit, source: Source) -> Tensor:
+        """A waveform (N,) -> log-mel (T, M) of its speech. source: what it was read from, for messages."""
         with naming(source):
-            return limit.excerpt(hearing, waveform, name=name)
+            return limit.excerpt(self.require_hearing(), waveform, name=name_of(source))
 
     def hear(self, source: Source) -> PreparedSpeech:
         """An audio file or waveform -> its preprocessed form; logged if no speech is detected. Errors name the file."""

@@ -3,7 +3,7 @@
 Shapes: B requests, T tokens, D width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -14,11 +14,12 @@ from muomni.frontends.chat import encode_prompt, media_of
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.audio_excerpt import AudioLimit
 from muomni.inference.decoding.options import PRESETS, GenerationOptions, preset, reject_unused_options
-from muomni.inference.errors import ContextLength, InvalidOption, MuomniError, raised_as
+from muomni.inference.encoder_cache import EncoderCache
+from muomni.inference.errors import ContextLength, InvalidOption, MissingModule, MuomniError, raised_as
 from muomni.inference.media import Media
 from muomni.inference.sources import Source, in_memory
 from muomni.inference.validation import require_bool, require_one_of, require_sequence, require_str
-from muomni.models.omni import MediaFeatures, Omni
+from muomni.models.omni import NO_ENCODER, MediaFeatures, Omni
 from muomni.models.thinker import Thinker
 from muomni.short_repr import shown
 from muomni.special_tokens import AUDIO, IMAGE
@@ -121,8 +122,9 @@ class PromptBuilder:
         return self.context // 4
 
     @torch.inference_mode()
-    def encode_media(self, request: Request) -> MediaFeatures:
-        """Run the encoders on a request's images and audio. Errors name the file."""
+    def encode_media(self, request: Request, *, cache: EncoderCache | None = None) -> MediaFeatures:
+        """Run the encoders on a request's images and audio, each on its own: its features do not depend on the others.
+        cache: keeps them for later requests. Errors name the file."""
         format = request.format or self.format
         if format == "plain" and request.messages:
             raise InvalidOption("a plain prompt has no roles: use format=chat for conversations", param="messages")
@@ -135,13 +137,39 @@ class PromptBuilder:
             with raised_as(InvalidOption, param="messages"):
                 images, audios = media_of(request.as_messages())
         pixels = self.media.images(images)
-        mel, lengths = self.media.mels(audios, limit=self.audio_limit(truncate=request.truncate))
-        features: MediaFeatures = self.model.encode(
-            images=None if pixels is None else pixels.to(self.device),
-            mel=None if mel is None else mel.to(self.device),
-            mel_lengths=None if lengths is None else lengths.to(self.device),
-        )
-        return features
+        rows = [] if pixels is None else [self._encode_image(image, cache) for image in pixels]
+        limit = self.audio_limit(truncate=request.truncate)
+        rows += [self._encode_audio(audio, limit, cache) for audio in audios]
+        return merge_features(rows)
+
+    def _encode_image(self, pixels: Tensor, cache: EncoderCache | None) -> MediaFeatures:
+        """pixels (3, S, S), preprocessed."""
+
+        def encode() -> Tensor:
+            features: MediaFeatures = self.model.encode(images=pixels[None].to(self.device))
+            assert features.images is not None
+            return features.images
+
+        return MediaFeatures(images=encode() if cache is None else cache.features(pixels, encode, options="image"))
+
+    def _encode_audio(self, source: Source, limit: AudioLimit | None, cache: EncoderCache | None) -> MediaFeatures:
+        if limit is None:
+            self.media.require_hearing()
+            raise MissingModule(NO_ENCODER.format(media="audio", encoder="audio"), param="audio")
+        waveform = self.media.limited_waveform(source, limit=limit)
+
+        def encode() -> Tensor:
+            mel = self.media.excerpt(waveform, limit=limit, source=source)[None].to(self.device)
+            lengths = torch.tensor([mel.shape[1]], device=self.device)
+            features: MediaFeatures = self.model.encode(mel=mel, mel_lengths=lengths)
+            assert features.audios is not None
+            return features.audios
+
+        options = f"audio truncate={limit.truncate}"
+        audios = encode() if cache is None else cache.features(waveform, encode, options=options)
+        count = audios.shape[1]
+        lengths = torch.tensor([count], device=self.device)
+        return MediaFeatures(audios=audios, audio_lengths=lengths, audio_counts=[count])
 
     def audio_limit(self, *, truncate: bool) -> AudioLimit | None:
         """The limit per audio; None for a model without an audio encoder, which raises by itself."""
@@ -153,7 +181,9 @@ class PromptBuilder:
 
     def prompt(self, request: Request, features: MediaFeatures, *, first: bool = True) -> Prompt:
         """Tokenize a request with its media; `first=False` continues a conversation."""
-        counts = [] if features.audio_lengths is None else features.audio_lengths.tolist()
+        counts = features.audio_counts or []
+        if features.audio_counts is None and features.audio_lengths is not None:
+            counts = features.audio_lengths.tolist()
         image_tokens = self.model.image_tokens
         if (
             request.format or self.format
@@ -192,9 +222,14 @@ class PromptBuilder:
 
     @torch.inference_mode()
     def embed(self, ids: Tensor, features: Sequence[MediaFeatures]) -> Tensor:
-        """ids (B, T) and each row's features -> embeddings (B, T, D)."""
-        merged = features[0] if len(features) == 1 else merge_features(features)
-        return self.model.embed(ids.to(self.device), features=merged)
+        """ids (B, T) and each row's features -> embeddings (B, T, D). Media are projected one by one, as they are encoded."""
+        projected = {id(row): [self.model.project(item) for item in split_features(row)] for row in features}
+        items = [item for row in features for item in projected[id(row)]]
+        images = [tokens for tokens, _ in items if tokens is not None]
+        audios = [tokens for _, tokens in items if tokens is not None]
+        return self.model.fill(
+            ids.to(self.device), torch.cat(images) if images else None, torch.cat(audios) if audios else None
+        )
 
 
 def build_prompter(
@@ -222,7 +257,20 @@ def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
         clips = [clip for row in audios for clip in row.audios]  # type: ignore[union-attr]
         merged.audios = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         merged.audio_lengths = torch.cat([row.audio_lengths for row in audios])  # type: ignore[misc]
+        if all(row.audio_counts is not None for row in audios):
+            merged.audio_counts = [count for row in audios for count in row.audio_counts]  # type: ignore[union-attr]
     return merged
+
+
+def split_features(row: MediaFeatures) -> Iterator[MediaFeatures]:
+    """Those of each image and each audio, without padding."""
+    for image in () if row.images is None else row.images:
+        yield MediaFeatures(images=image[None])
+    if row.audios is not None and row.audio_lengths is not None:
+        counts = row.audio_lengths.tolist() if row.audio_counts is None else row.audio_counts
+        for clip, count in zip(row.audios, counts, strict=True):
+            lengths = torch.tensor([count], device=clip.device)
+            yield MediaFeatures(audios=clip[None, :count], audio_lengths=lengths, audio_counts=[count])
 
 
 def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOptions]:

@@ -99,10 +99,16 @@ class Omni(nn.Module):
 
         Raises ValueError when slots and media tokens differ in number.
         """
+        return self.fill(ids, *self.project(features), slots=slots)
+
+    def fill(
+        self, ids: Tensor, images: Tensor | None, audios: Tensor | None, *, slots: tuple[int, int] | None = None
+    ) -> Tensor:
+        """`embed` of media that are projected already, as `project` returns them."""
         x = self.thinker.embedding(ids)
         known = (None, None) if slots is None else slots
-        names, media = ("image", "audio"), self.project(features)
-        for name, slot, tokens, count in zip(names, (IMAGE, AUDIO), media, known, strict=True):
+        media = ("image", IMAGE, images), ("audio", AUDIO, audios)
+        for (name, slot, tokens), count in zip(media, known, strict=True):
             where = ids == slot
             given = 0 if tokens is None else tokens.shape[0]
             wanted = int(where.sum()) if count is None else count

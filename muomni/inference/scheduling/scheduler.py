@@ -2,7 +2,7 @@
 
 An iteration of the thread ends what was cancelled, admits a request from the queue and prefills at most `prefill_chunk` tokens
 of prompts, so that long prompts do not stall the others, and computes one token of every active request (steps.py).
-Images and audio are encoded in the thread that submits them.
+Images and audio are encoded in the thread that submits them, and those of earlier turns kept (encoder_cache.py).
 
 A request's tokens are those of its single run by the engine. The number of rows changes the rounding of float32; where that could
 decide a token, the request is computed once more, alone (replay.py).
@@ -19,6 +19,7 @@ import torch
 
 from muomni.inference.answer import Answer
 from muomni.inference.decoding.options import GenerationOptions
+from muomni.inference.encoder_cache import EncoderCache
 from muomni.inference.engine import Engine
 from muomni.inference.errors import Cancelled, InvalidOption, QueueFull
 from muomni.inference.prompt import Request
@@ -30,6 +31,7 @@ from muomni.inference.scheduling.steps import Steps
 log = logging.getLogger(__name__)
 
 MIN_RETRY, SMOOTHING = 1.0, 0.1  # seconds; weight of the last request in the mean duration
+ENCODED_BYTES = 64 << 20  # features of images and audio that are kept; a second of speech takes some 25 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Scheduler:
                 raise InvalidOption(f"{name}={value!r}: a whole number, at least 1, is needed", param=name)
         self.prompter = engine.require_prompter()
         self.num_slots, self.max_queue = slots, max_queue
+        self.encoded = EncoderCache(max_bytes=ENCODED_BYTES)
         self.steps = Steps(
             self.prompter.thinker, engine.require_runtime(), slots=slots, prefill_chunk=prefill_chunk, end=self._end
         )
@@ -159,7 +162,7 @@ class Scheduler:
     def _prepare(
         self, request: Request, options: GenerationOptions, *, emit: Emit, constraint: Constraint | None
     ) -> Running:
-        features = self.prompter.encode_media(request)
+        features = self.prompter.encode_media(request, cache=self.encoded)
         prompt = self.prompter.fitting(
             request, features, max_new_tokens=None
         )  # an answer may end where the context does

@@ -132,6 +132,31 @@ def test_the_history_of_a_conversation_is_not_read_again(engine, scheduler, pict
         ]
 
 
+def test_a_conversation_encodes_its_media_once(engine, receive):
+    """Also if a later turn brings more of them: what the rows of the cache hold is found by the bits of the embeddings."""
+    scheduler, options = Scheduler(engine, slots=2), preset("greedy", max_new_tokens=4)
+    generator = torch.Generator().manual_seed(0)
+    pictures = [torch.randint(0, 256, (3, 40, 48), generator=generator, dtype=torch.uint8) for _ in range(2)]
+    clip = 0.1 * torch.randn(5000, generator=generator)
+    turns = [
+        [{"type": "image", "image": pictures[0]}, {"type": "audio", "audio": clip}],
+        [{"type": "image", "image": pictures[1]}, {"type": "text", "text": "red"}],
+        [{"type": "text", "text": "2"}],
+    ]
+    messages, before = [], 0
+    for turn in turns:
+        messages.append({"role": "user", "content": turn})
+        receiver = receive()
+        scheduler.submit(Request(messages=messages), options, emit=receiver)
+        answer = receiver.wait()
+        assert answer.text == single(engine, Request(messages=messages), options).text
+        assert answer.cached_tokens >= before
+        before = answer.prompt_tokens
+        messages.append({"role": "assistant", "content": answer.text})
+    scheduler.close(grace=1)
+    assert (scheduler.encoded.misses, scheduler.encoded.hits) == (3, 2 + 3)
+
+
 def test_another_image_is_another_prompt(engine, scheduler, picture, receive):
     other = torch.zeros(3, 40, 48, dtype=torch.uint8)
     for image, cached in ((picture, False), (picture, True), (other, False)):
