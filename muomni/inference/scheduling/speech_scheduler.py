@@ -167,12 +167,16 @@ class SpeechScheduler:
                     self._changed.wait()
                 if self._aborting and not (self.active or self._queue):
                     return
-            self._drop_cancelled()
-            self._admit()
-            self._begin_sentence()
-            self._step()
-            self._render()
-            self._finish()
+            try:
+                self._drop_cancelled()
+                self._admit()
+                self._begin_sentence()
+                self._step()
+                self._render()
+                self._finish()
+            except Exception as error:  # of the bookkeeping around a step: without this thread nobody would be answered
+                log.exception("speaking %d texts failed", len(self.active))
+                self._fail(error)
 
     def _has_work(self) -> bool:
         """Whether there is anything to compute; requests may only wait for their text."""
@@ -263,6 +267,14 @@ class SpeechScheduler:
             self.counts["chunks"] += 1
             self.counts["late"] += not in_time
             self.audio_seconds += speech.timings.audio_seconds - before
+
+    def _fail(self, error: Exception) -> None:
+        """End all active requests, and begin with empty rows."""
+        failed, self.active, self.rows = self.active, [], []
+        self.slots = SpeechSlots(self.speaker.talker, rows=self.num_slots)
+        for speech in failed:
+            speech.row = -1
+            self._end(speech, error)
 
     def _finish(self) -> None:
         with self._changed:

@@ -62,7 +62,8 @@ class Steps:
         failed = self.requests
         self.active, self.prefilling = [], None
         for running in failed:
-            self.cache.forget(running.row)
+            if running.row >= 0:
+                self.cache.forget(running.row)
             self._end(running, error)
 
     def prefill(self, admit: Callable[[], Running | None]) -> None:
@@ -94,9 +95,9 @@ class Steps:
             running = admit()
             if running is not None:
                 running.started = time.perf_counter()
+                self.prefilling = running  # before the next line: what fails there ends the request
                 idle = range(len(self.active), len(self.cache.lengths))
                 running.row, running.cached = self.cache.acquire(running.signature, idle)
-                self.prefilling = running
         return self.prefilling
 
     def _read_chunk(self, running: Running, begin: int, end: int) -> Tensor:
