@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from muomni.inference.answer import Answer, Piece
 from muomni.inference.decoding.options import MAX_SEED, GenerationOptions
 from muomni.inference.prompt import Request
 from muomni.serving.events import Events, merged
+from muomni.serving.jobs import in_thread
 from muomni.serving.schemas.shared import CompletionDetails, PromptDetails, Usage
 from muomni.serving.state import ServerState
 
@@ -20,6 +22,7 @@ class Generation:
     state: ServerState
     events: list[Events]
     begun: float
+    deadline: float
 
     def cancel(self) -> None:
         """End all of them."""
@@ -29,8 +32,7 @@ class Generation:
     async def whole(self) -> list[Answer]:
         """All answers, when all are complete."""
         try:
-            async with asyncio.timeout(self.state.settings.request_seconds):
-                answers = await asyncio.gather(*(self._last(each) for each in self.events))
+            answers = await asyncio.gather(*(self._last(each) for each in self.events))
         finally:
             self.cancel()
         count(self.state, answers)
@@ -43,12 +45,12 @@ class Generation:
                 return event
         raise AssertionError("a scheduler ends with an answer or an exception")
 
-    async def pieces(self) -> AsyncIterator[tuple[int, Piece | Answer]]:
+    async def pieces(self) -> AsyncGenerator[tuple[int, Piece | Answer]]:
         """(choice, piece) as they come, each choice's answer last."""
         answers: list[Answer] = []
         try:
-            async with asyncio.timeout(self.state.settings.request_seconds):
-                async for index, event in merged(self.events):
+            async with aclosing(merged(self.events)) as events:
+                async for index, event in events:
                     self._note_first()
                     if isinstance(event, Answer):
                         answers.append(event)
@@ -71,29 +73,33 @@ async def submit(
     *,
     number: int,
     schema: dict[str, object] | None = None,
+    media: bool = False,
 ) -> Generation:
-    """`number` answers to each of the requests; answer i samples with seed + i. Raises what the scheduler refuses at once; then
-    none of them goes on."""
+    """`number` answers to each of the requests; answer i samples with seed + i. media: requests have images or recordings, which
+    are encoded here, in a turn among the blocking jobs. Raises what the scheduler refuses at once; then none of them goes on."""
     scheduler = state.require_scheduler()
-    begun = time.monotonic()
+    begun, deadline = time.monotonic(), state.deadline()
     wanted = [(request, index) for request in requests for index in range(number)]
-    events = [Events(final=Answer) for _ in wanted]
+    events = [Events(final=Answer, deadline=deadline) for _ in wanted]
 
-    def submit_all() -> None:  # media are encoded here
+    def submit_all() -> None:
         for each, (request, index) in zip(events, wanted, strict=True):
             own = replace(options, seed=(options.seed + index) % MAX_SEED)
             constraint = None
             if schema is not None:
                 constraint = state.grammar.constraint(schema)
-            each.ticket = scheduler.submit(request, own, emit=each.emit, client=client, constraint=constraint)
+            each.attach(scheduler.submit(request, own, emit=each.emit, client=client, constraint=constraint))
 
     try:
-        await state.job(submit_all)
+        if media or schema is not None:  # a schema may take a second to compile
+            await state.job(submit_all, client=client)
+        else:
+            await in_thread(submit_all)
     except BaseException:
         for each in events:
             each.cancel()
         raise
-    return Generation(state=state, events=events, begun=begun)
+    return Generation(state=state, events=events, begun=begun, deadline=deadline)
 
 
 def count(state: ServerState, answers: Sequence[Answer]) -> None:

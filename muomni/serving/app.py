@@ -88,7 +88,7 @@ def _add_page(app: FastAPI) -> None:
 
 def _add_gauges(metrics: Metrics, state: ServerState) -> None:
     gauges: dict[str, tuple[str, Any]] = {
-        "muomni_waiting_jobs": ("Transcripts, embeddings and media that wait.", lambda: state.jobs_waiting)
+        "muomni_waiting_jobs": ("Transcripts, embeddings and media that wait.", lambda: state.jobs.waiting)
     }
     if (scheduler := state.scheduler) is not None:
         gauges["muomni_active_answers"] = ("Answers being written.", lambda: scheduler.stats().active)

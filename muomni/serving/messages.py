@@ -74,6 +74,11 @@ def read_messages(
     return _system_first(converted)
 
 
+def has_media(messages: list[Message]) -> bool:
+    """Whether there is anything to decode and to encode."""
+    return any(not isinstance(item, TextItem) for message in messages for item in _items(message))
+
+
 def _system_first(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Instructions joined in front of the conversation, wherever they stand in it: the prompt format has one place for them."""
     instructions = [message["content"] for message in messages if message["role"] == "system"]

@@ -1,10 +1,9 @@
 """The Talker's speech for the client: chunks of samples -> bytes of a format."""
 
-import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from muomni.inference.answer import Answer, Piece
 from muomni.inference.errors import InvalidOption
 from muomni.inference.scheduling.speech_request import SpeechDone, SpeechTicket
 from muomni.serving.answers import Generation
-from muomni.serving.audio_format import make_encoder
+from muomni.serving.audio_format import AudioEncoder, make_encoder
 from muomni.serving.events import Events, merged
 from muomni.serving.state import ServerState
 from muomni.serving.voices import voice_number
@@ -21,21 +20,32 @@ RATE = 24_000  # Hz, of all OpenAI clients
 
 
 def begin(
-    state: ServerState, text: str, *, voice: str, param: str, client: str, more: bool = False
+    state: ServerState,
+    text: str,
+    *,
+    voice: str,
+    param: str,
+    client: str,
+    deadline: float | None = None,
+    more: bool = False,
 ) -> tuple[Events, SpeechTicket]:
-    """Submit a text to the Talker. more: the rest is fed later, piece by piece."""
-    speech = state.require_speech()
+    """Submit a text to the Talker. deadline: default: that of an answer which begins now. more: the rest is fed later, piece by
+    piece."""
+    assert state.speech is not None, (
+        "the routes ask `require_speech`; an answer that has begun may end while the server stops"
+    )
     number = voice_number(voice, state.engine, param=param)
-    events = Events(final=SpeechDone)
-    events.ticket = ticket = speech.submit(text, voice=number, emit=events.emit, client=client, more=more)
+    events = Events(final=SpeechDone, deadline=deadline or state.deadline())
+    ticket = state.speech.submit(text, voice=number, emit=events.emit, client=client, more=more)
+    events.attach(ticket)
     return events, ticket
 
 
-async def sound(state: ServerState, events: Events, encoder: Any) -> AsyncIterator[bytes]:
-    """Bytes of the format as the Talker speaks. The encoder's work is small: it runs in a thread only for compressed forms."""
+async def sound(state: ServerState, events: Events, encoder: AudioEncoder) -> AsyncGenerator[bytes]:
+    """Bytes of the format as the Talker speaks. Encoding a block takes about a millisecond: no thread is worth it."""
     begun = time.monotonic()
-    async with asyncio.timeout(state.settings.request_seconds):
-        async for event in events:
+    async with aclosing(aiter(events)) as emitted:
+        async for event in emitted:
             if isinstance(event, Tensor):
                 if begun:
                     state.metrics.first_audio.observe(time.monotonic() - begun)
@@ -48,9 +58,11 @@ async def sound(state: ServerState, events: Events, encoder: Any) -> AsyncIterat
                 yield data
 
 
-async def speak_whole(state: ServerState, text: str, *, voice: str, form: str, client: str) -> tuple[bytes, int]:
+async def speak_whole(
+    state: ServerState, text: str, *, voice: str, form: str, client: str, deadline: float
+) -> tuple[bytes, int]:
     """A text as a file in a format of `make_encoder`, and the Talker's frames."""
-    events, _ = begin(state, text, voice=voice, param="audio.voice", client=client)
+    events, _ = begin(state, text, voice=voice, param="audio.voice", client=client, deadline=deadline)
     encoder = make_encoder(form, state.engine.speech_rate, RATE)
     data = [block async for block in sound(state, events, encoder)]
     return b"".join(data), len(events.last.codes)
@@ -59,10 +71,13 @@ async def speak_whole(state: ServerState, text: str, *, voice: str, form: str, c
 class SpokenAnswer:
     """An answer that is spoken while it is written: async iterator over PCM16 of `RATE` Hz."""
 
-    def __init__(self, state: ServerState, *, voice: str, client: str) -> None:
+    def __init__(self, state: ServerState, *, voice: str, client: str, deadline: float) -> None:
+        assert state.speech is not None
         self.id = f"audio_{uuid.uuid4().hex}"
-        self.state = state
-        self.events, self.ticket = begin(state, "", voice=voice, param="audio.voice", client=client, more=True)
+        self.state, self.speech = state, state.speech
+        self.events, self.ticket = begin(
+            state, "", voice=voice, param="audio.voice", client=client, deadline=deadline, more=True
+        )
         self.encoder = make_encoder("pcm", state.engine.speech_rate, RATE)
 
     @property
@@ -72,16 +87,17 @@ class SpokenAnswer:
 
     def feed(self, text: str) -> None:
         """More of the answer."""
-        self.state.require_speech().feed(self.ticket, text)
+        self.speech.feed(self.ticket, text)
 
     def finish(self) -> None:
         """The answer is complete."""
-        self.state.require_speech().finish(self.ticket)
+        self.speech.finish(self.ticket)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         try:
-            async for data in sound(self.state, self.events, self.encoder):
-                yield data
+            async with aclosing(sound(self.state, self.events, self.encoder)) as blocks:
+                async for data in blocks:
+                    yield data
         except InvalidOption as error:  # an answer of signs that have no sound: its text stands alone
             if error.param != "text":
                 raise
@@ -91,22 +107,41 @@ class SpokenAnswer:
         self.events.cancel()
 
 
-async def with_speech(
-    generation: Generation, voices: Sequence[SpokenAnswer]
-) -> AsyncIterator[tuple[int, Piece | Answer | bytes]]:
-    """(choice, piece of its text, its answer, or PCM16 of its voice) as they come; without voices the texts alone."""
+class Speaking:
+    """Answers and their voices, none for answers that are text alone. Whoever makes one calls `cancel` in the end, whatever
+    happens: a voice that waits for its text has a slot of the Talker."""
 
-    async def fed() -> AsyncIterator[tuple[int, Piece | Answer]]:
-        async for index, event in generation.pieces():
-            if voices and isinstance(event, Answer):
-                voices[index].finish()
-            elif voices and isinstance(event, Piece):
-                voices[index].feed(event.text)
-            yield index, event
+    def __init__(self, state: ServerState, generation: Generation, *, voice: str | None, client: str) -> None:
+        """voice: None for text. Raises what the Talker refuses at once; then no answer goes on."""
+        self.generation, self.voices = generation, list[SpokenAnswer]()
+        try:
+            for _ in generation.events if voice is not None else ():
+                assert voice is not None
+                self.voices.append(SpokenAnswer(state, voice=voice, client=client, deadline=generation.deadline))
+        except BaseException:
+            self.cancel()
+            raise
 
-    try:
-        async for source, item in merged([fed(), *voices]):
-            yield item if source == 0 else (source - 1, item)
-    finally:
-        for voice in voices:
+    def cancel(self) -> None:
+        """End all of it; a no-op for what has ended."""
+        self.generation.cancel()
+        for voice in self.voices:
             voice.cancel()
+
+    async def events(self) -> AsyncGenerator[tuple[int, Piece | Answer | bytes]]:
+        """(choice, piece of its text, its answer, or PCM16 of its voice) as they come."""
+        try:
+            async with aclosing(merged([self._fed(), *self.voices])) as items:
+                async for source, item in items:
+                    yield item if source == 0 else (source - 1, item)
+        finally:
+            self.cancel()
+
+    async def _fed(self) -> AsyncIterator[tuple[int, Piece | Answer]]:
+        async with aclosing(self.generation.pieces()) as pieces:
+            async for index, event in pieces:
+                if self.voices and isinstance(event, Answer):
+                    self.voices[index].finish()
+                elif self.voices and isinstance(event, Piece):
+                    self.voices[index].feed(event.text)
+                yield index, event

@@ -3,21 +3,19 @@
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import Request
-from starlette.concurrency import run_in_threadpool
 
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.engine import Engine
-from muomni.inference.errors import QueueFull
 from muomni.inference.scheduling.json_constraint import JsonGrammar
 from muomni.inference.scheduling.scheduler import Scheduler
 from muomni.inference.scheduling.speech_scheduler import SpeechScheduler
 from muomni.serving.errors import ApiError
+from muomni.serving.jobs import Jobs
 from muomni.serving.messages import SpokenAnswers
 from muomni.serving.metrics import Metrics
 from muomni.serving.settings import ServerSettings
@@ -39,16 +37,24 @@ class ServerState:
     answers: SpokenAnswers = field(default_factory=SpokenAnswers)
     started: float = field(default_factory=time.time)
     draining: bool = False
-    jobs_waiting: int = 0
     sessions: int = 0  # of /v1/realtime
-    _jobs: asyncio.Semaphore | None = None
+    jobs: Jobs = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.jobs = Jobs(settings.jobs, max_waiting=settings.max_queue, seconds=settings.request_seconds)
 
     def close(self, *, grace: float) -> None:
         """End the schedulers: answers in progress have `grace` seconds, then they are cancelled. Blocks so long."""
         self.draining = True
-        for each in (self.scheduler, self.speech):
+        end = time.monotonic() + grace
+        for each in (self.scheduler, self.speech):  # in this order: answers are spoken while they are written
             if each is not None:
-                each.close(grace=grace)
+                each.close(grace=max(0.0, end - time.monotonic()))
+
+    def deadline(self) -> float:
+        """When an answer that begins now must have ended, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + self.settings.request_seconds
 
     @functools.cached_property
     def grammar(self) -> JsonGrammar:
@@ -83,28 +89,10 @@ class ServerState:
         if self.draining:
             raise ApiError(503, "the server stops; it takes no new requests", headers={"Retry-After": "5"})
 
-    async def job(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run blocking work in a thread, `settings.jobs` at once. Raises QueueFull if too many wait."""
-        async with self.job_slot():
-            return await run_in_threadpool(function, *args, **kwargs)
-
-    @asynccontextmanager
-    async def job_slot(self) -> AsyncIterator[None]:
-        """A turn among the blocking jobs."""
+    async def job(self, function: Callable[..., T], *args: Any, client: str, long: bool = False, **options: Any) -> T:
+        """Run blocking work in a thread: see `Jobs.run`. Raises ApiError 503 while the server stops."""
         self.check_running()
-        if self._jobs is None:
-            self._jobs = asyncio.Semaphore(self.settings.jobs)
-        if self.jobs_waiting >= self.settings.max_queue:
-            raise QueueFull("too many requests wait for this server", retry_after=5.0)
-        self.jobs_waiting += 1
-        try:
-            await self._jobs.acquire()
-        finally:
-            self.jobs_waiting -= 1
-        try:
-            yield
-        finally:
-            self._jobs.release()
+        return await self.jobs.run(function, *args, client=client, long=long, **options)
 
 
 def state_of(request: Request) -> ServerState:

@@ -3,11 +3,12 @@
 import asyncio
 import base64
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from muomni.inference.answer import Answer
+from muomni.inference.answer import Answer, Piece
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.errors import ContextLength
 from muomni.inference.prompt import Request
@@ -15,7 +16,7 @@ from muomni.serving.answers import Generation, submit, usage_of
 from muomni.serving.errors import ApiError, api_error
 from muomni.serving.realtime.conversation import Turn, Turns
 from muomni.serving.realtime.schema import Session
-from muomni.serving.spoken import RATE, SpokenAnswer, with_speech
+from muomni.serving.spoken import RATE, Speaking
 from muomni.serving.state import ServerState
 
 Send = Callable[..., Awaitable[None]]
@@ -34,10 +35,10 @@ class Response:
 
     async def run(self) -> None:
         """Write, speak, and send all events."""
-        await self._send("response.created", response=self._description("in_progress"))
         status, usage = "completed", None
         details: dict[str, Any] | None = None
         try:
+            await self._send("response.created", response=self._description("in_progress"))
             answer = await self._answer()
             if answer.finish_reason == "length":
                 status, details = "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
@@ -61,12 +62,18 @@ class Response:
 
     async def _answer(self) -> Answer:
         generation = await self._submit()
-        voices = []
-        if self.spoken:
-            voices = [SpokenAnswer(self.state, voice=self.session.audio.output.voice, client=self.client)]
-        await self._begin_item()
+        voice = self.session.audio.output.voice if self.spoken else None
+        speaking = Speaking(self.state, generation, voice=voice, client=self.client)
+        try:
+            await self._begin_item()
+            async with aclosing(speaking.events()) as events:
+                return await self._report(events)
+        finally:
+            speaking.cancel()
+
+    async def _report(self, events: AsyncIterable[tuple[int, Piece | Answer | bytes]]) -> Answer:
         answer: Answer | None = None
-        async for _, event in with_speech(generation, voices):
+        async for _, event in events:
             if isinstance(event, bytes):
                 self.turn.samples += len(event) // 2
                 await self._send("response.output_audio.delta", delta=base64.b64encode(event).decode(), **self.where)
@@ -84,16 +91,20 @@ class Response:
         """Ask for the answer; where the conversation is too long for the context, without its oldest turns."""
         options: GenerationOptions = self.state.options
         if self.session.max_output_tokens != "inf":
-            options = replace(options, max_new_tokens=self.session.max_output_tokens)
+            most = min(self.session.max_output_tokens, self.state.settings.max_new_tokens)
+            options = replace(options, max_new_tokens=most)
         if self.session.temperature is not None:
             options = replace(options, temperature=self.session.temperature)
         skip = 0
         while True:
             messages = self.turns.messages(self.session.instructions, skip=skip)
+            media = any(not isinstance(each["content"], str) for each in messages)
             if not messages or messages[-1]["role"] != "user":
                 raise ApiError(400, "there is no turn of the user to answer", code="nothing_to_answer")
             try:
-                return await submit(self.state, self.client, [Request(messages=messages)], options, number=1)
+                return await submit(
+                    self.state, self.client, [Request(messages=messages)], options, number=1, media=media
+                )
             except ContextLength:
                 if skip >= len(self.turns.turns) - 1:
                     raise

@@ -181,7 +181,7 @@ class RealtimeSession:
     async def _transcribe(self, turn: Turn, sound: torch.Tensor) -> None:
         where = {"item_id": turn.id, "content_index": 0}
         try:
-            text = str(await self.state.job(self.state.engine.transcribe, sound))
+            text = str(await self.state.job(self.state.engine.transcribe, sound, client=self.client))
         except Exception as error:
             body = api_error(error).body["error"]
             await self.send("conversation.item.input_audio_transcription.failed", error=body, **where)
@@ -198,7 +198,8 @@ class RealtimeSession:
 
     async def _create(self, event: schema.ItemCreate) -> None:
         rate = self.session.audio.input.format.rate
-        turn = await self.state.job(read_item, event.item, self.state.engine, self.state.settings, rate=rate)
+        arguments = (event.item, self.state.engine, self.state.settings)
+        turn = await self.state.job(read_item, *arguments, rate=rate, client=self.client)
         if any(other.id == turn.id for other in self.turns.turns):
             raise refused("item.id", f"there is an item {turn.id!r} already")
         await self._announce(turn, self.turns.add(turn, after=event.previous_item_id))

@@ -3,7 +3,8 @@
 import base64
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -14,7 +15,7 @@ from muomni.inference.prompt import Request as ModelRequest
 from muomni.serving import sse
 from muomni.serving.answers import Generation, submit, usage_of
 from muomni.serving.errors import refused
-from muomni.serving.messages import KEPT_SECONDS, read_messages
+from muomni.serving.messages import KEPT_SECONDS, has_media, read_messages
 from muomni.serving.sampling import chat_logprobs, choices, generation_options
 from muomni.serving.schemas.chat import (
     AnswerAudio,
@@ -30,9 +31,10 @@ from muomni.serving.schemas.chat import (
     TextFormat,
 )
 from muomni.serving.schemas.shared import errors
-from muomni.serving.spoken import SpokenAnswer, speak_whole, with_speech
+from muomni.serving.spoken import Speaking, speak_whole
 from muomni.serving.state import ServerState, client_of, state_of
 from muomni.serving.strict_route import StrictRoute, while_connected
+from muomni.serving.voices import voice_number
 
 router = APIRouter(route_class=StrictRoute, tags=["chat"])
 ANY_OBJECT = {"type": "object"}
@@ -60,13 +62,15 @@ async def create_chat_completion(
         vocab_size=state.engine.require_prompter().thinker.vocab_size,
     )
     number = choices(body, state.settings)
-    messages = await state.job(read_messages, body.messages, state.engine, state.settings, state.answers)
+    client, media = client_of(request), has_media(body.messages)
+    arguments = (body.messages, state.engine, state.settings, state.answers)
+    messages = await state.job(read_messages, *arguments, client=client) if media else read_messages(*arguments)
     asked = ModelRequest(messages=messages)
-    generation = await submit(state, client_of(request), [asked], options, number=number, schema=_schema(body))
+    generation = await submit(state, client, [asked], options, number=number, schema=_schema(body), media=media)
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
-    client = client_of(request)
     if body.stream:
-        return sse.stream(_chunks(state, generation, head, body, spoken=spoken, client=client))
+        speaking = Speaking(state, generation, voice=_voice(body) if spoken else None, client=client)
+        return sse.stream(_chunks(state, speaking, head, body), cancel=speaking.cancel)
     return await while_connected(request, _whole(state, generation, head, body, spoken=spoken, client=client))
 
 
@@ -90,6 +94,7 @@ def _check_modalities(body: ChatRequest, state: ServerState) -> bool:
     if body.stream and body.audio.format != "pcm16":
         raise refused("audio.format", "a streamed answer is spoken in pcm16")
     state.require_speech()
+    voice_number(_voice(body), state.engine, param="audio.voice")
     return True
 
 
@@ -112,7 +117,7 @@ async def _whole(
     made, frames = [], 0
     for index, answer in enumerate(answers):
         message = AnswerMessage(role="assistant", content=answer.text, refusal=None)
-        if spoken and (made_sound := await _spoken(state, answer.text, body, client=client)):
+        if spoken and (made_sound := await _spoken(state, generation, answer.text, body, client=client)):
             audio, count = made_sound
             message = AnswerMessage(role="assistant", content=None, refusal=None, audio=audio)
             frames += count
@@ -128,12 +133,16 @@ async def _whole(
     return ChatCompletion(**head, object="chat.completion", choices=made, usage=usage)
 
 
-async def _spoken(state: ServerState, text: str, body: ChatRequest, *, client: str) -> tuple[AnswerAudio, int] | None:
+async def _spoken(
+    state: ServerState, generation: Generation, text: str, body: ChatRequest, *, client: str
+) -> tuple[AnswerAudio, int] | None:
     """A whole answer as sound, and its frames; None for one that has no sound: its text stands alone."""
     assert body.audio is not None
     form = body.audio.format.removesuffix("16")
     try:
-        data, frames = await speak_whole(state, text, voice=_voice(body), form=form, client=client)
+        data, frames = await speak_whole(
+            state, text, voice=_voice(body), form=form, client=client, deadline=generation.deadline
+        )
     except InvalidOption as error:
         if error.param != "text":
             raise
@@ -150,31 +159,31 @@ def _voice(body: ChatRequest) -> str:
 
 
 async def _chunks(
-    state: ServerState, generation: Generation, head: dict[str, Any], body: ChatRequest, *, spoken: bool, client: str
-) -> AsyncIterator[str]:
-    number = len(generation.events)
+    state: ServerState, speaking: Speaking, head: dict[str, Any], body: ChatRequest
+) -> AsyncGenerator[str]:
+    number, voices = len(speaking.generation.events), speaking.voices
 
     def chunk(index: int, delta: Delta, **more: Any) -> str:
         own = ChunkChoice(index=index, delta=delta, **({"finish_reason": None} | more))
         return sse.line(ChatChunk(**head, object="chat.completion.chunk", choices=[own]))
 
-    voices = [SpokenAnswer(state, voice=_voice(body), client=client) for _ in range(number if spoken else 0)]
     for index in range(number):
-        yield chunk(index, Delta(role="assistant", content=None if spoken else ""))
+        yield chunk(index, Delta(role="assistant", content=None if voices else ""))
     answers: dict[int, Answer] = {}
-    async for index, event in with_speech(generation, voices):
-        if isinstance(event, bytes):
-            audio = AudioDelta(id=voices[index].id, data=base64.b64encode(event).decode())
-            yield chunk(index, Delta(audio=audio))
-        elif isinstance(event, Answer):
-            answers[index] = event
-            if not voices:
-                yield chunk(index, Delta(), finish_reason=event.finish_reason)
-        elif voices:
-            yield chunk(index, Delta(audio=AudioDelta(id=voices[index].id, transcript=event.text)))
-        else:
-            more = {"logprobs": chat_logprobs(event.tokens)} if body.logprobs else {}
-            yield chunk(index, Delta(content=event.text), **more)
+    async with aclosing(speaking.events()) as events:
+        async for index, event in events:
+            if isinstance(event, bytes):
+                audio = AudioDelta(id=voices[index].id, data=base64.b64encode(event).decode())
+                yield chunk(index, Delta(audio=audio))
+            elif isinstance(event, Answer):
+                answers[index] = event
+                if not voices:
+                    yield chunk(index, Delta(), finish_reason=event.finish_reason)
+            elif voices:
+                yield chunk(index, Delta(audio=AudioDelta(id=voices[index].id, transcript=event.text)))
+            else:
+                more = {"logprobs": chat_logprobs(event.tokens)} if body.logprobs else {}
+                yield chunk(index, Delta(content=event.text), **more)
     for index, voice in enumerate(voices):
         state.answers.keep(voice.id, answers[index].text)
         ended = AudioDelta(id=voice.id, expires_at=int(time.time()) + KEPT_SECONDS)

@@ -2,7 +2,8 @@
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -41,6 +42,8 @@ async def create_completion(
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if sum(map(len, prompts)) > state.settings.max_characters:
         raise refused("prompt", f"at most {state.settings.max_characters} characters are taken")
+    if number > 1 and len(prompts) * number > (most := max(state.settings.max_choices, state.settings.max_queue // 2)):
+        raise refused("n", f"{len(prompts)} prompts with {number} answers each; at most {most} answers to one request")
     options = generation_options(
         body,
         state.options,
@@ -57,7 +60,8 @@ async def create_completion(
     echoes = [f"{prompt} " if body.echo else "" for prompt in prompts for _ in range(number)]
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return sse.stream(_chunks(generation, head, echoes, prompts=len(prompts), usage=usage))
+        chunks = _chunks(generation, head, echoes, prompts=len(prompts), usage=usage)
+        return sse.stream(chunks, cancel=generation.cancel)
     answers = await while_connected(request, generation.whole())
     made = [
         CompletionChoice(
@@ -86,7 +90,7 @@ def _logprobs(tokens: list[TokenLogprob] | None, *, offset: int) -> CompletionLo
 
 async def _chunks(
     generation: Generation, head: dict[str, Any], echoes: list[str], *, prompts: int, usage: bool
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     answers: dict[int, Answer] = {}
 
     def chunk(index: int, text: str, **more: Any) -> str:
@@ -97,14 +101,15 @@ async def _chunks(
     for index, echo in enumerate(echoes):
         if echo:
             yield chunk(index, echo)
-    async for index, event in generation.pieces():
-        if isinstance(event, Answer):
-            answers[index] = event
-            yield chunk(index, "", finish_reason=event.finish_reason)
-        else:
-            more = {"logprobs": _logprobs(event.tokens, offset=lengths[index])} if event.tokens else {}
-            lengths[index] += len(event.text)
-            yield chunk(index, event.text, **more)
+    async with aclosing(generation.pieces()) as pieces:
+        async for index, event in pieces:
+            if isinstance(event, Answer):
+                answers[index] = event
+                yield chunk(index, "", finish_reason=event.finish_reason)
+            else:
+                more = {"logprobs": _logprobs(event.tokens, offset=lengths[index])} if event.tokens else {}
+                lengths[index] += len(event.text)
+                yield chunk(index, event.text, **more)
     if usage:
         total = usage_of([answers[index] for index in range(len(echoes))], prompts=prompts)
         yield sse.line(Completion(**head, choices=[], usage=total))

@@ -1,7 +1,8 @@
 """`/v1/audio/speech`: text -> sound, sent while the Talker speaks; `/v1/audio/voices`: whose."""
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -9,12 +10,13 @@ from fastapi.responses import StreamingResponse
 
 from muomni.serving import sse
 from muomni.serving.audio_format import make_encoder
+from muomni.serving.errors import refused
 from muomni.serving.events import Events
 from muomni.serving.schemas.audio import SpeechDelta, SpeechEnd, SpeechRequest, SpeechUsage, Voice, VoiceList
 from muomni.serving.schemas.shared import errors
 from muomni.serving.spoken import RATE, begin, sound
 from muomni.serving.state import ServerState, client_of, state_of
-from muomni.serving.strict_route import StrictRoute
+from muomni.serving.strict_route import StrictRoute, while_connected
 from muomni.serving.voices import number_of_voices
 
 router = APIRouter(route_class=StrictRoute, tags=["audio"])
@@ -34,17 +36,16 @@ async def create_speech(body: SpeechRequest, request: Request, state: Annotated[
     """A text as sound."""
     state.check_model(body.model)
     state.require_speech()
+    if len(body.input) > state.settings.max_characters:
+        raise refused("input", f"{len(body.input)} characters; at most {state.settings.max_characters} are taken")
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
     encoder = make_encoder(body.response_format, state.engine.speech_rate, RATE, speed=body.speed)
     events, _ = begin(state, body.input, voice=voice, param="voice", client=client_of(request))
     data = sound(state, events, encoder)
     if body.stream_format == "sse":
-        return sse.stream(_lines(data, events, len(body.input)), done=False)
-    try:
-        first = await anext(data)  # so that a text that cannot be spoken is an error, not an empty file
-    except StopAsyncIteration:
-        first = b""
-    return StreamingResponse(_after(first, data), media_type=TYPES[body.response_format])
+        return sse.stream(_lines(data, events, len(body.input)), cancel=events.cancel, done=False)
+    first = await while_connected(request, _first(data))  # so that an error is an answer of its own
+    return sse.Streamed(_after(first, data), cancel=events.cancel, media_type=TYPES[body.response_format])
 
 
 @router.get("/v1/audio/voices", response_model=VoiceList, responses=errors())
@@ -54,15 +55,21 @@ async def list_voices(state: Annotated[ServerState, Depends(state_of)]) -> Voice
     return VoiceList(data=[Voice(id=str(number)) for number in range(count)])
 
 
-async def _after(first: bytes, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for block in data:
-        yield block
+async def _first(data: AsyncGenerator[bytes]) -> bytes:
+    return await anext(data, b"")
 
 
-async def _lines(data: AsyncIterator[bytes], events: Events, characters: int) -> AsyncIterator[str]:
-    async for block in data:
-        yield sse.line(SpeechDelta(type="speech.audio.delta", audio=base64.b64encode(block).decode()))
+async def _after(first: bytes, data: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(data):
+        yield first
+        async for block in data:
+            yield block
+
+
+async def _lines(data: AsyncGenerator[bytes], events: Events, characters: int) -> AsyncGenerator[str]:
+    async with aclosing(data):
+        async for block in data:
+            yield sse.line(SpeechDelta(type="speech.audio.delta", audio=base64.b64encode(block).decode()))
     frames = len(events.last.codes)
     usage = SpeechUsage(input_tokens=characters, output_tokens=frames, total_tokens=characters + frames)
     yield sse.line(SpeechEnd(type="speech.audio.done", usage=usage))

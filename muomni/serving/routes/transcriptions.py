@@ -1,17 +1,17 @@
 """`/v1/audio/transcriptions`: a recording -> what is said in it, by the recognizer alone."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-import anyio
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import PlainTextResponse, Response
-from starlette.concurrency import iterate_in_threadpool
 from torch import Tensor
 
-from muomni.inference.asr.transcript import Transcript
+from muomni.inference.asr.transcript import Transcript, TranscriptSegment
 from muomni.serving import sse
 from muomni.serving.errors import ApiError, refused
+from muomni.serving.events import Events
 from muomni.serving.media import read_audio_bytes
 from muomni.serving.schemas.audio import (
     DurationUsage,
@@ -21,14 +21,14 @@ from muomni.serving.schemas.audio import (
     VerboseTranscription,
 )
 from muomni.serving.schemas.shared import errors
-from muomni.serving.state import ServerState, state_of
+from muomni.serving.state import ServerState, client_of, state_of
 from muomni.serving.strict_route import FormRoute, while_connected
 
 router = APIRouter(route_class=FormRoute, tags=["audio"])
 LANGUAGES = ("en", "english")
 FIELDS = {
-    "file", "model", "language", "prompt", "response_format", "temperature", "timestamp_granularities[]",
-    "timestamp_granularities", "stream", "chunking_strategy",
+    "file", "model", "language", "prompt", "response_format", "temperature", "timestamp_granularities[]", "stream",
+    "chunking_strategy",
 }  # fmt: skip
 
 
@@ -65,8 +65,11 @@ async def create_transcription(
     """A transcript in one of OpenAI's formats, or streamed segment by segment."""
     state.check_model(model)
     state.check_running()
-    if unknown := [name for name in await request.form() if name not in FIELDS]:
+    given = [name for name, _ in (await request.form()).multi_items()]
+    if unknown := [name for name in given if name not in FIELDS]:
         raise refused(unknown[0][:60], "this server does not know this field")
+    if twice := [name for name in given if given.count(name) > 1 and not name.endswith("[]")]:
+        raise refused(twice[0], "this field is given twice")
     if state.engine.media.hearing is None or "audio" not in state.engine.modules:
         raise ApiError(400, "this model has no audio encoder: it writes no transcripts", param="model")
     if language is not None and language.lower() not in LANGUAGES:
@@ -78,14 +81,22 @@ async def create_transcription(
     raw = await file.read()
     if not raw:
         raise refused("file", "empty")
-    waveform = await state.job(read_audio_bytes, raw, state.engine, state.settings, param="file")
+    client = client_of(request)
+    waveform = await state.job(read_audio_bytes, raw, state.engine, state.settings, param="file", client=client)
     seconds = len(waveform) / state.engine.media.require_hearing().mel.sample_rate
     state.metrics.heard.inc(seconds)
     if stream:
-        return sse.stream(_events(state, waveform, seconds), done=False)
-    work = state.job(state.engine.transcript, waveform, words=response_format not in ("json", "text"))
+        segments = Segments(state, waveform)
+        await while_connected(request, state.jobs.start(segments.write, client=client))
+        return sse.stream(_lines(segments, seconds), cancel=segments.events.cancel, done=False)
+    words = response_format not in ("json", "text")
+    work = state.job(state.engine.transcript, waveform, words=words, client=client, long=True)
     transcript = await while_connected(request, work)
     return _answer(transcript, response_format, granularities or ["segment"], seconds)
+
+
+class Written:
+    """The last event of `Segments`."""
 
 
 def _answer(transcript: Transcript, form: str, granularities: Sequence[str], seconds: float) -> Any:
@@ -106,14 +117,32 @@ def _answer(transcript: Transcript, form: str, granularities: Sequence[str], sec
     return VerboseTranscription(**whole)
 
 
-async def _events(state: ServerState, waveform: Tensor, seconds: float) -> AsyncIterator[str]:
+class Segments:
+    """The segments of a recording, written in a thread and kept until they are sent: a slow client delays nobody."""
+
+    def __init__(self, state: ServerState, waveform: Tensor) -> None:
+        self.engine, self.waveform = state.engine, waveform
+        self.events = Events(final=Written, deadline=state.deadline())
+
+    def write(self) -> None:
+        """In a thread, until the end or until nobody needs it any more."""
+        try:
+            for segment in self.engine.transcribe_stream(self.waveform):
+                if self.events.cancelled:
+                    return
+                self.events.emit(segment)
+            self.events.emit(Written())
+        except Exception as error:  # for the client
+            self.events.emit(error)
+
+
+async def _lines(segments: Segments, seconds: float) -> AsyncGenerator[str]:
     texts: list[str] = []
-    async with state.job_slot():
-        with anyio.fail_after(state.settings.request_seconds):
-            async for segment in iterate_in_threadpool(state.engine.transcribe_stream(waveform)):
-                if segment.text:
-                    delta = segment.text if not texts else f" {segment.text}"
-                    texts.append(segment.text)
-                    yield sse.line(TranscriptDelta(type="transcript.text.delta", delta=delta))
+    async with aclosing(aiter(segments.events)) as events:
+        async for segment in events:
+            if isinstance(segment, TranscriptSegment) and segment.text:
+                delta = segment.text if not texts else f" {segment.text}"
+                texts.append(segment.text)
+                yield sse.line(TranscriptDelta(type="transcript.text.delta", delta=delta))
     usage = DurationUsage(type="duration", seconds=round(seconds, 3))
     yield sse.line(TranscriptDone(type="transcript.text.done", text=" ".join(texts), usage=usage))

@@ -58,7 +58,9 @@ def test_speech_is_heard_again(live, tmp_path):
         ({"response_format": "xml"}, "response_format"),
         ({"stream": "true", "response_format": "srt"}, "stream"),
         ({"timestamp_granularities[]": "word"}, "timestamp_granularities"),
+        ({"timestamp_granularities": "word"}, "timestamp_granularities"),
         ({"beam": "4"}, "beam"),
+        ({"language": ["en", "en"]}, "language"),
         ({"temperature": "nan"}, "temperature"),
     ],
 )

@@ -1,5 +1,6 @@
 """/v1/chat/completions and /v1/completions: the engine's answers in OpenAI's form."""
 
+import asyncio
 import base64
 import json
 import threading
@@ -258,3 +259,54 @@ def test_an_answer_without_sound_is_its_text(live):
     said = "".join((chunk["choices"][0]["delta"].get("audio") or {}).get("transcript") or "" for chunk in chunks)
     assert said.strip() == "{}"
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+SPOKEN = {"stream": True, "modalities": ["text", "audio"], "audio": {"voice": "0", "format": "pcm16"}}
+
+
+def test_a_voice_that_is_none_is_an_error_before_the_answer_begins(live):
+    answer = ask(live, **SPOKEN | {"audio": {"voice": "nobody", "format": "pcm16"}})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "audio.voice")
+    assert live.state.scheduler.stats().active == live.state.scheduler.stats().queued == 0
+
+
+def test_more_voices_than_the_queue_holds_are_429_and_leave_nothing(start):
+    live = start(max_queue=1, speech_slots=1, slots=8)
+    generation = live.state.speech.submit("", emit=lambda event: None, more=True)
+    wait_until(lambda: live.state.speech.stats().active == 1)
+    waiting = live.state.speech.submit("", emit=lambda event: None, more=True)
+    answer = ask(live, **SPOKEN)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "server_busy")
+    generation.cancel()
+    waiting.cancel()
+    for scheduler in (live.state.scheduler, live.state.speech):
+        wait_until(lambda scheduler=scheduler: scheduler.stats().active == scheduler.stats().queued == 0)
+
+
+def test_a_client_that_goes_away_frees_its_voices(live):
+    before = live.state.speech.stats().active
+    for _ in range(5):
+        with live.http.stream(
+            "POST", "/v1/chat/completions", json={"model": "tiny", "messages": QUESTION, "n": 3} | SPOKEN
+        ):
+            pass
+    for scheduler in (live.state.scheduler, live.state.speech):
+        wait_until(lambda scheduler=scheduler: scheduler.stats().active == scheduler.stats().queued == 0)
+    assert before == 0
+
+
+def test_texts_do_not_wait_for_recordings(start, engine):
+    live = start(jobs=1)
+    go = threading.Event()
+    loop = live.server.servers[0].get_loop()
+    asyncio.run_coroutine_threadsafe(live.state.job(go.wait, 20, client="a"), loop)
+    try:
+        assert text_of(ask(live)) == engine.generate(messages=QUESTION, max_new_tokens=8)
+    finally:
+        go.set()
+
+
+def test_more_answers_than_can_wait_are_refused_not_postponed(live):
+    body = {"model": "tiny", "prompt": ["a"] * 64, "n": 8}
+    answer = live.http.post("/v1/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "n")
