@@ -23,36 +23,64 @@ def find_stop(text: str, stop: Sequence[str]) -> int | None:
 
 
 class Detokenizer:
-    """`push` each token, then `close`; the returned pieces joined are the whole text, cut at the first stop string."""
+    """`push` each token, then `close`; the returned pieces joined are the whole text, cut at the first stop string.
+
+    A token costs the same wherever it is: only the ids since the last complete character are decoded, after those whose text
+    was completed last, since a tokenizer drops the space before a first piece.
+    """
 
     def __init__(self, tokenizer: Tokenizer, *, stop: Sequence[str]) -> None:
         self.tokenizer, self.stop = tokenizer, tuple(stop)
-        self.ids: list[int] = []
-        self.emitted = 0  # characters
+        self.max_partial = (
+            max((len(word) for word in self.stop), default=1) - 1
+        )  # characters of an incomplete stop string
+        self.context: list[int] = []  # ids whose text is complete: the last ones
+        self.context_length = 0  # characters, without a space before
+        self.pending: list[int] = []  # ids after those
+        self.text = ""  # the end of the complete text: what is not emitted or may begin a stop string
+        self.emitted = 0  # characters of `text`
         self.stopped = False
 
     def push(self, token: int) -> str:
         """The text that became certain with this token."""
-        self.ids.append(token)
-        text = self.tokenizer.decode(self.ids)
+        self.pending.append(token)
+        tail = self._tail()
+        text = self.text + tail
         end = find_stop(text, self.stop)
         if end is not None:
             self.stopped = True
-            return self._emit(text, end)
-        certain = len(text.rstrip(INCOMPLETE))
-        return self._emit(text, certain - self._partial_stop(text[:certain]))
+        else:
+            certain = len(text.rstrip(INCOMPLETE))
+            end = certain - self._partial_stop(text[:certain])
+        piece = self._emit(text, end)
+        if tail and not tail.endswith(INCOMPLETE):
+            self._complete(text)
+        return piece
 
     def close(self) -> str:
         """The text held back so far; no more tokens follow."""
         if self.stopped:
             return ""
-        text = self.tokenizer.decode(self.ids)
+        text = self.text + self._tail()
         return self._emit(text, len(text))
+
+    def _tail(self) -> str:
+        """The text of the pending ids."""
+        return self.tokenizer.decode(self.context + self.pending)[self.context_length :]
+
+    def _complete(self, text: str) -> None:
+        """The pending ids become the context, unless they alone are no text: blanks at a beginning."""
+        length = len(self.tokenizer.decode(self.pending))
+        if not length:
+            return
+        self.context, self.context_length, self.pending = self.pending, length, []
+        dropped = max(0, min(self.emitted, len(text) - self.max_partial))
+        self.text = text[dropped:]
+        self.emitted -= dropped
 
     def _partial_stop(self, text: str) -> int:
         """Length of the longest suffix of the text that is a prefix of a stop string."""
-        longest = max((len(word) for word in self.stop), default=1) - 1
-        for length in range(min(longest, len(text)), 0, -1):
+        for length in range(min(self.max_partial, len(text)), 0, -1):
             if any(word.startswith(text[-length:]) for word in self.stop):
                 return length
         return 0
