@@ -158,8 +158,8 @@ class StreamedAnswer {
 
   report() {
     const { prompt_tokens: read, completion_tokens: all, completion_tokens_details: { audio_tokens: frames } } = this.usage;
-    const wait = Math.round((this.first ?? performance.now()) - this.begun);
+    const wait = this.first ? ` · first text after ${Math.round(this.first - this.begun)} ms` : "";
     const cut = this.finishReason === "length" ? " · cut off at the longest answer" : "";
-    return `${read} tokens in, ${all - frames} out · first text after ${wait} ms${cut}`;
+    return `${read} tokens in, ${all - frames} out${wait}${cut}`;
   }
 }
