@@ -25,6 +25,7 @@ from muomni.cli.help import BEGUN
 from muomni.cli.verbatim import split_arguments
 from muomni.inference.decoding.options import preset
 from muomni.inference.load import find_export, load_model
+from muomni.inference.prompt import as_list
 from muomni.user_path import user_path
 
 PATHS = ("ckpt", "talker", "vocoder", "embeddings", "packages")
@@ -47,7 +48,7 @@ def run(cfg: dict[str, Any]) -> None:
         torch.set_num_threads(cfg["threads"])
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
     named = {field.name for field in fields(ServerSettings)}
-    lists = {name: tuple(map(str, cfg[name])) for name in ("names", "origins", "hosts")}
+    lists = {name: tuple(map(str, as_list(cfg[name]))) for name in ("names", "origins", "hosts")}
     own = {"key": cfg["key"] or os.environ.get("MUOMNI_KEY"), "model": cfg["model"] or export.resolve().stem}
     settings = ServerSettings(**{name: cfg[name] for name in named} | lists | own)
     options = preset("greedy", **cfg["generation"])

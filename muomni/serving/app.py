@@ -74,7 +74,7 @@ def create_app(state: ServerState) -> FastAPI:
     if state.settings.page:
         _add_page(app)
     app.add_middleware(Gate, settings=state.settings)
-    app.add_middleware(Observe, metrics=state.metrics, most=state.settings.max_connections)
+    app.add_middleware(Observe, metrics=state.metrics)
     return app
 
 

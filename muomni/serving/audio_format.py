@@ -41,6 +41,10 @@ class Resampler:
     def __init__(self, rate: int, target: int) -> None:
         ratio = Fraction(rate, target)
         self.step, self.out = ratio.numerator, ratio.denominator  # so many samples in are so many out
+        # Its filter is computed once; of this dtype, it is that of the function.
+        self.resample = torchaudio.transforms.Resample(
+            self.step, self.out, lowpass_filter_width=FILTER_WIDTH, dtype=torch.float32
+        )
         reach = (
             -(-FILTER_WIDTH * self.step // min(self.step, self.out)) + 1
         )  # samples on each side, at least the filter's
@@ -66,7 +70,7 @@ class Resampler:
 
     def _steps(self, ready: int, total: int) -> Tensor:
         """The output of steps done..ready, at most to sample `total`."""
-        resampled = torchaudio.functional.resample(self.input, self.step, self.out, lowpass_filter_width=FILTER_WIDTH)
+        resampled = self.resample(self.input)
         result = resampled[(self.done - self.dropped) * self.out : total - self.dropped * self.out]
         self.done, before = ready, self.dropped
         self.dropped = max(before, ready - self.reach)

@@ -23,6 +23,9 @@ CODES = {
 }  # fmt: skip
 
 
+CLIENT_GONE = 499  # for the log: nobody reads this status
+
+
 class ApiError(Exception):
     """An answer other than 200. param: the field at fault, as messages[0].content."""
 

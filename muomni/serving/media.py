@@ -27,12 +27,21 @@ def decode_base64(data: str, *, param: str) -> bytes:
 
 def read_image_url(url: str, settings: ServerSettings, *, param: str) -> Image.Image:
     """A data: URI -> the image. Raises ApiError for any other address, for damage, and for too many pixels."""
+    return read_image_bytes(decode_image_url(url, param=param), settings, param=param)
+
+
+def decode_image_url(url: str, *, param: str) -> bytes:
+    """A data: URI -> the bytes of its file. Raises ApiError for any other address."""
     head, comma, data = url.partition(",")
     if not head.lower().startswith("data:") or not comma:
         raise refused(param, "only data:image/...;base64,... is read; this server fetches no address")
     if not head.lower().endswith(";base64"):
         raise refused(param, "a data: URI in base64 is needed")
-    raw = decode_base64(data, param=param)
+    return decode_base64(data, param=param)
+
+
+def read_image_bytes(raw: bytes, settings: ServerSettings, *, param: str) -> Image.Image:
+    """The bytes of a file -> the image. Raises ApiError for damage, and for too many pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

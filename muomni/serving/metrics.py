@@ -33,7 +33,9 @@ class Metrics:
         self.heard = Counter(
             "muomni_transcribed_seconds_total", "Seconds of audio written down.", registry=self.registry
         )
-        self.cancelled = Counter("muomni_cancelled_total", "Clients that went away.", registry=self.registry)
+        self.cancelled = Counter(
+            "muomni_cancelled_total", "Answers that were not sent to their end.", registry=self.registry
+        )
 
     def gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
         """A value that is read when `/metrics` is."""

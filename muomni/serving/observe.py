@@ -5,7 +5,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from muomni.serving.errors import ApiError, answer
+from muomni.serving.errors import CLIENT_GONE
 from muomni.serving.metrics import Metrics
 
 log = logging.getLogger("muomni.serving.access")
@@ -21,38 +21,38 @@ def quiet_loggers() -> None:
 
 
 class Observe:
-    """The outermost layer. Holds the number of requests in progress under `most`: beyond, the answer is 429."""
+    """The outermost layer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, most: int) -> None:
-        self.app, self.metrics, self.most, self.active = app, metrics, most, 0
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics, self.active = app, metrics, 0
         metrics.gauge("muomni_open_requests", "Requests in progress.", lambda: self.active)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        begun, status = time.monotonic(), 0
+        begun, status, complete = time.monotonic(), 0, False
 
         async def noting(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif message["type"] == "http.response.body":
+                complete = not message.get("more_body", False)
             elif message["type"] == "websocket.accept":
                 status = 101
             await send(message)
 
         self.active += 1
         try:
-            if self.active > self.most and scope["type"] == "http":
-                busy = ApiError(429, "too many requests at once", headers={"Retry-After": "2"})
-                await answer(busy)(scope, receive, noting)
-            else:
-                await self.app(scope, receive, noting)
+            await self.app(scope, receive, noting)
         finally:
             self.active -= 1
             seconds = time.monotonic() - begun
             route = getattr(scope.get("route"), "path", "other")
             method = scope.get("method", "WEBSOCKET")
+            if scope["type"] == "http" and (not complete or status == CLIENT_GONE):
+                self.metrics.cancelled.inc()
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.seconds.labels(route).observe(seconds)
             log.info(

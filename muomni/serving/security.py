@@ -1,7 +1,7 @@
 """Who may call, and how much of a request is taken: plain ASGI middleware, so that answers stream through unbuffered.
 
 Checks in this order: the Host header (a web page that points its own name at 127.0.0.1 is refused: DNS rebinding), the Origin of
-browsers, the key, the size of the body and the time it takes to arrive.
+browsers, the key, the number of requests in progress, the size of the body and the time it takes to arrive.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Gate:
     """Refuses whom the settings do not let in; adds the headers of every answer."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
-        self.app, self.settings = app, settings
+        self.app, self.settings, self.active = app, settings, 0
         self.names = {name.lower() for name in (*LOCAL_NAMES, settings.host.strip("[]"), *settings.hosts)}
         self.any_host = not settings.is_local  # its names are not known here; the key protects it
 
@@ -59,10 +59,19 @@ class Gate:
         if scope["type"] == "http" and scope["method"] == "OPTIONS" and extra:
             await _preflight(headers, _with_headers(send, extra))
             return
-        if scope["type"] == "http":
-            receive = self._bounded(headers, receive)
-            send = _with_headers(send, extra)
-        await self.app(scope, receive, send)
+        if scope["type"] == "websocket":  # routes/realtime.py counts sessions
+            await self.app(scope, receive, send)
+            return
+        send = _with_headers(send, extra)
+        if self.active >= self.settings.max_connections:
+            busy = ApiError(429, "too many requests at once", headers={"Retry-After": "2"})
+            await answer(busy)(scope, receive, send)
+            return
+        self.active += 1
+        try:
+            await self.app(scope, self._bounded(headers, receive), send)
+        finally:
+            self.active -= 1
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = _host_name(headers.get("host", ""))

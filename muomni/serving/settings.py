@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass, fields
+from urllib.parse import urlsplit
 
 MIB = 2**20
 ANY_NAME = "*"
@@ -50,6 +51,10 @@ class ServerSettings:
                 raise ValueError(f"{field.name}={value}: a whole number, at least 1, is needed")
             if field.type is float and not 0 < value < float("inf"):
                 raise ValueError(f"{field.name}={value}: a number above 0 is needed")
+        for origin in self.origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}".lower():
+                raise ValueError(f"origins=[{origin}]: browsers name pages as https://example.org, without a path")
         if self.vad not in ("energy", "silero"):
             raise ValueError(f"vad={self.vad}: energy or silero")
         if self.port > 65535:

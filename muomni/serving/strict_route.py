@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from muomni.serving.errors import ApiError
+from muomni.serving.errors import CLIENT_GONE, ApiError
 
 MAX_DEPTH = 64
 T = TypeVar("T")
@@ -102,7 +102,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ApiError(499, "the client has gone")
+            raise ApiError(CLIENT_GONE, "the client has gone")
         return task.result()
     finally:
         for each in (task, gone):

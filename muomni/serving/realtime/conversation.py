@@ -10,16 +10,17 @@ from torch import Tensor
 
 from muomni.inference.engine import Engine
 from muomni.serving.errors import refused
-from muomni.serving.media import decode_base64, read_image_url
+from muomni.serving.media import decode_base64, decode_image_url, read_image_bytes
 from muomni.serving.realtime.schema import Item
 from muomni.serving.settings import ServerSettings
 
-MAX_TURNS = 200  # the oldest are forgotten: a context holds far fewer
+MAX_TURNS, MAX_SAMPLES = 200, 600 * 16_000  # the oldest are forgotten: a context holds far less
 
 
 @dataclass(slots=True)
 class Turn:
-    """role; content: items as clients see them; media: what the model gets in place of audio and images, by index."""
+    """role; content: items as clients see them; media: what the model gets in place of audio and images, by index: samples (N),
+    or the bytes of an image file, which are far fewer than its pixels."""
 
     role: str
     content: list[dict[str, Any]]
@@ -76,9 +77,19 @@ class Turns:
         else:
             place = len(self.turns) if after is None else self.index(after, param="previous_item_id") + 1
         self.turns.insert(place, turn)
-        if len(self.turns) > MAX_TURNS:
+        before = self.turns[place - 1].id if place else None
+        while len(self.turns) > 1 and (len(self.turns) > MAX_TURNS or self._samples() > MAX_SAMPLES):
             del self.turns[0]
-        return self.turns[place - 1].id if place else None
+        return before
+
+    @property
+    def images(self) -> int:
+        """In all turns."""
+        return sum(isinstance(each, bytes) for turn in self.turns for each in turn.media.values())
+
+    def _samples(self) -> int:
+        """Of the recordings that are kept."""
+        return sum(len(each) for turn in self.turns for each in turn.media.values() if isinstance(each, Tensor))
 
     def index(self, name: str, *, param: str = "item_id") -> int:
         """Raises ApiError for an unknown id."""
@@ -116,7 +127,9 @@ def read_item(item: Item, engine: Engine, settings: ServerSettings, *, rate: int
         elif each.type == "input_image":
             if engine.media.image is None:
                 raise refused(f"{param}.image_url", "this model reads no images")
-            turn.media[index] = read_image_url(each.image_url or "", settings, param=f"{param}.image_url")
+            raw = decode_image_url(each.image_url or "", param=f"{param}.image_url")
+            read_image_bytes(raw, settings, param=f"{param}.image_url")  # raises
+            turn.media[index] = raw
             turn.content.append({"type": each.type})
         elif each.type == "input_audio":
             samples = decode_pcm16(each.audio or "", param=f"{param}.audio")

@@ -6,14 +6,15 @@ Shapes: N samples.
 from collections.abc import Iterator
 
 import torch
-import torchaudio
 from torch import Tensor
 
+from muomni.serving.audio_format import Resampler
 from muomni.serving.errors import refused
 from muomni.serving.realtime.schema import AudioInput
 from muomni.serving.realtime.turns import GATES, RATE, Turn, TurnDetector
 
 MOST_SECONDS = 120.0  # of a turn
+BLOCK_SECONDS = 0.1  # that are searched for borders at once, however much a client appends
 
 
 class InputAudio:
@@ -29,6 +30,9 @@ class InputAudio:
                 silence=detection.silence_duration_ms,
                 padding=detection.prefix_padding_ms,
             )
+        self.resampler = (
+            None if self.rate == RATE else Resampler(self.rate, RATE)
+        )  # one by one, blocks would gain samples
         self.blocks: list[Tensor] = []
         self.first = 0  # number of the buffer's first sample, counted from the session's start
         self.length = 0
@@ -36,24 +40,32 @@ class InputAudio:
     def append(self, samples: Tensor) -> Iterator[tuple[Turn, int]]:
         """samples (N) -> borders of turns, with their milliseconds from the session's start. Raises ApiError for a turn that does
         not end."""
-        self.blocks.append(samples)
-        self.length += len(samples)
-        if self.detector is None:
-            self._check_length()
-            return
-        for turn in self.detector.push(torchaudio.functional.resample(samples, self.rate, RATE)):
-            yield turn, 1000 * turn.sample // RATE
-        if self.detector.speaking:
-            self._check_length()
-        else:
-            self._forget(keep=self.detector.padding * self.rate // RATE + self.rate)
+        for block in samples.split(round(BLOCK_SECONDS * self.rate)):
+            self.blocks.append(block)
+            self.length += len(block)
+            if self.detector is None:
+                self._check_length()
+                continue
+            for turn in self.detector.push(block if self.resampler is None else self.resampler.push(block)):
+                yield turn, 1000 * turn.sample // RATE
+            if self.detector.speaking:
+                self._check_length()
+            else:
+                self._forget(keep=self.detector.padding * self.rate // RATE + self.rate)
 
-    def take(self, turn: Turn | None = None) -> Tensor:
-        """The turn's samples (N): from `started` on, or everything. The buffer is empty then."""
+    def take(self, started: Turn | None = None, stopped: Turn | None = None) -> Tensor:
+        """The samples (N) between two borders, or everything. What follows them is kept for the next turn."""
         whole = torch.cat(self.blocks) if self.blocks else torch.zeros(0)
-        begin = 0 if turn is None else max(0, turn.sample * self.rate // RATE - self.first)
+        begin = 0 if started is None else self._index(started)
+        end = len(whole) if stopped is None else self._index(stopped)
         self.clear()
-        return whole[begin:]
+        if len(rest := whole[end:]):
+            self.blocks, self.length, self.first = [rest], len(rest), self.first - len(rest)
+        return whole[begin:end]
+
+    def _index(self, border: Turn) -> int:
+        """Of a border in the buffer."""
+        return max(0, border.sample * self.rate // RATE - self.first)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -32,6 +32,8 @@ class Response:
         self.turn = Turn(role="assistant", content=[], status="in_progress", rate=RATE)
         self.where = {"response_id": self.id, "item_id": self.turn.id, "output_index": 0, "content_index": 0}
         self._send, self.text = send, ""
+        self.reason = "turn_detected"  # of a cancellation
+        self.before: str | None = None  # the item before the answer
 
     async def run(self) -> None:
         """Write, speak, and send all events."""
@@ -44,7 +46,7 @@ class Response:
                 status, details = "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
             usage = usage_of([answer])
         except asyncio.CancelledError:
-            status, details = "cancelled", {"type": "cancelled", "reason": "turn_detected"}
+            status, details = "cancelled", {"type": "cancelled", "reason": self.reason}
         except Exception as error:
             body = api_error(error).body["error"]
             status, details = "failed", {"type": "failed", "error": {"type": body["type"], "code": body["code"]}}
@@ -114,9 +116,9 @@ class Response:
         kind: dict[str, Any] = (
             {"type": "output_audio", "transcript": ""} if self.spoken else {"type": "output_text", "text": ""}
         )
-        before = self.turns.add(self.turn)
+        self.before = self.turns.add(self.turn)
         await self._send("response.output_item.added", response_id=self.id, output_index=0, item=self.turn.as_item())
-        await self._send("conversation.item.added", previous_item_id=before, item=self.turn.as_item())
+        await self._send("conversation.item.added", previous_item_id=self.before, item=self.turn.as_item())
         self.turn.content.append(kind)
         await self._send("response.content_part.added", part=_part(kind), **self.where)
 
@@ -132,7 +134,7 @@ class Response:
         await self._send("response.content_part.done", part=_part(self.turn.content[0]), **self.where)
         item = self.turn.as_item()
         await self._send("response.output_item.done", response_id=self.id, output_index=0, item=item)
-        await self._send("conversation.item.done", previous_item_id=None, item=item)
+        await self._send("conversation.item.done", previous_item_id=self.before, item=item)
 
     def _description(self, status: str) -> dict[str, Any]:
         output = [self.turn.as_item()] if self.turn.content else []

@@ -40,21 +40,29 @@ class RealtimeSession:
         self.input = self._new_input()
         self.started: Border | None = None
         self.next_item = ""
-        self.answer: asyncio.Task[None] | None = None
+        self.response: Response | None = None
+        self.answer: asyncio.Task[None] | None = None  # its `run`
         self.jobs: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until the client goes."""
         await self.send("session.created", session=self._described())
         try:
-            while True:
-                await self._receive(await self.socket.receive_text())
-        except (WebSocketDisconnect, RuntimeError, KeyError):  # gone, or bytes instead of text
-            pass
+            while (text := await self._read()) is not None:
+                await self._receive(text)
         finally:
             for task in [*self.jobs, *([self.answer] if self.answer else [])]:
                 task.cancel()
             await asyncio.gather(*self.jobs, *([self.answer] if self.answer else []), return_exceptions=True)
+
+    async def _read(self) -> str | None:
+        """The next event; None at the end."""
+        try:
+            return await self.socket.receive_text()
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: it was closed from here
+            return None
+        except KeyError:  # bytes: refused as what is no JSON
+            return ""
 
     async def send(self, name: str, **fields: Any) -> None:
         """An event; dropped if the client has gone."""
@@ -71,7 +79,7 @@ class RealtimeSession:
             await self._refuse(validation_error(error, value), name)
         except ApiError as error:
             await self._refuse(error, name)
-        except ValueError as error:
+        except Exception as error:  # the session goes on
             await self._refuse(api_error(error), name)
 
     async def _refuse(self, error: ApiError, event_id: str | None) -> None:
@@ -112,7 +120,7 @@ class RealtimeSession:
             case schema.ResponseCancel():
                 if not self._answering():
                     raise refused("response_id", "no answer is in progress", code="response_cancel_not_active")
-                await self._stop()
+                await self._stop("client_cancelled")
 
     # --- the session -------------------------------------------------------------------------------------------
 
@@ -150,14 +158,14 @@ class RealtimeSession:
                     "input_audio_buffer.speech_started", audio_start_ms=milliseconds, item_id=self.next_item
                 )
                 if detection.interrupt_response:
-                    await self._stop()
+                    await self._stop("turn_detected")
             else:
                 await self.send("input_audio_buffer.speech_stopped", audio_end_ms=milliseconds, item_id=self.next_item)
-                await self._commit(
-                    self.input.take(self.started), item=self.next_item, respond=detection.create_response
-                )
-                self.started = None
-                return  # what this block has after the border belongs to the next turn's padding at most
+                samples, self.started = self.input.take(self.started, border), None
+                try:
+                    await self._commit(samples, item=self.next_item, respond=detection.create_response)
+                except ApiError as error:  # the rest of what was appended is searched all the same
+                    await self._refuse(error, None)
 
     async def _commit(self, samples: Tensor, *, item: str | None, respond: bool) -> None:
         if len(samples) < SHORTEST * self.input.rate:
@@ -197,7 +205,9 @@ class RealtimeSession:
     # --- turns and answers -------------------------------------------------------------------------------------
 
     async def _create(self, event: schema.ItemCreate) -> None:
-        rate = self.session.audio.input.format.rate
+        rate, most = self.session.audio.input.format.rate, self.state.settings.max_images
+        if self.turns.images + sum(each.type == "input_image" for each in event.item.content) > most:
+            raise refused("item.content", f"at most {most} images in a conversation: delete an item that has one")
         arguments = (event.item, self.state.engine, self.state.settings)
         turn = await self.state.job(read_item, *arguments, rate=rate, client=self.client)
         if any(other.id == turn.id for other in self.turns.turns):
@@ -221,14 +231,15 @@ class RealtimeSession:
         session = schema.changed(self.session, own)
         if session.output_modalities == ["audio"]:
             self.state.require_speech()
-        response = Response(self.state, session, self.turns, send=self.send, client=self.client)
-        self.answer = asyncio.create_task(response.run())
+        self.response = Response(self.state, session, self.turns, send=self.send, client=self.client)
+        self.answer = asyncio.create_task(self.response.run())
 
     def _answering(self) -> bool:
         return self.answer is not None and not self.answer.done()
 
-    async def _stop(self) -> None:
+    async def _stop(self, reason: str) -> None:
         """Cancel the answer in progress, and wait until its events are out."""
-        if self.answer is not None and not self.answer.done():
+        if self.response is not None and self.answer is not None and not self.answer.done():
+            self.response.reason = reason
             self.answer.cancel()
             await asyncio.gather(self.answer, return_exceptions=True)

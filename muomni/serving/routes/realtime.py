@@ -28,9 +28,9 @@ async def realtime(socket: WebSocket) -> None:
     if state.sessions >= state.settings.max_sessions:
         await socket.close(TRY_LATER, "too many sessions")
         return
-    await socket.accept(subprotocol=PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-    state.sessions += 1
+    state.sessions += 1  # before the next await: others are at the door
     try:
+        await socket.accept(subprotocol=PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
         await RealtimeSession(socket, state, model=model, client=socket.client.host if socket.client else "").run()
     finally:
         state.sessions -= 1

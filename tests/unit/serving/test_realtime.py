@@ -1,5 +1,6 @@
 """/v1/realtime: OpenAI's events over a WebSocket."""
 
+import asyncio
 import base64
 import json
 import time
@@ -7,9 +8,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
+from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import connect
 
 from muomni.serving import protocols
+from muomni.serving.realtime.conversation import MAX_SAMPLES, Turn, Turns
+from muomni.serving.realtime.session import RealtimeSession
 from tests.unit.serving.conftest import wait_until
 
 RATE = 24_000
@@ -214,6 +219,75 @@ def test_strangers_are_not_let_in(start):
         assert json.loads(raw.recv(timeout=10))["type"] == "session.created"
         with pytest.raises(Exception, match="HTTP 403|rejected"):
             connect(address, additional_headers={"Authorization": "Bearer correct-horse"})
+
+
+def test_two_turns_in_one_message_are_both_heard(live):
+    with session(live) as socket:
+        socket.send(
+            "session.update",
+            session={"output_modalities": ["text"], "audio": {"input": {"turn_detection": {"create_response": False}}}},
+        )
+        socket.until("session.updated")
+        quiet = sound(1, 1e-4)
+        append(socket, np.concatenate([quiet, sound(1), quiet, sound(1, seed=1), quiet]), block=10**6)
+        first = socket.until("input_audio_buffer.committed")
+        assert socket.until("input_audio_buffer.committed")["previous_item_id"] == first["item_id"]
+
+
+def test_the_client_is_told_who_stopped_an_answer(live):
+    with session(live) as socket:
+        texts_only(socket)
+        say_text(socket, "what colour")
+        live.state.scheduler.steps.prefill_chunk, before = 1, live.state.scheduler.steps.prefill_chunk
+        socket.send("response.create", response={"max_output_tokens": 4096})
+        socket.until("response.created")
+        socket.send("response.cancel")
+        done = socket.until("response.done")["response"]
+        live.state.scheduler.steps.prefill_chunk = before
+        assert done["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
+
+
+def test_a_fault_of_the_server_is_an_event_and_the_session_goes_on(live, monkeypatch):
+    monkeypatch.setattr(RealtimeSession, "_create", lambda *_: 1 // 0)
+    with session(live) as socket:
+        socket.raw.send(b"bytes")
+        assert socket.error()["code"] == "invalid_json"
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]}
+        socket.send("conversation.item.create", item=item)
+        assert socket.error()["code"] == "internal_error"
+        assert texts_only(socket)
+
+
+def test_a_conversation_holds_few_images_and_forgets_the_oldest_sound(live, picture):
+    data = base64.b64encode(picture.read_bytes()).decode()
+    image = {"type": "input_image", "image_url": f"data:image/png;base64,{data}"}
+    with session(live) as socket:
+        for count in (8, 1):
+            item = {"type": "message", "role": "user", "content": [image] * count}
+            socket.send("conversation.item.create", item=item)
+            if count == 8:
+                socket.until("conversation.item.done")
+        assert socket.error()["param"] == "item.content"
+    turns = Turns()
+    for _ in range(10):
+        turns.add(Turn(role="user", content=[], media={0: torch.zeros(MAX_SAMPLES // 4)}))
+    assert len(turns.turns) == 4
+
+
+def test_no_more_sessions_than_allowed_however_fast_they_come(start):
+    server = start(max_sessions=2)
+    address = server.url.replace("http", "ws") + "/v1/realtime"
+
+    async def one():
+        async with connect_async(address) as socket:
+            await socket.recv()
+            await asyncio.sleep(0.5)
+
+    async def all_at_once():
+        return await asyncio.gather(*(one() for _ in range(6)), return_exceptions=True)
+
+    results = asyncio.run(all_at_once())
+    assert sum(result is None for result in results) == 2
 
 
 def test_a_session_outlasts_the_time_for_headers(live, monkeypatch):

@@ -152,6 +152,18 @@ def test_allowed_pages_can_read_errors_and_send_any_header(start):
     assert "access-control-allow-origin" not in lost.headers
 
 
+def test_more_requests_than_allowed_are_429_and_those_that_break_off_are_counted(start):
+    server = start(max_connections=1)
+    address = server.url.removeprefix("http://").split(":")
+    with socket.create_connection(address) as raw:
+        raw.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        raw.sendall(b"Content-Length: 5\r\n\r\n{")
+        wait_until(lambda: server.http.get("/health").status_code == 429)
+        busy = server.http.get("/health")
+        assert (busy.headers["retry-after"], busy.headers["x-frame-options"]) == ("2", "DENY")
+    wait_until(lambda: "muomni_cancelled_total 1.0" in server.http.get("/metrics").text)
+
+
 def test_a_compressed_body_is_refused_by_name(live):
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     answer = live.http.post("/v1/embeddings", content=gzip.compress(b"{}"), headers=headers)

@@ -31,6 +31,8 @@ def test_any_other_address_needs_one(host):
         ({"grace": float("inf")}, "grace=inf"),
         ({"grace": float("nan")}, "grace=nan"),
         ({"grace": "ten"}, "grace=ten"),
+        ({"origins": ("https://example.org/",)}, "without a path"),
+        ({"origins": ("example.org",)}, "origins="),
         ({"vad": "magic"}, "vad=magic: energy or silero"),
     ],
 )

@@ -89,6 +89,33 @@ def test_a_turn_is_what_was_said_with_its_padding(rate):
     assert 0.6 < place / rate < 0.8
 
 
+def test_turns_that_come_in_one_block_are_all_found_and_nothing_is_lost():
+    sound = torch.cat([noise(1, level, seed) for seed, level in enumerate((-80, -20, -80, -20, -80))])
+    audio, started, taken = InputAudio(AudioInput(format=Format(rate=16_000)), gate="energy"), None, []
+    for border, _ in audio.append(sound):
+        if border.event == "started":
+            started = border
+        else:
+            taken.append(audio.take(started, border))
+    assert len(taken) == 2
+    for samples, begin in zip(taken, (1, 3), strict=True):
+        place = (sound == samples[0]).nonzero()[0, 0].item()
+        assert begin - 0.5 < place / 16_000 < begin
+        assert sound[place : place + len(samples)].equal(samples)
+        assert len(samples) > 1.5 * 16_000
+
+
+def test_the_clock_does_not_drift_with_the_size_of_the_blocks():
+    audio = InputAudio(AudioInput(), gate="energy")
+    silence, speech = torch.zeros(200), torch.randn(24_000, generator=torch.Generator().manual_seed(0)) / 10
+    for _ in range(120 * 10):  # ten seconds in blocks that are no whole number of samples at 16 kHz
+        list(audio.append(silence))
+    ((border, milliseconds),) = [found for found in audio.append(speech) if found[0].event == "started"]
+    assert 9_640 < milliseconds < 9_700
+    place = (audio.take(border) == speech[0]).nonzero()[0, 0].item()
+    assert 0.2 < place / 24_000 < 0.4
+
+
 def test_silence_is_not_kept():
     audio = InputAudio(AudioInput(), gate="energy")
     for _ in range(50):
