@@ -107,7 +107,20 @@ class Turns:
         text = "\n".join(each for each in system if each.strip())
         spoken = [turn.as_message() for turn in turns]
         spoken = [each for each in spoken if each["role"] == "user" or each["content"].strip()]
-        return ([{"role": "system", "content": text}] if text else []) + spoken
+        return ([{"role": "system", "content": text}] if text else []) + _alternating(spoken)
+
+
+def _alternating(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns of the same role that follow each other are one: between them an answer was interrupted before its first word,
+    or none was wanted."""
+    joined: list[dict[str, Any]] = []
+    for message in messages:
+        if joined and joined[-1]["role"] == message["role"]:
+            space = [] if message["role"] == "user" else " "
+            joined[-1] = message | {"content": joined[-1]["content"] + space + message["content"]}
+        else:
+            joined.append(message)
+    return joined
 
 
 def read_item(item: Item, engine: Engine, settings: ServerSettings, *, rate: int) -> Turn:

@@ -197,6 +197,17 @@ def test_a_new_turn_stops_the_answer(live):
         wait_until(lambda: live.state.scheduler.stats().active == 0)
 
 
+def test_turns_without_an_answer_between_them_are_one(live, engine):
+    with session(live) as socket:
+        texts_only(socket)
+        for text in ("what colour", "what shape"):
+            say_text(socket, text)
+        socket.send("response.create")
+        said = socket.until("response.output_text.done")["text"]
+        content = [{"type": "text", "text": text} for text in ("what colour", "what shape")]
+        assert said == engine.generate(messages=[{"role": "user", "content": content}], max_new_tokens=8)
+
+
 def test_a_client_that_goes_away_leaves_nothing(live):
     with session(live) as socket:
         say_text(socket, "what colour")
