@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from benchmarks.stages import compose_config
+from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.generate import decode, prefill
 from muomni.inference.decoding.options import GenerationOptions, preset
@@ -23,7 +24,7 @@ from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.models.thinker import Thinker
-from muomni.special_tokens import PIECES
+from muomni.special_tokens import EOS, PIECES
 
 INSTALL = {
     "transformers": "pip install transformers",
@@ -145,8 +146,9 @@ def interleaved(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, 2, rows // heads // 2, K).transpose(1, 2).reshape(rows, K)
 
 
-def write_gguf(thinker: Any, path: Path, dtype: str) -> None:
-    """Write a Thinker as a GGUF file of llama.cpp, its matrices in F32 or Q8_0."""
+def write_gguf(thinker: Any, path: Path, dtype: str, *, tokenizer: Tokenizer | None = None) -> None:
+    """Write a Thinker as a GGUF file of llama.cpp, its matrices in F32 or Q8_0. tokenizer: its pieces, for tokens that come out
+    as text; None: tokens go in and out as numbers."""
     import gguf
 
     options = thinker.options
@@ -161,7 +163,7 @@ def write_gguf(thinker: Any, path: Path, dtype: str) -> None:
     writer.add_rope_dimension_count(thinker.head_dim)
     writer.add_rope_freq_base(options.get("rope_theta", 10000.0))
     writer.add_vocab_size(thinker.vocab_size)
-    writer.add_tokenizer_model("no_vocab")  # tokens go in and out as numbers
+    _write_vocabulary(writer, tokenizer)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, thinker.num_layers)
     for name, weight in llama_state(thinker).items():
         if "q_proj" in name or "k_proj" in name:
@@ -176,6 +178,22 @@ def write_gguf(thinker: Any, path: Path, dtype: str) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _write_vocabulary(writer: Any, tokenizer: Tokenizer | None) -> None:
+    import gguf
+
+    if tokenizer is None:
+        writer.add_tokenizer_model("no_vocab")
+        return
+    pieces = [tokenizer.piece(index) for index in range(tokenizer.vocab_size)]
+    kinds = [gguf.TokenType.CONTROL if piece in PIECES else gguf.TokenType.NORMAL for piece in pieces]
+    kinds = [gguf.TokenType.BYTE if tokenizer.is_byte(i) else kind for i, kind in enumerate(kinds)]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(pieces)
+    writer.add_token_scores([-float(index) for index in range(len(pieces))])
+    writer.add_token_types(kinds)
+    writer.add_eos_token_id(EOS)
 
 
 class LlamaCpp:

@@ -40,7 +40,7 @@ class Generation:
 
     async def _last(self, events: Events) -> Answer:
         async for event in events:
-            self._note_first()
+            self._note_first(events)
             if isinstance(event, Answer):
                 return event
         raise AssertionError("a scheduler ends with an answer or an exception")
@@ -51,7 +51,7 @@ class Generation:
         try:
             async with aclosing(merged(self.events)) as events:
                 async for index, event in events:
-                    self._note_first()
+                    self._note_first(self.events[index])
                     if isinstance(event, Answer):
                         answers.append(event)
                     yield index, event
@@ -59,9 +59,9 @@ class Generation:
         finally:
             self.cancel()
 
-    def _note_first(self) -> None:
+    def _note_first(self, events: Events) -> None:
         if self.begun:
-            self.state.metrics.first_token.observe(time.monotonic() - self.begun)
+            self.state.metrics.first_token.observe(events.first - self.begun)
             self.begun = 0.0
 
 
@@ -74,13 +74,15 @@ async def submit(
     number: int,
     schema: dict[str, object] | None = None,
     media: bool = False,
+    whole: bool = False,
 ) -> Generation:
     """`number` answers to each of the requests; answer i samples with seed + i. media: requests have images or recordings, which
-    are encoded here, in a turn among the blocking jobs. Raises what the scheduler refuses at once; then none of them goes on."""
+    are encoded here, in a turn among the blocking jobs. whole: the answers are not needed in pieces. Raises what the scheduler
+    refuses at once; then none of them goes on."""
     scheduler = state.require_scheduler()
     begun, deadline = time.monotonic(), state.deadline()
     wanted = [(request, index) for request in requests for index in range(number)]
-    events = [Events(final=Answer, deadline=deadline) for _ in wanted]
+    events = [Events(final=Answer, deadline=deadline, whole=whole) for _ in wanted]
 
     def submit_all() -> None:
         for each, (request, index) in zip(events, wanted, strict=True):

@@ -36,14 +36,15 @@ FILTER_WIDTH = 6  # zero crossings of torchaudio's resampling filter on each sid
 
 
 class Resampler:
-    """`torchaudio.functional.resample` as a stream: chunks (N) in, chunks out, joined the same as the whole at once."""
+    """`torchaudio.functional.resample` in float64 as a stream: chunks (N) in, chunks out; joined they are the whole at once."""
 
     def __init__(self, rate: int, target: int) -> None:
         ratio = Fraction(rate, target)
         self.step, self.out = ratio.numerator, ratio.denominator  # so many samples in are so many out
-        # Its filter is computed once; of this dtype, it is that of the function.
+        # Its filter is computed once; of this dtype, it is that of the function. In float32 the length of a chunk would decide
+        # the order of the sums, and so now and then a 16-bit sample.
         self.resample = torchaudio.transforms.Resample(
-            self.step, self.out, lowpass_filter_width=FILTER_WIDTH, dtype=torch.float32
+            self.step, self.out, lowpass_filter_width=FILTER_WIDTH, dtype=torch.float64
         )
         reach = (
             -(-FILTER_WIDTH * self.step // min(self.step, self.out)) + 1
@@ -70,8 +71,8 @@ class Resampler:
 
     def _steps(self, ready: int, total: int) -> Tensor:
         """The output of steps done..ready, at most to sample `total`."""
-        resampled = self.resample(self.input)
-        result = resampled[(self.done - self.dropped) * self.out : total - self.dropped * self.out]
+        resampled = self.resample(self.input.double())
+        result = resampled[(self.done - self.dropped) * self.out : total - self.dropped * self.out].float()
         self.done, before = ready, self.dropped
         self.dropped = max(before, ready - self.reach)
         self.input = self.input[(self.dropped - before) * self.step :].clone()

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from muomni.inference.errors import Cancelled, ContextLength, MuomniError, QueueFull
 
@@ -69,6 +70,8 @@ def api_error(error: BaseException, *, param: str | None = None) -> ApiError:
             return ApiError(400, str(error), param=error.param or param, code="context_length_exceeded")
         case MuomniError():
             return ApiError(400, str(error), param=error.param or param)
+        case ClientDisconnect():
+            return ApiError(499, "the client has gone")
         case TimeoutError():
             return ApiError(408, "the answer took longer than this server allows", code="timeout")
         case MemoryError():
@@ -133,6 +136,7 @@ def add_handlers(app: FastAPI) -> None:
         return answer(ApiError(error.status_code, message, headers=error.headers))
 
     app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(ClientDisconnect, on_api_error)  # in the middle of an upload: no error of the server
     app.add_exception_handler(ValueError, on_api_error)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)

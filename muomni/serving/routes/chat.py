@@ -65,8 +65,10 @@ async def create_chat_completion(
     client, media = client_of(request), has_media(body.messages)
     arguments = (body.messages, state.engine, state.settings, state.answers)
     messages = await state.job(read_messages, *arguments, client=client) if media else read_messages(*arguments)
-    asked = ModelRequest(messages=messages)
-    generation = await submit(state, client, [asked], options, number=number, schema=_schema(body), media=media)
+    generation = await submit(
+        state, client, [ModelRequest(messages=messages)], options,
+        number=number, schema=_schema(body), media=media, whole=not body.stream,
+    )  # fmt: skip
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
     if body.stream:
         speaking = Speaking(state, generation, voice=_voice(body) if spoken else None, client=client)

@@ -53,7 +53,10 @@ async def create_completion(
         vocab_size=state.engine.require_prompter().thinker.vocab_size,
     )
     asked = [ModelRequest(text=prompt, format="plain") for prompt in prompts]
-    generation = await submit(state, client_of(request), asked, options, number=number)
+    generation = await submit(
+        state, client_of(request), asked, options,
+        number=number, whole=not body.stream,
+    )  # fmt: skip
     head: dict[str, Any] = {
         "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": model,
     }  # fmt: skip
