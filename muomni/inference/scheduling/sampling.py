@@ -1,7 +1,7 @@
 """The next tokens of requests with different options, each as in its single run.
 
 Requests with the same settings share one call; a request whose choice depends on its own past (penalties, a constraint) has a
-`Sampler` of its own.
+`Sampler` of its own, which knows that past: `note_token` appends to it.
 
 Shapes: n active requests, V vocabulary.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from muomni.inference.decoding.logits_processor import LogitsProcessor
 from muomni.inference.decoding.sampling import INVALID_TOKEN, Sampler, draw, filter_probs, mask_logits, uniforms
 from muomni.inference.scheduling.replay import MARGIN, is_close
 from muomni.inference.scheduling.running import Running
@@ -29,7 +30,21 @@ def make_sampler(running: Running, *, device: torch.device, vocab_size: int) -> 
         return None
     sampler = Sampler(replace(running.options, logprobs=None), device=device)  # recorded by the request itself
     sampler.note(running.ids[None].to(device), vocab_size)
+    if sampler.options.changes_logits:
+        sampler.processor = LogitsProcessor(sampler.options, rows=1, vocab_size=vocab_size, device=device)
     return sampler
+
+
+def note_token(running: Running, token: int) -> None:
+    """Tell the request's own sampler which token was chosen in the end."""
+    sampler = running.sampler
+    if sampler is None:
+        return
+    ids = torch.tensor([token], device=sampler.device)
+    if sampler.seen is not None:
+        sampler.note(ids[:, None], sampler.seen.shape[1])
+    if sampler.processor is not None:
+        sampler.processor.push(ids)
 
 
 @dataclass(slots=True)
@@ -80,14 +95,18 @@ def _settings(row: Running) -> _Settings:
 
 def _sample_together(rows: Sequence[Running], logits: Tensor) -> Tensor:
     """-> ids and whether they are close (n, 2)."""
+    return _choose(rows, mask_logits(logits, penalty=1.0, seen=None))
+
+
+def _choose(rows: Sequence[Running], masked: Tensor) -> Tensor:
+    """From logits (n, V) as `mask_logits` returns them, by the settings of the first row."""
     options = rows[0].options
-    masked = mask_logits(logits, penalty=1.0, seen=None)
     if options.is_greedy:
         best, ids = masked.max(dim=1)
         ids = torch.where(best < torch.inf, ids, INVALID_TOKEN)
         return torch.stack((ids, is_close(masked)), dim=1)
     seeds, drawn = torch.tensor(
-        [[row.options.seed for row in rows], [len(row.tokens) for row in rows]], device=logits.device
+        [[row.options.seed for row in rows], [len(row.tokens) for row in rows]], device=masked.device
     )
     uniform = uniforms(seeds, drawn)
     probs, candidates = filter_probs(
@@ -99,8 +118,13 @@ def _sample_together(rows: Sequence[Running], logits: Tensor) -> Tensor:
 
 def _sample_alone(row: Running, logits: Tensor) -> Tensor:
     """-> id and whether it is close (1, 2). Under a constraint there is no single run to compare with."""
-    assert row.sampler is not None
+    sampler = row.sampler
+    assert sampler is not None
     if row.constraint is not None:
         logits = logits.masked_fill(~row.constraint.allowed().to(logits.device), -torch.inf)
-    ids = row.sampler(logits)
-    return torch.stack((ids, torch.zeros_like(ids)), dim=1)
+    if sampler.processor is not None:
+        logits = sampler.processor(logits)
+    chosen = _choose([row], mask_logits(logits, penalty=row.options.repetition_penalty, seen=sampler.seen))
+    if row.constraint is not None:
+        chosen[:, 1] = 0
+    return chosen

@@ -18,7 +18,7 @@ from muomni.inference.scheduling.compiled_rows import CompiledRows
 from muomni.inference.scheduling.replay import replay
 from muomni.inference.scheduling.rows_step import RowsStep
 from muomni.inference.scheduling.running import Running
-from muomni.inference.scheduling.sampling import Choice, make_sampler, sample_rows
+from muomni.inference.scheduling.sampling import Choice, make_sampler, note_token, sample_rows
 from muomni.inference.scheduling.slots import RowCache, SlotCache
 from muomni.models.thinker import Thinker
 
@@ -114,7 +114,7 @@ class Steps:
         running.exact = running.cached == 0 and len(running.ids) <= self.prefill_chunk
         with running.timings.span("sampling"):
             (choice,) = sample_rows([running], logits)
-            return running.push(self._decided(running, choice), logits)
+            return self._push_token(running, self._decided(running, choice), logits)
 
     def _join(self, running: Running, answer: Answer | None) -> None:
         """A prefilled request becomes active, or ends."""
@@ -153,7 +153,8 @@ class Steps:
     def _step_alone(self, running: Running) -> None:
         """Decode by the engine's runtime, with a sampler that has drawn as many numbers as the answer has tokens."""
         if running.decoder is None:
-            sampler = running.sampler or Sampler(running.options, device=self.device, rng_offset=len(running.tokens))
+            sampler = running.sampler or Sampler(running.options, device=self.device)
+            sampler.rng_offset = len(running.tokens)
             cache = RowCache(self.cache, 0, count=0)
             running.decoder = self.runtime.decoder(cache, sampler=sampler, padding=None, timings=running.timings)
         tokens = torch.tensor(running.tokens[-1:], device=self.device)
@@ -168,7 +169,7 @@ class Steps:
     def _push(self, running: Running, token: int | Exception, logits: Tensor | None) -> bool:
         """Let a request read a token; True if it ended and left."""
         try:
-            answer = running.push(token, logits)
+            answer = self._push_token(running, token, logits)
         except Exception as error:
             self.cache.forget(self._leave(running))
             self._end(running, error)
@@ -177,6 +178,15 @@ class Steps:
             self._leave(running)
             self._end(running, answer)
         return answer is not None
+
+    @staticmethod
+    def _push_token(running: Running, token: int | Exception, logits: Tensor | None) -> Answer | None:
+        """`Running.push`; its sampler is told, unless it chose the token itself, in the engine's runtime."""
+        answer = running.push(token, logits)
+        if answer is None and running.decoder is None:
+            assert isinstance(token, int)
+            note_token(running, token)
+        return answer
 
     def _count(self, steps: int, rows: int) -> None:
         self.steps += steps

@@ -16,7 +16,16 @@ def test_close_means_within_the_margin_of_the_largest_logit():
     assert is_close(logits).tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize("changes", [{}, {"temperature": 1.0, "top_k": 9}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"temperature": 1.0, "top_k": 9},
+        {"repetition_penalty": 1.3},
+        {"temperature": 1.0, "frequency_penalty": 0.5},
+        {"logprobs": 1},
+    ],
+)
 def test_wrong_logits_within_the_margin_change_nothing(engine, receive, monkeypatch, changes):
     """The rounding of a step of several rows, made ten thousand times as large."""
     for module in (replay, sampling):
@@ -29,14 +38,13 @@ def test_wrong_logits_within_the_margin_change_nothing(engine, receive, monkeypa
         return logits if len(rows) == 1 else logits + 0.01 * torch.rand(logits.shape, generator=noise)
 
     monkeypatch.setattr(scheduler.steps, "_decode", wrong)
-    texts, receivers = ["red", "blue square", "what colour is the big red circle", "red 2"], []
-    for seed, text in enumerate(texts):
-        receivers.append(receive())
-        options = preset("greedy", max_new_tokens=10, **changes, **({"seed": seed} if changes else {}))
-        scheduler.submit(Request(text=text), options, emit=receivers[-1])
-    for seed, (text, receiver) in enumerate(zip(texts, receivers, strict=True)):
-        sampled = {**changes, "seed": seed} if changes else {}
-        assert receiver.wait().text == engine.generate(text, max_new_tokens=10, **sampled)
+    submitted = []
+    for seed, text in enumerate(["red", "blue square", "what colour is the big red circle", "red 2"]):
+        options = preset("greedy", max_new_tokens=10, **changes, **({"seed": seed} if "temperature" in changes else {}))
+        submitted.append((text, options, receive()))
+        scheduler.submit(Request(text=text), options, emit=submitted[-1][2])
+    for text, options, receiver in submitted:
+        assert receiver.wait().text == engine.generate(text, generation=options)
     assert scheduler.stats().replayed > 0
     scheduler.close(grace=1)
 
