@@ -165,6 +165,13 @@ def check_audio_target(path: str | Path) -> tuple[str, str]:
     return known[suffix or ".wav"]
 
 
+def wav_bytes(waveform: Tensor, sample_rate: int) -> bytes:
+    """The content of a wav file that holds a waveform (N,) as it is, in float32."""
+    whole = io.BytesIO()
+    soundfile.write(whole, waveform.numpy(), sample_rate, format="WAV", subtype="FLOAT")
+    return whole.getvalue()
+
+
 def write_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     """Write a waveform (N,) in the format that the suffix names, atomically: nothing half-written remains. Links, devices
     and pipes stay what they are (`atomic_write`).

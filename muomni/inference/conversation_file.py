@@ -19,10 +19,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from PIL import Image
 
 from muomni.checkpoints.atomic_write import atomic_write
+from muomni.frontends.audio_io import wav_bytes
 from muomni.frontends.memory_file import MemoryFile
 from muomni.inference.conversation import Conversation, Turn
 from muomni.inference.errors import InvalidMedia, InvalidOption
@@ -142,13 +142,11 @@ def _source_to_json(source: Any, media: Media, kind: str, *, embed: bool) -> dic
         return {"data": _base64(path.read_bytes())} if embed else {"path": str(path)}
     if isinstance(source, MemoryFile):
         return {"data": _base64(source.getvalue())}
+    if kind == "audio":
+        return {"data": _base64(wav_bytes(media.waveform(source), media.require_hearing().mel.sample_rate))}
     buffer = io.BytesIO()
-    if kind == "image":
-        pixels = as_pixels(source, matte=media.matte)
-        Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(buffer, format="PNG")
-    else:
-        rate = media.require_hearing().mel.sample_rate
-        soundfile.write(buffer, media.waveform(source).numpy(), rate, format="WAV", subtype="FLOAT")
+    pixels = as_pixels(source, matte=media.matte)
+    Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(buffer, format="PNG")
     return {"data": _base64(buffer.getvalue())}
 
 
