@@ -49,6 +49,7 @@ PLAIN = {
     ".github/workflows/ci.yml": "the same for outsiders",
     ".pre-commit-config.yaml": "local hooks: ruff and mypy",
     ".gitignore": "what a run leaves behind",
+    ".dockerignore": "the container is built of the package alone",
 }
 WIDTH = 36
 LONGEST = 115
@@ -125,7 +126,7 @@ def tree() -> str:
     lines += [line(1, name.removeprefix("docs/"), sentence(ROOT / name)) for name in documents]
     lines += [
         line(0, name, PLAIN[name])
-        for name in (".ci/run", ".github/workflows/ci.yml", ".pre-commit-config.yaml", ".gitignore")
+        for name in (".ci/run", ".github/workflows/ci.yml", ".pre-commit-config.yaml", ".gitignore", ".dockerignore")
     ]
     return "\n".join(lines)
 
