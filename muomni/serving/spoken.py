@@ -9,36 +9,37 @@ from torch import Tensor
 
 from muomni.inference.answer import Answer, Piece
 from muomni.inference.errors import InvalidOption
-from muomni.inference.scheduling.speech_request import SpeechDone, SpeechTicket
+from muomni.inference.scheduling.speech_request import SpeechDone
 from muomni.serving.answers import Generation
 from muomni.serving.audio_format import AudioEncoder, make_encoder
 from muomni.serving.events import Events, merged
+from muomni.serving.jobs import in_thread
 from muomni.serving.state import ServerState
 from muomni.serving.voices import voice_number
 
 RATE = 24_000  # Hz, of all OpenAI clients
+LONG_TEXT = 1000  # characters: beyond, a text waits for a turn among the blocking jobs
 
 
-def begin(
-    state: ServerState,
-    text: str,
-    *,
-    voice: str,
-    param: str,
-    client: str,
-    deadline: float | None = None,
-    more: bool = False,
-) -> tuple[Events, SpeechTicket]:
-    """Submit a text to the Talker. deadline: default: that of an answer which begins now. more: the rest is fed later, piece by
-    piece."""
-    assert state.speech is not None, (
-        "the routes ask `require_speech`; an answer that has begun may end while the server stops"
-    )
-    number = voice_number(voice, state.engine, param=param)
-    events = Events(final=SpeechDone, deadline=deadline or state.deadline())
-    ticket = state.speech.submit(text, voice=number, emit=events.emit, client=client, more=more)
-    events.attach(ticket)
-    return events, ticket
+async def begin(state: ServerState, text: str, *, voice: str, param: str, client: str, deadline: float) -> Events:
+    """Submit a text to the Talker. In a thread: to find what can be spoken of a long text takes seconds."""
+    # The routes ask `require_speech`; an answer that has begun may be spoken while the server stops.
+    assert state.speech is not None
+    speech, number = state.speech, voice_number(voice, state.engine, param=param)
+    events = Events(final=SpeechDone, deadline=deadline)
+
+    def submit() -> None:
+        events.attach(speech.submit(text, voice=number, emit=events.emit, client=client))
+
+    try:
+        if len(text) > LONG_TEXT:
+            await state.jobs.run(submit, client=client)
+        else:
+            await in_thread(submit)
+    except BaseException:
+        events.cancel()
+        raise
+    return events
 
 
 async def sound(state: ServerState, events: Events, encoder: AudioEncoder) -> AsyncGenerator[bytes]:
@@ -62,7 +63,7 @@ async def speak_whole(
     state: ServerState, text: str, *, voice: str, form: str, client: str, deadline: float
 ) -> tuple[bytes, int]:
     """A text as a file in a format of `make_encoder`, and the Talker's frames."""
-    events, _ = begin(state, text, voice=voice, param="audio.voice", client=client, deadline=deadline)
+    events = await begin(state, text, voice=voice, param="audio.voice", client=client, deadline=deadline)
     encoder = make_encoder(form, state.engine.speech_rate, RATE)
     data = [block async for block in sound(state, events, encoder)]
     return b"".join(data), len(events.last.codes)
@@ -75,9 +76,10 @@ class SpokenAnswer:
         assert state.speech is not None
         self.id = f"audio_{uuid.uuid4().hex}"
         self.state, self.speech = state, state.speech
-        self.events, self.ticket = begin(
-            state, "", voice=voice, param="audio.voice", client=client, deadline=deadline, more=True
-        )
+        self.events = Events(final=SpeechDone, deadline=deadline)
+        number = voice_number(voice, state.engine, param="audio.voice")
+        self.ticket = self.speech.submit("", voice=number, emit=self.events.emit, client=client, more=True)
+        self.events.attach(self.ticket)
         self.encoder = make_encoder("pcm", state.engine.speech_rate, RATE)
 
     @property

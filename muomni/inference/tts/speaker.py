@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 FRAMES_PER_TOKEN, MIN_FRAMES, MAX_FRAMES, DEFAULT_FRAMES = 30, 50, 1000, 200
 FRAMES_PER_CHARACTER = 4  # no voice is slower on the whole
+CHARACTERS_PER_FRAME = 1  # nor faster
 MARGIN = 1.2  # of the predicted frames of a sentence below the limit
 BATCH_SIZE = 32  # sentences that the Talker speaks at once
 
@@ -147,6 +148,8 @@ class Speaker:
         """Whether a normalised text takes no more than `longest` frames, by the Talker's own prediction."""
         if len(text) * FRAMES_PER_CHARACTER <= longest:  # spares the prediction
             return True
+        if len(text) > CHARACTERS_PER_FRAME * longest:  # its attention would take a minute for 20,000 characters
+            return False
         text_ids, lengths = self._encode([text])
         frames = self.talker.num_frames(text_ids, lengths, speakers=torch.zeros_like(lengths))
         return float(frames) * MARGIN <= longest

@@ -40,7 +40,9 @@ async def create_speech(body: SpeechRequest, request: Request, state: Annotated[
         raise refused("input", f"{len(body.input)} characters; at most {state.settings.max_characters} are taken")
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
     encoder = make_encoder(body.response_format, state.engine.speech_rate, RATE, speed=body.speed)
-    events, _ = begin(state, body.input, voice=voice, param="voice", client=client_of(request))
+    events = await begin(
+        state, body.input, voice=voice, param="voice", client=client_of(request), deadline=state.deadline()
+    )
     data = sound(state, events, encoder)
     if body.stream_format == "sse":
         return sse.stream(_lines(data, events, len(body.input)), cancel=events.cancel, done=False)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import soundfile
@@ -89,3 +91,22 @@ def test_a_recording_longer_than_allowed_is_refused(start):
         "/v1/audio/transcriptions", data={"model": "tiny"}, files={"file": ("a.wav", file.getvalue())}
     )
     assert "1 s, which is the most" in answer.json()["error"]["message"]
+
+
+def test_the_server_answers_while_it_reads_a_long_text(live, monkeypatch):
+    reading, go = threading.Event(), threading.Event()
+    submit = live.state.speech.submit
+
+    def slow(*args, **options):
+        reading.set()
+        go.wait(10)
+        return submit(*args, **options)
+
+    monkeypatch.setattr(live.state.speech, "submit", slow)
+    body = {"model": "tiny", "voice": "0", "input": "a", "response_format": "pcm"}
+    with ThreadPoolExecutor(1) as pool:
+        spoken = pool.submit(live.http.post, "/v1/audio/speech", json=body)
+        assert reading.wait(10)
+        assert live.http.get("/health").status_code == 200
+        go.set()
+        assert spoken.result().status_code == 200
