@@ -296,7 +296,10 @@ def test_an_engine_answers_by_torch_compile_which_compiles_before_the_answer_and
     compiled = load_model(export, device="cpu", compile="default")
     caplog.set_level("INFO")
     compiled.generate("tell me", max_new_tokens=1)
-    assert [record.message.split()[0] for record in caplog.records] == ["compiling", "compiled"]
+    ours = [
+        record.message for record in caplog.records if record.name.startswith("muomni.")
+    ]  # torch's own traces come too
+    assert [message.split()[0] for message in ours] == ["compiling", "compiled"]
     with torch._dynamo.config.patch(error_on_recompile=True):
         for text in ("tell me", "what colour is the big red circle"):
             assert compiled.generate(text, max_new_tokens=70) == plain.generate(text, max_new_tokens=70)
