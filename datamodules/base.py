@@ -246,7 +246,7 @@ class DataModule(LightningDataModule):
         if not named:
             raise ValueError(
                 f"the data has changed since this run began ({changed}): resume=never begins a new run, resume={path} goes "
-                "on from this one's weights with the new data, and with the old data back the same command goes on"
+                "on from this one's weights with the new data, and with the old data back the same command continues"
             )
         what = "going on with the new data from the begin of an epoch"
         log.warning("resume=%s: its run had other data (%s); %s", path, changed, what)

@@ -188,7 +188,7 @@ class SftData(DataModule):
         )
 
     def _plain(self, rows: list[dict[str, Any]]) -> Conversations:
-        """Questions in the form that the Thinker was pretrained on: the text goes on with the answer."""
+        """Questions in the form that the Thinker was pretrained on: the text continues with the answer."""
         sequences = []
         for row in rows:
             prompt, answer = [BOS, *self.tokenizer.encode(row["prompt"])], [*self.tokenizer.encode(row["answer"]), EOS]

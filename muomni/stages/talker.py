@@ -82,7 +82,7 @@ class TalkerStage(Stage):
         return codes, self.codec.code_lengths(batch.mel_lengths)
 
     def _char_times(self, batch: SpeechBatch) -> Tensor:
-        """(B, C) in code frames; each clip is aligned once, and remembered. Padding goes on rising.
+        """(B, C) in code frames; each clip is aligned once, and remembered. Padding keeps rising.
 
         Alone: among others its last bits would depend on them, and a resumed run, which has yet to align all, would differ.
         """
