@@ -78,7 +78,7 @@ async def submit(
 ) -> Generation:
     """`number` answers to each of the requests; answer i samples with seed + i. media: requests have images or recordings, which
     are encoded here, in a turn among the blocking jobs. whole: the answers are not needed in pieces. Raises what the scheduler
-    refuses at once; then none of them goes on."""
+    refuses at once; then none of them continues."""
     scheduler = state.require_scheduler()
     begun, deadline = time.monotonic(), state.deadline()
     wanted = [(request, index) for request in requests for index in range(number)]

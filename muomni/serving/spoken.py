@@ -114,7 +114,7 @@ class Speaking:
     happens: a voice that waits for its text has a slot of the Talker."""
 
     def __init__(self, state: ServerState, generation: Generation, *, voice: str | None, client: str) -> None:
-        """voice: None for text. Raises what the Talker refuses at once; then no answer goes on."""
+        """voice: None for text. Raises what the Talker refuses at once; then no answer continues."""
         self.generation, self.voices = generation, list[SpokenAnswer]()
         try:
             for _ in generation.events if voice is not None else ():

@@ -79,7 +79,7 @@ class RealtimeSession:
             await self._refuse(validation_error(error, value), name)
         except ApiError as error:
             await self._refuse(error, name)
-        except Exception as error:  # the session goes on
+        except Exception as error:  # the session continues
             await self._refuse(api_error(error), name)
 
     async def _refuse(self, error: ApiError, event_id: str | None) -> None:
