@@ -20,8 +20,8 @@ from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import NOT_FINITE, Sampler, row_seeds
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import MuomniError
-from muomni.inference.prompt import Prompt, PromptBuilder, merge_features
-from muomni.models.omni import MediaFeatures, Omni
+from muomni.inference.prompt import Prompt, PromptBuilder
+from muomni.models.omni import MediaFeatures, Omni, merge_features
 from muomni.nn.cache import KVCache
 
 

@@ -3,7 +3,7 @@
 Shapes: B requests, T tokens, D width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from muomni.inference.errors import ContextLength, InvalidOption, MissingModule,
 from muomni.inference.media import Media
 from muomni.inference.sources import Source, in_memory
 from muomni.inference.validation import require_bool, require_one_of, require_sequence, require_str
-from muomni.models.omni import NO_ENCODER, MediaFeatures, Omni
+from muomni.models.omni import NO_ENCODER, MediaFeatures, Omni, merge_features, split_features
 from muomni.models.thinker import Thinker
 from muomni.short_repr import shown
 from muomni.special_tokens import AUDIO, IMAGE
@@ -246,31 +246,6 @@ def build_prompter(
     names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
     model = Omni(**{name: modules.get(name) for name in names})  # type: ignore[arg-type]
     return PromptBuilder(model=model, tokenizer=tokenizer, media=media, format=format)
-
-
-def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
-    """Features of several prompts, batched in order."""
-    images = [row.images for row in rows if row.images is not None]
-    audios = [row for row in rows if row.audios is not None]
-    merged = MediaFeatures(images=torch.cat(images) if images else None)
-    if audios:
-        clips = [clip for row in audios for clip in row.audios]  # type: ignore[union-attr]
-        merged.audios = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
-        merged.audio_lengths = torch.cat([row.audio_lengths for row in audios])  # type: ignore[misc]
-        if all(row.audio_counts is not None for row in audios):
-            merged.audio_counts = [count for row in audios for count in row.audio_counts]  # type: ignore[union-attr]
-    return merged
-
-
-def split_features(row: MediaFeatures) -> Iterator[MediaFeatures]:
-    """Those of each image and each audio, without padding."""
-    for image in () if row.images is None else row.images:
-        yield MediaFeatures(images=image[None])
-    if row.audios is not None and row.audio_lengths is not None:
-        counts = row.audio_lengths.tolist() if row.audio_counts is None else row.audio_counts
-        for clip, count in zip(row.audios, counts, strict=True):
-            lengths = torch.tensor([count], device=clip.device)
-            yield MediaFeatures(audios=clip[None, :count], audio_lengths=lengths, audio_counts=[count])
 
 
 def prepare(text: str, options: dict[str, Any]) -> tuple[Request, GenerationOptions]:

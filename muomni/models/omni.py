@@ -5,6 +5,7 @@ Its modules are built elsewhere and may be missing: an error names a missing one
 Legend: B batch, T tokens, N images, A audios, M mel bins, D width of the Thinker, I image side.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,31 @@ class MediaFeatures:
     audios: Tensor | None = None
     audio_lengths: Tensor | None = None
     audio_counts: list[int] | None = None
+
+
+def merge_features(rows: Sequence[MediaFeatures]) -> MediaFeatures:
+    """Features of several prompts, batched in order."""
+    images = [row.images for row in rows if row.images is not None]
+    audios = [row for row in rows if row.audios is not None]
+    merged = MediaFeatures(images=torch.cat(images) if images else None)
+    if audios:
+        clips = [clip for row in audios for clip in row.audios]  # type: ignore[union-attr]
+        merged.audios = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        merged.audio_lengths = torch.cat([row.audio_lengths for row in audios])  # type: ignore[misc]
+        if all(row.audio_counts is not None for row in audios):
+            merged.audio_counts = [count for row in audios for count in row.audio_counts]  # type: ignore[union-attr]
+    return merged
+
+
+def split_features(row: MediaFeatures) -> Iterator[MediaFeatures]:
+    """Those of each image and each audio, without padding."""
+    for image in () if row.images is None else row.images:
+        yield MediaFeatures(images=image[None])
+    if row.audios is not None and row.audio_lengths is not None:
+        counts = row.audio_lengths.tolist() if row.audio_counts is None else row.audio_counts
+        for clip, count in zip(row.audios, counts, strict=True):
+            lengths = torch.tensor([count], device=clip.device)
+            yield MediaFeatures(audios=clip[None, :count], audio_lengths=lengths, audio_counts=[count])
 
 
 class Omni(nn.Module):

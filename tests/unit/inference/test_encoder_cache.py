@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from muomni.inference.encoder_cache import EncoderCache
-from muomni.inference.prompt import Request, merge_features, split_features
+from muomni.inference.prompt import Request
+from muomni.models.omni import merge_features, split_features
 from muomni.special_tokens import AUDIO, IMAGE
 
 
