@@ -11,7 +11,6 @@ After Orca (Yu et al. 2022, OSDI) and Sarathi (Agrawal et al. 2023, arXiv:2308.1
 """
 
 import logging
-import threading
 import time
 from dataclasses import dataclass
 
@@ -21,16 +20,15 @@ from muomni.inference.answer import Answer
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.encoder_cache import EncoderCache
 from muomni.inference.engine import Engine
-from muomni.inference.errors import Cancelled, InvalidOption, QueueFull
+from muomni.inference.errors import Cancelled, InvalidOption
 from muomni.inference.prompt import Request
-from muomni.inference.scheduling.queue import FairQueue
 from muomni.inference.scheduling.running import Constraint, Emit, Running, Ticket
 from muomni.inference.scheduling.slots import prompt_signature
 from muomni.inference.scheduling.steps import Steps
+from muomni.inference.scheduling.worker import Worker, check_counts
 
 log = logging.getLogger(__name__)
 
-MIN_RETRY, SMOOTHING = 1.0, 0.1  # seconds; weight of the last request in the mean duration
 ENCODED_BYTES = 64 << 20  # features of images and audio that are kept; a second of speech takes some 25 kB
 
 
@@ -53,7 +51,7 @@ class SchedulerStats:
     mean_batch: float
 
 
-class Scheduler:
+class Scheduler(Worker[Running]):
     """Answers many requests at once by an engine's Thinker.
 
     Args:
@@ -62,11 +60,9 @@ class Scheduler:
     """
 
     def __init__(self, engine: Engine, *, slots: int = 8, max_queue: int = 64, prefill_chunk: int = 64) -> None:
-        for name, value in (("slots", slots), ("max_queue", max_queue), ("prefill_chunk", prefill_chunk)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidOption(f"{name}={value!r}: a whole number, at least 1, is needed", param=name)
+        super().__init__("requests", slots=slots, max_queue=max_queue)
+        check_counts(prefill_chunk=prefill_chunk)
         self.prompter = engine.require_prompter()
-        self.num_slots, self.max_queue = slots, max_queue
         self.encoded = EncoderCache(max_bytes=ENCODED_BYTES)
         self.steps = Steps(
             self.prompter.thinker, engine.require_runtime(), slots=slots, prefill_chunk=prefill_chunk, end=self._end
@@ -74,12 +70,9 @@ class Scheduler:
         self.counts = dict.fromkeys(
             ("finished", "cancelled", "failed", "prompt_tokens", "cached_tokens", "new_tokens"), 0
         )
-        self.mean_seconds = 0.0  # of a request
-        self._changed = threading.Condition()  # guards what follows
-        self._queue: FairQueue[Running] = FairQueue()
-        self._preparing = 0  # requests whose media are being encoded: they have a place in the queue
-        self._has_cancelled = self._closing = self._aborting = False
-        self._thread = threading.Thread(target=self._run, name="muomni-scheduler", daemon=True)
+        self._preparing = (
+            0  # requests whose media are being encoded: they have a place in the queue; guarded by the lock
+        )
         self._thread.start()
 
     # --- any thread --------------------------------------------------------------------------------------------
@@ -106,11 +99,7 @@ class Scheduler:
             )
         options.check_vocabulary(self.prompter.thinker.vocab_size)
         with self._changed:
-            self._check_open()
-            waiting = len(self._queue) + self._preparing
-            if waiting >= self.max_queue:
-                retry = max(MIN_RETRY, self.mean_seconds * (waiting + 1) / self.num_slots)
-                raise QueueFull(f"{waiting} requests are waiting: try again in {retry:.0f} s", retry_after=retry)
+            self._check_room(len(self._queue) + self._preparing)
             self._preparing += 1
         try:
             running = self._prepare(request, options, emit=emit, constraint=constraint)
@@ -119,8 +108,7 @@ class Scheduler:
                 self._preparing -= 1
         with self._changed:
             self._check_open()
-            self._queue.put(running, client=client)
-            self._changed.notify()
+            self._put(running, client=client)
         return running.ticket
 
     def stats(self) -> SchedulerStats:
@@ -138,34 +126,13 @@ class Scheduler:
             **self.counts,
         )
 
-    def close(self, *, grace: float) -> None:
-        """Take no more requests, wait up to `grace` seconds for those submitted, then cancel the rest."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join(min(max(grace, 0.0), threading.TIMEOUT_MAX))
-        with self._changed:
-            self._aborting = True
-            self._changed.notify()
-        self._thread.join()
-
-    def _check_open(self) -> None:
-        if self._closing:
-            raise Cancelled("the scheduler is closed: no more requests are taken")
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._has_cancelled = True
-            self._changed.notify()
-
     @torch.inference_mode()
     def _prepare(
         self, request: Request, options: GenerationOptions, *, emit: Emit, constraint: Constraint | None
     ) -> Running:
         features = self.prompter.encode_media(request, cache=self.encoded)
-        prompt = self.prompter.fitting(
-            request, features, max_new_tokens=None
-        )  # an answer may end where the context does
+        # max_new_tokens is the most, not a promise: an answer may end where the context does.
+        prompt = self.prompter.fitting(request, features, max_new_tokens=None)
         has_media = features.images is not None or features.audios is not None
         embeddings = self.prompter.embed(prompt.ids[None], [features]) if has_media else None
         space = self.prompter.context - len(prompt) + 1  # the last token needs no slot
@@ -230,6 +197,5 @@ class Scheduler:
         )
         self.counts[outcome] += 1
         if outcome == "finished":
-            seconds = time.perf_counter() - running.started
-            self.mean_seconds += (seconds - self.mean_seconds) * (SMOOTHING if self.mean_seconds else 1.0)
+            self._note_seconds(time.perf_counter() - running.started)
         running.end(result)

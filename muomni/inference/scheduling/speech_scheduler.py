@@ -12,7 +12,6 @@ Shapes: n utterances, K codebooks, N samples.
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Iterable
 
@@ -20,22 +19,20 @@ import torch
 
 from muomni.inference.decoding.sampling import NOT_FINITE
 from muomni.inference.engine import Engine
-from muomni.inference.errors import Cancelled, InvalidOption, QueueFull
-from muomni.inference.scheduling.queue import FairQueue
+from muomni.inference.errors import Cancelled, InvalidOption
 from muomni.inference.scheduling.speech_request import Emit, Speech, SpeechDone, SpeechStats, SpeechTicket
 from muomni.inference.scheduling.speech_slots import SpeechSlots
+from muomni.inference.scheduling.worker import Worker
 from muomni.inference.tts.speaker import Sentence, greedy_frames
 from muomni.inference.validation import require_str
-from muomni.short_repr import shown
 
 log = logging.getLogger(__name__)
 
-MIN_RETRY, SMOOTHING = 1.0, 0.1  # seconds; weight of the last request in the mean duration
 SLOTS_PER_BLOCK = 8  # an utterance completes a block in 8 frames: so many are served by one block an iteration
 URGENT_SECONDS = 0.1  # before a listener runs dry: then blocks go before frames
 
 
-class SpeechScheduler:
+class SpeechScheduler(Worker[Speech]):
     """Speaks many texts at once by an engine's Talker.
 
     Args:
@@ -43,21 +40,14 @@ class SpeechScheduler:
     """
 
     def __init__(self, engine: Engine, *, slots: int = 4, max_queue: int = 32) -> None:
-        for name, value in (("slots", slots), ("max_queue", max_queue)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidOption(f"{name}={shown(value)}: a whole number, at least 1, is needed", param=name)
+        super().__init__("texts", slots=slots, max_queue=max_queue)
         self.speaker, self.tokenizer = engine.require_speaker(), engine.tokenizer
-        self.num_slots, self.max_queue = slots, max_queue
         self.slots = SpeechSlots(self.speaker.talker, rows=slots)
         self.active: list[Speech] = []
         self.rows: list[Speech] = []  # of row i of the slots, for each i
         self.last = torch.empty(0, 0)  # the last frames of the rows (n, K + 1)
         self.counts = dict.fromkeys(("finished", "cancelled", "failed", "frames", "steps", "chunks", "late"), 0)
-        self.audio_seconds = self.mean_seconds = 0.0  # spoken in all; of a request
-        self._changed = threading.Condition()  # guards what follows
-        self._queue: FairQueue[Speech] = FairQueue()
-        self._has_cancelled = self._closing = self._aborting = False
-        self._thread = threading.Thread(target=self._run, name="muomni-speech", daemon=True)
+        self.audio_seconds = 0.0  # spoken in all
         self._thread.start()
 
     # --- any thread --------------------------------------------------------------------------------------------
@@ -85,14 +75,8 @@ class SpeechScheduler:
             speech.waiting.extend(self.speaker.prepare(text, self.tokenizer))
             speech.complete = True
         with self._changed:
-            if self._closing:
-                raise Cancelled("the scheduler is closed: no more texts are taken")
-            waiting = len(self._queue)
-            if waiting >= self.max_queue:
-                retry = max(MIN_RETRY, self.mean_seconds * (waiting + 1) / self.num_slots)
-                raise QueueFull(f"{waiting} texts are waiting: try again in {retry:.0f} s", retry_after=retry)
-            self._queue.put(speech, client=client)
-            self._changed.notify()
+            self._check_room(len(self._queue))
+            self._put(speech, client=client)
         return ticket
 
     def feed(self, ticket: SpeechTicket, text: str) -> None:
@@ -129,17 +113,6 @@ class SpeechScheduler:
             **self.counts,
         )
 
-    def close(self, *, grace: float) -> None:
-        """Take no more texts, wait up to `grace` seconds for those submitted, then cancel the rest."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join(min(max(grace, 0.0), threading.TIMEOUT_MAX))
-        with self._changed:
-            self._aborting = True
-            self._changed.notify()
-        self._thread.join()
-
     def _sentences(self, written: list[str]) -> list[Sentence]:
         """Written sentences in this Talker's alphabet; those of which nothing can be spoken are left out."""
         spoken: list[Sentence] = []
@@ -149,11 +122,6 @@ class SpeechScheduler:
                 log.warning("characters without a spoken form are left out: %r", left_out)
             spoken += sentences
         return spoken
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._has_cancelled = True
-            self._changed.notify()
 
     # --- the scheduler's thread --------------------------------------------------------------------------------
 
@@ -278,7 +246,8 @@ class SpeechScheduler:
 
     def _finish(self) -> None:
         with self._changed:
-            finished = [speech for speech in self.active if speech.finished]
+            # One that is cancelled in the middle of an iteration lacks chunks: it is dropped in the next one.
+            finished = [speech for speech in self.active if speech.finished and not speech.ticket.cancelled]
         for speech in finished:
             empty = InvalidOption("nothing in the text can be spoken", param="text")
             self._end(speech, speech.done() if speech.codes else empty)
@@ -306,6 +275,5 @@ class SpeechScheduler:
         )
         self.counts[name] += 1
         if name == "finished":
-            seconds = time.perf_counter() - speech.submitted
-            self.mean_seconds += (seconds - self.mean_seconds) * (SMOOTHING if self.mean_seconds else 1.0)
+            self._note_seconds(time.perf_counter() - speech.submitted)
         speech.end(result)

@@ -212,3 +212,24 @@ def test_closing_waits_and_then_cancels(engine):
     assert isinstance(unfinished.wait(), Cancelled)
     with pytest.raises(InvalidOption, match="slots=0"):
         SpeechScheduler(engine, slots=0)
+
+
+def test_a_cancel_in_the_middle_of_an_iteration_never_looks_finished(engine):
+    """The last block is rendered, and not emitted, since its request was cancelled meanwhile."""
+    scheduler = SpeechScheduler(engine, slots=1, max_queue=4)
+    listener = Listener()
+    ticket = scheduler.submit("red", emit=listener, more=True)
+    speech = ticket.speech
+    render = speech.render
+
+    def cancelled_meanwhile():
+        ticket.cancelled = True  # without waking the thread, as from another one at this very moment
+        return render()
+
+    speech.render = cancelled_meanwhile
+    scheduler.feed(ticket, " big.")
+    scheduler.finish(ticket)
+    time.sleep(0.3)
+    ticket.cancel()
+    assert isinstance(listener.wait(), Cancelled)
+    scheduler.close(grace=0)
