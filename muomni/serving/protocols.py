@@ -5,9 +5,13 @@ cost the client nothing: a few hundred such connections would take all places of
 """
 
 import asyncio
+import json
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from muomni.serving.errors import ApiError
 
 HEADER_SECONDS = 10.0  # for the headers of a request, and until a new connection's first one
 SEND_SECONDS = 60.0  # for a client to read what waits for it
@@ -58,6 +62,22 @@ class BoundedHttp(BoundedWrites, H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, in the form of all other errors."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # the answer has begun
+            self.transport.close()
+            return
+        body = json.dumps(ApiError(400, msg, code="invalid_http").body).encode()
+        headers = [
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", str(len(body)).encode()),
+            (b"Connection", b"close"),
+        ]
+        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _watch(self) -> None:
         if self._timer is None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import json
 import logging
 import socket
 import time
@@ -97,6 +98,21 @@ def test_headers_that_trickle_in_are_given_up(live, monkeypatch):
         assert raw.recv(100) == b""
         assert time.monotonic() - begun < 5
     assert live.http.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("raw", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01" + b"\0" * 50])
+def test_what_is_no_http_is_answered_as_every_error(live, raw):
+    with socket.create_connection(live.url.removeprefix("http://").split(":")) as raw_socket:
+        raw_socket.sendall(raw + b"\r\n\r\n")
+        raw_socket.settimeout(10)
+        answer = b""
+        while block := raw_socket.recv(4096):
+            answer += block
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["error"] == {
+        "message": "Invalid HTTP request received.", "type": "invalid_request_error", "param": None, "code": "invalid_http",
+    }  # fmt: skip
 
 
 def test_other_types_than_json_are_refused(live):
