@@ -3,6 +3,7 @@ client goes away."""
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from fastapi.routing import APIRoute
 from muomni.serving.errors import CLIENT_GONE, ApiError
 
 MAX_DEPTH = 64
+HALF = re.compile("[\ud800-\udfff]")  # of a character of UTF-16: json.loads joins the halves that belong together
 T = TypeVar("T")
 
 
@@ -29,7 +31,8 @@ def read_json(body: bytes) -> Any:
         return names
 
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=no_constant, object_pairs_hook=unique)
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
     except UnicodeDecodeError as error:
         raise ApiError(400, f"the body is not valid UTF-8 at byte {error.start}", code="invalid_json") from error
     except RecursionError as error:
@@ -37,6 +40,8 @@ def read_json(body: bytes) -> Any:
     except ValueError as error:  # also for numbers of thousands of digits
         raise ApiError(400, f"the body is not valid JSON: {str(error)[:120]}", code="invalid_json") from error
     _check_depth(value)
+    if "\\u" in text:
+        _check_characters(value)
     return value
 
 
@@ -53,6 +58,23 @@ def _check_depth(value: Any) -> None:
         if not level:
             return
     raise ApiError(400, f"the body is nested too deeply: at most {MAX_DEPTH} levels", code="invalid_json")
+
+
+def _check_characters(value: Any) -> None:
+    """Raises ApiError naming the field for a text that is no Unicode: nothing could write it into an answer."""
+    level: list[tuple[str, Any]] = [("", value)]
+    while level:
+        below: list[tuple[str, Any]] = []
+        for name, each in level:
+            if isinstance(each, str) and HALF.search(each):
+                raise ApiError(400, f"{name or 'the body'}: half of a character (\\ud800 to \\udfff)", param=name or None)
+            if isinstance(each, dict):
+                if HALF.search("".join(each)):
+                    raise ApiError(400, f"{name or 'the body'}: a name with half of a character", param=name or None)
+                below += [(f"{name}.{key}" if name else key, child) for key, child in each.items()]
+            elif isinstance(each, list):
+                below += [(f"{name}[{index}]", child) for index, child in enumerate(each)]
+        level = below
 
 
 class StrictRequest(Request):

@@ -43,6 +43,23 @@ def test_anything_else_is_refused(body, message):
     assert raised.value.status == 400
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'"\\ud800"', None),
+        (b'{"a": "x\\udfff"}', "a"),
+        (b'{"a": [1, {"b": "\\ud83d"}]}', "a[1].b"),
+        (b'{"a": {"\\udc00": 1}}', "a"),
+        (b'{"\\ud800": 1}', None),
+    ],
+)
+def test_half_a_character_is_refused(body, param):
+    with pytest.raises(ApiError, match="half of a character") as raised:
+        read_json(body)
+    assert raised.value.param == param
+    assert read_json(b'{"a": "\\ud83d\\ude00 \\u00e9"}') == {"a": "\U0001f600 \u00e9"}
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(body):
     with suppress(ApiError):
