@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -54,6 +55,16 @@ class ApiError(Exception):
 def refused(param: str, message: str, *, code: str | None = None) -> ApiError:
     """A field that this server does not take."""
     return ApiError(400, f"{param}: {message}", param=param, code=code)
+
+
+@contextmanager
+def field_names(**fields: str) -> Iterator[None]:
+    """Inside, errors of the engine's options (`text=...`) name the request's field for it."""
+    try:
+        yield
+    except MuomniError as error:
+        error.param = fields.get(error.param or "", error.param)
+        raise
 
 
 def api_error(error: BaseException, *, param: str | None = None) -> ApiError:

@@ -69,6 +69,8 @@ def read_messages(
             if role != "user":  # the engine's other roles hold one text
                 content = "".join(item["text"] for item in content)  # type: ignore[assignment]
             converted.append({"role": role, "content": content})
+    if all(message["role"] == "system" for message in converted):
+        return _asked_by_instructions(converted)
     if converted[-1]["role"] != "user":
         raise refused(f"messages[{len(messages) - 1}].role", "the last message must be the user's")
     return _system_first(converted)
@@ -85,6 +87,14 @@ def _system_first(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     turns = [message for message in messages if message["role"] != "system"]
     text = "\n".join(instructions)
     return ([{"role": "system", "content": text}] if text.strip() else []) + turns
+
+
+def _asked_by_instructions(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Instructions that no turn of the user follows are the question."""
+    text = "\n".join(message["content"] for message in messages)
+    if not text.strip():
+        raise refused("messages[0].content", "empty")
+    return [{"role": "user", "content": text}]
 
 
 def _items(message: Message) -> list[Any]:

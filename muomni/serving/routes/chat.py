@@ -30,7 +30,7 @@ from muomni.serving.schemas.chat import (
     SchemaFormat,
     TextFormat,
 )
-from muomni.serving.schemas.shared import errors
+from muomni.serving.schemas.shared import EVENT_STREAM, errors
 from muomni.serving.spoken import Speaking, speak_whole
 from muomni.serving.state import ServerState, client_of, state_of
 from muomni.serving.strict_route import StrictRoute, while_connected
@@ -44,7 +44,7 @@ ANY_OBJECT = {"type": "object"}
     "/v1/chat/completions",
     response_model=ChatCompletion,
     response_model_exclude_unset=True,
-    responses=errors(404, 429) | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses=errors(404, 429) | {200: {"content": EVENT_STREAM}},
 )
 async def create_chat_completion(
     body: ChatRequest, request: Request, state: Annotated[ServerState, Depends(state_of)]

@@ -12,10 +12,10 @@ from muomni.inference.answer import Answer, TokenLogprob
 from muomni.inference.prompt import Request as ModelRequest
 from muomni.serving import sse
 from muomni.serving.answers import Generation, submit, usage_of
-from muomni.serving.errors import refused
+from muomni.serving.errors import field_names, refused
 from muomni.serving.sampling import choices, generation_options
 from muomni.serving.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
-from muomni.serving.schemas.shared import errors
+from muomni.serving.schemas.shared import EVENT_STREAM, errors
 from muomni.serving.state import ServerState, client_of, state_of
 from muomni.serving.strict_route import StrictRoute, while_connected
 
@@ -26,7 +26,7 @@ router = APIRouter(route_class=StrictRoute, tags=["completions"])
     "/v1/completions",
     response_model=Completion,
     response_model_exclude_unset=True,
-    responses=errors(404, 429) | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses=errors(404, 429) | {200: {"content": EVENT_STREAM}},
 )
 async def create_completion(
     body: CompletionRequest, request: Request, state: Annotated[ServerState, Depends(state_of)]
@@ -53,10 +53,8 @@ async def create_completion(
         vocab_size=state.engine.require_prompter().thinker.vocab_size,
     )
     asked = [ModelRequest(text=prompt, format="plain") for prompt in prompts]
-    generation = await submit(
-        state, client_of(request), asked, options,
-        number=number, whole=not body.stream,
-    )  # fmt: skip
+    with field_names(text="prompt"):
+        generation = await submit(state, client_of(request), asked, options, number=number, whole=not body.stream)
     head: dict[str, Any] = {
         "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": model,
     }  # fmt: skip

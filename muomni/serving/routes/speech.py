@@ -10,10 +10,10 @@ from fastapi.responses import StreamingResponse
 
 from muomni.serving import sse
 from muomni.serving.audio_format import make_encoder
-from muomni.serving.errors import refused
+from muomni.serving.errors import field_names, refused
 from muomni.serving.events import Events
 from muomni.serving.schemas.audio import SpeechDelta, SpeechEnd, SpeechRequest, SpeechUsage, Voice, VoiceList
-from muomni.serving.schemas.shared import errors
+from muomni.serving.schemas.shared import EVENT_STREAM, errors
 from muomni.serving.spoken import RATE, begin, sound
 from muomni.serving.state import ServerState, client_of, state_of
 from muomni.serving.strict_route import StrictRoute, while_connected
@@ -30,7 +30,7 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
     "/v1/audio/speech",
     response_class=StreamingResponse,
     responses=errors(404, 429)
-    | {200: {"content": dict.fromkeys(TYPES.values(), BINARY) | {"text/event-stream": {"schema": {"type": "string"}}}}},
+    | {200: {"content": dict.fromkeys(TYPES.values(), BINARY) | EVENT_STREAM}},
 )
 async def create_speech(body: SpeechRequest, request: Request, state: Annotated[ServerState, Depends(state_of)]) -> Any:
     """A text as sound."""
@@ -40,9 +40,10 @@ async def create_speech(body: SpeechRequest, request: Request, state: Annotated[
         raise refused("input", f"{len(body.input)} characters; at most {state.settings.max_characters} are taken")
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
     encoder = make_encoder(body.response_format, state.engine.speech_rate, RATE, speed=body.speed)
-    events = await begin(
-        state, body.input, voice=voice, param="voice", client=client_of(request), deadline=state.deadline()
-    )
+    with field_names(text="input"):
+        events = await begin(
+            state, body.input, voice=voice, param="voice", client=client_of(request), deadline=state.deadline()
+        )
     data = sound(state, events, encoder)
     if body.stream_format == "sse":
         return sse.stream(_lines(data, events, len(body.input)), cancel=events.cancel, done=False)

@@ -8,6 +8,7 @@ from muomni.serving.schemas.shared import Ignored, Name, StreamOptions, Strict, 
 
 AudioFormat = Literal["wav", "mp3", "flac", "opus", "pcm16"]
 Probability = Annotated[float, Field(ge=0, le=1)]
+PositiveProbability = Annotated[float, Field(gt=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Stops = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=4)]
 
@@ -150,7 +151,7 @@ class SamplingFields(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Probability | None = None
+    top_p: PositiveProbability | None = None
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     min_p: Probability | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
@@ -176,7 +177,9 @@ class ChatRequest(SamplingFields):
     metadata: Ignored = None
     safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
+    prompt_cache_options: Ignored = None
     prompt_cache_retention: Ignored = None
+    prediction: Ignored = None
     verbosity: Ignored = None
 
 

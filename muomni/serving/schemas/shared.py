@@ -5,7 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Fields of OpenAI's that change nothing about an answer: taken and ignored (docs/serving.md).
-IGNORED = ("user", "store", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity")
+IGNORED = (
+    "user", "store", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "prediction",
+    "verbosity",
+)  # fmt: skip
 
 Name = Annotated[str, Field(max_length=200)]
 Ignored = Annotated[Any, Field(default=None, description="Taken and ignored: it changes nothing about an answer.")]
@@ -83,6 +86,18 @@ class ModelList(Wire):
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
+
+
+#: A streamed answer in a route's `responses`: its events (`itemSchema` of OpenAPI 3.2), data: a JSON object or [DONE].
+EVENT_STREAM: dict[str, Any] = {
+    "text/event-stream": {
+        "itemSchema": {
+            "type": "object",
+            "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+            "required": ["data"],
+        }
+    }
+}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -39,7 +39,8 @@ def test_structured_output(model):
         "title": "thing", "type": "object", "properties": {"count": {"type": "integer", "minimum": 0, "maximum": 9}},
         "required": ["count"], "additionalProperties": False,
     }  # fmt: skip
-    bound = model.bind(max_completion_tokens=60).with_structured_output(schema, method="json_schema")
+    longer = model.model_copy(update={"max_tokens": 60})
+    bound = longer.with_structured_output(schema, method="json_schema")
     assert 0 <= bound.invoke("tell me")["count"] <= 9
 
 

@@ -216,13 +216,6 @@ def test_a_client_that_goes_away_leaves_nothing(live):
     wait_until(lambda: live.state.scheduler.stats().active == 0)
 
 
-def test_a_frame_of_bytes_is_refused_and_the_session_goes_on(live):
-    with session(live) as socket:
-        socket.raw.send(b"\x00\x01")
-        assert "bytes" in socket.error()["message"]
-        texts_only(socket)
-
-
 def test_strangers_are_not_let_in(start):
     server = start(key="correct-horse", max_sessions=1)
     address = server.url.replace("http", "ws") + "/v1/realtime"
