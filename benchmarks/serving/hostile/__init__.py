@@ -1,0 +1,1 @@
+"""Requests made to break a server: see `__main__`."""
