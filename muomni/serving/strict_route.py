@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from muomni.serving.errors import CLIENT_GONE, ApiError
 
-MAX_DEPTH = 64
+MAX_DEPTH, MAX_VALUES = 64, 20_000  # of a body: more would keep the server busy for seconds
+LARGE = 1 << 16  # bytes of a body that is read outside of the event loop
 HALF = re.compile("[\ud800-\udfff]")  # of a character of UTF-16: json.loads joins the halves that belong together
 T = TypeVar("T")
 
@@ -46,9 +48,13 @@ def read_json(body: bytes) -> Any:
 
 
 def _check_depth(value: Any) -> None:
-    """Level by level, without recursion."""
-    level = [value]
+    """Level by level, without recursion; counts the values, too."""
+    level, count = [value], 0
     for _ in range(MAX_DEPTH):
+        if (count := count + len(level)) > MAX_VALUES:
+            raise ApiError(
+                400, f"the body has too many fields and items: at most {MAX_VALUES} are taken", code="too_large"
+            )
         level = [
             child
             for each in level
@@ -67,7 +73,9 @@ def _check_characters(value: Any) -> None:
         below: list[tuple[str, Any]] = []
         for name, each in level:
             if isinstance(each, str) and HALF.search(each):
-                raise ApiError(400, f"{name or 'the body'}: half of a character (\\ud800 to \\udfff)", param=name or None)
+                raise ApiError(
+                    400, f"{name or 'the body'}: half of a character (\\ud800 to \\udfff)", param=name or None
+                )
             if isinstance(each, dict):
                 if HALF.search("".join(each)):
                     raise ApiError(400, f"{name or 'the body'}: a name with half of a character", param=name or None)
@@ -82,7 +90,8 @@ class StrictRequest(Request):
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            self._json = read_json(await self.body())
+            body = await self.body()
+            self._json = read_json(body) if len(body) < LARGE else await run_in_threadpool(read_json, body)
         return self._json
 
 

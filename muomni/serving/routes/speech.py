@@ -29,8 +29,7 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 @router.post(
     "/v1/audio/speech",
     response_class=StreamingResponse,
-    responses=errors(404, 429)
-    | {200: {"content": dict.fromkeys(TYPES.values(), BINARY) | EVENT_STREAM}},
+    responses=errors(404, 429) | {200: {"content": dict.fromkeys(TYPES.values(), BINARY) | EVENT_STREAM}},
 )
 async def create_speech(body: SpeechRequest, request: Request, state: Annotated[ServerState, Depends(state_of)]) -> Any:
     """A text as sound."""

@@ -20,7 +20,7 @@ from muomni.serving.schemas.audio import (
     Transcription,
     VerboseTranscription,
 )
-from muomni.serving.schemas.shared import errors
+from muomni.serving.schemas.shared import EVENT_STREAM, errors
 from muomni.serving.state import ServerState, client_of, state_of
 from muomni.serving.strict_route import FormRoute, while_connected
 
@@ -38,11 +38,7 @@ FIELDS = {
     response_model_exclude_unset=True,
     responses=errors(404, 429)
     | {
-        200: {
-            "content": {
-                kind: {"schema": {"type": "string"}} for kind in ("text/plain", "text/vtt", "text/event-stream")
-            }
-        }
+        200: {"content": {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "text/vtt")} | EVENT_STREAM},
     },
 )
 async def create_transcription(

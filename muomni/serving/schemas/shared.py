@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 #: Fields of OpenAI's that change nothing about an answer: taken and ignored (docs/serving.md).
 IGNORED = (
-    "user", "store", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "prediction",
+    "user", "store", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_options",
+    "prompt_cache_retention", "prediction",
     "verbosity",
 )  # fmt: skip
 

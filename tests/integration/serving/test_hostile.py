@@ -4,11 +4,11 @@ server, and some from its own schema."""
 import pytest
 
 from benchmarks.serving.hostile.__main__ import MAKERS, run
-from muomni.serving import server as server_module
+from muomni.serving import protocols
 
 
 def test_no_request_breaks_the_server(start, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 1.0)
+    monkeypatch.setattr(protocols, "HEADER_SECONDS", 1.0)
     server = start(names=("*",), body_seconds=1.0, request_seconds=10.0, max_sessions=64, max_audio_seconds=20.0)
     counts, found = run(server.url, requests=2 * len(MAKERS), seed=1, clients=8)
     assert found == []
