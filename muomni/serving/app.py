@@ -63,7 +63,6 @@ def create_app(state: ServerState) -> FastAPI:
         version=__version__,
         description="An omni model behind OpenAI's API: text, images and speech in; text and speech out.",
         lifespan=lifespan,
-        redirect_slashes=False,
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # an address made of the Host header; after a proxy it is the wrong one

@@ -100,7 +100,9 @@ def test_headers_that_trickle_in_are_given_up(live, monkeypatch):
     assert live.http.get("/health").status_code == 200
 
 
-@pytest.mark.parametrize("raw", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01" + b"\0" * 50])
+@pytest.mark.parametrize(
+    "raw", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01" + b"\0" * 50]
+)
 def test_what_is_no_http_is_answered_as_every_error(live, raw):
     with socket.create_connection(live.url.removeprefix("http://").split(":")) as raw_socket:
         raw_socket.sendall(raw + b"\r\n\r\n")
