@@ -17,6 +17,13 @@ HEADER_SECONDS = 10.0  # for the headers of a request, and until a new connectio
 SEND_SECONDS = 60.0  # for a client to read what waits for it
 
 
+def refusal(message: str) -> bytes:
+    """The response to what is no HTTP, in the form of all other errors."""
+    body = json.dumps(ApiError(400, message, code="invalid_http").body).encode()
+    head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: "
+    return f"{head}{len(body)}\r\n\r\n".encode() + body
+
+
 class BoundedWrites(asyncio.Protocol):
     """Breaks the connection if its write buffer stays full. `abort`, since `close` would wait for the buffer."""
 
@@ -68,15 +75,7 @@ class BoundedHttp(BoundedWrites, H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # the answer has begun
             self.transport.close()
             return
-        body = json.dumps(ApiError(400, msg, code="invalid_http").body).encode()
-        headers = [
-            (b"Content-Type", b"application/json"),
-            (b"Content-Length", str(len(body)).encode()),
-            (b"Connection", b"close"),
-        ]
-        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write(refusal(msg))
         self.transport.close()
 
     def _watch(self) -> None:
@@ -95,4 +94,10 @@ class BoundedHttp(BoundedWrites, H11Protocol):
 
 
 class BoundedWebSocket(BoundedWrites, WebSocketsSansIOProtocol):
-    """The limit for messages that are not read."""
+    """The limit for messages that are not read. A handshake that cannot be parsed is answered: uvicorn would wait for ever."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(refusal("the request for a WebSocket cannot be read: its lines are too long"))
+            self.transport.close()

@@ -14,7 +14,7 @@ from muomni.inference.errors import InvalidOption
 from muomni.inference.prompt import Request as ModelRequest
 from muomni.serving import sse
 from muomni.serving.answers import Generation, submit, usage_of
-from muomni.serving.errors import refused
+from muomni.serving.errors import field_names, refused
 from muomni.serving.messages import KEPT_SECONDS, has_media, read_messages
 from muomni.serving.sampling import chat_logprobs, choices, generation_options
 from muomni.serving.schemas.chat import (
@@ -65,10 +65,11 @@ async def create_chat_completion(
     client, media = client_of(request), has_media(body.messages)
     arguments = (body.messages, state.engine, state.settings, state.answers)
     messages = await state.job(read_messages, *arguments, client=client) if media else read_messages(*arguments)
-    generation = await submit(
-        state, client, [ModelRequest(messages=messages)], options,
-        number=number, schema=_schema(body), media=media, whole=not body.stream,
-    )  # fmt: skip
+    with field_names(text="messages", image="messages", audio="messages"):
+        generation = await submit(
+            state, client, [ModelRequest(messages=messages)], options,
+            number=number, schema=_schema(body), media=media, whole=not body.stream,
+        )  # fmt: skip
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
     if body.stream:
         speaking = Speaking(state, generation, voice=_voice(body) if spoken else None, client=client)

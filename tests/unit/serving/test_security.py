@@ -117,6 +117,22 @@ def test_what_is_no_http_is_answered_as_every_error(live, raw):
     }  # fmt: skip
 
 
+def test_a_handshake_that_cannot_be_read_is_answered(live):
+    with socket.create_connection(live.url.removeprefix("http://").split(":")) as raw:
+        lines = (
+            "Host: localhost",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: a",
+        )
+        raw.sendall("\r\n".join((f"GET /v1/realtime?model={'a' * 9000} HTTP/1.1", *lines, "", "")).encode())
+        raw.settimeout(10)
+        answer = raw.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"too long" in answer
+
+
 def test_other_types_than_json_are_refused(live):
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         answer = live.http.post("/v1/chat/completions", content=b"{}", headers={"Content-Type": kind})
