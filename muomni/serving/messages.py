@@ -86,7 +86,26 @@ def _system_first(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     instructions = [message["content"] for message in messages if message["role"] == "system"]
     turns = [message for message in messages if message["role"] != "system"]
     text = "\n".join(instructions)
-    return ([{"role": "system", "content": text}] if text.strip() else []) + turns
+    return ([{"role": "system", "content": text}] if text.strip() else []) + alternating(turns)
+
+
+def alternating(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns of the same role that follow each other are one: the prompt format has user and assistant in turn."""
+    joined: list[dict[str, Any]] = []
+    for message in messages:
+        if not joined or joined[-1]["role"] != message["role"]:
+            joined.append(message)
+            continue
+        before, content = joined[-1]["content"], message["content"]
+        if isinstance(before, str) and isinstance(content, str):
+            joined[-1] = message | {"content": f"{before} {content}"}
+        else:
+            joined[-1] = message | {"content": [*_as_items(before), *_as_items(content)]}
+    return joined
+
+
+def _as_items(content: str | list[Any]) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _asked_by_instructions(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

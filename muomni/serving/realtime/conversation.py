@@ -11,6 +11,7 @@ from torch import Tensor
 from muomni.inference.engine import Engine
 from muomni.serving.errors import refused
 from muomni.serving.media import decode_base64, decode_image_url, read_image_bytes
+from muomni.serving.messages import alternating
 from muomni.serving.realtime.schema import Item
 from muomni.serving.settings import ServerSettings
 
@@ -107,20 +108,7 @@ class Turns:
         text = "\n".join(each for each in system if each.strip())
         spoken = [turn.as_message() for turn in turns]
         spoken = [each for each in spoken if each["role"] == "user" or each["content"].strip()]
-        return ([{"role": "system", "content": text}] if text else []) + _alternating(spoken)
-
-
-def _alternating(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turns of the same role that follow each other are one: between them an answer was interrupted before its first word,
-    or none was wanted."""
-    joined: list[dict[str, Any]] = []
-    for message in messages:
-        if joined and joined[-1]["role"] == message["role"]:
-            space = [] if message["role"] == "user" else " "
-            joined[-1] = message | {"content": joined[-1]["content"] + space + message["content"]}
-        else:
-            joined.append(message)
-    return joined
+        return ([{"role": "system", "content": text}] if text else []) + alternating(spoken)
 
 
 def read_item(item: Item, engine: Engine, settings: ServerSettings, *, rate: int) -> Turn:

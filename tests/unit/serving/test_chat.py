@@ -96,6 +96,16 @@ def test_instructions_may_stand_anywhere(live, engine):
     assert ask(live, messages=split).status_code == 400  # it must end with the user
 
 
+def test_turns_of_the_same_role_are_one(live, engine):
+    said = [("user", "what"), ("user", "colour"), ("assistant", "1"), ("assistant", "2 3"), ("user", "tell me")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    joined = [("user", "what colour"), ("assistant", "1 2 3"), ("user", "tell me")]
+    expected = engine.generate(messages=[{"role": role, "content": text} for role, text in joined], max_new_tokens=8)
+    assert text_of(ask(live, messages=messages)) == expected
+    messages[1]["content"] = [{"type": "text", "text": "colour"}]
+    assert ask(live, messages=messages).status_code == 200
+
+
 def test_a_picture_is_looked_at(live, engine, picture):
     url = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
     content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "what colour"}]
