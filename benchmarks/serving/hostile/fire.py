@@ -41,11 +41,9 @@ def _send(raw: socket.socket, shot: Shot) -> None:
             raw.sendall(each)
             continue
         raw.settimeout(each)
-        try:
+        with suppress(TimeoutError):
             raw.recv(1, socket.MSG_PEEK)
             return  # answered or closed already
-        except TimeoutError:
-            pass
         raw.settimeout(shot.seconds)
     if shot.half_close:
         raw.shutdown(socket.SHUT_WR)

@@ -46,7 +46,7 @@ def headers(rng: random.Random) -> Shot:
         b"Upgrade: h2c\r\nConnection: Upgrade",
         b"Authorization: Bearer " + b"a" * 20_000, b"Content-Encoding: gzip", b"Range: bytes=0-" + b",0-" * 2000,
         b"Origin: null", b"Origin: \0",
-        b"Origin: https://evil.example", b"X-Forwarded-For: " + b"1.1.1.1, " * 900, b"Accept: " + b"a/b;q=" * 900,
+        b"Origin: https://evil.example", b"X-Forwarded-For: " + b"127.0.0.1, " * 900, b"Accept: " + b"a/b;q=" * 900,
         b"Referer: http://[",
     ))  # fmt: skip
     return Shot(

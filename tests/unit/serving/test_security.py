@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from muomni.serving import protocols
-from muomni.serving.observe import quiet_loggers
+from muomni.serving.observe import QUOTING, quiet_loggers
 from muomni.serving.security import HEADERS
 from tests.unit.serving.conftest import wait_until
 
@@ -217,8 +217,17 @@ def test_a_name_with_a_slash_is_found(start):
         assert server.http.get(path).json()["id"] == "org/model"
 
 
-def test_logs_hold_nothing_of_any_content(live, caplog):
+@pytest.fixture
+def quiet():
+    """As serve.py leaves the loggers, for one test."""
+    levels = {name: logging.getLogger(name).level for name in QUOTING}
     quiet_loggers()
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def test_logs_hold_nothing_of_any_content(live, caplog, quiet):
     with caplog.at_level(logging.INFO, logger="root"):
         live.http.post("/v1/audio/speech", json={"model": "tiny", "voice": "0", "input": "a 秘密"})
         with contextlib.suppress(Exception), connect(live.url.replace("http", "ws") + "/v1/realtime?model=秘密"):

@@ -104,6 +104,7 @@ def exported(step, example, *, dynamic, key, folder, device):
     return call
 
 
+@pytest.mark.slow
 def test_the_step_can_be_exported_for_any_number_of_slots(tokenizer_path, receive, monkeypatch):
     monkeypatch.setattr(Running, "can_run_alone", False)
     monkeypatch.setattr(compiled_rows, "find_or_build", exported)
