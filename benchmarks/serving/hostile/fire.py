@@ -58,6 +58,10 @@ def _read(raw: socket.socket, *, end: float, websocket: bool) -> bytes:
             block = raw.recv(1 << 16)
         except ConnectionError:
             return answer
+        except TimeoutError:
+            if answer.startswith(b"HTTP/1.1 200"):  # a long answer, which is still coming
+                return answer
+            raise
         answer += block
         if not block or _complete(answer, websocket=websocket):
             return answer
