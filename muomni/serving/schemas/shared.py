@@ -4,13 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: Fields of OpenAI's that change nothing about an answer: taken and ignored (docs/serving.md).
-IGNORED = (
-    "user", "store", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_options",
-    "prompt_cache_retention", "prediction",
-    "verbosity",
-)  # fmt: skip
-
 Name = Annotated[str, Field(max_length=200)]
 Ignored = Annotated[Any, Field(default=None, description="Taken and ignored: it changes nothing about an answer.")]
 
