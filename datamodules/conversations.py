@@ -16,6 +16,7 @@ from datamodules.conditions import FixedConditions
 from datamodules.file_formats import read_entries
 from datamodules.image_cache import ImageCache
 from datamodules.manifests import RowSet, label
+from datamodules.media import Media
 from datamodules.mel_cache import MelCache
 from muomni.frontends.chat import text_of
 
@@ -30,8 +31,8 @@ class OmniSample:
     branches: Tensor | None
     images: list[Tensor]
     mels: list[Tensor]
-    image_keys: list[str]
-    audio_keys: list[str]
+    image_keys: list[Media]
+    audio_keys: list[Media]
     question: str
     row: dict[str, Any]
 
@@ -41,23 +42,23 @@ class Conversations(RowSet):
     """Rows of a manifest as token sequences; media are read when they are drawn.
 
     Args:
-        sequences: (ids, targets) of each row. media: (images, audios), a row's paths, as the messages have them.
-        branches: row -> branches, for rows that have some. images, mels: caches of all media. mel_index: path -> index of
-            its mel.
-        audio_mark: appended to the path in an audio's key, where the audio is not what the file holds.
+        sequences: (ids, targets) of each row. media: (images, audios) of a row, as the messages have them.
+        branches: row -> branches, for rows that have some. images, mels: caches of all media. mel_index: recording ->
+            index of its mel.
+        audio_mark: appended to the name in an audio's key, where the audio is not what the file holds.
     """
 
     sequences: list[tuple[Tensor, Tensor]]
-    media: list[tuple[list[str], list[str]]]
+    media: list[tuple[list[Media], list[Media]]]
     images: ImageCache
     branches: Mapping[int, Tensor] = field(default_factory=dict)
     mels: MelCache | FixedConditions | None = None
-    mel_index: Mapping[str, int] = field(default_factory=dict)
+    mel_index: Mapping[Media, int] = field(default_factory=dict)
     audio_mark: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.image_index = {path: index for index, path in enumerate(self.images.paths)}
+        self.image_index = {image: index for index, image in enumerate(self.images.images)}
 
     @property
     def lengths(self) -> np.ndarray:
@@ -72,10 +73,10 @@ class Conversations(RowSet):
             ids=ids,
             targets=targets,
             branches=self.branches.get(index),
-            images=[self.images[self.image_index[path]] for path in images],
-            mels=[torch.from_numpy(self.mels[self.mel_index[path]]) for path in audios],  # type: ignore[index]
+            images=[self.images[self.image_index[image]] for image in images],
+            mels=[torch.from_numpy(self.mels[self.mel_index[audio]]) for audio in audios],  # type: ignore[index]
             image_keys=images,
-            audio_keys=[path + self.audio_mark for path in audios],
+            audio_keys=[f"{each}{self.audio_mark}" if self.audio_mark else each for each in audios],
             question=text_of(row["messages"][-2]) if "messages" in row else row["prompt"],
             row=row,
         )

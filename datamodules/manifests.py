@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.file_formats import BadRow, Row, entry_place, read_entries
+from datamodules.media import StoredMedia
 from muomni.frontends.chat import check_conversation, join_turns_of_a_role
 from muomni.short_repr import shown
 from muomni.user_path import find
@@ -156,6 +157,8 @@ def _text(row: Row, key: str, *, missing: str = "empty or missing {!r}") -> None
 
 
 def _media(row: Row, key: str, root: Path) -> None:
+    if isinstance(row.get(key), StoredMedia):
+        return
     _text(row, key, missing="no {!r}")
     row[key] = find_media(row[key].strip(), root)
 

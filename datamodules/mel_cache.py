@@ -6,7 +6,6 @@ Legend: N frames of all clips together, M mel bins, T frames of one clip.
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from datamodules.media import media_identity
 from datamodules.parallel_read import read_clips
 from muomni.checkpoints.atomic_write import atomic_write
 from muomni.frontends.hearing import Hearing, HearingSpec
@@ -59,13 +59,11 @@ def cached_mels(
 
 
 def _key(rows: Sequence[dict[str, Any]], spec: MelSpec, hearing: HearingSpec | None) -> str:
-    """A name that changes with the specs and with any file's path, size, or time of change: of its content and of its entry in
-    the folder, since an unpacked archive gives every file the time that it had when it was packed."""
+    """A name that changes with the specs and with any file's `media_identity`."""
     metadata = spec.metadata() | ({} if hearing is None else {"hearing": hearing.metadata()})
     digest = hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=12)
     for row in rows:
-        state = os.stat(row["audio"])
-        digest.update(f"{row['audio']}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\n".encode())
+        digest.update(f"{media_identity(row['audio'])}\n".encode())
     return digest.hexdigest()
 
 

@@ -17,6 +17,7 @@ from datamodules.conditions import Conditions, FixedConditions, simulator_for
 from datamodules.conversations import Conversations, OmniSample, answer_of, branch_positions, is_plain_text, meta_of
 from datamodules.image_cache import ImageCache, drop_broken_images
 from datamodules.manifests import keep_rows, label, log_skipped, read_manifest
+from datamodules.media import Media
 from datamodules.mel_cache import MelCache, cached_mels
 from datamodules.mixture import group_questions, select_evenly, subsample
 from datamodules.packing import bin_pack, pack, pad_packed
@@ -143,13 +144,13 @@ class SftData(DataModule):
             audio_mark="#recorded" if train and self.simulate is not None else "",
         )
 
-    def _mels(self, clips: list[str], *, simulated: bool, what: str) -> MelCache | FixedConditions:
+    def _mels(self, clips: list[Media], *, simulated: bool, what: str) -> MelCache | FixedConditions:
         files = [{"id": clip, "audio": clip} for clip in clips]
         mels = cached_mels(files, self.mel, cache=self.cache, what=what, hearing=self.hearing)
         return FixedConditions(mels, self.simulate, seed=self.seed) if simulated and self.simulate else mels
 
     def _encode_all(
-        self, rows: list[dict[str, Any]], lengths: Mapping[str, int], *, what: str
+        self, rows: list[dict[str, Any]], lengths: Mapping[Media, int], *, what: str
     ) -> dict[int, ChatSequence]:
         """Index -> tokens of the rows that are short enough. lengths: mel frames of each clip. what: names the manifest.
 

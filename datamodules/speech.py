@@ -16,6 +16,7 @@ from datamodules.augment import MelAugment
 from datamodules.char_vocab import CharacterData, clean_transcript, normalized_rows
 from datamodules.conditions import AcousticSimulator, Conditions, simulator_for
 from datamodules.manifests import Row, RowSet, keep_rows, log_skipped, read_manifest
+from datamodules.media import Media
 from datamodules.mel_cache import MelCache, cached_mels
 from muomni.batch import SpeechBatch
 from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters
@@ -26,14 +27,14 @@ from muomni.frontends.text_normalizer import LETTERS
 
 @dataclass(slots=True)
 class SpeechSample:
-    """mel (T, M) float32; characters (C) int64; text as it was encoded; audio: path of the recording. Of the mel, `lead`
+    """mel (T, M) float32; characters (C) int64; text as it was encoded; audio: the recording. Of the mel, `lead`
     frames at the front and `trail` at the end are silence that a batch may leave out."""
 
     mel: np.ndarray
     characters: np.ndarray
     speaker: int
     text: str
-    audio: str
+    audio: Media
     sample_id: str
     lead: int = 0
     trail: int = 0

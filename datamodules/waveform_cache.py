@@ -26,7 +26,7 @@ class WaveformCache:
     """
 
     def __init__(self, rows: Sequence[Row], *, sample_rate: int, memory_mb: int, what: str) -> None:
-        self.paths, self.sample_rate = [str(row["audio"]) for row in rows], sample_rate
+        self.media, self.sample_rate = [row["audio"] for row in rows], sample_rate
         self.lengths = np.zeros(len(rows), dtype=np.int64)
         self._kept: dict[int, np.ndarray] = {}
         left = memory_mb * 2**20
@@ -41,7 +41,7 @@ class WaveformCache:
         """(N) float32, in [-1, 1]."""
         clip = self._kept.get(index)
         if clip is None:
-            clip = _to_int16(decode_audio(self.paths[index], self.sample_rate).waveform)
+            clip = _to_int16(decode_audio(self.media[index], self.sample_rate).waveform)
         return clip.astype(np.float32) / FULL_SCALE
 
 

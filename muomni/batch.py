@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from muomni.frontends.memory_file import Media
 from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import AUDIO, IGNORE, IMAGE
 
@@ -99,7 +100,7 @@ class ImageTextBatch(_Movable):
     ids: Tensor
     lengths: Tensor
     captions: list[str]
-    paths: list[str]
+    paths: list[Media]
     objects: list[list[dict[str, Any]]]
     """Of each image, if its manifest names them: colour, shape, size, cell (0-8); else empty."""
     sample_ids: list[str]
@@ -121,7 +122,7 @@ class OcrBatch(_Movable):
     ids: Tensor
     targets: Tensor
     texts: list[str]
-    paths: list[str]
+    paths: list[Media]
     sample_ids: list[str]
 
     def tokens(self) -> tuple[Tensor, int]:
@@ -131,7 +132,7 @@ class OcrBatch(_Movable):
 @dataclass(slots=True)
 class SpeechBatch(_Movable):
     """mel (B, T, M) log-mel; mel_lengths (B); characters (B, C) long, 0-padded; character_lengths (B); speakers (B) long;
-    audio: paths of the files."""
+    audio: the recordings."""
 
     mel: Tensor
     mel_lengths: Tensor
@@ -139,7 +140,7 @@ class SpeechBatch(_Movable):
     character_lengths: Tensor
     speakers: Tensor
     texts: list[str]
-    audio: list[str]
+    audio: list[Media]
     sample_ids: list[str]
     frame_counts: list[int] | None = None
     """`mel_lengths`, known to the host."""
@@ -158,14 +159,14 @@ class SpeechBatch(_Movable):
 @dataclass(slots=True)
 class WaveformBatch(_Movable):
     """mel (B, T, M) log-mel; mel_lengths (B); waveform (B, T x hop), what the mel was made of; through_codec (B) bool: clips
-    whose mel goes through the codec before the vocoder; audio: paths of the files."""
+    whose mel goes through the codec before the vocoder; audio: the recordings."""
 
     mel: Tensor
     mel_lengths: Tensor
     waveform: Tensor
     through_codec: Tensor
     texts: list[str]
-    audio: list[str]
+    audio: list[Media]
     sample_ids: list[str]
     any_through_codec: bool | None = None
 
@@ -187,8 +188,8 @@ class OmniBatch(_Movable):
     mel_lengths: Tensor | None
     image_rows: list[int]
     audio_rows: list[int]
-    image_keys: list[str]
-    audio_keys: list[str]
+    image_keys: list[Media]
+    audio_keys: list[Media]
     questions: list[str]
     answers: list[str]
     tasks: list[str]

@@ -35,27 +35,34 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
     """Check the overrides and run `main`; report user mistakes in one line. removable: the groups with optional
     entries, which `~callbacks.ema` removes."""
     help.ready()
-    sys.argv[1:] = [with_home(word) for word in sys.argv[1:]]
     with one_line_errors():
-        if config == "train":
-            ablations.register()
-        multirun = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
-        current = [each for word in sys.argv[1:] for each in aliases.override(word)]
-        sys.argv[1:] = [each for word in current for each in readable(word, multirun=multirun)]
-        overrides = [word for word in sys.argv[1:] if word.startswith("~") or ("=" in word and word[0] != "-")]
-        for before, word in pairwise(sys.argv):
-            if word.startswith("~"):
-                _check_removal(word, removable)
-            elif "=" not in word and not word.startswith("-") and not before.startswith("-"):  # or a flag's value
-                sys.exit(
-                    f"error: {word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces; "
-                    "--help lists the options"
-                )
-        problem = None if multirun else check_overrides(overrides, config=config)
-        if problem:
-            sys.exit(f"error: {problem}")
+        sys.argv[1:] = checked_words(sys.argv[1:], config=config, removable=removable)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         main()
+
+
+def checked_words(words: list[str], *, config: str, removable: tuple[str, ...]) -> list[str]:
+    """Words of a command line in Hydra's grammar, names of earlier versions replaced. Raises ValueError for one that is no
+    option, or whose name or value the configuration does not have. config, removable: as of `run_main`."""
+    words = [with_home(word) for word in words]
+    if config == "train":
+        ablations.register()
+    multirun = any(word in ("-m", "--multirun") for word in words)
+    current = [each for word in words for each in aliases.override(word)]
+    words = [each for word in current for each in readable(word, multirun=multirun)]
+    for before, word in pairwise(["", *words]):
+        if word.startswith("~"):
+            _check_removal(word, removable)
+        elif "=" not in word and not word.startswith("-") and not before.startswith("-"):  # or a flag's value
+            raise ValueError(
+                f"{word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces; "
+                "--help lists the options"
+            )
+    overrides = [word for word in words if word.startswith("~") or ("=" in word and word[0] != "-")]
+    problem = None if multirun else check_overrides(overrides, config=config)
+    if problem:
+        raise ValueError(problem)
+    return words
 
 
 def _check_removal(word: str, removable: tuple[str, ...]) -> None:

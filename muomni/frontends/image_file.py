@@ -10,7 +10,6 @@ import io
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,7 +48,7 @@ def read_image(path: File, *, matte: str = "white") -> Tensor:
     return open_image(path, lambda image: image_to_tensor(image, matte=matte))
 
 
-def check_image(path: str | Path) -> None:
+def check_image(path: File) -> None:
     """Raise what `read_image` would, several times faster: of a JPEG all bytes are read, but not all pixels made."""
     open_image(path, _read_small)
 

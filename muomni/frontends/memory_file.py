@@ -1,6 +1,8 @@
-"""A file in memory: what readers of images and audio take besides paths."""
+"""What readers of images and audio take besides paths: a file in memory, and a file inside another one (a member of a tar, a cell
+of a table), which is read when it is opened."""
 
 import io
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 
@@ -15,12 +17,37 @@ class MemoryFile(io.BytesIO):
         return self.name
 
 
-File = str | Path | MemoryFile
+class StoredMedia(ABC):
+    """An image or a recording inside another file. Small, picklable and hashable: a row of a data set holds it in place of a
+    path, and a batch hands it on. `str()` is its name."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """CONTAINER/MEMBER, for messages: different for any two."""
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The bytes of the image file or audio file. Raises OSError where the container cannot be opened, and ValueError naming
+        both where it does not hold them."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """A text that changes with the container, its size and times, or the place in it: a key of caches."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Media = str | StoredMedia  # str: the absolute path of a file
+File = str | Path | MemoryFile | StoredMedia
 
 
 def existing(file: File, *, what: str) -> Path | MemoryFile:
-    """A path, or a file in memory at its beginning. Raises FileNotFoundError for a path without a file; what: such as "audio
-    file"."""
+    """A path, or a file in memory at its beginning. Raises FileNotFoundError for a path without a file, and what a stored file's
+    `read` does; what: such as "audio file"."""
+    if isinstance(file, StoredMedia):
+        return MemoryFile(file.read(), name=file.name)
     if isinstance(file, MemoryFile):
         file.seek(0)
         return file

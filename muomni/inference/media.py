@@ -191,7 +191,7 @@ def name_of(source: Source) -> str:
 
 def _file(name: str, source: File) -> File:
     """A file in memory as it is, a path by `user_path`. name: of the option."""
-    if isinstance(source, MemoryFile):
+    if not isinstance(source, str | Path):
         return source
     require_path(name, source)
     return user_path(source)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from muomni.batch import OmniBatch
+from muomni.frontends.memory_file import Media
 from muomni.models.omni import MediaFeatures, Omni
 
 GROUP = 8  # images, or clips, that are encoded together
@@ -32,7 +33,7 @@ class MediaCache:
 
     def __init__(self, *, megabytes: int) -> None:
         self.free_bytes = megabytes * 2**20
-        self._known: dict[str, Tensor] = {}
+        self._known: dict[Media, Tensor] = {}
 
     @torch.no_grad()
     def images(self, model: Omni, batch: OmniBatch) -> Tensor | None:
@@ -52,7 +53,7 @@ class MediaCache:
         features = self._features(batch.audio_keys, lambda new: encode_clips(model, [mel[n, : counts[n]] for n in new]))
         return pad_sequence(features, batch_first=True), [len(each) for each in features]
 
-    def _features(self, keys: list[str], encode: Callable[[list[int]], list[Tensor]]) -> list[Tensor]:
+    def _features(self, keys: list[Media], encode: Callable[[list[int]], list[Tensor]]) -> list[Tensor]:
         """The features of all keys. encode: indices of those that are not known -> theirs, kept while memory allows."""
         new = {key: keys.index(key) for key in keys if key not in self._known}
         fresh = dict(zip(new, encode(list(new.values())), strict=True))

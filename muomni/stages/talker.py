@@ -19,6 +19,7 @@ from muomni.batch import SpeechBatch
 from muomni.checkpoints.export import Export, check_same, weights_fingerprint
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.talker import TalkerEvaluator
+from muomni.frontends.memory_file import Media
 from muomni.losses.codec import duration_loss, talker_losses
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
@@ -73,7 +74,9 @@ class TalkerStage(Stage):
         self.codebook_names = tuple(f"codebook_{k}" for k in range(model.num_codebooks))
         self.loss_names = (*self.codebook_names, "stop", "place")
         self.frame_rate = mel["sample_rate"] / mel["hop"] / frozen.stride
-        self._aligned: dict[tuple[str, str], Tensor] = {}  # by recording and text: ids of two manifests may be the same
+        self._aligned: dict[
+            tuple[Media, str], Tensor
+        ] = {}  # by recording and text: ids of two manifests may be the same
 
     def _codes(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
         """(B, T', K) of the codebooks that the Talker speaks, and their lengths."""

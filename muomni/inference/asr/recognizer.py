@@ -16,6 +16,7 @@ from muomni.frontends.audio_io import read_audio
 from muomni.frontends.char_vocab import collapse_ctc, decode_characters, encode_characters
 from muomni.frontends.hearing import Hearing, HearingSpec, hearing_of
 from muomni.frontends.mel import MelSpec
+from muomni.frontends.memory_file import File
 from muomni.inference.asr.alignment import align_characters
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
@@ -74,7 +75,7 @@ class Recognizer:
         return texts
 
     @torch.inference_mode()
-    def align(self, paths: Sequence[str | Path], texts: Sequence[str]) -> list[Tensor]:
+    def align(self, paths: Sequence[File], texts: Sequence[str]) -> list[Tensor]:
         """Files and their texts -> the time of each character (C), in seconds, ascending: the centre of its frames on the best
         CTC path. In a clip too short for its text, characters are spread evenly."""
         device = next(self.audio.parameters()).device
@@ -98,7 +99,7 @@ class Recognizer:
             output: AudioOutput = self.audio(mel, lengths)
         return output
 
-    def read(self, paths: Sequence[str | Path]) -> tuple[list[Tensor], list[str]]:
+    def read(self, paths: Sequence[File]) -> tuple[list[Tensor], list[str]]:
         """Files -> waveforms (N_i) and texts."""
         waveforms = [read_audio(path, self.sample_rate) for path in paths]
         return waveforms, self(waveforms)
