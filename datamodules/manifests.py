@@ -7,7 +7,7 @@ counted and reported; more than 1 % of them is an error. docs/data.md has an exa
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,37 @@ def read_manifest(
     rows are bad (one that cannot be read counts in every split) or when no row is left.
     """
     path = Path(path)
+    rows: list[Row] = []
+    bad: list[str] = []
+    others = 0
+    seen: set[str] = set()
+    for number, entry in checked_entries(path, shape=shape, split=split, root=root):
+        if isinstance(entry, BadRow):
+            bad.append(f"{entry_place(path, number)}: {entry}")
+        elif isinstance(entry, OtherSplit):
+            others += 1
+        else:
+            entry["id"] = _unused(entry.get("id"), seen, where=f"{path}:{number}")
+            rows.append(entry)
+    report_bad(bad, total=len(rows) + len(bad), what=str(path))
+    log_skipped(others, len(rows) + len(bad) + others, what=str(path), why=f"their split is not {split!r}")
+    if not rows:
+        raise ValueError(f"{path}: no rows" + (f" with split {split!r}" if split else ""))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSplit:
+    """A row of a split that is not read. name: the value of its "split", None where it has none."""
+
+    name: Any
+
+
+def checked_entries(
+    path: Path, *, shape: str, split: str | None, root: Path | str | None
+) -> Iterator[tuple[int, Row | BadRow | OtherSplit]]:
+    """(number, entry) of every entry of a manifest, one after the other: a row with absolute media paths, a BadRow in place of
+    one that cannot be used. Arguments and errors of what is no manifest as of `read_manifest`."""
     if shape not in CHECKS:
         raise ValueError(f"unknown manifest shape {shape!r}; available: {', '.join(CHECKS)}")
     if not path.is_file():
@@ -45,28 +76,18 @@ def read_manifest(
     if root is not None and not Path(root).is_dir():
         raise FileNotFoundError(f"data.root={root}: no such folder")
     folder = Path(os.path.abspath(path.parent if root is None else root))
-    rows: list[Row] = []
-    bad: list[str] = []
-    others = 0
-    seen: set[str] = set()
     for number, entry in read_entries(path, shape=shape):
-        try:
-            if isinstance(entry, BadRow):
-                raise entry
-            if split is not None and entry.get("split") != split:
-                others += 1
-                continue
-            CHECKS[shape](entry, folder)
-        except BadRow as error:
-            bad.append(f"{entry_place(path, number)}: {error}")
-            continue
-        entry["id"] = _unused(entry.get("id"), seen, where=f"{path}:{number}")
-        rows.append(entry)
-    report_bad(bad, total=len(rows) + len(bad), what=str(path))
-    log_skipped(others, len(rows) + len(bad) + others, what=str(path), why=f"their split is not {split!r}")
-    if not rows:
-        raise ValueError(f"{path}: no rows" + (f" with split {split!r}" if split else ""))
-    return rows
+        if isinstance(entry, BadRow):
+            yield number, entry
+        elif split is not None and entry.get("split") != split:
+            yield number, OtherSplit(entry.get("split"))
+        else:
+            try:
+                CHECKS[shape](entry, folder)
+            except BadRow as error:
+                yield number, error
+            else:
+                yield number, entry
 
 
 def _unused(given: Any, seen: set[str], *, where: str) -> Any:
