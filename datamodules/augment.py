@@ -52,10 +52,10 @@ class MelAugment:
             mel = np.logaddexp(mel * LOG_STD, floor * LOG_STD) / LOG_STD
         mean = mel.mean()
         for _ in range(self.time_masks):
-            start, end = _span(rng, len(mel), self.time_width)
+            start, end = random_span(rng, len(mel), self.time_width)
             mel[start:end] = mean
         for _ in range(self.freq_masks):
-            start, end = _span(rng, M, self.freq_width)
+            start, end = random_span(rng, M, self.freq_width)
             mel[:, start:end] = mean
         return mel
 
@@ -73,8 +73,8 @@ def stretch(x: Array, where: Array) -> Array:
     return between
 
 
-def _span(rng: np.random.Generator, total: int, width: int) -> tuple[int, int]:
-    """A random span of at most `width`, and at most half of the axis."""
+def random_span(rng: np.random.Generator, total: int, width: int) -> tuple[int, int]:
+    """(begin, end) of a random span of at most `width`, and at most half of the axis."""
     size = int(rng.integers(0, min(width, total // 2) + 1))
     start = int(rng.integers(0, total - size + 1))
     return start, start + size

@@ -4,7 +4,7 @@ Legend: B batch, T frames, M mel bins, C characters.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,17 +18,20 @@ from datamodules.conditions import AcousticSimulator, Conditions, simulator_for
 from datamodules.manifests import Row, RowSet, keep_rows, log_skipped, read_manifest
 from datamodules.media import Media
 from datamodules.mel_cache import MelCache, cached_mels
+from datamodules.spec_augment import SpecAugment
 from muomni.batch import SpeechBatch
 from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters
 from muomni.frontends.hearing import HearingSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.text_normalizer import LETTERS
 
+VIEWS = 1  # number of a stream of draws: masks do not change what else is drawn of a clip
+
 
 @dataclass(slots=True)
 class SpeechSample:
     """mel (T, M) float32; characters (C) int64; text as it was encoded; audio: the recording. Of the mel, `lead`
-    frames at the front and `trail` at the end are silence that a batch may leave out."""
+    frames at the front and `trail` at the end are silence that a batch may leave out. other_view: of the same frames."""
 
     mel: np.ndarray
     characters: np.ndarray
@@ -38,6 +41,7 @@ class SpeechSample:
     sample_id: str
     lead: int = 0
     trail: int = 0
+    other_view: np.ndarray | None = None
 
 
 @dataclass(eq=False)
@@ -46,7 +50,7 @@ class SpeechSet(RowSet):
 
     Args:
         rows: the manifest's, with "audio" and "text". mels: theirs. characters: the model's own. speakers: name -> number.
-        augment, simulate: of the drawn items, None for none. seed: of both.
+        augment, simulate, spec_augment: of the drawn items, in this order, None for none. seed: of all.
     """
 
     mels: MelCache
@@ -55,6 +59,7 @@ class SpeechSet(RowSet):
     augment: MelAugment | None
     simulate: AcousticSimulator | None
     seed: int
+    spec_augment: SpecAugment | None = None
 
     def __post_init__(self) -> None:
         self.index = np.flatnonzero(self.mels.lengths > 0)  # clips that could be read
@@ -67,17 +72,21 @@ class SpeechSet(RowSet):
     def item(self, index: int, epoch: int) -> SpeechSample:
         """Clip `index`, augmented as a function of (seed, epoch, index) unless the epoch is -1."""
         row, mel = self.rows[self.row(index)], self.mels[self.row(index)]
-        text, lead, trail = row["text"], 0, 0
+        text, lead, trail, views = row["text"], 0, 0, [mel]
         if epoch >= 0:
-            rng = np.random.default_rng([self.seed, epoch, index])
+            draw = [self.seed, epoch, index]
+            rng = np.random.default_rng(draw)
             if self.augment is not None:
                 mel = self.augment(mel, rng)
             if self.simulate is not None:
                 simulated = self.simulate(mel, rng)
                 mel, lead, trail = simulated.mel, simulated.lead, simulated.trail
                 text = text if simulated.has_speech else ""
+            views = (
+                [mel] if self.spec_augment is None else self.spec_augment(mel, np.random.default_rng([*draw, VIEWS]))
+            )
         return SpeechSample(
-            mel=mel,
+            mel=views[0],
             characters=np.array(encode_characters(text, self.characters), dtype=np.int64),
             speaker=self.speakers.get(_speaker(row), 0),
             text=text,
@@ -85,6 +94,7 @@ class SpeechSet(RowSet):
             sample_id=str(row["id"]),
             lead=lead,
             trail=trail,
+            other_view=views[1] if len(views) > 1 else None,
         )
 
 
@@ -95,6 +105,7 @@ class SpeechData(CharacterData):
     Options have their comments in conf/stage/audio.yaml and talker.yaml.
 
     Args:
+        spec_augment: comes after the conditions; None: none.
         hearing: how clips are prepared for an encoder; None: they are left as they are. conditions: need it, since it brings
             voices to a level. cache: folder that keeps computed mels, None: in memory only.
         speakers: as the manifest names them, numbered in this order; None keeps all, numbered in the order of their names
@@ -117,6 +128,7 @@ class SpeechData(CharacterData):
     most_speakers: int | None = None
     hearing: HearingSpec | None = None
     conditions: Conditions | None = None
+    spec_augment: SpecAugment | None = None
     symbol_frames: int | None = None
 
     def __post_init__(self) -> None:
@@ -153,6 +165,7 @@ class SpeechData(CharacterData):
             augment=self.augment if train else None,
             simulate=self.simulate if train else None,
             seed=self.seed,
+            spec_augment=self.spec_augment if train and self.spec_augment and self.spec_augment.is_on else None,
         )
         if train:
             fits = samples.lengths <= self.max_seconds * self.mel.frame_rate
@@ -193,7 +206,10 @@ class SpeechData(CharacterData):
         return samples.lengths
 
     def collate(self, samples: Sequence[SpeechSample]) -> SpeechBatch:
-        """Pad mels and characters by zeros. Silence around a clip takes the space that its batch has."""
+        """Pad mels and characters by zeros. Silence around a clip takes the space that its batch has. Other views are the
+        second half of the rows."""
+        others = [replace(sample, mel=sample.other_view) for sample in samples if sample.other_view is not None]
+        samples = [*samples, *others]
         mels = [torch.from_numpy(mel) for mel in fit_silence(samples)]
         characters = [torch.from_numpy(sample.characters) for sample in samples]
         return SpeechBatch(
@@ -205,6 +221,7 @@ class SpeechData(CharacterData):
             texts=[sample.text for sample in samples],
             audio=[sample.audio for sample in samples],
             sample_ids=[sample.sample_id for sample in samples],
+            views=2 if others else 1,
         )
 
     def metadata(self) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class OcrBatch(_Movable):
 @dataclass(slots=True)
 class SpeechBatch(_Movable):
     """mel (B, T, M) log-mel; mel_lengths (B); characters (B, C) long, 0-padded; character_lengths (B); speakers (B) long;
-    audio: the recordings."""
+    audio: the recordings. views: 2 where the second half of the rows are other views of the first (spec_augment.py)."""
 
     mel: Tensor
     mel_lengths: Tensor
@@ -147,6 +147,7 @@ class SpeechBatch(_Movable):
     character_counts: list[int] | None = None
     frames_needed: list[int] | None = None
     """Fewest frames of a CTC head for each text."""
+    views: int = 1
 
     def precompute(self) -> None:
         if self.frame_counts is None:

@@ -55,3 +55,22 @@ def ctc_loss(
     total = (nats * (~too_short)).sum()
     number = torch.tensor(sum(counted)).to(logits.device, non_blocking=True)
     return CTCLoss(loss=collectives.mean(total, number), too_short=too_short)
+
+
+def consistency_loss(logits: Tensor, lengths: Tensor, target_lengths: Tensor) -> Tensor:
+    """How unlike two views of the same clips are, frame by frame: the mean of both divergences, the target of each without a
+    gradient (CR-CTC, Yao et al. 2024, arXiv:2410.05101), in nats a character.
+
+    logits (2B, T, S): row b + B is the other view of row b, with the same frames; lengths (2B) of valid frames;
+    target_lengths (2B).
+    """
+    first, second = F.log_softmax(logits.float(), dim=-1).chunk(2)
+    half = len(first)
+    valid = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:half, None]
+    both = _divergence(first.detach(), second) + _divergence(second.detach(), first)
+    return collectives.mean((0.5 * both * valid).sum(), target_lengths[:half].sum())
+
+
+def _divergence(target: Tensor, log_probs: Tensor) -> Tensor:
+    """KL(target, log_probs) of each frame: (B, T, S) each -> (B, T)."""
+    return F.kl_div(log_probs, target, reduction="none", log_target=True).sum(-1)

@@ -6,6 +6,7 @@ convolution each (in the spirit of the Conformer, Gulati et al. 2020, arXiv:2005
 Legend: B batch, T frames, M mel bins, T' = ceil(T / downsample), D width, S symbols.
 """
 
+from collections.abc import Collection
 from functools import partial
 
 import torch
@@ -20,7 +21,7 @@ from muomni.nn.initialise import initialise
 from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import GeluMLP
 from muomni.nn.rope import Rope
-from muomni.nn.transformer import Block, Transformer, stack
+from muomni.nn.transformer import Block, Transformer, TransformerOutput, stack
 
 
 class AudioEncoder(nn.Module):
@@ -30,12 +31,13 @@ class AudioEncoder(nn.Module):
         super().__init__()
         self.stem, self.rope, self.transformer = stem, rope, transformer
 
-    def forward(self, mel: Tensor, lengths: Tensor | None) -> Tensor:
-        """mel (B, T, M) -> hidden (B, T', D); lengths (B) of valid mel frames, None when all are."""
+    def forward(self, mel: Tensor, lengths: Tensor | None, *, after_blocks: Collection[int] = ()) -> TransformerOutput:
+        """mel (B, T, M) -> hidden (B, T', D); lengths (B) of valid mel frames, None when all are. after_blocks: see
+        `Transformer`."""
         x = self.stem(mel, lengths)
         mask = None if lengths is None else PaddingMask(frame_mask(self.stem.out_lengths(lengths), x.shape[1]))
         rope = None if self.rope is None else self.rope(torch.arange(x.shape[1], device=x.device))
-        return self.transformer(x, AttentionContext(rope, mask)).hidden
+        return self.transformer(x, AttentionContext(rope, mask), after_blocks=after_blocks)
 
 
 @register("audio")
@@ -81,12 +83,18 @@ class Audio(nn.Module):
         initialise(transformer, num_layers=num_layers)
         self.head = nn.Linear(dim, num_symbols)
 
-    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> AudioOutput:
-        """mel (B, T, M) log-mel at 100 Hz; lengths (B) of valid frames, default all -> AudioOutput at T'.
+    def forward(self, mel: Tensor, lengths: Tensor | None = None, *, after_blocks: Collection[int] = ()) -> AudioOutput:
+        """mel (B, T, M) log-mel at 100 Hz; lengths (B) of valid frames, default all -> AudioOutput at T'. after_blocks:
+        numbers of blocks, from 1, after which the head writes too (`intermediate`; Lee & Watanabe 2021, arXiv:2102.03216).
 
         Frames beyond a row's length may be anything; a valid frame never depends on them.
         """
         B, T, _ = mel.shape
-        hidden = self.encoder(mel, lengths)
+        states = self.encoder(mel, lengths, after_blocks=after_blocks)
         valid = torch.full((B,), T, device=mel.device) if lengths is None else lengths
-        return AudioOutput(hidden=hidden, lengths=self.encoder.stem.out_lengths(valid), logits=self.head(hidden))
+        return AudioOutput(
+            hidden=states.hidden,
+            lengths=self.encoder.stem.out_lengths(valid),
+            logits=self.head(states.hidden),
+            intermediate=[self.head(each) for each in states.intermediate],
+        )

@@ -37,11 +37,13 @@ class TextTowerOutput:
 
 @dataclass(slots=True)
 class AudioOutput:
-    """hidden (B, T, D) after the final norm; lengths (B) of valid frames; logits (B, T, characters) of the CTC head."""
+    """hidden (B, T, D) after the final norm; lengths (B) of valid frames; logits (B, T, characters) of the CTC head;
+    intermediate: logits of earlier blocks, where they were requested."""
 
     hidden: Tensor
     lengths: Tensor
     logits: Tensor
+    intermediate: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(slots=True)

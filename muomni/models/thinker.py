@@ -115,7 +115,7 @@ class Thinker(nn.Module):
             if ids is None:
                 raise ValueError("Thinker.forward takes ids or embeddings")
             ids, embeddings = None, self.embedding(ids)
-        hidden, router_logits = self.forward_hidden(embeddings, ids=ids, positions=positions, mask=mask, cache=cache)
+        hidden, router_logits, _ = self.forward_hidden(embeddings, ids=ids, positions=positions, mask=mask, cache=cache)
         if last_only:
             hidden = hidden[:, -1:]
         return ThinkerOutput(logits=self.head(hidden), hidden=hidden, router_logits=router_logits)

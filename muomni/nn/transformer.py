@@ -3,7 +3,7 @@
 Legend: B batch, T time, D width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,10 +17,12 @@ from muomni.nn.norm import RMSNorm
 
 
 class TransformerOutput(NamedTuple):
-    """hidden (B, T, D), after the final norm; router_logits: (B, T, experts) float32 of each mixture of experts (moe.py)."""
+    """hidden (B, T, D), after the final norm; router_logits: (B, T, experts) float32 of each mixture of experts (moe.py);
+    intermediate: what `after_blocks` names, as `hidden`."""
 
     hidden: Tensor
     router_logits: list[Tensor]
+    intermediate: Sequence[Tensor] = ()
 
 
 class Block(nn.Module):
@@ -58,13 +60,17 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
-    def forward(self, x: Tensor, context: AttentionContext = NO_CONTEXT) -> TransformerOutput:
-        """x (B, T, D) -> the same shape. The position of the context's cache moves on by T."""
+    def forward(
+        self, x: Tensor, context: AttentionContext = NO_CONTEXT, *, after_blocks: Collection[int] = ()
+    ) -> TransformerOutput:
+        """x (B, T, D) -> the same shape. The position of the context's cache moves on by T. after_blocks: numbers of
+        blocks, from 1, after which the hidden states are returned too, after the final norm."""
         first, cache = next(iter(self.blocks), None), context.cache
         if isinstance(first, Block):  # one mask for all blocks, not one in each
             context = first.attention.prepare(x, context)
         recompute = self.recompute and self.training and cache is None and torch.is_grad_enabled()
         router_logits: list[Tensor] = []
+        intermediate: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             if recompute:
                 x, logits = checkpoint(block, x, context, use_reentrant=False)
@@ -72,9 +78,11 @@ class Transformer(nn.Module):
                 x, logits = block(x, context, layer=layer)
             if logits is not None:
                 router_logits.append(logits)
+            if layer + 1 in after_blocks:
+                intermediate.append(self.norm(x))
         if cache is not None:
             cache.advance(x.shape[1])
-        return TransformerOutput(self.norm(x), router_logits)
+        return TransformerOutput(self.norm(x), router_logits, intermediate)
 
 
 def stack(

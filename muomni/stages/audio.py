@@ -1,6 +1,6 @@
 """Audio encoder: speech -> characters by CTC."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from muomni.batch import SpeechBatch
 from muomni.distributed import collectives
 from muomni.evaluation.audio import AudioEvaluator
-from muomni.losses.ctc import ctc_loss, frames_needed
+from muomni.losses.ctc import CTCLoss, consistency_loss, ctc_loss, frames_needed
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
 from muomni.stages.base import Stage
@@ -17,15 +17,18 @@ from muomni.stages.training_options import TrainingOptions
 
 
 class AudioStage(Stage):
-    """CTC.
+    """CTC; of intermediate blocks too, and with a loss of the consistency of two views where the data has them
+    (datamodules/spec_augment.py).
 
     Args:
         evaluator: model -> what measures it.
+        intermediate: numbers of blocks, from 1, after which the head writes as well while it learns (InterCTC, Lee & Watanabe
+            2021, arXiv:2102.03216). Nothing of it is left in the export.
         mel, hearing: metadata of the spectrogram, and of how clips were prepared; None: they were not.
     """
 
     name = "audio"
-    loss_names = ("ctc",)
+    loss_names = ("ctc", "intermediate", "consistency")
     model: Audio
 
     def __init__(
@@ -36,27 +39,45 @@ class AudioStage(Stage):
         mel: Mapping[str, Any],
         training: TrainingOptions,
         hearing: Mapping[str, Any] | None = None,
+        intermediate: Sequence[int] = (),
     ) -> None:
+        blocks = len(model.encoder.transformer.blocks)
+        if not all(0 < block < blocks for block in intermediate):
+            raise ValueError(
+                f"module.intermediate={list(intermediate)}: numbers of blocks before the last are needed, 1 to {blocks - 1}"
+            )
+        self.intermediate = tuple(intermediate)
         metadata = {"mel": dict(mel), "hearing": None if hearing is None else dict(hearing)}
         super().__init__(training, model=model, evaluator=evaluator(model=model), metadata=metadata)
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
-        """CTC, in nats a character."""
-        output: AudioOutput = self.model(batch.mel, batch.mel_lengths)
-        known = None
-        if batch.frame_counts is not None and batch.character_counts is not None and batch.frames_needed is not None:
-            frames = [self.model.encoder.stem.out_lengths(count) for count in batch.frame_counts]
-            known = frames, batch.character_counts, batch.frames_needed
-        ctc = ctc_loss(output.logits, output.lengths, batch.characters, batch.character_lengths, known=known)
+        """Nats a character. On held-out data CTC alone, so that runs with other losses can be compared."""
+        after = self.intermediate if self.training else ()
+        output: AudioOutput = self.model(batch.mel, batch.mel_lengths, after_blocks=after)
+        ctc = self._ctc(output.logits, output.lengths, batch)
+        losses = {"ctc": ctc.loss}
+        if output.intermediate:
+            each = [self._ctc(logits, output.lengths, batch).loss for logits in output.intermediate]
+            losses["intermediate"] = torch.stack(each).mean()
+        if batch.views == 2:
+            losses["consistency"] = consistency_loss(output.logits, output.lengths, batch.character_lengths)
         if self.training:  # of the clips of all ranks
             short, clips = collectives.all_reduce_sum(
                 torch.stack([ctc.too_short, torch.ones_like(ctc.too_short)]).sum(dim=1)
             ).unbind()
             self.log("audio/train/too_short", 100 * short / clips, batch_size=len(batch.sample_ids))
-        return {"ctc": ctc.loss}
+        return losses
+
+    def _ctc(self, logits: Tensor, lengths: Tensor, batch: SpeechBatch) -> CTCLoss:
+        known = None
+        if batch.frame_counts is not None and batch.character_counts is not None and batch.frames_needed is not None:
+            frames = [self.model.encoder.stem.out_lengths(count) for count in batch.frame_counts]
+            known = frames, batch.character_counts, batch.frames_needed
+        return ctc_loss(logits, lengths, batch.characters, batch.character_lengths, known=known)
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
-        """Characters of the clips that can carry theirs."""
+        """Characters of the clips that can carry theirs; of all clips for the consistency."""
         lengths = self.model.encoder.stem.out_lengths(batch.mel_lengths)
         fits = lengths >= frames_needed(batch.characters, batch.character_lengths)
-        return {"ctc": (batch.character_lengths * fits).sum()}
+        read, all_of_them = (batch.character_lengths * fits).sum(), batch.character_lengths.sum()
+        return {"ctc": read, "intermediate": read, "consistency": all_of_them}

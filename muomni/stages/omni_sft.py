@@ -151,7 +151,7 @@ class OmniSftStage(Stage):
         batch.precompute()
         assert batch.target_indices is not None
         x = self.model.embed(batch.ids, features=features, slots=batch.slots)
-        hidden, router_logits = thinker.forward_hidden(x, ids=batch.ids, mask=batch.mask)
+        hidden, router_logits, _ = thinker.forward_hidden(x, ids=batch.ids, mask=batch.mask)
         losses: dict[str, Tensor] = {}
         if router_logits:
             losses["balance"] = balance_loss(router_logits, keep=batch.ids != PAD, per_token=thinker.experts_per_token)

@@ -1,9 +1,9 @@
-"""CTC: value, clips that are too short."""
+"""CTC: value, clips that are too short; the consistency of two views."""
 
 import torch
 import torch.nn.functional as F
 
-from muomni.losses.ctc import ctc_loss, frames_needed
+from muomni.losses.ctc import consistency_loss, ctc_loss, frames_needed
 
 TARGETS = torch.tensor([[1, 2, 2, 3], [4, 4, 0, 0]])
 LENGTHS = torch.tensor([4, 2])
@@ -38,3 +38,19 @@ def test_nothing_left_gives_zero():
     result.loss.backward()
     assert result.loss == 0
     assert logits.grad.abs().sum() == 0
+
+
+def test_consistency_is_the_mean_divergence_of_the_views_a_character():
+    logits, lengths, characters = torch.randn(4, 5, 6), torch.tensor([5, 3, 5, 3]), torch.tensor([4, 2, 4, 2])
+    p, q = logits.softmax(-1).chunk(2)
+    both = (p * (p / q).log() + q * (q / p).log()).sum(-1) / 2
+    torch.testing.assert_close(consistency_loss(logits, lengths, characters), (both[0].sum() + both[1, :3].sum()) / 6)
+    assert consistency_loss(logits[:2].repeat(2, 1, 1), lengths, characters).abs() < 1e-6
+
+
+def test_padding_and_clips_without_characters_do_not_matter_to_the_consistency():
+    logits, lengths = torch.randn(4, 5, 6, requires_grad=True), torch.tensor([5, 2, 5, 2])
+    consistency_loss(logits, lengths, torch.zeros(4, dtype=torch.long)).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[[1, 3], 2:].abs().sum() == 0
+    assert logits.grad[0].abs().sum() > 0

@@ -48,3 +48,14 @@ def test_positions_tell_order():
 def test_wrong_downsample_is_refused():
     with pytest.raises(ValueError, match="downsample must be"):
         build(downsample=6)
+
+
+def test_the_head_writes_after_earlier_blocks_too():
+    model = build(num_layers=3)
+    mel, lengths = torch.randn(2, 40, 16), torch.tensor([40, 31])
+    plain, tapped = model(mel, lengths), model(mel, lengths, after_blocks=(1, 2))
+    torch.testing.assert_close(plain.logits, tapped.logits)
+    assert plain.intermediate == []
+    assert [each.shape for each in tapped.intermediate] == [plain.logits.shape] * 2
+    model.encoder.transformer.blocks = model.encoder.transformer.blocks[:1]
+    torch.testing.assert_close(tapped.intermediate[0], model(mel, lengths).logits)

@@ -93,14 +93,40 @@ class ToneJudge:
         return clips, self(clips)
 
 
-def build_audio():
-    return Audio(
-        n_mels=16, num_symbols=5, channels=4, downsample=4, dim=32, num_layers=1, num_heads=2, ff_dim=32, conv_kernel=3
-    )
+def build_audio(num_layers=1):
+    shape = {"n_mels": 16, "num_symbols": 5, "channels": 4, "downsample": 4, "dim": 32, "num_heads": 2, "ff_dim": 32}
+    return Audio(**shape, conv_kernel=3, num_layers=num_layers)
 
 
 def audio_stage():
     return AudioStage(model=build_audio(), evaluator=partial(AudioEvaluator, decode=read), **how())
+
+
+def test_intermediate_and_consistency_losses_are_of_training_alone():
+    torch.manual_seed(0)
+    stage = AudioStage(
+        model=build_audio(2), evaluator=partial(AudioEvaluator, decode=read), intermediate=[1],
+        **how(intermediate=0.5, consistency=0.2),
+    )  # fmt: skip
+    stage.log = lambda *_, **__: None
+    twice = batch()
+    for name in ("mel", "mel_lengths", "characters", "character_lengths", "speakers"):
+        setattr(twice, name, torch.cat([getattr(twice, name)] * 2))
+    twice.mel[4:, :, 3] = 0.0
+    twice.views = 2
+    losses = stage.train().step(twice)
+    assert set(losses) == {"ctc", "intermediate", "consistency"}
+    expected = losses["ctc"] + 0.5 * losses["intermediate"] + 0.2 * losses["consistency"]
+    torch.testing.assert_close(stage.total_loss(losses), expected)
+    assert losses["consistency"] > 0
+    assert set(stage.target_counts(twice)) == set(losses)
+    assert set(stage.eval().step(batch())) == {"ctc"}
+
+
+def test_an_intermediate_block_that_there_is_not_is_refused():
+    evaluator = partial(AudioEvaluator, decode=read)
+    with pytest.raises(ValueError, match=r"module.intermediate=\[2\].*before the last are needed, 1 to 1"):
+        AudioStage(model=build_audio(2), evaluator=evaluator, intermediate=[2], **how())
 
 
 def build_codec(**options):
