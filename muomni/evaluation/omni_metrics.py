@@ -29,7 +29,8 @@ class OmniState(State):
     """Answers of a split.
 
     right, answers, pairs: by name of the metric, one entry a question. spoken_questions: right, and the id of the same question
-    typed. typed: by id. captions: with the objects of their images. transcripts, to_speak: with their references.
+    typed. typed: by id. captions: with the objects of their images. transcripts, to_speak: with their references;
+    control_transcripts: the same by control.
     """
 
     right: dict[str, list[bool]] = field(default_factory=_lists)
@@ -40,6 +41,7 @@ class OmniState(State):
     captions: list[tuple[str, Objects]] = field(default_factory=list)
     unknown_objects: int = 0
     transcripts: list[tuple[str, str]] = field(default_factory=list)
+    control_transcripts: dict[str, list[tuple[str, str]]] = field(default_factory=_lists)
     to_speak: list[tuple[str, str]] = field(default_factory=list)
 
     def add_answer(self, *, task: str, meta: dict[str, Any], answer: str, sample_id: str, right: bool) -> None:
@@ -97,4 +99,7 @@ def omni_metrics(state: OmniState, *, spoken: tuple[list[str], list[str]] | None
     for task, texts in (("asr", transcripts), ("tts", spoken)):
         if texts is not None and texts[0]:
             values |= {f"{task}_{name}": value for name, value in error_rates(*texts).items()}
+    for control, transcribed in state.control_transcripts.items():
+        rates = error_rates([text for text, _ in transcribed], [truth for _, truth in transcribed])
+        values |= {f"asr_{name}_{control}": value for name, value in rates.items()}
     return values

@@ -8,6 +8,7 @@ import torch
 from muomni.batch import OmniBatch
 from muomni.checkpoints.deferred import DeferredExport
 from muomni.evaluation.base import Evaluator
+from muomni.evaluation.controls import media_controls
 from muomni.evaluation.omni_metrics import OmniState, omni_metrics
 from muomni.evaluation.reference_thinker import ReferenceThinker
 from muomni.evaluation.spoken_eval import SpokenAnswers
@@ -32,6 +33,7 @@ class OmniSftEvaluator(Evaluator[OmniState]):
         reference: the Thinker before the stage. talker: what speaks the answers; None: the model only writes.
         speech: talker -> `SpokenAnswers`. answers: greedy generation (muomni/inference/batch.py).
         max_new_tokens: of a generated answer. decode: ids -> text.
+        audio_controls: questions about recordings, and transcripts, also get `_blind` and `_shuffled`; four passes more.
     """
 
     model: Omni
@@ -42,6 +44,7 @@ class OmniSftEvaluator(Evaluator[OmniState]):
     answers: Callable[..., list[list[int]]]
     max_new_tokens: int
     decode: Callable[[list[int]], str]
+    audio_controls: bool = False
     state_type = OmniState
 
     def __post_init__(self) -> None:
@@ -53,7 +56,10 @@ class OmniSftEvaluator(Evaluator[OmniState]):
         rows = [row for row, task in enumerate(batch.tasks) if task not in GENERATED]
         if rows:
             self._short_answers(batch, features, rows)
-        for row, answer in self._generated(batch, features):
+        if self.audio_controls:
+            self._control_transcripts(batch, features)
+        rows = [row for row, task in enumerate(batch.tasks) if task in GENERATED]
+        for row, answer in zip(rows, self._generate(batch, features, rows), strict=True):
             if batch.tasks[row] == "asr":
                 state.transcripts.append((answer, batch.answers[row]))
             elif batch.tasks[row] == "caption":
@@ -72,13 +78,21 @@ class OmniSftEvaluator(Evaluator[OmniState]):
             )  # fmt: skip
             self._show_answer(batch, row, self.decode(answers[row]))
         reference = self.reference.on(batch.ids.device) if "plain" in batch.tasks else None
-        for control, task, good in control_answers(self.model, reference, batch, features):
+        only_audio = set(batch.audio_rows) - set(batch.image_rows) if self.audio_controls else set()
+        audio_tasks = {batch.tasks[row] for row in rows if row in only_audio}
+        for control, task, good in control_answers(self.model, reference, batch, features, audio_tasks=audio_tasks):
             for row in (row for row in rows if batch.tasks[row] == task):
                 self.state.add_control(task=task, meta=batch.meta[row], control=control, right=good[row])
 
-    def _generated(self, batch: OmniBatch, features: MediaFeatures) -> list[tuple[int, str]]:
-        """(row, answer) of the tasks with long answers."""
-        rows = [row for row, task in enumerate(batch.tasks) if task in GENERATED]
+    def _control_transcripts(self, batch: OmniBatch, features: MediaFeatures) -> None:
+        rows = [row for row, task in enumerate(batch.tasks) if task == "asr"]
+        for control, other in media_controls(features).items() if rows else ():
+            answers = self._generate(batch, other, rows)
+            pairs = [(answer, batch.answers[row]) for row, answer in zip(rows, answers, strict=True)]
+            self.state.control_transcripts[control].extend(pairs)
+
+    def _generate(self, batch: OmniBatch, features: MediaFeatures, rows: list[int]) -> list[str]:
+        """Answers of rows whose answers are long."""
         if not rows:
             return []
         first = (batch.targets != IGNORE).int().argmax(dim=1).tolist()
@@ -88,7 +102,7 @@ class OmniSftEvaluator(Evaluator[OmniState]):
             [features_of_row(features, batch, row) for row in rows],
             max_new_tokens=self.max_new_tokens,
         )
-        return [(row, self.decode(answer)) for row, answer in zip(rows, answers, strict=True)]
+        return [self.decode(answer) for answer in answers]
 
     def _show_answer(self, batch: OmniBatch, row: int, answer: str) -> None:
         task, kind, meta = batch.tasks[row], batch.meta[row].get("question"), batch.meta[row]

@@ -4,13 +4,12 @@ same for models that know less.
 Legend: B batch, T tokens.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
 
-import torch
 from torch import Tensor
 
 from muomni.batch import OmniBatch
+from muomni.evaluation.controls import media_controls
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE
@@ -26,19 +25,23 @@ def teacher_forced_answers(
 
 
 def control_answers(
-    model: Omni, reference: Thinker | None, batch: OmniBatch, features: MediaFeatures
+    model: Omni,
+    reference: Thinker | None,
+    batch: OmniBatch,
+    features: MediaFeatures,
+    *,
+    audio_tasks: Collection[str] = (),
 ) -> Iterator[tuple[str, str, list[bool]]]:
-    """(control, task that it belongs to, whether each row's answer is right): images zeroed, images of other items, and the
-    Thinker as it came to the stage, `reference`; None: not known."""
+    """(control, task that it belongs to, whether each row's answer is right): media zeroed and media of other items, for
+    questions about images and the tasks `audio_tasks`; and the Thinker as it came to the stage, `reference`; None: not known."""
     if "plain" in batch.tasks and reference is not None:
         most_likely = reference(embeddings=reference.embedding(batch.ids)).logits.argmax(dim=-1)
         yield "before", "plain", _right(most_likely, batch)
-    if "image_qa" in batch.tasks and features.images is not None:
-        blind = replace(features, images=torch.zeros_like(features.images))
-        # Half a batch away: neighbours are complementary pairs.
-        other = replace(features, images=features.images.roll(max(1, len(features.images) // 2), dims=0))
-        yield "blind", "image_qa", teacher_forced_answers(model, batch, blind)[0]
-        yield "shuffled", "image_qa", teacher_forced_answers(model, batch, other)[0]
+    tasks = {*audio_tasks, *(["image_qa"] if features.images is not None else [])} & set(batch.tasks)
+    if tasks:
+        for control, other in media_controls(features).items():
+            right = teacher_forced_answers(model, batch, other)[0]
+            yield from ((control, task, right) for task in sorted(tasks))
 
 
 def _right(most_likely: Tensor, batch: OmniBatch) -> list[bool]:

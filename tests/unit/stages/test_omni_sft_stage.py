@@ -96,6 +96,34 @@ def test_it_learns_from_pictures_and_sound_and_the_controls_say_so():
     assert answers == {("i", "red"), ("j", "blue"), ("k", "yes no")}
 
 
+def test_recordings_have_controls_where_they_are_wanted():
+    evaluator = partial(OmniSftEvaluator, speech=None, answers=greedy_answers, max_new_tokens=4, audio_controls=True)
+    stage, data = make(evaluator=evaluator), batch()
+    data.ids = torch.cat([data.ids, data.ids[2:]])
+    data.ids[3, 6] = 21  # the same words, another clip: "blue no"
+    data.targets = torch.cat([data.targets, data.targets[2:]])
+    data.targets[3, 5] = 21
+    data.lengths = torch.tensor([10, 10, 9, 9])
+    data.mel, data.mel_lengths = torch.cat([data.mel, torch.randn(1, 16, 8)]), torch.tensor([16, 16])
+    data.audio_rows, data.audio_keys = [2, 3], ["a.wav", "b.wav"]
+    for task, names in (("word", {"word"}), ("asr", {"asr_cer", "asr_wer"})):
+        data.tasks, data.answers = ["image_qa"] * 2 + [task] * 2, ["red", "blue", "yes no", "blue no"]
+        data.meta, data.sample_ids = [{"question": "colour"}] * 2 + [{"question": task}] * 2, list("ijkl")
+        data.questions = ["what?"] * 4
+        optimizer = stage.configure_optimizers()["optimizer"]
+        stage.train()
+        for _ in range(60):
+            optimizer.zero_grad()
+            stage.total_loss(stage.step(data)).backward()
+            optimizer.step()
+        stage.eval()
+        metrics = measure(stage, data, split="test")
+        assert {f"{name}_{control}" for name in names for control in ("blind", "shuffled")} < set(metrics)
+        best = 100 if task == "word" else 0
+        assert all(metrics[name] == best != metrics[f"{name}_shuffled"] for name in names)
+        assert all(metrics[f"{name}_blind"] != best for name in names)
+
+
 def test_cached_features_are_the_encoders_own():
     stage, data = make().eval(), batch()
     fresh = stage.model.encode(images=data.images, mel=data.mel, mel_lengths=data.mel_lengths)

@@ -1,0 +1,159 @@
+"""Conversations made from labels: who is asked what, in which words, and who is held out."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.instruct.__main__ import main
+from datamodules.instruct.build import Source, build_instructions
+from datamodules.instruct.wordings import HELD_OUT, WORDINGS, held_out_wordings, seen_wordings
+from datamodules.manifests import read_manifest
+from muomni.frontends.audio_io import write_audio
+from muomni.frontends.chat import media_of, text_of
+
+
+@pytest.fixture
+def sources(tmp_path):
+    speech, images = tmp_path / "speech", tmp_path / "images"
+    speech.mkdir()
+    images.mkdir()
+    write_audio(speech / "a.wav", 0.1 * torch.ones(1600), 16000)
+    Image.new("RGB", (4, 4)).save(images / "a.png")
+    clips = [
+        {"id": f"{who}{number}", "audio": "a.wav", "text": text, "speaker": who, "split": split}
+        for number, text in enumerate(("One", "two ", "call me"))
+        for who, split in (("ann", "train"), ("bob", "train"), ("eve", "dev"))
+    ]
+    clips.append({"id": "new", "audio": "a.wav", "text": "six", "speaker": "ann", "split": "dev"})
+    photos = [
+        {
+            "id": f"{name}-{split}",
+            "image": "a.png",
+            "captions": [f"a {name}", f"one {name}"],
+            "label": name,
+            "split": split,
+        }
+        for name in ("cat", "dog")
+        for split in ("train", "val", "test")
+    ]
+    (speech / "m.jsonl").write_text("\n".join(map(json.dumps, clips)))
+    (images / "m.jsonl").write_text("\n".join(map(json.dumps, photos)))
+    return [Source(speech / "m.jsonl", "speech"), Source(images / "m.jsonl", "image_text")]
+
+
+def written(folder, name):
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def question(row):
+    return row["messages"][0]["content"][1]["text"]
+
+
+def test_what_is_asked_of_whom(sources, tmp_path):
+    counts = build_instructions(sources, tmp_path / "out", seed=3)
+    test = Counter(
+        (row["meta"]["question"], row["messages"][1]["content"]) for row in written(tmp_path / "out", "test")
+    )
+    assert test == Counter(
+        [
+            *[("asr", "one"), ("asr", "two"), ("asr", "call me"), ("asr", "six")],
+            *[("word", "one"), ("word", "two"), ("speaker", "ann")],  # not "six" or "eve", which training does not know
+            *[("caption", "a cat"), ("caption", "one cat"), ("caption", "a dog"), ("caption", "one dog")],
+            *[("object", "cat"), ("object", "dog")],
+        ]
+    )
+    assert counts["test"] == counts["test_wording"] == Counter(asr=4, word=2, speaker=1, caption=4, image_qa=2)
+    assert counts["train"]["speaker"] + counts["val"]["speaker"] == 6
+
+
+def test_held_out_wordings_are_only_in_their_test(sources, tmp_path):
+    build_instructions(sources, tmp_path / "out", rounds=30)
+    held = {wording for task in WORDINGS for wording in held_out_wordings(task)}
+    for name in ("train", "val", "test"):
+        assert not held & {question(row) for row in written(tmp_path / "out", name)}
+    assert {question(row) for row in written(tmp_path / "out", "test_wording")} <= held
+    drawn = {question(row) for row in written(tmp_path / "out", "train") if row["task"] == "caption"}
+    assert drawn == set(seen_wordings("caption"))
+
+
+@pytest.mark.parametrize("task", WORDINGS)
+def test_ten_wordings_are_trained_and_none_means_two_tasks(task):
+    assert len(seen_wordings(task)) >= 10 and len(held_out_wordings(task)) == HELD_OUT
+    assert len(set(WORDINGS[task])) == len(WORDINGS[task])
+    others = {wording for other in WORDINGS if other != task for wording in WORDINGS[other]}
+    assert not others & set(WORDINGS[task])
+
+
+def test_the_same_seed_writes_the_same_and_media_are_found(sources, tmp_path):
+    for name in ("one", "two"):
+        build_instructions(sources, tmp_path / name, rounds=2)
+    assert written(tmp_path / "one", "train") == written(tmp_path / "two", "train")
+    rows = read_manifest(tmp_path / "one" / "train.jsonl", shape="sft")
+    assert all(Path(path).is_file() for row in rows for media in media_of(row["messages"]) for path in media)
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert all(text_of(row["messages"][-1]) for row in rows)
+
+
+def test_tests_are_limited_evenly(sources, tmp_path):
+    counts = build_instructions(sources, tmp_path / "out", limit=2)
+    assert counts["test"] == Counter(asr=2, word=2, speaker=1, caption=2, image_qa=2)
+    captions = [row["messages"][1]["content"] for row in written(tmp_path / "out", "test") if row["task"] == "caption"]
+    assert captions == ["a cat", "a dog"]
+    assert counts["train"] == build_instructions(sources, tmp_path / "all")["train"]
+
+
+def test_rows_without_splits_are_divided_by_their_media(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    rows = []
+    for number in range(200):
+        (tmp_path / f"{number}.png").symlink_to(tmp_path / "a.png")
+        rows += [{"image": f"{number}.png", "caption": caption} for caption in ("one thing", "a thing")]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    build_instructions([Source(tmp_path / "m.jsonl", "image_text")], tmp_path / "out")
+    media = [
+        {row["messages"][0]["content"][0]["image"] for row in written(tmp_path / "out", n)}
+        for n in ("train", "val", "test")
+    ]
+    assert sum(map(len, media)) == len(set().union(*media)) == 200
+    assert len(media[2]) > 5 and len(media[1]) > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give out=FOLDER"),
+        (["out=x", "speech=missing.jsonl"], "missing.jsonl: no such manifest"),
+        (["out=x", "sound=a.jsonl"], "unknown option 'sound'"),
+        (["out=x", "speech=m.jsonl", "rounds=0"], "rounds=0: each question occurs at least once"),
+        (["out=x", "speech=m.jsonl,m.jsonl"], "a source is named twice"),
+        (["out=x", "speech=m.jsonl"], "unknown split 'best'"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.wav", 0.1 * torch.ones(1600), 16000)
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio": "a.wav", "text": "one", "split": "best"}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, OSError), match=re.escape(message)) as raised:
+        main(words)
+    assert "\n" not in str(raised.value) and not (tmp_path / "x").exists()
+
+
+def test_the_program_says_what_it_wrote(sources, tmp_path, capsys):
+    words = [f"speech={sources[0].path}", f"images={sources[1].path}", f"out={tmp_path / 'out'}"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert (
+        f"{tmp_path / 'out' / 'test'}.jsonl: 13 questions (4 asr, 4 caption, 2 image_qa, 1 speaker, 2 word)" in said.out
+    )
+    assert said.err == ""
+    main([words[1], words[2]])
+    assert capsys.readouterr().err == ""
+    rows = [{"audio": str(tmp_path / "speech" / "a.wav"), "text": "one", "split": "train"}]
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    main([f"speech={tmp_path / 'few.jsonl'}", words[2]])
+    assert "no questions in val, test, test_wording" in capsys.readouterr().err
