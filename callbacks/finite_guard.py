@@ -43,7 +43,7 @@ def _talker(model: Any) -> list[tuple[nn.Module, Names]]:
 WATCHED: dict[str, Callable[[Any], list[tuple[nn.Module, Names]]]] = {
     "thinker": lambda model: [(model.head, {"Thinker": _all})],
     "talker": _talker,
-    "audio": lambda model: [(model.encoder, {"audio encoder": _all})],
+    "audio": lambda model: [(model.encoder.transformer.norm, {"audio encoder": _all})],
     "vision": lambda model: [(model.transformer.norm, {"ViT CLS": lambda x: x[:, :1], "ViT grid": lambda x: x[:, 1:]})],
     "text_tower": lambda model: [
         (model.pooled_head, {"text tower": _all}), (model.token_head, {"text tower tokens": _all})

@@ -1,4 +1,4 @@
-"""Augmentation of log-mels: speed, frequency warp, gain, noise, and SpecAugment's masks (Park et al. 2019,
+"""Augmentation of log-mels: speed, frequency warp, gain, equalizer, noise, and SpecAugment's masks (Park et al. 2019,
 arXiv:1904.08779). A pure function of its generator.
 
 Legend: T frames, M mel bins.
@@ -11,6 +11,7 @@ import numpy as np
 from muomni.frontends.mel import LOG_STD
 
 Array = np.ndarray
+CURVE = 5  # values of an equalizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,9 @@ class MelAugment:
     """Callable: mel (T, M) float32 -> another, T changed by the speed.
 
     speed, warp: largest relative change of tempo and of the frequency axis (0.1 is +-10 %).
-    gain: largest change of level, in dB. noise: a floor of noise up to this many mel units (standard deviations of the
-        log) above the clip's quietest level; 0 is none.
+    gain: largest change of level, in dB. equalizer: largest change of any frequency's level, in dB, smooth over the axis: other
+        microphones and voices (as FilterAugment, Nam et al. 2021, arXiv:2107.13260).
+    noise: a floor of noise up to this many mel units (standard deviations of the log) above the clip's quietest level; 0: none.
     time_masks, time_width: how many spans of frames, at most so wide, are replaced by the clip's mean; freq_* in bins.
     """
 
@@ -31,6 +33,7 @@ class MelAugment:
     time_width: int
     freq_masks: int
     freq_width: int
+    equalizer: float = 0.0
 
     def __call__(self, mel: Array, rng: np.random.Generator) -> Array:
         """Augment one clip."""
@@ -45,6 +48,9 @@ class MelAugment:
         lowest = float(mel.min())
         if self.gain:
             mel += rng.uniform(-self.gain, self.gain) * (np.log(10.0) / 20.0 / LOG_STD)
+            np.maximum(mel, lowest, out=mel)
+        if self.equalizer:
+            mel += _curve(rng, M) * np.float32(self.equalizer * np.log(10.0) / 20.0 / LOG_STD)
             np.maximum(mel, lowest, out=mel)
         if self.noise:
             level = lowest + rng.uniform(0, self.noise)
@@ -71,6 +77,12 @@ def stretch(x: Array, where: Array) -> Array:
     between *= share
     between += first
     return between
+
+
+def _curve(rng: np.random.Generator, bins: int) -> Array:
+    """(bins) float32 within [-1, 1]: straight lines between `CURVE` random values at random bins, the ends included."""
+    inside = np.sort(rng.uniform(0, bins - 1, CURVE - 2))
+    return np.interp(np.arange(bins), [0, *inside, bins - 1], rng.uniform(-1, 1, CURVE)).astype(np.float32)
 
 
 def random_span(rng: np.random.Generator, total: int, width: int) -> tuple[int, int]:

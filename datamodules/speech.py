@@ -19,13 +19,15 @@ from datamodules.manifests import Row, RowSet, keep_rows, log_skipped, read_mani
 from datamodules.media import Media
 from datamodules.mel_cache import MelCache, cached_mels
 from datamodules.spec_augment import SpecAugment
+from datamodules.waveform_augment import WaveformAugment, WaveformAugmenter
+from datamodules.waveform_cache import WaveformCache
 from muomni.batch import SpeechBatch
 from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters
-from muomni.frontends.hearing import HearingSpec
+from muomni.frontends.hearing import Hearing, HearingSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.text_normalizer import LETTERS
 
-VIEWS = 1  # number of a stream of draws: masks do not change what else is drawn of a clip
+VIEWS, WAVEFORM = 1, 2  # streams of draws of their own: they do not change what else is drawn of a clip
 
 
 @dataclass(slots=True)
@@ -44,13 +46,25 @@ class SpeechSample:
     other_view: np.ndarray | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class AugmentedClips:
+    """Callable: index of a row, generator -> the log-mel (T, M) of the augmented recording, None where nothing was drawn."""
+
+    waveforms: WaveformCache
+    augment: WaveformAugmenter
+    prepare: Hearing
+
+    def __call__(self, index: int, rng: np.random.Generator) -> np.ndarray | None:
+        return self.augment.mel(self.waveforms[index], self.prepare, rng)
+
+
 @dataclass(eq=False)
 class SpeechSet(RowSet):
     """Clips of a manifest.
 
     Args:
         rows: the manifest's, with "audio" and "text". mels: theirs. characters: the model's own. speakers: name -> number.
-        augment, simulate, spec_augment: of the drawn items, in this order, None for none. seed: of all.
+        recordings, augment, simulate, spec_augment: of the drawn items, in this order, None for none. seed: of all.
     """
 
     mels: MelCache
@@ -60,6 +74,7 @@ class SpeechSet(RowSet):
     simulate: AcousticSimulator | None
     seed: int
     spec_augment: SpecAugment | None = None
+    recordings: AugmentedClips | None = None
 
     def __post_init__(self) -> None:
         self.index = np.flatnonzero(self.mels.lengths > 0)  # clips that could be read
@@ -76,6 +91,9 @@ class SpeechSet(RowSet):
         if epoch >= 0:
             draw = [self.seed, epoch, index]
             rng = np.random.default_rng(draw)
+            if self.recordings is not None:
+                changed = self.recordings(self.row(index), np.random.default_rng([*draw, WAVEFORM]))
+                mel = mel if changed is None else changed
             if self.augment is not None:
                 mel = self.augment(mel, rng)
             if self.simulate is not None:
@@ -105,7 +123,7 @@ class SpeechData(CharacterData):
     Options have their comments in conf/stage/audio.yaml and talker.yaml.
 
     Args:
-        spec_augment: comes after the conditions; None: none.
+        spec_augment: comes after the conditions; waveform_augment: of the recordings, before all else; None: none.
         hearing: how clips are prepared for an encoder; None: they are left as they are. conditions: need it, since it brings
             voices to a level. cache: folder that keeps computed mels, None: in memory only.
         speakers: as the manifest names them, numbered in this order; None keeps all, numbered in the order of their names
@@ -129,6 +147,7 @@ class SpeechData(CharacterData):
     hearing: HearingSpec | None = None
     conditions: Conditions | None = None
     spec_augment: SpecAugment | None = None
+    waveform_augment: WaveformAugment | None = None
     symbol_frames: int | None = None
 
     def __post_init__(self) -> None:
@@ -168,6 +187,7 @@ class SpeechData(CharacterData):
             spec_augment=self.spec_augment if train and self.spec_augment and self.spec_augment.is_on else None,
         )
         if train:
+            samples.recordings = self._recordings(rows, what=what)
             fits = samples.lengths <= self.max_seconds * self.mel.frame_rate
             why = f"longer than {self.max_seconds:g} s (datamodule.max_seconds)"
             log_skipped(int((~fits).sum()), len(rows), what=what, why=why)
@@ -175,6 +195,16 @@ class SpeechData(CharacterData):
             if self.symbol_frames is not None:
                 self._log_too_short(samples, self.symbol_frames, what=what)
         return samples
+
+    def _recordings(self, rows: list[Row], *, what: str) -> AugmentedClips | None:
+        """Of rows whose waveforms are augmented."""
+        options = self.waveform_augment
+        if options is None or not options.is_on:
+            return None
+        rate = self.mel.sample_rate
+        augmenter = WaveformAugmenter(options, sample_rate=rate, shortest=self.mel.hop)
+        waveforms = WaveformCache(rows, sample_rate=rate, memory_mb=options.memory_mb, what=what)
+        return AugmentedClips(waveforms, augmenter, Hearing(self.mel, self.hearing))
 
     def _log_too_short(self, samples: SpeechSet, frames: int, *, what: str) -> None:
         """frames: of a symbol."""

@@ -172,6 +172,15 @@ def wav_bytes(waveform: Tensor, sample_rate: int) -> bytes:
     return whole.getvalue()
 
 
+def through_format(waveform: Tensor, rate: int, container: str, subtype: str, *, loss: float | None = None) -> Tensor:
+    """A waveform (N,) float32, [-1, 1], as it is after it was written in a lossy format and read again, in memory; about N
+    samples. loss: of formats that offer it, 0 (best) to 1."""
+    file = io.BytesIO()
+    soundfile.write(file, waveform.numpy(), rate, format=container, subtype=subtype, compression_level=loss)
+    file.seek(0)
+    return torch.from_numpy(soundfile.read(file, dtype="float32")[0])
+
+
 def write_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     """Write a waveform (N,) in the format that the suffix names, atomically: nothing half-written remains. Links, devices
     and pipes stay what they are (`atomic_write`).

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from datamodules.augment import MelAugment, stretch
 from datamodules.speech import SpeechData, normalized_rows
 from muomni.frontends.audio_io import read_audio, write_audio
 from muomni.frontends.char_vocab import decode_characters, encode_characters
-from muomni.frontends.mel import LogMel, MelSpec
+from muomni.frontends.mel import LOG_STD, LogMel, MelSpec
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=40, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
@@ -71,6 +72,17 @@ def test_texts_in_words_are_those_of_inference(manifest, caplog):
     assert "m.jsonl: skipped 1 of 201 samples; the first: a:1: '日本 hello' cannot be spoken" in caplog.text
     with pytest.raises(ValueError, match="1 of 1 samples cannot be used.*holds nothing to speak"):
         normalized_rows([{"id": "0", "text": "..."}], what="m.jsonl")
+
+
+def test_an_equalizer_is_smooth_bounded_and_off_by_default():
+    off = replace(AUGMENT, speed=0.0, warp=0.0, gain=0.0, noise=0.0, time_masks=0, freq_masks=0)
+    mel = np.random.default_rng(1).normal(size=(50, 40)).astype(np.float32)
+    np.testing.assert_array_equal(off(mel, np.random.default_rng(0)), mel)
+    loud = np.zeros((2, 40), dtype=np.float32)
+    loud[1] = -9.0  # far below, so that the lower bound does not matter
+    curve = replace(off, equalizer=10.0)(loud, np.random.default_rng(0))[0]
+    assert 3 < np.abs(curve).max() / (np.log(10) / 20 / LOG_STD) <= 10.01
+    assert (np.abs(np.diff(curve, n=2)) > 1e-4).sum() <= 6  # straight lines between a few values
 
 
 def test_the_cache_gives_the_same_and_notices_a_changed_file(manifest, tmp_path):
