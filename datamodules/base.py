@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from datamodules.accumulation import Windows
 from datamodules.batch_sampler import ResumableBatchSampler
 from datamodules.fault_tolerant_loader import Loader, SampleReader, SampleSet, begin_work, collate_read
 from datamodules.fingerprint import changes, digests
-from datamodules.manifests import MAX_BAD_SHARE, log_skipped
+from datamodules.formats import Reading
+from datamodules.manifests import MAX_BAD_SHARE, Row, log_skipped, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class DataModule(LightningDataModule):
     Args:
         train, val: manifests (None: that task is refused). test: split name -> manifest.
         splits: {"train": .., "val": .., "test": ..}: keep only rows with that "split" field; None keeps all.
-        root: folder of the manifests' media paths; None: each manifest's own.
+        root: folder of the manifests' media paths; None: each manifest's own. reading: how they are read.
         batch_size: samples of a step, of all processes together. eval_batch_size, num_workers (None: `usual_workers`), seed: of
             the loaders of each.
         batch_tokens: the most tokens (frames of speech) of a training batch, padding included: where long samples meet,
@@ -47,6 +48,7 @@ class DataModule(LightningDataModule):
     test: Mapping[str, str]
     splits: Mapping[str, str | None] | None = None
     root: str | None = None
+    reading: Reading = field(default_factory=Reading)
     batch_size: int
     eval_batch_size: int
     num_workers: int | None
@@ -113,7 +115,20 @@ class DataModule(LightningDataModule):
             if path is None:
                 raise ValueError(f"no {split} data: give data.{split}=PATH")
             self._sets[split] = self.load(Path(path), self._row_split(phase), phase=phase)
+            if phase == "val" and self._is_training_data(path):
+                log.warning("%s: validation reads the rows of training; give data.val or data.val_split", path)
         return self._sets[split]
+
+    def _is_training_data(self, path: str) -> bool:
+        """True if validation reads the very rows that training does."""
+        if self.train is None or Path(path) != Path(self.train) or self._row_split("val") != self._row_split("train"):
+            return False
+        rows = getattr(self._sets["val"], "rows", None)
+        return self._row_split("val") is not None or Path(path).is_file() or bool(rows and "split" not in rows[0])
+
+    def read_rows(self, path: Path | str, split: str | None, *, shape: str, phase: str) -> list[Row]:
+        """Rows of a manifest of this shape, for the phase "train", "val" or "test" (`read_manifest`)."""
+        return read_manifest(path, shape=shape, split=split, root=self.root, reading=self.reading, phase=phase)
 
     def _row_split(self, phase: str) -> str | None:
         return (self.splits or {}).get(phase)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from datamodules.base import DataModule
-from datamodules.manifests import MAX_BAD_SHARE, Row, read_manifest, report_bad
+from datamodules.manifests import MAX_BAD_SHARE, Row, report_bad
 from muomni.frontends.char_vocab import char_table, learn_characters
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
@@ -124,7 +124,7 @@ class CharacterData(DataModule):
 
     def train_rows(self) -> list[Row]:
         """The rows of the training manifest."""
-        return read_manifest(str(self.train), shape=self.shape, split=self._row_split("train"), root=self.root)
+        return self.read_rows(str(self.train), self._row_split("train"), shape=self.shape, phase="train")
 
     def read(self, task: str) -> None:
         """As in the base. Raises ValueError where over 1 % of the characters of training or validation cannot be written; what

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules.conditions import FixedConditions
-from datamodules.file_formats import read_entries
+from datamodules.formats import Reading, read_entries
 from datamodules.image_cache import ImageCache
 from datamodules.manifests import RowSet, label
 from datamodules.media import Media
@@ -87,9 +87,9 @@ def answer_of(row: Mapping[str, Any]) -> str:
     return row["answer"] if "messages" not in row else text_of(row["messages"][-1])
 
 
-def is_plain_text(path: Path) -> bool:
+def is_plain_text(path: Path, reading: Reading) -> bool:
     """True if a manifest's first row is a text question rather than a conversation."""
-    row = next(read_entries(path, shape="text"), (0, {}))[1] if path.is_file() else {}
+    row = next(read_entries(path, shape="text", reading=reading), (0, {}))[1] if path.is_file() else {}
     return isinstance(row, dict) and "prompt" in row and "messages" not in row
 
 

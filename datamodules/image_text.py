@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
 from datamodules.image_cache import ImageCache, drop_broken_images
-from datamodules.manifests import Row, RowSet, first_rows, read_manifest
+from datamodules.manifests import Row, RowSet, first_rows
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import ImageTextBatch
 from muomni.frontends.image import ImageSpec
@@ -127,11 +127,12 @@ class ImageTextData(DataModule):
             shape="image_text" if self.text is None else "text",
             media_root=self.root,
             exact=False,
+            reading=self.reading if self.text is None else None,
         )
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> CaptionedImages:
-        rows = read_manifest(path, shape="image_text", split=split, root=self.root)
+        rows = self.read_rows(path, split, shape="image_text", phase=phase)
         again = self.train is not None and path == Path(self.train) and split == self._row_split("train")
         if again and phase != "train":
             why = f"datamodule.probe_pictures={self.probe_pictures} are enough of the training pictures seen again"

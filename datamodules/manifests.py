@@ -1,24 +1,24 @@
 """Manifests: data files whose entries have one of a few shapes, with media paths relative to a root.
 
-Shapes: text {"text"} or {"prompt", "answer"}, image_text {"image", "captions": [..] or "caption"}, speech {"audio" or
-"wav", "text"}, ocr {"image", "text"}, sft {"messages"}. Formats: file_formats.py. An entry that cannot be used is skipped,
-counted and reported; more than 1 % of them is an error. docs/data.md has an example of each.
+Shapes: shapes.py. Formats: formats/. An entry that cannot be used is skipped, counted and reported; more than 1 % of them is an
+error. docs/data.md has an example of each.
 """
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datamodules.file_formats import BadRow, Row, entry_place, read_entries
-from datamodules.media import StoredMedia
-from muomni.frontends.chat import check_conversation, join_turns_of_a_role
+from datamodules.formats import BadRow, Reading, Row, entry_place, read_entries
+from datamodules.formats.hugging_face import HUGGING_FACE
+from datamodules.formats.splits import phase_of
+from datamodules.shapes import CHECKS
 from muomni.short_repr import shown
-from muomni.user_path import find
 
 log = logging.getLogger(__name__)
 
@@ -27,34 +27,61 @@ MAX_LABEL = 60  # characters
 
 
 def read_manifest(
-    path: Path | str, *, shape: str, split: str | None = None, root: Path | str | None = None
+    path: Path | str,
+    *,
+    shape: str,
+    split: str | None = None,
+    root: Path | str | None = None,
+    reading: Reading | None = None,
+    phase: str | None = None,
 ) -> list[Row]:
     """Rows of a manifest, media paths made absolute, each with an `id` of its own; the same whatever the file's format.
 
-    split: keep only rows whose "split" is this; None keeps all.
+    split: keep only rows whose "split" is this; None keeps all, but of a folder with splits of its own those of the phase
+    "train", "val" or "test", by the splits' names.
     root: of the media paths: `p` is root/p, root/images/p, parent of root/p or p, the first that is a file. None: the
-    manifest's own folder.
+    manifest's own folder. reading: how the user wants it to be read.
     Raises FileNotFoundError for a missing manifest or root, ValueError naming file and line when over 1 % of the split's
     rows are bad (one that cannot be read counts in every split) or when no row is left.
     """
     path = Path(path)
     rows: list[Row] = []
     bad: list[str] = []
-    others = 0
+    others: Counter[str] = Counter()
     seen: set[str] = set()
-    for number, entry in checked_entries(path, shape=shape, split=split, root=root):
+    twice: list[str] = []
+    for number, entry in checked_entries(path, shape=shape, split=split, root=root, reading=reading, phase=phase):
         if isinstance(entry, BadRow):
             bad.append(f"{entry_place(path, number)}: {entry}")
         elif isinstance(entry, OtherSplit):
-            others += 1
+            others[shown(entry.name, most=60)] += 1
         else:
-            entry["id"] = _unused(entry.get("id"), seen, where=f"{path}:{number}")
+            where = f"{path}/{number}" if isinstance(number, str) else f"{path}:{number}"
+            given = entry.get("id")
+            entry["id"] = _unused(given, seen, where=where)
+            if entry["id"] not in (given, where):
+                twice.append(f"{entry_place(path, number)}: {shown(given, str, most=60)}")
             rows.append(entry)
     report_bad(bad, total=len(rows) + len(bad), what=str(path))
-    log_skipped(others, len(rows) + len(bad) + others, what=str(path), why=f"their split is not {split!r}")
+    wanted = repr(split) if split is not None else f"for {phase}"
+    log_skipped(
+        others.total(), len(rows) + len(bad) + others.total(), what=str(path), why=f"their split is not {wanted}"
+    )
+    if twice:
+        what = "rows have the id of another, their places are appended"
+        log.warning("%s: %d of %d %s; the first: %s", path, len(twice), len(rows), what, twice[0])
     if not rows:
-        raise ValueError(f"{path}: no rows" + (f" with split {split!r}" if split else ""))
+        raise ValueError(f"{path}: no rows" + _no_split(wanted, others, split=split))
     return rows
+
+
+def _no_split(wanted: str, others: Counter[str], *, split: str | None) -> str:
+    """Where rows of other splits alone were found: the splits that there are."""
+    if not others:
+        return "" if split is None else f" with split {wanted}"
+    splits = ", ".join(f"{name} ({count} rows)" for name, count in others.most_common(10))
+    remedy = "name one of them, data.train_split=, val_split=, test_split=, or other data"
+    return f" with split {wanted}; there are {splits}: {remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +92,32 @@ class OtherSplit:
 
 
 def checked_entries(
-    path: Path, *, shape: str, split: str | None, root: Path | str | None
-) -> Iterator[tuple[int, Row | BadRow | OtherSplit]]:
+    path: Path,
+    *,
+    shape: str,
+    split: str | None,
+    root: Path | str | None,
+    reading: Reading | None = None,
+    phase: str | None = None,
+) -> Iterator[tuple[int | str, Row | BadRow | OtherSplit]]:
     """(number, entry) of every entry of a manifest, one after the other: a row with absolute media paths, a BadRow in place of
     one that cannot be used. Arguments and errors of what is no manifest as of `read_manifest`."""
     if shape not in CHECKS:
         raise ValueError(f"unknown manifest shape {shape!r}; available: {', '.join(CHECKS)}")
-    if not path.is_file():
+    reading = reading or Reading()
+    if not path.exists() and reading.format != HUGGING_FACE.name:
         raise FileNotFoundError(f"{path}: no such manifest")
     if root is not None and not Path(root).is_dir():
         raise FileNotFoundError(f"data.root={root}: no such folder")
-    folder = Path(os.path.abspath(path.parent if root is None else root))
-    for number, entry in read_entries(path, shape=shape):
+    folder = Path(os.path.abspath(root if root is not None else path if path.is_dir() else path.parent))
+    own_splits = split is None and phase is not None and not path.is_file()
+    for number, entry in read_entries(path, shape=shape, reading=reading):
         if isinstance(entry, BadRow):
             yield number, entry
         elif split is not None and entry.get("split") != split:
             yield number, OtherSplit(entry.get("split"))
+        elif own_splits and phase_of(entry.get("split")) not in (None, phase):
+            yield number, OtherSplit(entry["split"])
         else:
             try:
                 CHECKS[shape](entry, folder)
@@ -127,19 +164,6 @@ def first_rows(rows: list[Row], count: int | None, *, what: str, why: str) -> li
     return rows[:count]
 
 
-def find_media(name: str, root: Path) -> str:
-    """Absolute path of a media file: root/name, root/images/name, parent of root/name, name, in this order; an absolute
-    name is itself. Raises BadRow where none is a file."""
-    below = (root / name, root / "images" / name, root.parent / name)
-    alike = (Path(find(str(path))) for path in below)  # spelled in another Unicode form, or by backslashes
-    for path in (*below, Path(name), *alike):
-        # unlike Path.is_file, False also for what cannot be a name, as a text that is too long
-        if os.path.isfile(path):
-            return str(path.absolute())
-    where = "" if Path(name).is_absolute() else f": not in {root}, its images/, its parent or here; set data.root=DIR"
-    raise BadRow(f"missing file {shown(name, str, most=300)}{where}")
-
-
 def label(row: Row, key: str, default: str) -> str:
     """The value of a key that groups rows ("kind", "task"). Metrics are named by it, so it must be a short text or a whole
     number; anything else counts as missing."""
@@ -169,88 +193,3 @@ class RowSet:
     def name(self, index: int) -> str:
         """The row's id."""
         return str(self.rows[self.row(index)]["id"])
-
-
-def _text(row: Row, key: str, *, missing: str = "empty or missing {!r}") -> None:
-    if not isinstance(row.get(key), str) or not row[key].strip():
-        raise BadRow(missing.format(key))
-    _check_characters(row[key], key)
-
-
-def _media(row: Row, key: str, root: Path) -> None:
-    if isinstance(row.get(key), StoredMedia):
-        return
-    _text(row, key, missing="no {!r}")
-    row[key] = find_media(row[key].strip(), root)
-
-
-def _check_characters(text: str, key: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # of JSON: "\\ud83d" without its second half
-        raise BadRow(f"half a character ({text[error.start]!a}) in {key!r}, at character {error.start + 1}") from error
-
-
-def _check_text(row: Row, root: Path) -> None:
-    for key in ("prompt", "answer") if "prompt" in row else ("text",):
-        _text(row, key)
-
-
-def _check_image_text(row: Row, root: Path) -> None:
-    if "captions" not in row and "caption" in row:
-        row["captions"] = [row["caption"]]
-    captions = row.get("captions")
-    if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c.strip() for c in captions):
-        raise BadRow("empty or missing 'captions'")
-    for caption in captions:
-        _check_characters(caption, "captions")
-    _media(row, "image", root)
-
-
-def _check_speech(row: Row, root: Path) -> None:
-    if "audio" not in row and "wav" in row:
-        row["audio"] = row.pop("wav")
-    _text(row, "text")
-    _media(row, "audio", root)
-
-
-def _check_ocr(row: Row, root: Path) -> None:
-    _text(row, "text")
-    _media(row, "image", root)
-
-
-def _check_sft(row: Row, root: Path) -> None:
-    messages = row.get("messages")
-    if not isinstance(messages, list) or len(messages) < 2 or not all(isinstance(turn, dict) for turn in messages):
-        raise BadRow("'messages' must hold turns: at least a user's and an assistant's")
-    spoken = []
-    for message in messages:
-        if message.get("role") not in ("user", "assistant", "system"):
-            raise BadRow(f"unknown role {shown(message.get('role'))}")
-        if isinstance(message.get("content"), str):
-            message["content"] = [{"type": "text", "text": message["content"]}]
-        if not isinstance(message.get("content"), list) or not message["content"]:
-            raise BadRow(f"empty or missing 'content' of the {message['role']}'s turn")
-        if message["role"] == "system" and message["content"] == [{"type": "text", "text": ""}]:
-            continue  # many files have a system that says nothing
-        for item in message["content"]:
-            type_ = item.get("type") if isinstance(item, dict) else None
-            if type_ not in ("text", "image", "audio", "speech"):
-                raise BadRow(f"unknown content type {shown(type_)}; known: text, image, audio, speech")
-            if type_ in ("image", "audio"):
-                _media(item, type_, root)
-            else:
-                _text(item, "text")
-        spoken.append(message)
-    if not spoken or spoken[-1]["role"] != "assistant":
-        raise BadRow("'messages' must end with the assistant's turn")
-    try:
-        row["messages"] = join_turns_of_a_role(spoken)
-        check_conversation(row["messages"])
-    except ValueError as error:
-        raise BadRow(str(error)) from error
-
-
-CHECKS: dict[str, Callable[[Row, Path], None]] = {
-    "text": _check_text, "image_text": _check_image_text, "speech": _check_speech, "ocr": _check_ocr, "sft": _check_sft,
-}  # fmt: skip

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from muomni.frontends.audio_io import cut_audio
 from muomni.frontends.memory_file import Media, MemoryFile, StoredMedia
 
-__all__ = ["FileSpan", "Media", "StoredMedia", "file_identity", "media_identity", "open_media"]
+__all__ = ["AudioClip", "FileSpan", "Media", "StoredMedia", "file_identity", "media_identity", "open_media"]
 
 
 def open_media(media: Media) -> BinaryIO:
@@ -58,3 +59,22 @@ class FileSpan(StoredMedia):
 
     def identity(self) -> str:
         return f"{file_identity(self.container)}\0{self.offset}\0{self.length}"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioClip(StoredMedia):
+    """Seconds [begin, end) of a recording: an utterance of a segments file."""
+
+    container: str
+    begin: float
+    end: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.container}[{self.begin:g}:{self.end:g}]"
+
+    def read(self) -> bytes:
+        return cut_audio(self.container, self.begin, self.end)
+
+    def identity(self) -> str:
+        return f"{file_identity(self.container)}\0{self.begin}\0{self.end}"

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.char_vocab import CharacterData
 from datamodules.image_augment import ImageAugment
 from datamodules.image_cache import ImageCache, drop_broken_images
-from datamodules.manifests import Row, RowSet, keep_rows, read_manifest
+from datamodules.manifests import Row, RowSet, keep_rows
 from muomni.batch import OcrBatch
 from muomni.frontends.char_vocab import encode_symbols
 from muomni.frontends.image import ImageSpec
@@ -57,7 +57,7 @@ class OcrData(CharacterData):
     augment: ImageAugment | None
 
     def load(self, path: Path, split: str | None, *, phase: str) -> OcrSet:
-        rows = read_manifest(path, shape=self.shape, split=split, root=self.root)
+        rows = self.read_rows(path, split, shape=self.shape, phase=phase)
         for row in rows:
             row["text"] = self.spell(row["text"])
         self.learn_characters(rows, phase=phase)

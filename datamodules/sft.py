@@ -16,7 +16,7 @@ from datamodules.base import DataModule
 from datamodules.conditions import Conditions, FixedConditions, simulator_for
 from datamodules.conversations import Conversations, OmniSample, answer_of, branch_positions, is_plain_text, meta_of
 from datamodules.image_cache import ImageCache, drop_broken_images
-from datamodules.manifests import keep_rows, label, log_skipped, read_manifest
+from datamodules.manifests import keep_rows, label, log_skipped
 from datamodules.media import Media
 from datamodules.mel_cache import MelCache, cached_mels
 from datamodules.mixture import group_questions, select_evenly, subsample
@@ -94,9 +94,9 @@ class SftData(DataModule):
 
     def load(self, path: Path, split: str | None, *, phase: str) -> Conversations:
         train, what = phase == "train", str(path)
-        if not train and is_plain_text(path):
-            return self._plain(read_manifest(path, shape="text", split=split, root=self.root))
-        rows = read_manifest(path, shape="sft", split=split, root=self.root)
+        if not train and is_plain_text(path, self.reading):
+            return self._plain(self.read_rows(path, split, shape="text", phase=phase))
+        rows = self.read_rows(path, split, shape="sft", phase=phase)
         for row in rows:
             row["task"] = label(row, "task", "chat")
         if self.image_tokens:

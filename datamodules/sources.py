@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datamodules.formats import Reading
 from datamodules.world import SUBSETS, WorldSpec, build_world
 
 
 def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments `train`, `val`, `test`, `splits`, `root` of the stage's datamodule, and `text` or `replay` where it
-    takes one.
+    """Keyword arguments `train`, `val`, `test`, `splits`, `root`, `reading` of the stage's datamodule, and `text` or `replay`
+    where it takes one.
 
     data: the `data` group; of kind "world" it holds the fields of a WorldSpec.
     shape: of the manifests that the stage reads.
@@ -34,7 +35,17 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
         "test": named,
         "splits": {name: data[f"{name}_split"] for name in ("train", "val", "test")},
         "root": data.get("root"),  # text has no media
+        "reading": _reading(data),
     }
+
+
+def _reading(data: Mapping[str, Any]) -> Reading:
+    """How the user wants the manifests to be read. Raises ValueError naming the key."""
+    columns = data.get("columns") or {}
+    if not all(isinstance(name, str) and name for name in columns.values()):
+        raise ValueError(f"data.columns={dict(columns)}: a table of KEY: NAME OF THE COLUMN is needed")
+    given = {"class_caption": data["class_caption"]} if data.get("class_caption") is not None else {}
+    return Reading(format=data.get("format"), columns=dict(columns), **given)
 
 
 def world_subsets(world: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.augment import MelAugment
 from datamodules.char_vocab import CharacterData, clean_transcript, normalized_rows
 from datamodules.conditions import AcousticSimulator, Conditions, simulator_for
-from datamodules.manifests import Row, RowSet, keep_rows, log_skipped, read_manifest
+from datamodules.manifests import Row, RowSet, keep_rows, log_skipped
 from datamodules.media import Media
 from datamodules.mel_cache import MelCache, cached_mels
 from datamodules.spec_augment import SpecAugment
@@ -160,7 +160,7 @@ class SpeechData(CharacterData):
 
     def load(self, path: Path, split: str | None, *, phase: str) -> SpeechSet:
         what, train = str(path), phase == "train"
-        rows = read_manifest(path, shape=self.shape, split=split, root=self.root)
+        rows = self.read_rows(path, split, shape=self.shape, phase=phase)
         if phase == "test":
             rows = keep_kinds(rows, self.test_kinds, what=what)
         if self.speakers is not None:

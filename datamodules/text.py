@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.manifests import Row, first_rows, label, log_skipped, read_manifest
+from datamodules.manifests import Row, first_rows, label, log_skipped
 from datamodules.packing import bin_pack, pack
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import TextBatch
@@ -195,11 +195,13 @@ class TextData(DataModule):
         if not 0 < self.train_share <= 1:
             raise ValueError(f"datamodule.train_share={self.train_share}: must be above 0 and at most 1")
         root = Path(self.tokenizer_root)
-        self.tokenizer_path = tokenizer_for(self.tokenizer, text=self.train, vocab_size=self.vocab_size, root=root)
+        self.tokenizer_path = tokenizer_for(
+            self.tokenizer, text=self.train, vocab_size=self.vocab_size, root=root, reading=self.reading
+        )
         self.tokenizer = Tokenizer.load(self.tokenizer_path)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> PackedRows | Documents:
-        rows = read_manifest(path, shape="text", split=split, root=self.root)
+        rows = self.read_rows(path, split, shape="text", phase=phase)
         train = phase == "train"
         if train:
             count = math.ceil(len(rows) * self.train_share)

@@ -5,6 +5,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from datamodules.fingerprint import digest
+from datamodules.formats import Reading
+from datamodules.formats.hugging_face import HUGGING_FACE
 from datamodules.manifests import read_manifest
 from muomni.frontends.special_pieces import with_special_pieces
 from muomni.frontends.tokenizer import Tokenizer
@@ -22,6 +25,7 @@ def tokenizer_for(
     shape: str = "text",
     media_root: str | None = None,
     exact: bool = True,
+    reading: Reading | None = None,
 ) -> Path:
     """Path of a SentencePiece model.
 
@@ -29,24 +33,32 @@ def tokenizer_for(
     `vocab_size` pieces is trained on the manifest `text` and kept in `root` under a name made of the text's bytes and the
     size, so that the same text finds it again. Stages that start at once may each train it: they write the same bytes.
     shape: of the manifest, "text" or "image_text", whose captions are its text; media_root: of its images, None: its own
-    folder. exact: False allows fewer pieces where the text has no more.
+    folder; reading: how it is read. exact: False allows fewer pieces where the text has no more.
     Raises ValueError where a given one has another number of pieces than `vocab_size`.
     """
     if given is not None:
         return _given(Path(given), vocab_size=vocab_size, root=root, exact=exact)
     if text is None:
         raise ValueError("no tokenizer and no training text: give datamodule.tokenizer=PATH or data.train=PATH")
-    if not Path(text).is_file():
+    reading = reading or Reading()
+    if not Path(text).exists() and reading.format != HUGGING_FACE.name:
         raise FileNotFoundError(f"{text}: no such file to train a tokenizer on")
-    content = hashlib.sha256(Path(text).read_bytes()).hexdigest()[:12]
+    content = _content(Path(text), reading)
     path = root / f"bpe{vocab_size}-{content}" / "tokenizer.model"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = read_manifest(text, shape=shape, root=media_root)
+        rows = read_manifest(text, shape=shape, root=media_root, reading=reading, phase="train")
         Tokenizer.train((text for row in rows for text in _texts_of(row)), vocab_size, path, exact=exact)
     elif exact:
         Tokenizer.load(path).expect_size(vocab_size)
     return path
+
+
+def _content(text: Path, reading: Reading) -> str:
+    """A name that changes with what is read: 12 hex digits."""
+    if text.is_file() and reading == Reading():
+        return hashlib.sha256(text.read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(f"{text.absolute()}\0{digest(text)}\0{reading}".encode()).hexdigest()[:12]
 
 
 def _texts_of(row: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
-from datamodules.manifests import Row, RowSet, first_rows, log_skipped, read_manifest
+from datamodules.manifests import Row, RowSet, first_rows, log_skipped
 from datamodules.speech import keep_kinds
 from datamodules.waveform_cache import WaveformCache
 from muomni.batch import WaveformBatch
@@ -103,7 +103,7 @@ class VocoderData(DataModule):
 
     def load(self, path: Path, split: str | None, *, phase: str) -> WaveformSet:
         what = str(path)
-        rows = read_manifest(path, shape="speech", split=split, root=self.root)
+        rows = self.read_rows(path, split, shape="speech", phase=phase)
         if phase == "test":
             why = f"only the first are measured (datamodule.test_clips={self.test_clips})"
             rows = first_rows(keep_kinds(rows, self.test_kinds, what=what), self.test_clips, what=what, why=why)

@@ -10,7 +10,8 @@ from typing import Any
 from benchmarks.fuzz.harness import Target
 from benchmarks.fuzz.media import image_seeds, sound_seeds
 from benchmarks.fuzz.mutate import ODD, damage_bytes, damage_tree
-from datamodules.manifests import CHECKS, read_manifest
+from datamodules.manifests import read_manifest
+from datamodules.shapes import CHECKS
 from muomni.inference.asr.ngram import NGram, train_ngram
 
 IMAGE, AUDIO = {"type": "image", "image": "a.png"}, {"type": "audio", "audio": "a.wav"}

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from datamodules.manifests import find_media
+from datamodules.shapes import find_media
 from muomni.user_path import find, user_path
 
 NFC, NFD = (unicodedata.normalize(form, "été/à la plage.png") for form in ("NFC", "NFD"))

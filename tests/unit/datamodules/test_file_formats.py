@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.file_formats import BadRow, read_entries
+from datamodules.formats import BadRow, read_entries
 from datamodules.manifests import read_manifest
 from tests.conftest import ROOT
 

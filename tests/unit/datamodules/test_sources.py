@@ -3,6 +3,7 @@
 import pytest
 
 from datamodules import sources
+from datamodules.formats import Reading
 from datamodules.sources import resolve_sources, world_subsets
 
 WORLD = {"train": "text/train.jsonl", "val": "text/val.jsonl", "test": {"test": "text/test.jsonl"}}
@@ -19,7 +20,7 @@ def resolve(**data):
 def test_a_manifest_of_your_own():
     assert resolve(val="b", test="c") == {
         "train": "a", "val": "b", "test": {"test": "c"}, "splits": {"train": "train", "val": "dev", "test": None},
-        "root": None,
+        "root": None, "reading": Reading(),
     }  # fmt: skip
     assert resolve(root="media")["root"] == "media"
     assert resolve(test={"x": "1", "y": "2"})["test"] == {"x": "1", "y": "2"}

@@ -1,0 +1,16 @@
+"""Packages that only some formats need: the extra `data`."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+
+def imported(name: str, path: Path | str) -> ModuleType:
+    """The module. path: of the data that needs it. Raises ValueError that says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        if error.name != package:
+            raise
+        raise ValueError(f"{path}: reading it needs {package}: pip install 'muomni[data]'") from error
