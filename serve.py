@@ -38,11 +38,13 @@ def run(cfg: dict[str, Any]) -> None:
     """Serve until a signal ends it."""
     try:
         from muomni.serving.app import make_state
+        from muomni.serving.heap import limit_heaps
         from muomni.serving.observe import quiet_loggers
         from muomni.serving.server import make_server
         from muomni.serving.settings import ServerSettings
     except ModuleNotFoundError as error:
         raise ValueError(f"the server needs {error.name}: pip install 'muomni[serve]'") from error
+    limit_heaps()
     cfg = cfg | {name: str(user_path(cfg[name])) for name in PATHS if cfg[name]}
     if cfg["threads"] is not None:
         torch.set_num_threads(cfg["threads"])

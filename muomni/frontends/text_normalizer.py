@@ -21,6 +21,7 @@ from muomni.frontends.units import MONEY_CODES, UNIT_WORDS
 LETTERS = "abcdefghijklmnopqrstuvwxyz '"  # the alphabet of the world's transcripts
 SHOWN = 8  # characters that a warning names
 LONGEST_PIECE = 300  # characters that the rules see at once
+MOST_MARKS = 30  # on one letter (UAX #15, stream-safe text): to order them takes the square of their number
 
 _SAME = str.maketrans(
     {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "′": "'", "“": '"', "”": '"', "″": '"', "‐": "-", "‑": "-", "‒": "-",
@@ -118,7 +119,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _unify(text: str) -> str:
     """One way to write each character: composed, plain digits, plain dashes and quotes; format characters are gone."""
-    text = unicodedata.normalize("NFC", text).translate(_SAME)
+    text = unicodedata.normalize("NFC", _few_marks(text)).translate(_SAME)
     text = re.sub(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", "", text)
     text = re.sub(f"−?[{_SUPERSCRIPT}]+", _superscript, text)
     written = []
@@ -132,6 +133,18 @@ def _unify(text: str) -> str:
             character = ""
         written.append(character)
     return unicodedata.normalize("NFKC", "".join(written))
+
+
+def _few_marks(text: str) -> str:
+    """Without the combining marks after the first `MOST_MARKS` on one letter."""
+    if text.isascii():
+        return text
+    kept, marks = [], 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def _superscript(found: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """The application: routes, and around them who may call (`security.py`), how errors look, and what is counted."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from muomni.inference.embedding import Embedder
 from muomni.inference.engine import Engine
 from muomni.inference.scheduling.scheduler import Scheduler
 from muomni.inference.scheduling.speech_scheduler import SpeechScheduler
-from muomni.serving import errors
+from muomni.serving import errors, heap
 from muomni.serving.metrics import Metrics
 from muomni.serving.observe import Observe
 from muomni.serving.routes import chat, completions, embeddings, models, realtime, speech, status, transcriptions
@@ -55,7 +56,9 @@ def create_app(state: ServerState) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        memory = asyncio.create_task(heap.keep_giving_back())
         yield
+        memory.cancel()
         state.close(grace=0.0)
 
     app = FastAPI(

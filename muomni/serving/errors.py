@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -95,9 +95,9 @@ def validation_error(
     error: RequestValidationError | ValidationError, body: Any, *, under: str | None = None
 ) -> ApiError:
     """The first field that pydantic refuses, by its name. body: what was validated, or holds it `under` a field."""
-    first = error.errors()[0]
+    first = _deepest(error.errors(), body if under is None else body.get(under))
     path: list[Any] = [under] if under else []
-    path += [each for each in first["loc"] if each not in ("body", "query", "header", "path")]
+    path += _steps(first)
     if first["type"] == "json_invalid":
         return ApiError(400, "the body is not valid JSON", code="invalid_json")
     param = field_name(path, body, missing=first["type"] == "missing")
@@ -110,6 +110,29 @@ def validation_error(
     else:
         message = str(first["msg"])[:300]
     return ApiError(400, f"{param or 'the body'}: {message}", param=param)
+
+
+def _steps(error: Mapping[str, Any]) -> list[Any]:
+    return [each for each in error["loc"] if each not in ("body", "query", "header", "path")]
+
+
+def _deepest(errors: Sequence[Any], body: Any) -> Any:
+    """The first of pydantic's errors; where its value may be of several types (a text or a list, a text or an image), the error
+    of the type that fits best: whose error is deepest inside of it."""
+
+    def inside(error: Mapping[str, Any]) -> list[Any]:
+        value, path = body, []
+        for step in _steps(error):
+            if (isinstance(value, list) and isinstance(step, int) and step < len(value)) or (
+                isinstance(value, dict) and step in value
+            ):
+                value = value[step]
+                path.append(step)
+        return path
+
+    paths = [inside(error) for error in errors]
+    alternatives = [index for index, path in enumerate(paths) if path[: len(paths[0])] == paths[0]]
+    return errors[max(alternatives, key=lambda i: len(paths[i]) - 0.5 * (errors[i]["type"] == "extra_forbidden"))]
 
 
 def field_name(path: list[Any], body: Any, *, missing: bool = False) -> str | None:

@@ -11,7 +11,7 @@ from muomni.serving.media import decode_base64, read_audio_bytes, read_image_url
 from muomni.serving.schemas.chat import AssistantMessage, AudioItem, ImageItem, Message, TextItem
 from muomni.serving.settings import ServerSettings
 
-KEPT_SECONDS, KEPT_ANSWERS = 3600, 1000
+KEPT_SECONDS, KEPT_ANSWERS, KEPT_CHARACTERS = 3600, 1000, 1 << 20
 
 
 class SpokenAnswers:
@@ -21,13 +21,15 @@ class SpokenAnswers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._characters = 0
 
     def keep(self, name: str, transcript: str) -> None:
         """Remember an answer from now on."""
         with self._lock:
             self._kept[name] = (time.monotonic() + KEPT_SECONDS, transcript)
-            while len(self._kept) > KEPT_ANSWERS:
-                self._kept.popitem(last=False)
+            self._characters += len(transcript)
+            while len(self._kept) > KEPT_ANSWERS or self._characters > KEPT_CHARACTERS:
+                self._characters -= len(self._kept.popitem(last=False)[1][1])
 
     def transcript(self, name: str, *, param: str) -> str:
         """Raises ApiError 404 for an unknown or expired id."""

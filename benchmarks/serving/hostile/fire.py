@@ -14,7 +14,7 @@ from benchmarks.serving.hostile.shot import Shot
 
 ERROR_KEYS = {"message", "type", "param", "code"}
 TEXT, CLOSE, PONG = 1, 8, 10
-SECRETS = (b"root:x:0:0", b"[core]\n", b'"""')  # beginnings of what the requests try to read
+SECRETS = (b"root:x:0:0", b"[core]\n", b'"""Serve an')  # beginnings of what the requests try to read
 
 
 def fire(url: str, shot: Shot) -> tuple[str, str | None]:

@@ -6,12 +6,13 @@ Shapes: T frames, K codebooks, N samples.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.scheduling.running import Ticket
 from muomni.inference.tts.sentences import SentenceSplitter
@@ -55,12 +56,20 @@ Emit = Callable[[Tensor | SpeechDone | Exception], None]
 
 
 class Speech:
-    """A request. `waiting` and `complete` are guarded by the scheduler's lock, the rest belongs to its thread."""
+    """A request. `written` and `complete` are guarded by the scheduler's lock, the rest belongs to its thread.
 
-    def __init__(self, speaker: Speaker, *, voice: int, ticket: "SpeechTicket", emit: Emit) -> None:
+    A sentence is put into words when its turn comes (`look`): for a long text that would take seconds, and it could be cancelled.
+    """
+
+    def __init__(
+        self, speaker: Speaker, tokenizer: Tokenizer | None, *, voice: int, ticket: "SpeechTicket", emit: Emit
+    ) -> None:
         self.voice, self.ticket, self._emit = voice, ticket, emit
+        self.speaker, self.tokenizer = speaker, tokenizer
         self.splitter = SentenceSplitter()
-        self.waiting: deque[Sentence] = deque()  # to be spoken
+        self.written: deque[str] = deque()  # sentences to be spoken
+        self._spoken: Iterator[tuple[Sentence | None, str]] | None = None  # what is spoken of the one before them
+        self._next: Sentence | None = None  # of these
         self.complete = False  # no more text will come
         self.synthesizer = TextSynthesizer(speaker.codec, speaker.vocoder)
         self.rate = speaker.vocoder.spec.sample_rate
@@ -80,7 +89,30 @@ class Speech:
     @property
     def finished(self) -> bool:
         """True if all of the text has been spoken and emitted."""
-        return self.complete and not self.waiting and self.row < 0 and not self.synthesizer.sentences
+        return self.complete and not self.has_text and self.row < 0 and not self.synthesizer.sentences
+
+    @property
+    def has_text(self) -> bool:
+        """True if there may be a sentence to speak."""
+        return self._next is not None or self._spoken is not None or bool(self.written)
+
+    def look(self) -> bool:
+        """Put more of the text into words, a little at a time; True if there is a sentence to speak."""
+        if self._next is None and self.has_text:
+            if self._spoken is None:
+                self._spoken = self.speaker.sentences(self.written.popleft(), self.tokenizer)
+            self._next, left_out = next(self._spoken, (None, None))
+            if left_out is None:
+                self._spoken = None
+            elif left_out:
+                log.warning("characters without a spoken form are left out: %r", left_out)
+        return self._next is not None
+
+    def take(self) -> Sentence:
+        """The sentence that `look` found."""
+        sentence, self._next = self._next, None
+        assert sentence is not None
+        return sentence
 
     def begin(self, limit: int) -> None:
         """A sentence of at most so many frames follows."""

@@ -23,7 +23,7 @@ from muomni.inference.errors import Cancelled, InvalidOption
 from muomni.inference.scheduling.speech_request import Emit, Speech, SpeechDone, SpeechStats, SpeechTicket
 from muomni.inference.scheduling.speech_slots import SpeechSlots
 from muomni.inference.scheduling.worker import Worker
-from muomni.inference.tts.speaker import Sentence, greedy_frames
+from muomni.inference.tts.speaker import greedy_frames
 from muomni.inference.validation import require_str
 
 log = logging.getLogger(__name__)
@@ -67,13 +67,15 @@ class SpeechScheduler(Worker[Speech]):
         for piece in pieces:
             require_str("texts", piece)
         ticket = SpeechTicket(self._wake)
-        speech = ticket.speech = Speech(self.speaker, voice=voice, ticket=ticket, emit=emit)
+        speech = ticket.speech = Speech(self.speaker, self.tokenizer, voice=voice, ticket=ticket, emit=emit)
         text = "".join(pieces)
-        if more:
-            speech.waiting.extend(self._sentences(speech.splitter.push(text)))
-        else:
-            speech.waiting.extend(self.speaker.prepare(text, self.tokenizer))
+        speech.written.extend(speech.splitter.push(text))
+        if not more:
+            speech.written.extend(speech.splitter.close())
             speech.complete = True
+            while not speech.look():
+                if not speech.has_text:
+                    raise self.speaker.unspeakable(text)
         with self._changed:
             self._check_room(len(self._queue))
             self._put(speech, client=client)
@@ -87,16 +89,14 @@ class SpeechScheduler(Worker[Speech]):
             raise InvalidOption(
                 "feed: the text is finished: submit it with more=True, and finish it later", param="text"
             )
-        sentences = self._sentences(ticket.speech.splitter.push(text))
         with self._changed:
-            ticket.speech.waiting.extend(sentences)
+            ticket.speech.written.extend(ticket.speech.splitter.push(text))
             self._changed.notify()
 
     def finish(self, ticket: SpeechTicket) -> None:
         """The text that was submitted with `more` is complete. Without a word in it the request ends with an error."""
-        sentences = self._sentences(ticket.speech.splitter.close())
         with self._changed:
-            ticket.speech.waiting.extend(sentences)
+            ticket.speech.written.extend(ticket.speech.splitter.close())
             ticket.speech.complete = True
             self._changed.notify()
 
@@ -112,16 +112,6 @@ class SpeechScheduler(Worker[Speech]):
             audio_seconds=self.audio_seconds,
             **self.counts,
         )
-
-    def _sentences(self, written: list[str]) -> list[Sentence]:
-        """Written sentences in this Talker's alphabet; those of which nothing can be spoken are left out."""
-        spoken: list[Sentence] = []
-        for sentence in written:
-            sentences, left_out = self.speaker.sentences(sentence, self.tokenizer)
-            if left_out:
-                log.warning("characters without a spoken form are left out: %r", left_out)
-            spoken += sentences
-        return spoken
 
     # --- the scheduler's thread --------------------------------------------------------------------------------
 
@@ -150,7 +140,7 @@ class SpeechScheduler(Worker[Speech]):
         """Whether there is anything to compute; requests may only wait for their text."""
         if self.rows or (self._queue and len(self.active) < self.num_slots):
             return True
-        return any(speech.waiting or speech.synthesizer.ready or speech.finished for speech in self.active)
+        return any(speech.has_text or speech.synthesizer.ready or speech.finished for speech in self.active)
 
     def _drop_cancelled(self) -> None:
         with self._changed:
@@ -170,13 +160,15 @@ class SpeechScheduler(Worker[Speech]):
     def _begin_sentence(self) -> None:
         """Read the next sentence of the request that has waited longest; one an iteration, so that the others go on."""
         with self._changed:
-            idle = [speech for speech in self.active if speech.row < 0 and speech.waiting]
+            idle = [speech for speech in self.active if speech.row < 0 and speech.has_text]
             if not idle:
                 return
             speech = min(idle, key=lambda speech: (speech.deadline, speech.submitted))
-            sentence = speech.waiting.popleft()
         start = time.perf_counter()
         try:
+            if not speech.look():
+                return
+            sentence = speech.take()
             decoder, first, (limit,) = self.speaker.begin([sentence.text], [sentence.limit], [speech.voice])
         except Exception as error:
             self._end(speech, error)

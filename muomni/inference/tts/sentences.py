@@ -5,16 +5,19 @@ written is cut into pieces. Where in doubt (abbreviations, initials) there is no
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from muomni.frontends.text_normalizer import ABBREVIATIONS, ABBREVIATIONS_BEFORE_NUMBERS
 
-#: Marks that end a sentence, with closing quotes and brackets, and the space after them; or the end of a line.
+#: Marks that end a sentence, with closing quotes and brackets, and the space after them; or space with the end of a line.
+#: Each run of marks or space is tried once, from its beginning and without stepping back: else a text of nothing else takes
+#: a time that grows with the square of its length.
 _END = re.compile(
-    r"""(?P<mark>[.!?…]+)["'”’»)\]]*\s+(?=\S)|[ \t]*\n\s*(?=\S)|(?P<wide>[。！？]+)[」』”’]*\s*(?=[^\s。！？」』”’])"""
+    r"""(?<![.!?…])(?P<mark>[.!?…]++)["'”’»)\]]*+\s++(?=\S)|(?<!\s)(?=[^\S\n]*+\n)\s++(?=\S)|"""
+    r"""(?<![。！？])(?P<wide>[。！？]++)[」』”’]*+\s*+(?=[^\s。！？」』”’])"""
 )
-_CLAUSE = re.compile(r"[,;:]\s+|\s+[-–—]+\s+|[—–]")
-_WORD = re.compile(r"\s+")
+_CLAUSE = re.compile(r"[,;:]\s++|(?<!\s)\s++[-–—]++\s++|[—–]")
+_WORD = re.compile(r"\s++")
 
 
 class SentenceSplitter:
@@ -28,7 +31,7 @@ class SentenceSplitter:
         self.rest += piece
         sentences, begin = [], 0
         for match in _END.finditer(self.rest):
-            if _ends_sentence(self.rest[begin : match.start()], match, self.rest[match.end()]):
+            if _ends_sentence(self.rest, begin, match):
                 sentences.append(self.rest[begin : match.end()])
                 begin = match.end()
         self.rest = self.rest[begin:]
@@ -46,26 +49,37 @@ def split_sentences(text: str) -> list[str]:
     return [*splitter.push(text), *splitter.close()]
 
 
-def _ends_sentence(before: str, match: re.Match[str], after: str) -> bool:
-    """Whether a sentence ends at a mark; before: the sentence up to it. after: the first character of what follows."""
-    mark = match["mark"]
+def _ends_sentence(text: str, begin: int, match: re.Match[str]) -> bool:
+    """Whether the sentence of a text from `begin` on ends at a mark."""
+    mark, after = match["mark"], text[match.end()]
     if mark is None or mark != ".":  # a line, a wide mark, ! and ?; an ellipsis only before a capital
         return not (mark and mark[0] in ".…" and after.islower())
-    words = before.split()
-    word = words[-1].lstrip("\"'“‘(«[") if words else ""
+    start, end = _last_word(text, begin, match.start())
+    word = text[start:end].lstrip("\"'“‘(«[")
     if word.isdigit():
-        return len(words) > 1  # not the number of an item of a list
+        return not (text[begin:start].isspace() or begin == start)  # not the number of an item of a list
     if word.lower() in ABBREVIATIONS_BEFORE_NUMBERS:
         return not after.isdigit()
     return not ("." in word or len(word) == 1 or word.lower() in ABBREVIATIONS)
 
 
-def split_long(text: str, fits: Callable[[str], bool]) -> list[str]:
+def _last_word(text: str, begin: int, end: int) -> tuple[int, int]:
+    """Where the last word between two positions begins and ends. Reads no more than that word."""
+    while end > begin and text[end - 1].isspace():
+        end -= 1
+    start = end
+    while start > begin and not text[start - 1].isspace():
+        start -= 1
+    return start, end
+
+
+def split_long(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
     """The text, or halves of it that fit, each split at the comma nearest to its middle, or else between two words, or else
     inside a word."""
     text = text.strip()
     if len(text) < 2 or fits(text):
-        return [text] if text else []
+        yield from [text] if text else []
+        return
     middle = len(text) / 2
     for boundary in (_CLAUSE, _WORD):
         cuts = [match.end() for match in boundary.finditer(text)]
@@ -75,4 +89,5 @@ def split_long(text: str, fits: Callable[[str], bool]) -> list[str]:
             break
     else:
         cut = int(middle)
-    return [*split_long(text[:cut], fits), *split_long(text[cut:], fits)]
+    yield from split_long(text[:cut], fits)
+    yield from split_long(text[cut:], fits)

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 FRAMES_PER_TOKEN, MIN_FRAMES, MAX_FRAMES, DEFAULT_FRAMES = 30, 50, 1000, 200
 FRAMES_PER_CHARACTER = 4  # no voice is slower on the whole
 CHARACTERS_PER_FRAME = 1  # nor faster
+UNSPOKEN = 8  # characters to one of its words: no text has so many marks
 MARGIN = 1.2  # of the predicted frames of a sentence below the limit
 BATCH_SIZE = 32  # sentences that the Talker speaks at once
 
@@ -114,38 +115,40 @@ class Speaker:
         text of which nothing remains."""
         require_str("text", text)
         sentences: list[Sentence] = []
-        left_out = ""
-        for sentence in split_sentences(text):
-            spoken, without_words = self.sentences(sentence, tokenizer)
-            sentences += spoken
-            left_out += "".join(character for character in without_words if character not in left_out)
+        left_out: dict[str, None] = {}
+        for written in split_sentences(text):
+            for sentence, without_words in self.sentences(written, tokenizer):
+                sentences += [] if sentence is None else [sentence]
+                left_out |= dict.fromkeys(without_words)
         if not sentences:
-            if not text.strip():
-                raise InvalidOption("an empty text cannot be spoken", param="text")
-            raise InvalidOption(
-                f"nothing in {text[:40]!r} can be spoken: this Talker's characters are {self.alphabet!r}", param="text"
-            )
+            raise self.unspeakable(text)
         if left_out:
-            log.warning("%r: %s", text[:40], NormalizedText("", left_out).notice())
+            log.warning("%r: %s", text[:40], NormalizedText("", "".join(left_out)).notice())
         return sentences
 
-    def sentences(self, sentence: str, tokenizer: Tokenizer | None) -> tuple[list[Sentence], str]:
-        """A written sentence -> what is spoken of it, perhaps nothing, and the characters that have no spoken form. More than
-        one where the Talker's frame limit is too short for it."""
+    def unspeakable(self, text: str) -> InvalidOption:
+        """The error for a text without a sentence."""
+        if not text.strip():
+            return InvalidOption("an empty text cannot be spoken", param="text")
+        return InvalidOption(
+            f"nothing in {text[:40]!r} can be spoken: this Talker's characters are {self.alphabet!r}", param="text"
+        )
+
+    def sentences(self, written: str, tokenizer: Tokenizer | None) -> Iterator[tuple[Sentence | None, str]]:
+        """A written sentence -> what is spoken of it, or None, and the characters that have no spoken form. More than one where
+        the Talker's frame limit is too short for it; each is found when it is needed."""
         longest = min(DEFAULT_FRAMES if tokenizer is None else MAX_FRAMES, self.talker.max_frames)
-        spoken: list[Sentence] = []
-        left_out = ""
-        for piece in split_long(sentence, lambda text: self._fits(self.in_words(text).text, longest)):
+        for piece in split_long(written, lambda text: self._fits(text, longest)):
             said = self.in_words(piece)
-            left_out += said.left_out
-            if said.text:
-                tokens = 0 if tokenizer is None else max(len(tokenizer.encode(piece)), len(tokenizer.encode(said.text)))
-                spoken.append(Sentence(said.text, limit=frame_limit(tokens)))
-        return spoken, left_out
+            tokens = 0 if tokenizer is None else max(len(tokenizer.encode(piece)), len(tokenizer.encode(said.text)))
+            yield Sentence(said.text, limit=frame_limit(tokens)) if said.text else None, said.left_out
 
     @torch.inference_mode()
-    def _fits(self, text: str, longest: int) -> bool:
-        """Whether a normalised text takes no more than `longest` frames, by the Talker's own prediction."""
+    def _fits(self, written: str, longest: int) -> bool:
+        """Whether a text takes no more than `longest` frames, by the Talker's own prediction."""
+        if len(written) > UNSPOKEN * CHARACTERS_PER_FRAME * longest:  # spares the words of what will be cut anyway
+            return False
+        text = self.in_words(written).text
         if len(text) * FRAMES_PER_CHARACTER <= longest:  # spares the prediction
             return True
         if len(text) > CHARACTERS_PER_FRAME * longest:  # its attention would take a minute for 20,000 characters

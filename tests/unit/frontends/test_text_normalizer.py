@@ -142,7 +142,9 @@ def test_any_text_is_in_the_alphabet_and_says_the_same_when_said_again(text):
     assert normalize_text(spoken.text, LETTERS) == type(spoken)(spoken.text, "")
 
 
-@pytest.mark.parametrize("text", ["1" * 4000, "1." * 2000, "$9" * 2000, "9" * 5000 + "th"])
+@pytest.mark.parametrize(
+    "text", ["1" * 4000, "1." * 2000, "$9" * 2000, "9" * 5000 + "th", "a" + "\u0301\u0316" * 30_000]
+)
 def test_a_long_text_takes_no_minutes(text):
     start = time.process_time()
     assert normalize_text(text, LETTERS).text

@@ -11,6 +11,7 @@ import torch
 from muomni.inference.errors import Cancelled, InvalidOption, QueueFull
 from muomni.inference.scheduling.speech_request import SpeechDone
 from muomni.inference.scheduling.speech_scheduler import SpeechScheduler
+from muomni.inference.tts.speaker import Speaker
 
 WORDS = ["red", "blue", "circle", "square", "what", "tell", "me", "1", "22", "big.", "zebra!", "is it?"]
 
@@ -116,6 +117,17 @@ def test_a_text_that_is_still_being_written(engine, scheduler):
     assert torch.equal(torch.cat([first, *listener.chunks]), engine.generate_speech(whole))
     with pytest.raises(InvalidOption, match="finished"):
         scheduler.feed(ticket, "more")
+
+
+def test_a_long_text_begins_before_all_of_it_is_in_words(scheduler, monkeypatch):
+    said, found = [], Speaker.in_words
+    monkeypatch.setattr(Speaker, "in_words", lambda self, text: said.append(text) or found(self, text))
+    listener = Listener()
+    ticket = scheduler.submit("tell me. " * 3000 + "1" * 60_000, emit=listener)
+    assert listener.items.get(timeout=60).numel()
+    ticket.cancel()
+    assert isinstance(listener.wait(), Cancelled)
+    assert len(said) < 1000
 
 
 def test_a_text_without_words(scheduler):

@@ -1,5 +1,7 @@
 """Sentences of a text: where they end, and that pieces of a text have the same ones."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,4 +54,16 @@ def test_a_sentence_comes_with_the_first_letter_after_it():
     ],
 )
 def test_a_sentence_that_does_not_fit_is_split_at_commas_then_words_then_anywhere(text, pieces):
-    assert split_long(text, lambda part: len(part) <= 30) == pieces
+    assert list(split_long(text, lambda part: len(part) <= 30)) == pieces
+
+
+@pytest.mark.parametrize(
+    "unit", [" ", "\n", "\t \x0b\n", ".", "?!", "a. ", "。", " .", "x.y. ", " - ", ", ", "\u3000", "☃. "]
+)
+@pytest.mark.parametrize("end", ["", "a"])
+def test_the_time_grows_with_the_length_of_the_text_not_with_its_square(unit, end):
+    text = ("a" + unit * 60_000)[:60_000] + end
+    begun = time.process_time()
+    for sentence in split_sentences(text):
+        next(split_long(sentence, lambda part: len(part) < 500), None)
+    assert time.process_time() - begun < 3  # it was minutes
