@@ -51,9 +51,11 @@ def run(cfg: dict[str, Any]) -> None:
     export = find_export(cfg["ckpt"], Path(cfg["paths"]["checkpoints"]))
     named = {field.name for field in fields(ServerSettings)}
     lists = {name: tuple(map(str, as_list(cfg[name]))) for name in ("names", "origins", "hosts")}
+    generation = dict(cfg["generation"])
     own = {"key": cfg["key"] or os.environ.get("MUOMNI_KEY"), "model": cfg["model"] or export.resolve().stem}
-    settings = ServerSettings(**{name: cfg[name] for name in named} | lists | own)
-    options = preset("greedy", **cfg["generation"])
+    own["seed"] = generation.pop("seed")
+    settings = ServerSettings(**{name: cfg[name] for name in named & cfg.keys()} | lists | own)
+    options = preset("greedy", **generation)
     engine = load_model(export, **{name: cfg[name] for name in LOADING})
     state = make_state(engine, settings, options, embedder=_embedder(cfg, export))
     quiet_loggers()

@@ -128,6 +128,7 @@ def memory_growth(readings: Sequence[tuple[float, float]]) -> dict[str, float]:
         "settled_mib": settled,
         "end_mib": float(values[-1]),
         "growth_percent": 100 * (float(values[-1]) / settled - 1),
+        "peak_percent": 100 * (float(values[after].max()) / settled - 1),
         "slope_mib_per_hour": 3600 * slope,
         "slope_percent_per_hour": 100 * 3600 * slope / settled,
     }
@@ -216,8 +217,9 @@ def main(arguments: list[str]) -> int:
         f"{result['tokens_per_second']:.0f} tokens/s, "
         f"429: {result['refused_429']}, wrong: {result['wrong_count']}, errors: {sum(result['errors'].values())}\n"
         f"first piece p95 {first['load_p95']:.0f} ms, idle {first['idle_p95']:.0f} ms: x {first['p95_ratio']:.1f} (aim 3)\n"
-        f"memory {memory['settled_mib']:.0f} -> {memory['end_mib']:.0f} MiB, "
-        f"{memory['slope_percent_per_hour']:+.1f} % an hour (aim 5)"
+        f"memory after a fifth of the time {memory['settled_mib']:.0f} MiB, at the end {memory['end_mib']:.0f}: "
+        f"{memory['growth_percent']:+.1f} % (aim 5; at most {memory['peak_percent']:+.1f} %), "
+        f"{memory['slope_percent_per_hour']:+.1f} % an hour"
     )
     for wrong in result["wrong"]:
         print(f"wrong: {wrong}")

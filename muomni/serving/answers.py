@@ -81,16 +81,17 @@ async def submit(
     refuses at once; then none of them continues."""
     scheduler = state.require_scheduler()
     begun, deadline = time.monotonic(), state.deadline()
-    wanted = [(request, index) for request in requests for index in range(number)]
-    events = [Events(final=Answer, deadline=deadline, whole=whole) for _ in wanted]
+    events = [Events(final=Answer, deadline=deadline, whole=whole) for _ in range(len(requests) * number)]
 
     def submit_all() -> None:
-        for each, (request, index) in zip(events, wanted, strict=True):
-            own = replace(options, seed=(options.seed + index) % MAX_SEED)
-            constraint = None
-            if schema is not None:
-                constraint = state.grammar.constraint(schema)
-            each.attach(scheduler.submit(request, own, emit=each.emit, client=client, constraint=constraint))
+        free = iter(events)
+        grammar = None if schema is None else state.grammar.constraint(schema)
+        for request in requests:
+            read = request if number == 1 else scheduler.read(request)  # its media once for all answers
+            for index in range(number):
+                own, each = replace(options, seed=(options.seed + index) % MAX_SEED), next(free)
+                constraint = None if grammar is None else grammar.copy()
+                each.attach(scheduler.submit(read, own, emit=each.emit, client=client, constraint=constraint))
 
     try:
         if media or schema is not None:  # a schema may take a second to compile

@@ -36,7 +36,8 @@ def generation_options(
         changes["logit_bias"] = {int(token): bias for token, bias in body.logit_bias.items()}
         if unknown := [token for token in changes["logit_bias"] if token >= vocab_size]:
             raise refused("logit_bias", f"there is no token {unknown[0]}; the vocabulary has {vocab_size}")
-    changes["seed"] = secrets.randbelow(MAX_SEED) if body.seed is None else body.seed % MAX_SEED
+    seed = settings.seed if body.seed is None else body.seed
+    changes["seed"] = secrets.randbelow(MAX_SEED) if seed is None else seed % MAX_SEED
     return replace(defaults, **changes)
 
 

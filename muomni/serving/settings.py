@@ -4,6 +4,8 @@ import ipaddress
 from dataclasses import dataclass, fields
 from urllib.parse import urlsplit
 
+from muomni.inference.decoding.options import MAX_SEED
+
 MIB = 2**20
 ANY_NAME = "*"
 
@@ -21,6 +23,7 @@ class ServerSettings:
     origins: tuple[str, ...] = ()  # web pages of other addresses that may call, as https://example.org
     hosts: tuple[str, ...] = ()  # further names of this machine in the Host header
     page: bool = True
+    seed: int | None = None  # of requests that name none; None: another one for each
 
     slots: int = 8  # answers that are written at once
     max_queue: int = 64  # requests that wait for a slot; more are answered by 429
@@ -51,6 +54,8 @@ class ServerSettings:
                 raise ValueError(f"{field.name}={value}: a whole number, at least 1, is needed")
             if field.type is float and not 0 < value < float("inf"):
                 raise ValueError(f"{field.name}={value}: a number above 0 is needed")
+        if self.seed is not None and (type(self.seed) is not int or not 0 <= self.seed <= MAX_SEED):
+            raise ValueError(f"generation.seed={self.seed}: a whole number from 0 to 2 ** 62 is needed, or null")
         for origin in self.origins:
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}".lower():

@@ -79,6 +79,10 @@ class JsonConstraint:
         self.matcher = matcher
         self._allowed: Tensor | None = None
 
+    def copy(self) -> "JsonConstraint":
+        """For another answer; quicker than to compile the schema again."""
+        return JsonConstraint(self.matcher.deep_copy())
+
     @property
     def accepting(self) -> bool:
         """True if the answer is complete."""

@@ -3,7 +3,8 @@
 The number of rows of a step, prefills in chunks and reused prefixes change the order in which float32 sums are added up: logits
 differ from those of the request's single run by some 1e-6 of the largest one. That decides a token where two are that close, once
 in some 100,000 tokens. So a choice within `MARGIN` is made by the engine's own computation, from the first token of the prompt
-on: a request's tokens are those of its single run, at the price of a run of its own once in some 10,000 tokens.
+on: a request's tokens are those of its single run, at the price of a run of its own once in some 10,000 tokens. The engine knows
+no constraints: under one the single run is that of a scheduler with nothing else to do, whose steps `logits_alone` repeats.
 
 Shapes: n rows, V vocabulary, C candidates, L layers, T tokens.
 """
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from muomni.inference.decoding.generate import decode
+from muomni.inference.decoding.generate import decode, decode_step, prefill
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Runtime
 from muomni.inference.decoding.sampling import Sampler
@@ -52,3 +53,15 @@ def replay(
     decoder = runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings())
     steps = torch.cat(list(decode(decoder, first, max_tokens=len(tokens) + 1))).tolist()
     return (steps[-1] if steps[:-1] == list(tokens) else None), cache
+
+
+def logits_alone(
+    thinker: Thinker, ids: Tensor, embeddings: Tensor | None, tokens: Sequence[int]
+) -> tuple[Tensor, KVCache]:
+    """The logits (1, V) after a prompt ids (T) and the answer so far, step by step, and the cache that they were computed in."""
+    device = thinker.embedding.weight.device
+    cache = thinker.new_cache(1, thinker.max_length)
+    logits = prefill(thinker, ids[None].to(device), cache, embeddings=embeddings)
+    for token in tokens:
+        logits = decode_step(thinker, torch.tensor([token], device=device), cache)
+    return logits, cache

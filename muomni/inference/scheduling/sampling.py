@@ -117,14 +117,11 @@ def _choose(rows: Sequence[Running], masked: Tensor) -> Tensor:
 
 
 def _sample_alone(row: Running, logits: Tensor) -> Tensor:
-    """-> id and whether it is close (1, 2). Under a constraint there is no single run to compare with."""
+    """-> id and whether it is close (1, 2)."""
     sampler = row.sampler
     assert sampler is not None
     if row.constraint is not None:
         logits = logits.masked_fill(~row.constraint.allowed().to(logits.device), -torch.inf)
     if sampler.processor is not None:
         logits = sampler.processor(logits)
-    chosen = _choose([row], mask_logits(logits, penalty=row.options.repetition_penalty, seen=sampler.seen))
-    if row.constraint is not None:
-        chosen[:, 1] = 0
-    return chosen
+    return _choose([row], mask_logits(logits, penalty=row.options.repetition_penalty, seen=sampler.seen))

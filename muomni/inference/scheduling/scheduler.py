@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from muomni.inference.answer import Answer
 from muomni.inference.decoding.options import GenerationOptions
@@ -23,7 +24,7 @@ from muomni.inference.engine import Engine
 from muomni.inference.errors import Cancelled, InvalidOption
 from muomni.inference.prompt import Request
 from muomni.inference.scheduling.running import Constraint, Emit, Running, Ticket
-from muomni.inference.scheduling.slots import prompt_signature
+from muomni.inference.scheduling.slots import Signature, prompt_signature
 from muomni.inference.scheduling.steps import Steps
 from muomni.inference.scheduling.worker import Worker, check_counts
 
@@ -49,6 +50,15 @@ class SchedulerStats:
     replayed: int
     steps: int
     mean_batch: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """A request with its media encoded: for several answers to it. ids (T), embeddings (1, T, D) or None without media."""
+
+    ids: Tensor
+    embeddings: Tensor | None
+    signature: Signature
 
 
 class Scheduler(Worker[Running]):
@@ -77,9 +87,21 @@ class Scheduler(Worker[Running]):
 
     # --- any thread --------------------------------------------------------------------------------------------
 
+    @torch.inference_mode()
+    def read(self, request: Request) -> ReadRequest:
+        """What `submit` does first. Raises MuomniErrors for media and too long prompts."""
+        features = self.prompter.encode_media(request, cache=self.encoded)
+        # max_new_tokens is the most, not a promise: an answer may end where the context does.
+        prompt = self.prompter.fitting(request, features, max_new_tokens=None)
+        has_media = features.images is not None or features.audios is not None
+        embeddings = self.prompter.embed(prompt.ids[None], [features]) if has_media else None
+        return ReadRequest(
+            prompt.ids, embeddings, prompt_signature(prompt.ids, None if embeddings is None else embeddings[0])
+        )
+
     def submit(
         self,
-        request: Request,
+        request: Request | ReadRequest,
         options: GenerationOptions,
         *,
         emit: Emit,
@@ -126,20 +148,20 @@ class Scheduler(Worker[Running]):
             **self.counts,
         )
 
-    @torch.inference_mode()
     def _prepare(
-        self, request: Request, options: GenerationOptions, *, emit: Emit, constraint: Constraint | None
+        self,
+        request: Request | ReadRequest,
+        options: GenerationOptions,
+        *,
+        emit: Emit,
+        constraint: Constraint | None,
     ) -> Running:
-        features = self.prompter.encode_media(request, cache=self.encoded)
-        # max_new_tokens is the most, not a promise: an answer may end where the context does.
-        prompt = self.prompter.fitting(request, features, max_new_tokens=None)
-        has_media = features.images is not None or features.audios is not None
-        embeddings = self.prompter.embed(prompt.ids[None], [features]) if has_media else None
-        space = self.prompter.context - len(prompt) + 1  # the last token needs no slot
+        read = self.read(request) if isinstance(request, Request) else request
+        space = self.prompter.context - len(read.ids) + 1  # the last token needs no slot
         return Running(
-            ids=prompt.ids,
-            embeddings=embeddings,
-            signature=prompt_signature(prompt.ids, None if embeddings is None else embeddings[0]),
+            ids=read.ids,
+            embeddings=read.embeddings,
+            signature=read.signature,
             options=options,
             limit=min(space, options.max_new_tokens or space),
             constraint=constraint,

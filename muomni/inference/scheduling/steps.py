@@ -15,12 +15,13 @@ from muomni.inference.decoding.generate import decode_step, prefill
 from muomni.inference.decoding.runtime import Runtime
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.scheduling.compiled_rows import CompiledRows
-from muomni.inference.scheduling.replay import replay
+from muomni.inference.scheduling.replay import logits_alone, replay
 from muomni.inference.scheduling.rows_step import RowsStep
 from muomni.inference.scheduling.running import Running
 from muomni.inference.scheduling.sampling import Choice, make_sampler, note_token, sample_rows
 from muomni.inference.scheduling.slots import RowCache, SlotCache
 from muomni.models.thinker import Thinker
+from muomni.nn.cache import KVCache
 
 ROWS_PER_SLOT = 2  # the rest keep the history of conversations whose user is reading or writing
 End = Callable[[Running, Answer | Exception], None]
@@ -198,9 +199,7 @@ class Steps:
             return choice.token
         self.replayed += 1
         try:
-            token, cache = replay(
-                self.thinker, self.runtime, running.ids, running.embeddings, running.options, running.tokens
-            )
+            token, cache = self._alone(running)
         except Exception as error:
             return error
         if token is None:
@@ -208,6 +207,15 @@ class Steps:
         self.cache.adopt(running.row, cache)
         running.exact = True
         return token
+
+    def _alone(self, running: Running) -> tuple[int | Exception | None, KVCache]:
+        """The next token of a request that is computed once more (replay.py), and its cache."""
+        prompt = running.ids, running.embeddings
+        if running.constraint is None:
+            return replay(self.thinker, self.runtime, *prompt, running.options, running.tokens)
+        logits, cache = logits_alone(self.thinker, *prompt, running.tokens)
+        (choice,) = sample_rows([running], logits)
+        return choice.token, cache
 
     def _decode(self, rows: list[Running]) -> Tensor:
         """The last tokens of the active rows -> logits (n, V)."""

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from muomni.inference.prompt import Request
+from muomni.inference.prompt import PromptBuilder, Request
 from tests.unit.serving.conftest import wait_until
 
 QUESTION = [{"role": "user", "content": "what colour is the big red circle"}]
@@ -64,6 +64,25 @@ def test_choices_sample_with_seeds_of_their_own(live, engine):
     for index in range(3):
         own = [chunk["choices"][0] for chunk in streamed if chunk["choices"][0]["index"] == index]
         assert "".join(choice["delta"].get("content") or "" for choice in own) == alone[index]
+
+
+def test_the_servers_seed_is_that_of_requests_that_name_none(start, engine):
+    seeded = start(seed=3)
+    texts = [text_of(ask(seeded, temperature=1.0, **named)) for named in ({}, {}, {"seed": 4})]
+    assert texts[0] == texts[1] == engine.generate(messages=QUESTION, max_new_tokens=8, temperature=1.0, seed=3)
+    assert texts[2] == engine.generate(messages=QUESTION, max_new_tokens=8, temperature=1.0, seed=4)
+
+
+def test_the_media_of_several_answers_are_read_once(live, engine, picture, monkeypatch):
+    url = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "what colour"}]
+    read, calls = PromptBuilder.encode_media, []
+    monkeypatch.setattr(PromptBuilder, "encode_media", lambda *args, **own: calls.append(1) or read(*args, **own))
+    answer = ask(live, messages=[{"role": "user", "content": content}], n=4, temperature=1.0, seed=1)
+    request = Request(text="what colour", images=[picture])
+    expected = [engine.generate_batch([request], max_new_tokens=8, temperature=1.0, seed=1 + i)[0] for i in range(4)]
+    assert [choice["message"]["content"] for choice in answer.json()["choices"]] == expected
+    assert len(calls) == 1 + 4  # the engine's own
 
 
 def test_without_a_seed_samples_differ(live):

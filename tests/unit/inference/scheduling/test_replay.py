@@ -49,6 +49,48 @@ def test_wrong_logits_within_the_margin_change_nothing(engine, receive, monkeypa
     scheduler.close(grace=1)
 
 
+@pytest.mark.parametrize("changes", [{}, {"temperature": 1.0, "seed": 3}, {"repetition_penalty": 1.3}])
+def test_under_a_constraint_they_are_those_of_a_scheduler_with_nothing_else_to_do(
+    engine, receive, monkeypatch, changes
+):
+    class Even:
+        """Tokens of even ids."""
+
+        accepting = False
+
+        def allowed(self):
+            return torch.arange(engine.require_prompter().thinker.vocab_size) % 2 == 0
+
+        def push(self, token):
+            assert token % 2 == 0
+
+    for module in (replay, sampling):
+        monkeypatch.setattr(module, "MARGIN", 0.05)
+    options = preset("greedy", max_new_tokens=10, **changes)
+    texts = ["red", "blue square", "red 2"]
+
+    def submit(scheduler, text):
+        receiver = receive()
+        scheduler.submit(Request(text=text), options, emit=receiver, constraint=Even())
+        return receiver
+
+    idle = Scheduler(engine, slots=1)
+    alone = [submit(idle, text).wait().text for text in texts]
+    idle.close(grace=1)
+    scheduler, noise = Scheduler(engine, slots=3), torch.Generator().manual_seed(0)
+    exact = scheduler.steps._decode
+
+    def wrong(rows):
+        logits = exact(rows)
+        return logits + 0.01 * torch.rand(logits.shape, generator=noise)
+
+    monkeypatch.setattr(scheduler.steps, "_decode", wrong)
+    receivers = [submit(scheduler, text) for text in texts]
+    assert [receiver.wait().text for receiver in receivers] == alone
+    assert scheduler.stats().replayed > 0
+    scheduler.close(grace=1)
+
+
 @torch.inference_mode()
 def test_a_replay_that_differs_earlier_is_no_answer(engine):
     prompter, options = engine.require_prompter(), preset("greedy")
