@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from muomni.inference.decoding.options import preset
+from muomni.inference.embedding import Embedder
 from muomni.inference.engine import Engine
 from muomni.serving.app import make_state
 from muomni.serving.server import Server, make_server
@@ -20,9 +21,9 @@ from tests.unit.inference.conftest import engine, export, parts, picture, sound,
 class Live:
     """A server in a thread."""
 
-    def __init__(self, engine: Engine, **settings: object) -> None:  # noqa: F811
+    def __init__(self, engine: Engine, *, embedder: Embedder | None = None, **settings: object) -> None:  # noqa: F811
         own = replace(ServerSettings(), port=0, model="tiny", **settings)
-        self.state: ServerState = make_state(engine, own, preset("greedy", max_new_tokens=8))
+        self.state: ServerState = make_state(engine, own, preset("greedy", max_new_tokens=8), embedder=embedder)
         self.server: Server = make_server(self.state)
         ready = threading.Event()
         self.url = ""
