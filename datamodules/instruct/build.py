@@ -12,8 +12,9 @@ from datamodules.instruct.splits import split_rows
 from datamodules.instruct.tasks import ImageQuestions, Question, SpeechQuestions
 from datamodules.instruct.wordings import held_out_wordings, seen_wordings
 from datamodules.manifests import Row, read_manifest
+from datamodules.media import StoredMedia
 from datamodules.world.files import write_rows
-from datamodules.world.rng import item_rng
+from datamodules.world.rng import digest, item_rng
 from muomni.checkpoints.atomic_write import atomic_write
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ def build_instructions(
 ) -> dict[str, Counter[str]]:
     """Write FOLDER/{train,val,test,test_wording}.jsonl; how many questions of each task they hold.
 
-    Media stay where they are, named relative to the folder. rounds: how often training asks each question, in other wordings.
+    Media stay where they are, named relative to the folder; those inside other files are written to FOLDER/media.
+    rounds: how often training asks each question, in other wordings.
     limit: the most questions of a task and source in a test or in validation, spread evenly; 0: all. `test_wording` asks the
     questions of `test` in wordings that training does not have.
     Raises ValueError for a source that cannot be used (`read_manifest`, `split_rows`).
@@ -87,8 +89,15 @@ def _conversations(
 
 
 def _media_item(row: Mapping[str, Any], source: Source, folder: Path) -> dict[str, str]:
-    path = os.path.relpath(row[source.media], os.path.abspath(folder))
-    return {"type": source.media, source.media: path}
+    media = row[source.media]
+    if isinstance(media, StoredMedia):
+        path = folder / "media" / f"{digest(media.name):016x}{Path(media.name).suffix}"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as partial:
+                partial.write_bytes(media.read())
+        media = str(path.absolute())
+    return {"type": source.media, source.media: os.path.relpath(media, os.path.abspath(folder))}
 
 
 def _evenly(pairs: Sequence[tuple[Row, Question]], limit: int) -> list[tuple[Row, Question]]:

@@ -3,43 +3,42 @@
 import os
 from collections.abc import Sequence
 
+from datamodules.formats.splits import SPLITS, phase_of
 from datamodules.manifests import Row
 from datamodules.world.rng import digest
 
-NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "dev": "test", "test": "test", "eval": "test",
-}  # fmt: skip
 VAL_SHARE = 0.03  # of training, where the data has no validation split of its own
 TEST_SHARE = 0.1  # of data without splits
 
 
 def split_rows(rows: Sequence[Row], *, media: str, seed: int, what: str) -> dict[str, list[Row]]:
-    """Rows of "train", "val" and "test" by their key `split`; without one, by the hash of the name of their recording or
-    picture, so that all rows of one are in one split.
+    """Rows of "train", "val" and "test" by the name of their key `split`; without one, by the hash of the name of their
+    recording or picture, so that all rows of one are in one split.
 
-    A data set with train and dev alone is tested with its dev: whoever held those speakers out meant them to be heard by
-    no training, validation included. media: the key of a row's file.
+    Where validation alone is held out, it is the test: whoever held its speakers out meant no training to choose by them.
+    media: the key of a row's file.
 
     Raises ValueError for a split of another name, and where nothing is left to train on.
     """
     found: dict[str, list[Row]] = {"train": [], "val": [], "test": []}
     for row in rows:
-        name = row.get("split")
-        if name is None:
-            name = "test" if _share(row[media], seed) < TEST_SHARE else "train"
-        if name not in NAMES:
-            raise ValueError(f"{what}: {row['id']}: unknown split {name!r}; known: {', '.join(NAMES)}")
-        found[NAMES[name]].append(row)
+        phase: str | None = "test" if _share(row, media, seed) < TEST_SHARE else "train"
+        if row.get("split") is not None:
+            phase = phase_of(row["split"])
+        if phase is None:
+            raise ValueError(f"{what}: {row['id']}: unknown split {row['split']!r}; known: {', '.join(SPLITS)}")
+        found[phase].append(row)
+    if not found["test"]:
+        found["test"], found["val"] = found["val"], []
     if not found["val"]:
-        held = [row for row in found["train"] if _share(row[media], seed + 1) < VAL_SHARE]
-        kept = {id(row) for row in held}
-        found["val"], found["train"] = held, [row for row in found["train"] if id(row) not in kept]
+        shares = [(row, _share(row, media, seed + 1)) for row in found["train"]]
+        found["val"] = [row for row, share in shares if share < VAL_SHARE]
+        found["train"] = [row for row, share in shares if share >= VAL_SHARE]
     if not found["train"]:
         raise ValueError(f"{what}: no row of the split train: nothing to learn from")
     return found
 
 
-def _share(path: str, seed: int) -> float:
-    return digest(seed, "instruct", os.path.basename(path)) / 2**64
+def _share(row: Row, media: str, seed: int) -> float:
+    """0 to 1, a function of the name of the row's file."""
+    return digest(seed, "instruct", os.path.basename(str(row[media]))) / 2**64

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -121,6 +122,22 @@ def test_rows_without_splits_are_divided_by_their_media(tmp_path):
     ]
     assert sum(map(len, media)) == len(set().union(*media)) == 200
     assert len(media[2]) > 5 and len(media[1]) > 1
+
+
+def test_pictures_inside_other_files_are_written_out(tmp_path):
+    pixels = np.arange(6 * 48, dtype=np.uint8).reshape(6, 4, 4, 3)
+    np.savez(tmp_path / "train.npz", images=pixels[:4], labels=np.array([0, 1, 0, 1]))
+    np.savez(tmp_path / "dev.npz", images=pixels[4:], labels=np.array([0, 1]))
+    (tmp_path / "classes.json").write_text('["cat", "dog"]')
+    build_instructions([Source(tmp_path, "image_text")], tmp_path / "out")
+    rows = read_manifest(tmp_path / "out" / "test.jsonl", shape="sft")
+    found = {
+        row["messages"][1]["content"][0]["text"]: media_of(row["messages"])[0][0]
+        for row in rows
+        if row["task"] == "image_qa"
+    }
+    assert set(found) == {"cat", "dog"}
+    assert np.array_equal(np.asarray(Image.open(found["dog"])), pixels[5])
 
 
 @pytest.mark.parametrize(
