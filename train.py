@@ -27,6 +27,8 @@ from callbacks.atomic_checkpoints import AtomicCheckpointIO
 from callbacks.metrics_file import MetricsFile
 from callbacks.spikes import describe, load_spike
 from callbacks.validation_steps import count_in_steps
+from datamodules.check.plan import make_plan
+from datamodules.check.quick import log_quick_findings
 from datamodules.fault_tolerant_loader import named_deaths
 from datamodules.fingerprint import digests
 from datamodules.sources import resolve_sources
@@ -66,6 +68,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         sources = prepare(cfg, overrides, ablated)
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
     if cfg.task == "fit":
+        warn_of_data(cfg, sources)
         folder = RunFolder.for_training(output, metadata["identity"], runs=runs, resume=cfg.resume, also=former)
     else:
         read_as_trained(cfg, trained)
@@ -106,6 +109,13 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         log.info("metrics: %s", write_metrics(folder.path, metrics))
     folder.release()
     return metrics
+
+
+def warn_of_data(cfg: DictConfig, sources: dict[str, Any]) -> None:
+    """What is odd about the user's rows, before anything is computed from them (docs/data.md)."""
+    if cfg.data.kind != "world" and rendezvous.rank() == 0:
+        options: Any = OmegaConf.to_container(cfg.datamodule, resolve=True)
+        log_quick_findings(make_plan(cfg, sources, options, given_val=cfg.data.val is not None))
 
 
 def read_as_trained(cfg: DictConfig, trained: Path) -> None:

@@ -36,18 +36,21 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
     entries, which `~callbacks.ema` removes."""
     help.ready()
     with one_line_errors():
-        sys.argv[1:] = checked_words(sys.argv[1:], config=config, removable=removable)
+        sys.argv[1:] = words = read_words(sys.argv[1:], config=config, removable=removable)
+        problem = None if is_multirun(words) else check_overrides(words, config=config)
+        if problem:
+            raise ValueError(problem)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         main()
 
 
-def checked_words(words: list[str], *, config: str, removable: tuple[str, ...]) -> list[str]:
+def read_words(words: list[str], *, config: str, removable: tuple[str, ...]) -> list[str]:
     """Words of a command line in Hydra's grammar, names of earlier versions replaced. Raises ValueError for one that is no
-    option, or whose name or value the configuration does not have. config, removable: as of `run_main`."""
+    option. config, removable: as of `run_main`."""
     words = [with_home(word) for word in words]
     if config == "train":
         ablations.register()
-    multirun = any(word in ("-m", "--multirun") for word in words)
+    multirun = is_multirun(words)
     current = [each for word in words for each in aliases.override(word)]
     words = [each for word in current for each in readable(word, multirun=multirun)]
     for before, word in pairwise(["", *words]):
@@ -58,11 +61,12 @@ def checked_words(words: list[str], *, config: str, removable: tuple[str, ...]) 
                 f"{word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces; "
                 "--help lists the options"
             )
-    overrides = [word for word in words if word.startswith("~") or ("=" in word and word[0] != "-")]
-    problem = None if multirun else check_overrides(overrides, config=config)
-    if problem:
-        raise ValueError(problem)
     return words
+
+
+def is_multirun(words: list[str]) -> bool:
+    """Whether a command trains a list of configurations."""
+    return any(word in ("-m", "--multirun") for word in words)
 
 
 def _check_removal(word: str, removable: tuple[str, ...]) -> None:
@@ -114,7 +118,8 @@ def _mistake(error: Exception) -> str | None:
 
 
 def check_overrides(overrides: list[str], *, config: str) -> str | None:
-    """Compose the configuration. Return the mistake in the overrides in one line, or None."""
+    """Compose the configuration. Return the mistake in the overrides in one line, or None. Flags among them are left out."""
+    overrides = [word for word in overrides if word.startswith("~") or ("=" in word and word[0] != "-")]
     for override in overrides:
         group, equals, value = override.partition("=")
         if equals and _is_group(override) and _holds_no_names(value):

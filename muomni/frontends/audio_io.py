@@ -3,6 +3,7 @@
 Shapes: N samples.
 """
 
+import hashlib
 import io
 import logging
 from collections.abc import Iterator
@@ -68,8 +69,15 @@ def decode_audio(path: File, sample_rate: int, *, seconds: float | None = None) 
     NaN or Inf, or is too long. Both name the file.
     """
     with _opened(path) as file:
-        _check_header(path, file, seconds)
-        samples, rate = _decode(path, file, seconds), file.samplerate
+        mono, remarks = _mono(path, file, seconds)
+        rate = file.samplerate
+    return DecodedAudio(resample(torch.from_numpy(mono), rate, sample_rate), remarks)
+
+
+def _mono(path: File, file: soundfile.SoundFile, seconds: float | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(N,) float32 at the file's own rate, and what is odd about it. Errors as of `decode_audio`."""
+    _check_header(path, file, seconds)
+    samples = _decode(path, file, seconds)
     if len(samples) == 0:
         raise ValueError(f"the audio file {path} is empty: it holds no samples")
     if not np.isfinite(samples).all():
@@ -79,14 +87,58 @@ def decode_audio(path: File, sample_rate: int, *, seconds: float | None = None) 
     except ValueError as error:
         raise ValueError(f"the audio file {path} {error}") from error
     mono, mixed = mix_down(samples)
-    remarks = tuple(remark for remark in (scale, mixed, clipping(mono)) if remark is not None)
-    return DecodedAudio(resample(torch.from_numpy(mono), rate, sample_rate), remarks)
+    return mono, tuple(remark for remark in (scale, mixed, clipping(mono)) if remark is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFacts:
+    """Of an audio file: what its header says, and what its samples are, at its own rate.
+
+    promised: seconds by the header, None where it does not say. peak, level (root mean square): of the mono samples, 1 is full
+    scale. digest: of the samples, the same in any lossless format. remarks: as of `DecodedAudio`.
+    """
+
+    sample_rate: int
+    channels: int
+    seconds: float
+    promised: float | None
+    peak: float
+    level: float
+    digest: bytes
+    remarks: tuple[str, ...]
+
+
+def inspect_audio(path: File) -> AudioFacts:
+    """Decode an audio file and say what it holds. Errors as of `decode_audio`."""
+    with _opened(path) as file:
+        mono, remarks = _mono(path, file, None)
+        rate, promised = file.samplerate, _promised(file)
+        return AudioFacts(
+            sample_rate=rate,
+            channels=file.channels,
+            seconds=len(mono) / rate,
+            promised=promised,
+            peak=float(np.abs(mono).max()),
+            level=float(np.sqrt(np.square(mono, dtype=np.float64).mean())),
+            digest=hashlib.blake2b(np.round(mono * 32767).astype(np.int32).tobytes(), digest_size=8).digest(),
+            remarks=remarks,
+        )
+
+
+def read_header(path: File) -> tuple[int, int, float | None]:
+    """(sample rate in Hz, channels, seconds or None where it does not say) by an audio file's header. Errors as of
+    `decode_audio`."""
+    with _opened(path) as file:
+        return file.samplerate, file.channels, _promised(file)
+
+
+def _promised(file: soundfile.SoundFile) -> float | None:
+    return None if file.frames >= UNKNOWN else file.frames / file.samplerate
 
 
 def duration(path: File) -> float | None:
     """Seconds of audio by the file's header, None where that does not say. Errors as of `decode_audio`."""
-    with _opened(path) as file:
-        return None if file.frames >= UNKNOWN else file.frames / file.samplerate
+    return read_header(path)[2]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ Shapes: H W pixels.
 import io
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -51,6 +52,27 @@ def read_image(path: File, *, matte: str = "white") -> Tensor:
 def check_image(path: File) -> None:
     """Raise what `read_image` would, several times faster: of a JPEG all bytes are read, but not all pixels made."""
     open_image(path, _read_small)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """Of an image file: pixels, Pillow's mode ("RGB", "L", ..) and the format by its bytes."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+
+
+def inspect_image(path: File) -> ImageFacts:
+    """What an image file holds; all of it is read. Raises what `read_image` would."""
+
+    def read(image: Image.Image) -> ImageFacts:
+        facts = ImageFacts(image.width, image.height, image.mode, str(image.format))  # before it is decoded smaller
+        _read_small(image)
+        return facts
+
+    return open_image(path, read)
 
 
 def _read_small(image: Image.Image) -> None:

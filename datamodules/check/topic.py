@@ -1,0 +1,106 @@
+"""What a topic of the check is: it is shown every row once, the facts of every medium once, and says what it found.
+
+A topic keeps counts, distributions, hashes and a few examples: its memory grows by bytes a row, not by rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from datamodules.check.finding import EXAMPLES, Bars, Finding, Setting
+from datamodules.check.plan import Plan, Source
+from datamodules.file_formats import entry_place
+from datamodules.manifests import Row
+from datamodules.media import Media
+from muomni.frontends.audio_io import AudioFacts
+from muomni.frontends.chat import media_of, text_of
+from muomni.frontends.image_file import ImageFacts
+
+Facts = AudioFacts | ImageFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row that is used. number: of its line or entry; ordinal: which of the split's rows, from 0."""
+
+    source: Source
+    number: int
+    row: Row
+
+    @property
+    def place(self) -> str:
+        """FILE:LINE, with the row's own id where it has one."""
+        given = self.row.get("id")
+        where = place_of(self.source, self.number)
+        return where if given in (None, "") else f"{where} ({str(given)[:40]})"
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """All texts of the row that a model reads or writes."""
+        row = self.row
+        if "messages" in row:
+            return [text_of(turn) for turn in row["messages"]]
+        if "prompt" in row:
+            return [row["prompt"], row["answer"]]
+        return row["captions"] if "captions" in row else [row["text"]]
+
+    @property
+    def media(self) -> tuple[list[Media], list[Media]]:
+        """Images and recordings of the row."""
+        row = self.row
+        if "messages" in row:
+            return media_of(row["messages"])
+        return [row["image"]] if "image" in row else [], [row["audio"]] if "audio" in row else []
+
+
+def place_of(source: Source, number: int) -> str:
+    """FILE:LINE of an entry, the file by its name alone: its path is said once."""
+    return entry_place(source.path, number).removeprefix(f"{source.path.parent}/")
+
+
+class Topic:
+    """Base of all topics, which find nothing unless they say so."""
+
+    shapes: ClassVar[tuple[str, ...]] = ("text", "image_text", "speech", "ocr", "sft")
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def add(self, entry: Entry) -> None:
+        """A row that is used."""
+
+    def add_media(self, entry: Entry, medium: Media, facts: Facts | str) -> None:
+        """A medium of such a row; a text says why it cannot be read."""
+
+    def findings(self) -> Iterator[Finding]:
+        """After all rows."""
+        yield from ()
+
+    def settings(self) -> Iterator[Setting]:
+        """Options that fit this data better."""
+        yield from ()
+
+    def numbers(self, source: Source) -> dict[str, Any]:
+        """What is said of a split: plain values by name."""
+        return {}
+
+    def histograms(self, source: Source) -> Iterator[Bars]:
+        """Distributions of a split."""
+        yield from ()
+
+
+class Count:
+    """How many, and the first of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.where: list[str] = []
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def add(self, place: str) -> None:
+        """Count one."""
+        self.count += 1
+        if len(self.where) < EXAMPLES:
+            self.where.append(place)
