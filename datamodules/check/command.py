@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from datamodules.check.finding import Finding, Report, Severity
 from datamodules.check.plan import Plan, make_plan
 from datamodules.check.run import check
+from datamodules.formats.hugging_face import HUGGING_FACE
 from datamodules.sources import resolve_sources
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.cli.composition import compose_words
@@ -29,7 +30,9 @@ def checked_report(words: Sequence[str], *, sample: int | None) -> tuple[Report,
     validate(cfg)
     plan = plan_of(cfg, words)
     for source in plan.sources:
-        if not source.path.exists():
+        if (
+            not source.path.exists() and plan.reading.format != HUGGING_FACE.name
+        ):  # which may be the name of one in a hub
             raise FileNotFoundError(f"{source.option}={source.path}: no such file")
     if not plan.sources:
         raise ValueError("no data: give data=SHAPE data.train=FILE")
@@ -86,13 +89,13 @@ def _tokenizer(plan: Plan, cfg: DictConfig, *, quick: bool) -> tuple[Tokenizer |
             return Tokenizer.load(given), None
         if train is None and given is None:
             return None, _untold("there is no training text to make a tokenizer of")
-        if quick and given is None and train is not None and train.path.stat().st_size > QUICK:
+        if quick and given is None and train is not None and train.path.is_file() and train.path.stat().st_size > QUICK:
             return None, _untold("a quick look trains no tokenizer on much text")
         text = options.get("text")
         path = tokenizer_for(
             given, text=text or (None if train is None else str(train.path)), vocab_size=options["vocab_size"],
             root=Path(options["tokenizer_root"]), shape="text" if text else plan.shape, media_root=plan.root,
-            exact=plan.shape == "text",
+            reading=None if text else plan.reading, exact=plan.shape == "text",
         )  # fmt: skip
         return Tokenizer.load(path), None
     except FileNotFoundError as error:

@@ -19,7 +19,7 @@ class Fingerprints:
     """Items by hash. A number says where an item is: its line."""
 
     def __init__(self) -> None:
-        self._hashes, self._numbers = array("Q"), array("Q")
+        self._hashes, self._numbers = array("Q"), array("q")
 
     def __len__(self) -> int:
         return len(self._hashes)

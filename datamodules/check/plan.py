@@ -1,11 +1,11 @@
 """What a command would train on, as plain values: the files of each split, which of their rows are used, and the limits."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.manifests import Row
+from datamodules.formats import Reading, Row
 
 #: Options of a datamodule by which it leaves rows out: the key of a row, its default, and in which phases.
 FILTERS = {"speakers": ("speaker", "0", ("train", "val", "test")), "test_kinds": ("kind", None, ("test",))}
@@ -35,8 +35,9 @@ class Source:
         return f"data.{self.phase}_split"
 
     def same_rows(self, other: "Source") -> bool:
-        """True if both are the same rows of the same file."""
-        return self.path == other.path and self.split == other.split
+        """True if both are the same rows of the same file. A folder may have rows of its own for each phase."""
+        alike = self.phase == other.phase or self.split is not None or self.path.is_file()
+        return alike and self.path == other.path and self.split == other.split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,10 @@ class Plan:
 
     Args:
         stage, data: names of the configuration. shape: of the manifests. root: of the media paths; None: each manifest's folder.
-        sources: training first. options: the datamodule's, as plain values. tokenizer: path of a model, None where there
-            is none yet. val_given: False where validation takes the training data for want of any other. overfit: training is
-            meant to be repeated on what it is validated on. probe: name of a test split that may be training data.
+        sources: training first. options: the datamodule's, as plain values. reading: of the files.
+        tokenizer: None where there is none yet. val_given: False where validation takes the training data for want of
+            any other. overfit: training is meant to be repeated on what it is validated on.
+        probe: name of a test split that may be training data.
     """
 
     stage: str
@@ -56,6 +58,7 @@ class Plan:
     root: str | None
     sources: list[Source]
     options: Mapping[str, Any]
+    reading: Reading = field(default_factory=Reading)
     tokenizer: Any = None
     val_given: bool = True
     overfit: bool = False
@@ -111,6 +114,7 @@ def make_plan(
         root=sources.get("root"),
         sources=found,
         options=options,
+        reading=sources.get("reading") or Reading(),
         tokenizer=tokenizer,
         val_given=given_val or splits.get("val") is not None,
         overfit=bool(cfg.trainer.get("overfit_batches")),

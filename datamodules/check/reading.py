@@ -8,7 +8,7 @@ from datamodules.check.inspection import Work
 from datamodules.check.plan import Plan, Source
 from datamodules.check.rows import Rows
 from datamodules.check.topic import Entry
-from datamodules.file_formats import BadRow, read_entries
+from datamodules.formats import BadRow, read_entries
 from datamodules.manifests import OtherSplit, checked_entries
 
 ESTIMATED = 1 << 20  # bytes from which the number of lines is estimated
@@ -22,7 +22,9 @@ def used_rows(
     ordinal = 0
     try:
         shape = _shape_of(plan, source)
-        found = checked_entries(source.path, shape=shape, split=source.split, root=plan.root)
+        found = checked_entries(
+            source.path, shape=shape, split=source.split, root=plan.root, reading=plan.reading, phase=source.phase
+        )
         for number, row in islice(found, most):
             tick()
             if isinstance(row, BadRow):
@@ -33,7 +35,7 @@ def used_rows(
                 rows.add_left_out(source)
             else:
                 ordinal += 1
-                entry = Entry(source, number if isinstance(number, int) else ordinal, row)
+                entry = Entry(source, number, number if isinstance(number, int) else -ordinal, row)
                 rows.add(entry)
                 yield entry
     except (ValueError, OSError) as error:
@@ -76,5 +78,5 @@ def _shape_of(plan: Plan, source: Source) -> str:
     """Of the manifest: held-out conversations may be plain questions."""
     if plan.shape != "sft" or source.phase == "train" or not source.path.is_file():
         return plan.shape
-    first = next(read_entries(source.path, shape="text"), (0, {}))[1]
+    first = next(read_entries(source.path, shape="text", reading=plan.reading), (0, {}))[1]
     return "text" if isinstance(first, dict) and "prompt" in first and "messages" not in first else plan.shape

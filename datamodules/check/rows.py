@@ -10,7 +10,7 @@ from datamodules.check.finding import EXAMPLES, Finding, Severity, by_share
 from datamodules.check.fingerprints import Fingerprints, fingerprint
 from datamodules.check.plan import Plan, Source
 from datamodules.check.topic import Count, Entry, Topic, place_of
-from datamodules.file_formats import BadRow
+from datamodules.formats import BadRow
 
 #: Keys that are read, by shape; those of conversations are inside their messages.
 KEYS = {
@@ -58,7 +58,7 @@ class Rows(Topic):
         self.read[source.name] += 1
         self.left_out[source.name] += 1
 
-    def add_bad(self, source: Source, number: int, error: BadRow) -> None:
+    def add_bad(self, source: Source, number: int | str, error: BadRow) -> None:
         """An entry that cannot be used."""
         self.read[source.name] += 1
         self.bad[source.name][_cause(str(error))].add(f"{place_of(source, number)}: {error}")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from datamodules.check.finding import EXAMPLES, Bars, Finding, Setting
 from datamodules.check.plan import Plan, Source
-from datamodules.file_formats import entry_place
+from datamodules.formats import entry_place
 from datamodules.manifests import Row
 from datamodules.media import Media
 from muomni.frontends.audio_io import AudioFacts
@@ -21,9 +21,11 @@ Facts = AudioFacts | ImageFacts
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row that is used. number: of its line or entry; ordinal: which of the split's rows, from 0."""
+    """A row that is used. where: its line or entry, or its place in a folder. number: the same as a whole number; of a place -n
+    for the n-th row of the split (`place_of`)."""
 
     source: Source
+    where: int | str
     number: int
     row: Row
 
@@ -31,7 +33,7 @@ class Entry:
     def place(self) -> str:
         """FILE:LINE, with the row's own id where it has one."""
         given = self.row.get("id")
-        where = place_of(self.source, self.number)
+        where = place_of(self.source, self.where)
         return where if given in (None, "") else f"{where} ({str(given)[:40]})"
 
     @property
@@ -53,8 +55,10 @@ class Entry:
         return [row["image"]] if "image" in row else [], [row["audio"]] if "audio" in row else []
 
 
-def place_of(source: Source, number: int) -> str:
-    """FILE:LINE of an entry, the file by its name alone: its path is said once."""
+def place_of(source: Source, number: int | str) -> str:
+    """FILE:LINE of an entry, the file by its name alone: its path is said once. A number below 0 counts the split's rows."""
+    if isinstance(number, int) and number < 0:
+        return f"{source.path.name}, row {-number} of {source.name}"
     return entry_place(source.path, number).removeprefix(f"{source.path.parent}/")
 
 

@@ -7,7 +7,8 @@ from datamodules.check.run import check
 from muomni.frontends.tokenizer import Tokenizer
 from tests.unit.datamodules.check.samples import found_in, image, lines, plan_for, sound
 
-WORDS = "the quick brown fox jumps over the lazy dog while seven red circles stand left of a small blue square".split()
+SENTENCE = "the quick brown fox jumps over the lazy dog while seven red circles stand left of a small blue square"
+WORDS = SENTENCE.split()
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +145,18 @@ def test_conversations_and_plain_questions_of_other_splits(tmp_path, tokenizer):
     found = found_in(plan_for("sft", train=train, test_plain=questions, test_same=same, tokenizer=tokenizer))
     assert {name: [each.split for each in findings] for name, findings in found.items()} == {"leak": ["test/same"]}
     assert one(found, "leak").count == 1
+
+
+def test_a_folder_of_images_with_splits_of_its_own(tmp_path):
+    """Places are those of the folder's files; its splits are not mixed."""
+    for split, first in (("train", 0), ("val", 10)):
+        for name in ("cat", "dog"):
+            for n in range(2):
+                image(tmp_path / "set" / split / name / f"{n}.png", colour=(first + n, len(name), ord(name[0])))
+    (tmp_path / "set" / "val" / "cat" / "0.png").write_bytes(
+        (tmp_path / "set" / "train" / "dog" / "1.png").read_bytes()
+    )
+    report = check(plan_for("image_text", train=tmp_path / "set", val=tmp_path / "set"), processes=1)
+    assert [report.splits[name]["rows"] for name in ("train", "val")] == [4, 4]
+    leak = next(finding for finding in report.findings if finding.check == "leak")
+    assert leak.count == 1 and leak.where == ["set, row 1 of val as set, row 4 of train"]
