@@ -45,6 +45,7 @@ WATCHED: dict[str, Callable[[Any], list[tuple[nn.Module, Names]]]] = {
     "talker": _talker,
     "audio": lambda model: [(model.encoder.transformer.norm, {"audio encoder": _all})],
     "vision": lambda model: [(model.transformer.norm, {"ViT CLS": lambda x: x[:, :1], "ViT grid": lambda x: x[:, 1:]})],
+    "conv_vision": lambda model: [(model.norm, {"conv encoder": _all})],
     "text_tower": lambda model: [
         (model.pooled_head, {"text tower": _all}), (model.token_head, {"text tower tokens": _all})
     ],

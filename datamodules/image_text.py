@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
+from datamodules.image_batch_augment import ImageBatchAugment
 from datamodules.image_cache import ImageCache, drop_broken_images
 from datamodules.manifests import Row, RowSet, first_rows
 from datamodules.tokenizer_cache import tokenizer_for
@@ -30,13 +31,16 @@ CELLS = 9  # of the world's images
 
 @dataclass(slots=True)
 class ImageTextSample:
-    """image (3, S, S) float32; ids (T) of one of its captions; its row of the manifest; group: id of the first of its twins."""
+    """image (3, S, S) float32; ids (T) of one of its captions; its row of the manifest; group: id of the first of its twins;
+    (index, epoch) decide its augmentation."""
 
     image: Tensor
     ids: list[int]
     caption: str
     row: Row
     group: str
+    index: int
+    epoch: int
 
 
 def located_objects(objects: Any) -> list[dict[str, Any]]:
@@ -91,6 +95,8 @@ class CaptionedImages(RowSet):
             caption=row["captions"][which],
             row=row,
             group=self.group[index],
+            index=index,
+            epoch=epoch,
         )
 
 
@@ -106,6 +112,7 @@ class ImageTextData(DataModule):
         memory_mb: for decoded images of a split.
         probe_pictures: of a held-out split that reads the training manifest again (to fit the probes), use only so many;
             None: all.
+        augment: of the images of training batches; None: as they are.
     """
 
     image: ImageSpec
@@ -116,6 +123,7 @@ class ImageTextData(DataModule):
     memory_mb: int
     probe_pictures: int | None
     text: str | None = None
+    augment: ImageBatchAugment | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,6 +163,14 @@ class ImageTextData(DataModule):
             "tokenizer": self.tokenizer_path,
             "tokenizer_fingerprint": self.tokenizer.fingerprint(),
         }
+
+    def collate_train(self, samples: Sequence[ImageTextSample]) -> ImageTextBatch:
+        """A batch whose images are augmented."""
+        batch = self.collate(samples)
+        if self.augment is not None:
+            epochs, indices = [sample.epoch for sample in samples], [sample.index for sample in samples]
+            batch.images = self.augment(batch.images, seed=self.seed, epochs=epochs, indices=indices)
+        return batch
 
     def collate(self, samples: Sequence[ImageTextSample]) -> ImageTextBatch:
         """Pad captions on the right."""

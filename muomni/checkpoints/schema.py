@@ -55,12 +55,12 @@ _NAME, _SWITCH = Bound(str), Bound(bool)
 #: Bounds of the options of all modules (models/): a bound, and the names of its options.
 _BOUNDS = (
     (Bound(int, 0, 1023), "conv_kernel"),
-    (Bound(int, 0, 1024), "encoder_layers num_experts num_layers short_conv text_layers"),
+    (Bound(int, 0, 1024), "encoder_layers num_blocks num_experts num_layers short_conv text_layers"),
     (Bound(int, 1, 256), "grid num_codebooks stack stride"),
     (Bound(int, 1, 1023), "kernel text_kernel"),
     (Bound(int, 1, 1024), "experts_per_token n_mels num_heads num_kv_heads patch stem_patch"),
-    (Bound(int, 1, 4096), "channels image_size"),
-    (Bound(int, 1, 4096, many=8), "stem_channels"),
+    (Bound(int, 1, 4096), "channels image_size stem_width"),
+    (Bound(int, 1, 4096, many=8), "stem_channels widths"),
     (Bound(int, 1, 1 << 14), "hop"),
     (Bound(int, 1, 1 << 16), "cell dim embed_dim max_characters num_speakers out_dim width"),
     (Bound(int, 1, 1 << 18), "ff_dim"),
@@ -84,7 +84,7 @@ _BOUNDS = (
 #: The same by name, or by module and name where a name has two meanings.
 OPTIONS = {name: bound for bound, names in _BOUNDS for name in names.split()}
 #: Options that repeat a submodule: each repetition has at least one tensor.
-REPEATS = ("num_layers", "text_layers", "encoder_layers", "num_codebooks", "num_experts")
+REPEATS = ("num_layers", "text_layers", "encoder_layers", "num_codebooks", "num_experts", "num_blocks")
 
 _SAMPLES = Bound(int, 1, 1 << 16)
 _MEL = {

@@ -25,7 +25,7 @@ from muomni.cli.help import CONF, choices
 DECISIVE = ("module", "datamodule", "data", "trainer", "seed")
 #: Overrides of scale and paths, which an ablation shares with the plain stages.
 SETTING = re.compile(
-    r"(size|data|budget|experiment|debug|trainer|logger|task|ckpt|spike|prerequisites|resume|when_done|an4"
+    r"(size|data|budget|experiment|debug|trainer|logger|task|ckpt|spike|prerequisites|resume|when_done|an4|cifar10|coco"
     r"|(paths|logger)\..+|data\.(preset|root|train|val|test|replay|\w+_split)(\..+)?"
     r"|trainer\.(accelerator|devices|num_nodes|precision|strategy(\..+)?))$"
 )

@@ -18,8 +18,10 @@ from muomni.user_path import find
 
 #: Options whose value is the name of a file or folder.
 FILES = re.compile(
-    r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|an4|judge|datamodule\.tokenizer|paths\.\w+)$"
+    r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|an4|cifar10|coco|judge|datamodule\.tokenizer|paths\.\w+)$"
 )
+#: Of the group image_encoder, which stands for `backbone.vision`.
+IMAGE_ENCODERS = tuple(path.stem for path in sorted((CONF / "image_encoder").glob("*.yaml")))
 #: Mappings with user-defined names: a given mapping replaces the default one, or is merged into it.
 REPLACED = ("data.test",)
 JOINED = ("datamodule.shares", "datamodule.curriculum", "datamodule.replay_kinds")
@@ -30,6 +32,8 @@ def readable(word: str, *, multirun: bool) -> list[str]:
     key, equals, value = word.partition("=")
     if not equals or word.startswith(("-", "~")) or key.startswith("hydra"):
         return [word]
+    if key in ("backbone.vision", "backbone/vision") and value in IMAGE_ENCODERS:
+        return [f"image_encoder={value}"]
     if key.startswith("backbone/"):
         return [_of_another_size(key, value)]
     bare = key.lstrip("+")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.batch import ImageTextBatch
@@ -16,6 +17,7 @@ from muomni.evaluation.base import Evaluator, State
 from muomni.losses.contrastive import cosine, equal_pairs, late_interaction, pair_keys
 from muomni.metrics.linear_probe import LinearProbe
 from muomni.metrics.retrieval import Item, Retrieval
+from muomni.models.conv_vision import ConvEncoder
 from muomni.models.outputs import TextTowerOutput
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
@@ -39,9 +41,10 @@ class ProbeData:
 
 @dataclass
 class VisionState(State):
-    """pairs: what is not yet ranked. probes: by what they read."""
+    """pairs: what is not yet ranked. choices: vectors of image and caption (E), and the caption. probes: by what they read."""
 
     pairs: list[Item] = field(default_factory=list)
+    choices: list[tuple[Tensor, Tensor, str]] = field(default_factory=list)
     probes: dict[str, ProbeData] = field(default_factory=lambda: {key: ProbeData() for key in (*PROBED, "place")})
 
 
@@ -54,16 +57,20 @@ class VisionEvaluator(Evaluator[VisionState]):
     Args:
         model, text_tower, image_head: the encoder and what brings both sides to one space.
         late: rank by the similarity of cells and words instead of that of whole images and captions.
-        candidates: of a retrieval. probe_split: the test split that the probes are fitted on, which has no metrics of its own;
-            it must come first.
+        candidates: of a retrieval. classify: the captions of a split name classes; also `accuracy`, the share of images whose
+            most similar caption of all distinct ones is theirs, by the vectors of whole images and captions.
+        flip: for `accuracy` an image counts as itself and its mirror image together.
+        probe_split: the test split that the probes are fitted on, which has no metrics of its own; it must come first.
     """
 
-    model: VisionTransformer
+    model: VisionTransformer | ConvEncoder
     text_tower: TextTower
     image_head: ImageHead
     late: bool
     candidates: int
     probe_split: str
+    classify: bool = False
+    flip: bool = False
     _probes: dict[str, LinearProbe] = field(init=False, default_factory=dict)
     state_type = VisionState
 
@@ -75,7 +82,11 @@ class VisionEvaluator(Evaluator[VisionState]):
     def update(self, batch: ImageTextBatch) -> None:
         features, state = self.model(batch.images), self.state
         if self.split != self.probe_split:
-            state.pairs += self._items(batch, *self.image_head(features))
+            text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
+            whole, cells = self.image_head(features)
+            state.pairs += self._items(batch, whole, cells, text)
+            if self.classify:
+                self._add_choices(batch, whole, text)
             if collectives.num_processes() == 1:  # the pools of several processes are theirs together
                 self._rank()
         if self.model.side % CELLS == 0 and any(batch.objects):
@@ -85,9 +96,15 @@ class VisionEvaluator(Evaluator[VisionState]):
         self.retrieval.add(self.state.pairs)
         self.state.pairs = []
 
-    def _items(self, batch: ImageTextBatch, whole: Tensor, cells: Tensor) -> list[Item]:
+    def _add_choices(self, batch: ImageTextBatch, whole: Tensor, text: TextTowerOutput) -> None:
+        images = F.normalize(whole.float(), dim=-1)
+        if self.flip:
+            images = images + F.normalize(self.image_head(self.model(batch.images.flip(-1)))[0].float(), dim=-1)
+        vectors = _own(images).unbind(), _own(text.pooled.float()).unbind()
+        self.state.choices += zip(*vectors, batch.captions, strict=True)
+
+    def _items(self, batch: ImageTextBatch, whole: Tensor, cells: Tensor, text: TextTowerOutput) -> list[Item]:
         """What is ranked of each pair, without what it shares memory with."""
-        text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
         keys = [each.tolist() for each in pair_keys(batch.images, batch.ids, batch.lengths)]
         return [
             {
@@ -146,11 +163,21 @@ class VisionEvaluator(Evaluator[VisionState]):
         self._rank()
         recalls = zip(("r1_image_to_text", "r1_text_to_image"), self.retrieval.finish(), strict=True)
         metrics = {**dict(recalls), "r1_candidates": float(self.retrieval.size)}
+        if self.state.choices:
+            metrics["accuracy"] = self._accuracy()
         for key, probe in self._probes.items():
             data = self.state.probes[key]
             if data.labels:
                 metrics[f"probe_{key}"] = probe.accuracy(torch.cat(data.features), data.labels)
         return metrics
+
+    def _accuracy(self) -> float:
+        images, texts, captions = zip(*self.state.choices, strict=True)
+        vectors = dict(zip(reversed(captions), reversed(texts), strict=True))  # of the first of equal captions
+        names = list(vectors)
+        best = cosine(torch.stack(images), torch.stack(list(vectors.values()))).argmax(dim=1).tolist()
+        right = [names[number] == caption for number, caption in zip(best, captions, strict=True)]
+        return 100 * sum(right) / len(right)
 
 
 def _own(x: Tensor) -> Tensor:

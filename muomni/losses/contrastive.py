@@ -58,6 +58,24 @@ def info_nce(similarity: Tensor, scale: Tensor, *, equal: Tensor | None = None) 
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
+def caption_choice(similarity: Tensor, scale: Tensor, captions: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of each image over the distinct captions of a batch, in nats: classification where captions name classes.
+
+    similarity (B, B) of images and captions, pairs on the diagonal; scale: 1 / temperature; captions (B): their keys, equal for
+    equal captions. smoothing: share of the target that is spread over all of the captions (Szegedy et al. 2016,
+    arXiv:1512.00567). Chance is the log of the number of distinct captions.
+    """
+    first = (
+        (captions[:, None] == captions).int().argmax(dim=1)
+    )  # B: the first pair with the same caption stands for all
+    repeated = first != torch.arange(len(captions), device=captions.device)
+    logits = (similarity.float() * scale).masked_fill(repeated, float("-inf"))
+    log_probs = logits.log_softmax(dim=1)
+    right = log_probs.gather(1, first[:, None])[:, 0]
+    spread = log_probs.masked_fill(repeated, 0.0).sum(dim=1) / (~repeated).sum()
+    return -((1 - smoothing) * right + smoothing * spread).mean()
+
+
 def equal_pairs(images: Tensor, captions: Tensor) -> Tensor:
     """Keys of the images and the captions of B pairs (B) -> (B, B) bool: True where image (row) and caption (column) of
     two pairs belong together, since the pairs have the same image or the same caption."""

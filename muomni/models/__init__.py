@@ -1,5 +1,5 @@
 """Architectures: nn.Modules, tensors in, one dataclass out. Importing it registers every one (`registry.ARCHITECTURES`)."""
 
-from muomni.models import audio, codec, projector, talker, text_tower, thinker, vision, vocoder
+from muomni.models import audio, codec, conv_vision, projector, talker, text_tower, thinker, vision, vocoder
 
-__all__ = ["audio", "codec", "projector", "talker", "text_tower", "thinker", "vision", "vocoder"]
+__all__ = ["audio", "codec", "conv_vision", "projector", "talker", "text_tower", "thinker", "vision", "vocoder"]

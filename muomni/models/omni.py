@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.models.audio import Audio
+from muomni.models.conv_vision import ConvEncoder
 from muomni.models.outputs import AudioOutput, ThinkerOutput, VisionOutput
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.thinker import Thinker
@@ -69,7 +70,7 @@ class Omni(nn.Module):
         self,
         *,
         thinker: Thinker,
-        vision: VisionTransformer | None = None,
+        vision: VisionTransformer | ConvEncoder | None = None,
         image_projector: ImageProjector | None = None,
         audio: Audio | None = None,
         audio_projector: AudioProjector | None = None,

@@ -101,7 +101,9 @@ class MuonAdamW(Optimizer):
                 one = parameter[0] if group.get("stacked") else parameter
                 by_shape[(one.shape[0], one[0].numel())].append(parameter)
         for (rows, columns), parameters in by_shape.items():
-            updates = [self._update(parameter, group["momentum"]).view(-1, rows, columns) for parameter in parameters]
+            updates = [
+                self._update(parameter, group["momentum"]).reshape(-1, rows, columns) for parameter in parameters
+            ]
             left, right = orthogonal_factors(torch.cat(updates))
             decay, rate = 1 - group["lr"] * group["weight_decay"], group["lr"] * 0.2 * max(rows, columns) ** 0.5
             start = 0

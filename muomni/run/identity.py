@@ -15,8 +15,8 @@ from muomni import aliases
 #: Top-level keys of the configuration that decide a run's result; paths and loggers do not.
 KEYS = (
     "stage", "size", "data", "budget", "module", "datamodule", "optim", "schedule", "trainer", "seed", "backbone", "mel",
-    "hearing", "codec_mel", "speakers", "first_codebook", "contrastive", "judge", "vocoder", "vocab_size", "compile",
-    "activation_checkpointing", "characters", "ema",
+    "hearing", "codec_mel", "speakers", "first_codebook", "contrastive", "image_encoder", "judge", "vocoder", "vocab_size",
+    "compile", "activation_checkpointing", "characters", "ema",
 )  # fmt: skip
 #: The trainer's options that say where a run computes: it may be resumed elsewhere, or by another number of processes.
 WHERE = ("accelerator", "devices", "num_nodes", "strategy")

@@ -33,7 +33,7 @@ SHARED = (
 )  # fmt: skip
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 #: Overrides that also apply to prerequisites that an ablation changes (muomni/cli/ablations.py).
-ABLATED = ("tag", "ablation", "backbone", "mel", "hearing")
+ABLATED = ("tag", "ablation", "backbone", "image_encoder", "mel", "hearing")
 
 
 @dataclass(frozen=True, slots=True)

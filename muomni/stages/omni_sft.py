@@ -18,6 +18,7 @@ from muomni.evaluation.reference_thinker import ReferenceThinker
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
 from muomni.models.audio import Audio
+from muomni.models.conv_vision import ConvEncoder
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.thinker import Thinker
@@ -89,7 +90,7 @@ class OmniSftStage(Stage):
                 check_same(audio.metadata, {"hearing": metadata["hearing"]}, where=str(audio.folder))
         model = Omni(
             thinker=cast("Thinker", thinker.modules["thinker"]),
-            vision=None if vision is None else cast("VisionTransformer", vision.modules["vision"]),
+            vision=None if vision is None else cast("VisionTransformer | ConvEncoder", vision.modules["vision"]),
             image_projector=None if vision is None else image_projector,
             audio=None if audio is None else cast("Audio", audio.modules["audio"]),
             audio_projector=None if audio is None else audio_projector,

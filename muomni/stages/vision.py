@@ -1,7 +1,8 @@
 """Contrastive pretraining of the image encoder: image <-> caption.
 
 Two symmetric InfoNCE losses: of whole images and whole captions (Radford et al. 2021, arXiv:2103.00020), and of cells and
-words, every word with its best cell (after Yao et al. 2022, arXiv:2111.07783), which teaches what is where.
+words, every word with its best cell (after Yao et al. 2022, arXiv:2111.07783), which teaches what is where. Where a few captions
+are those of all images ("a photo of a dog"), images choose among them instead: classification by captions.
 """
 
 import math
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from muomni.batch import ImageTextBatch
 from muomni.distributed import collectives
 from muomni.evaluation.vision import VisionEvaluator
-from muomni.losses.contrastive import cosine, equal_pairs, info_nce, late_interaction, pair_keys
+from muomni.losses.contrastive import caption_choice, cosine, equal_pairs, info_nce, late_interaction, pair_keys
+from muomni.models.conv_vision import ConvEncoder
 from muomni.models.outputs import TextTowerOutput
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
@@ -23,7 +25,8 @@ from muomni.models.vision import VisionTransformer
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
 
-SCORES = ("late", "global")
+SCORES = ("late", "global", "captions")
+SCALES = 2  # learned temperatures: of whole images, of cells and words
 
 
 class VisionStage(Stage):
@@ -31,19 +34,21 @@ class VisionStage(Stage):
 
     Args:
         evaluator: model, text_tower, image_head, and `late` -> what measures them.
-        score: "late" trains both losses, and similarity is that of cells and words; "global" is plain CLIP.
+        score: "late" trains both losses, and similarity is that of cells and words; "global" is plain CLIP; "captions" is the
+            cross-entropy of images over the distinct captions of the batch.
+        label_smoothing: of score "captions".
         temperature: at the start. min_temperature: the lowest.
         image, tokenizer, tokenizer_fingerprint: metadata of the datamodule.
     """
 
     name = "vision"
-    loss_names = ("global", "late")
-    model: VisionTransformer
+    loss_names = ("global", "late", "captions")
+    model: VisionTransformer | ConvEncoder
 
     def __init__(
         self,
         *,
-        model: VisionTransformer,
+        model: VisionTransformer | ConvEncoder,
         text_tower: TextTower,
         image_head: ImageHead,
         evaluator: Callable[..., VisionEvaluator],
@@ -54,14 +59,20 @@ class VisionStage(Stage):
         tokenizer: Path,
         tokenizer_fingerprint: str,
         training: TrainingOptions,
+        label_smoothing: float = 0.0,
     ) -> None:
         if score not in SCORES:
             raise ValueError(f"score={score!r}; available: {', '.join(SCORES)}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"module.label_smoothing={label_smoothing}: a share, at least 0 and below 1")
+        if label_smoothing and score != "captions":
+            raise ValueError(f"module.label_smoothing={label_smoothing}: contrastive=captions alone reads it")
         measured = evaluator(model=model, text_tower=text_tower, image_head=image_head, late=score == "late")
         metadata = {"image": dict(image), "tokenizer": tokenizer_fingerprint}
         super().__init__(training, model=model, evaluator=measured, metadata=metadata, tokenizer=tokenizer)
         self.text_tower, self.image_head, self.score = text_tower, image_head, score
-        self.log_scales = nn.Parameter(torch.full((len(SCORES),), math.log(1 / temperature)))
+        self.label_smoothing = label_smoothing
+        self.log_scales = nn.Parameter(torch.full((SCALES,), math.log(1 / temperature)))
         self.max_log_scale = math.log(1 / min_temperature)
 
     def optional_modules(self) -> dict[str, nn.Module]:
@@ -77,20 +88,30 @@ class VisionStage(Stage):
         return [self.model]
 
     def step(self, batch: ImageTextBatch) -> dict[str, Tensor]:
-        """`global` and, unless score is "global", `late`."""
+        """`captions` where that is the score; else `global` and, unless score is "global", `late`."""
         whole, cells = self.image_head(self.model(batch.images))
         text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
         scales = self._log_scales().exp()
         # Every image is compared with the captions of all ranks.
         keys = pair_keys(batch.images, batch.ids, batch.lengths)
-        equal = equal_pairs(*(collectives.all_gather_cat(each) for each in keys))
+        images, captions = (collectives.all_gather_cat(each) for each in keys)
         whole, pooled = collectives.all_gather_cat(whole.float()), collectives.all_gather_cat(text.pooled.float())
+        if self.score == "captions":
+            similarity = cosine(whole, pooled)
+            return {"captions": caption_choice(similarity, scales[0], captions, smoothing=self.label_smoothing)}
+        equal = equal_pairs(images, captions)
         losses = {"global": info_nce(cosine(whole, pooled), scales[0], equal=equal)}
         if self.score == "late":
             tokens = (collectives.all_gather_cat(each) for each in (cells.float(), text.tokens.float(), text.keep))
             real = batch.real if collectives.world_size() == 1 else None  # of this rank's captions alone
             losses["late"] = info_nce(late_interaction(*tokens, real=real), scales[1], equal=equal)
         return losses
+
+    def on_train_batch_start(self, batch: ImageTextBatch, batch_index: int) -> None:
+        """A convolutional encoder whitens by the first batch of a training."""
+        if self.trainer.global_step == batch_index == 0 and isinstance(self.model, ConvEncoder):
+            with collectives.synced_step():
+                self.model.whiten(collectives.all_gather_cat(batch.images))
 
     def _log_scales(self) -> Tensor:
         """Within the limit, with the gradient of what is beyond it: a clamp's gradient there is 0, and would stay so."""

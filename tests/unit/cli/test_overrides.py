@@ -92,6 +92,16 @@ def test_quotes_hold_whatever_stands_in_them():
     assert quote('a"b') == r'"a\"b"' and quote("a\\") == '"a\\\\"'
 
 
+def test_the_image_encoder_is_chosen_in_place_of_the_vision_backbone():
+    assert readable("backbone.vision=conv", multirun=False) == ["image_encoder=conv"]
+    assert readable("backbone/vision=vit", multirun=False) == ["image_encoder=vit"]
+    overrides = ["stage=vision", "image_encoder=conv", "backbone.vision.dim=96", "image_encoder.widths=[8,16]"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        conv = compose("train", overrides=overrides).module.model
+    assert conv._target_ == "muomni.models.conv_vision.ConvEncoder"
+    assert (conv.dim, conv.image_size, conv.widths) == (96, 72, [8, 16])
+
+
 def test_one_model_of_another_size():
     thinker = value("backbone.thinker", "backbone/thinker=small", "backbone.thinker.num_heads=4")
     assert (thinker["dim"], thinker["max_length"], thinker["short_conv"], thinker["num_heads"]) == (512, 1024, 0, 4)

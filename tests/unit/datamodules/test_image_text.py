@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.image_batch_augment import ImageBatchAugment
 from datamodules.image_cache import ImageCache
 from datamodules.image_text import ImageTextData, located_objects, twins
 from muomni.frontends.image import ImageFrontend, ImageSpec, read_image
@@ -50,6 +51,21 @@ def test_batches_are_padded_and_keep_twins_together(folder):
 def test_captions_change_with_the_epoch_and_repeat_with_the_seed(folder):
     drawn = [[make(folder).samples("train").item(i, e).caption for i in range(6)] for e in (0, 1, 0)]
     assert drawn[0] == drawn[2] and drawn[0] != drawn[1]
+
+
+def test_training_batches_are_augmented_by_epoch_and_index_and_others_are_not(folder):
+    data = make(folder, augment=ImageBatchAugment(shift=3, colour=0.5))
+    samples = data.samples("train")
+
+    def images(collate, *drawn):
+        return collate([samples.item(index, epoch) for index, epoch in drawn]).images
+
+    plain = images(data.collate, (0, 1), (1, 1))
+    changed = images(data.collate_train, (0, 1), (1, 1))
+    assert (changed - plain).flatten(1).abs().amax(1).min() > 0.01
+    assert torch.equal(images(data.collate_train, (1, 1), (2, 1))[:1], changed[1:]), "whatever the batch"
+    assert not torch.equal(images(data.collate_train, (0, 2)), changed[:1])
+    assert torch.equal(images(make(folder).collate_train, (0, 1), (1, 1)), plain)
 
 
 def test_the_probe_reads_a_part_of_the_training_pictures(folder, caplog):

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 import muomni
-from muomni.checkpoints.export import save_export
+from muomni.checkpoints.export import read_description, save_export
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.generate import generate, prefill
 from muomni.inference.decoding.options import preset
@@ -17,6 +17,7 @@ from muomni.inference.decoding.timings import Timings
 from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
 from muomni.inference.tts.speaker import frame_limit
+from muomni.models.conv_vision import ConvEncoder
 from muomni.models.omni import MediaFeatures
 from muomni.special_tokens import EOS
 
@@ -45,6 +46,24 @@ def test_a_batch_with_media_equals_single_runs(engine, picture, sound):
         assert batched == alone
     assert len(set(together)) == 4
     assert engine.generate_batch([]) == []
+
+
+def test_a_convolutional_encoder_takes_the_place_of_the_transformer(export, tmp_path, parts, tokenizer_path, picture):
+    """From an export, alone and among others, also with eight-bit weights."""
+    torch.manual_seed(2)
+    encoder = ConvEncoder(image_size=32, patch=8, dim=24, stem_width=12, widths=[8, 16], num_blocks=1).eval()
+    encoder.norm.weight.data.fill_(20.0)  # features as loud as those of a trained encoder
+    metadata = read_description(export)["facts"]
+    folder = save_export(
+        tmp_path / "conv", parts | {"vision": encoder}, metadata=metadata, files={"tokenizer.model": tokenizer_path}
+    )
+    black = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    for options in ({}, {"dtype": "int8"}):
+        engine = load_model(folder, device="cpu", **options)
+        answer = engine.generate("what colour", image=picture, max_new_tokens=8)
+        assert answer != engine.generate("what colour", image=black, max_new_tokens=8)
+        requests = [Request(text="what colour", images=[picture]), Request(text="and the square")]
+        assert engine.generate_batch(requests, max_new_tokens=8)[0] == answer
 
 
 def test_media_change_the_answer(engine, picture):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from muomni.losses.contrastive import cosine, equal_pairs, fingerprints, info_nce, late_interaction
+from muomni.losses.contrastive import caption_choice, cosine, equal_pairs, fingerprints, info_nce, late_interaction
 from muomni.metrics.retrieval import recall_at_1
 
 
@@ -101,3 +101,22 @@ def same(function, *arguments):
     """Its value outside of autocast."""
     with torch.autocast("cpu", enabled=False):
         return function(*arguments)
+
+
+def test_images_choose_among_distinct_captions():
+    """Four pairs of two captions: chance is log 2, a perfect match 0, and repeated captions change nothing."""
+    keys = torch.tensor([7, 9, 7, 7])
+    assert caption_choice(torch.zeros(4, 4), torch.tensor(3.0), keys).item() == pytest.approx(math.log(2))
+    same = (keys[:, None] == keys).float()
+    assert caption_choice(same, torch.tensor(50.0), keys).item() < 1e-6
+    similarity = torch.randn(4, 1).expand(-1, 4) * torch.tensor([1.0, -1, 1, 1])
+    two = F.cross_entropy(similarity[:, :2], torch.tensor([0, 1, 0, 0]), label_smoothing=0.2)
+    assert caption_choice(similarity, torch.tensor(1.0), keys, smoothing=0.2).item() == pytest.approx(
+        two.item(), rel=1e-5
+    )
+
+
+def test_smoothing_has_finite_gradients_where_captions_repeat():
+    similarity = torch.randn(4, 4, requires_grad=True)
+    caption_choice(similarity, torch.tensor(5.0), torch.tensor([1, 1, 2, 1]), smoothing=0.1).backward()
+    assert similarity.grad.isfinite().all() and (similarity.grad[:, 1] == 0).all()

@@ -3,6 +3,7 @@
 import math
 import pickle
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from muomni.batch import ImageTextBatch
 from muomni.distributed import collectives
 from muomni.evaluation.vision import VisionEvaluator
+from muomni.models.conv_vision import ConvEncoder
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
 from muomni.models.vision import VisionTransformer
@@ -83,8 +85,63 @@ def test_probes_are_fitted_on_their_split_alone():
 def test_plain_clip_has_one_loss_and_an_unknown_score_is_refused():
     assert set(make(score="global").step(batch())) == {"global"}
     assert set(make().step(batch())) == {"global", "late"}
-    with pytest.raises(ValueError, match="score='all'; available: late, global"):
+    with pytest.raises(ValueError, match="score='all'; available: late, global, captions"):
         make(score="all")
+
+
+def conv(**changes):
+    torch.manual_seed(0)
+    encoder = ConvEncoder(image_size=12, patch=4, dim=16, stem_width=12, widths=[8, 12], num_blocks=1)
+    measured = partial(
+        VisionEvaluator, candidates=4, probe_split="probe", classify=True, flip=changes.pop("flip", False)
+    )
+    return make(**({"model": encoder, "score": "captions", "label_smoothing": 0.1, "evaluator": measured} | changes))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_convolutional_encoder_learns_to_choose_captions(flip):
+    """Eight images of four captions, two of each; their accuracy, one by one and where a caption names no image."""
+    stage, data = conv(flip=flip), batch()
+    data.images = torch.cat([data.images, data.images.flip(-1)]) + 0.1 * torch.randn(8, 3, 12, 12)
+    for name in ("ids", "lengths"):
+        setattr(data, name, torch.cat([getattr(data, name)] * 2))
+    for name in ("captions", "paths", "objects", "sample_ids"):
+        setattr(data, name, getattr(data, name) * 2)
+    stage.model.whiten(data.images)
+    optimizer = stage.configure_optimizers()["optimizer"]
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses = stage.step(data)
+        stage.total_loss(losses).backward()
+        optimizer.step()
+    assert set(losses) == {"captions"} and losses["captions"] < 0.7 < math.log(4)
+    stage.eval()
+    assert measure(stage, data)["accuracy"] == 100
+    data.captions = [*data.captions[:4], "red dot", "red dot", *data.captions[6:]]
+    assert measure(stage, data)["accuracy"] == pytest.approx(100 * 7 / 8)
+    assert "accuracy" not in measure(make().eval(), batch())
+
+
+def test_the_stem_is_whitened_once_by_the_first_batch_of_a_training():
+    stage, data = conv(), batch()
+    before = stage.model.whitening.clone()
+    for step, batch_index, changed in ((0, 0, True), (1, 1, False), (5, 0, False)):
+        stage._trainer = SimpleNamespace(global_step=step)
+        stage.model.whitening.copy_(before)
+        stage.on_train_batch_start(data, batch_index)
+        assert torch.equal(stage.model.whitening, before) != changed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0: a share"),
+        ({"score": "late"}, "contrastive=captions alone reads it"),
+    ],
+)
+def test_label_smoothing_that_nothing_reads_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        conv(**options)
 
 
 def test_the_temperature_keeps_its_limit_and_its_gradient():
