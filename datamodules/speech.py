@@ -14,11 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.augment import MelAugment
 from datamodules.char_vocab import CharacterData, clean_transcript, normalized_rows
-from datamodules.conditions import AcousticSimulator, Conditions, simulator_for
-from datamodules.manifests import Row, RowSet, keep_rows, log_skipped
-from datamodules.media import Media
-from datamodules.mel_cache import MelCache, cached_mels
+from datamodules.conditions import Conditions, simulator_for
+from datamodules.manifests import Row, keep_rows, log_skipped
+from datamodules.mel_cache import cached_mels
 from datamodules.spec_augment import SpecAugment
+from datamodules.speech_set import AugmentedClips, SpeechSample, SpeechSet, fit_silence, speaker_of
 from datamodules.waveform_augment import WaveformAugment, WaveformAugmenter
 from datamodules.waveform_cache import WaveformCache
 from muomni.batch import SpeechBatch
@@ -26,94 +26,6 @@ from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters
 from muomni.frontends.hearing import Hearing, HearingSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.text_normalizer import LETTERS
-
-VIEWS, WAVEFORM = 1, 2  # streams of draws of their own: they do not change what else is drawn of a clip
-
-
-@dataclass(slots=True)
-class SpeechSample:
-    """mel (T, M) float32; characters (C) int64; text as it was encoded; audio: the recording. Of the mel, `lead`
-    frames at the front and `trail` at the end are silence that a batch may leave out. other_view: of the same frames."""
-
-    mel: np.ndarray
-    characters: np.ndarray
-    speaker: int
-    text: str
-    audio: Media
-    sample_id: str
-    lead: int = 0
-    trail: int = 0
-    other_view: np.ndarray | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class AugmentedClips:
-    """Callable: index of a row, generator -> the log-mel (T, M) of the augmented recording, None where nothing was drawn."""
-
-    waveforms: WaveformCache
-    augment: WaveformAugmenter
-    prepare: Hearing
-
-    def __call__(self, index: int, rng: np.random.Generator) -> np.ndarray | None:
-        return self.augment.mel(self.waveforms[index], self.prepare, rng)
-
-
-@dataclass(eq=False)
-class SpeechSet(RowSet):
-    """Clips of a manifest.
-
-    Args:
-        rows: the manifest's, with "audio" and "text". mels: theirs. characters: the model's own. speakers: name -> number.
-        recordings, augment, simulate, spec_augment: of the drawn items, in this order, None for none. seed: of all.
-    """
-
-    mels: MelCache
-    characters: str | None
-    speakers: dict[str, int]
-    augment: MelAugment | None
-    simulate: AcousticSimulator | None
-    seed: int
-    spec_augment: SpecAugment | None = None
-    recordings: AugmentedClips | None = None
-
-    def __post_init__(self) -> None:
-        self.index = np.flatnonzero(self.mels.lengths > 0)  # clips that could be read
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Mel frames of each clip."""
-        return self.mels.lengths[self.index]
-
-    def item(self, index: int, epoch: int) -> SpeechSample:
-        """Clip `index`, augmented as a function of (seed, epoch, index) unless the epoch is -1."""
-        row, mel = self.rows[self.row(index)], self.mels[self.row(index)]
-        text, lead, trail, views = row["text"], 0, 0, [mel]
-        if epoch >= 0:
-            draw = [self.seed, epoch, index]
-            rng = np.random.default_rng(draw)
-            if self.recordings is not None:
-                changed = self.recordings(self.row(index), np.random.default_rng([*draw, WAVEFORM]))
-                mel = mel if changed is None else changed
-            if self.augment is not None:
-                mel = self.augment(mel, rng)
-            if self.simulate is not None:
-                simulated = self.simulate(mel, rng)
-                mel, lead, trail = simulated.mel, simulated.lead, simulated.trail
-                text = text if simulated.has_speech else ""
-            views = (
-                [mel] if self.spec_augment is None else self.spec_augment(mel, np.random.default_rng([*draw, VIEWS]))
-            )
-        return SpeechSample(
-            mel=views[0],
-            characters=np.array(encode_characters(text, self.characters), dtype=np.int64),
-            speaker=self.speakers.get(_speaker(row), 0),
-            text=text,
-            audio=row["audio"],
-            sample_id=str(row["id"]),
-            lead=lead,
-            trail=trail,
-            other_view=views[1] if len(views) > 1 else None,
-        )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -128,6 +40,8 @@ class SpeechData(CharacterData):
             voices to a level. cache: folder that keeps computed mels, None: in memory only.
         speakers: as the manifest names them, numbered in this order; None keeps all, numbered in the order of their names
             (numbers by value) in the training manifest. most_speakers: that the model can tell apart; None: any number.
+        held_out: speakers whose clips training leaves out; of the manifest that training reads, validation and tests use
+            theirs alone, other manifests wholly. None: the splits are those of the manifests.
         test_kinds: of the test splits, keep only clips whose "kind" is one of these, or that have none.
         max_seconds: longer training clips are left out and counted. in_words: so is a clip whose text holds what has no words.
         symbol_frames: mel frames that CTC needs to write a symbol; training clips with fewer than their text needs are
@@ -142,6 +56,7 @@ class SpeechData(CharacterData):
     test_kinds: list[str] | None
     max_seconds: float
     lowercase: bool
+    held_out: list[Any] | None = None
     in_words: bool = False
     most_speakers: int | None = None
     hearing: HearingSpec | None = None
@@ -161,13 +76,14 @@ class SpeechData(CharacterData):
     def load(self, path: Path, split: str | None, *, phase: str) -> SpeechSet:
         what, train = str(path), phase == "train"
         rows = self.read_rows(path, split, shape=self.shape, phase=phase)
+        rows = self._without_held_out(rows, path, train=train)
         if phase == "test":
             rows = keep_kinds(rows, self.test_kinds, what=what)
         if self.speakers is not None:
             wanted = list(map(str, self.speakers))
             names = ", ".join(wanted)
             why = f"their speaker is not {names} (datamodule.speakers)"
-            rows = keep_rows(rows, (_speaker(row) in wanted for row in rows), what=what, why=why)
+            rows = keep_rows(rows, (speaker_of(row) in wanted for row in rows), what=what, why=why)
             if not rows:
                 raise ValueError(f"{path}: no clip of the speakers {names}; set datamodule.speakers")
         for row in rows:
@@ -196,6 +112,21 @@ class SpeechData(CharacterData):
                 self._log_too_short(samples, self.symbol_frames, what=what)
         return samples
 
+    def _without_held_out(self, rows: list[Row], path: Path, *, train: bool) -> list[Row]:
+        """For training those of the other speakers; of the same manifest, else, those of the held-out ones."""
+        if self.held_out is None or (not train and str(path) != str(self.train)):
+            return rows
+        names = list(map(str, self.held_out))
+        side = "is one of" if train else "is none of"
+        why = f"their speaker {side} {', '.join(names)} (datamodule.held_out)"
+        kept = keep_rows(rows, ((speaker_of(row) in names) != train for row in rows), what=str(path), why=why)
+        if not kept or (train and len(kept) == len(rows)):
+            known = ", ".join(sorted({speaker_of(row) for row in rows})[:20])
+            raise ValueError(
+                f"{path}: datamodule.held_out={names} leaves no clip out, or none over; the speakers are {known}"
+            )
+        return kept
+
     def _recordings(self, rows: list[Row], *, what: str) -> AugmentedClips | None:
         """Of rows whose waveforms are augmented."""
         options = self.waveform_augment
@@ -220,7 +151,7 @@ class SpeechData(CharacterData):
         if self._speakers is None:
             names = list(map(str, self.speakers or ()))
             if self.speakers is None:
-                found = {_speaker(row) for row in (rows if train or self.train is None else self.train_rows())}
+                found = {speaker_of(row) for row in (rows if train or self.train is None else self.train_rows())}
                 names = sorted(found, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
             self._speakers = {name: number for number, name in enumerate(names)}
         if self.most_speakers is not None and len(self._speakers) > self.most_speakers:
@@ -268,18 +199,3 @@ def keep_kinds(rows: list[Row], kinds: Sequence[str] | None, *, what: str) -> li
     if not kept:
         raise ValueError(f"{what}: no clip of the kinds {names}; set datamodule.test_kinds=null")
     return kept
-
-
-def _speaker(row: Row) -> str:
-    return str(row.get("speaker", 0))
-
-
-def fit_silence(samples: Sequence[SpeechSample]) -> list[np.ndarray]:
-    """Mels (T, M), none longer than the longest clip without the silence around it: a batch takes no more time for it."""
-    widest = max(len(sample.mel) - sample.lead - sample.trail for sample in samples)
-    mels = []
-    for sample in samples:
-        surplus = max(0, len(sample.mel) - widest)
-        front = round(surplus * sample.lead / max(1, sample.lead + sample.trail))
-        mels.append(sample.mel[front : len(sample.mel) - (surplus - front)])
-    return mels

@@ -127,7 +127,8 @@ class WaveformAugmenter:
     def _impulse(self, rng: np.random.Generator) -> np.ndarray:
         if self.impulses is not None:
             return _recording(self.impulses, rng)
-        return simulated_impulse(self.sample_rate, rng.uniform(*self.options.decay), rng.uniform(*DIRECT), rng)
+        first, last = self.options.decay
+        return simulated_impulse(self.sample_rate, rng.uniform(first, last), rng.uniform(*DIRECT), rng)
 
 
 def _recording(recordings: WaveformCache, rng: np.random.Generator) -> np.ndarray:

@@ -170,10 +170,10 @@ def test_an_ablation_is_a_configuration_of_its_own():
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_run_computes_from_is_part_of_its_identity(stage):
     """Identities are taken of `${hearing}` and the like as they are written: what they stand for must be among the keys itself.
-    Paths are none of it; an4 is one."""
+    Paths are none of it; an4 and fsdd are two."""
     config = composed(f"stage={stage}")
     named = set(re.findall(r"\$\{(\w+)[.}]", json.dumps({key: config.get(key) for key in KEYS})))
-    assert named <= {*KEYS, "paths", "an4"}
+    assert named <= {*KEYS, "paths", "an4", "fsdd"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 
 from datamodules.conditions import AcousticSimulator, Conditions, FixedConditions, simulator_for
 from datamodules.mel_cache import MelCache
-from datamodules.speech import SpeechSample, fit_silence
+from datamodules.speech_set import SpeechSample, fit_silence
 from muomni.frontends.hearing import UNSAID, Hearing
 from muomni.frontends.mel import MelSpec, denormalise_log
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from datamodules.augment import MelAugment, stretch
-from datamodules.speech import SpeechData, normalized_rows
+from datamodules.char_vocab import normalized_rows
+from datamodules.speech import SpeechData
 from muomni.frontends.audio_io import read_audio, write_audio
 from muomni.frontends.char_vocab import decode_characters, encode_characters
 from muomni.frontends.mel import LOG_STD, LogMel, MelSpec
@@ -118,6 +119,23 @@ def test_speakers_kinds_and_length_are_filters(manifest, caplog):
         assert line in caplog.text
     with pytest.raises(ValueError, match="no clip of the speakers 77"):
         build(manifest, speakers=[77]).samples("train")
+
+
+def test_held_out_speakers_are_val_and_test_of_the_same_manifest_alone(manifest, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(manifest.read_text())
+    data = build(manifest, held_out=[9], test={"test": str(manifest), "other": str(other)})
+
+    def texts(split):
+        samples = data.samples(split)
+        return [samples.item(index, -1).text for index in range(len(samples))]
+
+    assert texts("train") == ["text 0", "text 2", "text 3", "text 5"]
+    assert texts("val") == texts("test/test") == ["text 1", "text 4"]
+    assert len(texts("test/other")) == 6
+    for nobody in ([77], [8, 9, 10]):
+        with pytest.raises(ValueError, match="datamodule.held_out=.*the speakers are 10, 8, 9"):
+            build(manifest, held_out=nobody).samples("train")
 
 
 def test_an_unreadable_clip_is_an_error_that_names_it(manifest):
