@@ -2,6 +2,7 @@
 
     root=.                folder of data/world and checkpoints/    ckpt=ROOT/checkpoints/audio
     train= val= test=     manifests of speech; default: those of the newest world under ROOT (test: test and test_voice)
+    train_split= val_split= test_split=     rows with that "split" alone, where one manifest holds several
     beams=16              order=6 of the character n-gram           lowercase=true
     tune=false            true: a grid of weights over val first (the defaults in muomni/inference/asr/ctc_decoders.py come of it)
     what=clips,long       single clips, long recordings or both     out=reports/asr.json
@@ -34,8 +35,8 @@ from muomni.metrics.error_rates import error_rates
 from muomni.models.audio import Audio
 
 DEFAULTS = {
-    "root": ".", "ckpt": "", "train": "", "val": "", "test": "", "beams": 16, "order": 6, "lowercase": True,
-    "tune": False, "what": ("clips", "long"), "out": "reports/asr.json",
+    "root": ".", "ckpt": "", "train": "", "val": "", "test": "", "train_split": "", "val_split": "", "test_split": "",
+    "beams": 16, "order": 6, "lowercase": True, "tune": False, "what": ("clips", "long"), "out": "reports/asr.json",
 }  # fmt: skip
 GLUED = 10
 Row = dict[str, Any]
@@ -88,17 +89,18 @@ def main(arguments: list[str]) -> None:
     engine = load_model(options["ckpt"] or f"{options['root']}/checkpoints/audio", device="cpu")
     rate = engine.media.require_hearing().mel.sample_rate
 
-    def clips_of(path: Path) -> list[Clip]:
-        return read_clips(read_manifest(path, shape="speech"), rate, lowercase=lowercase)
+    def clips_of(path: Path, name: str) -> list[Clip]:
+        rows = read_manifest(path, shape="speech", split=options[f"{name}_split"] or None)
+        return read_clips(rows, rate, lowercase=lowercase)
 
-    train = manifests(options, "train", ["train"]).values()
-    texts = [text for path in train for text in read_texts(path, lowercase=lowercase)]
+    train, split = manifests(options, "train", ["train"]).values(), options["train_split"] or None
+    texts = [text for path in train for text in read_texts(path, lowercase=lowercase, split=split)]
     characters = train_ngram(texts, order=options["order"], unit="character")
     words = train_ngram(texts, order=3, unit="word")
     result: dict[str, Any] = {"threads": torch.get_num_threads(), "options": options}
     for path in manifests(options, "val", ["val"]).values() if options["tune"] else ():
         for name, lm in (("characters", characters), ("words", words)):
-            result[f"tune_{name}"] = rows = tune(engine, clips_of(path), lm, beams=beams)
+            result[f"tune_{name}"] = rows = tune(engine, clips_of(path, "val"), lm, beams=beams)
             print(f"\n{path.stem}, weights of the n-gram of {name}:\n{table(rows[:8])}", flush=True)
     systems: dict[str, CtcDecoder] = {
         "greedy": greedy_decode,
@@ -111,7 +113,7 @@ def main(arguments: list[str]) -> None:
         systems[f"{beams} beams, ranked by the Thinker"] = build_decoder(beams=beams, lm=scorer)
     measure(engine, [(torch.zeros(rate), "-")], greedy_decode)  # the first call of everything is slow
     for split, path in manifests(options, "test", ["test", "test_voice"]).items():
-        clips, rows = clips_of(path), []
+        clips, rows = clips_of(path, "test"), []
         if "clips" in options["what"]:
             rows += [{"system": name, **measure(engine, clips, read)} for name, read in systems.items()]
         for silence in (0.0, 0.5) if "long" in options["what"] else ():

@@ -3,6 +3,7 @@
     order=6         n-gram order
     unit=character  or word
     lowercase=true  as the recognizer was trained (datamodule.lowercase)
+    split=train     only rows of a .jsonl manifest with that "split" (default: all)
 
 The text has one sample per line; of a .jsonl manifest the field "text" is taken. Train on the recognizer's training texts,
 never on those of its test.
@@ -37,7 +38,13 @@ log_file = logging.getLogger(__name__)
 SPACE = "<space>"
 SPACES = (SPACE, "|", "\u2581")  # names of the space in character models; ours first
 UNITS = ("character", "word")
-OPTIONS: dict[str, str | int | bool] = {"out": "lm.arpa", "order": 6, "unit": "character", "lowercase": True}
+OPTIONS: dict[str, str | int | bool] = {
+    "out": "lm.arpa",
+    "order": 6,
+    "unit": "character",
+    "lowercase": True,
+    "split": "",
+}
 HEADER = "muomni n-gram of units: "
 RESERVED = (BEGIN, END, UNKNOWN)
 UNKNOWN_LOG_PROB = -100 * LN10  # of unknown units under a file without <unk>, as in KenLM
@@ -270,9 +277,10 @@ def main(arguments: list[str]) -> None:
     paths = [argument for argument in arguments if "=" not in argument]
     options = read_options([argument for argument in arguments if "=" in argument], OPTIONS)
     if not paths:
-        usage = "TEXT... out=lm.arpa order=6 unit=character lowercase=true"
+        usage = "TEXT... out=lm.arpa order=6 unit=character lowercase=true split=train"
         raise ValueError(f"name the text files to train on; python -m muomni.inference.asr.ngram {usage}")
-    texts = [text for path in paths for text in read_texts(path, lowercase=options["lowercase"])]
+    how = {"lowercase": options["lowercase"], "split": options["split"] or None}
+    texts = [text for path in paths for text in read_texts(path, **how)]
     model = train_ngram(texts, order=options["order"], unit=options["unit"])
     model.save(options["out"])
     units = sum(len(split_units(text, model.unit)) + 1 for text in texts)

@@ -113,6 +113,17 @@ def test_the_command_trains_and_writes(tmp_path, capsys):
     assert list(read_texts(tmp_path / "a.txt", lowercase=False)) == ["The red circle", "the blue square"]
 
 
+def test_texts_of_one_split_alone(tmp_path):
+    manifest = tmp_path / "all.jsonl"
+    manifest.write_text('{"text": "Yes", "split": "train"}\n{"text": "no", "split": "dev"}\n{"text": "go"}\n')
+    assert list(read_texts(manifest, lowercase=True)) == ["yes", "no", "go"]
+    assert list(read_texts(manifest, lowercase=True, split="train")) == ["yes"]
+    main([str(manifest), f"out={tmp_path}/lm.arpa", "unit=word", "order=1", "split=dev"])
+    assert NGram.load(tmp_path / "lm.arpa").vocabulary == {"no", "</s>", "<unk>"}
+    with pytest.raises(ValueError, match="only a .jsonl manifest has splits"):
+        list(read_texts(tmp_path / "lm.arpa", lowercase=True, split="train"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
