@@ -8,6 +8,7 @@ docs/data.md has an example of each.
 from pathlib import Path
 from typing import Any
 
+from datamodules.formats.captions import as_conversation, as_document
 from datamodules.formats.cifar import CIFAR
 from datamodules.formats.coco import COCO
 from datamodules.formats.common_voice import COMMON_VOICE
@@ -65,9 +66,13 @@ def read_entries(path: Path, *, shape: str, reading: Reading | None = None) -> E
 
 
 def _in_shape(row: Row, shape: str, reading: Reading) -> Row | BadRow:
-    """What stands for the keys of a shape, in any format: a class for a caption, LLaVA's turns for messages."""
+    """What stands for the keys of a shape, in any format: a class for a caption, LLaVA's turns for messages, captions for a
+    document or for the answer to a request."""
     if shape == "sft":
-        return with_messages(row)
+        conversation = with_messages(row)
+        return conversation if isinstance(conversation, BadRow) else as_conversation(conversation)
+    if shape == "text":
+        return as_document(row)
     if shape == "image_text" and isinstance(row.get("class"), str) and not {"captions", "caption"} & row.keys():
         row["captions"] = [reading.class_caption.replace("{class}", row["class"])]
     return row

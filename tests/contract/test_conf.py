@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from muomni.cli import ablations
 from muomni.frontends.char_vocab import NUM_SYMBOLS
 from muomni.run.identity import KEYS, identity
+from muomni.run.stage_graph import shared_overrides
 from train import validate
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -113,6 +114,15 @@ def test_every_option_composes_with_every_stage(stage):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_with_the_stage_that_it_is_for(experiment):
     check_all(composed(f"experiment={experiment}"))
+
+
+@pytest.mark.parametrize("stage", ["thinker", "vision", "omni_sft"])
+def test_images_with_captions_are_read_by_every_stage_of_a_model_of_images_and_text(stage):
+    """So one command trains what it needs on the same photos."""
+    config = compose("train", overrides=["experiment=coco_captions", f"stage={stage}", "coco=DIR"])
+    assert config.data.kind == config.stage.shape and config.data.train == "DIR/manifest.jsonl"
+    assert list(config.stage.needs) == (["thinker", "vision"] if stage == "omni_sft" else [])
+    assert shared_overrides(["experiment=coco_captions", "coco=DIR"]) == ["experiment=coco_captions", "coco=DIR"]
 
 
 def test_every_stage_has_its_export():
