@@ -4,6 +4,7 @@ text {"text"} or {"prompt", "answer"}, image_text {"image", "captions": [..] or 
 ocr {"image", "text"}, sft {"messages"}.
 """
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +24,12 @@ def find_media(name: str, root: Path) -> str:
         raise BadRow(
             f"{shown(name, str, most=300)} leaves {root.parent}: set data.root=DIR, or name the file absolutely"
         )
+    first = os.path.join(root, name)  # nearly always there, and several times faster than a Path
+    if os.path.isfile(first):
+        return str(Path(first).absolute())
     below = (root / name, root / "images" / name, root.parent / name)
     alike = (Path(find(str(path))) for path in below)  # spelled in another Unicode form, or by backslashes
-    for path in (*below, Path(name), *alike):
+    for path in itertools.chain(below, [Path(name)], alike):  # one after the other: each takes a look at the disk
         # unlike Path.is_file, False also for what cannot be a name, as a text that is too long
         if os.path.isfile(path):
             return str(path.absolute())
