@@ -11,6 +11,6 @@ def imported(name: str, path: Path | str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         package = name.partition(".")[0]
-        if error.name != package:
+        if (error.name or "").partition(".")[0] != package:
             raise
         raise ValueError(f"{path}: reading it needs {package}: pip install 'muomni[data]'") from error

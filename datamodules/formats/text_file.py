@@ -16,8 +16,9 @@ OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.GzipFile,
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
-    ".zst": lambda path: imported("zstandard", path).open(path, "rb"),
+    ".zst": lambda path: imported("pyarrow", path).input_stream(str(path), compression="zstd"),
 }
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)  # what the readers of damaged files raise
 SAMPLED = 4096  # bytes at the beginning
 
 
@@ -43,12 +44,11 @@ def open_text(path: Path, *, newline: str | None = None) -> Iterator[io.TextIOWr
     except UnicodeDecodeError as error:
         line = _undecodable_line(path)
         raise ValueError(f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise _damaged(path, error) from error
-    except Exception as error:
-        if type(error).__name__ != "ZstdError":
+    except DAMAGE as error:
+        if path.suffix.lower() not in OPENERS or isinstance(error, FileNotFoundError | PermissionError):
             raise
-        raise _damaged(path, error) from error
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path}: cannot be decompressed, damaged or cut off ({reason})") from error
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -70,16 +70,12 @@ def first_line(path: Path) -> str:
         return ""
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: cannot be decompressed, damaged or cut off ({str(error) or type(error).__name__})")
-
-
 def _check_encoding(path: Path) -> None:
     """Raise ValueError for UTF-16 or UTF-32 without a mark at its beginning, which could pass for UTF-8 full of zeros."""
     try:
         with open_bytes(path) as file:
             beginning = file.read(SAMPLED)
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
+    except DAMAGE:
         return  # it comes again where it is read
     if beginning.count(0) > len(beginning) // 4:
         raise ValueError(f"{path}:1: not UTF-8 (every other byte is zero: UTF-16?); save the file as UTF-8")

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import zstandard
 from PIL import Image
 
 from muomni.frontends.audio_io import write_audio
@@ -98,7 +97,7 @@ def speech_csv_zst(folder):
     audios = [audio(folder, n) for n in range(N)]
     rows = [{"audio": path.name, "text": SENTENCES[n], "speaker": speaker(n)} for n, path in enumerate(audios)]
     path = folder / "s.csv.zst"
-    path.write_bytes(zstandard.compress(table(folder / "s.csv", rows).read_bytes()))
+    path.write_bytes(pa.compress(table(folder / "s.csv", rows).read_bytes(), codec="zstd", asbytes=True))
     return path
 
 
