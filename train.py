@@ -32,6 +32,7 @@ from datamodules.check.quick import log_quick_findings
 from datamodules.fault_tolerant_loader import named_deaths
 from datamodules.fingerprint import digests
 from datamodules.sources import resolve_sources
+from datamodules.tokenizer_cache import pieces_of
 from muomni.checkpoints import export as export_files
 from muomni.checkpoints.export import check_same, is_export, load_export, load_strictly, read_description, save_export
 from muomni.cli.ablations import check_tag, separate_exports
@@ -39,7 +40,7 @@ from muomni.cli.errors import CONF, one_line_errors, run_main
 from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
-from muomni.run import signals, stage_graph
+from muomni.run import monitors, signals, stage_graph
 from muomni.run.hardware import best_precision
 from muomni.run.identity import identities_of_0_1, identity
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
@@ -51,6 +52,9 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | None = None) -> dict[str, float]:
     """Run the task of a configuration in `output`, as a job of the sweep in `sweep` if given; return the test metrics."""
     validate(cfg)
+    monitors.settle(cfg)
+    if cfg.tokenizer is not None and not any(word.lstrip("+").startswith("vocab_size=") for word in overrides):
+        cfg.vocab_size = pieces_of(cfg.tokenizer)
     ablated = separate_exports(cfg, overrides, handed_on=stage_graph.shared_overrides(overrides, ablated=True))
     check_tag(cfg, ablated, own=cfg.task == "fit" and sweep is None)  # the jobs of a sweep may share a tag
     torch.set_float32_matmul_precision("high")
@@ -94,7 +98,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     with named_deaths(datamodule.readers):
         if cfg.task == "fit":
             trainer.fit(stage, datamodule=datamodule, ckpt_path=folder.checkpoint)
-            kept = export if sweep is None else folder.path / "export"
+            totals, kept = stage.totals, export if sweep is None else folder.path / "export"
             stage = hand_over(stage, trainer, kept, metadata, fresh=make_stage)
             losses = dict(trainer.callback_metrics)
         else:
@@ -102,6 +106,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again has the same result
         with measuring(kept if cfg.task == "fit" else None):
             metrics = measure(cfg, stage, trainer, datamodule)
+    if cfg.task == "fit":
+        metrics = {**metrics, **totals}
     if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
         scored = score(metrics, cfg.stage.monitor, losses)
         keep_best(sweep, output.name, export, scored, lambda: write_export(stage, export, metadata))
@@ -123,6 +129,10 @@ def read_as_trained(cfg: DictConfig, trained: Path) -> None:
     if "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
         cfg.datamodule.tokenizer = str(trained / "tokenizer.model")
     cfg.characters = export_files.trained_characters(trained)
+    written = export_files.trained_form(trained)
+    if cfg.text not in (None, written):
+        raise ValueError(f"text={cfg.text}: {trained} was trained with text={written or 'null'}; leave it out")
+    cfg.text = written
     if cfg.module.get("talker") and "talker" in read_description(trained)["parts"]:
         cfg.module.talker.folder = str(trained)
 

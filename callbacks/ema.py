@@ -9,15 +9,14 @@ Where processes share the model (FSDP2) each averages its shard of every weight;
 Not Lightning's WeightAveraging: it keeps a deep copy of the whole module, and averages buffers and frozen weights as well.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 
+from callbacks.whole_weights import like, own_shards, whole
 from muomni.checkpoints.export import first_broken
 
 
@@ -48,7 +47,7 @@ class EMA(Callback):
             raise ValueError(
                 f"callbacks.ema: the checkpoint's average does not fit this model: {differing[:3]} (resume=never)"
             )
-        self.average = {name: _like(value, weights[name]) for name, value in self.average.items()}
+        self.average = {name: like(value, weights[name]) for name, value in self.average.items()}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Update the average if the batch completed an optimizer step."""
@@ -57,7 +56,9 @@ class EMA(Callback):
         self._step = trainer.global_step
         weights = _trained_weights(pl_module)
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
-        torch._foreach_lerp_(_own(self.average.values()), _own(weights[name] for name in self.average), 1 - decay)
+        torch._foreach_lerp_(
+            own_shards(self.average.values()), own_shards(weights[name] for name in self.average), 1 - decay
+        )
         self._updates += 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -85,7 +86,7 @@ class EMA(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The average. Raises an error if it is not finite."""
-        average = {name: _whole(value) for name, value in self.average.items()}
+        average = {name: whole(value) for name, value in self.average.items()}
         broken = first_broken(average)
         if broken is not None:
             raise ValueError(f"the average of {broken}; it is not saved, the last good checkpoint stays")
@@ -99,24 +100,6 @@ def _trained_weights(module: LightningModule) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def _own(values: Iterable[Tensor]) -> list[Tensor]:
-    """The local shards: the whole tensor where it is not sharded."""
-    return [value.to_local() if isinstance(value, DTensor) else value for value in values]
-
-
-def _whole(value: Tensor) -> Tensor:
-    """The full tensor; a collective operation."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def _like(value: Tensor, weight: Tensor) -> Tensor:
-    """A full tensor on the device of the weight and sharded like it."""
-    value = value.to(weight.device)
-    if isinstance(weight, DTensor) and not isinstance(value, DTensor):
-        return distribute_tensor(value, weight.device_mesh, weight.placements)
-    return value
-
-
 def _put(values: dict[str, Tensor], module: LightningModule) -> None:
     weights = _trained_weights(module)
-    torch._foreach_copy_(_own(weights[name] for name in values), _own(values.values()))
+    torch._foreach_copy_(own_shards(weights[name] for name in values), own_shards(values.values()))

@@ -1,22 +1,37 @@
 """Training throughput, and the share of time spent waiting for data."""
 
+import logging
 import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+log = logging.getLogger(__name__)
+
 
 class Throughput(Callback):
     """`samples_per_second`, `tokens_per_second` (frames, for audio, padding included), `padding_share` (in percent of them)
-    and `data_wait_share` over a logging interval. Several processes: assumes that all hold as much as this one."""
+    and `data_wait_share` over a logging interval; the last two at the end also of the whole run (`stage.totals`). Time between
+    batches counts as waiting, but for validations. Several processes: assumes that all hold as much as this one."""
 
     def __init__(self) -> None:
         self._since = self._ended = self._waited = 0.0
         self._samples = self._tokens = 0
         self._real: Any = 0
+        self._paused = 0.0
+        self._run: dict[str, Any] = {"real": 0.0, "tokens": 0, "waited": 0.0, "seconds": 0.0}
+        """Of the whole run, those of an earlier process included."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = self._ended = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._paused = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A validation is no part of the interval."""
+        paused = time.perf_counter() - self._paused
+        self._since, self._ended = self._since + paused, self._ended + paused
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The time since the last batch ended was spent waiting for this one."""
@@ -33,6 +48,7 @@ class Throughput(Callback):
         if step % every or self._ended == self._since:
             return
         seconds = self._ended - self._since
+        self._add(seconds)
         prefix = f"{pl_module.name}/train"
         pl_module.log_dict(
             {
@@ -43,3 +59,26 @@ class Throughput(Callback):
             }
         )
         self._since, self._samples, self._tokens, self._real, self._waited = self._ended, 0, 0, 0, 0.0
+
+    def _add(self, seconds: float) -> None:
+        run = self._run
+        run["real"], run["tokens"] = run["real"] + self._real, run["tokens"] + self._tokens
+        run["waited"], run["seconds"] = run["waited"] + self._waited, run["seconds"] + seconds
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the shares of the whole run."""
+        self._add(self._ended - self._since)
+        self._since, self._samples, self._tokens, self._real, self._waited = self._ended, 0, 0, 0, 0.0
+        run, stage = self._run, pl_module.name
+        if not run["tokens"] or not run["seconds"]:
+            return
+        padding, waited = 100 * (1 - float(run["real"]) / run["tokens"]), run["waited"] / run["seconds"]
+        pl_module.totals = {f"{stage}/train/padding_share": padding, f"{stage}/train/data_wait_share": waited}  # type: ignore[assignment]
+        log.info("stage=%s: %.1f %% of the tokens were padding, %.1f %% of the time went by waiting for data",
+                 stage, padding, 100 * waited)  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self._run, "real": float(self._run["real"])}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._run = dict(state_dict)

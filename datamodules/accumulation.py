@@ -41,3 +41,8 @@ class Windows:
                 together = {name: torch.stack([each[name] for each in counts]).float() for name in counts[0]}
                 batch.window = Window(together, index)
         return window
+
+
+def limit_batches(count: int, limit: float) -> int:
+    """Lightning's limits: so many of `count` batches, or a share of them."""
+    return min(count, limit) if isinstance(limit, int) else max(1, int(count * limit))

@@ -7,7 +7,6 @@ are dataclass fields, under the names of the configuration.
 import functools
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +16,16 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
-from datamodules.accumulation import Windows
+from datamodules.accumulation import Windows, limit_batches
 from datamodules.batch_sampler import ResumableBatchSampler
-from datamodules.fault_tolerant_loader import Loader, SampleReader, SampleSet, begin_work, collate_read
-from datamodules.fingerprint import changes, digests
+from datamodules.data_sets import Concatenation, DataSet, check_paths, fingerprint_paths, mixture_sampler, read_sets
+from datamodules.fault_tolerant_loader import Loader, SampleReader, SampleSet, begin_work, collate_read, usual_workers
+from datamodules.fingerprint import changes, digests, refuse_other_data
 from datamodules.formats import Reading
-from datamodules.manifests import MAX_BAD_SHARE, Row, log_skipped, read_manifest
+from datamodules.manifests import MAX_BAD_SHARE, Row, TextFile, log_skipped, read_manifest
+from muomni.frontends.text_form import form_named
 
 log = logging.getLogger(__name__)
-
-MAX_WORKERS = 4  # of a loader, each with a copy of what the samples keep in memory
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -41,6 +40,8 @@ class DataModule(LightningDataModule):
             the loaders of each.
         batch_tokens: the most tokens (frames of speech) of a training batch, padding included: where long samples meet,
             fewer than `batch_size` share it. For batches of similar lengths; None: `batch_size` alone counts.
+        text_form: how texts are written (muomni/frontends/text_form.py); None: as each datamodule does without.
+        sets: data sets that are trained on together, in place of `train` and, if any of them has one, of `val`.
     """
 
     train: str | None
@@ -54,6 +55,8 @@ class DataModule(LightningDataModule):
     num_workers: int | None
     seed: int
     batch_tokens: int | None = None
+    text_form: str | None = None
+    sets: Sequence[DataSet] = ()
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -66,6 +69,10 @@ class DataModule(LightningDataModule):
         self.readers: list[SampleReader] = []
         self.spare: set[str] = set()
         """Held-out splits of which this process has no share: the batch that its loader returns is not counted."""
+        self.val_sets: list[str] = []
+        """The set of each validation batch of this process, where several sets are validated on."""
+        self.in_form = form_named(self.text_form)
+        check_paths(self.sets)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> SampleSet:
         """Read a manifest for the phase "train" (whose items are augmented), "val" or "test"."""
@@ -111,6 +118,10 @@ class DataModule(LightningDataModule):
         """The samples of "train", "val" or "test/<name>", read once."""
         if split not in self._sets:
             phase, _, name = split.partition("/")
+            members = [each for each in self.sets if phase == "train" or (phase == "val" and each.val is not None)]
+            if members:
+                self._sets[split] = read_sets(self, members, phase)
+                return self._sets[split]
             path = {"train": self.train, "val": self.val, "test": self.test.get(name)}[phase]
             if path is None:
                 raise ValueError(f"no {split} data: give data.{split}=PATH")
@@ -130,6 +141,13 @@ class DataModule(LightningDataModule):
         """Rows of a manifest of this shape, for the phase "train", "val" or "test" (`read_manifest`)."""
         return read_manifest(path, shape=shape, split=split, root=self.root, reading=self.reading, phase=phase)
 
+    @property
+    def train_files(self) -> list[TextFile]:
+        """The training manifests."""
+        if not self.sets:
+            return [] if self.train is None else [TextFile(self.train, self.reading, self.root)]
+        return [TextFile(each.train, each.options["reading"], each.options["root"]) for each in self.sets]
+
     def _row_split(self, phase: str) -> str | None:
         return (self.splits or {}).get(phase)
 
@@ -148,17 +166,20 @@ class DataModule(LightningDataModule):
     def _new_sampler(self, rank: int, world_size: int, *, overfit: float = 0) -> ResumableBatchSampler:
         """At its beginning. overfit: so many batches (a share of them, if below 1) again and again; 0: all."""
         samples = self.samples("train")
-        sampler = ResumableBatchSampler(
-            len(samples),
-            batch_size=self.batch_size,
-            seed=self.seed,
-            lengths=self.lengths(samples),
-            budget=self.batch_tokens,
-            groups=self.groups(samples),
-            curriculum=self.curriculum_mask(samples),
-            rank=rank,
-            world_size=world_size,
-        )
+        options: dict[str, Any] = {
+            "batch_size": self.batch_size, "seed": self.seed, "budget": self.batch_tokens, "rank": rank,
+            "world_size": world_size,
+        }  # fmt: skip
+        if isinstance(samples, Concatenation):
+            sampler: ResumableBatchSampler = mixture_sampler(samples, self.sets, self, **options)
+        else:
+            sampler = ResumableBatchSampler(
+                len(samples),
+                lengths=self.lengths(samples),
+                groups=self.groups(samples),
+                curriculum=self.curriculum_mask(samples),
+                **options,
+            )
         if overfit:
             sampler.repeat(limit_batches(len(sampler), overfit))
         return sampler
@@ -206,16 +227,21 @@ class DataModule(LightningDataModule):
     def _held_out(self, split: str, limit: float | None) -> Loader:
         """Batches of a held-out split in order, the first `limit` of them where that is a whole number. Each of several
         processes takes a consecutive share of them: whole batches, so that the measurement is that of one process."""
-        indices = list(range(len(self.samples(split))))
-        size = self.eval_batch_size
+        samples, size = self.samples(split), self.eval_batch_size
+        indices, names = list(range(len(samples))), list[str]()
         batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+        if isinstance(samples, Concatenation):
+            batches, names = samples.held_out_batches(size)
         if isinstance(limit, int):
             batches = batches[:limit]
             unused = len(indices) - sum(map(len, batches))
             option = f"trainer.limit_{split.partition('/')[0]}_batches={limit}"
             log_skipped(unused, len(indices), what=split, why=f"only the first are measured ({option})")
         rank, world_size = self._process()
-        share = batches[len(batches) * rank // world_size : len(batches) * (rank + 1) // world_size]
+        first, last = len(batches) * rank // world_size, len(batches) * (rank + 1) // world_size
+        share = batches[first:last]
+        if names:
+            self.val_sets = names[first:last] or names[:1]
         if not share:  # a process without batches would end early, and the others wait for it
             self.spare.add(split)
         return self._loader(split, self.collate, share or batches[:1])
@@ -248,23 +274,15 @@ class DataModule(LightningDataModule):
         """What a run is trained on (fingerprint.py)."""
         if self._data is None:
             paths = {"train": self.train, "val": self.val, "replay": getattr(self, "replay_path", None)}
-            self._data = {"files": digests(paths), "samples": len(self.samples("train")), "seed": self.seed}
+            files = digests(paths | fingerprint_paths(self.sets))
+            self._data = {"files": files, "samples": len(self.samples("train")), "seed": self.seed}
         return self._data
 
     def check_data(self, checkpoint: Mapping[str, Any], *, path: str, named: bool) -> None:
         """Raise ValueError unless the data is that of the run that a checkpoint belongs to. Where the user named the
         checkpoint, a warning says that training begins an epoch of the new data."""
         state = checkpoint.get(type(self).__qualname__) or {}
-        changed = changes(state.get("data", {}), self.data())
-        if changed is None:
-            return
-        if not named:
-            raise ValueError(
-                f"the data has changed since this run began ({changed}): resume=never begins a new run, resume={path} goes "
-                "on from this one's weights with the new data, and with the old data back the same command continues"
-            )
-        what = "going on with the new data from the begin of an epoch"
-        log.warning("resume=%s: its run had other data (%s); %s", path, changed, what)
+        refuse_other_data(state.get("data", {}), self.data(), path=path, named=named)
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the data and what data it is, kept in the checkpoint."""
@@ -275,17 +293,3 @@ class DataModule(LightningDataModule):
         self._restored = state_dict or None
         if state_dict and changes(state_dict.get("data", {}), self.data()) is not None:
             self._restored = {"epoch": state_dict["epoch"] + 1, "consumed": 0}
-
-
-def limit_batches(count: int, limit: float) -> int:
-    """Lightning's limits: so many of `count` batches, or a share of them."""
-    return min(count, limit) if isinstance(limit, int) else max(1, int(count * limit))
-
-
-def usual_workers(*, on_gpu: bool) -> int:
-    """Workers of a loader: on a CPU none, since they would take its cores from training; on a GPU up to `MAX_WORKERS` of the
-    cores that each of the machine's processes has, one left to itself."""
-    if not on_gpu:
-        return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(MAX_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))

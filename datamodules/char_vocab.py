@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from datamodules.base import DataModule
+from datamodules.data_sets import as_set
 from datamodules.manifests import MAX_BAD_SHARE, Row, report_bad
 from muomni.frontends.char_vocab import char_table, learn_characters
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
@@ -117,14 +118,20 @@ class CharacterData(DataModule):
 
     def learn_characters(self, rows: list[Row], *, phase: str) -> None:
         """With characters=data, from the training manifest, of which these rows may be."""
-        if self.alphabet.unknown and self.train is not None and phase != "train":
+        if self.alphabet.unknown and self.train_files and (phase != "train" or self.sets):
             rows = self.train_rows()
         self.alphabet.learn(self.spell(row["text"]) for row in rows)
         self.characters = self.alphabet.characters
 
     def train_rows(self) -> list[Row]:
-        """The rows of the training manifest."""
-        return self.read_rows(str(self.train), self._row_split("train"), shape=self.shape, phase="train")
+        """The rows of the training manifests."""
+        if not self.sets:
+            return self.read_rows(str(self.train), self._row_split("train"), shape=self.shape, phase="train")
+        rows: list[Row] = []
+        for each in self.sets:
+            with as_set(self, each):
+                rows += self.read_rows(each.train, self._row_split("train"), shape=self.shape, phase="train")
+        return rows
 
     def read(self, task: str) -> None:
         """As in the base. Raises ValueError where over 1 % of the characters of training or validation cannot be written; what

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 Faults = list[tuple[int, str]]
 #: After so many broken samples in a row something else is wrong.
 TRIES = 10
+MAX_WORKERS = 4  # of a loader, each with a copy of what the samples keep in memory
 
 
 class SampleSet(Protocol):
@@ -210,3 +211,12 @@ def _dead_workers(reader: SampleReader, *, patience: float) -> list[str]:
     if dead and iterator is not None:
         iterator._shutdown_workers()
     return dead
+
+
+def usual_workers(*, on_gpu: bool) -> int:
+    """Workers of a loader: on a CPU none, since they would take its cores from training; on a GPU up to `MAX_WORKERS` of the
+    cores that each of the machine's processes has, one left to itself."""
+    if not on_gpu:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(MAX_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))

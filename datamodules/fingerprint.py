@@ -6,9 +6,12 @@ image that is replaced under its name is not noticed.
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 WHOLE = 64 << 20  # bytes of a file that is read whole
 BLOCKS, BLOCK = 256, 64 << 10  # of a larger one
@@ -39,7 +42,16 @@ def digest(path: Path | str) -> str:
 def digests(sources: Mapping[str, Any]) -> dict[str, str]:
     """Of the files that are trained on, or choose the best checkpoint, by what they are for."""
     learnt = {name: sources.get(name) for name in ("train", "val", "replay")}
-    return {name: digest(path) for name, path in learnt.items() if isinstance(path, str | Path)}
+    return {name: digest(path) for name, path in (learnt | _of_sets(sources)).items() if isinstance(path, str | Path)}
+
+
+def _of_sets(sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `data.sets`, by name; of a datamodule's sources they have such names already."""
+    paths = {name: path for name, path in sources.items() if name.startswith("sets.")}
+    for name, given in (sources.get("sets") or {}).items():
+        both = {"train": given} if isinstance(given, str) else given
+        paths |= {f"sets.{name}.{key}": both.get(key) for key in ("train", "val")}
+    return paths
 
 
 def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
@@ -52,3 +64,18 @@ def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     if was.get("seed", now["seed"]) != now["seed"]:
         found.append(f"datamodule.seed was {was['seed']}, now {now['seed']}")
     return ", ".join(found) or None
+
+
+def refuse_other_data(was: Mapping[str, Any], now: Mapping[str, Any], *, path: str, named: bool) -> None:
+    """Raise ValueError for other data than that of the run that checkpoint `path` belongs to; a warning, where the user named
+    it."""
+    changed = changes(was, now)
+    if changed is None:
+        return
+    if not named:
+        raise ValueError(
+            f"the data has changed since this run began ({changed}): resume=never begins a new run, resume={path} goes "
+            "on from this one's weights with the new data, and with the old data back the same command continues"
+        )
+    what = "going on with the new data from the begin of an epoch"
+    log.warning("resume=%s: its run had other data (%s); %s", path, changed, what)

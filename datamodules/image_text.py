@@ -129,15 +129,14 @@ class ImageTextData(DataModule):
         super().__post_init__()
         self.tokenizer_path = tokenizer_for(
             self.tokenizer,
-            text=self.text or self.train,
+            text=self.text or self.train_files,
             vocab_size=self.vocab_size,
             root=Path(self.tokenizer_root),
             shape="image_text" if self.text is None else "text",
-            media_root=self.root,
             exact=False,
-            reading=self.reading if self.text is None else None,
+            form=self.text_form,
         )
-        self.tokenizer = Tokenizer.load(self.tokenizer_path)
+        self.tokenizer = Tokenizer.load(self.tokenizer_path).with_form(self.text_form)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> CaptionedImages:
         rows = self.read_rows(path, split, shape="image_text", phase=phase)

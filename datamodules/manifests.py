@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,14 @@ log = logging.getLogger(__name__)
 
 MAX_BAD_SHARE = 0.01
 MAX_LABEL = 60  # characters
+
+
+class TextFile(NamedTuple):
+    """A manifest, how it is read, and the root of its media (None: its own folder)."""
+
+    path: str
+    reading: Reading
+    root: str | None
 
 
 def read_manifest(

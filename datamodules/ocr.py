@@ -78,7 +78,7 @@ class OcrData(CharacterData):
 
     def spell(self, text: str) -> str:
         """Letters with marks are one character where Unicode has one (NFC)."""
-        return unicodedata.normalize("NFC", text)
+        return unicodedata.normalize("NFC", self.in_form(text))
 
     def metadata(self) -> dict[str, Any]:
         return {"image": self.image.metadata()}

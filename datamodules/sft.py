@@ -88,7 +88,7 @@ class SftData(DataModule):
         self.image_tokens = counts[self.image_tokens]
         self.replay_path = Path(self.replay) if self.replay and self.replay_share else None
         self.tokenizer_path = Path(self.tokenizer)
-        self.tokenizer = Tokenizer.load(self.tokenizer_path)
+        self.tokenizer = Tokenizer.load(self.tokenizer_path).with_form(self.text_form)
         self.simulate = simulator_for(self.conditions, self.mel, self.hearing)
         self.frames_per_token = self.audio_downsample * self.audio_stack
 
@@ -263,7 +263,7 @@ class SftData(DataModule):
             image_keys=[key for sample in samples for key in sample.image_keys],
             audio_keys=[key for sample in samples for key in sample.audio_keys],
             questions=[sample.question for sample in samples],
-            answers=[answer_of(sample.row) for sample in samples],
+            answers=[self.in_form(answer_of(sample.row)) for sample in samples],
             tasks=[sample.row["task"] for sample in samples],
             meta=[meta_of(sample.row) for sample in samples],
             sample_ids=[str(sample.row["id"]) for sample in samples],

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datamodules.data_sets import data_sets
 from datamodules.formats import Reading
 from datamodules.world import SUBSETS, WorldSpec, build_world
 
@@ -25,6 +26,10 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
         return {**found, "test": {name: str(root / path) for name, path in world["test"].items()}}
     if kind != shape:
         raise ValueError(f"data={kind} does not fit stage={stage}, which reads data={shape} (or data=world)")
+    splits = {name: data[f"{name}_split"] for name in ("train", "val", "test")}
+    sets = data_sets(data, splits=splits, reading=_reading)
+    if sets and data["val"] is None and not any(each.val for each in sets):
+        raise ValueError("data.sets: none is validated on: give data.val=PATH, data.val_split=NAME or the val of a set")
     test = data["test"]
     named = {} if test is None else {"test": test} if isinstance(test, str) else dict(test)
     further = {name: data.get(name) for name in world if name not in ("train", "val", "test")}
@@ -33,10 +38,10 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
         "train": data["train"],
         "val": data["val"] if data["val"] is not None else data["train"],
         "test": named,
-        "splits": {name: data[f"{name}_split"] for name in ("train", "val", "test")},
+        "splits": splits,
         "root": data.get("root"),  # text has no media
         "reading": _reading(data),
-    }
+    } | ({"sets": sets} if sets else {})
 
 
 def _reading(data: Mapping[str, Any]) -> Reading:

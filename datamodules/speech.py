@@ -71,7 +71,7 @@ class SpeechData(CharacterData):
         self._speakers: dict[str, int] | None = None
 
     def spell(self, text: str) -> str:
-        return clean_transcript(text, lowercase=self.lowercase)
+        return clean_transcript(self.in_form(text), lowercase=self.lowercase and self.text_form is None)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> SpeechSet:
         what, train = str(path), phase == "train"
@@ -151,7 +151,8 @@ class SpeechData(CharacterData):
         if self._speakers is None:
             names = list(map(str, self.speakers or ()))
             if self.speakers is None:
-                found = {speaker_of(row) for row in (rows if train or self.train is None else self.train_rows())}
+                own = not self.train_files or (train and not self.sets)
+                found = {speaker_of(row) for row in (rows if own else self.train_rows())}
                 names = sorted(found, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
             self._speakers = {name: number for number, name in enumerate(names)}
         if self.most_speakers is not None and len(self._speakers) > self.most_speakers:

@@ -196,9 +196,9 @@ class TextData(DataModule):
             raise ValueError(f"datamodule.train_share={self.train_share}: must be above 0 and at most 1")
         root = Path(self.tokenizer_root)
         self.tokenizer_path = tokenizer_for(
-            self.tokenizer, text=self.train, vocab_size=self.vocab_size, root=root, reading=self.reading
+            self.tokenizer, text=self.train_files, vocab_size=self.vocab_size, root=root, form=self.text_form
         )
-        self.tokenizer = Tokenizer.load(self.tokenizer_path)
+        self.tokenizer = Tokenizer.load(self.tokenizer_path).with_form(self.text_form)
 
     def load(self, path: Path, split: str | None, *, phase: str) -> PackedRows | Documents:
         rows = self.read_rows(path, split, shape="text", phase=phase)

@@ -1,15 +1,18 @@
 """A tokenizer for a text: given, found, or trained once and kept."""
 
 import hashlib
+import itertools
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datamodules.fingerprint import digest
 from datamodules.formats import Reading
 from datamodules.formats.hugging_face import HUGGING_FACE
-from datamodules.manifests import read_manifest
+from datamodules.manifests import TextFile, read_manifest
 from muomni.frontends.special_pieces import with_special_pieces
+from muomni.frontends.text_form import form_named
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import PIECES
 
@@ -19,46 +22,62 @@ log = logging.getLogger(__name__)
 def tokenizer_for(
     given: str | None,
     *,
-    text: str | None,
+    text: str | Sequence[TextFile] | None,
     vocab_size: int,
     root: Path,
     shape: str = "text",
-    media_root: str | None = None,
     exact: bool = True,
-    reading: Reading | None = None,
+    form: str | None = None,
 ) -> Path:
     """Path of a SentencePiece model.
 
     given: a model's path wins; of one that lacks our special pieces, a copy in `root` that has them. Else one of
-    `vocab_size` pieces is trained on the manifest `text` and kept in `root` under a name made of the text's bytes and the
-    size, so that the same text finds it again. Stages that start at once may each train it: they write the same bytes.
-    shape: of the manifest, "text" or "image_text", whose captions are its text; media_root: of its images, None: its own
-    folder; reading: how it is read. exact: False allows fewer pieces where the text has no more.
+    `vocab_size` pieces is trained on the manifest `text` (or several) and kept in `root` under a name made of the text's bytes
+    and the size, so that the same text finds it again. Stages that start at once may each train it: they write the same bytes.
+    shape: of the manifest, "text" or "image_text", whose captions are its text. form: of the text that it is trained on
+    (muomni/frontends/text_form.py). exact: False allows fewer pieces where the text has no more.
     Raises ValueError where a given one has another number of pieces than `vocab_size`.
     """
     if given is not None:
         return _given(Path(given), vocab_size=vocab_size, root=root, exact=exact)
-    if text is None:
+    files = [TextFile(text, Reading(), None)] if isinstance(text, str) else list(text or ())
+    if not files:
         raise ValueError("no tokenizer and no training text: give datamodule.tokenizer=PATH or data.train=PATH")
-    reading = reading or Reading()
-    if not Path(text).exists() and reading.format != HUGGING_FACE.name:
-        raise FileNotFoundError(f"{text}: no such file to train a tokenizer on")
-    content = _content(Path(text), reading)
-    path = root / f"bpe{vocab_size}-{content}" / "tokenizer.model"
+    for file in files:
+        if not Path(file.path).exists() and file.reading.format != HUGGING_FACE.name:
+            raise FileNotFoundError(f"{file.path}: no such file to train a tokenizer on")
+    path = root / f"bpe{vocab_size}-{_content(files)}{'' if form is None else f'-{form}'}" / "tokenizer.model"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = read_manifest(text, shape=shape, root=media_root, reading=reading, phase="train")
-        Tokenizer.train((text for row in rows for text in _texts_of(row)), vocab_size, path, exact=exact)
+        rows = itertools.chain.from_iterable(
+            read_manifest(each.path, shape=shape, root=each.root, reading=each.reading, phase="train") for each in files
+        )
+        texts = (form_named(form)(text) for row in rows for text in _texts_of(row))
+        Tokenizer.train(texts, vocab_size, path, exact=exact)
     elif exact:
         Tokenizer.load(path).expect_size(vocab_size)
     return path
 
 
-def _content(text: Path, reading: Reading) -> str:
+def _content(files: Sequence[TextFile]) -> str:
     """A name that changes with what is read: 12 hex digits."""
+    if len(files) > 1:
+        return hashlib.sha256("\0".join(_content([each]) for each in files).encode()).hexdigest()[:12]
+    text, reading = Path(files[0].path), files[0].reading
     if text.is_file() and reading == Reading():
         return hashlib.sha256(text.read_bytes()).hexdigest()[:12]
     return hashlib.sha256(f"{text.absolute()}\0{digest(text)}\0{reading}".encode()).hexdigest()[:12]
+
+
+def pieces_of(path: str) -> int:
+    """Pieces of a SentencePiece model, our special ones included: the `vocab_size` that it needs. Raises FileNotFoundError and
+    ValueError, naming it."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"tokenizer={path}: no such file")
+    try:
+        return Tokenizer(with_special_pieces(Path(path).read_bytes())[0]).vocab_size
+    except ValueError as error:
+        raise ValueError(f"tokenizer={path}: {error}") from error
 
 
 def _texts_of(row: dict[str, Any]) -> list[str]:

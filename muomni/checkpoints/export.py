@@ -267,6 +267,12 @@ def trained_characters(export: Path) -> str | None:
     return next((characters for characters in own if isinstance(characters, str)), None)
 
 
+def trained_form(export: Path) -> str | None:
+    """The form of the texts that a model was trained on (muomni/frontends/text_form.py)."""
+    said = read_description(export)["facts"].get("text") if is_export(export) else None
+    return str(said["form"]) if isinstance(said, Mapping) and "form" in said else None
+
+
 def _is_older(stored: Any, value: Any, where: str) -> bool:
     """Whether the metadata of images is the same but for what exports of earlier versions do not say: they were trained on the
     centre square, on black, which of square pictures without transparency is the same. Logs it."""

@@ -22,7 +22,7 @@ NUMBERS: dict[str, tuple[float, float, bool]] = {
         "datamodule.batch_size", "datamodule.eval_batch_size", "datamodule.pack", "datamodule.length",
         "datamodule.batch_tokens", "trainer.accumulate_grad_batches", "trainer.log_every_n_steps",
         "callbacks.doctor.every_n_steps", "callbacks.finite_guard.patience", "callbacks.gradient_guard.patience",
-        "callbacks.resume_checkpoint.every_n_train_steps",
+        "callbacks.resume_checkpoint.every_n_train_steps", "early_stopping.patience", "average", "val_samples",
     ), (1, math.inf, True)),
 }  # fmt: skip
 POSITIVE = ("trainer.gradient_clip_val", "callbacks.finite_guard.max_loss", "callbacks.gradient_guard.max_norm")
@@ -52,6 +52,11 @@ def validate(cfg: Any) -> None:
         raise ValueError(
             f"activation_checkpointing=true: stage={cfg.stage.name} has nothing to checkpoint; leave it out"
         )
+    for key in ("layer_drop", "label_smoothing"):
+        if cfg[key] and key not in cfg.module.training:
+            raise ValueError(f"{key}={cfg[key]}: stage={cfg.stage.name} has nothing that it applies to; leave it out")
+        if not (_is_number(cfg[key], 0, 1) and cfg[key] < 1):
+            raise ValueError(f"{key}={cfg[key]}: a number from 0 to below 1")
     for key, (least, most, whole) in NUMBERS.items():
         value = _at(cfg, key)
         if (value is not None or key.startswith("trainer.")) and not _is_number(value, least, most, whole=whole):

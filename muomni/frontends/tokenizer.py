@@ -9,11 +9,13 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
 from muomni.checkpoints.atomic_write import atomic_write
 from muomni.frontends.special_pieces import misplaced, read_model
+from muomni.frontends.text_form import form_named
 from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
 
 MAX_LINE_BYTES = 1 << 20
@@ -26,9 +28,11 @@ STAND_INS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 class Tokenizer:
     """A trained SentencePiece model. Picklable; holds no open file."""
 
-    def __init__(self, model: bytes) -> None:
-        """`model`: the content of a SentencePiece model file. Raises ValueError where special tokens have other ids."""
-        self._model = model
+    def __init__(self, model: bytes, *, form: str | None = None) -> None:
+        """`model`: the content of a SentencePiece model file. form: of the texts that are encoded (text_form.py); None: as they
+        are. Raises ValueError where special tokens have other ids."""
+        self._model, self.form = model, form
+        self.in_form = form_named(form)
         self._processor = read_model(model)
         problem = misplaced(self._processor)
         if problem is not None:
@@ -46,27 +50,26 @@ class Tokenizer:
         exact: False takes fewer pieces where the text has no more. Digits are always single pieces. Raises ValueError
         where the text is empty or the vocabulary does not fit it.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer = io.BytesIO()
-        try:
-            sentencepiece.SentencePieceTrainer.Train(
-                sentence_iterator=_sentences(lines), model_writer=writer, vocab_size=vocab_size, model_type="bpe",
-                hard_vocab_limit=False,  # part of the bytes: one value for both, so that equal text gives equal bytes
-                byte_fallback=byte_fallback, character_coverage=1.0 if not byte_fallback else 0.9995,
-                normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
-                unk_id=UNK, bos_id=BOS, eos_id=EOS, pad_id=PAD,
-                unk_piece=PIECES[UNK], bos_piece=PIECES[BOS],
-                eos_piece=PIECES[EOS], pad_piece=PIECES[PAD],
-                control_symbols=list(PIECES[PAD + 1 :]),
-                max_sentence_length=MAX_LINE_BYTES, minloglevel=3,
-            )  # fmt: skip
-        except (RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
-            raise ValueError(f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}") from error
-        tokenizer = cls(writer.getvalue())
+        tokenizer = cls(
+            _trained(
+                _sentences(lines), vocab_size, model_type="bpe", byte_fallback=byte_fallback,
+                character_coverage=1.0 if not byte_fallback else 0.9995,
+            )
+        )  # fmt: skip
         if exact:
             tokenizer.expect_size(vocab_size)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(path)
+        return tokenizer
+
+    @classmethod
+    def of_characters(cls, characters: str, path: str | Path) -> "Tokenizer":
+        """A piece for each of some characters, all others unknown; saved at `path`. A line end is a character, too."""
+        size = len(PIECES) + len(set(characters) | {" "})
+        model = _trained(iter([characters]), size, model_type="char", byte_fallback=False, character_coverage=1.0)
+        tokenizer = cls(model)
+        tokenizer.expect_size(size)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         tokenizer.save(path)
         return tokenizer
 
@@ -88,6 +91,10 @@ class Tokenizer:
             return cls(path.read_bytes())
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+    def with_form(self, form: str | None) -> "Tokenizer":
+        """The same pieces, for texts in that form."""
+        return self if form == self.form else Tokenizer(self._model, form=form)
 
     def save(self, path: str | Path) -> None:
         """Write the model file atomically."""
@@ -112,6 +119,7 @@ class Tokenizer:
             raise ValueError(
                 f"the text is no valid UTF-8 at character {error.start + 1} ({text[error.start]!a}): give it as UTF-8"
             ) from error
+        text = self.in_form(text)
         ids = self._encode_meta(text) if META in text else self._processor.EncodeAsIds(text)
         return [BOS] * bos + ids + [EOS] * eos
 
@@ -145,11 +153,31 @@ class Tokenizer:
         """sha256 of the model file, in hexadecimal."""
         return hashlib.sha256(self._model).hexdigest()
 
-    def __getstate__(self) -> bytes:
-        return self._model
+    def __getstate__(self) -> tuple[bytes, str | None]:
+        return self._model, self.form
 
-    def __setstate__(self, model: bytes) -> None:
-        self.__init__(model)  # type: ignore[misc]
+    def __setstate__(self, state: tuple[bytes, str | None]) -> None:
+        self.__init__(state[0], form=state[1])  # type: ignore[misc]
+
+
+def _trained(sentences: Iterator[str], vocab_size: int, **options: Any) -> bytes:
+    """The content of a SentencePiece model with our special pieces. Raises ValueError."""
+    writer = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=sentences, model_writer=writer, vocab_size=vocab_size,
+            hard_vocab_limit=False,  # part of the bytes: one value for both, so that equal text gives equal bytes
+            normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
+            unk_id=UNK, bos_id=BOS, eos_id=EOS, pad_id=PAD,
+            unk_piece=PIECES[UNK], bos_piece=PIECES[BOS],
+            eos_piece=PIECES[EOS], pad_piece=PIECES[PAD],
+            control_symbols=list(PIECES[PAD + 1 :]),
+            max_sentence_length=MAX_LINE_BYTES, minloglevel=3, **options,
+        )  # fmt: skip
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
+        raise ValueError(f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}") from error
+    return writer.getvalue()
 
 
 def _sentences(lines: Iterable[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import torch
 from muomni.checkpoints.compatibility import check_compatible
 from muomni.checkpoints.export import Export, is_export, list_exports
 from muomni.checkpoints.single_file import read_export
+from muomni.frontends.text_form import form_of
 from muomni.frontends.text_normalizer import LETTERS
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.compiled import make_runtime
@@ -107,6 +108,10 @@ def read_tokenizer(export: Export) -> Tokenizer | None:
         tokenizer = Tokenizer(export.tokenizer)
     except ValueError as error:
         raise MuomniError(f"{export.folder}, tokenizer.model: {error}") from error
+    try:
+        tokenizer = tokenizer.with_form(form_of(export.metadata, where=str(export.folder)))
+    except ValueError as error:
+        raise MuomniError(str(error)) from error
     trained_with = export.metadata.get("tokenizer")
     if trained_with is not None and trained_with != tokenizer.fingerprint():
         raise MuomniError(
@@ -125,5 +130,6 @@ def with_talker(export: Export, speech: Export) -> Export:
     metadata = {key: value for key, value in export.metadata.items() if key != "codec"}  # of another codec
     metadata |= {"codec_mel": speech.metadata.get("codec_mel", speech.metadata.get("mel"))}
     metadata |= {"codec": speech.metadata["codec"]} if "codec" in speech.metadata else {}
+    metadata["spoken_text"] = speech.metadata.get("text")
     metadata["alphabet"] = speech.metadata.get("alphabet", LETTERS)
     return Export(export.modules | spoken, metadata, export.folder, export.tokenizer)

@@ -36,10 +36,13 @@ def ctc_loss(
     target_lengths: Tensor,
     *,
     known: tuple[list[int], list[int], list[int]] | None = None,
+    label_smoothing: float = 0.0,
 ) -> CTCLoss:
     """logits (B, T, S), lengths (B) of valid frames; targets (B, C) in 1..S-1, target_lengths (B).
 
     Clips that are too short are left out of the loss; with none left it is 0 with a gradient of 0.
+    label_smoothing: weight of the cross-entropy with the uniform distribution, mean over frames; CTC has the rest (Kim et al.
+    2017, arXiv:1712.05382: predictions of a small set of recordings are less sure of themselves).
     known: lengths, target_lengths and `frames_needed` as the host knows them: else torch's kernel waits for the device.
     """
     if known is None:
@@ -54,7 +57,12 @@ def ctc_loss(
     too_short = torch.tensor(short).to(logits.device, non_blocking=True)
     total = (nats * (~too_short)).sum()
     number = torch.tensor(sum(counted)).to(logits.device, non_blocking=True)
-    return CTCLoss(loss=collectives.mean(total, number), too_short=too_short)
+    loss = collectives.mean(total, number)
+    if label_smoothing:
+        used = (torch.arange(len(log_probs), device=logits.device)[:, None] < lengths) & ~too_short  # T B
+        uniform = collectives.mean(-(log_probs.mean(dim=-1) * used).sum(), used.sum())
+        loss = (1 - label_smoothing) * loss + label_smoothing * uniform
+    return CTCLoss(loss=loss, too_short=too_short)
 
 
 def consistency_loss(logits: Tensor, lengths: Tensor, target_lengths: Tensor) -> Tensor:

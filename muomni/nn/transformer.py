@@ -47,16 +47,26 @@ class Block(nn.Module):
         return self.mlp(x), None
 
 
+def drop_rows(x: Tensor, y: Tensor, *, probability: float) -> Tensor:
+    """What enters a block, x (B, T, D), and what leaves it, y -> y, or x in rows drawn with that probability; y - x is scaled
+    so that the expectation is y."""
+    kept = torch.rand(len(x), 1, 1, device=x.device) >= probability
+    return x + (y - x) * (kept / (1 - probability)).to(y.dtype)
+
+
 class Transformer(nn.Module):
     """Blocks in a row and a final norm.
 
+    `layer_drop` (0 until set): while training, the probability with which a row skips the last block; that of the others rises
+    to it in equal steps (stochastic depth, Huang et al. 2016, arXiv:1603.09382; in LLMs and speech known as layer drop).
+    What a block adds is divided by the probability of its being there, so that the expectation is the block itself.
     `recompute` (off until set): while training keep only what enters each block, and compute the rest again in the backward
     pass (Chen et al. 2016, arXiv:1604.06174): less memory for about a third more time.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], *, norm: nn.Module) -> None:
         super().__init__()
-        self.recompute = False
+        self.recompute, self.layer_drop = False, 0.0
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
@@ -69,13 +79,15 @@ class Transformer(nn.Module):
         if isinstance(first, Block):  # one mask for all blocks, not one in each
             context = first.attention.prepare(x, context)
         recompute = self.recompute and self.training and cache is None and torch.is_grad_enabled()
+        drop = self.layer_drop if self.training and cache is None else 0.0
         router_logits: list[Tensor] = []
         intermediate: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             if recompute:
-                x, logits = checkpoint(block, x, context, use_reentrant=False)
+                y, logits = checkpoint(block, x, context, use_reentrant=False)
             else:
-                x, logits = block(x, context, layer=layer)
+                y, logits = block(x, context, layer=layer)
+            x = drop_rows(x, y, probability=drop * (layer + 1) / len(self.blocks)) if drop else y
             if logits is not None:
                 router_logits.append(logits)
             if layer + 1 in after_blocks:

@@ -15,6 +15,8 @@ from muomni.report.collect import OPTIONAL, STAGES, Row, StageRun, newest_run
 from muomni.report.curves import draw_curves
 from muomni.report.goals import COLUMNS, read_goals
 
+#: The section of the page that is written by hand, up to its end.
+BY_HAND = "\n## Real data\n"
 #: Maximum rows of samples for each stage.
 SHOWN_QUESTIONS = 24
 SHOWN_SENTENCES = 6
@@ -49,8 +51,15 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     sections += [_stage(run, out, page.parent) for run in have]
     sections.append(f"## Times\n\n{_machine(have)}\n\n{tables.times_table(have)}\n{_total(have)}")
     write_text(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
-    write_text(page, "\n".join(sections))
+    write_text(page, "\n".join(sections) + _by_hand(page))
     return {"reached": reached, "goals": number_of_goals, "missing": missing}
+
+
+def _by_hand(page: Path) -> str:
+    """What an earlier page says of real data, which no run of the world measures: written by hand, and kept."""
+    text = page.read_text() if page.is_file() else ""
+    start = text.find(BY_HAND)
+    return text[start:] if start >= 0 else ""
 
 
 def _head(have: Sequence[StageRun], missing: Sequence[str], *, budget: str, data: str, command: str) -> str:

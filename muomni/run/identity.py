@@ -1,5 +1,6 @@
 """The identity of a run: a hash over what decides its result. The same command resumes a run of the same identity."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,6 +19,18 @@ KEYS = (
     "hearing", "codec_mel", "speakers", "first_codebook", "contrastive", "image_encoder", "judge", "vocoder", "vocab_size",
     "compile", "activation_checkpointing", "characters", "ema",
 )  # fmt: skip
+#: Which steps' weights are exported, and when training ends; where all of it is off it decides nothing (muomni/run/monitors.py).
+SELECTION: dict[str, Any] = {
+    "export": "last", "average": 1, "early_stopping": {"patience": None, "min_delta": 0.0},
+    "monitor": "${stage.name}/val/loss", "val_samples": None,
+}  # fmt: skip
+#: Options that runs of before did not have, with the values at which they change nothing: they are left out then.
+OFF: dict[str, Any] = {
+    "layer_drop": 0.0, "module.training.layer_drop": "${layer_drop}",
+    "label_smoothing": 0.0, "module.training.label_smoothing": "${label_smoothing}",
+    "text": None, "module.training.text_form": "${text}", "datamodule.text_form": "${text}", "tokenizer": None,
+    "data.sets": None, "data.mixture": None, "backbone.thinker.dropout": 0.0, "module.model.dropout": 0.0,  # the second: resolved
+}  # fmt: skip
 #: The trainer's options that say where a run computes: it may be resumed elsewhere, or by another number of processes.
 WHERE = ("accelerator", "devices", "num_nodes", "strategy")
 #: Every configuration of a stage names it since version 0.2.
@@ -33,15 +46,29 @@ def identity(config: Mapping[str, Any], keys: tuple[str, ...] = KEYS) -> str:
 
 
 def _decisive(config: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    chosen = {key: config.get(key) for key in keys}
+    given = {key: config.get(key) for key in keys} | {key: config[key] for key in OFF if key in config}
+    chosen: dict[str, Any] = copy.deepcopy(given)
     if "ema" in keys:
         chosen["ema"] = (config.get("callbacks") or {}).get("ema")
+    selection = {key: config.get(key, unset) for key, unset in SELECTION.items()}
+    if "stage" in keys and any(selection[key] != SELECTION[key] for key in ("export", "average", "early_stopping")):
+        chosen["selection"] = selection
     if "trainer" in config:
         chosen["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WHERE}
+    datamodule = chosen.get("datamodule") or {}
+    if datamodule.get("tokenizer") == "${tokenizer}":  # formerly an option of the datamodule alone
+        datamodule["tokenizer"] = config.get("tokenizer")
+    for path, unset in OFF.items():
+        *parents, name = path.split(".")
+        owner: Any = chosen
+        for key in parents:
+            owner = owner.get(key) if isinstance(owner, dict) else None
+        if isinstance(owner, dict) and name in owner and owner[name] in (unset, OFF.get(name)):
+            del owner[name]
     if "num_workers" in (config.get("datamodule") or {}):
         # The order of the data does not depend on it. It counts as its default, not as absent: so the runs and exports of
         # before keep their identity.
-        chosen["datamodule"] = {**config["datamodule"], "num_workers": 0}
+        chosen["datamodule"]["num_workers"] = 0
     return chosen
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 #: Overrides that apply to prerequisites as well; others apply to the named stage only.
 SHARED = (
     "size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer", "experiment",
-    "characters", "codec_mel", "mel@codec_mel", "coco",
+    "characters", "text", "tokenizer", "codec_mel", "mel@codec_mel", "coco",
 )  # fmt: skip
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 #: Overrides that also apply to prerequisites that an ablation changes (muomni/cli/ablations.py).

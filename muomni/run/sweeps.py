@@ -18,11 +18,8 @@ import yaml
 from hydra.experimental.callback import Callback
 
 from muomni.checkpoints.atomic_write import write_text
+from muomni.run.monitors import mode_of
 
-#: Prefixes of metrics (after the last /) for which higher is better; for all others lower is.
-MORE = (
-    "r1_", "exact", "probe_", "stoi", "caption_f1", "codes_used", "image_", "text_", "audio_qa", "spoken_",
-)  # fmt: skip
 BEST = "best.json"
 
 
@@ -39,7 +36,7 @@ def score(metrics: Mapping[str, float], monitor: str, losses: Mapping[str, Any])
 
 def is_better(name: str, value: float, than: float) -> bool:
     """Whether a value of the metric is better than another."""
-    return value > than if name.rpartition("/")[2].startswith(MORE) else value < than
+    return value > than if mode_of(name) == "max" else value < than
 
 
 def _beats(scored: tuple[str, float], best: Sequence[Any]) -> bool:

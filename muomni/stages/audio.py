@@ -29,6 +29,7 @@ class AudioStage(Stage):
 
     name = "audio"
     loss_names = ("ctc", "intermediate", "consistency")
+    smooths_labels = True
     model: Audio
 
     def __init__(
@@ -73,7 +74,8 @@ class AudioStage(Stage):
         if batch.frame_counts is not None and batch.character_counts is not None and batch.frames_needed is not None:
             frames = [self.model.encoder.stem.out_lengths(count) for count in batch.frame_counts]
             known = frames, batch.character_counts, batch.frames_needed
-        return ctc_loss(logits, lengths, batch.characters, batch.character_lengths, known=known)
+        targets = batch.characters, batch.character_lengths
+        return ctc_loss(logits, lengths, *targets, known=known, label_smoothing=self.smoothing)
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Characters of the clips that can carry theirs; of all clips for the consistency."""

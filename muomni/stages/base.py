@@ -35,6 +35,8 @@ class Stage(ResumableStage):
     name: ClassVar[str]
     #: Of the losses that `step` may return; none: not known.
     loss_names: tuple[str, ...] = ()
+    #: Whether `step` smooths its targets by `smoothing`.
+    smooths_labels: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -49,9 +51,14 @@ class Stage(ResumableStage):
         self.evaluator = evaluator
         self.loss_weights = dict(training.loss_weights)
         self.compile_model, self.activation_checkpointing = training.compile_model, training.activation_checkpointing
+        self.layer_drop, self.label_smoothing = training.layer_drop, training.label_smoothing
+        if self.label_smoothing and not self.smooths_labels:
+            raise ValueError(f"label_smoothing={self.label_smoothing}: stage={self.name} has no targets to smooth: 0")
         #: Of the test splits: metrics by their full names, and inputs with answers and truths, split by split.
         self.results: dict[str, float] = {}
         self.examples: list[dict[str, Any]] = []
+        #: Of a training that has ended, for metrics.json: shares of padding and of waiting (callbacks/throughput.py).
+        self.totals: dict[str, float] = {}
         #: Of the last training batch: `loss` (the weighted sum, before any scaling) and the named ones. For callbacks.
         self.losses: dict[str, Tensor] = {}
         #: Of the step's gradients before clipping, once a callback has measured it.
@@ -59,6 +66,7 @@ class Stage(ResumableStage):
         self._split: str | None = None
         self._states: dict[str, State] = {}
         self._held_out: list[tuple[Losses, Mapping[str, Any]]] = []
+        self._held_out_sets: list[str] = []
         self._window: dict[str, Tensor] = {}
 
     # --- what a subclass defines ---------------------------------------------------------------------------------
@@ -101,8 +109,10 @@ class Stage(ResumableStage):
         transformers = [module for module in self.modules() if isinstance(module, Transformer)]
         if self.activation_checkpointing and not transformers:
             raise ValueError(f"stage={self.name} has no transformer whose activations could be checkpointed")
+        if self.layer_drop and not transformers:
+            raise ValueError(f"layer_drop={self.layer_drop}: stage={self.name} has no transformer: 0")
         for transformer in transformers:
-            transformer.recompute = self.activation_checkpointing
+            transformer.recompute, transformer.layer_drop = self.activation_checkpointing, self.layer_drop
         if self.compile_model:
             self.compile_parts()
 
@@ -113,6 +123,11 @@ class Stage(ResumableStage):
             raise ValueError(f"stage={self.name} has nothing to compile: compile=false")
         for module in modules:
             module.compile()
+
+    @property
+    def smoothing(self) -> float:
+        """Of the labels; a held-out loss has none."""
+        return self.label_smoothing if self.training else 0.0
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Weighted sum of named losses."""
@@ -150,16 +165,26 @@ class Stage(ResumableStage):
             return
         losses = {name: loss.detach() for name, loss in self.step(batch).items()}
         self._held_out.append((losses, self.counts(batch)))
+        sets = getattr(self.trainer.datamodule, "val_sets", None)  # type: ignore[attr-defined]
+        if sets:
+            self._held_out_sets.append(sets[batch_index])
 
     def on_validation_epoch_start(self) -> None:
         """Nothing measured yet."""
-        self._held_out = []
+        self._held_out, self._held_out_sets = [], []
 
     def on_validation_epoch_end(self) -> None:
-        """Means over the targets of all batches of all processes."""
+        """Means over the targets of all batches of all processes; of several validation sets also of each (`val_NAME`)."""
         own = [[{name: float(x) for name, x in each.items()} for each in batch] for batch in self._held_out]
-        means = split_means([batch for each in collectives.all_gather_object(own) for batch in each])  # type: ignore[attr-defined]
-        self.log_dict(self._named("val", {name: torch.tensor(mean) for name, mean in means.items()}))
+        batches = [batch for each in collectives.all_gather_object(own) for batch in each]  # type: ignore[attr-defined]
+        sets = [name for each in collectives.all_gather_object(self._held_out_sets) for name in each]  # type: ignore[attr-defined]
+        self._log_held_out("val", batches)
+        for name in dict.fromkeys(sets):
+            self._log_held_out(f"val_{name}", [batch for batch, of in zip(batches, sets, strict=True) if of == name])
+
+    def _log_held_out(self, split: str, batches: list[Any]) -> None:
+        means = split_means(batches)
+        self.log_dict(self._named(split, {name: torch.tensor(mean) for name, mean in means.items()}))
 
     def _named(self, split: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         named = {f"{self.name}/{split}/loss": self.total_loss(losses).detach()}

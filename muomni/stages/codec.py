@@ -37,6 +37,14 @@ class CodecStage(Stage):
         measured = evaluator(model=model, sample_rate=mel["sample_rate"])
         super().__init__(training, model=model, evaluator=measured, metadata={"mel": dict(mel)})
 
+    def cannot_average(self) -> str | None:
+        if self.model.quantizer.decay is None:
+            return None
+        return (
+            "stage=codec has codebooks that follow averages and are renewed, so that the entries of two steps do not "
+            "correspond: average=1, or backbone.codec.decay=null"
+        )
+
     def compiled_modules(self) -> list[nn.Module]:
         """Encoder and decoder; the quantiser between them looks at its averages."""
         return [self.model.encoder, self.model.decoder]

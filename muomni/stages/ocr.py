@@ -24,6 +24,7 @@ class OcrStage(Stage):
 
     name = "ocr"
     loss_names = ("characters",)
+    smooths_labels = True
     model: Ocr
 
     def __init__(
@@ -34,7 +35,7 @@ class OcrStage(Stage):
     def step(self, batch: OcrBatch) -> dict[str, Tensor]:
         """Cross-entropy of the characters and the end, in nats each."""
         output: OcrOutput = self.model(batch.images, batch.ids)
-        return {"characters": masked_cross_entropy(output.logits, batch.targets)}
+        return {"characters": masked_cross_entropy(output.logits, batch.targets, label_smoothing=self.smoothing)}
 
     def target_counts(self, batch: OcrBatch) -> dict[str, Tensor]:
         """Characters, and the end of each text."""

@@ -15,6 +15,7 @@ from muomni.checkpoints.deferred import DeferredExport
 from muomni.checkpoints.export import Export, check_same
 from muomni.evaluation.omni_sft import OmniSftEvaluator
 from muomni.evaluation.reference_thinker import ReferenceThinker
+from muomni.frontends.text_form import form_metadata
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
 from muomni.models.audio import Audio
@@ -52,6 +53,7 @@ class OmniSftStage(Stage):
 
     name = "omni_sft"
     loss_names = ("answer", "replay", "balance")
+    smooths_labels = True
     model: Omni
 
     def __init__(
@@ -79,7 +81,10 @@ class OmniSftStage(Stage):
     ) -> None:
         vision = None if image_projector.num_tokens == 0 else vision
         metadata: dict[str, Any] = {"tokenizer": tokenizer_fingerprint}
-        check_same(thinker.metadata, metadata, where=str(thinker.folder))
+        form = None if training.text_form is None else form_metadata(training.text_form)
+        check_same(
+            thinker.metadata, metadata | {"text": form}, where=str(thinker.folder), remedy="give text= as it had"
+        )
         for export, fact, value in ((vision, "image", dict(image)), (audio, "mel", dict(mel))):
             if export is not None:
                 check_same(export.metadata, {fact: value}, where=str(export.folder))
@@ -148,7 +153,7 @@ class OmniSftStage(Stage):
     def step(self, batch: OmniBatch) -> dict[str, Tensor]:
         """Cross-entropy of what the assistant says, and apart from it that of replayed documents: a document has many
         times the targets of an answer. With a mixture of experts also their balance."""
-        features, thinker = self.features(batch), self.model.thinker
+        features, thinker, smooth = self.features(batch), self.model.thinker, self.smoothing
         batch.precompute()
         assert batch.target_indices is not None
         x = self.model.embed(batch.ids, features=features, slots=batch.slots)
@@ -161,9 +166,11 @@ class OmniSftStage(Stage):
         old = batch.replayed
         answers = batch.targets if old is None else batch.targets.masked_fill(old, IGNORE)
         weights = answer_weights(answers, exponent=self.length_exponent)
-        losses["answer"] = weighted_cross_entropy(logits, targets, weights.flatten()[learnt])
+        losses["answer"] = weighted_cross_entropy(logits, targets, weights.flatten()[learnt], label_smoothing=smooth)
         if old is not None:
-            losses["replay"] = weighted_cross_entropy(logits, targets, old.flatten()[learnt].float())
+            losses["replay"] = weighted_cross_entropy(
+                logits, targets, old.flatten()[learnt].float(), label_smoothing=smooth
+            )
         return losses
 
     def target_counts(self, batch: OmniBatch) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from muomni.checkpoints.export import check_same, first_broken
 from muomni.checkpoints.single_file import describe_for_checkpoint
+from muomni.frontends.text_form import form_metadata
 from muomni.optim.groups import parameter_groups
 from muomni.optim.regroup import regroup
 from muomni.stages.distributed_stage import DistributedStage
@@ -29,6 +30,8 @@ class ResumableStage(DistributedStage):
     ) -> None:
         super().__init__()
         self.model, self.metadata = model, dict(metadata)
+        if training.text_form is not None:
+            self.metadata["text"] = form_metadata(training.text_form)
         self.tokenizer = None if tokenizer is None else Path(tokenizer)
         self.optimizer_factory, self.schedule_factory = training.optimizer, training.schedule
         self.weight_decay = training.weight_decay
@@ -59,6 +62,10 @@ class ResumableStage(DistributedStage):
         """(name, module, learning-rate factor) of what is trained; frozen parameters inside are left out. A factor of 0
         freezes."""
         return [(self.name, self, 1.0)]
+
+    def cannot_average(self) -> str | None:
+        """Why the mean of this stage's weights at several steps makes no sense; None where it does."""
+        return None
 
     # --- what they share -----------------------------------------------------------------------------------------
 

@@ -18,14 +18,21 @@ from muomni.stages.training_options import TrainingOptions
 
 
 def next_token(
-    model: Thinker, ids: Tensor, targets: Tensor, *, mask: SegmentMask | None, weights: Tensor | None
+    model: Thinker,
+    ids: Tensor,
+    targets: Tensor,
+    *,
+    mask: SegmentMask | None,
+    weights: Tensor | None,
+    label_smoothing: float,
 ) -> tuple[Tensor, list[Tensor]]:
     """The model and its loss as one function: compiled as one, the logits are read once instead of five times. Returns the loss
     and the router's logits of a mixture of experts."""
     output = model(ids, mask=mask)
     if weights is None:
-        return masked_cross_entropy(output.logits, targets), output.router_logits
-    return weighted_cross_entropy(output.logits, targets, weights), output.router_logits
+        return masked_cross_entropy(output.logits, targets, label_smoothing=label_smoothing), output.router_logits
+    loss = weighted_cross_entropy(output.logits, targets, weights, label_smoothing=label_smoothing)
+    return loss, output.router_logits
 
 
 class ThinkerStage(Stage):
@@ -38,6 +45,7 @@ class ThinkerStage(Stage):
 
     name = "thinker"
     loss_names = ("next_token", "balance")
+    smooths_labels = True
     model: Thinker
 
     def __init__(
@@ -62,7 +70,9 @@ class ThinkerStage(Stage):
         """Cross-entropy of the next token, weighted where the batch says so (training), and with a mixture of experts
         their balance."""
         model = self.model
-        loss, router_logits = self.next_token(model, batch.ids, batch.targets, mask=batch.mask, weights=batch.weights)
+        loss, router_logits = self.next_token(
+            model, batch.ids, batch.targets, mask=batch.mask, weights=batch.weights, label_smoothing=self.smoothing
+        )
         losses = {"next_token": loss}
         if router_logits:
             losses["balance"] = balance_loss(router_logits, keep=batch.ids != PAD, per_token=model.experts_per_token)

@@ -19,6 +19,9 @@ class TrainingOptions:
     weight_decay: of the groups that decay. loss_weights: by the names that `step` returns (`loss_names`); a missing one is 1.
     compile_model: compile (`compile_parts`) when training starts.
     activation_checkpointing: trained transformers compute their activations again instead of keeping them.
+    layer_drop: probability that a row skips the last block of a trained transformer (muomni/nn/transformer.py).
+    label_smoothing: share of the targets that is spread over all classes, in training.
+    text_form: of the texts, for the export (muomni/frontends/text_form.py).
     """
 
     optimizer: OptimizerFactory
@@ -27,3 +30,6 @@ class TrainingOptions:
     loss_weights: Mapping[str, float]
     compile_model: bool
     activation_checkpointing: bool = False
+    layer_drop: float = 0.0
+    label_smoothing: float = 0.0
+    text_form: str | None = None

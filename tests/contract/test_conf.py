@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from muomni.cli import ablations
 from muomni.frontends.char_vocab import NUM_SYMBOLS
-from muomni.run.identity import KEYS, identity
+from muomni.run.identity import KEYS, OFF, identity
 from muomni.run.stage_graph import shared_overrides
 from train import validate
 
@@ -183,7 +183,7 @@ def test_what_a_run_computes_from_is_part_of_its_identity(stage):
     Paths are none of it; an4 and fsdd are two."""
     config = composed(f"stage={stage}")
     named = set(re.findall(r"\$\{(\w+)[.}]", json.dumps({key: config.get(key) for key in KEYS})))
-    assert named <= {*KEYS, "paths", "an4", "fsdd"}
+    assert named <= {*KEYS, *OFF, "paths", "an4", "fsdd"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.mel import MelSpec
+from muomni.frontends.text_form import form_named, form_of
 from muomni.frontends.text_normalizer import LETTERS, NormalizedText, normalize_text
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.finite import check_finite
@@ -100,15 +101,24 @@ class Speaker:
     """A Talker, its codec and a vocoder. Greedy: the same text gives the same utterance, alone, in a batch or as a stream.
 
     alphabet: the characters that this Talker was trained on; `in_words` normalises a text to them, all other methods take such
-    texts.
+    texts. form: of the texts that it was trained on (frontends/text_form.py).
     """
 
-    def __init__(self, talker: Talker, codec: Codec, vocoder: StreamingVocoder, *, alphabet: str = LETTERS) -> None:
+    def __init__(
+        self,
+        talker: Talker,
+        codec: Codec,
+        vocoder: StreamingVocoder,
+        *,
+        alphabet: str = LETTERS,
+        form: str | None = None,
+    ) -> None:
+        self.in_form = form_named(form)
         self.talker, self.codec, self.vocoder, self.alphabet = talker, codec, vocoder, talker.characters or alphabet
 
     def in_words(self, text: str) -> NormalizedText:
         """A written text in this Talker's alphabet, and the characters that have no spoken form."""
-        return normalize_text(text, self.alphabet)
+        return normalize_text(self.in_form(text), self.alphabet)
 
     def prepare(self, text: str, tokenizer: Tokenizer | None) -> list[Sentence]:
         """A written text -> its sentences, at least one. Characters without a spoken form are logged; raises ValueError for a
@@ -281,4 +291,6 @@ def build_speaker(
     """The speaker of an export with Talker and codec, and the line of `choose_vocoder` about its vocoder."""
     spec = spec_from_metadata(MelSpec, metadata, "codec_mel" if "codec_mel" in metadata else "mel", where=where)
     chosen, note = choose_vocoder(vocoder, spec=spec, export=Path(where), device=device)
-    return Speaker(modules["talker"], modules["codec"], chosen, alphabet=metadata.get("alphabet", LETTERS)), note
+    form = form_of(metadata, where=where, key="spoken_text" if "spoken_text" in metadata else "text")
+    alphabet = metadata.get("alphabet", LETTERS)
+    return Speaker(modules["talker"], modules["codec"], chosen, alphabet=alphabet, form=form), note

@@ -50,6 +50,22 @@ def test_throughput_counts_every_sample_and_token(toy, tmp_path, monkeypatch):
     assert wait[1:] == pytest.approx([0.5] * (len(wait) - 1)), "1 of 2 ticks"
 
 
+def test_the_shares_of_the_whole_run_leave_validations_out_and_go_on_when_resumed(toy, tmp_path, monkeypatch):
+    """On a clock that ticks a second a call: of each batch one of two ticks is waiting, and one before each of two validations; 6
+    of 8 ids are no padding."""
+    ticks = iter(range(10_000))
+    monkeypatch.setattr("callbacks.throughput.time.perf_counter", lambda: float(next(ticks)))
+    how = {"limit_val_batches": 1, "val_check_interval": 2, "check_val_every_n_epoch": None}
+    stage, data, trainer = toy(Throughput(), **how, max_epochs=-1, max_steps=5)
+    trainer.fit(stage, datamodule=data)
+    assert stage.totals == {"toy/train/padding_share": 25.0, "toy/train/data_wait_share": pytest.approx(7 / 12)}
+    first, again = trainer.callbacks[0], Throughput()
+    again.load_state_dict(first.state_dict())
+    stage, data, trainer = toy(again, **how, max_epochs=-1, max_steps=5)
+    trainer.fit(stage, datamodule=data)
+    assert again.state_dict()["tokens"] == 2 * first.state_dict()["tokens"] == 80
+
+
 def test_each_batch_is_counted_once(toy):
     stage, data, trainer = toy(DataPosition(), batches=5)
     trainer.fit(stage, datamodule=data)

@@ -5,6 +5,7 @@ import torch
 
 from muomni.checkpoints.export import load_export, save_export, weights_fingerprint
 from muomni.checkpoints.single_file import describe_for_checkpoint, save_single
+from muomni.frontends.text_form import form_metadata
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.load import find_device, load_model, read_modules
 from muomni.models.projector import ImageProjector
@@ -67,6 +68,23 @@ def test_a_tokenizer_that_is_none_names_the_export(tmp_path, parts):
     )
     with pytest.raises(ValueError, match=r"thinker, tokenizer\.model: not a SentencePiece model"):
         load_model(folder, device="cpu")
+
+
+def test_prompts_are_written_in_the_form_that_the_model_was_trained_on(tmp_path, parts, tokenizer_path):
+    def load(text):
+        metadata = {"stage": "thinker", **({} if text is None else {"text": text})}
+        files = {"tokenizer.model": tokenizer_path}
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        return load_model(
+            save_export(folder, {"thinker": parts["thinker"]}, metadata=metadata, files=files), device="cpu"
+        )
+
+    plain, formed = load(None), load(form_metadata("lower"))
+    greedy = {"max_new_tokens": 6}
+    assert formed.generate("WHAT Colour", **greedy) == plain.generate("what colour", **greedy)
+    assert formed.tokenizer.encode("WHAT") == plain.tokenizer.encode("what") != plain.tokenizer.encode("WHAT")
+    with pytest.raises(ValueError, match="its texts were written in the form"):
+        load({"form": "upper", "fingerprint": "0"})
 
 
 @pytest.mark.parametrize(

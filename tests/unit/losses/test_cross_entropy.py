@@ -64,3 +64,15 @@ def test_weighted_mean_by_hand():
     same = weighted_cross_entropy(logits, targets, torch.full((1, 3), 2.0))
     assert same.item() == pytest.approx(masked_cross_entropy(logits, targets).item())
     assert weighted_cross_entropy(logits, torch.full((1, 3), IGNORE), torch.ones(1, 3)).item() == 0
+
+
+def test_smoothed_labels_are_torchs_own_and_none_change_nothing():
+    logits, targets = torch.randn(2, 3, 5), torch.tensor([[2, 1, IGNORE], [0, IGNORE, 4]])
+    plain = masked_cross_entropy(logits, targets)
+    assert torch.equal(masked_cross_entropy(logits, targets, label_smoothing=0.0), plain)
+    smooth = masked_cross_entropy(logits, targets, label_smoothing=0.2)
+    kept = targets != IGNORE
+    uniform = -logits.log_softmax(-1).mean(-1)[kept].mean()
+    torch.testing.assert_close(smooth, 0.8 * plain + 0.2 * uniform)
+    weights = torch.ones(targets.shape)
+    torch.testing.assert_close(weighted_cross_entropy(logits, targets, weights, label_smoothing=0.2), smooth)

@@ -54,3 +54,20 @@ def test_padding_and_clips_without_characters_do_not_matter_to_the_consistency()
     assert torch.isfinite(logits.grad).all()
     assert logits.grad[[1, 3], 2:].abs().sum() == 0
     assert logits.grad[0].abs().sum() > 0
+
+
+def test_smoothing_adds_the_cross_entropy_with_the_uniform_distribution_of_valid_frames():
+    logits, lengths = torch.randn(2, 9, 6), torch.tensor([9, 7])
+    plain = ctc_loss(logits, lengths, TARGETS, LENGTHS).loss
+    assert torch.equal(ctc_loss(logits, lengths, TARGETS, LENGTHS, label_smoothing=0.0).loss, plain)
+    frames = torch.cat([logits[0], logits[1, :7]])
+    uniform = -frames.log_softmax(-1).mean()
+    smooth = ctc_loss(logits, lengths, TARGETS, LENGTHS, label_smoothing=0.1).loss
+    torch.testing.assert_close(smooth, 0.9 * plain + 0.1 * uniform)
+
+
+def test_smoothing_leaves_out_a_clip_that_is_too_short():
+    logits = torch.randn(2, 9, 6)
+    both = ctc_loss(logits, torch.tensor([9, 2]), TARGETS, LENGTHS, label_smoothing=0.1).loss
+    alone = ctc_loss(logits[:1], torch.tensor([9]), TARGETS[:1], LENGTHS[:1], label_smoothing=0.1).loss
+    torch.testing.assert_close(both, alone)

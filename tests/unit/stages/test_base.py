@@ -148,6 +148,23 @@ def test_activation_checkpointing_reaches_every_transformer():
         Toy(activation_checkpointing=True).setup("fit")
 
 
+def test_layer_drop_reaches_every_transformer_and_smoothing_is_for_training():
+    stage = Toy(layer_drop=0.3)
+    stage.transformer = Transformer([nn.Identity()], norm=nn.Identity())
+    stage.setup("fit")
+    assert stage.transformer.layer_drop == 0.3
+    with pytest.raises(ValueError, match="layer_drop=0.3: stage=toy has no transformer"):
+        Toy(layer_drop=0.3).setup("fit")
+    with pytest.raises(ValueError, match="label_smoothing=0.1: stage=toy has no targets to smooth"):
+        Toy(label_smoothing=0.1)
+
+    class Smooth(Toy):
+        smooths_labels = True
+
+    smooth = Smooth(label_smoothing=0.1)
+    assert (smooth.train().smoothing, smooth.eval().smoothing) == (0.1, 0.0)
+
+
 class Facts(Toy):
     fingerprint = "f00"
 
