@@ -11,6 +11,7 @@ from datamodules.check.finding import Finding, Report, Severity
 from datamodules.check.plan import Plan, make_plan
 from datamodules.check.run import check
 from datamodules.formats.hugging_face import HUGGING_FACE
+from datamodules.manifests import TextFile
 from datamodules.sources import resolve_sources
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.cli.composition import compose_words
@@ -92,12 +93,15 @@ def _tokenizer(plan: Plan, cfg: DictConfig, *, quick: bool) -> tuple[Tokenizer |
         if quick and given is None and train is not None and train.path.is_file() and train.path.stat().st_size > QUICK:
             return None, _untold("a quick look trains no tokenizer on much text")
         text = options.get("text")
+        form, files = (
+            options.get("text_form"),
+            [] if train is None else [TextFile(str(train.path), plan.reading, plan.root)],
+        )
         path = tokenizer_for(
-            given, text=text or (None if train is None else str(train.path)), vocab_size=options["vocab_size"],
-            root=Path(options["tokenizer_root"]), shape="text" if text else plan.shape, media_root=plan.root,
-            reading=None if text else plan.reading, exact=plan.shape == "text",
+            given, text=text or files, vocab_size=options["vocab_size"], root=Path(options["tokenizer_root"]),
+            shape="text" if text else plan.shape, exact=plan.shape == "text", form=form,
         )  # fmt: skip
-        return Tokenizer.load(path), None
+        return Tokenizer.load(path).with_form(form), None
     except FileNotFoundError as error:
         return None, _untold(str(error))
     except ValueError as error:

@@ -18,7 +18,7 @@ HIGHER = (
 LOWER = frozenset(["loss", "cer", "wer", "gap", "l1", "l2", "distance", "truncated", "runaway", "short", "factor"])
 #: Names of losses.
 LOSSES = re.compile(
-    r"codebook_\d+|stop|place|global|late|answer|replay|balance|next_token|ctc|characters|commitment|mel|spectral"
+    r"codebook_\d+|stop|place|global|late|captions|intermediate|consistency|answer|replay|balance|next_token|ctc|characters|commitment|mel|spectral"
 )
 EXPORTS = ("last", "best")
 
