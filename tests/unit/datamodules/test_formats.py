@@ -109,3 +109,16 @@ def test_texts(folders, tokenizer, make):
 
 def texts(source, tokenizer):
     return test_text.make(source.parent, train=str(source), test={}, tokenizer=tokenizer, length=None)
+
+
+@pytest.mark.parametrize("make", [format_data.captions_parquet, format_data.captions_datasets])
+def test_workers_read_cells(tmp_path, tokenizer, make):
+    """In processes forked after the parent has read some."""
+    source = make(tmp_path)
+    batches = []
+    for workers in (0, 2):
+        module = test_image_text.make(
+            tmp_path, train=str(source), test={}, tokenizer=tokenizer, memory_mb=0, num_workers=workers
+        )
+        batches.append([batch.images for batch in module.train_dataloader()])
+    assert all(torch.equal(one, two) for one, two in zip(*batches, strict=True)) and len(batches[0]) == 2

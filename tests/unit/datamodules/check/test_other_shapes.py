@@ -158,5 +158,6 @@ def test_a_folder_of_images_with_splits_of_its_own(tmp_path):
     )
     report = check(plan_for("image_text", train=tmp_path / "set", val=tmp_path / "set"), processes=1)
     assert [report.splits[name]["rows"] for name in ("train", "val")] == [4, 4]
+    assert "splits-ignored" not in {finding.check for finding in report.findings}
     leak = next(finding for finding in report.findings if finding.check == "leak")
     assert leak.count == 1 and leak.where == ["set, row 1 of val as set, row 4 of train"]
