@@ -35,11 +35,15 @@ class MelAugment:
     freq_width: int
     equalizer: float = 0.0
 
+    def frames(self, T: int, rng: np.random.Generator) -> int:
+        """How many frames a clip of T has at the speed that is drawn, which is drawn first of all."""
+        return max(1, round(T * (1 + rng.uniform(-self.speed, self.speed)))) if self.speed else T
+
     def __call__(self, mel: Array, rng: np.random.Generator) -> Array:
         """Augment one clip."""
         T, M = mel.shape
         if self.speed:
-            frames = max(1, round(T * (1 + rng.uniform(-self.speed, self.speed))))
+            frames = self.frames(T, rng)
             mel = stretch(mel, np.linspace(0, T - 1, frames, dtype=np.float32))
         if self.warp:
             bins = np.arange(M, dtype=np.float32) * (1 + rng.uniform(-self.warp, self.warp))

@@ -90,6 +90,10 @@ class DataModule(LightningDataModule):
         """Length of each training sample, for batches of similar lengths; None: no bucketing."""
         return None
 
+    def lengths_in(self, samples: Any) -> Callable[[int], np.ndarray] | None:
+        """Epoch -> lengths of the training samples as they are drawn in it, `lengths` being their bounds; None: always those."""
+        return None
+
     def groups(self, samples: Any) -> list[list[int]] | None:
         """Training samples that stay together in a batch; None: each alone."""
         return None
@@ -176,6 +180,7 @@ class DataModule(LightningDataModule):
             sampler = ResumableBatchSampler(
                 len(samples),
                 lengths=self.lengths(samples),
+                lengths_in=self.lengths_in(samples),
                 groups=self.groups(samples),
                 curriculum=self.curriculum_mask(samples),
                 **options,

@@ -4,7 +4,7 @@ So a resumed run draws exactly the batches that an uninterrupted one would have 
 processes: batches and position are those of all processes together, and each process takes its share of every batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ class ResumableBatchSampler(Sampler[list[SampleIndex]]):
     Args:
         size: number of samples. batch_size: of all processes together. seed: of the order.
         lengths: samples of similar length share a batch: each `bucket` batches' worth of shuffled samples is sorted by
-            length, cut, and the batches are shuffled again. None: no bucketing.
+            length, cut, and the batches are shuffled again. None: no bucketing. lengths_in: those of an epoch, where they
+            differ by epoch; `lengths` are then their bounds.
         budget: with lengths, the most that a batch may hold of them, padding included: `batch_size` is then its most
             samples, and a batch of long ones has fewer. None: every batch has `batch_size`.
         groups: lists of samples that stay together in a batch (images and their twins). None: each alone.
@@ -41,6 +42,7 @@ class ResumableBatchSampler(Sampler[list[SampleIndex]]):
     batch_size: int
     seed: int
     lengths: np.ndarray | None = None
+    lengths_in: Callable[[int], np.ndarray] | None = None
     budget: int | None = None
     groups: list[list[int]] | None = None
     curriculum: np.ndarray | None = None
@@ -75,6 +77,8 @@ class ResumableBatchSampler(Sampler[list[SampleIndex]]):
             epoch = 0
         if self._known is None or self._known[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch])
+            if self.lengths_in is not None:
+                self.lengths = self.lengths_in(epoch)
             order = self._shuffled(epoch, rng)
             cut = (self._cut if self.budget is None else self._cut_by_budget)(epoch, order, rng)[: self.overfit]
             self._known = epoch, cut, np.cumsum([len(batch) for batch in cut])

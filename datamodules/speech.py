@@ -3,7 +3,7 @@
 Legend: B batch, T frames, M mel bins, C characters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,6 +46,7 @@ class SpeechData(CharacterData):
         max_seconds: longer training clips are left out and counted. in_words: so is a clip whose text holds what has no words.
         symbol_frames: mel frames that CTC needs to write a symbol; training clips with fewer than their text needs are
             counted, the loss leaves them out. None: the model is not trained by CTC.
+        bucket_augmented: batches are of clips whose lengths are similar after the change of speed (`augment.speed`), not before.
     """
 
     shape: ClassVar[str] = "speech"
@@ -64,6 +65,7 @@ class SpeechData(CharacterData):
     spec_augment: SpecAugment | None = None
     waveform_augment: WaveformAugment | None = None
     symbol_frames: int | None = None
+    bucket_augmented: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,7 +167,12 @@ class SpeechData(CharacterData):
         return self._speakers
 
     def lengths(self, samples: SpeechSet) -> np.ndarray:
-        return samples.lengths
+        if not self.bucket_augmented or samples.augment is None:
+            return samples.lengths
+        return np.ceil(samples.lengths * (1 + samples.augment.speed)).astype(np.int64)
+
+    def lengths_in(self, samples: SpeechSet) -> Callable[[int], np.ndarray] | None:
+        return samples.lengths_in if self.bucket_augmented else None
 
     def collate(self, samples: Sequence[SpeechSample]) -> SpeechBatch:
         """Pad mels and characters by zeros. Silence around a clip takes the space that its batch has. Other views are the

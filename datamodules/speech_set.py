@@ -76,6 +76,13 @@ class SpeechSet(RowSet):
         """Mel frames of each clip."""
         return self.mels.lengths[self.index]
 
+    def lengths_in(self, epoch: int) -> np.ndarray:
+        """Mel frames of each clip after the change of speed that it is drawn with in an epoch (of waveforms: before theirs)."""
+        if self.augment is None:
+            return self.lengths
+        draws = (np.random.default_rng([self.seed, epoch, index]) for index in range(len(self)))
+        return np.array([self.augment.frames(int(T), rng) for T, rng in zip(self.lengths, draws, strict=True)])
+
     def item(self, index: int, epoch: int) -> SpeechSample:
         """Clip `index`, augmented as a function of (seed, epoch, index) unless the epoch is -1."""
         row, mel = self.rows[self.row(index)], self.mels[self.row(index)]
