@@ -30,7 +30,7 @@ from muomni.user_path import user_path
 
 PATHS = ("ckpt", "talker", "vocoder", "embeddings", "packages")
 STRINGS = (*PATHS, "key", "host", "model")
-LOADING = ("device", "format", "talker", "vocoder", "compile", "dtype", "packages")
+LOADING = ("device", "format", "talker", "vocoder", "dtype")
 log = logging.getLogger("muomni.serving")
 
 
@@ -57,7 +57,8 @@ def run(cfg: dict[str, Any]) -> None:
     settings = ServerSettings(**{name: cfg[name] for name in named & cfg.keys()} | lists | own)
     options = preset("greedy", **generation)
     engine = load_model(export, **{name: cfg[name] for name in LOADING})
-    state = make_state(engine, settings, options, embedder=_embedder(cfg, export))
+    compiled = {name: cfg[name] for name in ("compile", "packages")}
+    state = make_state(engine, settings, options, embedder=_embedder(cfg, export), **compiled)
     quiet_loggers()
     server = make_server(state)
     server.announce(lambda url: _ready(cfg, export, url))

@@ -29,13 +29,24 @@ ROUTES = (chat, completions, speech, transcriptions, embeddings, realtime, model
 
 
 def make_state(
-    engine: Engine, settings: ServerSettings, options: GenerationOptions, *, embedder: Embedder | None = None
+    engine: Engine,
+    settings: ServerSettings,
+    options: GenerationOptions,
+    *,
+    embedder: Embedder | None = None,
+    compile: str = "none",
+    packages: str | None = None,
 ) -> ServerState:
-    """Start the schedulers of what the export can do. `ServerState.close` ends them."""
+    """Start the schedulers of what the export can do. `ServerState.close` ends them. compile, packages: of `Scheduler`."""
     scheduler = speech_scheduler = None
-    if "thinker" in engine.modules:
+    if "thinker" in engine.modules or compile not in ("none", "auto"):
         scheduler = Scheduler(
-            engine, slots=settings.slots, max_queue=settings.max_queue, prefill_chunk=settings.prefill_chunk
+            engine,
+            slots=settings.slots,
+            max_queue=settings.max_queue,
+            prefill_chunk=settings.prefill_chunk,
+            compile=compile,
+            packages=packages,
         )
     if engine.speaker is not None:
         speech_scheduler = SpeechScheduler(engine, slots=settings.speech_slots, max_queue=settings.max_queue)

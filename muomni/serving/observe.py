@@ -5,6 +5,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from muomni.inference.scheduling import background_build
 from muomni.serving.errors import CLIENT_GONE
 from muomni.serving.metrics import Metrics
 
@@ -18,6 +19,7 @@ def quiet_loggers() -> None:
     """Leave out what is no error of those that quote content."""
     for name in QUOTING:
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger(background_build.__name__).setLevel(logging.INFO)  # whether and when steps are compiled
 
 
 class Observe:

@@ -35,8 +35,10 @@ SOURCES = (
     "inference/decoding/compiled_step.py",
     "inference/decoding/weight_only.py",
     "inference/decoding/sampling.py",
+    "inference/scheduling/near_ties.py",
     "inference/scheduling/rows_step.py",
 )
+Package = Callable[[list[Tensor]], list[Tensor]]
 BUILDING = ".building-"  # prefix of unfinished packages
 ABANDONED_AFTER = 3600.0  # seconds
 COMPILER: dict[str, Any] = {
@@ -88,28 +90,42 @@ def find_or_build(
     key: Mapping[str, Any],
     folder: Path | None,
     device: torch.device,
-) -> Callable[[list[Tensor]], Tensor]:
-    """The compiled step as a function of its flat arguments, loaded from the folder or built into it.
+) -> Package:
+    """`find`, or built into the folder.
 
     example, dynamic: arguments and dynamic shapes for `torch.export.export`. key: what the package depends on. folder: None is
     the user's cache. Raises MuomniError if there is no compiler, the folder cannot be written, or the cache belongs to another
     user.
     """
-    path = (cache_folder("compiled") if folder is None else folder) / package_name(key, device=device)
+    found = find(step, key=key, folder=folder, device=device)
+    if found is None:
+        _build(step, example, dynamic, _package_path(key, folder=folder, device=device))
+        found = find(step, key=key, folder=folder, device=device)
+    assert found is not None, "a package that was just built can be loaded"
+    return found
+
+
+def find(step: nn.Module, *, key: Mapping[str, Any], folder: Path | None, device: torch.device) -> Package | None:
+    """The compiled step as a function of its flat arguments -> its outputs, loaded from the folder; None if it is not there or
+    damaged. Arguments and errors as of `find_or_build`."""
+    path = _package_path(key, folder=folder, device=device)
     if not path.is_file():
-        _build(step, example, dynamic, path)
-    elif folder is None:
+        return None
+    if folder is None:
         check_own(path)
     try:
         call = _load(path, step)
     except RuntimeError as error:
         log.warning("%s cannot be loaded (%s): it is rebuilt", path, str(error).splitlines()[0])
-        _build(step, example, dynamic, path)
-        call = _load(path, step)
+        return None
     with suppress(OSError):  # a given folder may belong to another user
         os.utime(path)  # mark as recently used
         prune(path.parent.glob("decode-*.pt2"), max_files=MAX_PACKAGES, max_bytes=MAX_BYTES)
     return call
+
+
+def _package_path(key: Mapping[str, Any], *, folder: Path | None, device: torch.device) -> Path:
+    return (cache_folder("compiled") if folder is None else folder) / package_name(key, device=device)
 
 
 def use_private_compiler_cache() -> None:
@@ -124,8 +140,13 @@ def use_private_compiler_cache() -> None:
 def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path: Path) -> None:
     """Compile into a temporary file, renamed to `path` when complete."""
     use_private_compiler_cache()
-    from torch._inductor.exc import InvalidCxxCompiler  # importing it takes a second and logs a search for CUDA
+    from torch._inductor.cpp_builder import get_cpp_compiler  # importing it takes a second and logs a search for CUDA
+    from torch._inductor.exc import InvalidCxxCompiler
 
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise MuomniError("compile= needs a C++ compiler (Debian: apt install g++); compile=none needs none") from error
     log.info("compiling the decode step once; it is kept as %s", path)
     start = time.perf_counter()
     try:
@@ -143,8 +164,6 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
             program = torch.export.export(step, tuple(example), dynamic_shapes=tuple(dynamic))
             torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
         os.replace(temporary, path)
-    except InvalidCxxCompiler as error:
-        raise MuomniError("compile= needs a C++ compiler (Debian: apt install g++); compile=none needs none") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     log.info("compiled in %.1f s", time.perf_counter() - start)
@@ -157,14 +176,11 @@ def _clear_abandoned(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _load(path: Path, step: nn.Module) -> Callable[[list[Tensor]], Tensor]:
+def _load(path: Path, step: nn.Module) -> Package:
     # The runner itself: torch's Python wrapper takes seconds to import, and parses its description again at each call.
     package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, -1)
     state = dict(step.named_parameters()) | dict(step.named_buffers())
     weights = {name: state[name].detach() for name in package.get_constant_fqns()}
     package.load_constants(weights, False, True, True)  # active at once, complete, not copied
-
-    def call(arguments: list[Tensor]) -> Tensor:
-        return package.boxed_run(arguments)[0]
-
-    return call
+    run: Package = package.boxed_run
+    return run

@@ -25,7 +25,7 @@ from muomni.inference.decoding.generate import Decoder, TextDecoder, ends_text
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.decoding.weight_only import WeightOnlyLinear, pack_linears
+from muomni.inference.decoding.weight_only import for_one_row
 from muomni.inference.errors import InvalidOption
 from muomni.inference.validation import require_one_of
 from muomni.models.thinker import Thinker
@@ -39,6 +39,7 @@ SLOTS = 32  # attention covers a multiple of so many slots
 RECOMPILE_LIMIT = 256  # compiled versions of the step, one per batch size, that torch.compile keeps in a process
 SLOTS_AT, SEEN_AT, CACHE_AT = 3, 7, 8  # positions among the arguments of `DecodeStep.forward`; from the last on: lists
 Call = Callable[[list[Any]], Tensor]
+COMPILING = threading.RLock()  # of building steps, and of torch.compile, whose configuration is global
 
 
 def make_runtime(thinker: Thinker, *, mode: str, packages: Path | None) -> Runtime:
@@ -47,12 +48,17 @@ def make_runtime(thinker: Thinker, *, mode: str, packages: Path | None) -> Runti
     require_one_of("compile", mode, MODES)
     if mode == "none":
         return Eager(thinker)
+    check_traceable(thinker, mode=mode)
+    return Compiled(thinker, mode=mode, packages=packages)
+
+
+def check_traceable(thinker: Thinker, *, mode: str) -> None:
+    """Raises InvalidOption for a Thinker that cannot be compiled."""
     if thinker.num_experts:
         raise InvalidOption(
             f"compile={mode}: torch cannot trace a mixture of experts: use compile=none for this Thinker",
             param="compile",
         )
-    return Compiled(thinker, mode=mode, packages=packages)
 
 
 class RoomyCache(KVCache):
@@ -70,8 +76,7 @@ class Compiled(Eager):
         self.count = TOKENS_PER_CALL if mode == "max" else 1
         self.device = thinker.embedding.weight.device
         self.calls: dict[tuple[int, int], Call] = {}
-        self.packed: Thinker | None = None  # the Thinker with packed linears
-        self.lock = threading.RLock()  # of building steps, and of torch.compile, whose configuration is global
+        self.packed: Thinker | None = None  # of one row
 
     def new_cache(self, batch_size: int, capacity: int) -> KVCache:
         """One row: capacity of the whole context; several: twice that, which left-padded rows may need."""
@@ -94,18 +99,17 @@ class Compiled(Eager):
     def call(self, arguments: list[Any]) -> Call:
         """The compiled step for arguments like these."""
         key = (len(arguments[0]), arguments[CACHE_AT][0].shape[2])
-        with self.lock:
+        with COMPILING:
             if key not in self.calls:
                 step = DecodeStep(self._weights(key[0]), count=self.count).eval()
                 self.calls[key] = (self._package if self.mode == "max" else self._jit)(step, arguments)
             return self.calls[key]
 
     def _weights(self, batch: int) -> Thinker:
-        small = any(isinstance(layer, WeightOnlyLinear) for layer in self.thinker.modules())
-        if batch > 1 or self.device.type != "cpu" or not small:
+        if batch > 1:
             return self.thinker
         if self.packed is None:
-            self.packed = pack_linears(self.thinker)
+            self.packed = for_one_row(self.thinker)
         return self.packed
 
     def _jit(self, step: DecodeStep, arguments: list[Any]) -> Call:
@@ -115,7 +119,7 @@ class Compiled(Eager):
         def call(arguments: list[Any]) -> Tensor:
             torch._dynamo.maybe_mark_dynamic(arguments[SLOTS_AT], 0)
             # To torch, all are versions of one function.
-            with self.lock, torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT):
+            with COMPILING, torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT):
                 return compiled(*arguments)
 
         # torch compiles at the first call: do it now, not in the middle of an answer. It writes past the position only.
@@ -139,7 +143,7 @@ class Compiled(Eager):
         example_slots = torch.arange(min(2 * SLOTS, capacity - 1), device=self.device)
         example = [*arguments[:SLOTS_AT], example_slots, *arguments[SLOTS_AT + 1 :]]
         run = find_or_build(step, example, dynamic=dynamic, key=key, folder=self.packages, device=self.device)
-        return lambda args: run([*args[:CACHE_AT], *(tensor for group in args[CACHE_AT:] for tensor in group)])
+        return lambda args: run([*args[:CACHE_AT], *(tensor for group in args[CACHE_AT:] for tensor in group)])[0]
 
 
 class CompiledDecoder:
@@ -196,7 +200,7 @@ class CompiledDecoder:
 
     @torch.inference_mode()
     def _prepare(self, arguments: list[Any]) -> Call:
-        with self.runtime.lock:
+        with COMPILING:
             call = self.runtime.call(arguments)
             return record(call, arguments) if self.runtime.device.type == "cuda" else call
 

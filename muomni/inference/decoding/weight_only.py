@@ -116,6 +116,18 @@ def set_weight_dtype(module: nn.Module, dtype: str) -> None:
     replace_linears(module, make)
 
 
+def for_one_row(module: Model) -> Model:
+    """What one row is computed by in a compiled step: on a CPU the module with its small weights packed, else itself."""
+    small = any(isinstance(layer, WeightOnlyLinear) and layer.weight.device.type == "cpu" for layer in module.modules())
+    return pack_linears(module) if small else module
+
+
+def weight_dtype(module: nn.Module) -> str:
+    """The name that `set_weight_dtype` was given."""
+    dtypes = {layer.weight.dtype for layer in module.modules() if isinstance(layer, WeightOnlyLinear)}
+    return next((name for name, dtype in DTYPES.items() if dtype in dtypes), "float32")
+
+
 def pack_linears(module: Model) -> Model:
     """A copy of a module with `PackedLinear` for its linear layers; all other weights are shared."""
     linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear | WeightOnlyLinear)]

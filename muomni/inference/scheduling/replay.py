@@ -1,12 +1,13 @@
 """Near ties: where rounding could decide a token, the request is computed once more, alone.
 
-The number of rows of a step, prefills in chunks and reused prefixes change the order in which float32 sums are added up: logits
-differ from those of the request's single run by some 1e-6 of the largest one. That decides a token where two are that close, once
-in some 100,000 tokens. So a choice within `MARGIN` is made by the engine's own computation, from the first token of the prompt
-on: a request's tokens are those of its single run, at the price of a run of its own once in some 10,000 tokens. The engine knows
-no constraints: under one the single run is that of a scheduler with nothing else to do, whose steps `logits_alone` repeats.
+The number of rows of a step, compilation, prefills in chunks and reused prefixes change the order in which float32 sums are added
+up: logits differ from those of the request's single run by some 1e-6 of the largest one. That decides a token where two are that
+close, once in some 100,000 tokens. So a choice within `near_ties.MARGIN` is made by the engine's own computation, from the first
+token of the prompt on: a request's tokens are those of its single run, at the price of a run of its own once in some 10,000
+tokens. The engine knows no constraints: under one the single run is that of a scheduler with nothing else to do, whose eager
+steps `logits_alone` repeats.
 
-Shapes: n rows, V vocabulary, C candidates, L layers, T tokens.
+Shapes: T tokens, D width.
 """
 
 from collections.abc import Sequence
@@ -21,14 +22,6 @@ from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
-
-MARGIN = 2.0**-17  # of the largest logit, or of the probabilities' sum: several times the differences that occur
-
-
-def is_close(logits: Tensor) -> Tensor:
-    """logits (n, V) -> (n) bool: True where the two largest are within `MARGIN`."""
-    best = logits.topk(2, dim=1).values
-    return best[:, 0] - best[:, 1] < MARGIN * best[:, 0].abs().clamp_min(1.0)
 
 
 def replay(

@@ -9,6 +9,7 @@ Shapes: R rows of the buffers, n of them computed, S slots, C capacity, G key-va
 import torch
 from torch import Tensor, nn
 
+from muomni.inference.scheduling.near_ties import greedy_choices
 from muomni.models.thinker import Thinker
 from muomni.nn.cache import KVCache
 from muomni.nn.masks import DenseMask, Mask
@@ -99,3 +100,24 @@ class RowsStep(nn.Module):
         output = self.thinker(tokens[:, None], positions=positions[:, None], cache=cache, last_only=True)
         logits: Tensor = output.logits[:, -1]
         return logits
+
+
+class ChoosingStep(nn.Module):
+    """A `RowsStep` with the greedy choices, which compiled cost next to nothing -> logits (n, V) and `greedy_choices` (n, 2)."""
+
+    def __init__(self, thinker: Thinker, *, capacity: int) -> None:
+        super().__init__()
+        self.step = RowsStep(thinker, capacity=capacity)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        keys: list[Tensor],
+        values: list[Tensor],
+        inputs: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """As of `RowsStep`."""
+        logits = self.step(tokens, positions, slots, keys, values, inputs)
+        return logits, greedy_choices(logits)

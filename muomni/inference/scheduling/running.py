@@ -14,7 +14,6 @@ from torch import Tensor
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer, Piece, TokenLogprob
 from muomni.inference.decoding.detokenizer import Detokenizer
-from muomni.inference.decoding.generate import Decoder
 from muomni.inference.decoding.logprobs import LogprobRecorder
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.sampling import INVALID_TOKEN, NOT_FINITE, Sampler
@@ -91,16 +90,10 @@ class Running:
         self.timings = Timings(prompt_tokens=len(ids))
         self.row = -1  # of the cache
         self.cached = 0  # tokens of the prompt that the row held already
-        self.decoder: Decoder | None = None  # of the engine's runtime, while this request is alone
         self.exact = False  # all of the row was computed as the engine computes it
         self.started = time.perf_counter()  # of the prefill
 
-    @property
-    def can_run_alone(self) -> bool:
-        """True if the engine's runtime has all that this request needs."""
-        return self.constraint is None and not self.options.needs_eager
-
-    def push(self, token: int | Exception, logits: Tensor | None) -> Answer | None:
+    def push(self, token: int | Exception, logits: Tensor) -> Answer | None:
         """Read a generated token, emit the text that became certain; the answer if this was its end. logits: (1, V) of the model
         that it was chosen from, for `logprobs`. Raises MuomniError if they were not finite, and an exception in a token's
         place."""
@@ -112,7 +105,6 @@ class Running:
             return self._finish("stop")
         self.tokens.append(token)
         if self.recorder is not None:
-            assert logits is not None
             self.recorder.push(logits, torch.tensor([token], device=logits.device))
         text = self.detokenizer.push(token)
         if text:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from muomni.inference.decoding.logits_processor import LogitsProcessor
-from muomni.inference.decoding.sampling import INVALID_TOKEN, Sampler, draw, filter_probs, mask_logits, uniforms
-from muomni.inference.scheduling.replay import MARGIN, is_close
+from muomni.inference.decoding.sampling import Sampler, draw, filter_probs, mask_logits, uniforms
+from muomni.inference.scheduling.near_ties import MARGIN, choose_best
 from muomni.inference.scheduling.running import Running
 
 
@@ -55,8 +55,9 @@ class Choice:
     close: bool = False
 
 
-def sample_rows(rows: Sequence[Running], logits: Tensor) -> list[Choice]:
-    """logits (n, V) of the rows -> the choice of each. Syncs with the device once."""
+def sample_rows(rows: Sequence[Running], logits: Tensor, greedy: Tensor | None) -> list[Choice]:
+    """logits (n, V) of the rows -> the choice of each. greedy: `greedy_choices` of the logits (n, 2), None: not known. Syncs with
+    the device once."""
     groups: dict[_Settings, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(_settings(row), []).append(index)
@@ -65,8 +66,10 @@ def sample_rows(rows: Sequence[Running], logits: Tensor) -> list[Choice]:
     chosen: list[Tensor] = []
     for key, indices in groups.items():
         if key != _OWN:
-            those = logits if len(indices) == len(rows) else logits[indices]
-            chosen.append(_sample_together([rows[index] for index in indices], those))
+            known = greedy if key == _GREEDY else None
+            those = logits if known is None else known
+            those = those if len(indices) == len(rows) else those[indices]
+            chosen.append(_sample_together([rows[index] for index in indices], those) if known is None else those)
             order += indices
             continue
         for index in indices:
@@ -102,9 +105,7 @@ def _choose(rows: Sequence[Running], masked: Tensor) -> Tensor:
     """From logits (n, V) as `mask_logits` returns them, by the settings of the first row."""
     options = rows[0].options
     if options.is_greedy:
-        best, ids = masked.max(dim=1)
-        ids = torch.where(best < torch.inf, ids, INVALID_TOKEN)
-        return torch.stack((ids, is_close(masked)), dim=1)
+        return choose_best(masked)
     seeds, drawn = torch.tensor(
         [[row.options.seed for row in rows], [len(row.tokens) for row in rows]], device=masked.device
     )

@@ -13,6 +13,7 @@ After Orca (Yu et al. 2022, OSDI) and Sarathi (Agrawal et al. 2023, arXiv:2308.1
 import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from muomni.inference.scheduling.running import Constraint, Emit, Running, Ticke
 from muomni.inference.scheduling.slots import Signature, prompt_signature
 from muomni.inference.scheduling.steps import Steps
 from muomni.inference.scheduling.worker import Worker, check_counts
+from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +68,31 @@ class Scheduler(Worker[Running]):
 
     Args:
         slots: requests that decode together. max_queue: requests that wait for a slot. prefill_chunk: tokens of prompts that are
-            read between two steps.
+            read between two steps. compile: of the steps (compiled_rows.py), None: that of the engine. packages: of `load_model`.
     """
 
-    def __init__(self, engine: Engine, *, slots: int = 8, max_queue: int = 64, prefill_chunk: int = 64) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        slots: int = 8,
+        max_queue: int = 64,
+        prefill_chunk: int = 64,
+        compile: str | None = None,
+        packages: str | Path | None = None,
+    ) -> None:
         super().__init__("requests", slots=slots, max_queue=max_queue)
         check_counts(prefill_chunk=prefill_chunk)
         self.prompter = engine.require_prompter()
         self.encoded = EncoderCache(max_bytes=ENCODED_BYTES)
         self.steps = Steps(
-            self.prompter.thinker, engine.require_runtime(), slots=slots, prefill_chunk=prefill_chunk, end=self._end
+            self.prompter.thinker,
+            engine.require_runtime(),
+            slots=slots,
+            prefill_chunk=prefill_chunk,
+            end=self._end,
+            compile=compile,
+            packages=None if packages is None else user_path(packages),
         )
         self.counts = dict.fromkeys(
             ("finished", "cancelled", "failed", "prompt_tokens", "cached_tokens", "new_tokens"), 0
@@ -132,6 +149,11 @@ class Scheduler(Worker[Running]):
             self._check_open()
             self._put(running, client=client)
         return running.ticket
+
+    def close(self, *, grace: float) -> None:
+        """As of `Worker`."""
+        super().close(grace=grace)
+        self.steps.close()
 
     def stats(self) -> SchedulerStats:
         """Numbers for monitoring."""

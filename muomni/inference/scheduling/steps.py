@@ -5,6 +5,7 @@ Shapes: n active requests, T tokens, V vocabulary.
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,8 +14,7 @@ from muomni.inference.answer import Answer
 from muomni.inference.decoding.compiled import Compiled
 from muomni.inference.decoding.generate import decode_step, prefill
 from muomni.inference.decoding.runtime import Runtime
-from muomni.inference.decoding.sampling import Sampler
-from muomni.inference.scheduling.compiled_rows import CompiledRows
+from muomni.inference.scheduling.compiled_rows import compile_rows
 from muomni.inference.scheduling.replay import logits_alone, replay
 from muomni.inference.scheduling.rows_step import RowsStep
 from muomni.inference.scheduling.running import Running
@@ -32,16 +32,26 @@ class Steps:
 
     Args:
         runtime: of the engine, for requests that are computed alone. slots: most active requests. end: called with a request and
-            its answer, or what ended it.
+            its answer, or what ended it. compile, packages: of `compile_rows`.
     """
 
-    def __init__(self, thinker: Thinker, runtime: Runtime, *, slots: int, prefill_chunk: int, end: End) -> None:
+    def __init__(
+        self,
+        thinker: Thinker,
+        runtime: Runtime,
+        *,
+        slots: int,
+        prefill_chunk: int,
+        end: End,
+        compile: str | None = None,
+        packages: Path | None = None,
+    ) -> None:
         self.thinker, self.runtime, self.device = thinker, runtime, thinker.embedding.weight.device
         self.slots, self.prefill_chunk, self._end = slots, prefill_chunk, end
-        self.is_eager = not isinstance(runtime, Compiled)
+        self.engine_is_eager = not isinstance(runtime, Compiled)
         self.cache = SlotCache(thinker, rows=ROWS_PER_SLOT * slots)
         self.eager = RowsStep(thinker, capacity=self.cache.capacity)
-        self.compiled = CompiledRows(runtime, self.cache, max_rows=slots) if isinstance(runtime, Compiled) else None
+        self.compiled = compile_rows(thinker, runtime, self.cache, mode=compile, packages=packages, max_rows=slots)
         self.active: list[Running] = []  # of row i of the cache, for each i
         self.prefilling: Running | None = None
         self.steps = self.rows = self.replayed = 0
@@ -114,7 +124,7 @@ class Steps:
         running.sampler = make_sampler(running, device=self.device, vocab_size=self.thinker.vocab_size)
         running.exact = running.cached == 0 and len(running.ids) <= self.prefill_chunk
         with running.timings.span("sampling"):
-            (choice,) = sample_rows([running], logits)
+            (choice,) = sample_rows([running], logits, None)
             return self._push_token(running, self._decided(running, choice), logits)
 
     def _join(self, running: Running, answer: Answer | None) -> None:
@@ -127,71 +137,46 @@ class Steps:
         self.active.append(running)
 
     def step(self) -> None:
-        """One token of every active request; several of a request that the engine's own runtime decodes."""
+        """One token of every active request."""
         rows = self.active.copy()
-        if len(rows) == 1 and rows[0].exact and not self.is_eager and rows[0].can_run_alone:
-            self._step_alone(rows[0])
-        elif rows:
-            self._step_together(rows)
-
-    def _step_together(self, rows: list[Running]) -> None:
+        if not rows:
+            return
         start = time.perf_counter()
-        logits = self._decode(rows)
+        logits, greedy, exact = self._decode(rows)
         middle = time.perf_counter()
-        chosen = sample_rows(rows, logits)
+        chosen = sample_rows(rows, logits, greedy)
         end = time.perf_counter()
-        self._count(1, len(rows))
+        self.steps += 1
+        self.rows += len(rows)
         for running in rows:
             self.cache.extend(running.row, running.tokens[-1])
-            running.exact = running.exact and len(rows) == 1 and self.is_eager
-            running.decoder = None
+            running.exact = running.exact and exact
             running.timings.model += middle - start
             running.timings.sampling += end - middle
         for running, choice in reversed(list(zip(rows, chosen, strict=True))):  # leaving moves the last row
             row = running.row
             self._push(running, self._decided(running, choice), logits[row : row + 1])
 
-    def _step_alone(self, running: Running) -> None:
-        """Decode by the engine's runtime, with a sampler that has drawn as many numbers as the answer has tokens."""
-        if running.decoder is None:
-            sampler = running.sampler or Sampler(running.options, device=self.device)
-            sampler.rng_offset = len(running.tokens)
-            cache = RowCache(self.cache, 0, count=0)
-            running.decoder = self.runtime.decoder(cache, sampler=sampler, padding=None, timings=running.timings)
-        tokens = torch.tensor(running.tokens[-1:], device=self.device)
-        chosen = running.decoder(tokens)[0].tolist()
-        self._count(len(chosen), len(chosen))
-        self.cache.written[0] = self.cache.lengths[0] + len(chosen)
-        for token in chosen:
-            self.cache.extend(0, running.tokens[-1])
-            if self._push(running, token, None):
-                return
-
-    def _push(self, running: Running, token: int | Exception, logits: Tensor | None) -> bool:
-        """Let a request read a token; True if it ended and left."""
+    def _push(self, running: Running, token: int | Exception, logits: Tensor) -> None:
+        """Let a request read a token; it leaves if it ended."""
         try:
             answer = self._push_token(running, token, logits)
         except Exception as error:
             self.cache.forget(self._leave(running))
             self._end(running, error)
-            return True
+            return
         if answer is not None:
             self._leave(running)
             self._end(running, answer)
-        return answer is not None
 
     @staticmethod
-    def _push_token(running: Running, token: int | Exception, logits: Tensor | None) -> Answer | None:
-        """`Running.push`; its sampler is told, unless it chose the token itself, in the engine's runtime."""
+    def _push_token(running: Running, token: int | Exception, logits: Tensor) -> Answer | None:
+        """`Running.push`; its sampler is told."""
         answer = running.push(token, logits)
-        if answer is None and running.decoder is None:
+        if answer is None:
             assert isinstance(token, int)
             note_token(running, token)
         return answer
-
-    def _count(self, steps: int, rows: int) -> None:
-        self.steps += steps
-        self.rows += rows
 
     def _decided(self, running: Running, choice: Choice) -> int | Exception:
         """The token of a choice; where rounding could have made it, the engine's own (replay.py)."""
@@ -214,21 +199,30 @@ class Steps:
         if running.constraint is None:
             return replay(self.thinker, self.runtime, *prompt, running.options, running.tokens)
         logits, cache = logits_alone(self.thinker, *prompt, running.tokens)
-        (choice,) = sample_rows([running], logits)
+        (choice,) = sample_rows([running], logits, None)
         return choice.token, cache
 
-    def _decode(self, rows: list[Running]) -> Tensor:
-        """The last tokens of the active rows -> logits (n, V)."""
+    def _decode(self, rows: list[Running]) -> tuple[Tensor, Tensor | None, bool]:
+        """The last tokens of the active rows -> logits (n, V), their `greedy_choices` (n, 2) if they are known, and whether the
+        engine alone computes exactly the same."""
         last = [running.tokens[-1] for running in rows]
-        if len(rows) == 1 and self.is_eager:  # exactly the engine's step
-            return decode_step(self.thinker, torch.tensor(last, device=self.device), RowCache(self.cache, 0, count=1))
         lengths = self.cache.lengths[: len(rows)].tolist()
-        logits = None if self.compiled is None else self.compiled(last, lengths)
-        if logits is not None:
-            return logits
         self.cache.written[: len(rows)] = self.cache.lengths[: len(rows)] + 1
+        chosen = None if self.compiled is None else self.compiled(last, lengths)
+        if chosen is not None:
+            return *chosen, False
+        if len(rows) == 1:
+            ids = torch.tensor(last, device=self.device)
+            logits = decode_step(self.thinker, ids, RowCache(self.cache, 0, count=1))
+            return logits, None, self.engine_is_eager
         tokens, positions = torch.tensor([last, lengths]).to(self.device)
-        return self.eager(tokens, positions, self.cache.slots[: max(lengths) + 1], *self.cache.layers)
+        logits = self.eager(tokens, positions, self.cache.slots[: max(lengths) + 1], *self.cache.layers)
+        return logits, None, False
+
+    def close(self) -> None:
+        """Steps are no longer compiled in the background."""
+        if self.compiled is not None:
+            self.compiled.close()
 
     def _leave(self, running: Running) -> int:
         """Take a request out of the active rows; what it held is kept in the returned row, for prompts that begin so."""

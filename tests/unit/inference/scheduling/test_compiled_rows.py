@@ -1,4 +1,8 @@
-"""An engine that was compiled: its scheduler answers by compiled steps, as the engine does alone."""
+"""A scheduler with compiled steps answers as the engine does alone."""
+
+import json
+import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -9,10 +13,10 @@ from muomni.inference.decoding.compiled import Compiled
 from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
 from muomni.inference.engine import Engine
+from muomni.inference.errors import InvalidOption
 from muomni.inference.prompt import Request
-from muomni.inference.scheduling import compiled_rows
-from muomni.inference.scheduling.compiled_rows import CompiledRows, row_counts
-from muomni.inference.scheduling.running import Running
+from muomni.inference.scheduling import background_build, compiled_rows
+from muomni.inference.scheduling.compiled_rows import CompiledRows
 from muomni.inference.scheduling.scheduler import Scheduler
 from tests.unit.inference.conftest import tiny_thinker
 
@@ -45,6 +49,11 @@ def compiled_engine(tokenizer_path, runtime, **changes) -> Engine:
     return engine
 
 
+def traced(rows: CompiledRows, name: str):
+    """In the place of `CompiledRows._package`: what is compiled, operation by operation."""
+    return lambda arguments: rows.steps[name](*arguments)
+
+
 def ask_all(engine, scheduler, receive, texts) -> None:
     """Every answer equals the engine's; the requests come at once."""
     submitted = []
@@ -64,10 +73,10 @@ def ask_all(engine, scheduler, receive, texts) -> None:
 )
 def test_answers_are_those_of_the_compiled_engine(mode, changes, tokenizer_path, receive, monkeypatch):
     for name in ("_jit", "_package"):
-        monkeypatch.setattr(CompiledRows, name, lambda self, rows: lambda arguments: self.step(*arguments))
+        monkeypatch.setattr(CompiledRows, name, traced)
     engine = compiled_engine(tokenizer_path, lambda thinker: Traced(thinker, mode=mode, packages=None), **changes)
     scheduler = Scheduler(engine, slots=5)
-    assert list(scheduler.steps.compiled.calls) == [2, 4, 8]
+    assert list(scheduler.steps.compiled.calls) == ["one", "several"]
     ask_all(engine, scheduler, receive, ["red", "blue square", "what colour is the big red circle", "1 2 3"] * 2)
     stats = scheduler.stats()
     assert stats.failed == 0
@@ -75,20 +84,112 @@ def test_answers_are_those_of_the_compiled_engine(mode, changes, tokenizer_path,
     scheduler.close(grace=1)
 
 
-def test_a_lone_request_takes_the_engines_own_calls(tokenizer_path, receive, monkeypatch):
-    monkeypatch.setattr(CompiledRows, "_package", lambda self, rows: None)
-    engine = compiled_engine(tokenizer_path, lambda thinker: Traced(thinker, mode="max", packages=None))
-    scheduler, receiver = Scheduler(engine, slots=2), receive()
-    scheduler.submit(Request(text="what"), OPTIONS[0], emit=receiver)
-    assert receiver.wait().text == engine.generate("what", generation=OPTIONS[0])
+def test_a_lone_request_is_computed_by_the_step_of_one_row(tokenizer_path, receive, monkeypatch):
+    monkeypatch.setattr(CompiledRows, "_package", traced)
+    engine, receiver = compiled_engine(tokenizer_path, Eager), receive()
+    scheduler = Scheduler(engine, slots=2, compile="max")
+    counted = Counter()
+    for name, call in scheduler.steps.compiled.calls.items():
+        scheduler.steps.compiled.calls[name] = counting(counted, name, call)
+    options = preset("greedy", max_new_tokens=20)
+    scheduler.submit(Request(text="what"), options, emit=receiver)
+    answer = receiver.wait()
+    assert answer.text == engine.generate("what", generation=options)
+    assert counted == {"one": answer.completion_tokens - 1 + (answer.finish_reason == "stop")}
     scheduler.close(grace=1)
+    assert Scheduler(engine, slots=1, compile="max").steps.compiled.names == ("one",)
 
 
-def test_row_counts_cover_all_numbers_of_requests():
-    assert row_counts(1, 2) == [2]
-    assert row_counts(4, 8) == [2, 4]
-    assert row_counts(5, 10) == [2, 4, 8]
-    assert row_counts(8, 16) == [2, 4, 8]
+def counting(counted, name, call):
+    def counter(arguments):
+        counted[name] += 1
+        return call(arguments)
+
+    return counter
+
+
+def test_steps_that_are_compiled_in_the_middle_of_an_answer_change_nothing(tokenizer_path, receive, monkeypatch):
+    """compile=auto, without a compiler: the packages are there when the builder says so."""
+    there, start = [], []
+
+    class Builder:
+        def __init__(self, wanted, *, built):
+            start.append((json.dumps(wanted), built))
+
+        def stop(self):
+            start.append("stopped")
+
+    def find(step, *, key, folder, device):
+        def flat(tensors):
+            return step(*tensors[:3], *(tensors[3 + 2 * i : 5 + 2 * i] for i in range(3)))
+
+        return flat if key["rows"][0] in there else None
+
+    monkeypatch.setattr(compiled_rows, "BackgroundBuild", Builder)
+    monkeypatch.setattr(compiled_rows, "find", find)
+    engine = compiled_engine(tokenizer_path, Eager, num_layers=2)
+    scheduler = Scheduler(engine, slots=3, compile="auto")
+    ((_, built),), steps = start, scheduler.steps
+    texts, options = ["red", "blue square", "what colour"], preset("greedy", max_new_tokens=30)
+    receivers = [receive() for _ in texts]
+    step, at = steps.step, iter(range(10**9))
+
+    def stepping():
+        there[:] = {5: ["one"], 10: ["one", "several"]}.get(next(at), there)
+        assert built() == (len(there) == 2)
+        step()
+
+    monkeypatch.setattr(steps, "step", stepping)
+    for text, receiver in zip(texts, receivers, strict=True):
+        scheduler.submit(Request(text=text), options, emit=receiver)
+    for text, receiver in zip(texts, receivers, strict=True):
+        assert receiver.wait().text == engine.generate(text, generation=options)
+    assert scheduler.stats().failed == 0
+    scheduler.close(grace=1)
+    assert start[1:] == ["stopped"]
+
+
+def test_a_builder_that_fails_is_told_in_one_line_and_one_that_runs_ends_with_the_scheduler(
+    tokenizer_path, receive, monkeypatch, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    engine = compiled_engine(tokenizer_path, Eager)
+    for code, said in (
+        ("input(); sys.exit('compile= needs a C++ compiler')", "answers go on without compiled steps: compile= needs"),
+        ("input(); import time; time.sleep(600)", ""),
+    ):
+        caplog.clear()
+        monkeypatch.setattr(background_build, "COMMAND", (sys.executable, "-c", f"import sys; {code}"))
+        scheduler, receiver = Scheduler(engine, slots=2, compile="auto", packages=tmp_path), receive()
+        building = scheduler.steps.compiled.building
+        if said:
+            building.thread.join(30)
+        scheduler.submit(Request(text="red"), OPTIONS[0], emit=receiver)
+        assert receiver.wait().text == engine.generate("red", generation=OPTIONS[0])
+        scheduler.close(grace=1)
+        assert building.process.wait(30) is not None
+        assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"][: 1 + bool(said)]
+        assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "problem"),
+    [
+        ("fast", {}, "compile=fast is unknown; available: auto, none, default, max"),
+        ("max", {"num_experts": 4, "experts_per_token": 2}, "torch cannot trace a mixture of experts"),
+    ],
+)
+def test_modes_that_are_refused(mode, changes, problem, tokenizer_path):
+    engine = compiled_engine(tokenizer_path, Eager, **changes)
+    with pytest.raises(InvalidOption, match=problem):
+        Scheduler(engine, compile=mode)
+
+
+def test_what_cannot_be_compiled_is_computed_eagerly_by_auto(tokenizer_path):
+    engine = compiled_engine(tokenizer_path, Eager, num_experts=4, experts_per_token=2)
+    scheduler = Scheduler(engine, compile="auto")
+    assert scheduler.steps.compiled is None
+    scheduler.close(grace=1)
 
 
 def exported(step, example, *, dynamic, key, folder, device):
@@ -106,7 +207,6 @@ def exported(step, example, *, dynamic, key, folder, device):
 
 @pytest.mark.slow
 def test_the_step_can_be_exported_for_any_number_of_slots(tokenizer_path, receive, monkeypatch):
-    monkeypatch.setattr(Running, "can_run_alone", False)
     monkeypatch.setattr(compiled_rows, "find_or_build", exported)
     engine = compiled_engine(tokenizer_path, lambda thinker: Traced(thinker, mode="max", packages=None), num_layers=1)
     plain = compiled_engine(tokenizer_path, Eager, num_layers=1)

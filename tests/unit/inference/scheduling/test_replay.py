@@ -6,8 +6,8 @@ import torch
 from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
 from muomni.inference.prompt import Request
-from muomni.inference.scheduling import replay, sampling
-from muomni.inference.scheduling.replay import MARGIN, is_close
+from muomni.inference.scheduling import near_ties, replay, sampling
+from muomni.inference.scheduling.near_ties import MARGIN, is_close
 from muomni.inference.scheduling.scheduler import Scheduler
 
 
@@ -28,14 +28,15 @@ def test_close_means_within_the_margin_of_the_largest_logit():
 )
 def test_wrong_logits_within_the_margin_change_nothing(engine, receive, monkeypatch, changes):
     """The rounding of a step of several rows, made ten thousand times as large."""
-    for module in (replay, sampling):
+    for module in (near_ties, sampling):
         monkeypatch.setattr(module, "MARGIN", 0.05)
     scheduler = Scheduler(engine, slots=3, prefill_chunk=8)
     exact, noise = scheduler.steps._decode, torch.Generator().manual_seed(0)
 
     def wrong(rows):
-        logits = exact(rows)
-        return logits if len(rows) == 1 else logits + 0.01 * torch.rand(logits.shape, generator=noise)
+        logits, greedy, as_engine = exact(rows)
+        noisy = logits if len(rows) == 1 else logits + 0.01 * torch.rand(logits.shape, generator=noise)
+        return noisy, greedy, as_engine
 
     monkeypatch.setattr(scheduler.steps, "_decode", wrong)
     submitted = []
