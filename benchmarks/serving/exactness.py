@@ -6,7 +6,7 @@ streams=8       requests at once
 tokens=100      the most of an answer; none ends before, but at the end of the context
 temperature=0   of the sampling; 0 is greedy
 seconds=0       end after so many, with what was compared until then; 0: never
-compile=MODE    none, default, max
+compile=MODE    of the scheduler's steps: none, default, max
 out=FILE        the numbers as JSON, default reports/exactness.json
 """
 
@@ -91,9 +91,9 @@ def answer_together(scheduler: Scheduler, texts: list[str], options: GenerationO
 
 def compare(options: dict[str, Any]) -> Compared:
     """Groups of answers until `total` tokens or `seconds` are over."""
-    engine = load_model(options["ckpt"], device="cpu", compile=options["compile"])
+    engine = load_model(options["ckpt"], device="cpu")
     never_end(engine)
-    scheduler = Scheduler(engine, slots=options["streams"])
+    scheduler = Scheduler(engine, slots=options["streams"], compile=options["compile"])
     compared, texts, start = Compared(), prompts(engine), time.perf_counter()
     while compared.tokens < options["total"] and (
         not options["seconds"] or time.perf_counter() - start < options["seconds"]

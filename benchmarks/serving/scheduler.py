@@ -7,7 +7,7 @@ prompt=TEXT     the question; each stream appends its number
 temperature=0   of the sampling
 rounds=5        the configurations take turns; medians are reported
 threads=N       default: torch's own
-compile=MODE    none, default, max
+compile=MODE    of the scheduler's steps: none, default, max
 out=FILE        the numbers as JSON, default reports/scheduler.json
 """
 
@@ -75,10 +75,10 @@ def by_scheduler(scheduler: Scheduler, prompts: list[str], options: GenerationOp
 
 def measure(options: dict[str, Any]) -> dict[str, Any]:
     """Median tokens per second and first-token milliseconds by configuration."""
-    engine = load_model(options["ckpt"], device="cpu", compile=options["compile"])
+    engine = load_model(options["ckpt"], device="cpu")
     never_end(engine)
     chosen = preset("greedy", max_new_tokens=options["tokens"], temperature=options["temperature"])
-    scheduler = Scheduler(engine, slots=max(options["streams"]))
+    scheduler = Scheduler(engine, slots=max(options["streams"]), compile=options["compile"])
     runs: dict[str, Callable[[int], tuple[int, float]]] = {
         "engine": lambda turn: by_engine(engine, f"{options['prompt']} {turn}", chosen)
     }

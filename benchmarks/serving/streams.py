@@ -4,7 +4,8 @@ ckpt=DIR        an export with a Thinker, default checkpoints/omni_sft; a copy o
 streams=1,2,4,8 requests at once
 tokens=96       of each answer
 rounds=7        all configurations take turns; medians are reported, and medians of the ratios of a round
-serve=WORDS     further options of serve.py, separated by commas: compile=max
+serve=WORDS     further options of serve.py, separated by commas
+eager=false     true: also a server whose steps are not compiled, in turn with the other
 llama=FILE      llama.cpp's llama-server (benchmarks/serving/llama_server.py: how to build it) with the same Thinker in float32;
                 one with a short convolution, which Llama has not, is replaced by one without it, of random weights
 machine=quiet   what else ran: busy, if anything did
@@ -44,6 +45,7 @@ OWN = {
     "tokens": 96,
     "rounds": 7,
     "serve": (),
+    "eager": False,
     "llama": "",
     "machine": "quiet",
     "out": "reports/streams.json",
@@ -116,6 +118,8 @@ def measure(options: dict[str, Any]) -> dict[str, Any]:
         engine = load_model(str(ckpt), device="cpu")
         servers: dict[str, ServerProcess | LlamaServer] = {}
         servers["muomni"] = stack.enter_context(ServerProcess(str(ckpt), *options["serve"]))
+        if options["eager"]:
+            servers["eager"] = stack.enter_context(ServerProcess(str(ckpt), "compile=none", *options["serve"]))
         if options["llama"]:
             most = max(options["streams"])
             llama = LlamaServer(options["llama"], engine, folder, streams=most)
@@ -152,6 +156,8 @@ def _ratios(runs: dict[str, list[dict[str, float]]], most: int) -> dict[str, flo
     pairs = {
         f"{most} streams / 1": (f"muomni {most}", "muomni 1"),
         "1 stream / engine": ("muomni 1", "engine"),
+        "1 / eager": ("muomni 1", "eager 1"),
+        f"{most} / eager": (f"muomni {most}", f"eager {most}"),
         "1 / llama.cpp": ("muomni 1", "llama.cpp 1"),
         f"{most} / llama.cpp": (f"muomni {most}", f"llama.cpp {most}"),
     }

@@ -78,6 +78,7 @@ class CompiledRows:
             for name in self.names
         }
         self.calls: dict[str, Call] = {}
+        self.slots = {covered: cache.slots[:covered] for covered in range(SLOTS, cache.capacity, SLOTS)}
         self.building: BackgroundBuild | None = None
         if mode == AUTO:
             self._start()
@@ -94,20 +95,17 @@ class CompiledRows:
         if call is None or covered >= self.cache.capacity:
             return None
         ids, positions = (torch.tensor(numbers, device=self.device) for numbers in (tokens, lengths))
-        return call(self._arguments(ids, positions, covered))
+        return call([ids, positions, self.slots[covered], *self.cache.layers])
 
     def close(self) -> None:
         """End what is being built in the background."""
         if self.building is not None:
             self.building.stop()
 
-    def _arguments(self, tokens: Tensor, positions: Tensor, covered: int) -> list[Any]:
-        return [tokens, positions, self.cache.slots[:covered], *self.cache.layers]
-
     def _example(self, name: str) -> list[Any]:
         rows = 1 if name == ONE else min(3, len(self.cache.lengths) - 1)
         tokens, positions = (torch.zeros(rows, dtype=torch.long, device=self.device) for _ in range(2))
-        return self._arguments(tokens, positions, min(2 * SLOTS, self.cache.capacity - 1))
+        return [tokens, positions, self.slots[max(n for n in self.slots if n <= 2 * SLOTS)], *self.cache.layers]
 
     # --- torch.compile -----------------------------------------------------------------------------------------
 
@@ -152,7 +150,7 @@ class CompiledRows:
             folder=self.packages,
             device=self.device,
         )
-        return _flat(run)
+        return self._flat(run)
 
     def _load(self) -> bool:
         """Use the packages that are there; True if all are."""
@@ -160,80 +158,17 @@ class CompiledRows:
             if name not in self.calls:
                 run = find(self.steps[name], key=self._key(name), folder=self.packages, device=self.device)
                 if run is not None:
-                    self.calls[name] = _flat(run)
+                    self.calls[name] = self._flat(run)
         return len(self.calls) == len(self.names)
 
-    def _start(self) -> None:
-        """Load the packages, and have missing ones built."""
-        try:
-            complete = self._load()
-        except MuomniError as error:
-            log.warning("answers are computed without compilation: %s", error)
-            return
-        if not complete:
-            self.building.stop()
-
-    def _arguments(self, tokens: Tensor, positions: Tensor, covered: int) -> list[Any]:
-        return [tokens, positions, self.cache.slots[:covered], *self.cache.layers]
-
-    def _example(self, name: str) -> list[Any]:
-        rows = 1 if name == ONE else min(3, len(self.cache.lengths) - 1)
-        tokens, positions = (torch.zeros(rows, dtype=torch.long, device=self.device) for _ in range(2))
-        return self._arguments(tokens, positions, min(2 * SLOTS, self.cache.capacity - 1))
-
-    # --- torch.compile -----------------------------------------------------------------------------------------
-
-    @torch.inference_mode()
-    def _jit(self, name: str) -> Call:
-        use_private_compiler_cache()
-        compiled = torch.compile(self.steps[name], fullgraph=True, options=COMPILER)
+    def _flat(self, run: Callable[[list[Tensor]], list[Tensor]]) -> Call:
+        buffers = [tensor for group in self.cache.layers for tensor in group]
 
         def call(arguments: list[Any]) -> tuple[Tensor, Tensor]:
-            for index in DYNAMIC[name]:
-                torch._dynamo.maybe_mark_dynamic(arguments[index], 0)
-            with COMPILING, torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT):
-                chosen: tuple[Tensor, Tensor] = compiled(*arguments)
-            return chosen
+            logits, greedy = run([*arguments[:3], *buffers])
+            return logits, greedy
 
-        start = time.perf_counter()
-        example = self._example(name)
-        call(example)  # torch compiles now, not in the middle of an answer
-        self.cache.written[: len(example[0])] = 1
-        log.info("compiled the step of %s in %.1f s", _rows(name), time.perf_counter() - start)
         return call
-
-    # --- packages ----------------------------------------------------------------------------------------------
-
-    def _key(self, name: str) -> dict[str, Any]:
-        return {
-            "thinker": vars(self.thinker)["options"],
-            "tensors": sorted((each, str(t.dtype), list(t.shape)) for each, t in self.steps[name].state_dict().items()),
-            "rows": [name, *self.cache.keys.shape],
-        }
-
-    def _package(self, name: str) -> Call:
-        layers = len(self.cache.layers[0])
-        rows = torch.export.Dim("rows", min=2, max=len(self.cache.lengths))
-        slots = torch.export.Dim("slots", min=2, max=self.cache.capacity - 1)
-        sizes = {0: {0: rows}, 1: {0: rows}, 2: {0: slots}}
-        run = find_or_build(
-            self.steps[name],
-            self._example(name),
-            dynamic=[*(sizes[i] if i in DYNAMIC[name] else None for i in sizes), *([None] * layers for _ in range(3))],
-            key=self._key(name),
-            folder=self.packages,
-            device=self.device,
-        )
-        return _flat(run)
-
-    def _load(self) -> bool:
-        """Use the packages that are there; True if all are."""
-        for name in self.names:
-            if name not in self.calls:
-                run = find(self.steps[name], key=self._key(name), folder=self.packages, device=self.device)
-                if run is not None:
-                    self.calls[name] = _flat(run)
-        return len(self.calls) == len(self.names)
 
     def _start(self) -> None:
         """Load the packages, and have missing ones built."""
@@ -243,14 +178,6 @@ class CompiledRows:
             log.warning("answers are computed without compilation: %s", error)
             return
         if not complete:
-            wanted = {
-                "options": vars(self.thinker)["options"],
-                "dtype": weight_dtype(self.thinker),
-                "rows": len(self.cache.lengths),
-                "max_rows": self.max_rows,
-                "packages": None if self.packages is None else str(self.packages),
-                "threads": torch.get_num_threads(),
-            }
             wanted = {
                 "options": vars(self.thinker)["options"],
                 "dtype": weight_dtype(self.thinker),
@@ -260,14 +187,6 @@ class CompiledRows:
                 "threads": torch.get_num_threads(),
             }
             self.building = BackgroundBuild(wanted, built=self._load)
-
-
-def _flat(run: Callable[[list[Tensor]], list[Tensor]]) -> Call:
-    def call(arguments: list[Any]) -> tuple[Tensor, Tensor]:
-        logits, greedy = run([*arguments[:3], *(tensor for group in arguments[3:] for tensor in group)])
-        return logits, greedy
-
-    return call
 
 
 def _rows(name: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from muomni.inference.decoding.logits_processor import LogitsProcessor
-from muomni.inference.decoding.sampling import Sampler, draw, filter_probs, mask_logits, uniforms
+from muomni.inference.decoding.sampling import Sampler, draw, filter_probs, mask_logits
 from muomni.inference.scheduling.near_ties import MARGIN, choose_best
 from muomni.inference.scheduling.running import Running
 
@@ -58,6 +58,8 @@ class Choice:
 def sample_rows(rows: Sequence[Running], logits: Tensor, greedy: Tensor | None) -> list[Choice]:
     """logits (n, V) of the rows -> the choice of each. greedy: `greedy_choices` of the logits (n, 2), None: not known. Syncs with
     the device once."""
+    if greedy is not None and all(row.sampler is None and row.options.is_greedy for row in rows):
+        return [Choice(token, bool(close)) for token, close in greedy.tolist()]
     groups: dict[_Settings, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(_settings(row), []).append(index)
@@ -106,15 +108,23 @@ def _choose(rows: Sequence[Running], masked: Tensor) -> Tensor:
     options = rows[0].options
     if options.is_greedy:
         return choose_best(masked)
-    seeds, drawn = torch.tensor(
-        [[row.options.seed for row in rows], [len(row.tokens) for row in rows]], device=masked.device
-    )
-    uniform = uniforms(seeds, drawn)
+    drawn = [uniform(row.options.seed, len(row.tokens)) for row in rows]
+    shifted = torch.tensor([drawn] * 3) + torch.tensor([[0.0], [-MARGIN], [MARGIN]])
     probs, candidates = filter_probs(
         masked, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p
     )
-    ids, lower, upper = (draw(probs, candidates, uniform + shift) for shift in (0.0, -MARGIN, MARGIN))
+    candidates = None if candidates is None else candidates.repeat(3, 1)
+    ids, lower, upper = draw(probs.repeat(3, 1), candidates, shifted.flatten().to(masked.device)).view(3, -1)
     return torch.stack((ids, lower != upper), dim=1)
+
+
+def uniform(seed: int, rng_offset: int) -> float:
+    """Number `rng_offset` of a seed's stream, as `decoding.sampling.uniforms` has it, whose many operations on tensors of a few
+    numbers take as long as a small model."""
+    x = (seed + (rng_offset + 1) * 0x9E3779B97F4A7C15) % 2**64
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+    return ((x ^ x >> 31) >> 40) * 2.0**-24
 
 
 def _sample_alone(row: Running, logits: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
+from muomni.inference.decoding.sampling import uniforms
 from muomni.inference.prompt import Request
 from muomni.inference.scheduling import near_ties, replay, sampling
 from muomni.inference.scheduling.near_ties import MARGIN, is_close
@@ -65,7 +66,7 @@ def test_under_a_constraint_they_are_those_of_a_scheduler_with_nothing_else_to_d
         def push(self, token):
             assert token % 2 == 0
 
-    for module in (replay, sampling):
+    for module in (near_ties, sampling):
         monkeypatch.setattr(module, "MARGIN", 0.05)
     options = preset("greedy", max_new_tokens=10, **changes)
     texts = ["red", "blue square", "red 2"]
@@ -82,14 +83,20 @@ def test_under_a_constraint_they_are_those_of_a_scheduler_with_nothing_else_to_d
     exact = scheduler.steps._decode
 
     def wrong(rows):
-        logits = exact(rows)
-        return logits + 0.01 * torch.rand(logits.shape, generator=noise)
+        logits, greedy, as_engine = exact(rows)
+        return logits + 0.01 * torch.rand(logits.shape, generator=noise), greedy, as_engine
 
     monkeypatch.setattr(scheduler.steps, "_decode", wrong)
     receivers = [submit(scheduler, text) for text in texts]
     assert [receiver.wait().text for receiver in receivers] == alone
     assert scheduler.stats().replayed > 0
     scheduler.close(grace=1)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 1234567, 2**63 - 1])
+def test_a_number_of_a_stream_is_that_of_the_engine(seed):
+    for place in (0, 1, 77, 2**20):
+        assert sampling.uniform(seed, place) == uniforms(torch.tensor([seed]), place).item()
 
 
 @torch.inference_mode()
