@@ -6,6 +6,8 @@ cost the client nothing: a few hundred such connections would take all places of
 
 import asyncio
 import json
+from http import HTTPStatus
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -17,11 +19,17 @@ HEADER_SECONDS = 10.0  # for the headers of a request, and until a new connectio
 SEND_SECONDS = 60.0  # for a client to read what waits for it
 
 
+def response(error: ApiError) -> bytes:
+    """An error before there is a request to answer, in the form of all others. The connection ends with it."""
+    body = json.dumps(error.body).encode()
+    headers = {"Content-Type": "application/json", "Connection": "close", "Content-Length": len(body)} | error.headers
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}", *(f"{k}: {v}" for k, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
 def refusal(message: str) -> bytes:
-    """The response to what is no HTTP, in the form of all other errors."""
-    body = json.dumps(ApiError(400, message, code="invalid_http").body).encode()
-    head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: "
-    return f"{head}{len(body)}\r\n\r\n".encode() + body
+    """The response to what is no HTTP."""
+    return response(ApiError(400, message, code="invalid_http"))
 
 
 class BoundedWrites(asyncio.Protocol):
@@ -49,15 +57,27 @@ class BoundedWrites(asyncio.Protocol):
 
 
 class BoundedHttp(BoundedWrites, H11Protocol):
-    """Closes connections whose headers do not arrive in time."""
+    """Closes connections whose headers do not arrive in time, and refuses those that are too many: `limit_concurrency`, which
+    uvicorn would answer by a line of text."""
 
     _timer: asyncio.TimerHandle | None = None
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.max_connections, self.limit_concurrency = self.limit_concurrency, None
+        self.refused = False
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.refused = self.max_connections is not None and len(self.connections) > self.max_connections
         self._watch()
 
     def data_received(self, data: bytes) -> None:
+        if self.refused:
+            busy = ApiError(503, "too many connections at once", code="server_busy", headers={"Retry-After": "2"})
+            self.transport.write(response(busy))
+            self.transport.close()
+            return
         super().data_received(data)
         if self.transport.get_protocol() is not self:  # it is a WebSocket's now
             self._forget()

@@ -59,7 +59,7 @@ def make_server(state: ServerState) -> Server:
         "ws": BoundedWebSocket,
         "ws_max_size": 1 << 20,
         "h11_max_incomplete_event_size": MAX_HEADERS,
-        "limit_concurrency": 2 * settings.max_connections + 16,
+        "limit_concurrency": 2 * settings.max_connections + 16,  # connections, idle ones among them
         "timeout_keep_alive": 30,
         "timeout_graceful_shutdown": round(settings.grace + LAST_SECONDS),
         "server_header": False,

@@ -16,7 +16,7 @@ from muomni.serving import sse
 from muomni.serving.answers import Generation, submit, usage_of
 from muomni.serving.errors import field_names, refused
 from muomni.serving.messages import KEPT_SECONDS, has_media, read_messages
-from muomni.serving.sampling import chat_logprobs, choices, generation_options
+from muomni.serving.sampling import chat_logprobs, read_fields
 from muomni.serving.schemas.chat import (
     AnswerAudio,
     AnswerMessage,
@@ -50,27 +50,18 @@ async def create_chat_completion(
     body: ChatRequest, request: Request, state: Annotated[ServerState, Depends(state_of)]
 ) -> Any:
     """Answers to a conversation, whole or streamed."""
-    model = state.check_model(body.model)
-    state.require_scheduler()
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    wanted = read_fields(body, state, max_new_tokens=_limit(body), logprobs=logprobs)
     spoken = _check_modalities(body, state)
-    options = generation_options(
-        body,
-        state.options,
-        state.settings,
-        max_new_tokens=_limit(body),
-        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        vocab_size=state.engine.require_prompter().thinker.vocab_size,
-    )
-    number = choices(body, state.settings)
     client, media = client_of(request), has_media(body.messages)
     arguments = (body.messages, state.engine, state.settings, state.answers)
     messages = await state.job(read_messages, *arguments, client=client) if media else read_messages(*arguments)
     with field_names(text="messages", image="messages", audio="messages"):
         generation = await submit(
-            state, client, [ModelRequest(messages=messages)], options,
-            number=number, schema=_schema(body), media=media, whole=not body.stream,
+            state, client, [ModelRequest(messages=messages)], wanted.options,
+            number=wanted.number, schema=_schema(body), media=media, whole=not body.stream,
         )  # fmt: skip
-    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": wanted.model}
     if body.stream:
         speaking = Speaking(state, generation, voice=_voice(body) if spoken else None, client=client)
         return sse.stream(_chunks(state, speaking, head, body), cancel=speaking.cancel)
@@ -85,8 +76,6 @@ def _check_modalities(body: ChatRequest, state: ServerState) -> bool:
     """Whether the answer is spoken. Raises ApiError for fields that contradict each other."""
     if body.top_logprobs is not None and not body.logprobs:
         raise refused("top_logprobs", "needs logprobs: true")
-    if body.stream_options is not None and not body.stream:
-        raise refused("stream_options", "needs stream: true")
     spoken = "audio" in (body.modalities or [])
     if not spoken:
         if body.audio is not None:

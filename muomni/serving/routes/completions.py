@@ -13,7 +13,7 @@ from muomni.inference.prompt import Request as ModelRequest
 from muomni.serving import sse
 from muomni.serving.answers import Generation, submit, usage_of
 from muomni.serving.errors import field_names, refused
-from muomni.serving.sampling import choices, generation_options
+from muomni.serving.sampling import read_fields
 from muomni.serving.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from muomni.serving.schemas.shared import EVENT_STREAM, errors
 from muomni.serving.state import ServerState, client_of, state_of
@@ -32,31 +32,22 @@ async def create_completion(
     body: CompletionRequest, request: Request, state: Annotated[ServerState, Depends(state_of)]
 ) -> Any:
     """Continuations of a text, whole or streamed."""
-    model = state.check_model(body.model)
-    state.require_scheduler()
-    number = choices(body, state.settings)
+    wanted = read_fields(body, state, max_new_tokens=body.max_tokens, logprobs=body.logprobs)
+    number = wanted.number
     if body.best_of not in (None, number):
         raise refused("best_of", "must equal n: this server returns every answer that it generates")
-    if body.stream_options is not None and not body.stream:
-        raise refused("stream_options", "needs stream: true")
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if sum(map(len, prompts)) > state.settings.max_characters:
         raise refused("prompt", f"at most {state.settings.max_characters} characters are taken")
     if number > 1 and len(prompts) * number > (most := max(state.settings.max_choices, state.settings.max_queue // 2)):
         raise refused("n", f"{len(prompts)} prompts with {number} answers each; at most {most} answers to one request")
-    options = generation_options(
-        body,
-        state.options,
-        state.settings,
-        max_new_tokens=body.max_tokens,
-        logprobs=body.logprobs,
-        vocab_size=state.engine.require_prompter().thinker.vocab_size,
-    )
     asked = [ModelRequest(text=prompt, format="plain") for prompt in prompts]
     with field_names(text="prompt"):
-        generation = await submit(state, client_of(request), asked, options, number=number, whole=not body.stream)
+        generation = await submit(
+            state, client_of(request), asked, wanted.options, number=number, whole=not body.stream
+        )
     head: dict[str, Any] = {
-        "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": model,
+        "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": wanted.model,
     }  # fmt: skip
     echoes = [f"{prompt} " if body.echo else "" for prompt in prompts for _ in range(number)]
     if body.stream:

@@ -161,6 +161,20 @@ def test_a_client_that_does_not_read_is_given_up(start, monkeypatch):
     assert server.http.get("/health").status_code == 200
 
 
+def test_too_many_connections_are_refused_as_every_error(start):
+    server = start(max_connections=1)  # of which 2 * 1 + 16 may be idle
+    address = server.url.removeprefix("http://").split(":")
+    with contextlib.ExitStack() as held:
+        for _ in range(18):
+            held.enter_context(socket.create_connection(address))
+        wait_until(lambda: len(server.server.server_state.connections) == 18)
+        answer = httpx.get(f"{server.url}/health")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert answer.json()["error"]["code"] == "server_busy"
+    wait_until(lambda: not server.server.server_state.connections)
+    assert httpx.get(f"{server.url}/health").status_code == 200
+
+
 @pytest.mark.parametrize("origin", ["http://[", "null", "http://localhost@evil.example", "//", ""])
 def test_an_origin_that_is_none_is_refused(live, origin):
     answer = live.http.get("/v1/models", headers={"Origin": origin})
