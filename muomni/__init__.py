@@ -7,6 +7,7 @@ from muomni import aliases
 
 if TYPE_CHECKING:
     from muomni.inference.answer import Answer, Piece, TokenLogprob
+    from muomni.inference.asr.transcript import Transcript, TranscriptSegment
     from muomni.inference.conversation import Conversation
     from muomni.inference.decoding.options import GenerationOptions
     from muomni.inference.decoding.timings import Timings
@@ -40,11 +41,14 @@ __all__ = [
     "Request",
     "Timings",
     "TokenLogprob",
+    "Transcript",
+    "TranscriptSegment",
     "load_model",
 ]
 #: Module of `muomni.inference` -> the names above that it has.
 _OWNERS = {
     "answer": ("Answer", "Piece", "TokenLogprob"),
+    "asr.transcript": ("Transcript", "TranscriptSegment"),
     "conversation": ("Conversation",),
     "decoding.options": ("GenerationOptions",),
     "decoding.timings": ("Timings",),

@@ -5,6 +5,7 @@ seed=0          the same seed makes the same requests
 only=           kinds of requests, by commas; default: all
 ckpt=DIR        an export to serve, default checkpoints/omni_sft
 clients=8       at once
+patience=1      times as long as usual may an answer take: more on a busy machine
 out=FILE        the numbers as JSON, default reports/hostile.json
 
 Bombs and forged headers in images and recordings, nesting, numbers, wrong UTF-8, damaged HTTP, forms and WebSocket frames, slow
@@ -28,7 +29,7 @@ from benchmarks.serving.process import ServerProcess
 from muomni.cli.key_value import read_options, run_program
 
 OWN: dict[str, Any] = {
-    "requests": 2000, "seed": 0, "only": (),  "ckpt": "checkpoints/omni_sft", "clients": 8,
+    "requests": 2000, "seed": 0, "only": (),  "ckpt": "checkpoints/omni_sft", "clients": 8, "patience": 1.0,
     "out": "reports/hostile.json",
 }  # fmt: skip
 SETTINGS = (
@@ -45,7 +46,7 @@ MAKERS: dict[str, Maker] = {
 
 
 def run(
-    url: str, *, requests: int, seed: int, clients: int, kinds: Iterable[str] = MAKERS
+    url: str, *, requests: int, seed: int, clients: int, patience: float = 1.0, kinds: Iterable[str] = MAKERS
 ) -> tuple[dict[str, Counter[str]], list[str]]:
     """(answers of each kind, findings). The kinds take turns."""
     names = list(kinds)
@@ -55,7 +56,7 @@ def run(
 
     def one(number: int) -> tuple[str, str, str | None]:
         name = names[number % len(names)]
-        word, wrong = fire(url, MAKERS[name](random.Random(f"{seed} {number}")))
+        word, wrong = fire(url, MAKERS[name](random.Random(f"{seed} {number}")), patience=patience)
         return name, word, wrong and f"{name}, request {number}: {word}, {wrong}"
 
     found = []
@@ -65,7 +66,7 @@ def run(
             if wrong:
                 found.append(wrong)
                 print(wrong, file=sys.stderr)
-    word, wrong = fire(url, post(CHAT, valid(CHAT), passes=True))
+    word, wrong = fire(url, post(CHAT, valid(CHAT), passes=True), patience=patience)
     if word != "200":
         found.append(f"after all of them: {word}, {wrong}")
     return counts, found
@@ -76,7 +77,7 @@ def main(arguments: list[str]) -> int:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     found: list[str] = []
     with ServerProcess(options["ckpt"], *SETTINGS) as server:
-        how = {"clients": options["clients"], "kinds": options["only"] or MAKERS}
+        how = {"clients": options["clients"], "patience": options["patience"], "kinds": options["only"] or MAKERS}
         run(server.url, requests=len(MAKERS), seed=-1, **how)  # what is loaded at first use is no growth
         megabytes = [round(server.process.memory())]
         for quarter in range(4):

@@ -17,17 +17,18 @@ TEXT, CLOSE, PONG = 1, 8, 10
 SECRETS = (b"root:x:0:0", b"[core]\n", b'"""Serve an')  # beginnings of what the requests try to read
 
 
-def fire(url: str, shot: Shot) -> tuple[str, str | None]:
-    """(what came back in a word: a status, `closed`, ...; what is wrong with it or None)."""
+def fire(url: str, shot: Shot, *, patience: float = 1.0) -> tuple[str, str | None]:
+    """(what came back in a word: a status, `closed`, ...; what is wrong with it or None). patience: times the shot's seconds are
+    waited for an answer."""
     host, port = str(urlsplit(url).hostname), urlsplit(url).port
-    begun = time.monotonic()
-    with socket.create_connection((host, port), timeout=shot.seconds) as raw:
+    begun, seconds = time.monotonic(), patience * shot.seconds
+    with socket.create_connection((host, port), timeout=seconds) as raw:
         with suppress(OSError):  # it has closed while we still sent
             _send(raw, shot)
         try:
-            answer = _read(raw, end=begun + shot.seconds, websocket=shot.websocket)
+            answer = _read(raw, end=begun + seconds, websocket=shot.websocket)
         except TimeoutError:
-            return "silence", f"neither answered nor closed within {shot.seconds:g} s"
+            return "silence", f"neither answered nor closed within {seconds:g} s"
     return _judge_frames(answer, shot) if shot.websocket else _judge(answer, shot)
 
 

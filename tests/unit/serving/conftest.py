@@ -8,7 +8,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from muomni.inference.decoding.options import preset
+from muomni.inference.decoding.options import GenerationOptions, preset
 from muomni.inference.embedding import Embedder
 from muomni.inference.engine import Engine
 from muomni.serving.app import make_state
@@ -17,13 +17,22 @@ from muomni.serving.settings import ServerSettings
 from muomni.serving.state import ServerState
 from tests.unit.inference.conftest import engine, export, parts, picture, sound, tokenizer_path  # noqa: F401
 
+OPTIONS = preset("greedy", max_new_tokens=8)
+
 
 class Live:
     """A server in a thread."""
 
-    def __init__(self, engine: Engine, *, embedder: Embedder | None = None, **settings: object) -> None:  # noqa: F811
+    def __init__(
+        self,
+        engine: Engine,  # noqa: F811
+        *,
+        embedder: Embedder | None = None,
+        options: GenerationOptions = OPTIONS,
+        **settings: object,
+    ) -> None:
         own = replace(ServerSettings(), port=0, model="tiny", **settings)
-        self.state: ServerState = make_state(engine, own, preset("greedy", max_new_tokens=8), embedder=embedder)
+        self.state: ServerState = make_state(engine, own, options, embedder=embedder)
         self.server: Server = make_server(self.state)
         ready = threading.Event()
         self.url = ""
