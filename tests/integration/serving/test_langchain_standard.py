@@ -122,3 +122,7 @@ class TestStandard(ChatModelIntegrationTests):
             model_kwargs={"modalities": ["text", "audio"], "audio": {"voice": "0", "format": "wav"}},
         )
         return model.invoke("tell me", max_completion_tokens=8, response_format={"type": "json_object"})
+
+    @pytest.mark.xfail(reason="for a class of pydantic 1 LangChain calls a tool, whatever method is chosen")
+    def test_structured_output_pydantic_2_v1(self, model):
+        super().test_structured_output_pydantic_2_v1(model)
