@@ -42,6 +42,7 @@ class DataModule(LightningDataModule):
             fewer than `batch_size` share it. For batches of similar lengths; None: `batch_size` alone counts.
         text_form: how texts are written (muomni/frontends/text_form.py); None: as each datamodule does without.
         sets: data sets that are trained on together, in place of `train` and, if any of them has one, of `val`.
+        cache: folder of what is computed of data once and kept; None: a temporary one, of large data alone.
     """
 
     train: str | None
@@ -57,6 +58,7 @@ class DataModule(LightningDataModule):
     batch_tokens: int | None = None
     text_form: str | None = None
     sets: Sequence[DataSet] = ()
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -141,9 +143,11 @@ class DataModule(LightningDataModule):
         rows = getattr(self._sets["val"], "rows", None)
         return self._row_split("val") is not None or Path(path).is_file() or bool(rows and "split" not in rows[0])
 
-    def read_rows(self, path: Path | str, split: str | None, *, shape: str, phase: str) -> list[Row]:
+    def read_rows(self, path: Path | str, split: str | None, *, shape: str, phase: str) -> Sequence[Row]:
         """Rows of a manifest of this shape, for the phase "train", "val" or "test" (`read_manifest`)."""
-        return read_manifest(path, shape=shape, split=split, root=self.root, reading=self.reading, phase=phase)
+        return read_manifest(
+            path, shape=shape, split=split, root=self.root, reading=self.reading, phase=phase, cache=self.cache
+        )
 
     @property
     def train_files(self) -> list[TextFile]:
@@ -233,8 +237,8 @@ class DataModule(LightningDataModule):
         """Batches of a held-out split in order, the first `limit` of them where that is a whole number. Each of several
         processes takes a consecutive share of them: whole batches, so that the measurement is that of one process."""
         samples, size = self.samples(split), self.eval_batch_size
-        indices, names = list(range(len(samples))), list[str]()
-        batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+        indices, names = range(len(samples)), list[str]()
+        batches: list[Any] = [indices[start : start + size] for start in range(0, len(indices), size)]
         if isinstance(samples, Concatenation):
             batches, names = samples.held_out_batches(size)
         if isinstance(limit, int):
@@ -279,8 +283,12 @@ class DataModule(LightningDataModule):
         """What a run is trained on (fingerprint.py)."""
         if self._data is None:
             paths = {"train": self.train, "val": self.val, "replay": getattr(self, "replay_path", None)}
-            files = digests(paths | fingerprint_paths(self.sets))
-            self._data = {"files": files, "samples": len(self.samples("train")), "seed": self.seed}
+            self._data = {
+                "files": digests(paths | fingerprint_paths(self.sets)),
+                "names": {name: str(path) for name, path in paths.items() if path is not None},
+                "samples": len(self.samples("train")),
+                "seed": self.seed,
+            }
         return self._data
 
     def check_data(self, checkpoint: Mapping[str, Any], *, path: str, named: bool) -> None:

@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
+from datamodules.bucketed_batches import BucketedBatches
+
+Batches = list[np.ndarray] | BucketedBatches
+LARGE = 1 << 22  # samples from which an epoch is computed a bucket at a time instead of as a whole
+
 
 @dataclass(frozen=True, slots=True)
 class SampleIndex:
@@ -23,6 +28,9 @@ class SampleIndex:
 @dataclass(eq=False, repr=False)
 class ResumableBatchSampler(Sampler[list[SampleIndex]]):
     """Batches of a shuffled epoch: the share of one process of several, every `world_size`-th sample of each batch.
+
+    From `LARGE` samples on, without groups and curriculum, an epoch is never in memory (bucketed_batches.py), and a position
+    is restored at once wherever it is. Below, order and batches are arrays; that order never changes between versions.
 
     Args:
         size: number of samples. batch_size: of all processes together. seed: of the order.
@@ -66,23 +74,45 @@ class ResumableBatchSampler(Sampler[list[SampleIndex]]):
         """So many first batches of the first epoch again and again, with the same augmentation; None: all."""
         self.epoch = 0
         self.consumed = 0  # samples of this epoch that training has used, over all processes
-        self._known: tuple[int, list[np.ndarray], np.ndarray] | None = None
+        self._known: tuple[int, Batches, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.batches(self.epoch)[0])
 
-    def batches(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
+    def batches(self, epoch: int) -> tuple[Batches, np.ndarray]:
         """The batches of an epoch, each over all processes, and how many samples are used with each."""
         if self.overfit is not None:
             epoch = 0
         if self._known is None or self._known[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch])
             if self.lengths_in is not None:
                 self.lengths = self.lengths_in(epoch)
-            order = self._shuffled(epoch, rng)
-            cut = (self._cut if self.budget is None else self._cut_by_budget)(epoch, order, rng)[: self.overfit]
-            self._known = epoch, cut, np.cumsum([len(batch) for batch in cut])
+            batches: Batches = self._bucketed(epoch) if self.is_large else self._listed(epoch)
+            if self.overfit is not None:
+                batches = list(batches[: self.overfit])
+            ends = batches.ends if isinstance(batches, BucketedBatches) else np.cumsum([len(each) for each in batches])
+            self._known = epoch, batches, ends
         return self._known[1:]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether epochs are computed a bucket at a time."""
+        return self.size >= LARGE and self.groups is None and self.curriculum is None
+
+    def _bucketed(self, epoch: int) -> BucketedBatches:
+        return BucketedBatches(
+            self.size,
+            batch_size=self.batch_size,
+            bucket=self.bucket,
+            key=(self.seed, epoch),
+            lengths=self.lengths,
+            budget=self.budget,
+            world_size=self.world_size,
+        )
+
+    def _listed(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.seed, epoch])
+        order = self._shuffled(epoch, rng)
+        return (self._cut if self.budget is None else self._cut_by_budget)(epoch, order, rng)
 
     def _shuffled(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
         if self.groups is not None:

@@ -3,12 +3,14 @@
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from datamodules.base import DataModule
 from datamodules.data_sets import as_set
+from datamodules.lazy_rows import LazyRows, map_rows, summary
 from datamodules.manifests import MAX_BAD_SHARE, Row, report_bad
 from muomni.frontends.char_vocab import char_table, learn_characters
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
@@ -26,9 +28,29 @@ def clean_transcript(text: str, *, lowercase: bool = False) -> str:
     return unicodedata.normalize("NFC", text.strip().lower() if lowercase else text.strip())
 
 
-def normalized_rows(rows: list[Row], *, what: str, alphabet: str = LETTERS) -> list[Row]:
+#: A text whose spelling tells one way to spell from another.
+PROBE = ' The Ünï-e\u0301 Ӓ, "$5" at 7:30 – it\'s ﬁne '
+
+
+def count_characters(rows: Sequence[Row]) -> Counter[str]:
+    """How often each character is in the texts of some rows."""
+    return Counter(summary(rows, "characters", lambda each: Counter(c for row in each for c in row["text"])))
+
+
+def normalized_rows(rows: Sequence[Row], *, what: str, alphabet: str = LETTERS) -> Sequence[Row]:
     """The rows with their texts normalized for speech. One whose text has no words, or characters without any, is skipped and
     reported; over 1 % of them is a ValueError. what: the name of the data in messages."""
+    if isinstance(rows, LazyRows):
+        words = partial(_in_words, alphabet=alphabet)
+        wordless = ~rows.column("has words", words, dtype=bool, key=alphabet)
+        if wordless.any():
+            first = rows[int(wordless.argmax())]
+            report_bad(
+                [f"{first['id']}: {first['text'][:40]!r} has no words"] * int(wordless.sum()),
+                total=len(rows),
+                what=what,
+            )
+        return rows.choose(~wordless).mapped(partial(_normalized, alphabet=alphabet), key=["normalized", alphabet])
     kept, bad = [], []
     for row in rows:
         spoken = normalize_text(row["text"], alphabet)
@@ -38,6 +60,15 @@ def normalized_rows(rows: list[Row], *, what: str, alphabet: str = LETTERS) -> l
             kept.append(row | {"text": spoken.text})
     report_bad(bad, total=len(rows), what=what)
     return kept
+
+
+def _in_words(row: Row, *, alphabet: str) -> bool:
+    spoken = normalize_text(row["text"], alphabet)
+    return bool(spoken.text) and not spoken.left_out
+
+
+def _normalized(row: Row, *, alphabet: str) -> Row:
+    return row | {"text": normalize_text(row["text"], alphabet).text}
 
 
 class Alphabet:
@@ -72,10 +103,11 @@ class Alphabet:
             log.info("characters=data: %d characters, %r", len(self.characters), self.characters)
 
     def check(self, texts: Iterable[str], *, what: str) -> None:
-        """Log a count of what cannot be written; over 1 % is what `refuse` raises. what: names the manifest."""
+        """Log a count of what cannot be written; over 1 % is what `refuse` raises. texts: or how often each character is in them.
+        what: names the manifest."""
         if self.option == ANY:
             return
-        counts = Counter(character for text in texts for character in text)
+        counts = texts if isinstance(texts, Counter) else Counter(character for text in texts for character in text)
         known = char_table(self.characters).to_id
         outside = Counter({character: count for character, count in counts.items() if character not in known})
         if not outside:
@@ -116,14 +148,27 @@ class CharacterData(DataModule):
         """A manifest's text as the model learns it."""
         return clean_transcript(text)
 
-    def learn_characters(self, rows: list[Row], *, phase: str) -> None:
-        """With characters=data, from the training manifest, of which these rows may be."""
-        if self.alphabet.unknown and self.train_files and (phase != "train" or self.sets):
-            rows = self.train_rows()
-        self.alphabet.learn(self.spell(row["text"]) for row in rows)
+    def spelled(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows with their texts as the model learns them."""
+        return map_rows(rows, self._spelled, key=["spelled", self.spell(PROBE)])
+
+    def _spelled(self, row: Row) -> Row:
+        return row | {"text": self.spell(row["text"])}
+
+    def learn_characters(self, rows: Sequence[Row], *, phase: str) -> None:
+        """With characters=data, from the training manifest, of which these spelled rows may be."""
+        if self.alphabet.unknown:
+            if self.train_files and (phase != "train" or self.sets):
+                rows = self.spelled(self.train_rows())
+            self.alphabet.learn(count_characters(rows))
         self.characters = self.alphabet.characters
 
-    def train_rows(self) -> list[Row]:
+    def check_characters(self, rows: Sequence[Row], *, what: str) -> None:
+        """`Alphabet.check` of the rows' texts."""
+        if self.alphabet.option != ANY:
+            self.alphabet.check(count_characters(rows), what=what)
+
+    def train_rows(self) -> Sequence[Row]:
         """The rows of the training manifests."""
         if not self.sets:
             return self.read_rows(str(self.train), self._row_split("train"), shape=self.shape, phase="train")

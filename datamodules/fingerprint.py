@@ -1,8 +1,8 @@
 """What data a run was trained on: a resumed run must find the same, since its position in it means nothing elsewhere.
 
-A digest of the file's bytes (of a large one its size and 256 blocks spread over it), so that a copy on another machine is the
-same data; with the number of samples that were made of it, that an edit is found wherever it is. Media are not read: an
-image that is replaced under its name is not noticed.
+A digest of the file's bytes (of a large one its size and 256 blocks spread over it; of a pack its index, which has the digests
+of its shards), so that a copy on another machine is the same data; with the number of samples that were made of it, that an edit
+is found wherever it is. Media are not read: an image that is replaced under its name is not noticed.
 """
 
 import hashlib
@@ -10,6 +10,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from datamodules.packs.index import INDEX, is_pack
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,8 @@ BLOCKS, BLOCK = 256, 64 << 10  # of a larger one
 def digest(path: Path | str) -> str:
     """16 hex digits of a file's content, or of the names and sizes under a folder; "none" where there is neither."""
     path = Path(path)
+    if is_pack(path):
+        path = path / INDEX
     state = hashlib.blake2b(digest_size=8)
     if path.is_dir():
         for each in sorted(each for each in path.rglob("*") if each.is_file()):
@@ -56,14 +60,23 @@ def _of_sets(sources: Mapping[str, Any]) -> dict[str, Any]:
 
 def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """What differs between the data of a run and that of a command, in words; None where nothing does. Both: `files` (digests
-    by what they are for), `samples` (of training) and `seed` (of their order); what is not known is the same."""
+    by what they are for), `names` (paths, likewise), `samples` (of training) and `seed` (of their order); what is not known
+    is the same."""
     files = [name for name, value in was.get("files", {}).items() if now["files"].get(name, value) != value]
-    found = [f"data.{name} is another file than when it began" for name in files]
+    found = [f"data.{name} is another file than when it began{_names(name, was, now)}" for name in files]
     if was.get("samples", now["samples"]) != now["samples"]:
         found.append(f"there were {was['samples']} training rows, now there are {now['samples']}")
     if was.get("seed", now["seed"]) != now["seed"]:
         found.append(f"datamodule.seed was {was['seed']}, now {now['seed']}")
     return ", ".join(found) or None
+
+
+def _names(name: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Its paths, where they are known: ": was A, is B", or ": A"."""
+    before, after = (each.get("names", {}).get(name) for each in (was, now))
+    if before is None or after is None:
+        return ""
+    return f": {after}" if before == after else f": was {before}, is {after}"
 
 
 def refuse_other_data(was: Mapping[str, Any], now: Mapping[str, Any], *, path: str, named: bool) -> None:

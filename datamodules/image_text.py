@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
 from datamodules.image_batch_augment import ImageBatchAugment
-from datamodules.image_cache import ImageCache, drop_broken_images
+from datamodules.image_cache import ImageCache, drop_broken_images, image_cache
+from datamodules.lazy_rows import LazyRows
 from datamodules.manifests import Row, RowSet, first_rows
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import ImageTextBatch
@@ -53,7 +54,7 @@ def located_objects(objects: Any) -> list[dict[str, Any]]:
     ]
 
 
-def twins(rows: list[Row]) -> list[list[int]]:
+def twins(rows: Sequence[Row]) -> list[list[int]]:
     """Rows in groups: each with its twin (the row whose id its "twin" names, and that names it), or alone; every row is in
     one, also where ids occur twice."""
     index_of = {str(row["id"]): index for index, row in enumerate(rows)}
@@ -72,13 +73,18 @@ def twins(rows: list[Row]) -> list[list[int]]:
 
 class CaptionedImages(RowSet):
     """Rows of a manifest; training draws one of an image's captions as a function of (seed, epoch, index), everything else
-    reads the first."""
+    reads the first. Captions of rows that stay on the disk are encoded when they are drawn, and no such row has a twin."""
 
     def __init__(
-        self, rows: list[Row], *, tokenizer: Tokenizer, images: ImageCache, max_length: int, seed: int
+        self, rows: Sequence[Row], *, tokenizer: Tokenizer, images: ImageCache, max_length: int, seed: int
     ) -> None:
         super().__init__(rows)
         self.images, self.seed = images, seed
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self.group: dict[int, str] = {}
+        self.ids: list[list[list[int]]] | None = None
+        if isinstance(rows, LazyRows):
+            return
         self.group = {index: str(rows[each[0]]["id"]) for each in twins(rows) for index in each}
         whole = [[tokenizer.encode(caption) for caption in row["captions"]] for row in rows]
         self.ids = [[ids[:max_length] for ids in each] for each in whole]
@@ -87,14 +93,19 @@ class CaptionedImages(RowSet):
             log.warning("%d of %d captions are longer than %d tokens: cut", cut, sum(map(len, whole)), max_length)
 
     def item(self, index: int, epoch: int) -> ImageTextSample:
-        row, captions = self.rows[index], self.ids[index]
-        which = 0 if epoch < 0 else int(np.random.default_rng([self.seed, epoch, index]).integers(len(captions)))
+        row = self.rows[index]
+        count = len(row["captions"])
+        which = 0 if epoch < 0 else int(np.random.default_rng([self.seed, epoch, index]).integers(count))
+        if self.ids is None:
+            ids = self.tokenizer.encode(row["captions"][which])[: self.max_length]
+        else:
+            ids = self.ids[index][which]
         return ImageTextSample(
             image=self.images[index],
-            ids=captions[which],
+            ids=ids,
             caption=row["captions"][which],
             row=row,
-            group=self.group[index],
+            group=self.group.get(index) or str(row["id"]),
             index=index,
             epoch=epoch,
         )
@@ -135,6 +146,7 @@ class ImageTextData(DataModule):
             shape="image_text" if self.text is None else "text",
             exact=False,
             form=self.text_form,
+            cache=self.cache,
         )
         self.tokenizer = Tokenizer.load(self.tokenizer_path).with_form(self.text_form)
 
@@ -145,16 +157,16 @@ class ImageTextData(DataModule):
             why = f"datamodule.probe_pictures={self.probe_pictures} are enough of the training pictures seen again"
             rows = first_rows(rows, self.probe_pictures, what=str(path), why=why)
         rows = drop_broken_images(rows, what=str(path))
-        if phase != "train":  # retrieval ranks neighbours
+        if phase != "train" and not isinstance(rows, LazyRows):  # retrieval ranks neighbours
             rows = [rows[index] for group in twins(rows) for index in group]
-        images = ImageCache([row["image"] for row in rows], self.image, memory_mb=self.memory_mb)
+        images = image_cache(rows, self.image, memory_mb=self.memory_mb, cache=self.cache)
         return CaptionedImages(
             rows, tokenizer=self.tokenizer, images=images, max_length=self.max_length, seed=self.seed
         )
 
-    def groups(self, samples: CaptionedImages) -> list[list[int]]:
+    def groups(self, samples: CaptionedImages) -> list[list[int]] | None:
         """An image and its twin come in the same batch: the hardest negatives."""
-        return twins(samples.rows)
+        return None if isinstance(samples.rows, LazyRows) else twins(samples.rows)
 
     def metadata(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ error. docs/data.md has an example of each.
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +17,17 @@ import numpy as np
 from datamodules.formats import BadRow, Reading, Row, entry_place, read_entries
 from datamodules.formats.hugging_face import HUGGING_FACE
 from datamodules.formats.splits import phase_of
+from datamodules.large_manifests import indexed_rows, is_large, pack_entries, pack_rows
+from datamodules.lazy_rows import LazyRows
+from datamodules.packs.index import is_pack
+from datamodules.row_report import MAX_BAD_SHARE as MAX_BAD_SHARE
+from datamodules.row_report import log_skipped, report_split
+from datamodules.row_report import report_bad as report_bad
 from datamodules.shapes import CHECKS
 from muomni.short_repr import shown
 
 log = logging.getLogger(__name__)
 
-MAX_BAD_SHARE = 0.01
 MAX_LABEL = 60  # characters
 
 
@@ -42,17 +47,28 @@ def read_manifest(
     root: Path | str | None = None,
     reading: Reading | None = None,
     phase: str | None = None,
-) -> list[Row]:
-    """Rows of a manifest, media paths made absolute, each with an `id` of its own; the same whatever the file's format.
+    cache: str | None = None,
+) -> Sequence[Row]:
+    """Rows of a manifest or a pack, media paths made absolute, each with an `id` of its own; the same whatever the file's format.
+    Those of a large one stay on the disk (large_manifests.py).
 
     split: keep only rows whose "split" is this; None keeps all, but of a folder with splits of its own those of the phase
     "train", "val" or "test", by the splits' names.
     root: of the media paths: `p` is root/p, root/images/p, parent of root/p or p, the first that is a file. None: the
-    manifest's own folder. reading: how the user wants it to be read.
+    manifest's own folder. reading: how the user wants it to be read. cache: folder of the indexes of large manifests; None:
+    a temporary one of the user's.
     Raises FileNotFoundError for a missing manifest or root, ValueError naming file and line when over 1 % of the split's
     rows are bad (one that cannot be read counts in every split) or when no row is left.
     """
     path = Path(path)
+    reading = reading or Reading()
+    folder = _media_folder(path, shape=shape, root=root, reading=reading)
+    if is_pack(path):
+        return pack_rows(path, shape=shape, split=split, phase=phase, cache=cache)
+    if is_large(path):
+        return indexed_rows(
+            path, shape=shape, split=split, root=folder, reading=reading, cache=cache, check=CHECKS[shape]
+        )
     rows: list[Row] = []
     bad: list[str] = []
     others: Counter[str] = Counter()
@@ -70,26 +86,22 @@ def read_manifest(
             if entry["id"] not in (given, where):
                 twice.append(f"{entry_place(path, number)}: {shown(given, str, most=60)}")
             rows.append(entry)
-    report_bad(bad, total=len(rows) + len(bad), what=str(path))
-    wanted = repr(split) if split is not None else f"for {phase}"
-    log_skipped(
-        others.total(), len(rows) + len(bad) + others.total(), what=str(path), why=f"their split is not {wanted}"
-    )
+    report_split(len(rows), bad, others, split=split, phase=phase, what=str(path))
     if twice:
         what = "rows have the id of another, their places are appended"
         log.warning("%s: %d of %d %s; the first: %s", path, len(twice), len(rows), what, twice[0])
-    if not rows:
-        raise ValueError(f"{path}: no rows" + _no_split(wanted, others, split=split))
     return rows
 
 
-def _no_split(wanted: str, others: Counter[str], *, split: str | None) -> str:
-    """Where rows of other splits alone were found: the splits that there are."""
-    if not others:
-        return "" if split is None else f" with split {wanted}"
-    splits = ", ".join(f"{name} ({count} rows)" for name, count in others.most_common(10))
-    remedy = "name one of them, data.train_split=, val_split=, test_split=, or other data"
-    return f" with split {wanted}; there are {splits}: {remedy}"
+def _media_folder(path: Path, *, shape: str, root: Path | str | None, reading: Reading) -> Path:
+    """The folder of a manifest's media paths. Errors of what is no manifest as of `read_manifest`."""
+    if shape not in CHECKS:
+        raise ValueError(f"unknown manifest shape {shape!r}; available: {', '.join(CHECKS)}")
+    if not path.exists() and reading.format != HUGGING_FACE.name:
+        raise FileNotFoundError(f"{path}: no such manifest")
+    if root is not None and not Path(root).is_dir():
+        raise FileNotFoundError(f"data.root={root}: no such folder")
+    return Path(os.path.abspath(root if root is not None else path if path.is_dir() else path.parent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +122,11 @@ def checked_entries(
 ) -> Iterator[tuple[int | str, Row | BadRow | OtherSplit]]:
     """(number, entry) of every entry of a manifest, one after the other: a row with absolute media paths, a BadRow in place of
     one that cannot be used. Arguments and errors of what is no manifest as of `read_manifest`."""
-    if shape not in CHECKS:
-        raise ValueError(f"unknown manifest shape {shape!r}; available: {', '.join(CHECKS)}")
     reading = reading or Reading()
-    if not path.exists() and reading.format != HUGGING_FACE.name:
-        raise FileNotFoundError(f"{path}: no such manifest")
-    if root is not None and not Path(root).is_dir():
-        raise FileNotFoundError(f"data.root={root}: no such folder")
-    folder = Path(os.path.abspath(root if root is not None else path if path.is_dir() else path.parent))
+    folder = _media_folder(path, shape=shape, root=root, reading=reading)
     own_splits = split is None and phase is not None and not path.is_file()
-    for number, entry in read_entries(path, shape=shape, reading=reading):
+    entries = pack_entries(path, shape=shape) if is_pack(path) else read_entries(path, shape=shape, reading=reading)
+    for number, entry in entries:
         if isinstance(entry, BadRow):
             yield number, entry
         elif split is not None and entry.get("split") != split:
@@ -144,31 +151,21 @@ def _unused(given: Any, seen: set[str], *, where: str) -> Any:
     return name
 
 
-def report_bad(bad: list[str], *, total: int, what: str) -> None:
-    """Warn of skipped samples; over 1 % of them is a ValueError. Each entry names file, line and reason."""
-    if not bad:
-        return
-    if len(bad) > MAX_BAD_SHARE * total:
-        raise ValueError(f"{what}: {len(bad)} of {total} samples cannot be used (over 1 %); the first: {bad[0]}")
-    log.warning("%s: skipped %d of %d samples; the first: %s", what, len(bad), total, bad[0])
-
-
-def log_skipped(count: int, total: int, *, what: str, why: str) -> None:
-    """Log how many of a manifest's rows are not used, and why; nothing where all are. what: the name of the data."""
-    if count:
-        log.warning("%s: %d of %d rows are left out: %s", what, count, total, why)
-
-
-def keep_rows(rows: list[Row], kept: Iterable[bool], *, what: str, why: str) -> list[Row]:
+def keep_rows(rows: Sequence[Row], kept: Iterable[bool], *, what: str, why: str) -> Sequence[Row]:
     """The rows that are kept; how many are not is logged (`log_skipped`)."""
-    used = [row for row, keep in zip(rows, kept, strict=True) if keep]
+    if isinstance(rows, LazyRows):
+        used: Sequence[Row] = rows.choose(np.asarray(kept, dtype=bool))
+    else:
+        used = [row for row, keep in zip(rows, kept, strict=True) if keep]
     log_skipped(len(rows) - len(used), len(rows), what=what, why=why)
     return used
 
 
-def first_rows(rows: list[Row], count: int | None, *, what: str, why: str) -> list[Row]:
+def first_rows(rows: Sequence[Row], count: int | None, *, what: str, why: str) -> Sequence[Row]:
     """The first `count` rows, None: all; how many others there are is logged."""
-    log_skipped(len(rows) - len(rows[:count]), len(rows), what=what, why=why)
+    if count is None or count >= len(rows):
+        return rows
+    log_skipped(len(rows) - count, len(rows), what=what, why=why)
     return rows[:count]
 
 
@@ -185,11 +182,11 @@ class RowSet:
     """Samples that are rows of a manifest; a subclass defines `item`. index: the row of each sample, all rows in their order
     unless a subclass chooses some."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     index: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.index = np.arange(len(self.rows))
+        self.index = np.arange(len(self.rows), dtype=np.int32)
 
     def __len__(self) -> int:
         return len(self.index)

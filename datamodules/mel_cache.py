@@ -1,18 +1,20 @@
-"""Log-mels of a manifest's clips, computed once and kept in a file: one float16 array of all frames, memory-mapped. The input of
-a speech encoder is prepared first (muomni/frontends/hearing.py): levelled, without silence around it.
+"""Log-mels of a manifest's clips, computed once and kept in a file: one float16 array of all frames, written clip by clip and
+memory-mapped, so that it may be larger than memory. The input of a speech encoder is prepared first
+(muomni/frontends/hearing.py): levelled, without silence around it.
 
 Legend: N frames of all clips together, M mel bins, T frames of one clip.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from datamodules.joined_arrays import write_joined
 from datamodules.media import media_identity
 from datamodules.parallel_read import read_clips
 from muomni.checkpoints.atomic_write import atomic_write
@@ -47,14 +49,16 @@ def cached_mels(
     An unreadable file is a clip of no frames (`read_clips`). what: the name of the data in messages.
     """
     if cache is None:
-        return MelCache(*_compute(rows, spec, hearing, what))
+        clips = list(_compute(rows, spec, hearing, what))
+        return MelCache(np.concatenate(clips), np.cumsum([len(mel) for mel in clips]))
     folder = Path(cache) / _key(rows, spec, hearing)
     if not (folder / "ends.npy").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = _compute(rows, spec, hearing, what)
-        for name, array in zip(("frames.npy", "ends.npy"), arrays, strict=True):  # the last says that both are complete
-            with atomic_write(folder / name) as temporary, temporary.open("wb") as file:
-                np.save(file, array)
+        with atomic_write(folder / "frames.npy") as temporary:
+            mels = _compute(rows, spec, hearing, what)
+            ends = write_joined(temporary, mels, shape=(spec.bins,), dtype=np.float16)
+        with atomic_write(folder / "ends.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, ends)  # last: it says that both are complete
     return MelCache(np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "ends.npy"))
 
 
@@ -69,12 +73,12 @@ def _key(rows: Sequence[dict[str, Any]], spec: MelSpec, hearing: HearingSpec | N
 
 def _compute(
     rows: Sequence[dict[str, Any]], spec: MelSpec, hearing: HearingSpec | None, what: str
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Iterator[np.ndarray]:
+    """Of each clip, (T, M) float16."""
     prepare = Hearing(spec, hearing)
 
     def convert(waveform: Tensor) -> np.ndarray:
         return prepare(waveform).trimmed().numpy().astype(np.float16)
 
     empty = np.empty((0, spec.bins), dtype=np.float16)
-    mels = list(read_clips(rows, convert, sample_rate=spec.sample_rate, empty=empty, what=what))
-    return np.concatenate(mels), np.cumsum([len(mel) for mel in mels])
+    return read_clips(rows, convert, sample_rate=spec.sample_rate, empty=empty, what=what)

@@ -31,8 +31,8 @@ def select_evenly(labels: Sequence[str], shares: Mapping[str, float], *, default
 
 
 def subsample(
-    rows: list[Row], shares: Mapping[str, float] | None, *, default: float = 1.0, what: str = "rows"
-) -> list[Row]:
+    rows: Sequence[Row], shares: Mapping[str, float] | None, *, default: float = 1.0, what: str = "rows"
+) -> Sequence[Row]:
     """Keep a fraction of each task's rows (`default` of those not named; None: all), evenly spread over the manifest, and
     say how many are not kept. what: the manifest's name in messages."""
     shares = shares or {}
@@ -46,7 +46,7 @@ def shown_shares(shares: Mapping[str, float]) -> str:
 
 
 def group_questions(
-    rows: list[Row],
+    rows: Sequence[Row],
     *,
     per_row: int,
     isolated_share: float = 0.0,

@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.char_vocab import CharacterData
 from datamodules.image_augment import ImageAugment
-from datamodules.image_cache import ImageCache, drop_broken_images
+from datamodules.image_cache import ImageCache, drop_broken_images, image_cache
+from datamodules.lazy_rows import column
 from datamodules.manifests import Row, RowSet, keep_rows
 from muomni.batch import OcrBatch
 from muomni.frontends.char_vocab import encode_symbols
@@ -57,23 +58,23 @@ class OcrData(CharacterData):
     augment: ImageAugment | None
 
     def load(self, path: Path, split: str | None, *, phase: str) -> OcrSet:
-        rows = self.read_rows(path, split, shape=self.shape, phase=phase)
-        for row in rows:
-            row["text"] = self.spell(row["text"])
+        rows = self.spelled(self.read_rows(path, split, shape=self.shape, phase=phase))
         self.learn_characters(rows, phase=phase)
-        self.alphabet.check((row["text"] for row in rows), what=str(path))
-        fits = [len(row["text"]) <= self.max_characters for row in rows]
+        self.check_characters(rows, what=str(path))
+        fits = column(
+            rows, "fits", lambda row: len(row["text"]) <= self.max_characters, dtype=bool, key=self.max_characters
+        )
         remedy = "set backbone.ocr.max_characters"
-        if not any(fits):
+        if not fits.any():
             raise ValueError(f"{path}: every text is longer than {self.max_characters}; {remedy}")
-        if phase != "train" and not all(fits):
-            long = rows[fits.index(False)]
+        if phase != "train" and not fits.all():
+            long = rows[int(fits.argmin())]
             size = f"{len(long['text'])} characters, the model writes at most {self.max_characters}"
             raise ValueError(f"{path}: {long['id']}: {size}; {remedy}")
         why = f"longer than {self.max_characters} characters (backbone.ocr.max_characters)"
         rows = keep_rows(rows, fits, what=str(path), why=why)
         rows = drop_broken_images(rows, what=str(path))
-        images = ImageCache([row["image"] for row in rows], self.image, memory_mb=self.memory_mb)
+        images = image_cache(rows, self.image, memory_mb=self.memory_mb, cache=self.cache)
         return OcrSet(rows, images, self.augment if phase == "train" else None, self.seed)
 
     def spell(self, text: str) -> str:

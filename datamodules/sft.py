@@ -16,7 +16,7 @@ from datamodules.base import DataModule
 from datamodules.conditions import Conditions, FixedConditions, simulator_for
 from datamodules.conversations import Conversations, OmniSample, answer_of, branch_positions, is_plain_text, meta_of
 from datamodules.image_cache import ImageCache, drop_broken_images
-from datamodules.manifests import keep_rows, label, log_skipped
+from datamodules.manifests import Row, keep_rows, label, log_skipped
 from datamodules.media import Media
 from datamodules.mel_cache import MelCache, cached_mels
 from datamodules.mixture import group_questions, select_evenly, subsample
@@ -96,9 +96,9 @@ class SftData(DataModule):
         train, what = phase == "train", str(path)
         if not train and is_plain_text(path, self.reading):
             return self._plain(self.read_rows(path, split, shape="text", phase=phase))
-        rows = self.read_rows(path, split, shape="sft", phase=phase)
-        for row in rows:
-            row["task"] = label(row, "task", "chat")
+        rows: Sequence[Row] = [
+            row | {"task": label(row, "task", "chat")} for row in self.read_rows(path, split, shape="sft", phase=phase)
+        ]
         if self.image_tokens:
             rows = drop_broken_images(rows, what=what, images=lambda row: media_of(row["messages"])[0])
         else:
@@ -130,8 +130,9 @@ class SftData(DataModule):
                 shares=self.replay_kinds or {},
                 max_length=self.max_length,
                 seed=self.seed,
+                cache=self.cache,
             )
-            rows, sequences, media = rows + old, sequences + read, media + [([], [])] * len(old)
+            rows, sequences, media = [*rows, *old], sequences + read, media + [([], [])] * len(old)
         images = list(dict.fromkeys(image for images, _ in media for image in images))
         return Conversations(
             rows=rows,
@@ -149,9 +150,7 @@ class SftData(DataModule):
         mels = cached_mels(files, self.mel, cache=self.cache, what=what, hearing=self.hearing)
         return FixedConditions(mels, self.simulate, seed=self.seed) if simulated and self.simulate else mels
 
-    def _encode_all(
-        self, rows: list[dict[str, Any]], lengths: Mapping[Media, int], *, what: str
-    ) -> dict[int, ChatSequence]:
+    def _encode_all(self, rows: Sequence[Row], lengths: Mapping[Media, int], *, what: str) -> dict[int, ChatSequence]:
         """Index -> tokens of the rows that are short enough. lengths: mel frames of each clip. what: names the manifest.
 
         Raises ValueError where over 1 % of the rows are not.
@@ -188,7 +187,7 @@ class SftData(DataModule):
             self.tokenizer, row["messages"], image_tokens=self.image_tokens, audio_tokens=audio_tokens
         )
 
-    def _plain(self, rows: list[dict[str, Any]]) -> Conversations:
+    def _plain(self, rows: Sequence[Row]) -> Conversations:
         """Questions in the form that the Thinker was pretrained on: the text continues with the answer."""
         sequences = []
         for row in rows:

@@ -15,8 +15,10 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.augment import MelAugment
 from datamodules.char_vocab import CharacterData, clean_transcript, normalized_rows
 from datamodules.conditions import Conditions, simulator_for
+from datamodules.lazy_media import LazyMels
+from datamodules.lazy_rows import LazyRows, column, summary
 from datamodules.manifests import Row, keep_rows, log_skipped
-from datamodules.mel_cache import cached_mels
+from datamodules.mel_cache import MelCache, cached_mels
 from datamodules.spec_augment import SpecAugment
 from datamodules.speech_set import AugmentedClips, SpeechSample, SpeechSet, fit_silence, speaker_of
 from datamodules.waveform_augment import WaveformAugment, WaveformAugmenter
@@ -85,18 +87,18 @@ class SpeechData(CharacterData):
             wanted = list(map(str, self.speakers))
             names = ", ".join(wanted)
             why = f"their speaker is not {names} (datamodule.speakers)"
-            rows = keep_rows(rows, (speaker_of(row) in wanted for row in rows), what=what, why=why)
-            if not rows:
+            kept = column(rows, "speaker", lambda row: speaker_of(row) in wanted, dtype=bool, key=wanted)
+            rows = keep_rows(rows, kept, what=what, why=why)
+            if not len(rows):
                 raise ValueError(f"{path}: no clip of the speakers {names}; set datamodule.speakers")
-        for row in rows:
-            row["text"] = self.spell(row["text"])
+        rows = self.spelled(rows)
         self.learn_characters(rows, phase=phase)
         if self.in_words:
             rows = normalized_rows(rows, alphabet=self.characters or LETTERS, what=what)
-        self.alphabet.check((row["text"] for row in rows), what=what)
+        self.check_characters(rows, what=what)
         samples = SpeechSet(
             rows,
-            cached_mels(rows, self.mel, cache=self.cache, what=what, hearing=self.hearing),
+            self._mels(rows, what=what),
             characters=self.characters,
             speakers=self._number(rows, train=train),
             augment=self.augment if train else None,
@@ -114,47 +116,58 @@ class SpeechData(CharacterData):
                 self._log_too_short(samples, self.symbol_frames, what=what)
         return samples
 
-    def _without_held_out(self, rows: list[Row], path: Path, *, train: bool) -> list[Row]:
+    def _without_held_out(self, rows: Sequence[Row], path: Path, *, train: bool) -> Sequence[Row]:
         """For training those of the other speakers; of the same manifest, else, those of the held-out ones."""
         if self.held_out is None or (not train and str(path) != str(self.train)):
             return rows
         names = list(map(str, self.held_out))
         side = "is one of" if train else "is none of"
         why = f"their speaker {side} {', '.join(names)} (datamodule.held_out)"
-        kept = keep_rows(rows, ((speaker_of(row) in names) != train for row in rows), what=str(path), why=why)
-        if not kept or (train and len(kept) == len(rows)):
-            known = ", ".join(sorted({speaker_of(row) for row in rows})[:20])
+        theirs = column(rows, "held out", lambda row: speaker_of(row) in names, dtype=bool, key=names)
+        kept = keep_rows(rows, theirs != train, what=str(path), why=why)
+        if not len(kept) or (train and len(kept) == len(rows)):
+            known = ", ".join(_speakers_in(rows)[:20])
             raise ValueError(
                 f"{path}: datamodule.held_out={names} leaves no clip out, or none over; the speakers are {known}"
             )
         return kept
 
-    def _recordings(self, rows: list[Row], *, what: str) -> AugmentedClips | None:
+    def _recordings(self, rows: Sequence[Row], *, what: str) -> AugmentedClips | None:
         """Of rows whose waveforms are augmented."""
         options = self.waveform_augment
         if options is None or not options.is_on:
             return None
         rate = self.mel.sample_rate
         augmenter = WaveformAugmenter(options, sample_rate=rate, shortest=self.mel.hop)
-        waveforms = WaveformCache(rows, sample_rate=rate, memory_mb=options.memory_mb, what=what)
+        waveforms = WaveformCache(rows, sample_rate=rate, memory_mb=options.memory_mb, what=what, cache=self.cache)
         return AugmentedClips(waveforms, augmenter, Hearing(self.mel, self.hearing))
+
+    def _mels(self, rows: Sequence[Row], *, what: str) -> MelCache | LazyMels:
+        if isinstance(rows, LazyRows):
+            return LazyMels(rows, self.mel, self.hearing, what=what)
+        return cached_mels(rows, self.mel, cache=self.cache, what=what, hearing=self.hearing)
 
     def _log_too_short(self, samples: SpeechSet, frames: int, *, what: str) -> None:
         """frames: of a symbol."""
-        texts = (samples.rows[row]["text"] for row in samples.index)
-        needed = [ctc_frames_needed(encode_characters(text, samples.characters)) for text in texts]
-        short = int((-(-samples.lengths // frames) < np.array(needed)).sum())
+        needed = column(
+            samples.rows,
+            "CTC frames",
+            lambda row: ctc_frames_needed(encode_characters(row["text"], samples.characters)),
+            dtype=np.int32,
+            key=samples.characters,
+        )[samples.index]
+        short = int((-(-samples.lengths // frames) < needed).sum())
         why = f"their texts need more than a symbol in {frames / self.mel.frame_rate:g} s (too_short in the metrics)"
         log_skipped(short, len(samples), what=what, why=why)
 
-    def _number(self, rows: list[Row], *, train: bool) -> dict[str, int]:
+    def _number(self, rows: Sequence[Row], *, train: bool) -> dict[str, int]:
         """Speaker name -> number, the same for all splits; one that training does not know is number 0. Raises ValueError
         where there are more than the model tells apart."""
         if self._speakers is None:
             names = list(map(str, self.speakers or ()))
             if self.speakers is None:
                 own = not self.train_files or (train and not self.sets)
-                found = {speaker_of(row) for row in (rows if own else self.train_rows())}
+                found = _speakers_in(rows if own else self.train_rows())
                 names = sorted(found, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
             self._speakers = {name: number for number, name in enumerate(names)}
         if self.most_speakers is not None and len(self._speakers) > self.most_speakers:
@@ -197,13 +210,18 @@ class SpeechData(CharacterData):
         return {"mel": self.mel.metadata()} | ({} if self.hearing is None else {"hearing": self.hearing.metadata()})
 
 
-def keep_kinds(rows: list[Row], kinds: Sequence[str] | None, *, what: str) -> list[Row]:
+def _speakers_in(rows: Sequence[Row]) -> list[str]:
+    return summary(rows, "speakers", lambda each: sorted({speaker_of(row) for row in each}))
+
+
+def keep_kinds(rows: Sequence[Row], kinds: Sequence[str] | None, *, what: str) -> Sequence[Row]:
     """The rows whose "kind" is one of `kinds`, or that have none; None: all. Raises ValueError where no row is left."""
     if kinds is None:
         return rows
     names = sorted(kinds)
     why = f"their kind is not {', '.join(names)} (datamodule.test_kinds)"
-    kept = keep_rows(rows, (row.get("kind") in (None, *kinds) for row in rows), what=what, why=why)
-    if not kept:
+    fits = column(rows, "kind", lambda row: row.get("kind") in (None, *kinds), dtype=bool, key=names)
+    kept = keep_rows(rows, fits, what=what, why=why)
+    if not len(kept):
         raise ValueError(f"{what}: no clip of the kinds {names}; set datamodule.test_kinds=null")
     return kept

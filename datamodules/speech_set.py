@@ -10,6 +10,7 @@ import numpy as np
 
 from datamodules.augment import MelAugment
 from datamodules.conditions import AcousticSimulator
+from datamodules.lazy_media import LazyMels
 from datamodules.manifests import Row, RowSet
 from datamodules.media import Media
 from datamodules.mel_cache import MelCache
@@ -59,7 +60,7 @@ class SpeechSet(RowSet):
         recordings, augment, simulate, spec_augment: of the drawn items, in this order, None for none. seed: of all.
     """
 
-    mels: MelCache
+    mels: MelCache | LazyMels
     characters: str | None
     speakers: dict[str, int]
     augment: MelAugment | None
@@ -73,7 +74,7 @@ class SpeechSet(RowSet):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Mel frames of each clip."""
+        """Mel frames of each clip, at most."""
         return self.mels.lengths[self.index]
 
     def lengths_in(self, epoch: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 Legend: B batch, T tokens of a row.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,53 +14,16 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
+from datamodules.lazy_rows import LazyRows
 from datamodules.manifests import Row, first_rows, label, log_skipped
 from datamodules.packing import bin_pack, pack
+from datamodules.text_samples import TextSample, encode_row, floor_of, windows
+from datamodules.token_file import LargeDocuments, LargePackedRows, token_file
 from datamodules.tokenizer_cache import tokenizer_for
 from muomni.batch import TextBatch
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.nn.masks import SegmentMask
-from muomni.special_tokens import BOS, EOS, IGNORE
-
-
-@dataclass(slots=True)
-class TextSample:
-    """ids (T + 1): inputs and, shifted by one, targets; the first `prompt` of the targets are not predicted."""
-
-    ids: np.ndarray
-    prompt: int
-    document_type: str
-    floor: float
-    sample_id: str
-
-    def sequence(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, (T) int64 each."""
-        tokens = torch.from_numpy(self.ids.astype(np.int64))
-        targets = tokens[1:].clone()
-        targets[: self.prompt] = IGNORE
-        return tokens[:-1], targets
-
-
-def floor_of(row: Row) -> float:
-    """Lower bound of a document's loss in nats, from its "logprob" under the generator; NaN where that is unknown."""
-    known = row.get("logprob")
-    return -float(known) if isinstance(known, int | float) and not isinstance(known, bool) else math.nan
-
-
-def encode_row(tokenizer: Tokenizer, row: dict[str, Any]) -> tuple[np.ndarray, int]:
-    """A manifest's row -> `BOS text EOS` as int32, and how many of its targets belong to a question's prompt."""
-    prompt, text = (row["prompt"], row["answer"]) if "prompt" in row else (None, row["text"])
-    first = [BOS, *(tokenizer.encode(prompt) if prompt is not None else [])]
-    return np.array([*first, *tokenizer.encode(text), EOS], dtype=np.int32), len(first) - 1
-
-
-def windows(ids: np.ndarray, *, max_length: int) -> list[np.ndarray]:
-    """ids (L) -> pieces of equal length, or nearly so, of at most `max_length` + 1 tokens: each begins with the token that
-    the one before it ends with, so that every token but the first is a target exactly once."""
-    targets = len(ids) - 1
-    count = max(1, -(-targets // max_length))
-    ends = [targets * number // count for number in range(count + 1)]
-    return [ids[start : end + 1] for start, end in itertools.pairwise(ends)]
+from muomni.special_tokens import BOS, EOS
 
 
 class PackedRows:
@@ -105,7 +67,7 @@ class Documents:
     """
 
     def __init__(
-        self, rows: list[Row], tokenizer: Tokenizer, *, max_length: int, train: bool = True, what: str = "text"
+        self, rows: Sequence[Row], tokenizer: Tokenizer, *, max_length: int, train: bool = True, what: str = "text"
     ) -> None:
         self.samples: list[TextSample] = []
         long = []
@@ -164,6 +126,9 @@ def within_answers(ids: Tensor, *, question: Sequence[int], answer: Sequence[int
     return (opened > ended) & (opened <= position)
 
 
+TextSet = PackedRows | Documents | LargePackedRows | LargeDocuments
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class TextData(DataModule):
     """Text manifests, or plain text, a sample a line.
@@ -196,25 +161,37 @@ class TextData(DataModule):
             raise ValueError(f"datamodule.train_share={self.train_share}: must be above 0 and at most 1")
         root = Path(self.tokenizer_root)
         self.tokenizer_path = tokenizer_for(
-            self.tokenizer, text=self.train_files, vocab_size=self.vocab_size, root=root, form=self.text_form
+            self.tokenizer,
+            text=self.train_files,
+            vocab_size=self.vocab_size,
+            root=root,
+            form=self.text_form,
+            cache=self.cache,
         )
         self.tokenizer = Tokenizer.load(self.tokenizer_path).with_form(self.text_form)
 
-    def load(self, path: Path, split: str | None, *, phase: str) -> PackedRows | Documents:
+    def load(self, path: Path, split: str | None, *, phase: str) -> TextSet:
         rows = self.read_rows(path, split, shape="text", phase=phase)
         train = phase == "train"
         if train:
             count = math.ceil(len(rows) * self.train_share)
             why = f"the first are enough for this budget (datamodule.train_share={self.train_share:g})"
             rows = first_rows(rows, count, what=str(path), why=why)
+        if isinstance(rows, LazyRows):
+            written = token_file(rows, self.tokenizer, what=str(path))
+            if train and self.length is not None:
+                return LargePackedRows(written, length=self.length, seed=self.seed)
+            return LargeDocuments(rows, written, max_length=self.max_length, train=train, what=str(path))
         if not train or self.length is None:
             return Documents(rows, self.tokenizer, max_length=self.max_length, train=train, what=str(path))
         documents = [encode_row(self.tokenizer, row)[0] for row in rows]
         return PackedRows(documents, length=self.length, seed=self.seed)
 
-    def lengths(self, samples: PackedRows | Documents) -> np.ndarray | None:
-        if isinstance(samples, PackedRows) or self.pack is not None:
+    def lengths(self, samples: TextSet) -> np.ndarray | None:
+        if isinstance(samples, PackedRows | LargePackedRows) or self.pack is not None:
             return None
+        if isinstance(samples, LargeDocuments):
+            return samples.lengths
         return np.array([len(sample.ids) for sample in samples.samples])
 
     def metadata(self) -> dict[str, Any]:

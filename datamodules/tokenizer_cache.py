@@ -7,16 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datamodules.fingerprint import digest
 from datamodules.formats import Reading
 from datamodules.formats.hugging_face import HUGGING_FACE
-from datamodules.manifests import TextFile, read_manifest
+from datamodules.large_manifests import is_large
+from datamodules.lazy_rows import LazyRows
+from datamodules.manifests import Row, TextFile, read_manifest
 from muomni.frontends.special_pieces import with_special_pieces
 from muomni.frontends.text_form import form_named
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.special_tokens import PIECES
 
 log = logging.getLogger(__name__)
+
+SAMPLE = 500_000  # rows
 
 
 def tokenizer_for(
@@ -28,6 +34,7 @@ def tokenizer_for(
     shape: str = "text",
     exact: bool = True,
     form: str | None = None,
+    cache: str | None = None,
 ) -> Path:
     """Path of a SentencePiece model.
 
@@ -35,7 +42,8 @@ def tokenizer_for(
     `vocab_size` pieces is trained on the manifest `text` (or several) and kept in `root` under a name made of the text's bytes
     and the size, so that the same text finds it again. Stages that start at once may each train it: they write the same bytes.
     shape: of the manifest, "text" or "image_text", whose captions are its text. form: of the text that it is trained on
-    (muomni/frontends/text_form.py). exact: False allows fewer pieces where the text has no more.
+    (muomni/frontends/text_form.py). exact: False allows fewer pieces where the text has no more. cache: as of `read_manifest`.
+    Of a large manifest, or pack, `SAMPLE` rows spread over it are trained on.
     Raises ValueError where a given one has another number of pieces than `vocab_size`.
     """
     if given is not None:
@@ -49,9 +57,7 @@ def tokenizer_for(
     path = root / f"bpe{vocab_size}-{_content(files)}{'' if form is None else f'-{form}'}" / "tokenizer.model"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = itertools.chain.from_iterable(
-            read_manifest(each.path, shape=shape, root=each.root, reading=each.reading, phase="train") for each in files
-        )
+        rows = itertools.chain.from_iterable(_some_rows(each, shape=shape, cache=cache) for each in files)
         texts = (form_named(form)(text) for row in rows for text in _texts_of(row))
         Tokenizer.train(texts, vocab_size, path, exact=exact)
     elif exact:
@@ -59,12 +65,20 @@ def tokenizer_for(
     return path
 
 
+def _some_rows(file: TextFile, *, shape: str, cache: str | None) -> Sequence[Row]:
+    """All rows of a training manifest; of a large one some, evenly spread."""
+    rows = read_manifest(file.path, shape=shape, root=file.root, reading=file.reading, phase="train", cache=cache)
+    if isinstance(rows, LazyRows):
+        return rows.choose(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int32))
+    return rows
+
+
 def _content(files: Sequence[TextFile]) -> str:
     """A name that changes with what is read: 12 hex digits."""
     if len(files) > 1:
         return hashlib.sha256("\0".join(_content([each]) for each in files).encode()).hexdigest()[:12]
     text, reading = Path(files[0].path), files[0].reading
-    if text.is_file() and reading == Reading():
+    if text.is_file() and reading == Reading() and not is_large(text):
         return hashlib.sha256(text.read_bytes()).hexdigest()[:12]
     return hashlib.sha256(f"{text.absolute()}\0{digest(text)}\0{reading}".encode()).hexdigest()[:12]
 
