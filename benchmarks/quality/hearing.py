@@ -132,7 +132,7 @@ def measure(engine: Engine, options: dict[str, Any], changes: dict[str, Change])
     rows: list[dict[str, Any]] = [{"condition": name} for name in changes]
     count, split, root = options["clips"], options["split"] or None, options["root"]
     for path in [options["manifest"]] if options["manifest"] else world_files(root, "speech/test*.jsonl"):
-        some = drawn(read_manifest(path, shape="speech", split=split), count)
+        some = drawn(list(read_manifest(path, shape="speech", split=split)), count)
         clips = read_clips(some, RATE, lowercase=options["lowercase"])
         for row, change in zip(rows, changes.values(), strict=True):
             rates = transcripts(engine, clips, change)

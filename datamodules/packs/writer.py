@@ -160,7 +160,8 @@ def _note_shard(
     codes = [-1 if name is None else names.index(name) for name in columns["split"]]
     arrays = {**columns, "split": codes}
     with atomic_write(note.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{name: np.array(arrays[name], dtype=type_) for name, type_ in COLUMNS.items()})
+        found: dict[str, Any] = {name: np.array(arrays[name], dtype=type_) for name, type_ in COLUMNS.items()}
+        np.savez(file, **found)
     write_text(
         note.with_suffix(".json"), json.dumps({"shard": asdict(shard), "rows": rows, "bad": bad, "splits": names})
     )

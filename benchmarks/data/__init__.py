@@ -1,0 +1,1 @@
+"""Reading data sets of millions of rows, next to other libraries."""

@@ -1,0 +1,144 @@
+"""One reader of the benchmark, in a process of its own: python -m benchmarks.data.readers NAME MANIFEST PACK CACHE ROWS ..
+
+Every reader gives batches of shuffled rows as dicts, through a loader with workers. It prints one line of JSON.
+"""
+
+import importlib
+import itertools
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data.memory import PeakMemory
+
+BUFFER = 1000  # samples among which the streaming readers shuffle
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is read. seconds: for which samples are counted."""
+
+    manifest: Path
+    pack: Path
+    cache: Path
+    rows: int
+    workers: int
+    batch: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Opened:
+    """batches: of an epoch. restore: begins again in the middle of the epoch -> its first batch; None: cannot. note: how."""
+
+    batches: Iterator[Any]
+    restore: Callable[[], Any] | None
+    note: str
+
+
+def muomni(task: Task, path: Path) -> Opened:
+    """Our datamodule, as a stage has it."""
+    from benchmarks.data.rows import RowData
+
+    def data() -> RowData:
+        return RowData(
+            train=str(path), val=None, test={}, batch_size=task.batch, eval_batch_size=task.batch, seed=0,
+            num_workers=task.workers, cache=str(task.cache),
+        )  # fmt: skip
+
+    def restore() -> Any:
+        again = data()
+        again.load_state_dict({"epoch": 0, "consumed": task.rows // 2 // task.batch * task.batch})
+        return next(iter(again.train_dataloader()))
+
+    return Opened(iter(data().train_dataloader()), restore, "whole epoch; exact position")
+
+
+def web_dataset(task: Task) -> Opened:
+    """The same tar files, as webdataset's documentation reads them."""
+    import webdataset
+
+    shards = [str(path) for path in sorted(task.pack.glob("*.tar"))]
+    samples = webdataset.WebDataset(shards, shardshuffle=100, seed=0, nodesplitter=None, empty_check=False)
+    samples = samples.shuffle(BUFFER).decode().map(lambda sample: sample["json"]).batched(task.batch, collation_fn=list)
+    loader = webdataset.WebLoader(samples, batch_size=None, num_workers=task.workers)
+    return Opened(iter(loader), None, f"shards and {BUFFER} samples; by reading all before it again")
+
+
+def hugging_face(task: Task) -> Opened:
+    """datasets, streaming the manifest."""
+    import datasets
+    from torch.utils.data import DataLoader
+
+    datasets.disable_progress_bars()
+    rows = datasets.load_dataset(
+        "json", data_files=str(task.manifest), split="train", streaming=True, cache_dir=str(task.cache / "hf")
+    )
+    shuffled = rows.shuffle(seed=0, buffer_size=BUFFER)
+    loader: Any = DataLoader(shuffled, batch_size=task.batch, num_workers=task.workers, collate_fn=list)
+
+    def restore() -> Any:
+        return next(iter(rows.skip(task.rows // 2)))
+
+    return Opened(iter(loader), restore, f"{BUFFER} samples; skip(), in the order of the file")
+
+
+READERS: dict[str, Callable[[Task], Opened]] = {
+    "muomni, pack": lambda task: muomni(task, task.pack),
+    "muomni, manifest": lambda task: muomni(task, task.manifest),
+    "webdataset": web_dataset,
+    "HF datasets, streaming": hugging_face,
+}
+
+
+IMPORTS = {"webdataset": ("webdataset",), "HF datasets, streaming": ("datasets", "torch.utils.data")}
+
+
+def measure(name: str, task: Task) -> dict[str, Any]:
+    """Seconds to open and to the first batch, samples a second, memory of all processes together, seconds to restore."""
+    for module in IMPORTS.get(name, ("benchmarks.data.rows",)):
+        importlib.import_module(module)
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        opened = READERS[name](task)
+        at_open = time.perf_counter()
+        batches = opened.batches
+        count = len(next(batches))
+        at_first = time.perf_counter()
+        samples = 0
+        for batch in batches:
+            samples += len(batch)
+            if time.perf_counter() - at_first > task.seconds:
+                break
+        rate = samples / (time.perf_counter() - at_first)
+        at_restore = time.perf_counter()
+        if opened.restore is not None:
+            opened.restore()
+        restored = time.perf_counter() - at_restore if opened.restore is not None else task.rows / 2 / rate
+    assert count == task.batch
+    return {
+        "reader": name,
+        "open s": at_open - started,
+        "first batch s": at_first - started,
+        "samples/s": rate,
+        "PSS MB": memory.peak / 2**20,
+        "restore s": restored,
+        "shuffled; restored": opened.note + ("" if opened.restore is not None else " (computed)"),
+    }
+
+
+def main(words: list[str]) -> None:
+    name, manifest, pack, cache, *numbers = words
+    rows, workers, batch, seconds = (int(each) for each in numbers)
+    task = Task(Path(manifest), Path(pack), Path(cache), rows, workers, batch, seconds)
+    logging.disable(logging.WARNING)
+    print(json.dumps(measure(name, task)))
+
+
+if __name__ == "__main__":
+    main(list(itertools.islice(sys.argv, 1, None)))
