@@ -86,7 +86,7 @@ class ResumableBatchSampler(Sampler[list[SampleIndex]]):
         if self._known is None or self._known[0] != epoch:
             if self.lengths_in is not None:
                 self.lengths = self.lengths_in(epoch)
-            batches: Batches = self._bucketed(epoch) if self.is_large else self._listed(epoch)
+            batches: Batches = self._large_epoch(epoch) if self.is_large else self._listed(epoch)
             if self.overfit is not None:
                 batches = list(batches[: self.overfit])
             ends = batches.ends if isinstance(batches, BucketedBatches) else np.cumsum([len(each) for each in batches])
@@ -98,7 +98,7 @@ class ResumableBatchSampler(Sampler[list[SampleIndex]]):
         """Whether epochs are computed a bucket at a time."""
         return self.size >= LARGE and self.groups is None and self.curriculum is None
 
-    def _bucketed(self, epoch: int) -> BucketedBatches:
+    def _large_epoch(self, epoch: int) -> BucketedBatches:
         return BucketedBatches(
             self.size,
             batch_size=self.batch_size,

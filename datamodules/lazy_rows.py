@@ -1,4 +1,4 @@
-"""Rows that stay on the disk: a Sequence that reads the row that is asked for.
+"""Rows that stay on the disk: a Sequence that reads a row whenever it is taken.
 
 What a datamodule must know of every row before training (lengths, which are kept) is computed once, with a progress bar, and
 kept in the data cache: a column is a memory-mapped file with a number a row, a summary a JSON file. `map_rows`, `column` and

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.batch_sampler import ResumableBatchSampler, SampleIndex
+from datamodules.batch_sampler import Batches, ResumableBatchSampler, SampleIndex
 
 MAX_PERIOD = 100_000
 ROUNDED = 10_000
@@ -91,7 +91,7 @@ class MixtureSampler(ResumableBatchSampler):
         self.per_period, self.before = is_set.sum(axis=0), is_set.cumsum(axis=0) - is_set
         self.starts = np.cumsum([0, *self.sizes[:-1]])
 
-    def batches(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
+    def batches(self, epoch: int) -> tuple[Batches, np.ndarray]:
         """As in the base; of each sample (index, epoch of its set)."""
         if self.overfit is not None:
             epoch = 0

@@ -6,8 +6,8 @@
     cache=DIR           where the index of a large manifest is kept; left out: a temporary folder
 
 The tar files are read by `tar` and by webdataset, too: 000000000.json (the row) and 000000000.flac (its recording) are a sample.
-Rows whose media cannot be read are left out and counted; over 1 % of them is an error. A packing that was interrupted goes on
-with the same command. docs/packs.md has more.
+Rows whose media cannot be read are left out and counted; over 1 % of them is an error. An interrupted packing is continued
+by the same command. docs/packs.md has more.
 """
 
 import logging
@@ -23,7 +23,7 @@ from datamodules.packs.writer import write_pack
 from muomni.cli.key_value import run_program, split_options
 
 OPTIONS = {"out": "", "shape": "", "root": "", "shard_mb": 256.0, "cache": ""}
-SHAPES = ("sft", "speech", "image_text", "ocr", "text")  # in the order in which a row is tried as one
+SHAPES = ("speech", "image_text", "ocr", "text", "sft")  # in the order in which a row is tried as one
 
 
 def guess_shape(path: Path, root: Path) -> str:

@@ -71,7 +71,7 @@ def write_index(manifest: Path, rows: int, cache: Path) -> None:
     folder = index_folder(cache, manifest, shape="text", root=where, reading=repr(Reading()))
     folder.mkdir(parents=True, exist_ok=True)
     length = manifest.stat().st_size // rows
-    columns = {
+    columns: dict[str, np.ndarray] = {
         "offsets": np.arange(rows + 1) * length,
         "numbers": np.arange(1, rows + 1),
         "splits": np.full(rows, -1, dtype=np.int32),

@@ -43,9 +43,7 @@ def is_pack(path: Path | str) -> bool:
     if not path.is_dir():
         return False
     if (path / "packing").is_dir() and not (path / INDEX).is_file():
-        raise ValueError(
-            f"{path}: this pack is not finished: the same python -m datamodules.pack command goes on with it"
-        )
+        raise ValueError(f"{path}: this pack is not finished: the same python -m datamodules.pack command continues it")
     return (path / INDEX).is_file() and b'"muomni-pack"' in _beginning(path / INDEX)
 
 

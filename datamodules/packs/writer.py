@@ -1,4 +1,4 @@
-"""Writing a pack: shard by shard, each whole or not there, so that a killed packing goes on after its last finished shard.
+"""Writing a pack: shard by shard, each whole or not there, so that a killed packing resumes after its last finished shard.
 
     FOLDER/00000.tar, 00001.tar, ..     samples 000000000.json, 000000000.flac, 000000001.json, .. in the order of the manifest
     FOLDER/packing/                     until the end: what is packed, and of every finished shard its part of the index

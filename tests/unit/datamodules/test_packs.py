@@ -158,7 +158,7 @@ def test_finished_shards_are_kept(data, monkeypatch):
     monkeypatch.setattr(writer, "_write_shard", stop)
     with pytest.raises(KeyboardInterrupt):
         pack(data, "speech")
-    with pytest.raises(ValueError, match="not finished: the same python -m datamodules.pack command goes on"):
+    with pytest.raises(ValueError, match="not finished: the same python -m datamodules.pack command continues it"):
         read_manifest(folder, shape="speech")
     times = {path: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
     assert len(times) == count - 1
