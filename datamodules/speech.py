@@ -3,6 +3,7 @@
 Legend: B batch, T frames, M mel bins, C characters.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters
 from muomni.frontends.hearing import Hearing, HearingSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.text_normalizer import LETTERS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -118,18 +121,19 @@ class SpeechData(CharacterData):
 
     def _without_held_out(self, rows: Sequence[Row], path: Path, *, train: bool) -> Sequence[Row]:
         """For training those of the other speakers; of the same manifest, else, those of the held-out ones."""
-        if self.held_out is None or (not train and str(path) != str(self.train)):
+        trained = {str(self.train), *(str(each.train) for each in self.sets)}
+        if self.held_out is None or (not train and str(path) not in trained):
             return rows
         names = list(map(str, self.held_out))
         side = "is one of" if train else "is none of"
         why = f"their speaker {side} {', '.join(names)} (datamodule.held_out)"
         theirs = column(rows, "held out", lambda row: speaker_of(row) in names, dtype=bool, key=names)
         kept = keep_rows(rows, theirs != train, what=str(path), why=why)
-        if not len(kept) or (train and len(kept) == len(rows)):
+        if not len(kept):
             known = ", ".join(_speakers_in(rows)[:20])
-            raise ValueError(
-                f"{path}: datamodule.held_out={names} leaves no clip out, or none over; the speakers are {known}"
-            )
+            raise ValueError(f"{path}: datamodule.held_out={names} leaves nothing over; its speakers are {known}")
+        if len(kept) == len(rows):
+            log.warning("%s: no clip is of the speakers %s (datamodule.held_out)", path, ", ".join(names))
         return kept
 
     def _recordings(self, rows: Sequence[Row], *, what: str) -> AugmentedClips | None:

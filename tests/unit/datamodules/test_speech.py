@@ -121,7 +121,7 @@ def test_speakers_kinds_and_length_are_filters(manifest, caplog):
         build(manifest, speakers=[77]).samples("train")
 
 
-def test_held_out_speakers_are_val_and_test_of_the_same_manifest_alone(manifest, tmp_path):
+def test_held_out_speakers_are_val_and_test_of_the_same_manifest_alone(manifest, tmp_path, caplog):
     other = tmp_path / "other.jsonl"
     other.write_text(manifest.read_text())
     data = build(manifest, held_out=[9], test={"test": str(manifest), "other": str(other)})
@@ -133,9 +133,11 @@ def test_held_out_speakers_are_val_and_test_of_the_same_manifest_alone(manifest,
     assert texts("train") == ["text 0", "text 2", "text 3", "text 5"]
     assert texts("val") == texts("test/test") == ["text 1", "text 4"]
     assert len(texts("test/other")) == 6
-    for nobody in ([77], [8, 9, 10]):
-        with pytest.raises(ValueError, match="datamodule.held_out=.*the speakers are 10, 8, 9"):
-            build(manifest, held_out=nobody).samples("train")
+    assert len(build(manifest, held_out=[77]).samples("train")) == 6
+    assert "no clip is of the speakers 77 (datamodule.held_out)" in caplog.text
+    for split, names in (("val", [77]), ("train", [8, 9, 10])):
+        with pytest.raises(ValueError, match="datamodule.held_out=.*its speakers are 10, 8, 9"):
+            build(manifest, held_out=names).samples(split)
 
 
 def test_an_unreadable_clip_is_an_error_that_names_it(manifest):
