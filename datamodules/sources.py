@@ -49,7 +49,7 @@ def _reading(data: Mapping[str, Any]) -> Reading:
     columns = data.get("columns") or {}
     if not all(isinstance(name, str) and name for name in columns.values()):
         raise ValueError(f"data.columns={dict(columns)}: a table of KEY: NAME OF THE COLUMN is needed")
-    given = {"class_caption": data["class_caption"]} if data.get("class_caption") is not None else {}
+    given = {"class_caption": str(data["class_caption"])} if data.get("class_caption") is not None else {}
     return Reading(format=data.get("format"), columns=dict(columns), **given)
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from datamodules.formats.arrow_rows import TableCell, arrow_rows, class_columns, is_blank
 from datamodules.formats.entries import Entries, Format, Reading
-from datamodules.formats.extras import imported
+from datamodules.formats.extras import imported, naming
 from datamodules.media import file_identity
 
 BATCH = 1024
+BROKEN = "cannot be read as a data set of Hugging Face"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class DatasetCell(TableCell):
     split: str
 
     def fetch(self) -> Any:
-        return _column(self.container, self.split, self.column)[self.row].column(0)[0].as_py()
+        with naming(self.name, "cannot be read"):
+            return _column(self.container, self.split, self.column)[self.row].column(0)[0].as_py()
 
     def identity(self) -> str:
         state = Path(self.container) / (self.split or ".") / "state.json"
@@ -44,13 +46,8 @@ def _recognises(path: Path) -> bool:
 def _splits(source: str) -> Mapping[str, Any]:
     """Split -> data set. Raises ValueError naming the source."""
     datasets = imported("datasets", source)
-    try:
+    with naming(source, BROKEN):
         found = datasets.load_from_disk(source) if Path(source).is_dir() else _from_hub(datasets, source)
-    except ValueError:
-        raise
-    except Exception as error:  # of damaged files and of the network it raises all sorts
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{source}: cannot be read as a data set of Hugging Face ({reason})") from error
     found = found if isinstance(found, dict) else {"": found}
     return {str(name): each.with_format("arrow") for name, each in found.items()}
 
@@ -90,12 +87,13 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
             return DatasetCell(source, row, column, item, name or "", split)
 
         number = 0
-        for batch in dataset.iter(BATCH):
-            for row in arrow_rows(batch, first=number, cell=cell, classes=classes):
-                number += 1
-                place = f"{split}, row {number}" if split else f"row {number}"
-                if not is_blank(row, shape, reading):
-                    yield place, {"split": split, **row} if split else row
+        with naming(source, BROKEN):
+            for batch in dataset.iter(BATCH):
+                for row in arrow_rows(batch, first=number, cell=cell, classes=classes):
+                    number += 1
+                    place = f"{split}, row {number}" if split else f"row {number}"
+                    if not is_blank(row, shape, reading):
+                        yield place, {"split": split, **row} if split else row
 
 
 HUGGING_FACE = Format(name="datasets", read=_read, recognises=_recognises, folders=True)

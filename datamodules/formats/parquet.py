@@ -7,7 +7,6 @@ groups are kept. Row groups of about a hundred rows, as `datasets` writes them f
 import logging
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,13 +15,14 @@ from typing import Any
 
 from datamodules.formats.arrow_rows import TableCell, arrow_rows, class_columns, is_blank, media_columns
 from datamodules.formats.entries import Entries, Format, Reading
-from datamodules.formats.extras import imported
+from datamodules.formats.extras import imported, naming
 from datamodules.media import file_identity
 
 log = logging.getLogger(__name__)
 
 BATCH = 1024  # rows that are turned into Python objects together
 GROUPS_KEPT = 4
+BROKEN_ARROW = "cannot be read as Arrow, damaged or cut off"
 LARGE_GROUP = 256 << 20  # bytes of a column in a row group, of which one cell is wanted
 
 
@@ -60,10 +60,8 @@ os.register_at_fork(after_in_child=_LOCK._at_fork_reinit)  # type: ignore[attr-d
 def _opened(path: str, identity: str) -> tuple[Any, list[int]]:
     """The file, and the row after each group's last. Raises ValueError naming it."""
     parquet = imported("pyarrow.parquet", path)
-    try:
+    with naming(path, "cannot be read as Parquet, damaged or cut off"):
         file = parquet.ParquetFile(path, memory_map=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as Parquet, damaged or cut off ({_line(error)})") from error
     ends, total = [], 0
     for group in range(file.metadata.num_row_groups):
         total += file.metadata.row_group(group).num_rows
@@ -74,31 +72,25 @@ def _opened(path: str, identity: str) -> tuple[Any, list[int]]:
 @lru_cache(maxsize=GROUPS_KEPT)
 def _column(path: str, identity: str, group: int, column: str) -> Any:
     file, _ = _opened(path, identity)
-    try:
+    with naming(path, _broken(group)):
         return file.read_row_group(group, columns=[column], use_threads=False).column(0)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: row group {group + 1} cannot be read, damaged or cut off ({_line(error)})"
-        ) from error
 
 
 @lru_cache(maxsize=64)
 def _mapped(path: str, identity: str) -> Any:
     """The table of an Arrow file or stream."""
     pa = imported("pyarrow", path)
-    try:
+    with naming(path, BROKEN_ARROW):
         source = pa.memory_map(path)
         try:
             return pa.ipc.open_file(source).read_all()
         except pa.ArrowInvalid:
             source.seek(0)
             return pa.ipc.open_stream(source).read_all()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as Arrow, damaged or cut off ({_line(error)})") from error
 
 
-def _line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+def _broken(group: int) -> str:
+    return f"row group {group + 1} cannot be read, damaged or cut off"
 
 
 def _projected(file: Any, group: int, media: dict[str, str]) -> list[str]:
@@ -126,20 +118,13 @@ def _read_parquet(path: Path, shape: str, reading: Reading) -> Entries:
 
     for group in range(len(ends)):
         number = ends[group - 1] if group else 0
-        for batch in _batches(path, file, group, _projected(file, group, media)):
-            for row in arrow_rows(batch, first=number, cell=cell, classes=classes):
-                number += 1
-                if not is_blank(row, shape, reading):
-                    yield number, row
-
-
-def _batches(path: Path, file: Any, group: int, columns: list[str]) -> Iterator[Any]:
-    try:
-        yield from file.iter_batches(BATCH, row_groups=[group], columns=columns, use_threads=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: row group {group + 1} cannot be read, damaged or cut off ({_line(error)})"
-        ) from error
+        with naming(path, _broken(group)):
+            columns = _projected(file, group, media)
+            for batch in file.iter_batches(BATCH, row_groups=[group], columns=columns, use_threads=False):
+                for row in arrow_rows(batch, first=number, cell=cell, classes=classes):
+                    number += 1
+                    if not is_blank(row, shape, reading):
+                        yield number, row
 
 
 def _warn_of_large_groups(path: Path, file: Any, media: dict[str, str]) -> None:
@@ -163,11 +148,12 @@ def _read_arrow(path: Path, shape: str, reading: Reading) -> Entries:
         return ArrowCell(where, row, column, item, name or "")
 
     number = 0
-    for batch in table.to_batches(BATCH):
-        for row in arrow_rows(batch, first=number, cell=cell, classes=classes):
-            number += 1
-            if not is_blank(row, shape, reading):
-                yield number, row
+    with naming(path, BROKEN_ARROW):
+        for batch in table.to_batches(BATCH):
+            for row in arrow_rows(batch, first=number, cell=cell, classes=classes):
+                number += 1
+                if not is_blank(row, shape, reading):
+                    yield number, row
 
 
 PLACE = "{path}, row {number}"

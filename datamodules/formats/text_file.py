@@ -1,6 +1,7 @@
 """Text files as lines: UTF-8 with or without a byte order mark, any line ends, plain or compressed."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -82,10 +83,10 @@ def _check_encoding(path: Path) -> None:
 
 
 def _undecodable_line(path: Path) -> int:
-    with open_bytes(path) as file:
+    with contextlib.suppress(*DAMAGE), open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
                 return number
-    return number
+    return 1
