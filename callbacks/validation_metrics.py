@@ -1,6 +1,7 @@
 """Decoding metrics of the validation split, by the stage's evaluator: only if `monitor` names one, since decoding takes time.
 
-A metric that the data cannot give is refused before the first step: the evaluator measures the untrained model first.
+A metric that the data cannot give is refused before the first step: the evaluator measures the untrained model first. Where
+processes share the model it is refused in the first validation.
 """
 
 import itertools
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from callbacks.random_state import read_state, write_state
 from muomni.distributed import collectives
@@ -32,14 +34,17 @@ class ValidationMetrics(Callback):
         self._losses = {f"{pl_module.name}/val/loss"}
         if self.monitor in self._losses:
             return
+        if isinstance(
+            trainer.strategy, ModelParallelStrategy
+        ):  # a model that is shared cannot be read before it is trained
+            self._losses |= {f"{pl_module.name}/val/{name}" for name in pl_module.loss_names}  # type: ignore[union-attr]
+            return
         outside, training = read_state(pl_module.device), pl_module.training
         pl_module.eval()
-        pl_module.on_validation_start()  # weights that processes share are made whole
         with torch.no_grad():
             self._losses |= self._loss_names(trainer, pl_module)
             if self.monitor not in self._losses:
                 self._check_metric(trainer, pl_module)
-        pl_module.on_validation_end()
         pl_module.train(training)
         write_state(outside, pl_module.device)
 
@@ -65,6 +70,8 @@ class ValidationMetrics(Callback):
             for state in states:
                 evaluator.merge(state)
         metrics = {f"{pl_module.name}/val/{name}": float(value) for name, value in evaluator.compute().items()}
+        if self.monitor not in metrics:
+            raise ValueError(self._refusal(set(metrics)))
         pl_module.log_dict({name: value for name, value in metrics.items() if name not in self._losses})
 
     def _is_active(self, trainer: Trainer) -> bool:
@@ -100,8 +107,11 @@ class ValidationMetrics(Callback):
         if self.monitor not in found:  # it may be of samples that come later
             found = self._measurable(trainer, stage, batches=None)
         if self.monitor not in found:
-            known = ", ".join([*sorted(self._losses), *sorted(found - self._losses)])
-            raise ValueError(f"monitor={self.monitor}: validation measures no such thing; it measures {known}")
+            raise ValueError(self._refusal(found))
+
+    def _refusal(self, found: set[str]) -> str:
+        known = ", ".join([*sorted(self._losses), *sorted(found - self._losses)])
+        return f"monitor={self.monitor}: validation measures no such thing; it measures {known}"
 
     def _measurable(self, trainer: Trainer, stage: Any, *, batches: int | None) -> set[str]:
         """Names of the metrics that the first batches of the processes give together; None: all batches."""

@@ -138,6 +138,10 @@ def _changing(stage: LightningModule) -> dict[str, Tensor]:
     frozen = {
         id(each) for module in getattr(stage, "_frozen", []) for each in (*module.parameters(), *module.buffers())
     }
-    named = [*stage.named_parameters(), *stage.named_buffers()]
-    persistent = stage.state_dict().keys()
-    return {name: value.detach() for name, value in named if id(value) not in frozen and name in persistent}
+    named = list(stage.named_parameters())
+    for prefix, module in stage.named_modules():  # not state_dict(): it shards again what a validation has gathered
+        buffers = module.named_buffers(prefix=prefix, recurse=False)
+        named += [
+            (name, each) for name, each in buffers if name.rpartition(".")[2] not in module._non_persistent_buffers_set
+        ]
+    return {name: value.detach() for name, value in named if id(value) not in frozen}

@@ -2,16 +2,20 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-from lightning import Callback
+from lightning import Callback, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from callbacks.early_stopping import EarlyStopping
 from callbacks.resume_checkpoint import ResumeCheckpoint
 from callbacks.validation_metrics import ValidationMetrics
 from callbacks.weight_average import WeightAverage
+from tests.ranks import run_ranks
+from tests.unit.callbacks.conftest import ToyData, ToyStage
 
 LOSS = "toy/val/loss"
 EACH = {"limit_val_batches": 1.0, "val_check_interval": 2, "check_val_every_n_epoch": None, "max_epochs": -1}
@@ -157,3 +161,34 @@ def test_patience_goes_on_in_a_resumed_run_and_a_stopped_one_stays_stopped(toy, 
     assert trainer.global_step == 6
     _, trainer = fit(toy, stopping(), ResumeCheckpoint(str(tmp_path), 3), steps=40, ckpt=str(tmp_path / "last.ckpt"))
     assert trainer.global_step == 6
+
+
+def trained(folder, ranks):
+    """Validations of processes that share the model, the best two of which are averaged; and the metric of an evaluator."""
+    torch.manual_seed(0)
+    shared = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    seen, best = Seen(), average(Path(folder), source="best", mode="max")
+    trainer = Trainer(
+        accelerator="cpu", devices=ranks, strategy=shared if ranks > 1 else "auto", max_steps=6, max_epochs=-1,
+        val_check_interval=2, limit_val_batches=4, logger=False, num_sanity_val_steps=0, enable_checkpointing=False,
+        callbacks=[ValidationMetrics(monitor="toy/val/batches", samples=None), best, stopping(), seen],
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, default_root_dir=folder,
+    )  # fmt: skip
+    data, stage = ToyData(), ToyStage()
+    data.spare = set()
+    trainer.fit(stage, datamodule=data)
+    weight = stage.model.weight.detach()
+    weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    return trainer.global_step, best.kept, [each["toy/val/batches"] for each in seen.metrics], weight.tolist()
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_model_agree(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    step, kept, batches, weight = trained(str(tmp_path / "one"), 1)
+    assert len(kept) == 2
+    for other in run_ranks(trained, str(tmp_path / "two"), 2, ranks=2):
+        assert other[0] == step and [each[0] for each in other[1]] == [each[0] for each in kept]
+        assert other[2] == [2 * each for each in batches], "the toy gives every process the same batches"
+        torch.testing.assert_close(torch.tensor(other[3]), torch.tensor(weight), rtol=1e-4, atol=1e-6)
