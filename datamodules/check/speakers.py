@@ -33,13 +33,14 @@ class Speakers(Topic):
             if not shared:
                 continue
             clips, some = sum(own[name] for name in shared), len(shared) < len(own)
+            who = f"{len(shared)} of its {len(own)} speakers are" if some else "all its speakers are"
             names = ", ".join(shared[:EXAMPLES]) + (", .." if len(shared) > EXAMPLES else "")
             yield Finding(
                 severity=Severity.WARNING if some else Severity.NOTE,
                 check="shared-speakers",
                 split=source.name,
-                what=f"{len(shared)} of its {len(own)} speakers are in training too ({names}), {clips} of "
-                f"{own.total()} recordings" + ("" if some else ": it says nothing of new voices"),
+                what=f"{who} in training too ({names}), {clips} of {own.total()} recordings"
+                + ("" if some else ": it says nothing of new voices"),
                 remedy="hold whole speakers out" if some else "",
                 count=clips,
                 total=own.total(),

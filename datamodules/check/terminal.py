@@ -116,7 +116,7 @@ def _side_by_side(bars: Sequence[Bars]) -> str:
 
 def _histogram(bars: Bars) -> Iterator[str]:
     yield _cut(f"{bars.title} of {bars.split}, {bars.unit}", HALF)
-    single = all(high - low == 1 and low == int(low) for low, high, _ in bars.bins)
+    single = bars.unit != "s" and all(high - low == 1 and low == int(low) for low, high, _ in bars.bins)
     labels = [_number(low) if single else f"{_number(low)} - {_number(high)}" for low, high, _ in bars.bins]
     counts = [_number(count) for *_, count in bars.bins]
     left, right = max(map(len, labels)), max(map(len, counts))

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from datamodules.check.finding import Finding, Severity
+from datamodules.check.finding import Finding, Setting, Severity
 from datamodules.check.plan import Plan
 from datamodules.check.topic import Count, Entry, Facts, Topic
 from datamodules.media import Media
@@ -51,7 +51,7 @@ class Transcripts(Topic):
             remedy = "the loss leaves them out; longer recordings or shorter texts help"
             if self.symbol_frames > FINEST:
                 left = finer.count if finer else 0
-                remedy = f"backbone.audio.downsample={FINEST} leaves {left} of them"
+                remedy = f"with backbone.audio.downsample={FINEST} there are {left}"
             rate = self._frame_rate()
             yield Finding(
                 severity=Severity.ERROR if share > MOST else Severity.WARNING if share > MANY else Severity.NOTE,
@@ -64,6 +64,15 @@ class Transcripts(Topic):
                 count=short.count,
                 total=total,
             )
+
+    def settings(self) -> Iterator[Setting]:
+        train = self.plan.train
+        if train is None or not self.symbol_frames or self.symbol_frames <= FINEST:
+            return
+        counts = [self.short[train.name, frames].count for frames in (self.symbol_frames, FINEST)]
+        if counts[0] > MANY * self.total[train.name] and counts[1] < counts[0]:
+            why = f"{counts[0]} training texts do not fit their recordings; with it {counts[1]} do not"
+            yield Setting(option="backbone.audio.downsample", value=FINEST, why=why)
 
     def _frame_rate(self) -> float:
         mel: dict[str, Any] = self.plan.option("mel")

@@ -157,7 +157,13 @@ def test_texts_that_ctc_cannot_write(tmp_path):
     assert finding.where == ["t.jsonl:9: 0.20 s, its text needs 0.24 s"]
     assert "too-short-for-text" not in found_in(plan_for("speech", "codec", train=path, symbol_frames=None))
     coarse = one(found_in(plan_for("speech", "audio", train=path, symbol_frames=8)), "too-short-for-text")
-    assert "backbone.audio.downsample=4 leaves 1" in coarse.remedy
+    assert coarse.remedy == "with backbone.audio.downsample=4 there are 1"
+    assert [
+        each.override for each in check(plan_for("speech", "audio", train=path, symbol_frames=8), processes=1).settings
+    ] == []
+    slow = lines(tmp_path / "u.jsonl", [*rows[:1], {"audio": sound(tmp_path / "m.wav", seconds=0.4), "text": "eleven"}])
+    slower = check(plan_for("speech", "audio", train=slow, symbol_frames=8), processes=1)
+    assert [each.override for each in slower.settings] == ["backbone.audio.downsample=4"]
 
 
 def test_characters_that_cannot_be_written(tmp_path):
