@@ -119,13 +119,16 @@ def checked_entries(
     root: Path | str | None,
     reading: Reading | None = None,
     phase: str | None = None,
+    every: int = 1,
 ) -> Iterator[tuple[int | str, Row | BadRow | OtherSplit]]:
     """(number, entry) of every entry of a manifest, one after the other: a row with absolute media paths, a BadRow in place of
-    one that cannot be used. Arguments and errors of what is no manifest as of `read_manifest`."""
+    one that cannot be used. every: of the rows that can be read, only each n-th of the split. Arguments and errors of what is
+    no manifest as of `read_manifest`."""
     reading = reading or Reading()
     folder = _media_folder(path, shape=shape, root=root, reading=reading)
     own_splits = split is None and phase is not None and not path.is_file()
     entries = pack_entries(path, shape=shape) if is_pack(path) else read_entries(path, shape=shape, reading=reading)
+    position = -1
     for number, entry in entries:
         if isinstance(entry, BadRow):
             yield number, entry
@@ -133,6 +136,8 @@ def checked_entries(
             yield number, OtherSplit(entry.get("split"))
         elif own_splits and phase_of(entry.get("split")) not in (None, phase):
             yield number, OtherSplit(entry["split"])
+        elif (position := position + 1) % every:
+            continue
         else:
             try:
                 CHECKS[shape](entry, folder)

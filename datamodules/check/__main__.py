@@ -2,7 +2,7 @@
 
 Checks the data that `train.py` with these words would train on: all rows and all media, on all cores.
 
-  sample=N    a quick look: media and texts of about N rows of each split
+  sample=N    a quick look: about N rows of each split, evenly spread
   out=FOLDER  write check.json and lengths.png there
   --json      print the report as one JSON document; progress stays on standard error
 

@@ -107,7 +107,7 @@ class Leaks(Topic):
                 continue
             noun = "rows repeat an earlier row" if what == "rows" else "media have the content of an earlier one"
             yield Finding(
-                severity=Severity.WARNING if count > MANY * len(own) else Severity.NOTE,
+                severity=Severity.WARNING if source.phase == "train" and count > MANY * len(own) else Severity.NOTE,
                 check="duplicates",
                 split=source.name,
                 what=f"{count} of {len(own)} {noun}",

@@ -15,16 +15,23 @@ ESTIMATED = 1 << 20  # bytes from which the number of lines is estimated
 
 
 def used_rows(
-    plan: Plan, source: Source, rows: Rows, *, most: int | None = None, tick: Callable[[], object] = lambda: None
+    plan: Plan,
+    source: Source,
+    rows: Rows,
+    *,
+    most: int | None = None,
+    every: int = 1,
+    tick: Callable[[], object] = lambda: None,
 ) -> Iterator[Entry]:
-    """The rows of a source that a datamodule uses. rows: counts every entry. most: entries to read; None: all. tick: called after
-    each."""
+    """The rows of a source that a datamodule uses. rows: counts every entry. most: entries to read; None: all. every: only each
+    n-th row. tick: called after each entry."""
     ordinal = 0
     try:
         shape = _shape_of(plan, source)
         found = checked_entries(
-            source.path, shape=shape, split=source.split, root=plan.root, reading=plan.reading, phase=source.phase
-        )
+            source.path, shape=shape, split=source.split, root=plan.root, reading=plan.reading, phase=source.phase,
+            every=every,
+        )  # fmt: skip
         for number, row in islice(found, most):
             tick()
             if isinstance(row, BadRow):

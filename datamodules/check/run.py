@@ -27,7 +27,7 @@ BAR_FROM = 200  # rows
 
 
 def check(plan: Plan, *, sample: int | None = None, processes: int | None = None) -> Report:
-    """Check all rows and media of a plan. sample: media and texts of so many rows of each split, evenly spread; None: of all."""
+    """Check all rows and media of a plan. sample: about so many rows of each split, evenly spread; None: all."""
     started = time.perf_counter()
     rows = Rows(plan)
     topics = [kind(plan) for kind in TOPICS if plan.shape in kind.shapes]
@@ -58,7 +58,7 @@ def _read(
     total = estimate(source.path)
     few = total is not None and total < BAR_FROM
     with tqdm(desc=source.name, total=total, unit="row", mininterval=1, leave=False, disable=few) as bar:
-        entries = used_rows(plan, source, rows, tick=bar.update)
+        entries = used_rows(plan, source, rows, every=max(1, (total or 0) // sample) if sample else 1, tick=bar.update)
         if sample is not None:
             entries = iter(evenly(entries, sample))
         works = ((entry, work_of(entry, tokens=plan.tokenizer is not None)) for entry in entries)

@@ -1,5 +1,6 @@
 """A report for people: what is wrong first, then what to set, then the numbers. 80 columns, no colours."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -35,7 +36,7 @@ def _head(report: Report) -> str:
     rows = sum(numbers.get("rows", 0) for numbers in report.splits.values())
     lines = [f"data={report.data} for stage={report.stage}: {_number(rows)} rows in {report.seconds:.0f} s"]
     if report.sample is not None:
-        lines.append(f"A quick look: media and texts of about {_number(report.sample)} rows of each split, by sample=")
+        lines.append(f"A quick look: about {_number(report.sample)} rows of each split, evenly spread (sample=)")
     lines.append(", ".join(counts) if counts else "Nothing to complain of.")
     return "\n".join(lines)
 
@@ -55,11 +56,20 @@ def _findings(findings: Sequence[Finding]) -> str:
     lines = _wrapped(f"{split}{first.what}", first=f"{first.severity.upper():<{LABEL}}")
     for where in first.where:
         lines.append(" " * LABEL + _cut(f"  {where}", WIDTH - LABEL))
-    for other in others:
+    same = [other for other in others if _words(other) == _words(first)]
+    for other in (other for other in others if other not in same):
         lines += _wrapped(f"{other.split}: {other.what}", first=" " * LABEL)
+    if same:
+        counts = (f"{other.split} {other.count} of {other.total}" for other in same)
+        lines += _wrapped(f"also {', '.join(counts)}", first=" " * LABEL)
     if first.remedy:
         lines += _wrapped(first.remedy, first=f"{' ' * LABEL}-> ")
     return "\n".join(lines)
+
+
+def _words(finding: Finding) -> str:
+    """What is said but for its numbers."""
+    return re.sub(r"[\d.,]+", "", finding.what)
 
 
 def _settings(report: Report) -> str:
