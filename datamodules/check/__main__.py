@@ -30,7 +30,7 @@ def main(words: list[str]) -> int:
     own, rest = _own_options(words)
     sample = _positive("sample", own["sample"]) if "sample" in own else None
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("datamodules.manifests").setLevel(logging.ERROR)  # the report says the same
+    logging.getLogger("datamodules.manifests").addFilter(_said_by_the_report)
     from datamodules.check.command import checked_report, picture_folder  # after --help, which is to answer at once
     from datamodules.check.terminal import render
 
@@ -46,6 +46,11 @@ def main(words: list[str]) -> int:
         if out is not None:
             print(f"\n{out / 'check.json'}, {out / 'lengths.png'}")
     return int(report.failed)
+
+
+def _said_by_the_report(record: logging.LogRecord) -> bool:
+    """Left out of standard error: what the readers of manifests say of rows."""
+    return record.levelno >= logging.ERROR
 
 
 def _own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:

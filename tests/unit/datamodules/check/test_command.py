@@ -1,6 +1,7 @@
 """The command: exit codes, the JSON document, files, stages by their data, and what people read."""
 
 import json
+import logging
 import sys
 
 import pytest
@@ -10,6 +11,13 @@ from datamodules.check.command import checked_report
 from datamodules.check.finding import Bars, Finding, Report, Setting, Severity
 from datamodules.check.terminal import WIDTH, render
 from tests.unit.datamodules.check.samples import clips, image, lines
+
+
+@pytest.fixture(autouse=True)
+def _loggers_stay_as_they_are():
+    logger = logging.getLogger("datamodules.manifests")
+    yield
+    logger.filters.clear()
 
 
 def run(monkeypatch, *words):
