@@ -72,7 +72,6 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         sources = prepare(cfg, overrides, ablated)
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
     if cfg.task == "fit":
-        warn_of_data(cfg, sources)
         folder = RunFolder.for_training(output, metadata["identity"], runs=runs, resume=cfg.resume, also=former)
     else:
         read_as_trained(cfg, trained)
@@ -222,6 +221,8 @@ def prepare(cfg: DictConfig, overrides: list[str], ablated: Collection[str]) -> 
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
     world: Any = OmegaConf.to_container(cfg.stage.world)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
+    if cfg.task == "fit":
+        warn_of_data(cfg, sources)
     stage_graph.train(lacking, graph, overrides=overrides, jobs=stage_graph.side_by_side(), ablated=ablated)
     return sources
 

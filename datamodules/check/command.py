@@ -55,6 +55,8 @@ def plan_of(cfg: DictConfig, words: Sequence[str]) -> Plan:
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
     world: Any = OmegaConf.to_container(cfg.stage.world)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
+    if sources.get("sets"):
+        raise ValueError("data.sets: give one of them at a time, data.train=PATH data.val=PATH")
     options: Any = OmegaConf.to_container(cfg.datamodule, resolve=True)
     return make_plan(cfg, sources, options, given_val=data.get("val") is not None or data["kind"] == "world")
 
