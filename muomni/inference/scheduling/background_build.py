@@ -40,7 +40,7 @@ class BackgroundBuild:
             stderr=self.errors,
             text=True,
             env=os.environ | {"PYTHONPATH": path},
-            start_new_session=True,  # its compiler is ended with it
+            process_group=0,  # its compiler ends with it; in the same session, within which Linux compares priorities
         )
         self.thread = threading.Thread(target=self._wait, args=(json.dumps(wanted),), name="muomni-build", daemon=True)
         self.thread.start()
@@ -71,6 +71,7 @@ class BackgroundBuild:
         if complete:
             log.info("answers are computed by compiled steps from now on")
             return
-        self.errors.seek(0)
-        said = self.errors.read().split("\n")
-        log.warning("answers go on without compiled steps: %s", problem or (said[:-1] or [f"exit status {status}"])[-1])
+        if status == 1:  # it has said why, in its last line
+            self.errors.seek(0)
+            problem = problem or self.errors.read().rstrip().rpartition("\n")[2]
+        log.warning("answers go on without compiled steps: %s", problem or f"their builder ended with status {status}")

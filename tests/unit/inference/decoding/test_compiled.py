@@ -19,6 +19,7 @@ from muomni.inference.decoding.weight_only import (
     pack_linears,
     quantize,
     set_weight_dtype,
+    weight_dtype,
 )
 from muomni.inference.load import load_model
 from tests.unit.inference.conftest import VOCAB, tiny_thinker
@@ -303,6 +304,13 @@ def test_an_engine_answers_by_torch_compile_which_compiles_before_the_answer_and
     with torch._dynamo.config.patch(error_on_recompile=True):
         for text in ("tell me", "what colour is the big red circle"):
             assert compiled.generate(text, max_new_tokens=70) == plain.generate(text, max_new_tokens=70)
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_the_dtype_of_weights_is_known_afterwards(name):
+    thinker = tiny_thinker()
+    set_weight_dtype(thinker, name)
+    assert weight_dtype(thinker) == name
 
 
 def test_what_a_killed_build_left_is_removed_and_a_running_one_stays(tmp_path):

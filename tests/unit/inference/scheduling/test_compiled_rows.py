@@ -217,3 +217,20 @@ def test_the_step_can_be_exported_for_any_number_of_slots(tokenizer_path, receiv
         assert receiver.wait().text == plain.generate("red", generation=options)
     assert scheduler.stats().failed == 0
     scheduler.close(grace=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["default", "auto"])
+def test_steps_by_the_compiler_itself(mode, tokenizer_path, receive, tmp_path):
+    engine = compiled_engine(tokenizer_path, Eager, num_layers=1)
+    scheduler = Scheduler(engine, slots=3, compile=mode, packages=tmp_path)
+    texts = ["red", "blue square", "what colour is the big red circle", "1 2 3"] * 2
+    ask_all(engine, scheduler, receive, texts)
+    if mode == "auto":
+        scheduler.steps.compiled.building.thread.join(1200)
+        assert len(list(tmp_path.iterdir())) == 2
+    assert list(scheduler.steps.compiled.calls) == ["one", "several"]
+    ask_all(engine, scheduler, receive, texts)
+    ask_all(engine, scheduler, receive, texts[:1])
+    assert scheduler.stats().failed == 0
+    scheduler.close(grace=1)
