@@ -8,7 +8,8 @@
     out=FILE            the numbers as JSON
 
 Each reader is a process of its own, one after the other, with `workers` workers; imports are not counted. "open" ends when
-the loader is there, "first batch" begins with open. PSS is the most memory of all its processes together. "restore" is until
+the loader is there, "first batch" begins with open; "samples/CPU s" is by processor time of all processes, which other load
+on the machine changes less. PSS is the most memory of all its processes together. "restore" is until
 the first batch from the middle of the epoch. Aims at 10 million rows: open < 5 s, first batch < 10 s, PSS < 1 GB.
 """
 

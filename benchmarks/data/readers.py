@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.memory import PeakMemory
+from benchmarks.data.memory import PeakMemory, processor_seconds
 
 BUFFER = 1000  # samples among which the streaming readers shuffle
 
@@ -109,13 +109,14 @@ def measure(name: str, task: Task) -> dict[str, Any]:
         at_open = time.perf_counter()
         batches = opened.batches
         count = len(next(batches))
-        at_first = time.perf_counter()
+        at_first, used = time.perf_counter(), processor_seconds()
         samples = 0
         for batch in batches:
             samples += len(batch)
             if time.perf_counter() - at_first > task.seconds:
                 break
         rate = samples / (time.perf_counter() - at_first)
+        used = processor_seconds() - used
         at_restore = time.perf_counter()
         if opened.restore is not None:
             opened.restore()
@@ -126,6 +127,7 @@ def measure(name: str, task: Task) -> dict[str, Any]:
         "open s": at_open - started,
         "first batch s": at_first - started,
         "samples/s": rate,
+        "samples/CPU s": samples / max(used, 0.01),
         "PSS MB": memory.peak / 2**20,
         "restore s": restored,
         "shuffled; restored": opened.note + ("" if opened.restore is not None else " (computed)"),
