@@ -189,18 +189,24 @@ class RealtimeSession:
     async def _transcribe(self, turn: Turn, sound: torch.Tensor) -> None:
         where = {"item_id": turn.id, "content_index": 0}
         try:
-            text = str(await self.state.job(self.state.engine.transcribe, sound, client=self.client))
+            transcript = await self.state.job(self.state.engine.transcript, sound, client=self.client)
         except Exception as error:
             body = api_error(error).body["error"]
             await self.send("conversation.item.input_audio_transcription.failed", error=body, **where)
             return
+        text, words = transcript.text, transcript.to_dict()["words"]
         turn.content[0]["transcript"] = text
         await self.send("conversation.item.input_audio_transcription.delta", delta=text, **where)
         usage = {
             "type": "duration",
             "seconds": round(len(sound) / self.state.engine.media.require_hearing().mel.sample_rate, 3),
         }
-        await self.send("conversation.item.input_audio_transcription.completed", transcript=text, usage=usage, **where)
+        done = {
+            "transcript": text,
+            "words": words,
+            "usage": usage,
+        }  # words: as verbose_json has them, from the turn's beginning on
+        await self.send("conversation.item.input_audio_transcription.completed", **done, **where)
 
     # --- turns and answers -------------------------------------------------------------------------------------
 

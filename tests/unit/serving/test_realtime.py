@@ -117,10 +117,14 @@ def test_turns_are_found_written_down_and_answered(live):
         assert 2400 < stopped["audio_end_ms"] < 2700
         committed = socket.until("input_audio_buffer.committed")
         assert committed["item_id"] == started["item_id"] == stopped["item_id"]
-        names = set()
-        while not {"response.done", "conversation.item.input_audio_transcription.completed"} <= names:
-            names.add(socket.read()["type"])
-        assert "error" not in names
+        events = {}
+        while not {"response.done", "conversation.item.input_audio_transcription.completed"} <= events.keys():
+            event = socket.read()
+            events[event["type"]] = event
+        assert "error" not in events
+        written = events["conversation.item.input_audio_transcription.completed"]
+        assert [word["word"] for word in written["words"]] == written["transcript"].split()
+        assert all(0 <= word["start"] <= word["end"] for word in written["words"])
 
 
 def test_turns_of_the_clients_own(live):

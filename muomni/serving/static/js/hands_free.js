@@ -145,11 +145,11 @@ const HANDLERS = {
     if (pcm.length) turn.view.addSound(pcm, RATE, "your recording");
     this.add(turn.exchange);
   },
-  "conversation.item.input_audio_transcription.completed"({ item_id: item, transcript }) {
+  "conversation.item.input_audio_transcription.completed"({ item_id: item, transcript, words }) {
     const turn = this.turns.get(item);
     if (!turn) return;
     turn.view.busy(false);
-    turn.view.addTranscript(transcript || "(no words)", []);
+    turn.view.addTranscript(transcript || "(no words)", words ?? []);
     if (transcript) turn.exchange.content.push({ type: "text", text: transcript });
   },
   "conversation.item.input_audio_transcription.failed"({ item_id: item, error }) {
