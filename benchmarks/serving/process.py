@@ -48,8 +48,7 @@ class Process:
 
 
 class ServerProcess:
-    """`python serve.py ckpt=CKPT` on a free port, until `stop`. As a context manager it stops at the end. Its steps are compiled
-    before it answers, so that nothing is compiled while it is measured.
+    """`python serve.py ckpt=CKPT` on a free port, until `stop`. As a context manager it stops at the end.
 
     Args:
         settings: further `KEY=VALUE` words. cores: the processor cores that it may use; None: all of this process.
@@ -57,7 +56,7 @@ class ServerProcess:
 
     def __init__(self, ckpt: str, *settings: str, cores: Sequence[int] | None = None) -> None:
         given = {word.partition("=")[0] for word in settings}
-        words = [word for word in ("port=0", "page=false", "compile=max") if word.partition("=")[0] not in given]
+        words = [word for word in ("port=0", "page=false") if word.partition("=")[0] not in given]
         words = [f"ckpt={Path(ckpt).resolve()}", *words, *settings]
         self.log: IO[str] = tempfile.NamedTemporaryFile("w+", prefix="serve-", suffix=".log")  # noqa: SIM115 - until `stop`
         command = [sys.executable, str(ROOT / "serve.py"), *words]

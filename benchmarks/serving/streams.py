@@ -4,7 +4,7 @@ ckpt=DIR        an export with a Thinker, default checkpoints/omni_sft; a copy o
 streams=1,2,4,8 requests at once
 tokens=96       of each answer
 rounds=7        all configurations take turns; medians are reported, and medians of the ratios of a round
-serve=WORDS     further options of serve.py, separated by commas
+serve=WORDS     further options of serve.py, separated by commas, default compile=max: nothing is compiled while it is measured
 eager=false     true: also a server whose steps are not compiled, in turn with the other
 llama=FILE      llama.cpp's llama-server (benchmarks/serving/llama_server.py: how to build it) with the same Thinker in float32;
                 one with a short convolution, which Llama has not, is replaced by one without it, of random weights
@@ -44,7 +44,7 @@ OWN = {
     "streams": (1, 2, 4, 8),
     "tokens": 96,
     "rounds": 7,
-    "serve": (),
+    "serve": ("compile=max",),
     "eager": False,
     "llama": "",
     "machine": "quiet",
@@ -119,7 +119,8 @@ def measure(options: dict[str, Any]) -> dict[str, Any]:
         servers: dict[str, ServerProcess | LlamaServer] = {}
         servers["muomni"] = stack.enter_context(ServerProcess(str(ckpt), *options["serve"]))
         if options["eager"]:
-            servers["eager"] = stack.enter_context(ServerProcess(str(ckpt), "compile=none", *options["serve"]))
+            words = [word for word in options["serve"] if not word.startswith("compile=")]
+            servers["eager"] = stack.enter_context(ServerProcess(str(ckpt), "compile=none", *words))
         if options["llama"]:
             most = max(options["streams"])
             llama = LlamaServer(options["llama"], engine, folder, streams=most)
