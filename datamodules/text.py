@@ -63,7 +63,7 @@ class Documents:
 
     Args:
         train: a question that is longer is learnt in windows, too; else it is left out and counted, since it can only be
-            asked as a whole. what: the manifest's name in messages.
+            answered as a whole. what: the manifest's name in messages.
     """
 
     def __init__(
