@@ -51,10 +51,7 @@ log = logging.getLogger(__name__)
 
 def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | None = None) -> dict[str, float]:
     """Run the task of a configuration in `output`, as a job of the sweep in `sweep` if given; return the test metrics."""
-    validate(cfg)
-    monitors.settle(cfg)
-    if cfg.tokenizer is not None and not any(word.lstrip("+").startswith("vocab_size=") for word in overrides):
-        cfg.vocab_size = pieces_of(cfg.tokenizer)
+    settle(cfg, overrides)
     ablated = separate_exports(cfg, overrides, handed_on=stage_graph.shared_overrides(overrides, ablated=True))
     check_tag(cfg, ablated, own=cfg.task == "fit" and sweep is None)  # the jobs of a sweep may share a tag
     torch.set_float32_matmul_precision("high")
@@ -90,9 +87,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     if rendezvous.rank():  # different noise in each process's share of a batch
         lightning.seed_everything(cfg.seed + rendezvous.rank(), verbose=False)
     if folder.checkpoint is not None:  # refused, where it must be, before loggers open a run
-        state = torch.load(folder.checkpoint, map_location="cpu", mmap=True, weights_only=True)
-        datamodule.check_data(state, path=folder.checkpoint, named=cfg.resume != "auto")
-        stage.on_load_checkpoint(state)
+        check_checkpoint(folder.checkpoint, datamodule, stage, named=cfg.resume != "auto")
     trainer = build_trainer(cfg, folder.path)
     with named_deaths(datamodule.readers):
         if cfg.task == "fit":
@@ -116,11 +111,19 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     return metrics
 
 
-def warn_of_data(cfg: DictConfig, sources: dict[str, Any]) -> None:
-    """What is odd about the user's rows, before anything is computed from them (docs/data.md)."""
-    if cfg.data.kind != "world" and rendezvous.rank() == 0:
-        options: Any = OmegaConf.to_container(cfg.datamodule, resolve=True)
-        log_quick_findings(make_plan(cfg, sources, options, given_val=cfg.data.val is not None))
+def settle(cfg: DictConfig, overrides: list[str]) -> None:
+    """Refuse options that contradict each other, and fill in what follows from others."""
+    validate(cfg)
+    monitors.settle(cfg)
+    if cfg.tokenizer is not None and not any(word.lstrip("+").startswith("vocab_size=") for word in overrides):
+        cfg.vocab_size = pieces_of(cfg.tokenizer)
+
+
+def check_checkpoint(path: str, datamodule: Any, stage: Any, *, named: bool) -> None:
+    """Raise ValueError unless a run with this data and stage may be resumed from the checkpoint. named: by the user."""
+    state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    datamodule.check_data(state, path=path, named=named)
+    stage.on_load_checkpoint(state)
 
 
 def read_as_trained(cfg: DictConfig, trained: Path) -> None:
@@ -221,8 +224,9 @@ def prepare(cfg: DictConfig, overrides: list[str], ablated: Collection[str]) -> 
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
     world: Any = OmegaConf.to_container(cfg.stage.world)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
-    if cfg.task == "fit":
-        warn_of_data(cfg, sources)
+    if cfg.task == "fit" and cfg.data.kind != "world" and rendezvous.rank() == 0:  # before anything is computed from it
+        options: Any = OmegaConf.to_container(cfg.datamodule, resolve=True)
+        log_quick_findings(make_plan(cfg, sources, options, given_val=cfg.data.val is not None))
     stage_graph.train(lacking, graph, overrides=overrides, jobs=stage_graph.side_by_side(), ablated=ablated)
     return sources
 

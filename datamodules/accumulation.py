@@ -43,6 +43,20 @@ class Windows:
         return window
 
 
+def windows_of(trainer: Any, *, batches: int) -> Windows | None:
+    """Where several batches share an optimizer step of a trainer, those; else None. batches: of an epoch."""
+    if trainer is None or trainer.accumulate_grad_batches == 1:
+        return None
+    most = limit_batches(batches, trainer.limit_train_batches)
+
+    def done() -> int:
+        """Batches of this epoch that are over; none where Lightning is about to begin another."""
+        ready: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return ready if ready < most else 0
+
+    return Windows(trainer.accumulate_grad_batches, most, done, trainer.lightning_module.counts)
+
+
 def limit_batches(count: int, limit: float) -> int:
     """Lightning's limits: so many of `count` batches, or a share of them."""
     return min(count, limit) if isinstance(limit, int) else max(1, int(count * limit))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
-from datamodules.accumulation import Windows, limit_batches
+from datamodules.accumulation import Windows, limit_batches, windows_of
 from datamodules.batch_sampler import ResumableBatchSampler
 from datamodules.data_sets import Concatenation, DataSet, check_paths, fingerprint_paths, mixture_sampler, read_sets
 from datamodules.fault_tolerant_loader import Loader, SampleReader, SampleSet, begin_work, collate_read, usual_workers
@@ -169,7 +169,12 @@ class DataModule(LightningDataModule):
                 log_skipped(unused, count, what="train", why="they do not fill a batch (in each epoch others)")
             if self._restored is not None:
                 self.batch_sampler.load_state_dict(self._restored)
-        return self._loader("train", self.collate_train, self.batch_sampler, windows=self._windows())
+        return self._loader(
+            "train",
+            self.collate_train,
+            self.batch_sampler,
+            windows=windows_of(self.trainer, batches=len(self.batch_sampler)),
+        )
 
     def _new_sampler(self, rank: int, world_size: int, *, overfit: float = 0) -> ResumableBatchSampler:
         """At its beginning. overfit: so many batches (a share of them, if below 1) again and again; 0: all."""
@@ -206,21 +211,6 @@ class DataModule(LightningDataModule):
             run = min(most, left)
             steps, left = steps + math.ceil(run / accumulate), left - run
         return steps
-
-    def _windows(self) -> Windows | None:
-        """Batches that share an optimizer step, where several do."""
-        if self.trainer is None or self.trainer.accumulate_grad_batches == 1:
-            return None
-        assert self.batch_sampler is not None
-        trainer: Any = self.trainer
-        most = limit_batches(len(self.batch_sampler), trainer.limit_train_batches)
-
-        def done() -> int:
-            """Batches of this epoch that are over; none where Lightning is about to begin another."""
-            ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            return ready if ready < most else 0
-
-        return Windows(trainer.accumulate_grad_batches, most, done, trainer.lightning_module.counts)
 
     def val_dataloader(self) -> Loader:
         return self._held_out("val", self.trainer.limit_val_batches if self.trainer else None)

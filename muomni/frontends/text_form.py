@@ -1,4 +1,4 @@
-"""How a text is written before a model reads or is asked to write it: a named choice (`text=`), the same in training and at
+"""How a text is written before a model reads or writes it: a named choice (`text=`), the same in training and at
 inference. An export names it, with a fingerprint of what it does, since Unicode's tables differ between versions of Python.
 
     as_is           as it is
