@@ -54,7 +54,15 @@ Item = Annotated[TextItem | ImageItem | AudioItem, Field(discriminator="type")]
 class SystemMessage(Strict):
     """Instructions, before the conversation."""
 
-    role: Literal["system", "developer"]
+    role: Literal["system"]
+    content: str | list[TextItem]
+    name: Ignored = None
+
+
+class DeveloperMessage(Strict):
+    """The same by its newer name."""
+
+    role: Literal["developer"]
     content: str | list[TextItem]
     name: Ignored = None
 
@@ -85,7 +93,7 @@ class AssistantMessage(Strict):
     name: Ignored = None
 
 
-Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+Message = Annotated[SystemMessage | DeveloperMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
 
 
 class JsonSchema(Strict):
