@@ -65,8 +65,8 @@ class Throughput(Callback):
         run["real"], run["tokens"] = run["real"] + self._real, run["tokens"] + self._tokens
         run["waited"], run["seconds"] = run["waited"] + self._waited, run["seconds"] + seconds
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the shares of the whole run."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the shares of the whole run; also of one that is resumed after its last step, which has no training to end."""
         self._add(self._ended - self._since)
         self._since, self._samples, self._tokens, self._real, self._waited = self._ended, 0, 0, 0, 0.0
         run, stage = self._run, pl_module.name

@@ -103,4 +103,8 @@ def test_processes_that_share_the_model_train_as_those_that_do_not(
     shared = left(stage, line, tmp_path, before=0, after=2, trainer="fsdp2")
     assert samples(shared) == samples(alone(stage, ranks))
     assert shared["losses"] == pytest.approx(alone(stage, ranks)["losses"], rel=1e-3)
-    assert shared["metrics"] == pytest.approx(alone(stage, ranks)["metrics"], rel=0.05, abs=0.05)
+    measured, expected = (
+        {name: value for name, value in run["metrics"].items() if "/train/" not in name}  # padding is that of a process
+        for run in (shared, alone(stage, ranks))
+    )
+    assert measured == pytest.approx(expected, rel=0.05, abs=0.05)

@@ -34,6 +34,9 @@ def test_a_stage_trains_and_is_measured_on_a_csv(root: Path, tmp_path: Path) -> 
     again = run_script("train.py", "stage=audio", "task=test", *data)
     assert again.returncode == 0, again.stderr[-2000:]
     first, second = (json.loads(path.read_text()) for path in tmp_path.glob("runs/audio/*/metrics.json"))
+    for metrics in (first, second):
+        for name in [name for name in metrics if "/train/" in name]:
+            del metrics[name]
     assert first == second
     assert "audio/test/cer" in first
 

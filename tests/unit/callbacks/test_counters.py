@@ -59,7 +59,11 @@ def test_the_shares_of_the_whole_run_leave_validations_out_and_go_on_when_resume
     stage, data, trainer = toy(Throughput(), **how, max_epochs=-1, max_steps=5)
     trainer.fit(stage, datamodule=data)
     assert stage.totals == {"toy/train/padding_share": 25.0, "toy/train/data_wait_share": pytest.approx(7 / 12)}
-    first, again = trainer.callbacks[0], Throughput()
+    first, again, done = trainer.callbacks[0], Throughput(), Throughput()
+    done.load_state_dict(first.state_dict())
+    stage.totals = {}
+    done.on_fit_end(trainer, stage)
+    assert stage.totals == {"toy/train/padding_share": 25.0, "toy/train/data_wait_share": pytest.approx(7 / 12)}
     again.load_state_dict(first.state_dict())
     stage, data, trainer = toy(again, **how, max_epochs=-1, max_steps=5)
     trainer.fit(stage, datamodule=data)

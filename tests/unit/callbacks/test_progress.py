@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from callbacks.progress import Progress
 from muomni.cli.help import CONF
-from train import build_trainer
+from train import build_trainer, settle
 
 
 def begun(*, at, step, max_steps=8, accumulate=1, whole=7, announced=True):
@@ -62,5 +62,7 @@ def test_no_bar_means_no_bar(tmp_path):
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         with_bar, without = (compose("train", overrides=words + more) for more in ([], ["callbacks.progress=null"]))
+    for cfg in (with_bar, without):
+        settle(cfg, words)
     assert isinstance(build_trainer(with_bar, tmp_path).progress_bar_callback, Progress)
     assert build_trainer(without, tmp_path).progress_bar_callback is None

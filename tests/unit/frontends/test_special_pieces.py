@@ -65,7 +65,7 @@ def test_a_plain_model_is_refused_where_nothing_can_be_put_in(tmp_path):
 
 
 def test_ours_is_left_as_it_is_and_added_pieces_can_be_taken_away(tokenizer):
-    model = tokenizer.__getstate__()
+    model, _ = tokenizer.__getstate__()
     assert with_special_pieces(model) == (model, [])
     plain = trained()
     assert without_pieces(with_special_pieces(plain)[0], 3, 9) == plain
