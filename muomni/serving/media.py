@@ -55,7 +55,8 @@ def read_image_bytes(raw: bytes, settings: ServerSettings, *, param: str) -> Ima
 
 
 def read_audio_bytes(raw: bytes, engine: Engine, settings: ServerSettings, *, param: str) -> Tensor:
-    """An audio file's bytes -> samples (N,) at the encoder's rate. Raises ApiError for damage and too many seconds."""
+    """An audio file's bytes -> samples (N,) at the encoder's rate, a frame at least. Raises ApiError for damage and too many
+    seconds."""
     limit = settings.max_audio_seconds
     try:
         seconds = engine.media.seconds(raw)
@@ -64,6 +65,11 @@ def read_audio_bytes(raw: bytes, engine: Engine, settings: ServerSettings, *, pa
         waveform = engine.media.waveform(raw, seconds=limit + 1)
     except ValueError as error:
         raise refused(param, str(error)) from error
-    if len(waveform) > limit * engine.media.require_hearing().mel.sample_rate:
+    mel = engine.media.require_hearing().mel
+    if len(waveform) > limit * mel.sample_rate:
         raise refused(param, f"more than {limit:g} s, which is the most that is taken")
+    if len(waveform) < mel.hop:
+        raise refused(
+            param, f"too short: {len(waveform)} samples at {mel.sample_rate} Hz, at least {mel.hop} are needed"
+        )
     return waveform

@@ -1,5 +1,6 @@
 """/v1/audio/*: speech out, recordings in."""
 
+import base64
 import io
 import json
 import threading
@@ -81,6 +82,19 @@ def test_a_file_that_is_no_recording_is_refused(live, tmp_path):
         assert answer.json()["error"]["param"] == "file"
     missing = live.http.post("/v1/audio/transcriptions", files={"model": (None, "tiny")})
     assert missing.json()["error"]["param"] == "file"
+
+
+def test_a_recording_without_a_single_frame_is_refused_by_the_name_of_its_field(live, tmp_path):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, [0.1] * 100, 16_000)
+    answers, raw = [listen(live, path)], path.read_bytes()
+    content = [{"type": "input_audio", "input_audio": {"data": base64.b64encode(raw).decode(), "format": "wav"}}]
+    body = {"model": "tiny", "messages": [{"role": "user", "content": content}]}
+    answers.append(live.http.post("/v1/chat/completions", json=body))
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert answers[0].json()["error"]["param"] == "file"
+    assert answers[1].json()["error"]["param"].startswith("messages[0].content[0]")
+    assert all("too short: 100 samples" in answer.json()["error"]["message"] for answer in answers)
 
 
 def test_a_recording_longer_than_allowed_is_refused(start):
