@@ -20,12 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from muomni import aliases
 from muomni.checkpoints.export import is_export, read_description
 from muomni.cli.help import CONF, choices
+from muomni.experiment_data import data_options
 
 #: Keys of a composed configuration that affect the weights, directly or by interpolation.
 DECISIVE = ("module", "datamodule", "data", "trainer", "seed")
-#: Overrides of scale and paths, which an ablation shares with the plain stages.
+#: Overrides of scale and paths, which an ablation shares with the plain stages, as it does the experiment's data options.
 SETTING = re.compile(
-    r"(size|data|budget|experiment|debug|trainer|logger|task|ckpt|spike|prerequisites|resume|when_done|an4|cifar10|coco"
+    r"(size|data|budget|experiment|debug|trainer|logger|task|ckpt|spike|prerequisites|resume|when_done"
     r"|(paths|logger)\..+|data\.(preset|root|train|val|test|replay|\w+_split)(\..+)?"
     r"|trainer\.(accelerator|devices|num_nodes|precision|strategy(\..+)?))$"
 )
@@ -76,7 +77,7 @@ def separate_exports(
         if stage not in changed:
             words = [word for word in words if _key(word) != "stage"]
             needs, reads, training = _what_it_trains(stage, *words)
-            *_, plain = _what_it_trains(stage, *(word for word in words if SETTING.match(_key(word))))
+            *_, plain = _what_it_trains(stage, *_setting(words))
             differing = {need for need in needs if visit(need, handed_on)}
             own = {key: training.get(key) for key in training | plain if training.get(key) != plain.get(key)}
             changed[stage] = own if own or differing & reads else None
@@ -105,6 +106,12 @@ def check_tag(cfg: DictConfig, changes: Mapping[str, Mapping[str, Any]], *, own:
                     f"tag={cfg.tag}: {folder} was trained with {theirs}, this run has {ours}: give another tag, or move the "
                     "folder away"
                 )
+
+
+def _setting(words: Sequence[str]) -> list[str]:
+    """Those of the words that an ablation shares with the plain stages."""
+    data = data_options(words)
+    return [word for word in words if SETTING.match(_key(word)) or _key(word) in data]
 
 
 def _key(word: str) -> str:

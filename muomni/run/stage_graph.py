@@ -21,15 +21,16 @@ import yaml
 
 from muomni.checkpoints.export import is_export, read_description
 from muomni.distributed import rendezvous
+from muomni.experiment_data import data_options
 from muomni.program import INSTALLED, TRAIN
 from muomni.run.signals import PARENT
 
 log = logging.getLogger(__name__)
 
-#: Overrides that apply to prerequisites as well; others apply to the named stage only.
+#: Overrides that apply to prerequisites as well, next to the experiment's data options; others apply to the named stage only.
 SHARED = (
     "size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer", "experiment",
-    "characters", "text", "tokenizer", "codec_mel", "mel@codec_mel", "coco",
+    "characters", "text", "tokenizer", "codec_mel", "mel@codec_mel",
 )  # fmt: skip
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 #: Overrides that also apply to prerequisites that an ablation changes (muomni/cli/ablations.py).
@@ -60,7 +61,7 @@ class Wanted:
 
 def shared_overrides(overrides: Sequence[str], *, ablated: bool = False) -> list[str]:
     """The overrides of a command line that are passed on to a prerequisite. ablated: it is one that they change."""
-    kept, shared = [], SHARED + ABLATED if ablated else SHARED
+    kept, shared = [], {*SHARED, *(ABLATED if ablated else ()), *data_options(overrides)}
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0]
         whole = key.split(".", 1)[0]

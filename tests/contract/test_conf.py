@@ -122,7 +122,17 @@ def test_images_with_captions_are_read_by_every_stage_of_a_model_of_images_and_t
     config = compose("train", overrides=["experiment=coco_captions", f"stage={stage}", "coco=DIR"])
     assert config.data.kind == config.stage.shape and config.data.train == "DIR/manifest.jsonl"
     assert list(config.stage.needs) == (["thinker", "vision"] if stage == "omni_sft" else [])
-    assert shared_overrides(["experiment=coco_captions", "coco=DIR"]) == ["experiment=coco_captions", "coco=DIR"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_option_for_a_folder_of_data_reaches_what_the_stage_needs(experiment):
+    """Each `${oc.env:MUOMNI_..}` at the top level of an experiment, and no other option of its own."""
+    written = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())
+    options = [key for key, value in written.items() if isinstance(value, str) and "${oc.env:MUOMNI_" in value]
+    words = [f"experiment={experiment}", *(f"{option}=DIR" for option in options)]
+    assert shared_overrides([*words, "optim.lr=1"]) == words
+    for option in options:
+        assert composed(*words)[option] == "DIR"
 
 
 def test_every_stage_has_its_export():

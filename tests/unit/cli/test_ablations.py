@@ -65,6 +65,15 @@ def test_an_ablation_that_changes_nothing_is_refused(words, said):
         separated(*words)
 
 
+def test_where_an_experiments_data_is_makes_no_ablation():
+    """Each of its stages reads the folder, tagged or not: the tag changes the one stage that its overrides change."""
+    found, exports = separated("experiment=coco_captions", "coco=DIR", "tag=slow", "optim.lr=1e-4")
+    assert found.keys() == {"omni_sft"} and not any(key.startswith("data.") for key in found["omni_sft"])
+    assert exports.thinker == "./checkpoints/coco_captions/thinker"
+    with pytest.raises(ValueError, match="changes nothing"):
+        separated("experiment=fsdd", "fsdd=DIR", "tag=slow")
+
+
 def test_no_tag_no_ablation():
     found, exports = separated("stage=thinker", "backbone.thinker.num_kv_heads=2")
     assert (found, exports.thinker) == ({}, "./checkpoints/thinker")

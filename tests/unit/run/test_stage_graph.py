@@ -80,6 +80,14 @@ def test_what_a_prerequisite_takes_over(override, kept):
     assert stage_graph.shared_overrides([override]) == ([override] if kept else [])
 
 
+def test_an_experiments_own_data_reaches_every_prerequisite():
+    """So that all stages of one command read the same folder, whatever the experiment calls it."""
+    words = ["experiment=fsdd", "fsdd=DIR", "optim.lr=1", "an4=OTHER"]
+    assert stage_graph.shared_overrides(words) == ["experiment=fsdd", "fsdd=DIR"]
+    assert stage_graph.shared_overrides(["+experiment=[an4]", "an4=DIR"]) == ["+experiment=[an4]", "an4=DIR"]
+    assert stage_graph.shared_overrides(["fsdd=DIR", "experiment=none_of_ours"]) == ["experiment=none_of_ours"]
+
+
 def test_what_an_ablation_changes_takes_over_its_overrides():
     words = ["tag=gqa", "backbone.thinker.num_kv_heads=2", "size=tiny", "optim.lr=1e-3"]
     assert stage_graph.shared_overrides(words) == ["size=tiny"]
