@@ -1,7 +1,6 @@
-"""Options of an experiment that say where its data is.
+"""Options of an experiment that say where its data is: they apply to every stage that a command line of it trains.
 
-`an4: ${oc.env:MUOMNI_AN4,${paths.data}/an4}` at the top level of conf/experiment/an4.yaml is one. They apply to every stage that a
-command line of the experiment trains, and change nothing that a stage learns but its data.
+`an4: ${oc.env:MUOMNI_AN4,${paths.data}/an4}`, at the top level of conf/experiment/an4.yaml, is one.
 """
 
 import functools
