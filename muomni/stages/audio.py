@@ -10,8 +10,10 @@ from muomni.batch import SpeechBatch
 from muomni.distributed import collectives
 from muomni.evaluation.audio import AudioEvaluator
 from muomni.losses.ctc import CTCLoss, consistency_loss, ctc_loss, frames_needed
+from muomni.models import flops
 from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput
+from muomni.nn.flops import Cost
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
 
@@ -68,6 +70,10 @@ class AudioStage(Stage):
             ).unbind()
             self.log("audio/train/too_short", 100 * short / clips, batch_size=len(batch.sample_ids))
         return losses
+
+    def step_cost(self, batch: SpeechBatch) -> Cost:
+        B, T, _ = batch.mel.shape
+        return flops.audio(self.model, B, T, readings=1 + len(self.intermediate))
 
     def _ctc(self, logits: Tensor, lengths: Tensor, batch: SpeechBatch) -> CTCLoss:
         known = None

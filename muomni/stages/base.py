@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from muomni.distributed import collectives
 from muomni.evaluation.base import Evaluator, State
+from muomni.nn.flops import Cost
 from muomni.nn.transformer import Transformer
 from muomni.stages.accumulation import SAMPLES, Losses, split_means, window_shares
 from muomni.stages.resume import ResumableStage
@@ -79,6 +80,10 @@ class Stage(ResumableStage):
         """Over how many targets (or of what weight) each named loss of a batch is a mean, known from the batch alone: by it
         batches are weighed, those of a held-out split and those that share a step. A loss that is not named counts samples."""
         return {}
+
+    def step_cost(self, batch: Any) -> Cost | None:
+        """Operations of a training step on a batch, from its shapes alone (nn/flops.py); None: not known, no MFU is logged."""
+        return None
 
     def compiled_modules(self) -> list[nn.Module]:
         """Modules that `compile_parts` compiles."""

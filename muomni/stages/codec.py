@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from muomni.batch import SpeechBatch
 from muomni.evaluation.codec import CodecEvaluator
 from muomni.losses.codec import masked_l1, masked_l2
+from muomni.models import flops
 from muomni.models.codec import Codec
 from muomni.models.outputs import CodecOutput
 from muomni.nn.conv import frame_mask
+from muomni.nn.flops import Cost
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
 
@@ -58,6 +60,10 @@ class CodecStage(Stage):
             "l2": masked_l2(output.mel, batch.mel, keep),
             "commitment": output.commitment,
         }
+
+    def step_cost(self, batch: SpeechBatch) -> Cost:
+        B, T, _ = batch.mel.shape
+        return flops.codec(self.model, B, T)
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Mel frames; rows of codes."""

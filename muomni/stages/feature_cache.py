@@ -8,7 +8,7 @@ is encoded alone; elsewhere in groups, padded to a length that is a function of 
 Legend: N images, A audios, K tokens, W width, M mel bins.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -34,6 +34,8 @@ class MediaCache:
     def __init__(self, *, megabytes: int) -> None:
         self.free_bytes = megabytes * 2**20
         self._known: dict[Media, Tensor] = {}
+        #: Of the last batch, what was not known: images, and (clips, mel frames) of each group, padding included.
+        self.encoded: tuple[int, list[tuple[int, int]]] = (0, [])
 
     @torch.no_grad()
     def images(self, model: Omni, batch: OmniBatch) -> Tensor | None:
@@ -41,7 +43,12 @@ class MediaCache:
         images = batch.images
         if images is None:
             return None
-        return torch.stack(self._features(batch.image_keys, lambda new: encode_images(model, [images[n] for n in new])))
+
+        def encode(new: list[int]) -> list[Tensor]:
+            self.encoded = (-(-len(new) // GROUP) * GROUP, self.encoded[1])
+            return encode_images(model, [images[n] for n in new])
+
+        return torch.stack(self._features(batch.image_keys, encode))
 
     @torch.no_grad()
     def audios(self, model: Omni, batch: OmniBatch) -> tuple[Tensor | None, list[int] | None]:
@@ -50,7 +57,12 @@ class MediaCache:
         if mel is None or batch.mel_lengths is None:
             return None, None
         counts = batch.mel_lengths.tolist() if batch.frame_counts is None else batch.frame_counts
-        features = self._features(batch.audio_keys, lambda new: encode_clips(model, [mel[n, : counts[n]] for n in new]))
+
+        def encode(new: list[int]) -> list[Tensor]:
+            self.encoded = (self.encoded[0], clip_groups([counts[n] for n in new], alone=mel.device.type == "cpu"))
+            return encode_clips(model, [mel[n, : counts[n]] for n in new])
+
+        features = self._features(batch.audio_keys, encode)
         return pad_sequence(features, batch_first=True), [len(each) for each in features]
 
     def _features(self, keys: list[Media], encode: Callable[[list[int]], list[Tensor]]) -> list[Tensor]:
@@ -93,6 +105,14 @@ def encode_clips(model: Omni, mels: Sequence[Tensor]) -> list[Tensor]:
     return [features[index] for index in range(len(mels))]
 
 
+def clip_groups(frames: Sequence[int], *, alone: bool) -> list[tuple[int, int]]:
+    """Clips of so many mel frames as `encode_clips` encodes them: (clips, frames of each) of each group. alone: each is one."""
+    if alone:
+        return [(1, count) for count in frames]
+    counts = Counter(-(-count // STEP) * STEP for count in frames)
+    return [(GROUP, length) for length, clips in counts.items() for _ in range(-(-clips // GROUP))]
+
+
 def _encoded(model: Omni, mel: Tensor, counts: list[int]) -> list[Tensor]:
     lengths = torch.tensor(counts).to(mel.device, non_blocking=True)
     encoded = model.encode(mel=mel, mel_lengths=lengths)
@@ -120,6 +140,7 @@ def features_of(model: Omni, batch: OmniBatch, cache: MediaCache | None) -> Medi
         if batch.mel is not None and batch.frame_counts is not None:
             features.audio_counts = audio_tokens(model, batch.frame_counts)
         return features
+    cache.encoded = (0, [])
     audios, counts = cache.audios(model, batch)
     lengths = None if counts is None else torch.tensor(counts).to(batch.ids.device, non_blocking=True)
     return MediaFeatures(images=cache.images(model, batch), audios=audios, audio_lengths=lengths, audio_counts=counts)

@@ -8,8 +8,10 @@ from torch import Tensor
 from muomni.batch import OcrBatch
 from muomni.evaluation.ocr import OcrEvaluator
 from muomni.losses.cross_entropy import masked_cross_entropy
+from muomni.models import flops
 from muomni.models.ocr import Ocr
 from muomni.models.outputs import OcrOutput
+from muomni.nn.flops import Cost, linear
 from muomni.special_tokens import IGNORE
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
@@ -36,6 +38,11 @@ class OcrStage(Stage):
         """Cross-entropy of the characters and the end, in nats each."""
         output: OcrOutput = self.model(batch.images, batch.ids)
         return {"characters": masked_cross_entropy(output.logits, batch.targets, label_smoothing=self.smoothing)}
+
+    def step_cost(self, batch: OcrBatch) -> Cost:
+        (B, C), model = batch.ids.shape, self.model
+        reader = flops.thinker(model.decoder, B, model.patches + C, predicted=B * C)
+        return flops.vision(model.vision, B) + linear(model.bridge, B * model.patches) + reader
 
     def target_counts(self, batch: OcrBatch) -> dict[str, Tensor]:
         """Characters, and the end of each text."""

@@ -18,15 +18,17 @@ from muomni.evaluation.reference_thinker import ReferenceThinker
 from muomni.frontends.text_form import form_metadata
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
+from muomni.models import flops
 from muomni.models.audio import Audio
 from muomni.models.conv_vision import ConvEncoder
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
+from muomni.nn.flops import Cost
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
-from muomni.stages.feature_cache import MediaCache, features_of
+from muomni.stages.feature_cache import MediaCache, audio_tokens, features_of
 from muomni.stages.position_init import init_positions
 from muomni.stages.resume import check_lr_multipliers
 from muomni.stages.training_options import TrainingOptions
@@ -172,6 +174,18 @@ class OmniSftStage(Stage):
                 logits, targets, old.flatten()[learnt].float(), label_smoothing=smooth
             )
         return losses
+
+    def step_cost(self, batch: OmniBatch) -> Cost:
+        """Thinker and projectors, and what of the media was encoded: all, or of frozen encoders what was not remembered."""
+        (B, T), model = batch.ids.shape, self.model
+        predicted = B * T if batch.target_indices is None else len(batch.target_indices)
+        images = 0 if batch.images is None else len(batch.images)
+        clips = [] if batch.mel is None else [(batch.mel.shape[0], batch.mel.shape[1])]
+        heard = sum(count * audio_tokens(model, [frames])[0] for count, frames in clips)
+        cost = flops.thinker(model.thinker, B, T, predicted=predicted)
+        cost += flops.projectors(model, images * model.image_tokens, heard)
+        encoded = (images, clips) if self.cache is None else self.cache.encoded
+        return cost + flops.encoders(model, *encoded)
 
     def target_counts(self, batch: OmniBatch) -> dict[str, Tensor]:
         """Tokens of answers, by their weights, and of replayed documents."""

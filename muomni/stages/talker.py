@@ -21,8 +21,10 @@ from muomni.evaluation.judge import Judge
 from muomni.evaluation.talker import TalkerEvaluator
 from muomni.frontends.memory_file import Media
 from muomni.losses.codec import duration_loss, talker_losses
+from muomni.models import flops
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
+from muomni.nn.flops import Cost
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
 
@@ -114,6 +116,12 @@ class TalkerStage(Stage):
         output = self.model(characters, lengths_of_texts, history, speakers=batch.speakers, char_times=used)
         duration = duration_loss(output.durations, times, lengths_of_texts)
         return {**talker_losses(output, codes, lengths), "place": duration}
+
+    def step_cost(self, batch: SpeechBatch) -> Cost:
+        """Talker and frozen codec; not the alignment of a clip, which is computed once."""
+        (B, T, _), (_, characters) = batch.mel.shape, batch.characters.shape
+        codes = flops.codec_encode(self.codec, B, T).frozen()
+        return codes + flops.talker(self.model, B, characters, -(-T // self.codec.stride))
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Any]:
         """Rows of codes, clips to stop, characters."""

@@ -10,7 +10,9 @@ from muomni.batch import TextBatch
 from muomni.evaluation.thinker import ThinkerEvaluator
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import masked_cross_entropy, weighted_cross_entropy
+from muomni.models import flops
 from muomni.models.thinker import Thinker
+from muomni.nn.flops import Cost
 from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
@@ -77,6 +79,10 @@ class ThinkerStage(Stage):
         if router_logits:
             losses["balance"] = balance_loss(router_logits, keep=batch.ids != PAD, per_token=model.experts_per_token)
         return losses
+
+    def step_cost(self, batch: TextBatch) -> Cost:
+        B, T = batch.ids.shape
+        return flops.thinker(self.model, B, T, predicted=B * T)
 
     def target_counts(self, batch: TextBatch) -> dict[str, Tensor]:
         """Tokens, by their weights where they have some."""

@@ -17,11 +17,13 @@ from muomni.batch import ImageTextBatch
 from muomni.distributed import collectives
 from muomni.evaluation.vision import VisionEvaluator
 from muomni.losses.contrastive import caption_choice, cosine, equal_pairs, info_nce, late_interaction, pair_keys
+from muomni.models import flops
 from muomni.models.conv_vision import ConvEncoder
 from muomni.models.outputs import TextTowerOutput
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
 from muomni.models.vision import VisionTransformer
+from muomni.nn.flops import Cost, linear, product
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
 
@@ -106,6 +108,19 @@ class VisionStage(Stage):
             real = batch.real if collectives.world_size() == 1 else None  # of this rank's captions alone
             losses["late"] = info_nce(late_interaction(*tokens, real=real), scales[1], equal=equal)
         return losses
+
+    def step_cost(self, batch: ImageTextBatch) -> Cost:
+        """Encoders, heads, and the similarities of this process's batch."""
+        images, (captions, length), head = len(batch.images), batch.ids.shape, self.image_head
+        width = head.pooled_head.out_features
+        cost = flops.vision(self.model, images) + flops.text_tower(self.text_tower, captions, length)
+        cost += linear(head.pooled_head, images) + product(images, width, captions)
+        if self.score == "late":
+            cells = images * head.grid**2
+            words = batch.ids.numel() if batch.real is None else len(batch.real)
+            return cost + linear(head.token_head, cells) + product(cells, width, words)
+        unread = linear(self.text_tower.token_head, captions * length), linear(head.token_head, images * head.grid**2)
+        return cost + Cost(unread[1].forward, -unread[0].backward)
 
     def on_train_batch_start(self, batch: ImageTextBatch, batch_index: int) -> None:
         """A convolutional encoder whitens by the first batch of a training."""

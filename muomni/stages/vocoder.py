@@ -23,10 +23,12 @@ from muomni.evaluation.vocoder import VocoderEvaluator, mel_distance
 from muomni.frontends.mel import LogMel
 from muomni.losses.adversarial import discriminator_loss, feature_loss, generator_loss
 from muomni.losses.spectral import spectral_loss
+from muomni.models import flops
 from muomni.models.codec import Codec
 from muomni.models.discriminators import Discriminators
 from muomni.models.outputs import VocoderOutput
 from muomni.models.vocoder import Vocoder
+from muomni.nn.flops import Cost, product
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
 
@@ -130,6 +132,20 @@ class VocoderStage(Stage):
         output: VocoderOutput = self.model(mel)
         with torch.autocast(self.device.type, enabled=False):
             return self.correction(output.waveform, mel, iterations=corrections)
+
+    def step_cost(self, batch: WaveformBatch) -> Cost:
+        """Once the discriminators join in, with their share."""
+        (B, T, _), (frequencies, bins) = batch.mel.shape, self.log_mel.filters.shape
+        cost = flops.convnext_stack(self.model.backbone, B, T, input_grad=False)
+        if self.codec is not None and batch.any_through_codec:
+            cost += flops.codec(self.codec, B, T).frozen()
+        to_mel = product(B * T, frequencies, bins, gradients=1)  # of generated audio; of real without gradients
+        cost += to_mel + to_mel.frozen()
+        correction = product(B * (T + 1), frequencies, bins, gradients=1)  # to mels and back to gains
+        cost += correction.times(2 * self.corrections_in_training)
+        if self.global_step >= self.adversarial_start:
+            cost += flops.adversarial(self.discriminators, *batch.waveform.shape)
+        return cost
 
     def _input_mel(self, batch: WaveformBatch) -> Tensor:
         """Mels of the recordings, or what the codec makes of them."""

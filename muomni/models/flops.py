@@ -1,0 +1,162 @@
+"""What architectures cost, by formula (nn/flops.py): from the shapes of a batch, which the host knows without waiting.
+
+Legend: B batch, T time, C characters, N vectors, M mel bins, I image side in pixels.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from muomni.models.audio import Audio
+from muomni.models.codec import Codec, ConvNeXtStack, FrameLinear
+from muomni.models.conv_vision import ConvEncoder
+from muomni.models.discriminators import Discriminators, PeriodDiscriminator, SpectrogramDiscriminator
+from muomni.models.omni import Omni
+from muomni.models.talker import Talker
+from muomni.models.text_tower import TextTower
+from muomni.models.thinker import Thinker
+from muomni.models.vision import VisionTransformer
+from muomni.nn.conv import AudioStem
+from muomni.nn.flops import Cost, conv, convnext, learns, linear, product, transformer
+from muomni.nn.patch import PatchStem
+
+
+def thinker(model: Thinker, batch: int, length: int, *, predicted: int) -> Cost:
+    """Rows of `length` tokens; predicted: rows that the head reads."""
+    return transformer(model.transformer, batch, length) + linear(model.head, predicted)
+
+
+def _patch_stem(stem: PatchStem, batch: int, side: int) -> Cost:
+    cost, sizes, reads_pixels = Cost(), [side, side], True
+    for layer in [*([] if stem.first is None else [stem.first]), *stem.convs, stem.project]:
+        more, sizes = conv(layer, batch, *sizes, input_grad=not reads_pixels)  # type: ignore[arg-type]
+        cost, reads_pixels = cost + more, False
+    return cost
+
+
+def _conv_encoder(model: ConvEncoder, batch: int) -> Cost:
+    width, channels, *kernel = model.whitening.shape
+    side = model.image_size // 2
+    cost = product(batch * side * side, channels * math.prod(kernel), width, gradients=0)  # it does not learn
+    sizes = [side, side]
+    for stage in model.stages:
+        more, sizes = conv(stage.first, batch, *sizes)  # type: ignore[arg-type]
+        cost += more
+        for layer in stage.convs:  # type: ignore[union-attr]
+            cost += conv(layer, batch, *sizes)[0]  # type: ignore[arg-type]
+    return cost + conv(model.project, batch, *(size // model.pool for size in sizes))[0]
+
+
+def vision(model: VisionTransformer | ConvEncoder, batch: int) -> Cost:
+    """So many images."""
+    if isinstance(model, ConvEncoder):
+        return _conv_encoder(model, batch)
+    return _patch_stem(model.stem, batch, model.image_size) + transformer(model.transformer, batch, model.side**2 + 1)
+
+
+def text_tower(model: TextTower, batch: int, length: int) -> Cost:
+    """Both heads included."""
+    heads = linear(model.pooled_head, batch) + linear(model.token_head, batch * length)
+    return transformer(model.transformer, batch, length) + heads
+
+
+def _audio_stem(stem: AudioStem, batch: int, frames: int, bins: int) -> tuple[Cost, int]:
+    cost, sizes = Cost(), [frames, bins]
+    for number, layer in enumerate(stem.convs):
+        more, sizes = conv(layer, batch, *sizes, input_grad=number > 0)  # type: ignore[arg-type]
+        cost += more
+    return cost + linear(stem.proj, batch * sizes[0]), sizes[0]
+
+
+def audio(model: Audio, batch: int, frames: int, *, readings: int = 1) -> Cost:
+    """Clips of so many mel frames. readings: how often the head reads, as after intermediate blocks."""
+    stem, length = _audio_stem(model.encoder.stem, batch, frames, model.n_mels)
+    head = linear(model.head, batch * length).times(readings)
+    return stem + transformer(model.encoder.transformer, batch, length) + head
+
+
+def convnext_stack(side: nn.Module, batch: int, length: int, *, input_grad: bool) -> Cost:
+    """A side of the codec, or the vocoder's backbone."""
+    if isinstance(side, FrameLinear):
+        return linear(side.proj, batch * length, input_grad=input_grad)
+    assert isinstance(side, ConvNeXtStack)
+    rows = batch * length
+    ends = linear(side.proj_in, rows, input_grad=input_grad) + linear(side.proj_out, rows)
+    return ends + convnext(side.blocks, batch, length)
+
+
+def codec_encode(model: Codec, batch: int, frames: int) -> Cost:
+    """Mel frames -> codes. The search of the nearest entries has no gradient."""
+    length = -(-frames // model.stride)
+    _, entries, dim = model.quantizer.codebooks.shape
+    search = product(batch * length, dim, entries, gradients=0).times(model.num_codebooks)
+    return convnext_stack(model.encoder, batch, length, input_grad=False) + search
+
+
+def codec(model: Codec, batch: int, frames: int) -> Cost:
+    """Mel frames -> codes -> mel frames."""
+    decoder = convnext_stack(model.decoder, batch, -(-frames // model.stride), input_grad=True)
+    return codec_encode(model, batch, frames) + decoder
+
+
+def talker(model: Talker, batch: int, characters: int, frames: int) -> Cost:
+    """Texts of so many characters with so many frames of codes."""
+    rows = batch * frames
+    text = convnext(model.text.blocks, batch, characters) + linear(model.text.step, batch * characters)
+    heads = linear(model.stop, rows)
+    for head in model.heads:
+        heads += linear(head, rows)  # type: ignore[arg-type]
+    return text + transformer(model.transformer, batch, characters + frames) + heads
+
+
+def _discriminator(member: nn.Module, batch: int, samples: int, *, input_grad: bool) -> Cost:
+    if isinstance(member, PeriodDiscriminator):
+        batch, sizes = batch * member.period, [-(-samples // member.period)]
+    else:
+        assert isinstance(member, SpectrogramDiscriminator)
+        sizes = [samples // (member.n_fft // 2) + 1, member.n_fft // 2 + 1]
+    cost, first = Cost(), True
+    for layer in [*member.convolutions.layers, member.convolutions.last]:
+        more, sizes = conv(layer, batch, *sizes, input_grad=input_grad or not first)  # type: ignore[arg-type]
+        cost, first = cost + more, False
+    return cost
+
+
+def adversarial(model: Discriminators, batch: int, samples: int) -> Cost:
+    """Real and generated audio for the discriminators, and generated audio once more for the generator, through weights that
+    learn nothing there."""
+    cost = Cost()
+    for member in model.members:
+        learns = _discriminator(member, batch, samples, input_grad=False)
+        through = learns.forward
+        cost += learns.times(2) + Cost(through, through, learns.activations)
+    return cost
+
+
+def encoders(model: Omni, images: int, clips: Sequence[tuple[int, int]]) -> Cost:
+    """So many images, and groups of (clips, mel frames of each). One that is frozen has no gradients."""
+    cost = Cost()
+    if images and model.vision is not None:
+        seen = vision(model.vision, images)
+        cost += seen if learns(model.vision) else seen.frozen()
+    for batch, frames in clips:
+        assert model.audio is not None
+        heard = audio(model.audio, batch, frames)
+        cost += heard if learns(model.audio) else heard.frozen()
+    return cost
+
+
+def projectors(model: Omni, image_tokens: int, audio_tokens: int) -> Cost:
+    """Of both modalities, padding included."""
+    cost = Cost()
+    for projector, encoder, rows in (
+        (model.image_projector, model.vision, image_tokens), (model.audio_projector, model.audio, audio_tokens)
+    ):  # fmt: skip
+        if projector is not None and rows:
+            input_grad = encoder is not None and learns(encoder)
+            for layer in projector.layers.modules():
+                if isinstance(layer, nn.Linear):
+                    cost += linear(layer, rows, input_grad=input_grad)
+                    input_grad = True
+    return cost
