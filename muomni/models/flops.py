@@ -30,7 +30,7 @@ def thinker(model: Thinker, batch: int, length: int, *, predicted: int) -> Cost:
 def _patch_stem(stem: PatchStem, batch: int, side: int) -> Cost:
     cost, sizes, reads_pixels = Cost(), [side, side], True
     for layer in [*([] if stem.first is None else [stem.first]), *stem.convs, stem.project]:
-        more, sizes = conv(layer, batch, *sizes, input_grad=not reads_pixels)  # type: ignore[arg-type]
+        more, sizes = conv(layer, batch, *sizes, input_grad=not reads_pixels)
         cost, reads_pixels = cost + more, False
     return cost
 
@@ -44,7 +44,7 @@ def _conv_encoder(model: ConvEncoder, batch: int) -> Cost:
         more, sizes = conv(stage.first, batch, *sizes)  # type: ignore[arg-type]
         cost += more
         for layer in stage.convs:  # type: ignore[union-attr]
-            cost += conv(layer, batch, *sizes)[0]  # type: ignore[arg-type]
+            cost += conv(layer, batch, *sizes)[0]
     return cost + conv(model.project, batch, *(size // model.pool for size in sizes))[0]
 
 
@@ -118,7 +118,7 @@ def _discriminator(member: nn.Module, batch: int, samples: int, *, input_grad: b
         sizes = [samples // (member.n_fft // 2) + 1, member.n_fft // 2 + 1]
     cost, first = Cost(), True
     for layer in [*member.convolutions.layers, member.convolutions.last]:
-        more, sizes = conv(layer, batch, *sizes, input_grad=input_grad or not first)  # type: ignore[arg-type]
+        more, sizes = conv(layer, batch, *sizes, input_grad=input_grad or not first)
         cost, first = cost + more, False
     return cost
 

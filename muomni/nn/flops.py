@@ -10,6 +10,7 @@ Legend: B batch, T time, D width, H heads, K head width.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -66,8 +67,9 @@ def linear(layer: nn.Linear, rows: int, *, input_grad: bool = True) -> Cost:
 
 def conv(layer: nn.Conv1d | nn.Conv2d, batch: int, *sizes: int, input_grad: bool = True) -> tuple[Cost, list[int]]:
     """A convolution of (batch, channels, *sizes) -> its cost, and the sizes of its output."""
-    spans = zip(sizes, layer.kernel_size, layer.stride, layer.padding, strict=True)
-    out = [(size + 2 * int(pad) - kernel) // stride + 1 for size, kernel, stride, pad in spans]
+    padding: Any = layer.padding  # numbers: no layer here gives it as a word
+    spans = zip(sizes, layer.kernel_size, layer.stride, padding, strict=True)
+    out = [(size + 2 * pad - kernel) // stride + 1 for size, kernel, stride, pad in spans]
     inner = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
     gradients = learns(layer) + input_grad  # its weights may be a parametrization's
     return product(batch * math.prod(out), inner, layer.out_channels, gradients=gradients), out

@@ -85,6 +85,12 @@ class Stage(ResumableStage):
         """Operations of a training step on a batch, from its shapes alone (nn/flops.py); None: not known, no MFU is logged."""
         return None
 
+    @property
+    def mel_frame_rate(self) -> float | None:
+        """Mel frames a second, where the stage's metadata names a spectrogram."""
+        mel = self.metadata.get("mel") or self.metadata.get("codec_mel") or {}
+        return mel["sample_rate"] / mel["hop"] if {"sample_rate", "hop"} <= mel.keys() else None
+
     def compiled_modules(self) -> list[nn.Module]:
         """Modules that `compile_parts` compiles."""
         return self.transformer_blocks()

@@ -39,7 +39,7 @@ ALLOWED = {
     ("omni_sft", "module.lr_multipliers.vision=0.1", "module.lr_multipliers.audio=0.1"): 1,
 }
 VERDICT = "tolist at callbacks/step_guard.py"
-GUARDS = ("finite_guard", "gradient_guard", "doctor", "gradient_norm", "throughput")
+GUARDS = ("finite_guard", "gradient_guard", "doctor", "gradient_norm", "throughput", "norms", "resources", "step_times")
 
 
 #: Of every `make test`: each stage once. `make test-all` runs the variants too.
