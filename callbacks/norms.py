@@ -65,7 +65,9 @@ class Norms(Callback):
         pl_module.log_dict(norms)
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Norms of the weights and of what has changed."""
         if not self._before or trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return

@@ -48,7 +48,9 @@ class Resources(Callback):
         if self._recompiles is not None and dynamo is not None:
             dynamo.callback_handler.remove_start_callback(self._recompiles.note)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         found = {"peak_memory_mib": peak_memory_mib(pl_module.device)}

@@ -1,8 +1,8 @@
-"""Where the time of a step goes: `<stage>/train/ms_<phase>`, milliseconds a step for data, forward, backward, optimizer, callbacks.
+"""Where the time of a step goes: `<stage>/train/ms_<phase>`, milliseconds for data, forward, backward, optimizer, callbacks.
 
-Lightning names all that it calls to its profiler; this one keeps a stack of the calls, so that each phase has its own time without
-that of what it contains. `data` is the time between two steps (loading, moving to the device, writing logs). On a CPU it is the
-mean over a logging interval. A GPU works on while the host goes ahead: there only the step that is logged is timed, and the host
+Lightning names all that it calls to its profiler; this one keeps a stack of the calls, so that each phase has its own time
+without that of what it contains. `data` is the time between two steps (loading, moving to the device, writing logs). On a CPU it is
+the mean over a logging interval. A GPU works on while the host goes ahead: there only the step that is logged is timed, and the host
 waits for the device at the borders of its phases; other steps are not touched. `trainer.profiler=...` takes its place.
 """
 
@@ -95,7 +95,9 @@ class StepTimes(Callback):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._begin(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Log once an interval, all but what callbacks after this one do in this very step."""
         profiler, every = self._profiler, trainer.log_every_n_steps  # type: ignore[attr-defined]
         steps = trainer.global_step - self._first  # 0 within a step, where gradients are accumulated

@@ -17,8 +17,8 @@ class Throughput(Callback):
     padding and waiting at the end also of the whole run (`stage.totals`). Time between batches counts as waiting, but for
     validations. Several processes: assumes that all hold as much as this one.
 
-    `mfu`: operations of the interval (`stage.step_cost`) by what the device could have done in its time (muomni/run/peak_flops.py),
-    in percent."""
+    `mfu`: operations of the interval (`stage.step_cost`) by what the device could have done in its time
+    (muomni/run/peak_flops.py), in percent."""
 
     def __init__(self) -> None:
         self._since = self._ended = self._waited = 0.0

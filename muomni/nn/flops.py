@@ -31,9 +31,7 @@ class Cost:
     activations: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.forward + other.forward, self.backward + other.backward, self.activations + other.activations
-        )
+        return Cost(self.forward + other.forward, self.backward + other.backward, self.activations + other.activations)
 
     def times(self, count: int) -> "Cost":
         """Of so many alike."""

@@ -1,21 +1,22 @@
 """Most operations a second that a device can do, which `<stage>/train/mfu` is a share of.
 
-GPUs: what their makers state for dense matrix products with float32 sums, by the name that the driver gives. Of CPUs nobody states
-it, and clocks and cores differ: there, and on a GPU that is not in the table, a matrix product is timed once, in a few tenths of
-a second; a busy machine then counts as a slow one.
+GPUs: what their makers state for dense matrix products with float32 sums, by the name that the driver gives. Of CPUs nobody
+states it, and clocks and cores differ: there, and on a GPU that is not in the table, a matrix product is timed once, in a few
+tenths of a second; a busy machine then counts as a slow one.
 """
 
 import time
 
 import torch
 
-#: Part of a GPU's name -> TFLOP/s (bfloat16, or float16 where the GPU has no bfloat16; float32 as matrix products compute it: TF32
-#: where there is one). Longer names first.
+#: Part of a GPU's name -> TFLOP/s (bfloat16, or float16 where the GPU has no bfloat16; float32 as matrix products compute it:
+#: TF32 where there is one). Longer names first.
 PEAK_TFLOPS: dict[str, tuple[float, float]] = {
     "GB200": (2500.0, 1250.0), "B200": (2250.0, 1125.0), "GH200": (989.4, 494.7), "H200": (989.4, 494.7),
-    "H100 PCIe": (756.5, 378.0), "H100 NVL": (835.5, 417.5), "H100": (989.4, 494.7), "H800": (989.4, 494.7), "H20": (148.0, 74.0),
-    "A100": (312.0, 156.0), "A800": (312.0, 156.0), "A40": (149.7, 74.8), "A30": (165.0, 82.0), "A10G": (70.0, 35.0),
-    "A10": (125.0, 62.5), "L40S": (362.1, 183.0), "L40": (181.1, 90.5), "L4": (121.0, 60.0), "V100": (125.0, 15.7), "T4": (65.0, 8.1),
+    "H100 PCIe": (756.5, 378.0), "H100 NVL": (835.5, 417.5), "H100": (989.4, 494.7), "H800": (989.4, 494.7),
+    "H20": (148.0, 74.0), "A100": (312.0, 156.0), "A800": (312.0, 156.0), "A40": (149.7, 74.8), "A30": (165.0, 82.0), "A10G": (70.0, 35.0),
+    "A10": (125.0, 62.5), "L40S": (362.1, 183.0), "L40": (181.1, 90.5), "L4": (121.0, 60.0), "V100": (125.0, 15.7),
+    "T4": (65.0, 8.1),
     "RTX 6000 Ada": (364.2, 182.1), "RTX A6000": (154.8, 77.4), "RTX 5090": (209.5, 104.8), "RTX 4090": (165.2, 82.6),
     "RTX 4080": (97.5, 48.7), "RTX 3090": (71.2, 35.6), "RTX 3080": (59.5, 29.8), "MI325X": (1307.4, 653.7),
     "MI300X": (1307.4, 653.7), "MI250X": (191.5, 47.9), "MI210": (181.0, 45.3),

@@ -109,14 +109,17 @@ def test_mfu_is_a_share_of_the_peak(toy, tmp_path, monkeypatch, caplog):
     stage.step_cost = lambda batch: product(2, 4, 1)
     trainer.fit(stage, datamodule=data)
     samples, mfu = (logged(tmp_path, f"toy/train/{name}") for name in ("samples_per_second", "mfu"))
-    assert mfu == pytest.approx([rate / 2 * 48 / 1e4 for rate in samples], rel=1e-3), "48 operations a step of 2 samples"
+    assert mfu == pytest.approx([rate / 2 * 48 / 1e4 for rate in samples], rel=1e-3), (
+        "48 operations a step of 2 samples"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "half", "single"),
     [
         ("NVIDIA H200", 989.4, 494.7), ("NVIDIA H100 80GB HBM3", 989.4, 494.7), ("NVIDIA H100 PCIe", 756.5, 378.0),
-        ("NVIDIA A100-SXM4-80GB", 312.0, 156.0), ("Tesla T4", 65.0, 8.1), ("NVIDIA L40S", 362.1, 183.0), ("NVIDIA L4", 121.0, 60.0),
+        ("NVIDIA A100-SXM4-80GB", 312.0, 156.0), ("Tesla T4", 65.0, 8.1), ("NVIDIA L40S", 362.1, 183.0),
+        ("NVIDIA L4", 121.0, 60.0),
         ("NVIDIA A10G", 70.0, 35.0), ("NVIDIA GeForce RTX 4090", 165.2, 82.6), ("Tesla V100-SXM2-16GB", 125.0, 15.7),
     ],
 )  # fmt: skip

@@ -13,7 +13,9 @@ from tests.unit.stages.test_host_waits import build, folder  # noqa: F401
 CASES = [
     *((stage,) for stage in ("thinker", "vision", "audio", "codec", "talker", "ocr", "vocoder", "omni_sft")),
     pytest.param(("vision", "module.score=global"), marks=pytest.mark.slow),
-    pytest.param(("omni_sft", "module.lr_multipliers.vision=0.1", "module.lr_multipliers.audio=0.1"), marks=pytest.mark.slow),
+    pytest.param(
+        ("omni_sft", "module.lr_multipliers.vision=0.1", "module.lr_multipliers.audio=0.1"), marks=pytest.mark.slow
+    ),
 ]
 
 
@@ -28,7 +30,9 @@ def grouped_backward(*shapes: Any, out_shape: Any, **_: Any) -> int:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_formula_is_what_torch_counts(
-    case: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    case: tuple[str, ...],
+    folder: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage, _, make = build(folder, *case)
     monkeypatch.setattr(type(stage), "global_step", property(lambda self: 10**9))  # discriminators have joined in
@@ -43,4 +47,3 @@ def test_the_formula_is_what_torch_counts(
     with sdpa_kernel(SDPBackend.MATH), counter:
         stage.total_loss(stage.step(batch)).backward()
     assert stage.step_cost(batch).flops == pytest.approx(counter.get_total_flops(), rel=0.05)
-
