@@ -1,9 +1,10 @@
 """Where the time of a step goes: `<stage>/train/ms_<phase>`, milliseconds for data, forward, backward, optimizer, callbacks.
 
 Lightning names all that it calls to its profiler; this one keeps a stack of the calls, so that each phase has its own time
-without that of what it contains. `data` is the time between two steps (loading, moving to the device, writing logs). On a CPU it is
-the mean over a logging interval. A GPU works on while the host goes ahead: there only the step that is logged is timed, and the host
-waits for the device at the borders of its phases; other steps are not touched. `trainer.profiler=...` takes its place.
+without that of what it contains. `data` is the time between two steps (loading, moving to the device, writing logs). On a CPU
+it is the mean over a logging interval. A GPU works on while the host goes ahead: there only the step that is logged is timed,
+and the host waits for the device at the borders of its phases; other steps are not touched. `trainer.profiler=...` takes its
+place.
 """
 
 import time
