@@ -34,17 +34,17 @@ from datamodules.fingerprint import digests
 from datamodules.sources import resolve_sources
 from datamodules.tokenizer_cache import pieces_of
 from muomni.checkpoints import export as export_files
-from muomni.checkpoints.export import check_same, is_export, load_export, load_strictly, read_description, save_export
+from muomni.checkpoints.export import check_same, load_export, load_strictly, read_description, save_export
 from muomni.cli.ablations import check_tag, separate_exports
-from muomni.cli.errors import CONF, one_line_errors, run_main
+from muomni.cli.errors import CONF, one_line, one_line_errors, run_main
 from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
 from muomni.run import monitors, signals, stage_graph
 from muomni.run.hardware import best_precision
-from muomni.run.identity import identities_of_0_1, identity
+from muomni.run.identity import identities_of_0_1, identity, is_up_to_date
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
-from muomni.run.sweeps import keep_best, score
+from muomni.run.sweeps import apart, keep_best, mark_failed, score
 
 log = logging.getLogger(__name__)
 
@@ -203,15 +203,6 @@ def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule:
     return stage.results
 
 
-def is_up_to_date(export: Path, metadata: dict[str, Any], former: set[str]) -> bool:
-    """Whether there is an export that a run of this configuration (or of an identity in `former`) made from this data."""
-    made = read_description(export)["facts"].get("run", {}) if is_export(export) else {}
-    return (
-        made.get("identity") in {metadata["identity"], *former}
-        and made.get("data", metadata["data"]) == metadata["data"]
-    )
-
-
 def prepare(cfg: DictConfig, overrides: list[str], ablated: Collection[str]) -> dict[str, Any]:
     """Make sure that data and prerequisites are there; return the datamodule's sources."""
     graph = stage_graph.read_needs(CONF)
@@ -275,12 +266,17 @@ def main(cfg: DictConfig) -> float | None:
     signals.listen()
     state = HydraConfig.get()
     output = Path(state.runtime.output_dir)
+    sweep = Path(state.sweep.dir) if state.mode == RunMode.MULTIRUN else None
     try:
-        sweep = Path(state.sweep.dir) if state.mode == RunMode.MULTIRUN else None
+        apart(cfg, sweep, job=output.name)
         metrics = run(cfg, output=output, overrides=list(state.overrides.task), sweep=sweep)
+    except Exception as error:
+        if sweep is None:
+            raise
+        return mark_failed(output, error, one_line(error))
     finally:
         remove_if_empty(output)
-    close_loggers()
+        close_loggers()
     scored = score(metrics, cfg.stage.monitor, {})
     return None if scored is None else scored[1]
 

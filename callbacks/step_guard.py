@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 SHOWN = 8  # sample ids in a message
 
 
+class DivergedError(RuntimeError):
+    """Training was ended by a guard: too many steps in a row were skipped."""
+
+
 class StepGuard(Callback, ABC):
     """A guard defines `statistic`, the `reason` to skip the step, and what to `forget` after it; the rest is here.
 
@@ -106,7 +110,7 @@ def _skip(
         if guard.in_a_row >= guard.patience:
             broken = first_broken(pl_module.state_dict())
             cause = "" if broken is None else f"; {broken}: start again from a checkpoint (resume=FILE)"
-            raise RuntimeError(
+            raise DivergedError(
                 f"step {trainer.global_step}: {reason}: {guard.in_a_row} skipped steps in a row{cause}; lower optim.lr, or "
                 f"look at the samples {', '.join(guard._samples[:4])}"
             )

@@ -94,14 +94,14 @@ def one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
-        mistake = _mistake(error)
+        mistake = one_line(error)
         if mistake is None or os.environ.get("MUOMNI_TRACEBACK"):
             raise
         hint = " (MUOMNI_TRACEBACK=1 shows where)" if isinstance(error, RuntimeError) else ""
         sys.exit(f"error: {' '.join(mistake.split())}{hint}")
 
 
-def _mistake(error: Exception) -> str | None:
+def one_line(error: Exception) -> str | None:
     """A user mistake in one line; None for a bug. Hydra wraps what the constructor of a `_target_` raises."""
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         place = "" if error.filename is None else f": {shown(error.filename, str)}"

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from muomni import aliases
+from muomni.checkpoints.export import is_export, read_description
 
 #: Top-level keys of the configuration that decide a run's result; paths and loggers do not.
 KEYS = (
@@ -44,6 +45,15 @@ def identity(config: Mapping[str, Any], keys: tuple[str, ...] = KEYS) -> str:
     """16 hex digits over the given keys of a configuration, interpolations unresolved."""
     chosen = aliases.former(_decisive(config, keys))
     return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def is_up_to_date(export: Path, metadata: Mapping[str, Any], former: Collection[str]) -> bool:
+    """Whether there is an export that a run of this configuration (or of an identity in `former`) made from this data."""
+    made = read_description(export)["facts"].get("run", {}) if is_export(export) else {}
+    return (
+        made.get("identity") in {metadata["identity"], *former}
+        and made.get("data", metadata["data"]) == metadata["data"]
+    )
 
 
 def _decisive(config: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
     runs/<stage>/<time>/best.json            for each export folder: the best job so far, and all scores
     runs/<stage>/<time>/<job>/export         export of a job
+    runs/<stage>/<time>/<job>/failed.json    why a job ended without metrics; the others go on
 
 Jobs may run in parallel, in separate processes and on several machines; they share only best.json, under a lock.
 """
 
 import fcntl
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +22,29 @@ from hydra.experimental.callback import Callback
 from muomni.checkpoints.atomic_write import write_text
 from muomni.run.monitors import mode_of
 
+log = logging.getLogger(__name__)
+
 BEST = "best.json"
+FAILED = "failed.json"
+
+
+def apart(cfg: Any, sweep: Path | None, *, job: str) -> None:
+    """Give the W&B runs of a sweep's jobs a group and names of their own, where the user gave none; none without a sweep."""
+    options = (cfg.get("logger") or {}).get("wandb")
+    if sweep is None or options is None:
+        return
+    stage = cfg.stage.name
+    for key, own in (("group", f"{stage}-{sweep.name}"), ("name", f"{stage}-{sweep.name}-{job}")):
+        if options.get(key) == stage:
+            options[key] = own
+
+
+def mark_failed(folder: Path, error: Exception, mistake: str | None) -> None:
+    """Note in a job's folder why it failed, and log it; what is no user's mistake (`mistake` is None) with its traceback."""
+    text = " ".join((mistake or f"{type(error).__name__}: {error}").split())
+    log.error("job %s of the sweep failed: %s", folder.name, text, exc_info=error if mistake is None else None)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / FAILED, json.dumps({"error": text}, indent=2) + "\n")
 
 
 def score(metrics: Mapping[str, float], monitor: str, losses: Mapping[str, Any]) -> tuple[str, float] | None:
@@ -62,12 +86,30 @@ def keep_best(sweep: Path, job: str, target: Path, scored: tuple[str, float] | N
 
 
 class Report(Callback):
-    """Print the best job at the end of a sweep (conf/train.yaml: hydra.callbacks)."""
+    """Print the best job at the end of a sweep, and which failed (conf/train.yaml: hydra.callbacks)."""
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
-        """Called by Hydra in the process that started the sweep."""
-        for line in summary(Path(config.hydra.sweep.dir)):
+        """Called by Hydra in the process that started the sweep, which ends with exit code 1 if a job failed."""
+        sweep = Path(config.hydra.sweep.dir)
+        failed = failures(sweep)
+        for line in [*summary(sweep), *failed]:
             print(line, file=sys.stderr)
+        if failed:
+            sys.exit(1)
+
+
+def failures(sweep: Path) -> list[str]:
+    """One line for each job that failed."""
+    words = _own_words(sweep)
+    return [
+        f"job {file.parent.name} ({words.get(file.parent.name) or 'as the others'}) failed: "
+        f"{json.loads(file.read_text())['error']}"
+        for file in sorted(sweep.glob(f"*/{FAILED}"), key=lambda file: _order(file.parent.name))
+    ]
+
+
+def _order(job: str) -> tuple[int, str]:
+    return (int(job) if job.isdigit() else -1, job)
 
 
 def summary(sweep: Path) -> list[str]:
@@ -79,7 +121,7 @@ def summary(sweep: Path) -> list[str]:
     lines = []
     for target, kept in json.loads(file.read_text()).items():
         best, said = kept["best"], {}
-        for job in sorted(kept["scores"], key=lambda job: (int(job) if job.isdigit() else -1, job)):
+        for job in sorted(kept["scores"], key=_order):
             scored = kept["scores"][job]
             value = "not measured" if scored is None else f"{scored[0]} {scored[1]:.4g}"
             said[job] = f"job {job} ({words.get(job) or 'as the others'}): {value}"
