@@ -1,20 +1,48 @@
 """python -m muomni.report budget=demo out=reports/demo     the report card of the newest finished runs.
+python -m muomni.report sweep FOLDER                      the jobs of a sweep: sweep.html, sweep.md
+python -m muomni.report compare RUN RUN ..                runs side by side: compare.html, compare.md
+python -m muomni.report leaderboard                       docs/leaderboard.md from the records (docs/leaderboard.yaml)
 
+of the report card:
 root=.          the folder of runs/, as paths.root of the training
 page=FILE       the Markdown file, default OUT/report.md
 data=world      data that the runs were trained on
+of a sweep:
+out=FOLDER      default: the sweep's
+of a comparison:
+out=FOLDER      default: reports/compare
+of the leaderboard:
+add=TRACK RUN RUN RUN     a new record: the runs of three seeds, or result files of three benchmarks
 """
 
+import shlex
 import sys
+from pathlib import Path
 
-from muomni.cli.key_value import read_options, run_program
+from muomni.cli.key_value import read_options, run_program, split_options
+from muomni.report.compare import write_comparison
+from muomni.report.leaderboard import add_record, write_leaderboard
 from muomni.report.page import write_report
+from muomni.report.runs import find_runs
+from muomni.report.sweep import read_sweep, write_sweep
 from muomni.user_path import user_path
 
 DEFAULTS = {"budget": "demo", "out": "", "root": ".", "page": "", "data": "world"}
 
 
 def main(arguments: list[str]) -> None:
+    """Write what the first word names, by default the report card."""
+    pages = {"sweep": sweep, "compare": compare, "leaderboard": leaderboard}
+    name = arguments[0] if arguments else ""
+    if name in pages:
+        pages[name](arguments[1:], shlex.join(["python", "-m", "muomni.report", *arguments]))
+    elif name and "=" not in name:
+        raise ValueError(f"unknown page {name!r}; available: {', '.join(pages)}, or KEY=VALUE for the report card")
+    else:
+        report_card(arguments)
+
+
+def report_card(arguments: list[str]) -> None:
     """Write the report, and a summary on standard error. Missed goals are no failure; no run at all is one."""
     options = read_options(arguments, DEFAULTS)
     out = user_path(options["out"] or f"reports/{options['budget']}")
@@ -26,6 +54,43 @@ def main(arguments: list[str]) -> None:
     print(f"{page}: {result['reached']} of {result['goals']} goals reached", file=sys.stderr)
     if result["missing"]:
         print(f"missing, no finished run: {', '.join(result['missing'])}", file=sys.stderr)
+
+
+def sweep(words: list[str], command: str) -> None:
+    """The page of one sweep, in its folder."""
+    options, folders = _with_folders(words, {"out": ""})
+    if len(folders) != 1:
+        raise ValueError("sweep: one folder of a sweep is needed")
+    folder = user_path(folders[0])
+    print(write_sweep(read_sweep(folder), user_path(options["out"] or folder), command=command), file=sys.stderr)
+
+
+def compare(words: list[str], command: str) -> None:
+    """The page of several runs."""
+    options, folders = _with_folders(words, {"out": "reports/compare"})
+    if not folders:
+        raise ValueError("compare: the folders of two runs or more are needed")
+    print(write_comparison(find_runs(folders), user_path(options["out"]), command=command), file=sys.stderr)
+
+
+def leaderboard(words: list[str], command: str) -> None:
+    """The page of the records, after adding one if requested."""
+    options, names = _with_folders(words, {"add": "", "records": "docs/leaderboard.yaml"})
+    records = user_path(options["records"])
+    if names and not options["add"]:
+        raise ValueError(f"{names[0]}: which track? add=TRACK")
+    if options["add"]:
+        print(add_record(records, options["add"], [Path(user_path(name)) for name in names]), file=sys.stderr)
+    print(write_leaderboard(records), file=sys.stderr)
+
+
+def _with_folders(words: list[str], defaults: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Options, and the words that are none: names of folders. Raises ValueError for an unknown option."""
+    options, rest = split_options(words, defaults)
+    for word in rest:
+        if "=" in word and not user_path(word).exists():
+            raise ValueError(f"unknown option {word.partition('=')[0]!r}; available: {', '.join(defaults)}")
+    return options, rest
 
 
 if __name__ == "__main__":
