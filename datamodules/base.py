@@ -22,6 +22,7 @@ from datamodules.data_sets import Concatenation, DataSet, check_paths, fingerpri
 from datamodules.fault_tolerant_loader import Loader, SampleReader, SampleSet, begin_work, collate_read, usual_workers
 from datamodules.fingerprint import changes, digests, refuse_other_data
 from datamodules.formats import Reading
+from datamodules.held_out import reads_training_rows
 from datamodules.manifests import MAX_BAD_SHARE, Row, TextFile, log_skipped, read_manifest
 from muomni.frontends.text_form import form_named
 
@@ -132,16 +133,14 @@ class DataModule(LightningDataModule):
             if path is None:
                 raise ValueError(f"no {split} data: give data.{split}=PATH")
             self._sets[split] = self.load(Path(path), self._row_split(phase), phase=phase)
-            if phase == "val" and self._is_training_data(path):
+            if phase == "val" and reads_training_rows(self, path):
                 log.warning("%s: validation reads the rows of training; give data.val or data.val_split", path)
         return self._sets[split]
 
-    def _is_training_data(self, path: str) -> bool:
-        """True if validation reads the very rows that training does."""
-        if self.train is None or Path(path) != Path(self.train) or self._row_split("val") != self._row_split("train"):
-            return False
-        rows = getattr(self._sets["val"], "rows", None)
-        return self._row_split("val") is not None or Path(path).is_file() or bool(rows and "split" not in rows[0])
+    @property
+    def holds_out(self) -> bool:
+        """True if training leaves rows of its file out, which validation and tests of that file read."""
+        return bool(self.reading.split_shares)
 
     def read_rows(self, path: Path | str, split: str | None, *, shape: str, phase: str) -> Sequence[Row]:
         """Rows of a manifest of this shape, for the phase "train", "val" or "test" (`read_manifest`)."""

@@ -44,8 +44,13 @@ def digest(path: Path | str) -> str:
 
 
 def digests(sources: Mapping[str, Any]) -> dict[str, str]:
-    """Of the files that are trained on, or choose the best checkpoint, by what they are for."""
-    learnt = {name: sources.get(name) for name in ("train", "val", "replay")}
+    """Of the files that are trained on, or choose the best checkpoint, by what they are for. Of conversations that are made of
+    labelled data, this data."""
+    learnt: dict[str, Any] = {name: sources.get(name) for name in ("train", "val", "replay")}
+    if made := sources.get("instruct"):
+        named = {key: made.get(key) or () for key in ("speech", "images")}
+        listed = {key: [paths] if isinstance(paths, str) else list(paths) for key, paths in named.items()}
+        learnt = {f"instruct.{key}.{n}": path for key, paths in listed.items() for n, path in enumerate(paths)}
     return {name: digest(path) for name, path in (learnt | _of_sets(sources)).items() if isinstance(path, str | Path)}
 
 

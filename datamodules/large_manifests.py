@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datamodules.formats import BadRow, Reading, Row, entry_place, read_entries
+from datamodules.formats import SHARDS, BadRow, Reading, Row, entry_place, read_entries
 from datamodules.formats.text_file import inner_suffix
 from datamodules.lazy_rows import LazyRows, cache_folder
 from datamodules.packs.reader import Pack
@@ -14,15 +14,28 @@ from datamodules.row_report import report_split
 
 LARGE_FILE = 256 << 20  # bytes of a manifest from which its rows are indexed
 LARGE_PACK = 1_000_000  # samples of a pack from which they are not read into a list
-WITH_MEDIA = (".parquet", ".arrow", ".npz")
+WITH_MEDIA = (".parquet", ".arrow", ".npz")  # unless they hold text
 SAMPLE = 1 << 20  # bytes from which the number of lines is estimated
 
 Check = Callable[[Row, Path], None]
 
 
-def is_large(path: Path) -> bool:
-    """Whether the rows of a manifest are indexed instead of kept in a list: a large file of rows, which holds no media itself."""
-    return path.is_file() and path.stat().st_size >= LARGE_FILE and inner_suffix(path) not in WITH_MEDIA
+def is_large(path: Path, *, shape: str | None = None) -> bool:
+    """Whether the rows of a manifest are indexed instead of kept in a list: a large file of rows, which holds no media itself, or
+    a folder with much text. shape: of the rows, where it is known."""
+    if path.is_dir():
+        files = (each for each in path.rglob("*") if inner_suffix(each) in SHARDS) if shape == "text" else ()
+        return sum(each.stat().st_size for each in files) >= LARGE_FILE
+    media = shape != "text" and inner_suffix(path) in WITH_MEDIA
+    return path.is_file() and path.stat().st_size >= LARGE_FILE and not media
+
+
+def refuse_shares(path: Path, reading: Reading) -> None:
+    """Raise ValueError where shares of a pack's rows are to be splits and it has none: it keeps those of its manifest."""
+    if reading.split_shares and not Pack(path).splits:
+        raise ValueError(
+            f"{path}: a pack without splits, which data.split_shares cannot give it: data.val=PATH names another"
+        )
 
 
 def pack_rows(path: Path, *, shape: str, split: str | None, phase: str | None, cache: str | None) -> Sequence[Row]:
@@ -49,17 +62,26 @@ def _pack_of(path: Path, shape: str) -> Pack:
 
 
 def indexed_rows(
-    path: Path, *, shape: str, split: str | None, root: Path, reading: Reading, cache: str | None, check: Check
+    path: Path,
+    *,
+    shape: str,
+    split: str | None,
+    root: Path,
+    reading: Reading,
+    phase: str | None,
+    cache: str | None,
+    check: Check,
 ) -> Sequence[Row]:
     """The rows of a large manifest, indexed once. check: of the shape; it may change a row. Errors as of `read_manifest`."""
-    folder = index_folder(cache_folder(cache), path, shape=shape, root=root, reading=repr(reading))
+    phase = phase if path.is_dir() or reading.split_shares else None
+    folder = index_folder(cache_folder(cache), path, shape=shape, root=root, reading=reading.identity())
     if not (folder / "about.json").is_file():
         entries = _checked(path, shape=shape, root=root, reading=reading, check=check)
         write_index(folder, entries, path=path, name_of=lambda number: entry_place(path, number))
     source = RowFile(folder, path=path, split=split)
-    chosen, others = source.of_split(split)
+    chosen, others = source.of_split(split, phase)
     rows = LazyRows(source, cache=cache_folder(cache), chosen=chosen)
-    report_split(len(rows), source.bad(), others, split=split, phase=None, what=str(path))
+    report_split(len(rows), source.bad(), others, split=split, phase=phase, what=str(path))
     return rows
 
 
@@ -85,8 +107,10 @@ def _checked(
             yield number, entry, error
 
 
-def _estimate(path: Path) -> int:
-    """Lines of a file, about."""
+def _estimate(path: Path) -> int | None:
+    """Lines of a file, about; None where it is none of lines."""
+    if path.is_dir() or inner_suffix(path) in WITH_MEDIA:
+        return None
     with path.open("rb") as file:
         lines = file.read(SAMPLE).count(b"\n")
     return max(1, lines * path.stat().st_size // SAMPLE)

@@ -1,7 +1,7 @@
 """Manifests: data files whose entries have one of a few shapes, with media paths relative to a root.
 
 Shapes: shapes.py. Formats: formats/. An entry that cannot be used is skipped, counted and reported; more than 1 % of them is an
-error. docs/data.md has an example of each.
+error. docs/data/formats.md has an example of each.
 """
 
 import logging
@@ -17,7 +17,7 @@ import numpy as np
 from datamodules.formats import BadRow, Reading, Row, entry_place, read_entries
 from datamodules.formats.hugging_face import HUGGING_FACE
 from datamodules.formats.splits import phase_of
-from datamodules.large_manifests import indexed_rows, is_large, pack_entries, pack_rows
+from datamodules.large_manifests import indexed_rows, is_large, pack_entries, pack_rows, refuse_shares
 from datamodules.lazy_rows import LazyRows
 from datamodules.packs.index import is_pack
 from datamodules.row_report import MAX_BAD_SHARE as MAX_BAD_SHARE
@@ -52,8 +52,8 @@ def read_manifest(
     """Rows of a manifest or a pack, media paths made absolute, each with an `id` of its own; the same whatever the file's format.
     Those of a large one stay on the disk (large_manifests.py).
 
-    split: keep only rows whose "split" is this; None keeps all, but of a folder with splits of its own those of the phase
-    "train", "val" or "test", by the splits' names.
+    split: keep only rows whose "split" is this; None keeps all, but of a folder with splits of its own, and where shares of the
+    data are splits (`Reading.split_shares`), those of the phase "train", "val" or "test", by the splits' names.
     root: of the media paths: `p` is root/p, root/images/p, parent of root/p or p, the first that is a file. None: the
     manifest's own folder. reading: how the user wants it to be read. cache: folder of the indexes of large manifests; None:
     a temporary one of the user's.
@@ -64,10 +64,11 @@ def read_manifest(
     reading = reading or Reading()
     folder = _media_folder(path, shape=shape, root=root, reading=reading)
     if is_pack(path):
+        refuse_shares(path, reading)
         return pack_rows(path, shape=shape, split=split, phase=phase, cache=cache)
-    if is_large(path):
+    if is_large(path, shape=shape):
         return indexed_rows(
-            path, shape=shape, split=split, root=folder, reading=reading, cache=cache, check=CHECKS[shape]
+            path, shape=shape, split=split, root=folder, reading=reading, phase=phase, cache=cache, check=CHECKS[shape]
         )
     rows: list[Row] = []
     bad: list[str] = []
@@ -126,7 +127,7 @@ def checked_entries(
     no manifest as of `read_manifest`."""
     reading = reading or Reading()
     folder = _media_folder(path, shape=shape, root=root, reading=reading)
-    own_splits = split is None and phase is not None and not path.is_file()
+    own_splits = split is None and phase is not None and (not path.is_file() or bool(reading.split_shares))
     entries = pack_entries(path, shape=shape) if is_pack(path) else read_entries(path, shape=shape, reading=reading)
     position = -1
     for number, entry in entries:

@@ -5,7 +5,7 @@ it can be read from), are checked, named and their media found once instead of a
 during a training does not change under it. Media are not copied.
 
     rows.jsonl      a row a line             splits.npy    which of the splits each row names, -1 for none
-    offsets.npy     where each begins        numbers.npy   line or entry of the manifest that each was
+    offsets.npy     where each begins        numbers.npy   line or entry of the manifest that each was, of a folder its row
     repeated.npy    rows whose id an earlier row has, in the whole file (repeated_in_split.npy: in their split)
     about.json      how many rows each split has, and which could not be used; written last
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.fingerprint import digest
 from datamodules.formats import BadRow, Row
 from datamodules.lazy_rows import RowSource
 from datamodules.media import file_identity
@@ -53,7 +54,8 @@ class Tally:
 
 def index_folder(cache: Path, path: Path, *, shape: str, root: Path, reading: str) -> Path:
     """Where the index of a manifest is kept; another one for a manifest that has changed, or is read in another way."""
-    key = json.dumps([VERSION, str(path), file_identity(os.path.abspath(path)), shape, str(root), reading])
+    content = digest(path) if path.is_dir() else file_identity(os.path.abspath(path))
+    key = json.dumps([VERSION, str(path), content, shape, str(root), reading])
     return cache / "manifests" / f"{path.name[:80]}-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
 
 
@@ -95,7 +97,7 @@ class _Columns:
         """length: of its line."""
         self.tally(row).rows += 1
         self.offsets.append(self.offsets[-1] + length)
-        self.numbers.append(int(number))
+        self.numbers.append(number if isinstance(number, int) else len(self.numbers) + 1)  # of a folder: FILE:LINE
         self.splits.append(self.codes.setdefault(_split_of(row), len(self.codes) - 1))
         self.ids.append(hash(str(row["id"])))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from datamodules.data_sets import data_sets
 from datamodules.formats import Reading
+from datamodules.instruct.made_once import make_instructions
 from datamodules.world import SUBSETS, WorldSpec, build_world
 
 
@@ -15,7 +16,8 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
 
     data: the `data` group; of kind "world" it holds the fields of a WorldSpec.
     shape: of the manifests that the stage reads.
-    world: where the stage finds its splits inside a world. A world is built where it is not there yet.
+    world: where the stage finds its splits inside a world. A world is built where it is not there yet, and conversations are
+    made of labelled data where `data.instruct` says of which.
     Raises ValueError when the data's shape does not fit the stage.
     """
     kind = data["kind"]
@@ -26,6 +28,8 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
         return {**found, "test": {name: str(root / path) for name, path in world["test"].items()}}
     if kind != shape:
         raise ValueError(f"data={kind} does not fit stage={stage}, which reads data={shape} (or data=world)")
+    if data.get("instruct"):
+        make_instructions(data["instruct"])
     splits = {name: data[f"{name}_split"] for name in ("train", "val", "test")}
     sets = data_sets(data, splits=splits, reading=_reading)
     if sets and data["val"] is None and not any(each.val for each in sets):
@@ -50,7 +54,10 @@ def _reading(data: Mapping[str, Any]) -> Reading:
     if not all(isinstance(name, str) and name for name in columns.values()):
         raise ValueError(f"data.columns={dict(columns)}: a table of KEY: NAME OF THE COLUMN is needed")
     given = {"class_caption": str(data["class_caption"])} if data.get("class_caption") is not None else {}
-    return Reading(format=data.get("format"), columns=dict(columns), **given)
+    shares = data.get("split_shares") or {}
+    if not all(isinstance(share, int | float) for share in shares.values()):
+        raise ValueError(f"data.split_shares={dict(shares)}: numbers are needed, as {{val: 0.01, test: 0.02}}")
+    return Reading(format=data.get("format"), columns=dict(columns), split_shares=dict(shares), **given)
 
 
 def world_subsets(world: Mapping[str, Any]) -> tuple[str, ...]:

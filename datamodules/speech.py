@@ -77,6 +77,10 @@ class SpeechData(CharacterData):
         self.simulate = simulator_for(self.conditions, self.mel, self.hearing)
         self._speakers: dict[str, int] | None = None
 
+    @property
+    def holds_out(self) -> bool:
+        return self.held_out is not None or super().holds_out
+
     def spell(self, text: str) -> str:
         return clean_transcript(self.in_form(text), lowercase=self.lowercase and self.text_form is None)
 

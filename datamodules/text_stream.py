@@ -71,6 +71,10 @@ class TextStream(TextData):
             self.tokenizer = str(character_tokenizer(text, Path(self.tokenizer_root)))
         super().__post_init__()
 
+    @property
+    def holds_out(self) -> bool:
+        return self.held_out > 0
+
     def load(self, path: Path, split: str | None, *, phase: str) -> StreamRows:  # type: ignore[override]
         text = self.in_form(read_text(path))
         shared = self.train is None or path == Path(self.train)

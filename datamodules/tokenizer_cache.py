@@ -80,7 +80,7 @@ def _content(files: Sequence[TextFile]) -> str:
     text, reading = Path(files[0].path), files[0].reading
     if text.is_file() and reading == Reading() and not is_large(text):
         return hashlib.sha256(text.read_bytes()).hexdigest()[:12]
-    return hashlib.sha256(f"{text.absolute()}\0{digest(text)}\0{reading}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{text.absolute()}\0{digest(text)}\0{reading.identity()}".encode()).hexdigest()[:12]
 
 
 def pieces_of(path: str) -> int:

@@ -4,24 +4,23 @@
 """
 
 import functools
+import re
 from collections.abc import Sequence
-
-import yaml
 
 from muomni.program import ROOT
 
-FROM_ENVIRONMENT = "${oc.env:"
+OPTION = re.compile(r"^(\w+): *\$\{oc\.env:", re.MULTILINE)
 
 
 def data_options(overrides: Sequence[str]) -> frozenset[str]:
     """Names of the data options of the experiment, or several, that a command line chooses. An unknown experiment has none."""
     chosen = [word.lstrip("+").partition("=")[2] for word in overrides if word.lstrip("+").startswith("experiment=")]
-    names = [name.strip(" '\"") for value in chosen for name in value.strip("[]").split(",")]
-    return frozenset().union(*(_options_of(name) for name in names))
+    names = {name.strip(" '\"") for value in chosen for name in value.strip("[]").split(",")}
+    return frozenset().union(*(options for name, options in all_data_options().items() if name in names))
 
 
 @functools.cache
-def _options_of(experiment: str) -> frozenset[str]:
-    file = ROOT / "conf" / "experiment" / f"{experiment}.yaml"
-    table = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return frozenset(key for key, value in table.items() if isinstance(value, str) and FROM_ENVIRONMENT in value)
+def all_data_options() -> dict[str, frozenset[str]]:
+    """Experiment -> names of its data options."""
+    files = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+    return {file.stem: frozenset(OPTION.findall(file.read_text(encoding="utf-8"))) for file in files}

@@ -13,11 +13,14 @@ FILTERS = {"speakers": ("speaker", "0", ("train", "val", "test")), "test_kinds":
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Rows of a split. name: "train", "val" or "test/NAME". split: value of the rows' "split" key; None: all rows."""
+    """Rows of a split. name: "train", "val" or "test/NAME". split: value of the rows' "split" key; None: all rows.
+    division: which rows of a file are read where phases read different ones, "train", "val", "test" or "held out"; "": they do
+    not."""
 
     name: str
     path: Path
     split: str | None
+    division: str = ""
 
     @property
     def phase(self) -> str:
@@ -36,7 +39,8 @@ class Source:
 
     def same_rows(self, other: "Source") -> bool:
         """True if both are the same rows of the same file. A folder may have rows of its own for each phase."""
-        alike = self.phase == other.phase or self.split is not None or self.path.is_file()
+        divided = self.division != other.division
+        alike = self.phase == other.phase or (not divided and (self.split is not None or self.path.is_file()))
         return alike and self.path == other.path and self.split == other.split
 
 
@@ -50,6 +54,7 @@ class Plan:
         tokenizer: None where there is none yet. val_given: False where validation takes the training data for want of
             any other. overfit: training is meant to be repeated on what it is validated on.
         probe: name of a test split that may be training data.
+        last_line: of the training text, where its end is held out (datamodules/text_stream.py).
     """
 
     stage: str
@@ -63,6 +68,7 @@ class Plan:
     val_given: bool = True
     overfit: bool = False
     probe: str | None = None
+    last_line: int | None = None
 
     @property
     def train(self) -> Source | None:
@@ -79,8 +85,15 @@ class Plan:
         earlier = self.sources[: self.sources.index(source)]
         return next((each for each in earlier if source.same_rows(each)), None)
 
-    def uses(self, row: Row, source: Source) -> bool:
-        """True unless the datamodule leaves the row out by what it says of itself."""
+    def uses(self, row: Row, source: Source, number: int | str = 0) -> bool:
+        """True unless the datamodule leaves the row out by what it says of itself, or by its line in the file."""
+        trains, own = source.phase == "train", self.train is not None and source.path == self.train.path
+        if self.last_line is not None and own and isinstance(number, int):
+            return (number <= self.last_line) == trains
+        if isinstance(speakers := self.options.get("held_out"), list) and (trains or own):
+            theirs = str(row.get("speaker", "0")) in set(map(str, speakers))
+            if theirs == trains:
+                return False
         for option, (key, default, phases) in FILTERS.items():
             wanted = self.options.get(option)
             if wanted is None or source.phase not in phases:
@@ -100,13 +113,17 @@ def make_plan(
     cfg: Any, sources: Mapping[str, Any], options: Mapping[str, Any], *, given_val: bool, tokenizer: Any = None
 ) -> Plan:
     """The plan of a composed configuration. sources: of `resolve_sources`. options: the datamodule's, resolved."""
-    splits = sources.get("splits") or {}
+    splits, reading = sources.get("splits") or {}, sources.get("reading") or Reading()
+    held_out = options.get("held_out")
+    named = [(phase, phase, sources.get(phase)) for phase in ("train", "val")]
+    named += [("test", f"test/{name}", path) for name, path in (sources.get("test") or {}).items()]
     found = []
-    for phase in ("train", "val"):
-        if sources.get(phase) is not None:
-            found.append(Source(name=phase, path=Path(sources[phase]), split=splits.get(phase)))
-    for name, path in (sources.get("test") or {}).items():
-        found.append(Source(name=f"test/{name}", path=Path(path), split=splits.get("test")))
+    for phase, name, path in named:
+        if path is not None:
+            inside = phase if reading.split_shares or phase == "train" else "held out"
+            division = inside if reading.split_shares or held_out else ""
+            found.append(Source(name=name, path=Path(path), split=splits.get(phase), division=division))
+    stream = str(options.get("_target_", "")).endswith(".TextStream")
     return Plan(
         stage=cfg.stage.name,
         data=cfg.data.kind,
@@ -114,9 +131,19 @@ def make_plan(
         root=sources.get("root"),
         sources=found,
         options=options,
-        reading=sources.get("reading") or Reading(),
+        reading=reading,
         tokenizer=tokenizer,
-        val_given=given_val or splits.get("val") is not None,
+        val_given=given_val or splits.get("val") is not None or any(each.division for each in found),
         overfit=bool(cfg.trainer.get("overfit_batches")),
         probe=(cfg.module.get("evaluator") or {}).get("probe_split"),
+        last_line=last_line(Path(sources["train"]), held_out) if stream and sources.get("train") else None,
     )
+
+
+def last_line(path: Path, held_out: float) -> int | None:
+    """The line of a text in which the held-out share at its end begins; None where it cannot be read."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):  # the datamodule names it
+        return None
+    return text.count("\n", 0, int(len(text) * (1 - held_out))) + 1

@@ -38,7 +38,7 @@ def used_rows(
                 rows.add_bad(source, number, row)
             elif isinstance(row, OtherSplit):
                 rows.add_other(source, row.name)
-            elif not plan.uses(row, source):
+            elif not plan.uses(row, source, number):
                 rows.add_left_out(source)
             else:
                 ordinal += 1

@@ -131,7 +131,8 @@ class Rows(Topic):
     def _unsplit(self) -> Iterator[Finding]:
         """Rows that name their split, and are trained on whatever it is."""
         source = self.plan.train
-        if source is None or source.split is not None or not source.path.is_file():  # a folder is read by phase
+        by_phase = self.plan.reading.split_shares or (source is not None and not source.path.is_file())
+        if source is None or source.split is not None or by_phase:
             return
         names = Counter({name: count for name, count in self.splits[source.name].items() if name != "none"})
         held_out = [name for name in names if name.lower().startswith(HELD_OUT)]

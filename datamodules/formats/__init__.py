@@ -2,7 +2,7 @@
 
 A format is recognised by a file's suffix, or by what a folder or a special file holds; `data.format=NAME` forces one. A folder
 whose files or folders are named after splits (train.jsonl, dev/), or that holds shards of one format, is read as all of them.
-docs/data.md has an example of each.
+docs/data/formats.md has an example of each.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ from datamodules.formats.text_lines import TEXT_LINES
 from datamodules.formats.vctk import VCTK
 from muomni.short_repr import shown
 
-__all__ = ["FORMATS", "BadRow", "Entries", "Reading", "Row", "entry_place", "format_of", "read_entries"]
+__all__ = ["FORMATS", "SHARDS", "BadRow", "Entries", "Reading", "Row", "entry_place", "format_of", "read_entries"]
 
 FILES = (JSON_LINES, JSON_ARRAY, CSV, TSV, PARQUET, ARROW, NPZ, TEXT_LINES)
 #: In the order in which they are tried; images by class come last, since so much else is folders of files.
@@ -58,7 +58,8 @@ def read_entries(path: Path, *, shape: str, reading: Reading | None = None) -> E
             continue
         if reading.columns:
             found |= entry.keys()
-        yield number, _in_shape(reading.renamed(entry), shape, reading)
+        row = _in_shape(reading.renamed(entry), shape, reading)
+        yield number, row if isinstance(row, BadRow) else reading.with_split(row, number)
     for key, name in reading.columns.items():
         if name not in found:
             columns = shown(", ".join(sorted(found)), str, most=300)

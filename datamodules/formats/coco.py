@@ -71,4 +71,4 @@ def _rows(table: Path) -> Iterator[tuple[int, Row | BadRow]]:
     yield from ((len(images), BadRow(stray)) for stray in strays)
 
 
-COCO = Format(name="coco", read=_read, recognises=_recognises, folders=True, shapes=("image_text",))
+COCO = Format(name="coco", read=_read, recognises=_recognises, folders=True, shapes=("image_text", "text", "sft"))

@@ -4,6 +4,8 @@ An entry is a row (a dict of text, numbers, media) under a number: of a file the
 it. What an entry must hold is the business of manifests.py.
 """
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +26,23 @@ class Reading:
     """How the user wants data to be read (docs/data.md).
 
     format: the name of a format, None: it is recognised. columns: our key -> the data's own name of it. class_caption: the
-    caption of an image of which only the class is known.
+    caption of an image of which only the class is known. split_shares: {"val": .., "test": ..}: shares of the rows without a
+    "split" that are of these splits, the others being of "train".
     """
 
     format: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     class_caption: str = "a photo of a {class}"
+    split_shares: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        shares = self.split_shares
+        if (
+            not set(shares) <= {"val", "test"}
+            or not all(0 < share < 1 for share in shares.values())
+            or sum(shares.values()) >= 1
+        ):
+            raise ValueError(f"data.split_shares={dict(shares)}: shares of val and test are needed, together below 1")
         if "{class}" not in self.class_caption:
             raise ValueError(f"data.class_caption={self.class_caption!r}: must hold {{class}}, where the name goes")
 
@@ -42,6 +53,24 @@ class Reading:
         theirs = {*self.columns.values()}
         others = {key: value for key, value in row.items() if key not in theirs and key not in self.columns}
         return others | {key: row[name] for key, name in self.columns.items() if name in row}
+
+    def identity(self) -> str:
+        """Text that tells it from others, for the names of caches."""
+        return f"{self}{dict(sorted(self.split_shares.items()))}" if self.split_shares else str(self)
+
+    def with_split(self, row: Row, number: int | str) -> Row:
+        """The row with the split that its share gives it, by a hash of its medium's name, its id, or else its number: all rows
+        of one picture are of one split, and a row keeps its split whatever is added to the data."""
+        if not self.split_shares or row.get("split") is not None:
+            return row
+        medium = next((row[key] for key in ("image", "audio") if row.get(key) is not None), None)
+        name = os.path.basename(str(getattr(medium, "name", medium))) if medium is not None else row.get("id", number)
+        position = int.from_bytes(hashlib.blake2b(str(name).encode(), digest_size=8).digest()) / 2**64
+        for split, share in sorted(self.split_shares.items()):
+            if position < share:
+                return row | {"split": split}
+            position -= share
+        return row | {"split": "train"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,4 +77,4 @@ def _images(table: Path) -> Path:
     return next((place for place in places if place.is_dir()), here)
 
 
-FLICKR = Format(name="flickr", read=_read, recognises=_recognises, folders=True, shapes=("image_text",))
+FLICKR = Format(name="flickr", read=_read, recognises=_recognises, folders=True, shapes=("image_text", "text", "sft"))

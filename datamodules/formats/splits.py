@@ -10,8 +10,9 @@ PHASES = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-SHARD = re.compile(r".+-\d+-of-\d+\.")
-NAMED = re.compile(r"([A-Za-z]+)(?:-\d+-of-\d+)?(?:\..*)?$")  # NAME, NAME.SUFFIX, NAME-1-of-2.SUFFIX
+NUMBER = r"-\d+-of-\d+(?:-[0-9a-f]{16})?"  # of a shard; its hash in earlier data sets of the hub
+SHARD = re.compile(rf".+{NUMBER}\.")
+NAMED = re.compile(rf"([A-Za-z]+)(?:{NUMBER})?(?:\..*)?$")  # NAME, NAME.SUFFIX, NAME-1-of-2.SUFFIX
 SPLITS = tuple(name for names in PHASES.values() for name in names)
 
 

@@ -40,7 +40,8 @@ def build_instructions(
 ) -> dict[str, Counter[str]]:
     """Write FOLDER/{train,val,test,test_wording}.jsonl; how many questions of each task they hold.
 
-    Media stay where they are, named relative to the folder; those inside other files are written to FOLDER/media.
+    Media stay where they are, named relative to the folder, absolutely where they are not in its parent; those inside other
+    files are written to FOLDER/media.
     rounds: how often training asks each question, in other wordings.
     limit: the most questions of a task and source in a test or in validation, spread evenly; 0: all. `test_wording` asks the
     questions of `test` in wordings that training does not have.
@@ -82,7 +83,7 @@ def _conversations(
         yield {
             "id": f"{prefix}-{row['id']}-{task}-{index}-{turn}",
             "split": OUTPUTS[name],
-            "task": TASKS.get(task, task),
+            "task": "image_qa" if question.exact else TASKS.get(task, task),
             "messages": [{"role": "user", "content": user}, {"role": "assistant", "content": question.answer}],
             "meta": question.meta,
         }
@@ -97,7 +98,9 @@ def _media_item(row: Mapping[str, Any], source: Source, folder: Path) -> dict[st
             with atomic_write(path) as partial:
                 partial.write_bytes(media.read())
         media = str(path.absolute())
-    return {"type": source.media, source.media: os.path.relpath(media, os.path.abspath(folder))}
+    inside = os.path.relpath(media, os.path.abspath(folder))
+    far = inside.startswith(os.path.join("..", ".."))  # manifests name nothing that is out of their parent relatively
+    return {"type": source.media, source.media: os.path.abspath(media) if far else inside}
 
 
 def _evenly(pairs: Sequence[tuple[Row, Question]], limit: int) -> list[tuple[Row, Question]]:

@@ -13,11 +13,13 @@ CLASS_KEYS = ("label", "class", "category")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """task: a key of WORDINGS; answer: the true one. meta: what metrics read of the row."""
+    """task: a key of WORDINGS; answer: the true one. meta: what metrics read of the row. exact: a picture has this one answer,
+    and it is judged by exact match."""
 
     task: str
     answer: str
     meta: dict[str, Any]
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class SpeechQuestions:
 
 @dataclass(frozen=True, slots=True)
 class ImageQuestions:
-    """Of pictures: `caption`, each of its captions in turn; `object`, where a row names its class (`CLASS_KEYS`)."""
+    """Of pictures: `caption`, each of its captions in turn (an only one is judged by exact match); `object`, where a row names
+    its class (`CLASS_KEYS`)."""
 
     classes: frozenset[str]
 
@@ -58,7 +61,8 @@ class ImageQuestions:
 
     def __call__(self, row: Row) -> Iterator[Question]:
         for caption in row["captions"]:
-            yield Question("caption", " ".join(caption.split()), {"question": "caption"})
+            exact = len(row["captions"]) == 1
+            yield Question("caption", " ".join(caption.split()), {"question": "caption"}, exact=exact)
         if class_of(row) in self.classes:
             yield Question("object", class_of(row), {"question": "object"})
 

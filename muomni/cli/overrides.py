@@ -13,12 +13,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from muomni.cli.help import CONF
+from muomni.experiment_data import all_data_options
 from muomni.program import TRAIN
 from muomni.user_path import find
 
-#: Options whose value is the name of a file or folder.
+#: Options whose value is the name of a file or folder, as is that of an experiment's data options.
 FILES = re.compile(
-    r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|an4|cifar10|coco|judge|datamodule\.tokenizer|paths\.\w+)$"
+    r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|judge|datamodule\.tokenizer|paths\.\w+)$"
 )
 #: Of the group image_encoder, which stands for `backbone.vision`.
 IMAGE_ENCODERS = tuple(path.stem for path in sorted((CONF / "image_encoder").glob("*.yaml")))
@@ -38,7 +39,7 @@ def readable(word: str, *, multirun: bool) -> list[str]:
         return [_of_another_size(key, value)]
     bare = key.lstrip("+")
     mapping = value.lstrip().startswith(("{", "["))
-    if FILES.fullmatch(bare) and not mapping and not multirun:
+    if _names_a_file(bare) and not mapping and not multirun:
         value = value if value in ("", "null", "auto", "never") or _quoted(value) else quote(find(value))
     value = _as_read(key, value, multirun=multirun, mapping=mapping)
     if key == bare and value.startswith("{") and bare in REPLACED:
@@ -46,6 +47,10 @@ def readable(word: str, *, multirun: bool) -> list[str]:
     if key == bare and (bare.rpartition(".")[0] in REPLACED + JOINED or (bare in JOINED and value.startswith("{"))):
         return [f"++{key}={value}"]
     return [f"{key}={value}"]
+
+
+def _names_a_file(key: str) -> bool:
+    return FILES.fullmatch(key) is not None or any(key in options for options in all_data_options().values())
 
 
 def _of_another_size(key: str, value: str) -> str:
@@ -83,7 +88,7 @@ def _as_read(key: str, value: str, *, multirun: bool, mapping: bool) -> str:
             f"{key}={value}: several values are a list of trainings, which -m begins ({TRAIN} -m ...); one text "
             f"with a comma needs quotes: {key}='\"{value}\"'"
         )
-    whole = parsed is None and FILES.fullmatch(key.lstrip("+")) and value.rstrip()[-1:] not in "]}"
+    whole = parsed is None and _names_a_file(key.lstrip("+")) and value.rstrip()[-1:] not in "]}"
     if mapping and not whole:
         loose = re.sub(r"([{,]\s*[\w-]+):(?=\S)", r"\1: ", value)
         try:

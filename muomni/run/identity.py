@@ -31,7 +31,8 @@ OFF: dict[str, Any] = {
     "label_smoothing": 0.0, "module.training.label_smoothing": "${label_smoothing}",
     "text": None, "module.training.text_form": "${text}", "datamodule.text_form": "${text}", "tokenizer": None,
     "datamodule.bucket_augmented": False,
-    "data.sets": None, "data.mixture": None, "backbone.thinker.dropout": 0.0, "module.model.dropout": 0.0,  # the second: resolved
+    "data.sets": None, "data.mixture": None, "data.split_shares": None, "data.instruct": None,
+    "backbone.thinker.dropout": 0.0, "module.model.dropout": 0.0,  # the second: resolved
 }  # fmt: skip
 #: The trainer's options that say where a run computes: it may be resumed elsewhere, or by another number of processes.
 WHERE = ("accelerator", "devices", "num_nodes", "strategy")

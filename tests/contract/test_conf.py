@@ -26,7 +26,8 @@ STAGES = sorted(path.stem for path in (CONF / "stage").glob("*.yaml"))
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
     for folder in CONF.iterdir()
-    if folder.is_dir() and folder.name not in ("stage", "generation", "mel", "experiment", "recipe", "search")
+    if folder.is_dir()
+    and folder.name not in ("stage", "generation", "mel", "experiment", "experiment_stage", "recipe", "search")
 }
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 BACKBONES = OmegaConf.to_container(OmegaConf.load(CONF / "backbone.yaml"))
@@ -127,6 +128,16 @@ def test_every_option_composes_with_every_stage(stage):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_with_the_stage_that_it_is_for(experiment):
     check_all(composed(f"experiment={experiment}"))
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment_stage").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_one_stage_of_an_experiment_learns_composes(path):
+    (stage,) = (each for each in STAGES if path.stem.endswith(f"_{each}"))
+    experiment = path.stem.removesuffix(f"_{stage}")
+    assert experiment in EXPERIMENTS
+    config = composed(f"experiment={experiment}", f"stage={stage}")
+    check_all(config)
+    assert config["data"]["kind"] in (stage, "${stage.shape}")
 
 
 @pytest.mark.parametrize("stage", ["thinker", "vision", "omni_sft"])
@@ -293,7 +304,7 @@ def test_all_stages_and_sizes_are_there():
 def test_every_option_is_reached(path):
     """An option that lies in no group of these tests is one that nobody composes."""
     group = path.relative_to(CONF).parts
-    others = ("stage", "generation", "mel", "experiment", "recipe", "search")
+    others = ("stage", "generation", "mel", "experiment", "experiment_stage", "recipe", "search")
     assert len(group) == 1 or group[0] in (*GROUPS, *others)
 
 

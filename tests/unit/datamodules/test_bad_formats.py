@@ -362,6 +362,7 @@ def test_validation_on_the_rows_of_training_is_said(tmp_path, clips, caplog):
     assert f"{path}: validation reads the rows of training; give data.val or data.val_split" in caplog.text
     caplog.clear()
     speech(path, splits={"train": "train", "val": "dev"}).samples("val")
+    speech(path, held_out=[clips[0].get("speaker", "0")]).samples("val")
     assert "validation reads" not in caplog.text
 
 

@@ -273,8 +273,8 @@ def test_after_a_malformed_record_the_next_ones_are_read(tmp_path):
 
 
 def test_the_examples_of_the_document_are_read(tmp_path):
-    """docs/data.md: the JSON lines by shape, the array, and the three tables that stand side by side."""
-    text = (ROOT / "docs" / "data.md").read_text()
+    """docs/data/formats.md: the JSON lines by shape, the array, and the three tables that stand side by side."""
+    text = (ROOT / "docs" / "data" / "formats.md").read_text()
     for name in ("a.jpg", "a.flac", "sign.png", "000000000790.jpg", "clips/a.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

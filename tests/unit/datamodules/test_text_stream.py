@@ -43,6 +43,12 @@ def test_the_held_out_end_is_read_whole_and_not_trained_on(data):
     assert len(made.samples("val")) == len(rows)
 
 
+@pytest.mark.parametrize(("held_out", "said"), [(0.1, False), (0.0, True)])
+def test_validation_on_the_end_that_is_held_out_is_no_validation_on_training(data, caplog, held_out, said):
+    data(held_out=held_out).samples("val")
+    assert ("validation reads the rows of training" in caplog.text) == said
+
+
 def test_a_row_is_a_function_of_its_index_and_epoch():
     ids = np.arange(1000, dtype=np.int32)
     rows, again = (StreamRows(ids, length=16, seed=3, train=True) for _ in range(2))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from datamodules.instruct.__main__ import main
 from datamodules.instruct.build import Source, build_instructions
+from datamodules.instruct.made_once import make_instructions
 from datamodules.instruct.wordings import HELD_OUT, WORDINGS, held_out_wordings, seen_wordings
 from datamodules.manifests import read_manifest
 from muomni.frontends.audio_io import write_audio
@@ -134,9 +135,11 @@ def test_pictures_inside_other_files_are_written_out(tmp_path):
     found = {
         row["messages"][1]["content"][0]["text"]: media_of(row["messages"])[0][0]
         for row in rows
-        if row["task"] == "image_qa"
+        if row["meta"]["question"] == "object"
     }
     assert set(found) == {"cat", "dog"}
+    only = [row for row in rows if row["meta"]["question"] == "caption"]  # of one caption: judged by exact match
+    assert {row["task"] for row in only} == {"image_qa"} and text_of(only[0]["messages"][1]) == "a photo of a cat"
     assert np.array_equal(np.asarray(Image.open(found["dog"])), pixels[5])
 
 
@@ -158,6 +161,38 @@ def test_mistakes_are_one_line(words, message, tmp_path, monkeypatch):
     with pytest.raises((ValueError, OSError), match=re.escape(message)) as raised:
         main(words)
     assert "\n" not in str(raised.value) and not (tmp_path / "x").exists()
+
+
+def test_conversations_of_a_configuration_are_made_once(sources, tmp_path, caplog):
+    """And again for other options or sources; media elsewhere are found from anywhere."""
+    folder = tmp_path / "far" / "away" / "talk"
+    options = {"out": str(folder), "speech": str(sources[0].path), "images": [str(sources[1].path)]}
+    caplog.set_level("INFO")
+    make_instructions(options)
+    rows = read_manifest(folder / "test.jsonl", shape="sft")
+    assert len(rows) == 13 and f"{folder}/test.jsonl: 13 questions" in caplog.text
+    before = (folder / "train.jsonl").stat().st_ino
+    make_instructions(options)
+    assert (folder / "train.jsonl").stat().st_ino == before
+    make_instructions(options | {"rounds": 2})
+    assert len(read_manifest(folder / "train.jsonl", shape="sft")) > 2 * 11
+    with (sources[0].path).open("a") as file:
+        file.write("\n" + json.dumps({"id": "more", "audio": "a.wav", "text": "nine", "split": "dev"}))
+    make_instructions(options)
+    assert len(read_manifest(folder / "test.jsonl", shape="sft")) == 14
+
+
+def test_what_a_configuration_makes_replaces_nothing_of_others(sources, tmp_path):
+    build_instructions(sources, tmp_path / "mine")
+    speech = str(sources[0].path)
+    for options, message in (
+        ({"out": str(tmp_path / "mine"), "speech": [speech]}, "mine: holds other conversations"),
+        ({"out": "x", "sound": [speech]}, "data.instruct: unknown sound"),
+        ({"out": "x"}, "out and speech or images are needed"),
+        ({"out": "x", "images": ["none.jsonl"]}, "data.instruct.images: none.jsonl: no such manifest"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
+            make_instructions(options)
 
 
 def test_the_program_says_what_it_wrote(sources, tmp_path, capsys):
