@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.atomic_checkpoints import AtomicCheckpointIO
-from callbacks.metrics_file import MetricsFile
+from callbacks.loggers import close_loggers, log_files, make_loggers
 from callbacks.spikes import describe, load_spike
 from callbacks.validation_steps import count_in_steps
 from datamodules.check.plan import make_plan
@@ -40,7 +39,7 @@ from muomni.cli.errors import CONF, one_line, one_line_errors, run_main
 from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
-from muomni.run import monitors, signals, stage_graph
+from muomni.run import dry_run, monitors, signals, stage_graph
 from muomni.run.hardware import best_precision
 from muomni.run.identity import identities_of_0_1, identity, is_up_to_date
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
@@ -52,6 +51,8 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | None = None) -> dict[str, float]:
     """Run the task of a configuration in `output`, as a job of the sweep in `sweep` if given; return the test metrics."""
     settle(cfg, overrides)
+    if cfg.dry_run:
+        overrides, output = dry_run.redirect(cfg, overrides, conf=CONF), Path(cfg.paths.output)
     ablated = separate_exports(cfg, overrides, handed_on=stage_graph.shared_overrides(overrides, ablated=True))
     check_tag(cfg, ablated, own=cfg.task == "fit" and sweep is None)  # the jobs of a sweep may share a tag
     torch.set_float32_matmul_precision("high")
@@ -68,9 +69,9 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     with rendezvous.rank_zero_first():
         sources = prepare(cfg, overrides, ablated)
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
-    if cfg.task == "fit":
+    if cfg.task == "fit" and not cfg.dry_run:
         folder = RunFolder.for_training(output, metadata["identity"], runs=runs, resume=cfg.resume, also=former)
-    else:
+    elif cfg.task != "fit":
         read_as_trained(cfg, trained)
     cfg.paths.output = str(folder.path)
     lightning.seed_everything(cfg.seed, verbose=False)
@@ -94,6 +95,10 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
             trainer.fit(stage, datamodule=datamodule, ckpt_path=folder.checkpoint)
             totals, kept = stage.totals, export if sweep is None else folder.path / "export"
             stage = hand_over(stage, trainer, kept, metadata, fresh=make_stage)
+            if cfg.dry_run:  # the export is for the stage that is built of it, and goes with the rest
+                dry_run.log_total(cfg.stage.name)
+                return {}
+            log_files(trainer.loggers, kept, name=f"{stage.name}-{folder.path.name}", category="model")
             losses = dict(trainer.callback_metrics)
         else:
             load_into(stage, trained)
@@ -225,11 +230,9 @@ def prepare(cfg: DictConfig, overrides: list[str], ablated: Collection[str]) -> 
 def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
     """Callbacks, loggers and trainer of a run; metrics.csv is always written."""
     callbacks = [instantiate(callback, _convert_="all") for callback in cfg.callbacks.values() if callback]
-    loggers = {name: instantiate(logger, _convert_="all") for name, logger in (cfg.get("logger") or {}).items()}
-    if "csv" not in loggers:
-        loggers["csv"] = MetricsFile(str(output))
-    for logger in loggers.values():
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    told: Any = OmegaConf.to_container(cfg, resolve=True)
+    make_one: Any = functools.partial(instantiate, _convert_="all")
+    loggers = make_loggers(cfg.get("logger"), told, output=output, build=make_one)
     precision = best_precision(cfg.trainer.accelerator) if cfg.trainer.precision == "auto" else cfg.trainer.precision
     plugins: list[Any] = [AtomicCheckpointIO()]
     if rendezvous.world_size() == 1:  # also within an allocation of several tasks (SLURM, LSF)
@@ -238,7 +241,7 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):  # or Lightning adds one of its own
         make = functools.partial(make, enable_progress_bar=False)
     trainer = make(
-        callbacks=callbacks, logger=list(loggers.values()), precision=precision, default_root_dir=str(output),
+        callbacks=callbacks, logger=loggers, precision=precision, default_root_dir=str(output),
         use_distributed_sampler=False, plugins=plugins,
     )  # fmt: skip
     if cfg.trainer.get("overfit_batches"):  # of which Lightning would validate as many, after each
@@ -265,26 +268,22 @@ def main(cfg: DictConfig) -> float | None:
     silence_known_warnings()
     signals.listen()
     state = HydraConfig.get()
-    output = Path(state.runtime.output_dir)
+    output, failed = Path(state.runtime.output_dir), True
     sweep = Path(state.sweep.dir) if state.mode == RunMode.MULTIRUN else None
     try:
         apart(cfg, sweep, job=output.name)
         metrics = run(cfg, output=output, overrides=list(state.overrides.task), sweep=sweep)
+        failed = False
     except Exception as error:
         if sweep is None:
             raise
         return mark_failed(output, error, one_line(error))
     finally:
+        close_loggers(failed=failed)
         remove_if_empty(output)
-        close_loggers()
+        dry_run.clean_up()
     scored = score(metrics, cfg.stage.monitor, {})
     return None if scored is None else scored[1]
-
-
-def close_loggers() -> None:
-    """End the W&B run of this job, so that the next job of a multirun gets its own."""
-    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
-        sys.modules["wandb"].finish()
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 
-from muomni.checkpoints.atomic_write import write_text
+from callbacks.run_note import read_note, write_note
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +41,9 @@ def wandb_logger(**options: Any) -> WandbLogger:
 def run_id(folder: Path) -> str:
     """Id of the W&B run of a run folder, created once, so that a resumed run continues it."""
     note = folder / "wandb-run.txt"
-    if note.is_file():
-        return note.read_text().strip()
+    known = read_note(note)
+    if known is not None:
+        return known
     fresh = secrets.token_hex(4)
-    _write_note(note, fresh)
+    write_note(note, fresh)
     return fresh
-
-
-@rank_zero_only
-def _write_note(note: Path, text: str) -> None:
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_text(note, text + "\n")

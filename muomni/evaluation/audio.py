@@ -8,6 +8,7 @@ import torch
 
 from muomni.batch import SpeechBatch
 from muomni.evaluation.base import Evaluator, State
+from muomni.evaluation.views import ROWS, View, heat_map, mark_errors
 from muomni.losses.ctc import frames_needed
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.audio import Audio
@@ -55,6 +56,18 @@ class AudioEvaluator(Evaluator[AudioState]):
             self.show(batch, row, audio=batch.audio[row], question="transcribe", answer=texts[row], truth=truth)
         state.transcripts += texts
         state.truth += batch.texts
+
+    @torch.no_grad()
+    def views(self, batch: SpeechBatch) -> list[View]:
+        """Spectrogram with transcript and truth, errors in brackets; and which symbol the head writes when (alignment)."""
+        shown: list[View] = []
+        for row in range(min(ROWS, len(batch.texts))):
+            frames = int(batch.mel_lengths[row])
+            output = self.model(batch.mel[row : row + 1, :frames], batch.mel_lengths[row : row + 1])
+            text = f"{mark_errors(self.decode(output)[0], batch.texts[row])}   (truth: {batch.texts[row]})"
+            shown.append(View("spectrogram", text, heat_map(batch.mel[row, :frames].T, scale=2)))
+            shown.append(View("alignment", text, heat_map(output.logits[0].float().softmax(-1).T, scale=4)))
+        return shown
 
     def compute(self) -> dict[str, float]:
         state = self.state

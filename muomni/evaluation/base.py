@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import nn
 
+from muomni.evaluation.views import View
+
 Example = dict[str, Any]
 
 
@@ -87,6 +89,10 @@ class Evaluator(ABC, Generic[S]):
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """Metric -> value of the split, once all of it was gathered."""
+
+    def views(self, batch: Any) -> list[View]:
+        """What is shown of the first rows of a held-out batch while training (callbacks/media.py)."""
+        return []
 
     def merge(self, other: S) -> None:
         """Add what another process gathered of the batches that follow this one's."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from muomni.batch import SpeechBatch
 from muomni.evaluation.synthesis import SynthesisEvaluator, SynthesisState
+from muomni.evaluation.views import ROWS, View, heat_map
 from muomni.losses.codec import masked_l1
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.codec import Codec
@@ -45,6 +46,22 @@ class CodecEvaluator(SynthesisEvaluator[CodecState]):
     def reset(self, split: str) -> None:
         super().reset(split)
         self.state.code_counts = torch.zeros(self.model.num_codebooks, self.model.codebook_size, dtype=torch.long)
+
+    @torch.no_grad()
+    def views(self, batch: SpeechBatch) -> list[View]:
+        """Spectrograms of recordings and what the codec makes of them, and how often each entry is used, by codebook."""
+        output: CodecOutput = self.model(batch.mel, batch.mel_lengths)
+        codes = output.codes[frame_mask(self.model.code_lengths(batch.mel_lengths), output.codes.shape[1])].cpu()
+        counts = torch.stack([torch.bincount(each, minlength=self.model.codebook_size) for each in codes.T])
+        shown = [
+            View("code use", "codebooks by entries, log counts of a batch", heat_map(counts.float().log1p(), scale=4))
+        ]
+        for row in range(min(ROWS, len(batch.texts))):
+            both = torch.cat([output.mel[row].float(), batch.mel[row].float()], dim=1)[: int(batch.mel_lengths[row])]
+            shown.append(
+                View("spectrogram", f"above recorded, below rebuilt: {batch.texts[row]}", heat_map(both.T, scale=2))
+            )
+        return shown
 
     @torch.no_grad()
     def update(self, batch: SpeechBatch) -> None:

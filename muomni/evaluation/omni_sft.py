@@ -13,6 +13,7 @@ from muomni.evaluation.omni_metrics import OmniState, omni_metrics
 from muomni.evaluation.reference_thinker import ReferenceThinker
 from muomni.evaluation.spoken_eval import SpokenAnswers
 from muomni.evaluation.teacher_forced import control_answers, teacher_forced_answers
+from muomni.evaluation.views import ROWS, View, mark_errors, pixels
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.special_tokens import IGNORE
 
@@ -112,6 +113,19 @@ class OmniSftEvaluator(Evaluator[OmniState]):
                 batch, row, task=task, kind=kind, question=batch.questions[row] or meta.get("spoken", ""), answer=answer,
                 truth=batch.answers[row], **{name: keys[rows.index(row)] for name, rows, keys in media if row in rows},
             )  # fmt: skip
+
+    @torch.no_grad()
+    def views(self, batch: OmniBatch) -> list[View]:
+        """Questions with answers and truths, by one teacher-forced pass; images with theirs."""
+        _, answers = teacher_forced_answers(self.model, batch, self.features(batch))
+        shown = []
+        for row in range(min(2 * ROWS, len(batch.answers))):
+            answer = mark_errors(self.decode(answers[row]), batch.answers[row])
+            text = f"{batch.tasks[row]}: {batch.questions[row]} -> {answer}   (truth: {batch.answers[row]})"
+            held = [number for number, owner in enumerate(batch.image_rows) if owner == row]
+            image = None if not held or batch.images is None else pixels(batch.images[held[0]])
+            shown.append(View("answers" if image is None else "image answers", text, image))
+        return shown
 
     def compute(self) -> dict[str, float]:
         """What is to be spoken is spoken now, in one batch."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from muomni.batch import SpeechBatch
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.synthesis import SynthesisEvaluator, SynthesisState
+from muomni.evaluation.views import View, heat_map
 from muomni.inference.tts.speaker import Speaker
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.codec import Codec
@@ -61,6 +62,19 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
         self.transcribe(batch, {"codec": self._waveforms(rebuilt), "spoken": self._waveforms(spoken)})
         self.state.cut += cut
         self.state.ratios += [len(row) / length for row, length in zip(spoken, lengths, strict=True)]
+
+    @torch.no_grad()
+    def views(self, batch: SpeechBatch) -> list[View]:
+        """The first text, spoken, with its spectrogram."""
+        speaker = min(int(batch.speakers[0]), self.model.num_speakers - 1)
+        codes = self.speaker.say(batch.texts[:1], [speaker])[0][0]
+        mel = self.codec.decode(codes[None])[0]
+        image, sound = heat_map(mel.T, scale=2), self.vocoder(mel).detach().float().cpu()
+        text = batch.texts[0]
+        return [
+            View("spoken", text, waveform=sound, sample_rate=self.sample_rate),
+            View("spoken spectrogram", text, image),
+        ]
 
     def _waveforms(self, rows: list[Tensor]) -> list[Tensor]:
         """Codes (T', K) -> waveforms (N)."""

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from muomni.batch import TextBatch
 from muomni.evaluation.base import Evaluator, State
+from muomni.evaluation.views import ROWS, View
 from muomni.losses.cross_entropy import token_nats
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE
 
 MAX_EXAMPLES = 2  # of each type of question
+PROMPT, CONTINUED = 16, 24  # tokens of a document that are given, and that the model adds, in a view
 
 
 @dataclass
@@ -60,6 +62,17 @@ class ThinkerEvaluator(Evaluator[ThinkerState]):
                 state.nats[kind] += nats[row]
                 state.tokens[kind] += tokens[row]
                 state.floor[kind] += floors[row]
+
+    @torch.no_grad()
+    def views(self, batch: TextBatch) -> list[View]:
+        """How the model continues the first tokens of documents, greedily."""
+        rows = min(ROWS, len(batch.ids))
+        start = min(PROMPT, *batch.lengths[:rows].tolist())
+        ids = batch.ids[:rows, :start]
+        for _ in range(min(CONTINUED, self.model.max_length - start)):
+            ids = torch.cat([ids, self.model(ids, last_only=True).logits.argmax(-1)], dim=1)
+        texts = [(self.decode(row[:start]), self.decode(row[start:])) for row in ids.tolist()]
+        return [View("continuations", f"{begin} ||| {rest}") for begin, rest in texts]
 
     def compute(self) -> dict[str, float]:
         state = self.state

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from muomni.batch import ImageTextBatch
 from muomni.distributed import collectives
 from muomni.evaluation.base import Evaluator, State
+from muomni.evaluation.views import ROWS, View, pixels, ranks
 from muomni.losses.contrastive import cosine, equal_pairs, late_interaction, pair_keys
 from muomni.metrics.linear_probe import LinearProbe
 from muomni.metrics.retrieval import Item, Retrieval
@@ -147,6 +148,22 @@ class VisionEvaluator(Evaluator[VisionState]):
                 data = self.state.probes[key]
                 data.features.append(_own(cells[rows, columns]))  # copies: views would keep the whole batch
                 data.labels.extend(labels)
+
+    @torch.no_grad()
+    def views(self, batch: ImageTextBatch) -> list[View]:
+        """Images with their captions and the position of each among the captions of the batch."""
+        whole, cells = self.image_head(self.model(batch.images))
+        text: TextTowerOutput = self.text_tower(batch.ids, batch.lengths)
+        if self.late:
+            similarity = late_interaction(cells.float(), text.tokens.float(), text.keep)
+        else:
+            similarity = cosine(whole.float(), text.pooled.float())
+        rows = range(min(ROWS, len(batch.images)))
+        count = len(batch.images)
+        return [
+            View("images", f"rank {rank} of {count}: {batch.captions[row]}", pixels(batch.images[row]))
+            for row, rank in zip(rows, ranks(similarity, rows), strict=True)
+        ]
 
     def _add_examples(self, items: Sequence[Item], similarity: Tensor) -> None:
         for item, best in zip(items[:MAX_EXAMPLES], similarity.argmax(dim=1).tolist(), strict=False):

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: Overrides that apply to prerequisites as well, next to the experiment's data options; others apply to the named stage only.
 SHARED = (
     "size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer", "experiment",
-    "characters", "text", "tokenizer", "codec_mel", "mel@codec_mel",
+    "characters", "text", "tokenizer", "codec_mel", "mel@codec_mel", "dry_run",
 )  # fmt: skip
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 #: Overrides that also apply to prerequisites that an ablation changes (muomni/cli/ablations.py).
