@@ -13,6 +13,7 @@ of a comparison:
 out=FOLDER      default: reports/compare
 of the leaderboard:
 add=TRACK RUN RUN RUN     a new record: the runs of three seeds, or result files of three benchmarks
+commit=HASH               that they were made with, where they do not note it; default: the checkout's
 """
 
 import shlex
@@ -75,12 +76,13 @@ def compare(words: list[str], command: str) -> None:
 
 def leaderboard(words: list[str], command: str) -> None:
     """The page of the records, after adding one if requested."""
-    options, names = _with_folders(words, {"add": "", "records": "docs/leaderboard.yaml"})
+    options, names = _with_folders(words, {"add": "", "commit": "", "records": "docs/leaderboard.yaml"})
     records = user_path(options["records"])
     if names and not options["add"]:
         raise ValueError(f"{names[0]}: which track? add=TRACK")
     if options["add"]:
-        print(add_record(records, options["add"], [Path(user_path(name)) for name in names]), file=sys.stderr)
+        sources = [Path(user_path(name)) for name in names]
+        print(add_record(records, options["add"], sources, commit=options["commit"]), file=sys.stderr)
     print(write_leaderboard(records), file=sys.stderr)
 
 

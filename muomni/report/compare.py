@@ -132,7 +132,7 @@ def value_of(group: Group, name: str) -> str:
     if summary is None:
         return ""
     if summary.spread is not None:
-        return f"{number(summary.mean)} (spread {number(summary.spread)}, n={summary.n})"
+        return summary.text
     ends = interval(group, name)
     return number(summary.mean) + (f" ({number(ends[0])} to {number(ends[1])})" if ends else "")
 
@@ -151,7 +151,7 @@ def differs(first: Group, other: Group, name: str) -> str:
     verdict = ours.differs_from(theirs)
     if verdict is None and (a := interval(first, name)) and (b := interval(other, name)):
         verdict = a[1] < b[0] or b[1] < a[0]
-    return "one seed each" if verdict is None else change(ours, theirs) + (" yes" if verdict else " no")
+    return change(ours, theirs) + {True: " yes", False: " no", None: ", one seed each"}[verdict]
 
 
 def change(first: Summary, other: Summary) -> str:

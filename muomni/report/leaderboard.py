@@ -10,6 +10,7 @@ record before by more than the larger spread (max - min) of the two. Both are ch
 
 import datetime
 import json
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -112,17 +113,19 @@ def check_record(record: Record, last: Record | None, track: Track, *, where: st
         raise ValueError(f"{where}: {number(ours.mean)} is {how} the record of {last.date}, {number(theirs.mean)}")
 
 
-def add_record(file: Path, name: str, sources: Sequence[Path]) -> Path:
+def add_record(file: Path, name: str, sources: Sequence[Path], *, commit: str = "") -> Path:
     """Write a record's file and name it in the tracks; return it. sources: folders of runs, or result files of a benchmark.
+    commit: that they were made with, where they do not note it; by default that of the checkout.
 
     Raises ValueError where it is no record, or not of this track's budget; nothing is written then."""
     tracks = read_tracks(file)
     if name not in tracks:
         raise ValueError(f"add={name}: no such track; there are {', '.join(tracks)}")
     track, earlier = tracks[name], read_records(file, name, tracks[name])
-    record = (
-        _of_results(name, track, sources) if track.path else _of_runs(name, track, find_runs(list(map(str, sources))))
-    )
+    if track.path:
+        record = _of_results(name, track, sources, commit or _head())
+    else:
+        record = _of_runs(name, track, find_runs(list(map(str, sources))), commit)
     check_record(record, earlier[-1] if earlier else None, track, where=f"add={name}")
     result = FOLDER / f"{name}-{len(earlier) + 1}.json"
     path = file.parent.parent / result
@@ -143,7 +146,7 @@ def _with_record(text: str, name: str, result: str) -> str:
     return before + own + own_text + gap + others + ("" if text.endswith("\n") and (gap or others) else "\n")
 
 
-def _of_runs(name: str, track: Track, runs: Sequence[Run]) -> Record:
+def _of_runs(name: str, track: Track, runs: Sequence[Run], commit: str) -> Record:
     if not runs:
         raise ValueError(f"add={name}: the folders of {LEAST_SEEDS} runs are needed")
     first = runs[0]
@@ -162,13 +165,14 @@ def _of_runs(name: str, track: Track, runs: Sequence[Run]) -> Record:
                 )
     journal = first.read.journal
     return Record(
-        track=name, date=str(journal.get("started", ""))[:10], commit=_commit(journal), command=str(journal.get("command", "")),
-        hardware=hardware(journal.get("machine", {})), seeds=[run.seed for run in runs],
+        track=name, date=str(journal.get("started", ""))[:10], commit=commit or _commit(journal) or _head(),
+        command=portable(str(journal.get("command", ""))), hardware=hardware(journal.get("machine", {})),
+        seeds=[run.seed for run in runs],
         values=[float(run.metrics[track.metric]) for run in runs],
     )  # fmt: skip
 
 
-def _of_results(name: str, track: Track, sources: Sequence[Path]) -> Record:
+def _of_results(name: str, track: Track, sources: Sequence[Path], commit: str) -> Record:
     values, documents = [], []
     for path in sources:
         document = json.loads(path.read_text())
@@ -184,7 +188,7 @@ def _of_results(name: str, track: Track, sources: Sequence[Path]) -> Record:
         raise ValueError(f"add={name}: two of the result files are the same run")
     first = documents[0] if documents else {}
     return Record(
-        track=name, date=str(first.get("date") or datetime.date.today()), commit=_commit({}), command=track.command,
+        track=name, date=str(first.get("date") or datetime.date.today()), commit=commit, command=track.command,
         hardware=hardware(first.get("machine", {})), seeds=list(range(len(values))), values=values,
     )  # fmt: skip
 
@@ -198,12 +202,20 @@ def hardware(machine: Mapping[str, Any]) -> str:
 
 
 def _commit(journal: Mapping[str, Any]) -> str:
-    """The commit that a run noted, else that of the checkout."""
+    """The commit that a run noted; "" if it noted none."""
     noted = journal.get("git")
-    if isinstance(noted, Mapping) and noted.get("commit"):
-        return str(noted["commit"])
+    return str(noted.get("commit") or "") if isinstance(noted, Mapping) else ""
+
+
+def _head() -> str:
+    """The commit of the checkout; "" where there is none."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def portable(command: str) -> str:
+    """A command without the folders of the machine that it ran on: `data.train=/home/me/a.txt` becomes `data.train=a.txt`."""
+    return re.sub(r"(=|\s)/(?:[^\s/]+/)+([^\s/]+)", r"\1\2", command)
 
 
 def write_leaderboard(file: Path) -> Path:
@@ -231,8 +243,7 @@ def write_leaderboard(file: Path) -> Path:
 
 
 def _shown(record: Record) -> str:
-    summary = record.summary
-    return f"**{number(summary.mean)}** (spread {number(summary.spread or 0.0)}, n={summary.n})"
+    return "**" + record.summary.text.replace(" (", "** (", 1)
 
 
 def _section(name: str, track: Track, records: Sequence[Record]) -> str:

@@ -111,9 +111,16 @@ def read_folder(folder: Path) -> Run:
     )
     options = {key: value for key, value in aliases.flattened(whole).items() if not key.startswith(ELSEWHERE)}
     options = {key: value for key, value in options.items() if str(folder) not in str(value)}
+    options = {key: value for key, value in options.items() if _is_own(key, read.stage)}
     failed = folder / "failed.json"
     reason = yaml.safe_load(failed.read_text())["error"] if failed.is_file() else None
     return Run(folder, read, options, reason)
+
+
+def _is_own(key: str, stage: str) -> bool:
+    """Whether an option is not the budget of another stage."""
+    parts = key.split(".")
+    return parts[0] != "budget" or len(parts) < 3 or parts[1] == stage
 
 
 def _unfinished(folder: Path, config: Row) -> StageRun:

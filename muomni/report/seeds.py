@@ -4,11 +4,13 @@ The spread is max - min over the seeds. It is stated only of two seeds or more, 
 counts as larger if it exceeds the larger spread of the two.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from muomni.report.runs import SEEDS, Run, differences
+from muomni.report.tables import number
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class Summary:
     @property
     def spread(self) -> float | None:
         return max(self.values) - min(self.values) if self.n > 1 else None
+
+    @property
+    def text(self) -> str:
+        """The mean, with digits enough for its spread, which follows with the number of values."""
+        if not self.spread:
+            return number(self.mean) + ("" if self.spread is None else f" (spread 0, n={self.n})")
+        decimals = max(2, 1 - math.floor(math.log10(self.spread)))
+        return f"{self.mean:.{decimals}f} (spread {number(self.spread)}, n={self.n})"
 
     def differs_from(self, other: "Summary") -> bool | None:
         """Whether the means differ by more than the spread; None where neither has a spread."""
@@ -68,10 +78,11 @@ def labels_of(runs: Sequence[Run], *, most: int = 3) -> list[str]:
     settings = [{key: value for key, value in run.options.items() if key not in SEEDS} for run in runs]
     differing = differences(settings)
     keys = sorted(differing, key=lambda key: (-len({repr(value) for value in differing[key]}), len(key)))[:most]
-    names = [
-        ", ".join(f"{key.rpartition('.')[2]}={differing[key][index]}" for key in sorted(keys))
-        for index in range(len(runs))
-    ]
+    written = {key: key if key.endswith((".name", ".kind")) else key.rpartition(".")[2] for key in keys}
+    names = []
+    for index in range(len(runs)):
+        values = {key: "null" if (value := differing[key][index]) is None else value for key in sorted(keys)}
+        names.append(", ".join(f"{written[key]}={value}" for key, value in values.items()))
     if not keys or len(set(names)) < len(names):
         return ["/".join(run.folder.resolve().parts[-2:]) for run in runs]
     return names

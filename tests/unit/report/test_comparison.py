@@ -103,7 +103,7 @@ def test_a_comparison_is_one_file_that_loads_nothing(multirun, tmp_path, capsys)
 def test_runs_of_one_seed_are_compared_by_their_intervals(multirun, tmp_path):
     main(["compare", str(multirun / "0"), str(multirun / "3"), f"out={tmp_path}"])
     text = (tmp_path / "compare.md").read_text()
-    assert "49 (40 to 60) | 48 (40 to 60) | -1 no |" in text and "one seed each" in text
+    assert "49 (40 to 60) | 48 (40 to 60) | -1 no |" in text and "+1, one seed each" in text
 
 
 def test_axes_follow_from_the_rates_or_are_logged(multirun):

@@ -7,7 +7,7 @@ import pytest
 
 from muomni.program import ROOT
 from muomni.report.__main__ import main
-from muomni.report.leaderboard import read_records, read_tracks, write_leaderboard
+from muomni.report.leaderboard import portable, read_records, read_tracks, write_leaderboard
 from tests.unit.report.test_comparison import make_job
 
 TRACKS = """# The tracks.
@@ -47,6 +47,11 @@ def runs(folder, losses, *, lr=0.1):
             for seed, loss in enumerate(losses)]  # fmt: skip
 
 
+def test_a_command_names_no_folder_of_a_machine():
+    command = "python train.py shakespeare=/home/me/input.txt paths.root=out a/b"
+    assert portable(command) == "python train.py shakespeare=input.txt paths.root=out a/b"
+
+
 def add(board, track, names):
     main(["leaderboard", f"add={track}", *names, f"records={board}"])
 
@@ -55,9 +60,9 @@ def test_a_record_is_added_and_beaten(board, tmp_path):
     add(board, "loss", runs(tmp_path / "first", (1.0, 1.2, 1.1)))
     add(board, "loss", runs(tmp_path / "second", (0.5, 0.6, 0.7), lr=0.2))
     page = board.with_suffix(".md").read_text()
-    assert "| [Loss](#loss) | nats, lower is better | **0.6000** (spread 0.2000, n=3) | 2026-11-29 |" in page
+    assert "| [Loss](#loss) | nats, lower is better | **0.60** (spread 0.2000, n=3) | 2026-11-29 |" in page
     assert (
-        page.index("0.6000** (spread") < page.index("1.10** (spread")
+        page.index("0.60** (spread") < page.index("1.10** (spread")
         and "Some CPU, 1 threads of 2 cores, GPU none" in page
     )
     assert "| [Speed](#speed) | tokens/s, higher is better | none yet |  |" in page and "No record yet." in page
@@ -113,7 +118,7 @@ def test_a_benchmark_is_a_record_by_three_result_files(board, tmp_path):
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text(json.dumps({"date": "2026-11-29", "machine": machine, "races": [{"speed": speed}]}))
     add(board, "speed", map(str, files))
-    assert "**11** (spread 2, n=3)" in board.with_suffix(".md").read_text()
+    assert "**11.00** (spread 2, n=3)" in board.with_suffix(".md").read_text()
     with pytest.raises(ValueError, match=r"two of the result files are the same run"):
         add(board, "speed", map(str, [files[0], *files]))
     files[0].write_text("{}")
