@@ -132,7 +132,7 @@ def drop_broken_images(
         return None
 
     every = list(dict.fromkeys(image for row in rows for image in images(row)))
-    found = map_files(fault, every, title=f"images of {what}", unit="image", bar_from=2000)
+    found = map_files(fault, every, title=f"images of {what}", unit="image")
     faults = dict(zip(every, found, strict=True))
     errors = [next(filter(None, map(faults.get, images(row))), None) for row in rows]
     bad = [f"{row['id']}: {error}" for row, error in zip(rows, errors, strict=True) if error is not None]

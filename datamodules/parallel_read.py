@@ -18,24 +18,17 @@ from muomni.frontends.audio_io import decode_audio
 
 log = logging.getLogger(__name__)
 
+#: Seconds after which a progress bar is shown.
+PATIENCE = 2.0
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_files(
-    read: Callable[[Item], Result], items: Sequence[Item], *, title: str, unit: str, bar_from: int
-) -> Iterator[Result]:
-    """`read` of every item, in order; a progress bar where there are at least `bar_from`."""
+def map_files(read: Callable[[Item], Result], items: Sequence[Item], *, title: str, unit: str) -> Iterator[Result]:
+    """`read` of every item, in order; a progress bar where it takes over `PATIENCE` seconds."""
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        yield from tqdm(
-            pool.map(read, items),
-            title,
-            len(items),
-            leave=False,
-            unit=unit,
-            mininterval=1,
-            disable=len(items) < bar_from,
-        )
+        found = pool.map(read, items)
+        yield from tqdm(found, title, len(items), leave=False, unit=unit, mininterval=1, delay=PATIENCE)
 
 
 def read_clips(
@@ -54,7 +47,7 @@ def read_clips(
         except ValueError as error:
             return empty, (), f"{row['id']}: {error}"
 
-    results = map_files(read, rows, title=f"clips of {what}", unit="clip", bar_from=500)
+    results = map_files(read, rows, title=f"clips of {what}", unit="clip")
     for row, (clip, odd, error) in zip(rows, results, strict=True):
         for remark in odd:
             remarks.setdefault(remark, []).append(str(row["id"]))

@@ -3,11 +3,13 @@
 import hashlib
 import itertools
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from datamodules.fingerprint import digest
 from datamodules.formats import Reading
@@ -15,6 +17,7 @@ from datamodules.formats.hugging_face import HUGGING_FACE
 from datamodules.large_manifests import is_large
 from datamodules.lazy_rows import LazyRows
 from datamodules.manifests import Row, TextFile, read_manifest
+from datamodules.parallel_read import PATIENCE
 from muomni.frontends.special_pieces import with_special_pieces
 from muomni.frontends.text_form import form_named
 from muomni.frontends.tokenizer import Tokenizer
@@ -59,7 +62,11 @@ def tokenizer_for(
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = itertools.chain.from_iterable(_some_rows(each, shape=shape, cache=cache) for each in files)
         texts = (form_named(form)(text) for row in rows for text in _texts_of(row))
-        Tokenizer.train(texts, vocab_size, path, exact=exact)
+        bar = tqdm(texts, "texts for the tokenizer", unit="text", mininterval=1, delay=PATIENCE, leave=False)
+        start = time.perf_counter()
+        Tokenizer.train(bar, vocab_size, path, exact=exact)
+        if time.perf_counter() - start > PATIENCE:
+            log.info("%s: a tokenizer of %d pieces, trained in %.0f s", path, vocab_size, time.perf_counter() - start)
     elif exact:
         Tokenizer.load(path).expect_size(vocab_size)
     return path
