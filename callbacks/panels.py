@@ -27,6 +27,7 @@ PANELS: dict[str, dict[str, list[str]]] = {
         "MFU, percent": [rf"{STAGE}/train/mfu"],
         "throughput": [rf"{STAGE}/train/(samples|tokens|images|audio_seconds)_per_second"],
         "time of a step by phase, ms": [rf"{STAGE}/train/ms_.*"],
+        "totals": [rf"{STAGE}/train/total_\w+"],
         "padding, percent": [rf"{STAGE}/train/padding_share"],
         "data wait, share": [rf"{STAGE}/train/data_wait_share"],
         "peak memory, MiB": [rf"{STAGE}/train/peak_memory_mib"],

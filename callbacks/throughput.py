@@ -13,9 +13,10 @@ log = logging.getLogger(__name__)
 
 class Throughput(Callback):
     """`samples_per_second`, `tokens_per_second` (frames, for audio, padding included), `images_per_second`,
-    `audio_seconds_per_second`, `padding_share` (in percent of the tokens), `data_wait_share` and `mfu` over a logging interval;
-    padding and waiting at the end also of the whole run (`stage.totals`). Time between batches counts as waiting, but for
-    validations. Several processes: assumes that all hold as much as this one.
+    `audio_seconds_per_second`, `padding_share` (in percent of the tokens), `data_wait_share` and `mfu` over a logging interval,
+    `total_tokens`, `total_flops`, `total_seconds` (without validations) so far; padding and waiting at the end also of the whole
+    run (`stage.totals`). Time between batches counts as waiting, but for validations. Several processes: assumes that all hold
+    as much as this one.
 
     `mfu`: operations of the interval (`stage.step_cost`) by what the device could have done in its time
     (muomni/run/peak_flops.py), in percent."""
@@ -27,7 +28,7 @@ class Throughput(Callback):
         self._real: Any = 0
         self._paused = 0.0
         self._peak: float | None = None
-        self._run: dict[str, Any] = {"real": 0.0, "tokens": 0, "waited": 0.0, "seconds": 0.0}
+        self._run: dict[str, Any] = {"real": 0.0, "tokens": 0, "waited": 0.0, "seconds": 0.0, "flops": 0}
         """Of the whole run, those of an earlier process included."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,6 +62,9 @@ class Throughput(Callback):
         metrics["data_wait_share"] = self._waited / seconds
         if self._flops:
             metrics["mfu"] = 100 * self._flops / seconds / self._find_peak(trainer, pl_module)
+            metrics["total_flops"] = float(trainer.world_size * self._run["flops"])
+        metrics["total_tokens"] = float(trainer.world_size * self._run["tokens"])
+        metrics["total_seconds"] = self._run["seconds"]
         pl_module.log_dict({f"{pl_module.name}/train/{name}": value for name, value in metrics.items()})
         self._reset()
 
@@ -93,6 +97,7 @@ class Throughput(Callback):
     def _add(self, seconds: float) -> None:
         run = self._run
         run["real"], run["tokens"] = run["real"] + self._real, run["tokens"] + self._tokens
+        run["flops"] += self._flops
         run["waited"], run["seconds"] = run["waited"] + self._waited, run["seconds"] + seconds
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,4 +116,4 @@ class Throughput(Callback):
         return {**self._run, "real": float(self._run["real"])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._run = dict(state_dict)
+        self._run = {"flops": 0, **state_dict}  # checkpoints of before did not count them

@@ -138,3 +138,22 @@ def test_a_device_that_is_not_in_the_table_is_measured(monkeypatch):
     assert "measured" in source
     assert measured_flops(torch.device("cpu"), half=False) > 1e6
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_gpu_is_waited_for_in_the_step_that_is_logged_alone(toy, monkeypatch):
+    waits, steps = [], []
+    monkeypatch.setattr("torch.cuda.synchronize", lambda *_: waits.append(len(steps)))
+
+    class AsOnGpu(StepTimes):
+        def on_train_start(self, trainer, pl_module):
+            self._profiler.synced = True
+            self._begin(trainer)
+
+    class Steps(Callback):
+        def on_train_batch_end(self, *_):
+            steps.append(None)
+
+    stage, data, trainer = toy(AsOnGpu(), Steps())
+    trainer.log_every_n_steps = 3
+    trainer.fit(stage, datamodule=data)
+    assert set(waits) == {1, 2, 4, 5}, "from the end of the steps 2 and 5 to the end of 3 and 6"
