@@ -136,7 +136,9 @@ def make_plan(
         val_given=given_val or splits.get("val") is not None or any(each.division for each in found),
         overfit=bool(cfg.trainer.get("overfit_batches")),
         probe=(cfg.module.get("evaluator") or {}).get("probe_split"),
-        last_line=last_line(Path(sources["train"]), held_out) if stream and sources.get("train") else None,
+        last_line=last_line(Path(sources["train"]), float(held_out))
+        if stream and held_out and sources.get("train")
+        else None,
     )
 
 
