@@ -1,8 +1,9 @@
 """The doctor: alarms for trainings that run but do not learn, each with a remedy in its message.
 
-Every `every_n_steps` it hooks the model's modules for one step and queries each symptom (symptoms.py) for a finding. A finding
-that persists becomes an alarm: a warning in the log, counted as `<stage>/train/alarms`. Spikes of the loss are detected at
-every step, and their batch is saved (spikes.py). The doctor changes nothing.
+Every `every_n_steps`, and more often in the first steps, where most faults show, it hooks the model's modules for one step, looks
+at its gradients and queries each symptom (symptoms/) for a finding. A finding that persists becomes an alarm: a warning in the
+log, counted as `<stage>/train/alarms`. Spikes of the loss are detected at every step, and their batch is saved (spikes.py). The
+doctor changes nothing.
 """
 
 import logging
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
+from torch.optim import Optimizer
 
 from callbacks.spikes import Spikes
 from callbacks.symptoms import Observe, Symptom
@@ -25,13 +27,24 @@ class Doctor(Callback):
 
     Args:
         every_n_steps: interval of the examined steps. symptoms: by name. spikes: see spikes.py; None: no detection of spikes.
+        first_steps: so many steps at the start of a training are examined every `first_every_n_steps`; 0: none are.
     """
 
-    def __init__(self, *, every_n_steps: int, symptoms: dict[str, Symptom], spikes: Spikes | None) -> None:
+    def __init__(
+        self,
+        *,
+        every_n_steps: int,
+        symptoms: dict[str, Symptom],
+        spikes: Spikes | None,
+        first_steps: int = 0,
+        first_every_n_steps: int = 1,
+    ) -> None:
         self.every_n_steps, self.symptoms, self.spikes = every_n_steps, symptoms, spikes
+        self.first_steps, self.first_every_n_steps = first_steps, first_every_n_steps
         self.alarms, self._step = 0, 0
         self._since: dict[str, int] = {}
         self._active = self._changes = False
+        self._batch: Any = None
         self._hooks = ExitStack()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,7 +61,7 @@ class Doctor(Callback):
         def note(module: nn.Module, arguments: Any, output: Any) -> None:
             if self._active:
                 with torch.no_grad():
-                    observe(output)
+                    observe(arguments, output)
 
         return note
 
@@ -57,7 +70,15 @@ class Doctor(Callback):
         self._step = trainer.global_step
         sampler = getattr(getattr(trainer, "datamodule", None), "batch_sampler", None)
         self._changes = sampler is not None and sampler.curriculum_ends
-        self._active = self._step % self.every_n_steps == 0
+        interval = self.first_every_n_steps if self._step < self.first_steps else self.every_n_steps
+        self._active = self._step % interval == 0
+        self._batch = batch if self._active else None
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Let the symptoms look at the gradients of an examined step."""
+        if self._active:
+            for symptom in self.symptoms.values():
+                symptom.examine_gradients(pl_module, self._batch)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, _: Any, batch: Any, *__: Any) -> None:
         """Check the loss for a spike, and the symptoms after an examined step."""
@@ -69,7 +90,7 @@ class Doctor(Callback):
             if self._changes:  # this batch is compared with later ones
                 self.spikes.forget()
         if self._active:
-            self._active = False
+            self._active, self._batch = False, None
             self._examine(pl_module, batch)
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log(f"{pl_module.name}/train/alarms", float(self.alarms))
@@ -81,8 +102,8 @@ class Doctor(Callback):
             if finding is None:
                 self._since.pop(name, None)
                 continue
-            since = self._since.setdefault(name, self._step)
-            if self._step - since >= symptom.patience:
+            known, since = name in self._since, self._since.setdefault(name, self._step)
+            if self._step - since >= symptom.patience and (symptom.patience or not known):
                 self._alarm(f"step {self._step}: {finding}")
                 self._since[name] = self._step  # repeated when it has lasted as long again
 

@@ -73,6 +73,11 @@ class ResumableStage(DistributedStage):
         """Never train a module, and keep it in evaluation mode."""
         self._frozen.append(module.requires_grad_(False))
 
+    @property
+    def frozen_modules(self) -> list[nn.Module]:
+        """What `keep_frozen` has got."""
+        return list(self._frozen)
+
     def train(self, mode: bool = True) -> Self:
         """Switch to training mode, except what is frozen."""
         super().train(mode)

@@ -33,11 +33,12 @@ class Repeat(LightningDataModule):
         return DataLoader([copy.deepcopy(self.batch) for _ in range(self.steps)], batch_size=None)
 
 
-def alarms(stage, batch, symptom, caplog, tmp_path, steps=60):
-    """Messages of the doctor in a short training."""
-    doctor = Doctor(every_n_steps=5, symptoms={"it": symptom}, spikes=None)
+def alarms(stage, batch, symptom, caplog, tmp_path, steps=60, extra=()):
+    """Messages of the doctor in a short training with one symptom, or with several by name."""
+    symptoms = symptom if isinstance(symptom, dict) else {"it": symptom}
+    doctor = Doctor(every_n_steps=5, symptoms=symptoms, spikes=None)
     trainer = Trainer(
-        max_epochs=1, callbacks=[doctor], default_root_dir=str(tmp_path), accelerator="cpu", logger=False,
+        max_epochs=1, callbacks=[doctor, *extra], default_root_dir=str(tmp_path), accelerator="cpu", logger=False,
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, limit_val_batches=0,
     )  # fmt: skip
     caplog.clear()
