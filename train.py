@@ -277,7 +277,8 @@ def main(cfg: DictConfig) -> float | None:
     except Exception as error:
         if sweep is None:
             raise
-        return mark_failed(output, error, one_line(error))
+        mark_failed(output, error, one_line(error))
+        return None
     finally:
         close_loggers(failed=failed)
         remove_if_empty(output)

@@ -15,15 +15,18 @@ MOST_MEDIA = 2_500_000
 MEDIA = {".png": "image/png", ".wav": "audio/wav"}
 
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff; margin: 0 auto; max-width: 1380px;
-padding: 12px 24px; } h1 { font-size: 24px; } h2 { font-size: 19px; margin: 28px 0 8px; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; margin: 8px 0; } th, td { padding: 3px 9px; border-bottom: 1px solid #e4e4e4; text-align: left;
-vertical-align: top; } th { background: #f4f6f8; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; } code { background: #f4f6f8; padding: 1px 4px; overflow-wrap: anywhere; } .note { color: #555; }
-.best td { background: #e8f3ea; } .charts { display: flex; flex-wrap: wrap; gap: 12px; } figure { margin: 0; max-width: 100%; }
-figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; } .key { display: inline-block; width: 14px; height: 4px;
-vertical-align: middle; margin-right: 6px; } .legend label { margin-right: 16px; white-space: nowrap; }
-.job:hover { stroke: #d55e00; stroke-width: 4; }
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff; margin: 0 auto;
+max-width: 1380px; padding: 12px 24px; }
+h1 { font-size: 24px; } h2 { font-size: 19px; margin: 28px 0 8px; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; margin: 8px 0; }
+th, td { padding: 3px 9px; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }
+th { background: #f4f6f8; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; } .scroll { overflow-x: auto; }
+code { background: #f4f6f8; padding: 1px 4px; overflow-wrap: anywhere; } .note { color: #555; }
+td:last-child { min-width: 240px; } .best td { background: #e8f3ea; } .charts { display: flex; flex-wrap: wrap; gap: 12px; }
+figure { margin: 0; max-width: 100%; } figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; }
+.key { display: inline-block; width: 14px; height: 4px; vertical-align: middle; margin-right: 6px; }
+.legend label { margin-right: 16px; white-space: nowrap; } .job:hover { stroke: #d55e00; stroke-width: 4; }
 button { font: inherit; padding: 3px 12px; border: 1px solid #888; background: #fff; border-radius: 4px; }
 button[aria-pressed=true] { background: #0072b2; color: #fff; } img { image-rendering: pixelated; min-width: 96px; }
 """
@@ -135,4 +138,5 @@ def axis_buttons(axes: Sequence[str]) -> str:
 def figure(title: str, chart: str, *, axis: str = "", hidden: bool = False) -> str:
     """A chart with its title; of one axis of several."""
     named = (f' data-axis="{escape(axis)}"' + (" hidden" if hidden else "")) if axis else ""
-    return f"<figure{named}><figcaption>{escape(title)}</figcaption>{chart}</figure>" if chart else ""
+    caption = f"<figcaption>{escape(title)}</figcaption>" if title else ""
+    return f"<figure{named}>{caption}{chart}</figure>" if chart else ""

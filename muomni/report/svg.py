@@ -201,7 +201,7 @@ class _Axis:
 def _open(width: int, height: int, label: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{escape(label)}" font-family="sans-serif" font-size="12" fill="#222">'
+        f'aria-label="{escape(label)}" font-family="sans-serif" font-size="12" fill="#222" paint-order="stroke">'
     )
 
 
@@ -210,4 +210,8 @@ def _grid(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>' if text else ""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" stroke="#fff" stroke-width="3">{escape(text)}</text>'
+        if text
+        else ""
+    )

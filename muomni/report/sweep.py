@@ -213,7 +213,7 @@ def write_sweep(sweep: Sweep, out: Path, *, command: str) -> Path:
     lines += ["## Jobs\n", tables.table(header, rows)]
     for title, name, note, chart in charts(sweep):
         page.heading(title, note)
-        page.add(html.figure(title, chart))
+        page.add(html.figure("", chart))
         lines += [f"## {title}\n", note + "\n" if note else ""]
         if chart:
             file = out / "charts" / f"{name}.svg"
@@ -238,7 +238,7 @@ def head(sweep: Sweep, command: str) -> list[str]:
     better = "lower" if sweep.lower else "higher"
     lines = [f"{len(sweep.jobs)} of {sweep.wanted} jobs: {ended}. Judged by {sweep.metric}, {better} is better."]
     if sweep.best is not None and sweep.best.value is not None:
-        words = " ".join(f"{key}={value}" for key, value in sweep.best.values.items())
+        words = " ".join(f"{key}={_rounded(value)}" for key, value in sweep.best.values.items())
         lines.append(
             f"Best is job {sweep.best.name}: {number(sweep.best.value)} with {words}. Its folder: {sweep.best.folder}"
         )

@@ -29,14 +29,15 @@ FAILED = "failed.json"
 
 
 def apart(cfg: Any, sweep: Path | None, *, job: str) -> None:
-    """Give the W&B runs of a sweep's jobs a group and names of their own, where the user gave none; none without a sweep."""
-    options = (cfg.get("logger") or {}).get("wandb")
-    if sweep is None or options is None:
+    """Give the runs of a sweep's jobs in W&B and the like a group and names of their own, where the user gave none."""
+    stage, loggers = cfg.stage.name, cfg.get("logger") or {}
+    if sweep is None:
         return
-    stage = cfg.stage.name
-    for key, own in (("group", f"{stage}-{sweep.name}"), ("name", f"{stage}-{sweep.name}-{job}")):
-        if options.get(key) == stage:
-            options[key] = own
+    names = {"group": f"{stage}-{sweep.name}", **dict.fromkeys(("name", "run_name"), f"{stage}-{sweep.name}-{job}")}
+    for options in loggers.values():
+        for key, own in names.items():
+            if options and options.get(key) == stage:
+                options[key] = own
 
 
 def mark_failed(folder: Path, error: Exception, mistake: str | None) -> None:

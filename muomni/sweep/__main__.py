@@ -29,6 +29,8 @@ DEFAULTS: dict[str, Any] = {
     "search": "", "trials": 20, "workers": 1, "seeds": (), "name": "", "storage": "journal", "pruner": "median",
     "search_seed": 0, "validations": 10, "launcher": "local",
 }  # fmt: skip
+#: Options of loggers that name a run or its group.
+RUN_NAMES = ("group", "name", "run_name")
 #: Options of train.py that belong to a sweep itself.
 OWN = ("hydra.run.dir", "hydra.sweep.dir", "paths.output", "resume", "prerequisites", "task", "when_done")
 
@@ -106,14 +108,21 @@ def plan(options: dict[str, Any], words: list[str]) -> tuple[Any, Any, list[str]
     shared = [*words, *validate_every(words, steps, options["validations"])]
     search = Path(options["search"]).stem if options["search"] else (stage if not searched else "own")
     name = options["name"] or (f"{stage}-{search}" if texts else f"{stage}-seeds")
-    if "wandb" in (cfg.get("logger") or {}):
-        shared += [f"logger.wandb.group={name}"]
+    shared += named_runs(cfg.get("logger") or {}, stage, name)
     spec = Spec(
         name=name, stage=stage, words=shared, space=texts, seeds=seeds, monitor=cfg.monitor, mode=cfg.monitor_mode,
         keep=cfg.export, steps=steps, trials=options["trials"] if texts else len(seeds), storage=options["storage"],
         pruner=options["pruner"], search_seed=options["search_seed"],
     )  # fmt: skip
     return spec, cfg, words
+
+
+def named_runs(loggers: Any, stage: str, name: str) -> list[str]:
+    """Words by which the loggers keep a sweep apart: its name as group and, with the trial's number, as name of each run."""
+    unset = [
+        (kind, key) for kind, options in loggers.items() for key in RUN_NAMES if options and options.get(key) == stage
+    ]
+    return [f"logger.{kind}.{key}={name}" for kind, key in unset]
 
 
 def searched_options(search: str, stage: str, searched: dict[str, str], seeds: Sequence[int]) -> dict[str, str]:

@@ -5,6 +5,7 @@ A training that was killed is resumed from its checkpoint; one without a checkpo
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,8 @@ from muomni.sweep.trials import Claimed
 
 #: Exit codes of a training that a signal ended, and that can be resumed.
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGUSR1)
+#: Words that name a run of a logger.
+NAMED = re.compile(r"logger\.\w+\.(run_)?name=")
 LOG, KEPT = "log.txt", (".claim", "log.txt")
 
 
@@ -65,14 +68,14 @@ def words_of(claimed: Claimed, spec: Spec, sweep: Path, run: int) -> list[str]:
     """The command line of a run of a trial."""
     name, seed = spec.runs[run]
     folder, number = claimed.folder / name, claimed.trial.number
-    words = [*spec.words, *as_words(claimed.values), *([] if seed is None else [f"seed={seed}"])]
+    label = "-".join(filter(None, (spec.name, str(number), name)))
+    words = [f"{word}{label.removeprefix(spec.name)}" if NAMED.match(word) else word for word in spec.words]
+    words = [*words, *as_words(claimed.values), *([] if seed is None else [f"seed={seed}"])]
     own = {
         "hydra.run.dir": folder, "paths.runs": folder / "runs", f"paths.exports.{spec.stage}": folder / "export",
         "+callbacks.trial_report._target_": "callbacks.trial_report.TrialReport", "+callbacks.trial_report.sweep": sweep,
     }  # fmt: skip
     words += [f"{key}={quote(str(value))}" for key, value in own.items()]
-    if any(word.startswith("logger.wandb.group=") for word in spec.words):
-        words.append(f"logger.wandb.name={'-'.join(filter(None, (spec.name, str(number), name)))}")
     words += [
         "callbacks.progress=null", "prerequisites=error", f"+callbacks.trial_report.number={number}",
         f"+callbacks.trial_report.offset={spec.offset(run)}", f"+callbacks.trial_report.monitor={spec.monitor}",

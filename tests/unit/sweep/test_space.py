@@ -6,6 +6,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from muomni.cli.help import CONF, choices
 from muomni.sweep.__main__ import plan, read_command, validate_every
 from muomni.sweep.space import as_words, distribution, read_search, space_of, split_searched
+from muomni.sweep.study import begin
+from muomni.sweep.training import words_of
+from muomni.sweep.trials import next_trial
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,14 @@ def test_every_search_space_is_of_options_that_there_are(name):
     spec, _, _ = plan(options, [f"stage={name}", "budget=ci"])
     assert spec.space == read_search(name) and spec.name == f"{name}-{name}" and space_of(spec.space)
     assert (CONF / "search" / f"{name}.yaml").read_text().startswith("# Search space of ")
+
+
+def test_the_loggers_runs_are_named_by_the_sweep_and_the_trial(tmp_path):
+    spec, _, _ = plan(read_command([])[0], ["stage=thinker", "logger=[wandb]", "optim.lr=1e-3,1e-2"])
+    assert "logger.wandb.group=thinker-own" in spec.words and "logger.wandb.name=thinker-own" in spec.words
+    claimed = next_trial(begin(tmp_path, spec), spec, tmp_path)
+    words = words_of(claimed, spec, tmp_path, 0)
+    assert "logger.wandb.group=thinker-own" in words and "logger.wandb.name=thinker-own-0" in words
 
 
 def test_both_spellings_of_a_search_and_its_own_options():
