@@ -34,6 +34,7 @@ class Tokenizer:
         self._model, self.form = model, form
         self.in_form = form_named(form)
         self._processor = read_model(model)
+        self._continuations: dict[int, tuple[str, int] | None] = {}
         problem = misplaced(self._processor)
         if problem is not None:
             raise ValueError(
@@ -140,6 +141,15 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Ids -> text; special tokens are left out. Bytes that are no UTF-8 become U+FFFD."""
         return str(self._processor.DecodeIds([index for index in map(int, ids) if index >= len(PIECES)]))
+
+    def continuation(self, index: int) -> tuple[str, int] | None:
+        """What a piece appends to any text, and the length of its text alone, which may lack a space before. None for those whose
+        text depends on their neighbours: bytes, special tokens, blanks, U+FFFD. Computed once for each piece."""
+        if index not in self._continuations:
+            alone, twice = self.decode([index]), self.decode([index, index])
+            is_plain = bool(alone) and not self.is_byte(index) and "\ufffd" not in alone
+            self._continuations[index] = (twice[len(alone) :], len(alone)) if is_plain else None
+        return self._continuations[index]
 
     def is_byte(self, index: int) -> bool:
         """True for the piece of a single byte, such as `<0x0A>`."""

@@ -36,6 +36,7 @@ SOURCES = (
     "inference/decoding/weight_only.py",
     "inference/decoding/sampling.py",
     "inference/scheduling/near_ties.py",
+    "inference/scheduling/prompt_step.py",
     "inference/scheduling/rows_step.py",
 )
 Package = Callable[[list[Tensor]], list[Tensor]]

@@ -26,7 +26,7 @@ class Detokenizer:
     """`push` each token, then `close`; the returned pieces joined are the whole text, cut at the first stop string.
 
     A token costs the same wherever it is: only the ids since the last complete character are decoded, after those whose text
-    was completed last, since a tokenizer drops the space before a first piece.
+    was completed last, since a tokenizer drops the space before a first piece. An ordinary piece is looked up.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, stop: Sequence[str]) -> None:
@@ -43,6 +43,12 @@ class Detokenizer:
 
     def push(self, token: int) -> str:
         """The text that became certain with this token."""
+        if self.context and not self.pending and not self.stop:  # nothing is held back
+            known = self.tokenizer.continuation(token)
+            if known is not None:
+                self.context = [token]
+                piece, self.context_length = known
+                return piece
         self.pending.append(token)
         tail = self._tail()
         text = self.text + tail

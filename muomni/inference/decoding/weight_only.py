@@ -9,7 +9,7 @@ Shapes: M rows of activations, N outputs, K inputs, P panels of WIDTH outputs.
 import copy
 import itertools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +91,24 @@ class PackedLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.num_outputs)
 
 
+class TransposedLinear(nn.Module):
+    """The same product by a weight (K, N): MKL copies one of (N, K) into its own order at every call, which for a few rows takes
+    longer than the product."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().t().contiguous())
+        self.register_buffer("bias", None if bias is None else bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., K) -> (..., N)."""
+        y = x @ self.weight
+        return y if self.bias is None else y + self.bias
+
+
 def replace_linears(module: nn.Module, make: Callable[[nn.Module], nn.Module]) -> None:
     """Replace every linear layer inside the module by make(layer)."""
     for name, child in list(module.named_children()):
@@ -128,9 +146,26 @@ def weight_dtype(module: nn.Module) -> str:
     return next((name for name, dtype in DTYPES.items() if dtype in dtypes), "float32")
 
 
+def for_several_rows(module: Model) -> Model:
+    """What several rows are computed by in a compiled step: on a CPU the module with its float32 weights transposed."""
+
+    def make(layer: nn.Linear | WeightOnlyLinear) -> nn.Module:
+        return TransposedLinear(layer.weight, layer.bias)
+
+    return _copy(module, make, lambda layer: isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu")
+
+
 def pack_linears(module: Model) -> Model:
     """A copy of a module with `PackedLinear` for its linear layers; all other weights are shared."""
-    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear | WeightOnlyLinear)]
+
+    def make(layer: nn.Linear | WeightOnlyLinear) -> nn.Module:
+        return PackedLinear(layer.weight, getattr(layer, "scale", None), layer.bias)
+
+    return _copy(module, make, lambda layer: isinstance(layer, nn.Linear | WeightOnlyLinear))
+
+
+def _copy(module: Model, make: Callable[[Any], nn.Module], wanted: Callable[[nn.Module], bool]) -> Model:
+    """A copy of a module with make(layer) for the layers that are wanted; all other weights are shared."""
     shared = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
-    packed = {id(layer): PackedLinear(layer.weight, getattr(layer, "scale", None), layer.bias) for layer in linears}
-    return copy.deepcopy(module, shared | packed)  # the memo: what it holds counts as copied already
+    changed = {id(layer): make(layer) for layer in module.modules() if wanted(layer)}
+    return copy.deepcopy(module, shared | changed)  # the memo: what it holds counts as copied already

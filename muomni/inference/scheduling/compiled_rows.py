@@ -1,4 +1,4 @@
-"""The scheduler's step compiled: once for a single row, and once for any number of rows from 2 on.
+"""The scheduler's steps compiled: one token of a single row, one token of any number of rows from 2 on, and a chunk of a prompt.
 
     default   by torch.compile when the scheduler starts, again in every process
     max       packages in the user's cache (decoding/aot_cache.py); missing ones are built when the scheduler starts
@@ -7,17 +7,19 @@
 
 A compiled step rounds differently from an eager one; where that could decide a token, replay.py decides it.
 
-Shapes: n active rows, S slots, V vocabulary.
+Shapes: n active rows, T tokens of a prompt, S slots, V vocabulary.
 """
 
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from muomni.inference.decoding.aot_cache import COMPILER, find, find_or_build, use_private_compiler_cache
 from muomni.inference.decoding.compiled import (
@@ -29,9 +31,10 @@ from muomni.inference.decoding.compiled import (
     check_traceable,
 )
 from muomni.inference.decoding.runtime import Runtime
-from muomni.inference.decoding.weight_only import for_one_row, weight_dtype
+from muomni.inference.decoding.weight_only import for_one_row, for_several_rows, weight_dtype
 from muomni.inference.errors import MuomniError
 from muomni.inference.scheduling.background_build import BackgroundBuild
+from muomni.inference.scheduling.prompt_step import PromptStep
 from muomni.inference.scheduling.rows_step import ChoosingStep
 from muomni.inference.scheduling.slots import SlotCache
 from muomni.inference.validation import require_one_of
@@ -40,9 +43,16 @@ from muomni.models.thinker import Thinker
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-ONE, SEVERAL = "one", "several"  # rows of a step
+ONE, SEVERAL, PROMPT = "one", "several", "prompt"  # the steps: rows of those that decode
 Call = Callable[[list[Any]], tuple[Tensor, Tensor]]
-DYNAMIC = {ONE: (2,), SEVERAL: (0, 1, 2)}  # positions, among the arguments of a step, of those of different lengths
+DYNAMIC = {  # positions, among the arguments of a step, of those of different lengths
+    ONE: (2,),
+    SEVERAL: (0, 1, 2),
+    PROMPT: (0, 1, 2),
+}
+BUFFERS = 3  # the last arguments of a step: lists of keys, values and inputs
+NOUNS = {ONE: "one row", SEVERAL: "several rows", PROMPT: "prompts"}
+MIN_CHUNK = 2  # tokens of a prompt: torch.export takes a length of 1 for a constant
 
 
 def compile_rows(
@@ -66,17 +76,20 @@ def compile_rows(
 
 
 class CompiledRows:
-    """Callable: the last tokens of the active rows -> logits and greedy choices. `calls`: the steps that are there, by their
-    rows; "auto" adds to them from a thread of its own."""
+    """Callable: the last tokens of the active rows -> logits and greedy choices; `read`: a chunk of a prompt. `calls`: the steps
+    that are there; "auto" adds to them from a thread of its own."""
 
     def __init__(self, thinker: Thinker, cache: SlotCache, *, mode: str, packages: Path | None, max_rows: int) -> None:
         self.cache, self.packages, self.device = cache, packages, cache.keys.device
         self.thinker, self.max_rows = thinker, max_rows
-        self.names = (ONE,) if max_rows == 1 else (ONE, SEVERAL)
-        self.steps = {
-            name: ChoosingStep(for_one_row(thinker) if name == ONE else thinker, capacity=cache.capacity).eval()
-            for name in self.names
+        self.names = (ONE, PROMPT) if max_rows == 1 else (ONE, SEVERAL, PROMPT)
+        several = for_several_rows(thinker)
+        makers: dict[str, Callable[..., nn.Module]] = {
+            ONE: partial(ChoosingStep, for_one_row(thinker)),
+            SEVERAL: partial(ChoosingStep, several),
+            PROMPT: partial(PromptStep, several),
         }
+        self.steps = {name: makers[name](capacity=cache.capacity).eval() for name in self.names}
         self.calls: dict[str, Call] = {}
         self.slots = {covered: cache.slots[:covered] for covered in range(SLOTS, cache.capacity, SLOTS)}
         self.building: BackgroundBuild | None = None
@@ -91,11 +104,25 @@ class CompiledRows:
         """The last tokens of the first n rows, which hold `lengths` tokens -> logits (n, V), `greedy_choices` (n, 2); None where
         there is no step yet, or it covers too few slots: it is computed eagerly."""
         call = self.calls.get(SEVERAL if len(tokens) > 1 else ONE)
-        covered = -(-(max(lengths) + 1) // SLOTS) * SLOTS
-        if call is None or covered >= self.cache.capacity:
+        slots = self._slots(max(lengths) + 1)
+        if call is None or slots is None:
             return None
-        ids, positions = (torch.tensor(numbers, device=self.device) for numbers in (tokens, lengths))
-        return call([ids, positions, self.slots[covered], *self.cache.layers])
+        ids, positions = torch.tensor([tokens, lengths]).to(self.device)
+        return call([ids, positions, slots, *self.cache.layers])
+
+    def read(self, ids: Tensor, row: int, begin: int, end: int) -> tuple[Tensor, Tensor] | None:
+        """Append the tokens from `begin` to `end` of a prompt ids (T) to a row -> logits (1, V) and `greedy_choices` (1, 2) after
+        the last of them; None as above. A single token is read with the one before it, once more."""
+        call, slots = self.calls.get(PROMPT), self._slots(end)
+        begin = max(0, min(begin, end - MIN_CHUNK))
+        if call is None or slots is None or end - begin < MIN_CHUNK:
+            return None
+        tokens, index = ids[begin:end].to(self.device), torch.tensor([row], device=self.device)
+        return call([tokens, self.cache.slots[begin:end], slots, index, *self.cache.layers])
+
+    def _slots(self, count: int) -> Tensor | None:
+        """The slots that a step covers for `count` tokens of a row; None: those cannot be covered."""
+        return self.slots.get(-(-count // SLOTS) * SLOTS)
 
     def close(self) -> None:
         """End what is being built in the background."""
@@ -103,9 +130,14 @@ class CompiledRows:
             self.building.stop()
 
     def _example(self, name: str) -> list[Any]:
+        slots = self.slots[max(n for n in self.slots if n <= 2 * SLOTS)]
+        if name == PROMPT:
+            count = SLOTS // 2
+            tokens, row = (torch.zeros(n, dtype=torch.long, device=self.device) for n in (count, 1))
+            return [tokens, self.cache.slots[:count], slots, row, *self.cache.layers]
         rows = 1 if name == ONE else min(3, len(self.cache.lengths) - 1)
         tokens, positions = (torch.zeros(rows, dtype=torch.long, device=self.device) for _ in range(2))
-        return [tokens, positions, self.slots[max(n for n in self.slots if n <= 2 * SLOTS)], *self.cache.layers]
+        return [tokens, positions, slots, *self.cache.layers]
 
     # --- torch.compile -----------------------------------------------------------------------------------------
 
@@ -124,8 +156,11 @@ class CompiledRows:
         start = time.perf_counter()
         example = self._example(name)
         call(example)  # torch compiles now, not in the middle of an answer
-        self.cache.written[: len(example[0])] = 1
-        log.info("compiled the step of %s in %.1f s", _rows(name), time.perf_counter() - start)
+        if name == PROMPT:
+            self.cache.written[0] = len(example[0])
+        else:
+            self.cache.written[: len(example[0])] = np.maximum(self.cache.written[: len(example[0])], 1)
+        log.info("compiled the step of %s in %.1f s", NOUNS[name], time.perf_counter() - start)
         return call
 
     # --- packages ----------------------------------------------------------------------------------------------
@@ -139,13 +174,17 @@ class CompiledRows:
 
     def _package(self, name: str) -> Call:
         layers = len(self.cache.layers[0])
-        rows = torch.export.Dim("rows", min=2, max=len(self.cache.lengths))
+        most = self.cache.capacity - 1 if name == PROMPT else len(self.cache.lengths)
+        tokens = torch.export.Dim("tokens", min=2, max=most)
         slots = torch.export.Dim("slots", min=2, max=self.cache.capacity - 1)
-        sizes = {0: {0: rows}, 1: {0: rows}, 2: {0: slots}}
+        example, sizes = self._example(name), ({0: tokens}, {0: tokens}, {0: slots})
         run = find_or_build(
             self.steps[name],
-            self._example(name),
-            dynamic=[*(sizes[i] if i in DYNAMIC[name] else None for i in sizes), *([None] * layers for _ in range(3))],
+            example,
+            dynamic=[
+                *(sizes[i] if i in DYNAMIC[name] else None for i in range(len(example) - BUFFERS)),
+                *([None] * layers for _ in range(BUFFERS)),
+            ],
             key=self._key(name),
             folder=self.packages,
             device=self.device,
@@ -165,7 +204,7 @@ class CompiledRows:
         buffers = [tensor for group in self.cache.layers for tensor in group]
 
         def call(arguments: list[Any]) -> tuple[Tensor, Tensor]:
-            logits, greedy = run([*arguments[:3], *buffers])
+            logits, greedy = run([*arguments[:-BUFFERS], *buffers])
             return logits, greedy
 
         return call
@@ -187,7 +226,3 @@ class CompiledRows:
                 "threads": torch.get_num_threads(),
             }
             self.building = BackgroundBuild(wanted, built=self._load)
-
-
-def _rows(name: str) -> str:
-    return "one row" if name == ONE else "several rows"

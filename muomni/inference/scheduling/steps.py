@@ -89,8 +89,8 @@ class Steps:
                 return
             try:
                 with running.timings.span("prefill"):
-                    logits = self._read_chunk(running, begin, end)
-                answer = self._first_token(running, logits) if end == len(running.ids) else None
+                    logits, greedy = self._read_chunk(running, begin, end)
+                answer = self._first_token(running, logits, greedy) if end == len(running.ids) else None
             except Exception as error:
                 self.prefilling = None
                 self.cache.forget(running.row)
@@ -109,22 +109,30 @@ class Steps:
                 self.prefilling = running  # before the next line: what fails there ends the request
                 idle = range(len(self.active), len(self.cache.lengths))
                 running.row, running.cached = self.cache.acquire(running.signature, idle)
+                running.exact = running.cached == 0 and len(running.ids) <= self.prefill_chunk
         return self.prefilling
 
-    def _read_chunk(self, running: Running, begin: int, end: int) -> Tensor:
-        """Append tokens of the prompt to its row -> logits (1, V)."""
+    def _read_chunk(self, running: Running, begin: int, end: int) -> tuple[Tensor, Tensor | None]:
+        """Append tokens of the prompt to its row -> logits (1, V), and their `greedy_choices` (1, 2) if they are known."""
+        self.cache.written[running.row] = end
+        chosen = None
+        if self.compiled is not None and running.embeddings is None:
+            chosen = self.compiled.read(running.ids, running.row, begin, end)
+        if chosen is not None:
+            running.exact = False
+            self.cache.lengths[running.row] = end
+            return chosen
         ids = running.ids[None, begin:end].to(self.device)
         embeddings = None if running.embeddings is None else running.embeddings[:, begin:end]
         logits = prefill(self.thinker, ids, RowCache(self.cache, running.row, count=end - begin), embeddings=embeddings)
         self.cache.lengths[running.row] = end
-        return logits
+        return logits, None
 
-    def _first_token(self, running: Running, logits: Tensor) -> Answer | None:
+    def _first_token(self, running: Running, logits: Tensor, greedy: Tensor | None) -> Answer | None:
         """Choose the first token of an answer; the answer if it ends there."""
         running.sampler = make_sampler(running, device=self.device, vocab_size=self.thinker.vocab_size)
-        running.exact = running.cached == 0 and len(running.ids) <= self.prefill_chunk
         with running.timings.span("sampling"):
-            (choice,) = sample_rows([running], logits, None)
+            (choice,) = sample_rows([running], logits, greedy)
             return self._push_token(running, self._decided(running, choice), logits)
 
     def _join(self, running: Running, answer: Answer | None) -> None:

@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+from torch import nn
 
 from muomni.checkpoints.export import load_export, save_export
 from muomni.inference.decoding import aot_cache
@@ -16,6 +17,7 @@ from muomni.inference.decoding.weight_only import (
     DTYPES,
     PackedLinear,
     WeightOnlyLinear,
+    for_several_rows,
     pack_linears,
     quantize,
     set_weight_dtype,
@@ -174,6 +176,18 @@ def test_panels_share_all_other_weights():
     twin = pack_linears(thinker)
     assert twin.embedding.weight is thinker.embedding.weight
     assert isinstance(twin.head, PackedLinear) and not isinstance(thinker.head, PackedLinear)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_transposed_weights_compute_the_same_and_the_rest_is_shared(tied):
+    thinker, ids = tiny_thinker(tied=tied, mlp="gelu"), torch.arange(20, 26)[None]
+    twin = for_several_rows(thinker)
+    assert twin.embedding.weight is thinker.embedding.weight
+    assert not any(isinstance(layer, nn.Linear) for layer in twin.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(twin(ids).logits, thinker(ids).logits, rtol=1e-4, atol=1e-5)
+    set_weight_dtype(thinker, "int8")
+    assert any(isinstance(layer, WeightOnlyLinear) for layer in for_several_rows(thinker).modules())  # as they are
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path):

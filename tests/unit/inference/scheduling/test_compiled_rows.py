@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer
 from muomni.inference.decoding.compiled import Compiled
+from muomni.inference.decoding.generate import prefill
 from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.runtime import Eager
 from muomni.inference.engine import Engine
@@ -17,7 +19,9 @@ from muomni.inference.errors import InvalidOption
 from muomni.inference.prompt import Request
 from muomni.inference.scheduling import background_build, compiled_rows
 from muomni.inference.scheduling.compiled_rows import CompiledRows
+from muomni.inference.scheduling.near_ties import greedy_choices
 from muomni.inference.scheduling.scheduler import Scheduler
+from muomni.inference.scheduling.slots import SlotCache
 from tests.unit.inference.conftest import tiny_thinker
 
 OPTIONS = [
@@ -76,7 +80,7 @@ def test_answers_are_those_of_the_compiled_engine(mode, changes, tokenizer_path,
         monkeypatch.setattr(CompiledRows, name, traced)
     engine = compiled_engine(tokenizer_path, lambda thinker: Traced(thinker, mode=mode, packages=None), **changes)
     scheduler = Scheduler(engine, slots=5)
-    assert list(scheduler.steps.compiled.calls) == ["one", "several"]
+    assert list(scheduler.steps.compiled.calls) == ["one", "several", "prompt"]
     ask_all(engine, scheduler, receive, ["red", "blue square", "what colour is the big red circle", "1 2 3"] * 2)
     stats = scheduler.stats()
     assert stats.failed == 0
@@ -95,9 +99,43 @@ def test_a_lone_request_is_computed_by_the_step_of_one_row(tokenizer_path, recei
     scheduler.submit(Request(text="what"), options, emit=receiver)
     answer = receiver.wait()
     assert answer.text == engine.generate("what", generation=options)
-    assert counted == {"one": answer.completion_tokens - 1 + (answer.finish_reason == "stop")}
+    assert counted == {"one": answer.completion_tokens - 1 + (answer.finish_reason == "stop"), "prompt": 1}
     scheduler.close(grace=1)
-    assert Scheduler(engine, slots=1, compile="max").steps.compiled.names == ("one",)
+    assert Scheduler(engine, slots=1, compile="max").steps.compiled.names == ("one", "prompt")
+
+
+@pytest.mark.parametrize("changes", [{}, {"window": 5}, {"short_conv": 0, "tied": True}])
+def test_prompts_are_read_in_chunks_as_eagerly(changes, monkeypatch):
+    monkeypatch.setattr(CompiledRows, "_package", traced)
+    thinker = tiny_thinker(**changes)
+    with torch.inference_mode():
+        cache, other = SlotCache(thinker, rows=4), thinker.new_cache(1)
+        rows = CompiledRows(thinker, cache, mode="max", packages=None, max_rows=2)
+        ids = torch.arange(20, 51)
+        for begin, end in ((0, 7), (7, 8), (8, 30), (30, 31)):  # a chunk of one token is read with the one before it
+            logits, greedy = rows.read(ids, 2, begin, end)
+            expected = prefill(thinker, ids[None, begin:end], other)
+            torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+            assert greedy[0, 0] == greedy_choices(expected)[0, 0]
+        for (buffer, dim), single in zip(cache._buffers(), (other.keys, other.values, other.inputs), strict=False):
+            read, expected = buffer[:, 2].narrow(dim, 0, 31), single[:, 0].narrow(dim, 0, 31)
+            torch.testing.assert_close(read, expected, rtol=1e-4, atol=1e-5)
+            assert not buffer[:, [0, 1, 3]].any()  # other rows are left alone
+        assert rows.read(ids, 2, 0, 1) is None
+        assert rows.read(ids, 2, 0, cache.capacity) is None  # the last slot cannot be covered
+
+
+def test_a_prompt_with_media_is_read_by_the_engine_s_own_operations(tokenizer_path, receive, monkeypatch):
+    monkeypatch.setattr(CompiledRows, "_package", traced)
+    engine, receiver = compiled_engine(tokenizer_path, Eager), receive()
+    scheduler = Scheduler(engine, slots=2, compile="max")
+    scheduler.steps.compiled.calls["prompt"] = lambda arguments: pytest.fail("compiled")
+    read = scheduler.read(Request(text="red"))
+    with torch.inference_mode():
+        vectors = engine.require_prompter().thinker.embedding(read.ids[None])
+    scheduler.submit(replace(read, embeddings=vectors), OPTIONS[0], emit=receiver)
+    assert receiver.wait().text == engine.generate("red", generation=OPTIONS[0])
+    scheduler.close(grace=1)
 
 
 def counting(counted, name, call):
@@ -121,7 +159,7 @@ def test_steps_that_are_compiled_in_the_middle_of_an_answer_change_nothing(token
 
     def find(step, *, key, folder, device):
         def flat(tensors):
-            return step(*tensors[:3], *(tensors[3 + 2 * i : 5 + 2 * i] for i in range(3)))
+            return step(*tensors[:-6], *(tensors[-6:][2 * i : 2 * i + 2] for i in range(3)))
 
         return flat if key["rows"][0] in there else None
 
@@ -135,8 +173,8 @@ def test_steps_that_are_compiled_in_the_middle_of_an_answer_change_nothing(token
     step, at = steps.step, iter(range(10**9))
 
     def stepping():
-        there[:] = {5: ["one"], 10: ["one", "several"]}.get(next(at), there)
-        assert built() == (len(there) == 2)
+        there[:] = {2: ["prompt"], 5: ["prompt", "one"], 10: ["prompt", "one", "several"]}.get(next(at), there)
+        assert built() == (len(there) == 3)
         step()
 
     monkeypatch.setattr(steps, "step", stepping)
@@ -196,11 +234,11 @@ def exported(step, example, *, dynamic, key, folder, device):
     """What a package is compiled from, without the compiler."""
     with torch.no_grad():
         module = torch.export.export(step, tuple(example), dynamic_shapes=tuple(dynamic)).module()
-    layers = len(example[3])
+    layers = len(example[-1])
 
     def call(arguments):
-        flat = arguments[3:]
-        return module(*arguments[:3], *(flat[index * layers : (index + 1) * layers] for index in range(3)))
+        flat = arguments[-3 * layers :]
+        return module(*arguments[: -3 * layers], *(flat[index * layers : (index + 1) * layers] for index in range(3)))
 
     return call
 
@@ -228,8 +266,8 @@ def test_steps_by_the_compiler_itself(mode, tokenizer_path, receive, tmp_path):
     ask_all(engine, scheduler, receive, texts)
     if mode == "auto":
         scheduler.steps.compiled.building.thread.join(1200)
-        assert len(list(tmp_path.iterdir())) == 2
-    assert list(scheduler.steps.compiled.calls) == ["one", "several"]
+        assert len(list(tmp_path.iterdir())) == 3
+    assert sorted(scheduler.steps.compiled.calls) == ["one", "prompt", "several"]
     ask_all(engine, scheduler, receive, texts)
     ask_all(engine, scheduler, receive, texts[:1])
     assert scheduler.stats().failed == 0
