@@ -3,13 +3,15 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from muomni.batch import TextBatch
+from muomni.evaluation.attention_map import attention_map
 from muomni.evaluation.base import Evaluator, State
-from muomni.evaluation.views import ROWS, View
+from muomni.evaluation.views import ROWS, View, heat_map
 from muomni.losses.cross_entropy import token_nats
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE
@@ -72,7 +74,11 @@ class ThinkerEvaluator(Evaluator[ThinkerState]):
         for _ in range(min(CONTINUED, self.model.max_length - start)):
             ids = torch.cat([ids, self.model(ids, last_only=True).logits.argmax(-1)], dim=1)
         texts = [(self.decode(row[:start]), self.decode(row[start:])) for row in ids.tolist()]
-        return [View("continuations", f"{begin} ||| {rest}") for begin, rest in texts]
+        shown = [View("continuations", f"{begin} ||| {rest}") for begin, rest in texts]
+        last: Any = self.model.transformer.blocks[-1]
+        weights = attention_map(last.attention, lambda: self.model(ids[:1]))
+        caption = f"last block, mean over heads, queries from above: {' '.join(texts[0])}"
+        return [*shown, View("attention", caption, heat_map(weights.flip(0), scale=6))]
 
     def compute(self) -> dict[str, float]:
         state = self.state

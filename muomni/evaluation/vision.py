@@ -166,10 +166,13 @@ class VisionEvaluator(Evaluator[VisionState]):
         ]
 
     def _add_examples(self, items: Sequence[Item], similarity: Tensor) -> None:
-        for item, best in zip(items[:MAX_EXAMPLES], similarity.argmax(dim=1).tolist(), strict=False):
+        few = items[:MAX_EXAMPLES]
+        for item, best, rank in zip(
+            few, similarity.argmax(dim=1).tolist(), ranks(similarity, range(len(few))), strict=False
+        ):
             name, path, caption = item["shown"]
             shown = {"split": self.split, "id": name, "question": "which caption?", "image": path}
-            self.examples.append({**shown, "answer": items[best]["shown"][2], "truth": caption})
+            self.examples.append({**shown, "answer": items[best]["shown"][2], "truth": caption, "rank": rank})
 
     def compute(self) -> dict[str, float]:
         if self.split == self.probe_split:

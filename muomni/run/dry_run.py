@@ -1,8 +1,8 @@
 """`dry_run=true`: what a command would train, what that takes, and nothing of it stays.
 
-Everything a training writes goes to a temporary folder: run folder, export, and new caches of the data, next to links to
-those that are there. Stages that are needed first and lacking are run the same way, each in its process, into the same
-folder; what they export after the few steps is what the next one is built of.
+Everything a training writes goes to a temporary folder: run folder, export, new caches of the data, next to links to those
+that are there, and the world where there is none of its preset. Stages that are needed first and lacking are run the same
+way, each in its process, into the same folder; what they export after the few steps is what the next one is built of.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 FOLDER = "MUOMNI_DRY_RUN"
 #: Callbacks that a dry run keeps: what guards and what measures, nothing that writes.
 KEPT = ("estimate", "finite_guard", "gradient_guard", "throughput", "progress", "interrupts", "data_position")
+#: Options of a datamodule that name a folder of what was computed of the data.
+CACHES = ("cache", "tokenizer_root")
 #: Of the process that made it: the temporary folder, and the folders that Hydra's run folder is in.
 _own: dict[str, Path] = {}
 
@@ -51,8 +53,14 @@ def redirect(cfg: DictConfig, overrides: list[str], *, conf: Path) -> list[str]:
         for stage in (*lacking, cfg.stage.name):
             cfg.paths.exports[stage] = str(folder / "exports" / stage)
             given.append(f"paths.exports.{stage}={cfg.paths.exports[stage]}")
-        cfg.paths.data = str(overlay(Path(cfg.paths.data), folder / "data"))
-        given.append(f"paths.data={cfg.paths.data}")
+        world = cfg.data.get("preset") if cfg.data.kind == "world" else None
+        if world is not None and not any((Path(cfg.data.root) / "world").glob(f"{world}-*")):
+            cfg.data.root = str(folder)
+            given.append(f"data.root={folder}")
+    for key in CACHES:
+        if cfg.datamodule.get(key):
+            real = Path(cfg.datamodule[key])
+            cfg.datamodule[key] = str(overlay(real, folder / real.name))
     cfg.paths.output = str(folder / "runs" / cfg.stage.name)
     cfg.resume, cfg.when_done, cfg.prerequisites = "never", "train", "train"
     cfg.trainer.limit_val_batches = 0
@@ -70,16 +78,12 @@ def clean_up() -> None:
                 _own[name].rmdir()
 
 
-def overlay(data: Path, folder: Path) -> Path:
-    """A folder that has what `data` has, by links, and takes what is new: new entries of `data`'s own folders, too."""
+def overlay(cache: Path, folder: Path) -> Path:
+    """A folder that has what a cache has, by links, and takes what is new."""
     folder.mkdir(parents=True, exist_ok=True)
-    for entry in data.iterdir() if data.is_dir() else ():
-        if not entry.is_dir():
+    for entry in cache.iterdir() if cache.is_dir() else ():
+        with contextlib.suppress(FileExistsError):  # another stage has made it
             (folder / entry.name).symlink_to(entry.resolve())
-            continue
-        (folder / entry.name).mkdir(exist_ok=True)
-        for each in entry.iterdir():
-            (folder / entry.name / each.name).symlink_to(each.resolve())
     return folder
 
 

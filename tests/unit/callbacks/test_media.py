@@ -7,7 +7,11 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from callbacks.media import Media
+from muomni.evaluation.attention_map import attention_map
 from muomni.evaluation.views import View, heat_map, mark_errors, pixels, ranks
+from muomni.nn.attention import Attention
+from muomni.nn.context import AttentionContext
+from muomni.nn.rope import Rope
 from tests.unit.stages.test_host_waits import build, folder  # noqa: F401
 
 
@@ -36,7 +40,7 @@ def test_ranks_are_positions_among_all_captions():
 @pytest.mark.parametrize(
     ("name", "panels"),
     [
-        ("thinker", {"continuations"}), ("vision", {"images"}), ("audio", {"spectrogram", "alignment"}),
+        ("thinker", {"continuations", "attention"}), ("vision", {"images"}), ("audio", {"spectrogram", "alignment"}),
         ("codec", {"code use", "spectrogram"}), ("talker", {"spoken", "spoken spectrogram"}),
         ("omni_sft", {"answers", "image answers"}),
     ],
@@ -50,6 +54,21 @@ def test_every_stage_has_views(name: str, panels: set[str], folder: Path) -> Non
     assert {view.name for view in views} == panels
     assert all(view.image is None or (view.image.dtype, view.image.shape[0]) == (torch.uint8, 3) for view in views)
     assert all(view.caption for view in views)
+
+
+def test_attention_maps_are_what_the_kernel_weighs_by():
+    """Values that are one-hot by token make the layer's mixture its weights."""
+    torch.manual_seed(0)
+    layer = Attention(8, heads=2, kv_heads=1, causal=True)
+    x, rope = torch.randn(1, 4, 8), Rope(4, theta=10.0)(torch.arange(4))
+    context = AttentionContext(rope)
+    with torch.no_grad():
+        layer.qkv.weight[-4:] = 0
+        layer.out.weight.copy_(torch.eye(8))
+    layer.qkv.register_forward_hook(lambda m, a, y: torch.cat([y[..., :-4], torch.eye(4)[None]], dim=-1))
+    weights = attention_map(layer, lambda: layer(x, context))
+    mixed = layer(x, context)[0].view(4, 2, 4).mean(1)
+    assert torch.allclose(weights, mixed, atol=1e-5)
 
 
 def trained(toy, *callbacks, **how):
