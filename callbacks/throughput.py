@@ -76,6 +76,8 @@ class Throughput(Callback):
         images = getattr(batch, "images", None)
         self._images += 0 if images is None else len(images)
         frames, rate = getattr(batch, "frame_counts", None), pl_module.mel_frame_rate
+        if frames is None and hasattr(batch, "waveform"):  # pieces of one length, all real
+            frames = [batch.mel.shape[1]] * len(batch.mel)
         self._audio_seconds += sum(frames) / rate if frames and rate else 0.0
         cost = pl_module.step_cost(batch)
         self._flops += 0 if cost is None else cost.flops
