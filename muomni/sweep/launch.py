@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from muomni.run.signals import PARENT
+from muomni.short_repr import shown
 from muomni.sweep.worker import say, work
 
 LAUNCHERS = ("local", "submitit_slurm", "submitit_local")
@@ -79,7 +80,9 @@ def _by_submitit(sweep: Path, cluster: str, workers: int, options: Mapping[str, 
         executor = submitit.AutoExecutor(folder=sweep / "jobs", cluster=cluster)
         executor.update_parameters(**_parameters(options))
     except (NameError, TypeError, ValueError, RuntimeError) as error:  # an unknown option; no SLURM here
-        raise ValueError(f"launcher=submitit_{cluster}: {_last_line(error)}") from error
+        raise ValueError(
+            f"launcher=submitit_{cluster}: {shown(' '.join(str(error).split()), str, most=300)}"
+        ) from error
     jobs = [executor.submit(SlurmWorker(str(sweep.resolve()))) for _ in range(workers)]
     say(f"{len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}; logs in {sweep / 'jobs'}")
     results = [job.exception() or job.result() for job in jobs]
