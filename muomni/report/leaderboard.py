@@ -214,7 +214,7 @@ def _head() -> str:
 
 
 def portable(command: str) -> str:
-    """A command without the folders of the machine that it ran on: `data.train=/home/me/a.txt` becomes `data.train=a.txt`."""
+    """A command without the folders of the machine that it ran on: `data.train=/disk/texts/a.txt` becomes `data.train=a.txt`."""
     return re.sub(r"(=|\s)/(?:[^\s/]+/)+([^\s/]+)", r"\1\2", command)
 
 

@@ -48,7 +48,7 @@ def runs(folder, losses, *, lr=0.1):
 
 
 def test_a_command_names_no_folder_of_a_machine():
-    command = "python train.py shakespeare=/home/me/input.txt paths.root=out a/b"
+    command = "python train.py shakespeare=/disk/texts/input.txt paths.root=out a/b"
     assert portable(command) == "python train.py shakespeare=input.txt paths.root=out a/b"
 
 
