@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
 from muomni.run import dry_run, monitors, signals, stage_graph
 from muomni.run.hardware import best_precision
-from muomni.run.identity import identities_of_0_1, identity, is_up_to_date
+from muomni.run.identity import identities_of_0_1, identity, is_done
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
 from muomni.run.sweeps import apart, keep_best, mark_failed, score
 
@@ -58,14 +58,10 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     torch.set_float32_matmul_precision("high")
     export, runs = Path(cfg.paths.exports[cfg.stage.name]), Path(cfg.paths.runs) / cfg.stage.name
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    metadata = {"size": cfg.size, "budget": cfg.budget.name, "level": cfg.budget.level, "identity": identity(plain)}
-    metadata |= {"data": digests(cfg.data)} | ({"changes": ablated[cfg.stage.name]} if cfg.tag else {})
+    metadata = facts_of(cfg, plain, ablated)
     former = identities_of_0_1(runs, plain) if cfg.task == "fit" else set()
-    if cfg.task == "fit":
-        if cfg.when_done == "skip" and is_up_to_date(export, metadata, former):
-            log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
-            return {}
-        export_files.check_place(export)  # before anything is trained
+    if is_done(cfg, export, metadata, former):
+        return {}
     with rendezvous.rank_zero_first():
         sources = prepare(cfg, overrides, ablated)
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
@@ -78,8 +74,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     datamodule = make_data(cfg, sources)
     cfg.characters = getattr(datamodule, "characters", None)  # may be trained from the texts
 
-    def make_stage() -> Any:
-        """A new one: the result of `instantiate` holds a model, which two calls of it would share."""
+    def make_stage() -> Any:  # a new one: the result of `instantiate` holds a model, which two calls of it would share
         stage = instantiate(cfg.module, _convert_="all")(**datamodule.metadata())
         stage.check_loss_weights()
         return stage
@@ -90,6 +85,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     if folder.checkpoint is not None:  # refused, where it must be, before loggers open a run
         check_checkpoint(folder.checkpoint, datamodule, stage, named=cfg.resume != "auto")
     trainer = build_trainer(cfg, folder.path)
+    kept, totals, losses = None, {}, {}
     with named_deaths(datamodule.readers):
         if cfg.task == "fit":
             trainer.fit(stage, datamodule=datamodule, ckpt_path=folder.checkpoint)
@@ -103,10 +99,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         else:
             load_into(stage, trained)
         lightning.seed_everything(cfg.seed, verbose=False)  # so that measuring again has the same result
-        with measuring(kept if cfg.task == "fit" else None):
-            metrics = measure(cfg, stage, trainer, datamodule)
-    if cfg.task == "fit":
-        metrics = {**metrics, **totals}
+        with measuring(kept):
+            metrics = {**measure(cfg, stage, trainer, datamodule), **totals}
     if sweep is not None and cfg.task == "fit" and trainer.is_global_zero:
         scored = score(metrics, cfg.stage.monitor, losses)
         keep_best(sweep, output.name, export, scored, lambda: write_export(stage, export, metadata))
@@ -114,6 +108,12 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         log.info("metrics: %s", write_metrics(folder.path, metrics))
     folder.release()
     return metrics
+
+
+def facts_of(cfg: DictConfig, plain: Any, ablated: Mapping[str, Any]) -> dict[str, Any]:
+    """What an export of this run says of it. plain: the configuration, unresolved."""
+    facts = {"size": cfg.size, "budget": cfg.budget.name, "level": cfg.budget.level, "identity": identity(plain)}
+    return facts | {"data": digests(cfg.data)} | ({"changes": ablated[cfg.stage.name]} if cfg.tag else {})
 
 
 def settle(cfg: DictConfig, overrides: list[str]) -> None:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from muomni import aliases
-from muomni.checkpoints.export import is_export, read_description
+from muomni.checkpoints.export import check_place, is_export, read_description
+
+log = logging.getLogger(__name__)
 
 #: Top-level keys of the configuration that decide a run's result; paths and loggers do not.
 KEYS = (
@@ -55,6 +58,16 @@ def is_up_to_date(export: Path, metadata: Mapping[str, Any], former: Collection[
         made.get("identity") in {metadata["identity"], *former}
         and made.get("data", metadata["data"]) == metadata["data"]
     )
+
+
+def is_done(cfg: Any, export: Path, metadata: dict[str, Any], former: set[str]) -> bool:
+    """Whether there is nothing to train. Raises ValueError if the export could not be written, before anything is trained."""
+    if cfg.task == "fit" and cfg.when_done == "skip" and is_up_to_date(export, metadata, former):
+        log.info("stage=%s: %s was made by this very configuration; nothing to do", cfg.stage.name, export)
+        return True
+    if cfg.task == "fit":
+        check_place(export)
+    return False
 
 
 def _decisive(config: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
