@@ -3,6 +3,7 @@
     root=.                folder of data/world and checkpoints/    ckpt=ROOT/checkpoints/audio
     train= val= test=     manifests of speech; default: those of the newest world under ROOT (test: test and test_voice)
     train_split= val_split= test_split=     rows with that "split" alone, where one manifest holds several
+    held_out=NAME,NAME    speakers whose clips alone are measured, and whose texts no language model is trained on
     beams=16              order=6 of the character n-gram           lowercase=true
     tune=false            true: a grid of weights over val first (the defaults in muomni/inference/asr/ctc_decoders.py come of it)
     what=clips,long       single clips, long recordings or both     out=reports/asr.json
@@ -13,7 +14,7 @@ Long recordings are the clips of a split, GLUED at a time, one after the other: 
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ from muomni.models.audio import Audio
 
 DEFAULTS = {
     "root": ".", "ckpt": "", "train": "", "val": "", "test": "", "train_split": "", "val_split": "", "test_split": "",
-    "beams": 16, "order": 6, "lowercase": True, "tune": False, "what": ("clips", "long"), "out": "reports/asr.json",
+    "held_out": (), "beams": 16, "order": 6, "lowercase": True, "tune": False, "what": ("clips", "long"),
+    "out": "reports/asr.json",
 }  # fmt: skip
 GLUED = 10
 Row = dict[str, Any]
@@ -47,6 +49,23 @@ def manifests(options: dict[str, Any], name: str, splits: Sequence[str]) -> dict
     if options[name]:
         return {name: Path(options[name])}
     return {path.stem: path for path in world_files(options["root"], *(f"speech/{split}.jsonl" for split in splits))}
+
+
+def spoken_by(rows: Sequence[Row], speakers: Sequence[str]) -> list[Row]:
+    """The rows of these speakers, or all. Raises ValueError if there are none."""
+    found = [row for row in rows if not speakers or str(row.get("speaker")) in speakers]
+    if not found:
+        raise ValueError(f"held_out={','.join(speakers)}: no clip is of these speakers")
+    return found
+
+
+def training_texts(path: Path, split: str | None, held_out: Sequence[str], *, lowercase: bool) -> Iterable[str]:
+    """The texts that a language model may know: of a text file or a manifest, without those of the speakers held out."""
+    if not held_out:
+        return read_texts(path, lowercase=lowercase, split=split)
+    rows = read_manifest(path, shape="speech", split=split)
+    texts = [str(row["text"]) for row in rows if str(row.get("speaker")) not in held_out]
+    return [text.lower() if lowercase else text for text in texts]
 
 
 def glued(clips: list[Clip], *, silence: int) -> list[Clip]:
@@ -91,10 +110,10 @@ def main(arguments: list[str]) -> None:
 
     def clips_of(path: Path, name: str) -> list[Clip]:
         rows = read_manifest(path, shape="speech", split=options[f"{name}_split"] or None)
-        return read_clips(rows, rate, lowercase=lowercase)
+        return read_clips(spoken_by(rows, options["held_out"]), rate, lowercase=lowercase)
 
     train, split = manifests(options, "train", ["train"]).values(), options["train_split"] or None
-    texts = [text for path in train for text in read_texts(path, lowercase=lowercase, split=split)]
+    texts = [text for path in train for text in training_texts(path, split, options["held_out"], lowercase=lowercase)]
     characters = train_ngram(texts, order=options["order"], unit="character")
     words = train_ngram(texts, order=3, unit="word")
     result: dict[str, Any] = {"threads": torch.get_num_threads(), "options": options}
