@@ -112,8 +112,10 @@ class Doctor(Callback):
         log.warning("doctor: %s", message)
 
     def state_dict(self) -> dict[str, Any]:
-        """Count of alarms and first step of each finding, so that a resumed run continues both."""
-        return {"alarms": self.alarms, "since": dict(self._since)}
+        """Count of alarms, first step of each finding and the loss at first, so that a resumed run continues them."""
+        return {"alarms": self.alarms, "since": dict(self._since), "first_loss": self.spikes and self.spikes.first}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.alarms, self._since = int(state_dict["alarms"]), dict(state_dict["since"])
+        if self.spikes is not None:
+            self.spikes.first = state_dict.get("first_loss")

@@ -32,12 +32,16 @@ class Spikes:
 
     Args:
         window: number of previous losses compared. deviations: robust standard deviations (by the median absolute deviation; at
-            least a twentieth of the median counts as one). keep: maximum number of saved batches a run.
+            least a twentieth of the median counts as one, and a thirtieth of what the loss was at first: clips that are known by
+            heart have losses near zero, and one of a hundred is a hundred times as large). keep: maximum number of saved batches
+            a run.
     """
 
     def __init__(self, *, window: int, deviations: float, keep: int) -> None:
         self.deviations, self.keep = deviations, keep
         self.saved = 0
+        self.first: float | None = None
+        """The median of the first losses of the training."""
         self._spiked: int | None = None  # the last step that did
         self._usual: deque[float] = deque(maxlen=window)
         self._last: tuple[dict[str, Tensor], Any, int, torch.cuda.Event | None] | None = None
@@ -72,7 +76,8 @@ class Spikes:
         limit = float("inf")
         if len(self._usual) >= LEAST:
             spread = MAD * statistics.median(abs(other - usual) for other in self._usual)
-            limit = usual + self.deviations * max(spread, abs(usual) / 20)
+            self.first = usual if self.first is None else self.first
+            limit = usual + self.deviations * max(spread, abs(usual) / 20, abs(self.first) / 30)
         if finite:
             self._usual.append(loss)
             if loss <= limit:

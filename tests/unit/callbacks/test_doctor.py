@@ -4,6 +4,7 @@ import copy
 import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -134,6 +135,28 @@ def test_a_spike_is_named_and_its_batch_saved(toy, tmp_path, caplog, monkeypatch
 def test_no_spike_in_a_healthy_run(toy, tmp_path):
     assert spiking(toy, tmp_path)[1].alarms == 0
     assert not (tmp_path / "spikes").exists()
+
+
+def judged(spikes, losses, toy_batch, folder):
+    """What is said of losses that come one after the other; of the last one nothing is said yet."""
+    stage = lambda loss: SimpleNamespace(name="toy", losses={"loss": torch.tensor(loss)}, device=torch.device("cpu"))  # noqa: E731
+    return [spikes.look(stage(loss), toy_batch, step=step, rank=0, folder=folder) for step, loss in enumerate(losses)]
+
+
+def test_clips_that_are_known_by_heart_have_no_spikes(toy, tmp_path):
+    """Losses near zero, of which one is thirty times as large: still far below the first ones. After a resume too."""
+    from tests.unit.callbacks.conftest import ToyBatch
+
+    batch = ToyBatch(torch.zeros(1, dtype=torch.long), ["a"])
+    at_first, known = [3.0] * 40, [0.02, 0.03, 0.04] * 40
+    spikes = Spikes(window=50, deviations=10, keep=5)
+    assert not any(judged(spikes, [*at_first, *known, 0.9, 0.03], batch, tmp_path))
+    doctor = Doctor(every_n_steps=100, symptoms={}, spikes=spikes)
+    resumed = Doctor(every_n_steps=100, symptoms={}, spikes=Spikes(window=50, deviations=10, keep=5))
+    resumed.load_state_dict(doctor.state_dict())
+    assert not any(judged(resumed.spikes, [*known, 0.9, 0.03], batch, tmp_path))
+    [said] = filter(None, judged(resumed.spikes, [*known, 2.9, 0.03], batch, tmp_path))
+    assert "loss 2.9 where 0.03 is usual" in said
 
 
 def test_other_samples_after_the_opening_are_no_spike(toy, tmp_path):
