@@ -115,7 +115,15 @@ class Throughput(Callback):
                  stage, padding, 100 * waited)  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self._run, "real": float(self._run["real"])}
+        """Of the whole run, with the steps since the last interval: a resumed run has the totals of one that was not killed."""
+        run, seconds = self._run, self._ended - self._since
+        return {
+            "real": float(run["real"] + self._real),
+            "tokens": run["tokens"] + self._tokens,
+            "waited": run["waited"] + self._waited,
+            "seconds": run["seconds"] + seconds,
+            "flops": run["flops"] + self._flops,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._run = {"flops": 0, **state_dict}  # checkpoints of before did not count them

@@ -12,6 +12,7 @@ blocking copy, ...), and gives its results the class of its arguments. What happ
 seen: the table of calls that wait (WAITING) is what is known of them.
 """
 
+import functools
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -147,6 +148,8 @@ class FakeCuda:
                 if not (kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])):
                     self.wait(f"blocking {name}")
                 return self._run(func, args, kwargs, gpu=_is_gpu(args[0]))
+        if name == "register_hook" and on_gpu:
+            return self._run(func, (args[0], functools.partial(self._with_gradient, args[1])), kwargs)
         asked = kwargs.get("device")
         to_gpu = asked is not None and torch.device(asked).type == "cuda"
         if name in NEW and asked is not None:
@@ -158,6 +161,12 @@ class FakeCuda:
             self._look(name, args, kwargs, leaves)
         keeps = name not in ("item", "tolist", "numpy")
         return self._run(func, args, kwargs, gpu=on_gpu and keeps)
+
+    @staticmethod
+    def _with_gradient(hook: Any, gradient: Tensor) -> Any:
+        """A hook of a tensor: autograd hands it a plain tensor, and this class is off during `backward`."""
+        with torch._C._EnableTorchFunction():
+            return hook(_as(gradient, FakeCudaTensor))
 
     def _run(self, func: Any, args: Any, kwargs: Any, *, gpu: bool = False) -> Any:
         with torch._C.DisableTorchFunctionSubclass():

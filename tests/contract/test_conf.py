@@ -57,8 +57,13 @@ def _conf():
         yield
 
 
-def composed(*overrides, config="train"):
+@functools.cache
+def _composed(*overrides, config):
     return OmegaConf.to_container(compose(config, overrides=list(overrides)), resolve=False)
+
+
+def composed(*overrides, config="train"):
+    return copy.deepcopy(_composed(*overrides, config=config))
 
 
 def targets(node, where=""):

@@ -264,6 +264,7 @@ def test_a_step_waits_for_the_verdict_alone(
         stage.on_fit_start()
         stage.train()
         optimizer = stage.configure_optimizers()["optimizer"]
+        trainer.optimizers = [optimizer]
         for callback in callbacks:
             callback.on_train_start(trainer, stage)
         made = [make(True) for _ in range(2)]
