@@ -11,13 +11,12 @@ Exit code 0: no errors (there may be warnings), 1: errors, 2: the command itself
 
 import json
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from muomni.cli.key_value import HELP
+from muomni.cli.key_value import run_program
 from muomni.user_path import user_path
 
 FLAGS = ("--json",)
@@ -89,24 +88,9 @@ def _write(document: dict[str, Any], out: Path) -> None:
 
 
 def run() -> NoReturn:
-    """Entry point: exit codes, and Ctrl-C without a traceback."""
-    if HELP & set(sys.argv[1:]):
-        print(__doc__)
-        sys.exit(0)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of the pipe has closed it: `| head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except (ValueError, OSError) as error:
-        if os.environ.get("MUOMNI_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(WRONG_USAGE)
+    """Entry point."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the workers are ended first
+    run_program(main, mistake=WRONG_USAGE)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from muomni import aliases
 from muomni.cli import ablations, help
+from muomni.cli.endings import quiet_endings
 from muomni.cli.help import CONF
 from muomni.cli.overrides import parse, readable
 from muomni.short_repr import shown
@@ -85,20 +86,17 @@ def one_line_errors() -> Iterator[None]:
 
     Also a decorator, below `hydra.main`: Hydra adds lines to an exception that reaches it.
     """
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of the pipe has closed it: `| head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except Exception as error:
-        mistake = one_line(error)
-        if mistake is None or os.environ.get("MUOMNI_TRACEBACK"):
+    with quiet_endings():
+        try:
+            yield
+        except BrokenPipeError:
             raise
-        hint = " (MUOMNI_TRACEBACK=1 shows where)" if isinstance(error, RuntimeError) else ""
-        sys.exit(f"error: {' '.join(mistake.split())}{hint}")
+        except Exception as error:
+            mistake = one_line(error)
+            if mistake is None or os.environ.get("MUOMNI_TRACEBACK"):
+                raise
+            hint = " (MUOMNI_TRACEBACK=1 shows where)" if isinstance(error, RuntimeError) else ""
+            sys.exit(f"error: {' '.join(mistake.split())}{hint}")
 
 
 def one_line(error: Exception) -> str | None:

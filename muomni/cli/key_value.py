@@ -3,7 +3,9 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
+
+from muomni.cli.endings import quiet_endings
 
 HELP = {"--help", "-h"}
 SWITCH = {"true": True, "false": False}
@@ -45,15 +47,19 @@ def _as_type(word: str, value: str, default: Any) -> Any:
     return value
 
 
-def run_program(main: Callable[[list[str]], Any]) -> None:
-    """Call `main` with the words of the command line and exit with what it returns; a user's mistake is one line, exit code 1
-    (MUOMNI_TRACEBACK=1: a traceback). --help prints what the program's module says of itself."""
-    if HELP & set(sys.argv[1:]):
-        print(sys.modules["__main__"].__doc__)
-        return
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (ValueError, OSError) as error:
-        if os.environ.get("MUOMNI_TRACEBACK"):
+def run_program(main: Callable[[list[str]], Any], *, mistake: int = 1) -> NoReturn:
+    """Call `main` with the words of the command line and exit with what it returns; a user's mistake is one line and exit code
+    `mistake` (MUOMNI_TRACEBACK=1: a traceback). --help prints what the module of `main` says of itself."""
+    with quiet_endings():
+        if HELP & set(sys.argv[1:]):
+            print(sys.modules[main.__module__].__doc__, flush=True)
+            sys.exit(0)
+        try:
+            sys.exit(main(sys.argv[1:]))
+        except BrokenPipeError:
             raise
-        sys.exit(f"error: {error}")
+        except (ValueError, OSError) as error:
+            if os.environ.get("MUOMNI_TRACEBACK"):
+                raise
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(mistake)

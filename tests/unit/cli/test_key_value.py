@@ -41,12 +41,28 @@ def test_other_words_are_handed_back():
 
 def test_help_is_what_the_program_says_of_itself(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["program", "--help"])
-    monkeypatch.setattr(sys.modules["__main__"], "__doc__", "python -m program KEY=VALUE")
-    run_program(lambda words: pytest.fail("it must not run"))
+    monkeypatch.setattr(sys.modules[__name__], "__doc__", "python -m program KEY=VALUE")
+    with pytest.raises(SystemExit) as ended:
+        run_program(lambda words: pytest.fail("it must not run"))
+    assert ended.value.code == 0
     assert capsys.readouterr().out == "python -m program KEY=VALUE\n"
 
 
-def test_a_programs_mistake_is_one_line(monkeypatch):
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_programs_mistake_is_one_line(monkeypatch, capsys, code):
     monkeypatch.setattr("sys.argv", ["program", "other=1"])
-    with pytest.raises(SystemExit, match=r"^error: unknown option 'other'"):
-        run_program(lambda words: read_options(words, DEFAULTS))
+    with pytest.raises(SystemExit) as ended:
+        run_program(lambda words: read_options(words, DEFAULTS), mistake=code)
+    assert ended.value.code == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: unknown option 'other'") and said.count("\n") == 1
+
+
+def test_control_c_has_no_traceback(monkeypatch, capsys):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["program"])
+    with pytest.raises(SystemExit) as ended:
+        run_program(interrupted)
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
