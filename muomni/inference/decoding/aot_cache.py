@@ -35,6 +35,7 @@ SOURCES = (
     "inference/decoding/compiled_step.py",
     "inference/decoding/weight_only.py",
     "inference/decoding/sampling.py",
+    "inference/scheduling/flat_cache.py",
     "inference/scheduling/near_ties.py",
     "inference/scheduling/prompt_step.py",
     "inference/scheduling/rows_step.py",

@@ -6,46 +6,28 @@ arithmetic. Attention covers the first S slots, S being the length of an argumen
 Shapes: T tokens, S slots, R rows of the buffers, C capacity, G key-value heads, K head width, D width, V vocabulary.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from muomni.inference.scheduling.flat_cache import FlatCache
 from muomni.inference.scheduling.near_ties import greedy_choices
 from muomni.models.thinker import Thinker
-from muomni.nn.cache import KVCache
-from muomni.nn.masks import DenseMask, Mask
 
 
-class PromptCache(KVCache):
-    """One row of buffers, for T tokens at positions (T). row: (1), its index: not known when a step is compiled. keys, values and
-    inputs are flat, and `advance` is a no-op, as of `RowsCache`."""
+class PromptCache(FlatCache):
+    """One row of buffers, for T tokens at positions (T). row: (1), its index: not known when a step is compiled."""
 
     def __init__(
-        self,
-        keys: list[Tensor],
-        values: list[Tensor],
-        inputs: list[Tensor],
-        *,
-        row: Tensor,
-        positions: Tensor,
-        slots: Tensor,
-        heads: int,
-        capacity: int,
-        window: int | None,
+        self, *buffers: list[Tensor], row: Tensor, positions: Tensor, heads: int, capacity: int, **options: Any
     ) -> None:
-        self.keys, self.values, self.inputs = keys, values, inputs  # type: ignore[assignment]
-        self.row, self.positions, self.total = row, positions, slots.shape[0]
-        self.shape = (-1, heads, capacity, keys[0].shape[-1])
+        super().__init__(*buffers, positions=positions, heads=heads, capacity=capacity, **options)
+        self.row = row
         row_heads = row * heads + torch.arange(heads, device=row.device)
         self.targets = (row_heads[:, None] * capacity + positions).flatten()
         self.input_targets = row * capacity + positions
-        visible = slots <= positions[:, None]
-        if window is not None:
-            visible = visible & (slots > positions[:, None] - window)
-        self.visible = visible[None]
-
-    def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
-        """Of all S slots."""
-        return DenseMask(self.visible), None
+        self.visible = self.visible[None]
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (1, G, T, K) at the positions; returns the first S slots of the row, (1, G, S, K)."""
@@ -63,9 +45,6 @@ class PromptCache(KVCache):
         back = torch.arange(count, 0, -1, device=x.device)
         before = inputs[(self.input_targets[:1] - back).clamp_min(0)] * (self.positions[:1] >= back)[:, None]
         return torch.cat((before.to(x.dtype)[None], x), dim=1)
-
-    def advance(self, count: int) -> None:
-        """A no-op: see the class."""
 
 
 class PromptStep(nn.Module):

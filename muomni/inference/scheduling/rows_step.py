@@ -6,47 +6,27 @@ of an argument.
 Shapes: R rows of the buffers, n of them computed, S slots, C capacity, G key-value heads, K head width, D width, V vocabulary.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from muomni.inference.scheduling.flat_cache import FlatCache
 from muomni.inference.scheduling.near_ties import greedy_choices
 from muomni.models.thinker import Thinker
-from muomni.nn.cache import KVCache
-from muomni.nn.masks import DenseMask, Mask
 
 
-class RowsCache(KVCache):
-    """The first n rows of buffers, for one token of each at positions (n). `advance` is a no-op: the owner of the rows counts
-    their tokens. keys, values: of each layer (R * G * C, K), inputs: (R * C, D): flat, since a compiled step would copy a whole
-    buffer that it writes into by a view."""
+class RowsCache(FlatCache):
+    """The first n rows of buffers, for one token of each at positions (n)."""
 
-    def __init__(
-        self,
-        keys: list[Tensor],
-        values: list[Tensor],
-        inputs: list[Tensor],
-        *,
-        positions: Tensor,
-        slots: Tensor,
-        heads: int,
-        capacity: int,
-        window: int | None,
-    ) -> None:
-        self.keys, self.values, self.inputs = keys, values, inputs  # type: ignore[assignment]
-        self.positions, self.count, self.total = positions, positions.shape[0], slots.shape[0]
-        self.shape = (-1, heads, capacity, keys[0].shape[-1])
+    def __init__(self, *buffers: list[Tensor], positions: Tensor, heads: int, capacity: int, **options: Any) -> None:
+        super().__init__(*buffers, positions=positions, heads=heads, capacity=capacity, **options)
+        self.count = positions.shape[0]
         rows = torch.arange(self.count, device=positions.device)
         row_heads = rows[:, None] * heads + torch.arange(heads, device=positions.device)
         self.targets = (row_heads * capacity + positions[:, None]).flatten()
         self.input_targets = rows * capacity + positions
-        visible = slots <= positions[:, None]
-        if window is not None:
-            visible = visible & (slots > positions[:, None] - window)
-        self.visible = visible[:, None]
-
-    def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
-        """Of all S slots."""
-        return DenseMask(self.visible), None
+        self.visible = self.visible[:, None]
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (n, G, 1, K) at the positions; returns the first S slots, (n, G, S, K)."""
@@ -65,9 +45,6 @@ class RowsCache(KVCache):
         before = inputs[(self.input_targets[:, None] - back).clamp_min(0)]
         before = before * (self.positions[:, None] >= back)[..., None]
         return torch.cat((before.to(x.dtype), x), dim=1)
-
-    def advance(self, count: int) -> None:
-        """A no-op: see the class."""
 
 
 class RowsStep(nn.Module):
