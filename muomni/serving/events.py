@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from muomni.inference.answer import Piece
 
 PAUSE = 0.02  # seconds: more pieces of an answer in a second are of use to no one
-SHARED, MAX_FACTOR = 4, 2.5  # the pause grows with the streams from so many on, up to so much
 
 
 class Ticket(Protocol):
@@ -26,13 +25,11 @@ class Events:
     The scheduler's thread never waits for the client: what it has emitted is kept here, at most one answer long. Nor does it wake
     the event loop for every token, which would cost it a tenth of its time, since both need Python's lock: the first event, the
     last one, and one that comes `PAUSE` after those before it are delivered at once; others within `PAUSE`, together, pieces of
-    text joined. Many streams share what the loop spends on events: each pauses for longer. whole: only the last event is needed.
+    text joined. whole: only the last event is needed.
 
     deadline: of the event loop's clock; later, TimeoutError is raised. Only the wait for an event is timed: a limit around the
     whole iteration would cancel whichever task reads at that moment, in the middle of something else.
     """
-
-    open = 0  # streams that are being read
 
     def __init__(self, *, final: type, deadline: float, whole: bool = False) -> None:
         self.final, self.deadline, self.whole = final, deadline, whole
@@ -60,7 +57,7 @@ class Events:
         self._ready.set()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(PAUSE * min(max(1.0, Events.open / SHARED), MAX_FACTOR), self._look)
+        self._timer = self._loop.call_later(PAUSE, self._look)
 
     def _look(self) -> None:
         self._is_due = False  # before looking: what is emitted from here on wakes the loop
@@ -81,7 +78,6 @@ class Events:
             self.ticket.cancel()
 
     async def __aiter__(self) -> AsyncGenerator[Any]:
-        Events.open += 1
         try:
             while True:
                 async with asyncio.timeout_at(self.deadline):
@@ -96,7 +92,6 @@ class Events:
                         return
                     yield event
         finally:
-            Events.open -= 1
             if self._timer is not None:
                 self._timer.cancel()
             self.cancel()

@@ -77,29 +77,6 @@ def test_first_last_and_slow_events_come_at_once(monkeypatch):
     asyncio.run(run())
 
 
-def test_many_streams_send_fewer_events_each(monkeypatch):
-    monkeypatch.setattr(events, "PAUSE", 0.1)
-    waits = []
-
-    async def run(count):
-        sources = [events_of() for _ in range(count)]
-        loop, tasks = asyncio.get_running_loop(), [asyncio.create_task(collected(source)) for source in sources]
-        await asyncio.sleep(0)  # all are being read
-        call_later = loop.call_later
-        monkeypatch.setattr(loop, "call_later", lambda after, *call: waits.append(after) or call_later(after, *call))
-        sources[0].emit(Piece("a"))
-        await asyncio.sleep(0)
-        for source in sources:
-            source.emit(answer("a"))
-        await asyncio.gather(*tasks)
-
-    for count, expected in ((1, 0.1), (4, 0.1), (8, 0.2), (40, 0.25)):
-        waits.clear()
-        asyncio.run(run(count))
-        assert waits[0] == pytest.approx(expected)
-        assert Events.open == 0
-
-
 def test_whole_answers_wake_the_loop_once():
     async def run():
         source = events_of(whole=True)
