@@ -21,7 +21,7 @@ setup: .venv/.ready ## make .venv and install everything into it
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[world,data,tensorboard,vocoder,serve,sweep,test,clients,dev]'
 	touch .venv/.ready
 
-demo: setup ## train every stage small on the embedded world and write reports/demo (20 minutes on 2 cores with bfloat16, 50 with AVX2)
+demo: setup ## train every stage small on the embedded world and write reports/demo (README says how long it takes)
 	$(RUN) train.py stage=omni_sft budget=demo when_done=skip
 	$(RUN) -m muomni.report budget=demo out=reports/demo
 	@echo "talk to it: make serve"
