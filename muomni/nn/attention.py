@@ -27,9 +27,23 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, is
     if query.device.type == "cpu" and not CPU_HAS_AMX and query.dtype in (torch.bfloat16, torch.float16):
         with torch.autocast("cpu", enabled=False):  # which would cast them back
             return attend(query.float(), key.float(), value.float(), mask=mask, is_causal=is_causal).to(query.dtype)
+    if query.shape[2] == 1 and query.device.type == "cpu" and torch.compiler.is_compiling():
+        return _attend_one(query, key, value, mask)
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=is_causal, enable_gqa=query.shape[1] != key.shape[1]
     )
+
+
+def _attend_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """The same for one query a row, T = 1, as sums that compile to loops over the cache where it is: the kernel copies keys and
+    values first, which takes longer than the arithmetic."""
+    B, G, _, K = key.shape
+    query = query.view(B, G, -1, 1, K) * K**-0.5  # B G H/G 1 K
+    scores = (query * key[:, :, None]).sum(-1)  # B G H/G S
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, :, None, 0], float("-inf"))
+    weights = scores.softmax(-1)[..., None]
+    return (weights * value[:, :, None]).sum(-2).view(B, -1, 1, K)
 
 
 class Attention(nn.Module):

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muomni.inference.decoding.cpu_package import CPUPackage
 from muomni.inference.decoding.user_cache import cache_folder, check_own, prune
 from muomni.inference.errors import MuomniError
 
@@ -116,7 +117,7 @@ def find(step: nn.Module, *, key: Mapping[str, Any], folder: Path | None, device
     if folder is None:
         check_own(path)
     try:
-        call = _load(path, step)
+        call = _load(path, step, device=device)
     except RuntimeError as error:
         log.warning("%s cannot be loaded (%s): it is rebuilt", path, str(error).splitlines()[0])
         return None
@@ -178,11 +179,14 @@ def _clear_abandoned(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _load(path: Path, step: nn.Module) -> Package:
+def _load(path: Path, step: nn.Module, *, device: torch.device) -> Package:
+    state = dict(step.named_parameters()) | dict(step.named_buffers())
+    weights = {name: tensor.detach() for name, tensor in state.items()}
+    if device.type == "cpu":
+        return CPUPackage(path, weights)
     # The runner itself: torch's Python wrapper takes seconds to import, and parses its description again at each call.
     package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, -1)
-    state = dict(step.named_parameters()) | dict(step.named_buffers())
-    weights = {name: state[name].detach() for name in package.get_constant_fqns()}
-    package.load_constants(weights, False, True, True)  # active at once, complete, not copied
+    used = {name: weights[name] for name in package.get_constant_fqns()}
+    package.load_constants(used, False, True, True)  # active at once, complete, not copied
     run: Package = package.boxed_run
     return run

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from muomni.nn.attention import Attention, attend
+from muomni.nn.attention import Attention, _attend_one, attend
 from muomni.nn.cache import KVCache
 from muomni.nn.context import AttentionContext
 from muomni.nn.masks import PaddingMask, SegmentMask, causal_mask
@@ -177,3 +177,12 @@ def test_half_precision_without_amx_is_float32_inside(monkeypatch, amx, autocast
         assert torch.allclose(mixed.double(), exact, atol=0.05)
     else:
         assert torch.equal(mixed, exact.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kv_heads", [1, 2, 6])
+def test_one_query_as_compiled_steps_compute_it(kv_heads, masked):
+    query, key, value = torch.randn(3, 6, 1, 8), torch.randn(3, kv_heads, 11, 8), torch.randn(3, kv_heads, 11, 8)
+    mask = (torch.arange(11) < torch.tensor([[1], [4], [11]]))[:, None, None] if masked else None
+    expected = attend(query, key, value, mask=mask, is_causal=False)
+    assert torch.allclose(_attend_one(query, key, value, mask), expected, atol=1e-6)
