@@ -120,6 +120,8 @@ def settle(cfg: DictConfig, overrides: list[str]) -> None:
     """Refuse options that contradict each other, and fill in what follows from others."""
     validate(cfg)
     monitors.settle(cfg)
+    if cfg.debugging:
+        cfg.paths.exports[cfg.stage.name] = f"{cfg.paths.output}/export"
     if cfg.tokenizer is not None and not any(word.lstrip("+").startswith("vocab_size=") for word in overrides):
         cfg.vocab_size = pieces_of(cfg.tokenizer)
 

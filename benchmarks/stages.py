@@ -34,8 +34,8 @@ def compose_config(*overrides: str) -> DictConfig:
 
 
 def build_stage(cfg: DictConfig) -> tuple[Any, Any]:
-    """Stage, its weights drawn with seed 0, and datamodule."""
-    torch.manual_seed(0)
+    """Stage, its weights drawn with the seed, and datamodule."""
+    torch.manual_seed(cfg.seed)
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
     world: Any = OmegaConf.to_container(cfg.stage.world)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)

@@ -1,6 +1,7 @@
 """python -m benchmarks.faults.doctored     faults of trainings that run on regardless: does the doctor name each within 50 steps?
 
     stages=a,b      default: every stage      faults=a,b: default: all, and healthy runs
+    seeds=0,1       default: 0, each fault once with each
     root=DIR        folder of exports and data; default: a temporary folder in which two steps of each stage are trained
     steps=50        of each run               out=FILE     the results as JSON
     KEY=VALUE       anything else goes to the configuration, as train.py takes it (size=tiny datamodule.batch_size=8)
@@ -24,7 +25,7 @@ from benchmarks.faults.outcome import Outcome, report
 from benchmarks.stages import STAGES, build_stage, build_trainer, compose_config, prepared
 from muomni.cli.key_value import run_program, split_options
 
-OWN = {"root": "", "stages": STAGES, "faults": (), "steps": 50, "out": "reports/doctored.json"}
+OWN = {"root": "", "stages": STAGES, "faults": (), "steps": 50, "seeds": (0,), "out": "reports/doctored.json"}
 HEALTHY = "none"
 NEXT_TOKEN = ("thinker", "ocr", "omni_sft")
 SPOKEN = ("audio", "codec", "talker", "omni_sft")
@@ -123,10 +124,11 @@ FAULTS: dict[str, tuple[Plant, str, Sequence[str]]] = {
 }  # fmt: skip
 
 
-def run_case(cfg: Any, fault: str, *, steps: int) -> Outcome:
+def run_case(cfg: Any, fault: str, *, steps: int, seed: int) -> Outcome:
     """Train, and look at what the doctor has said."""
     plant, said, _ = FAULTS[fault]
     cfg = copy.deepcopy(cfg)
+    cfg.seed = seed
     cfg.trainer.max_steps = 10 * steps  # of the schedule: the rate does not fall yet
     if fault == "high_rate":
         cfg.optim.lr *= 10
@@ -142,7 +144,7 @@ def run_case(cfg: Any, fault: str, *, steps: int) -> Outcome:
     finally:
         logger.removeHandler(record)
     moved = doctor.symptoms["high_rate"].moved
-    what = f"moved {moved:.2f}" if moved is not None else "-"
+    what = f"seed {seed}, moved {moved:.2f}" if moved is not None else f"seed {seed}"
     alarms = record.messages
     if fault == HEALTHY:
         return Outcome(cfg.stage.name, fault, not alarms, "; ".join([what, *alarms]))
@@ -162,12 +164,13 @@ class Alarms(logging.Handler):
         self.messages.append(record.getMessage().removeprefix("doctor: "))
 
 
-def run_cases(stages: Sequence[str], faults: Sequence[str], overrides: list[str], steps: int) -> Iterator[Outcome]:
-    for name in stages:
+def run_cases(options: dict[str, Any], overrides: list[str]) -> Iterator[Outcome]:
+    for name in options["stages"]:
         cfg = compose_config(f"stage={name}", *overrides)
-        for fault in faults:
+        for fault in options["faults"] or FAULTS:
             if name in FAULTS[fault][2]:
-                yield run_case(cfg, fault, steps=steps)
+                for seed in options["seeds"]:
+                    yield run_case(cfg, fault, steps=options["steps"], seed=int(seed))
 
 
 def main(arguments: list[str]) -> int:
@@ -175,9 +178,8 @@ def main(arguments: list[str]) -> int:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     options, rest = split_options(arguments, OWN)
-    faults = list(options["faults"] or FAULTS)
     with prepared(options["root"], rest) as overrides:
-        return report(run_cases(options["stages"], faults, overrides, options["steps"]), options["out"])
+        return report(run_cases(options, overrides), options["out"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,17 @@
+"""`debug=` runs train a little, and leave a trained model as it was."""
+
+from pathlib import Path
+
+from tests.conftest import BUDGET, run_script
+
+
+def test_its_export_goes_to_the_run_folder(tmp_path: Path) -> None:
+    trained = tmp_path / "checkpoints" / "thinker" / "kept.txt"
+    trained.parent.mkdir(parents=True)
+    trained.write_text("weeks of training")
+    done = run_script("train.py", "stage=thinker", *BUDGET, "debug=profile", f"paths.root={tmp_path}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(trained.parent.iterdir()) == [trained]
+    (export,) = tmp_path.glob("runs/thinker/*/export")
+    assert (export / "config.yaml").exists() or list(export.glob("*.safetensors"))
+    assert (export.parent / "profile" / "operations.txt").is_file()
