@@ -33,8 +33,9 @@ class Spikes:
     Args:
         window: number of previous losses compared. deviations: robust standard deviations (by the median absolute deviation; at
             least a twentieth of the median counts as one, and a thirtieth of what the loss was at first: clips that are known by
-            heart have losses near zero, and one of a hundred is a hundred times as large). keep: maximum number of saved batches
-            a run.
+            heart have losses near zero, and one of a hundred is a hundred times as large), and over the largest of them by a
+            quarter: the shortest clips of an epoch may have twice the loss of all others. keep: maximum number of saved batches a
+            run.
     """
 
     def __init__(self, *, window: int, deviations: float, keep: int) -> None:
@@ -78,6 +79,7 @@ class Spikes:
             spread = MAD * statistics.median(abs(other - usual) for other in self._usual)
             self.first = usual if self.first is None else self.first
             limit = usual + self.deviations * max(spread, abs(usual) / 20, abs(self.first) / 30)
+            limit = max(limit, max(self._usual) + abs(max(self._usual)) / 4)
         if finite:
             self._usual.append(loss)
             if loss <= limit:

@@ -159,6 +159,19 @@ def test_clips_that_are_known_by_heart_have_no_spikes(toy, tmp_path):
     assert "loss 2.9 where 0.03 is usual" in said
 
 
+def test_the_shortest_clips_of_an_epoch_are_no_spike(tmp_path, monkeypatch):
+    from muomni import batch as batches
+    from tests.unit.callbacks.conftest import ToyBatch
+
+    monkeypatch.setattr(batches, "ToyBatch", ToyBatch, raising=False)
+    batch = ToyBatch(torch.zeros(1, dtype=torch.long), ["a"])
+    epoch = [3.0 + 0.01 * (step % 5) for step in range(50)]
+    at_first = [20.0 / (step + 1) + 3.0 for step in range(50)]
+    epochs = [*at_first, *epoch, 6.3, *epoch, 6.4, *epoch, 4.8, *epoch]
+    assert not any(judged(Spikes(window=100, deviations=10, keep=5), epochs, batch, tmp_path))
+    assert any(judged(Spikes(window=100, deviations=10, keep=5), [*epochs, 9.0, 3.0], batch, tmp_path))
+
+
 def test_other_samples_after_the_opening_are_no_spike(toy, tmp_path):
     """A curriculum ends at batch 45: from then on losses are larger. What is usual is learnt again."""
 
