@@ -36,10 +36,15 @@ def readable(number: float, unit: str) -> str:
 
 
 def optimizer_bytes(optimizer: Any) -> int:
-    """Of its state once it has stepped: two moments, one for Muon's matrices."""
-    return sum(
-        (1 if group.get("muon") else 2) * parameter.nbytes for group in optimizer.param_groups for parameter in group["params"]
-    )  # fmt: skip
+    """Of its state once it has stepped: two numbers a weight; one for Muon's matrices and for Lion; of SOAP's matrices a square
+    of each side twice as well."""
+    total = 0
+    for group in optimizer.param_groups:
+        one = group.get("muon") or group.get("optimizer") == "Lion"
+        total += sum((1 if one else 2) * parameter.nbytes for parameter in group["params"])
+        if group.get("soap"):
+            total += sum(optimizer.basis_bytes(parameter, group) for parameter in group["params"])
+    return total
 
 
 def overview(stage: Any, trainer: Any, batch: Any) -> dict[str, str]:

@@ -21,6 +21,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from callbacks.optimizer_averages import averaged
 from callbacks.whole_weights import like, own_shards, whole
 from muomni.checkpoints.atomic_write import atomic_write
 
@@ -64,7 +65,8 @@ class WeightAverage(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step's weights."""
         if self.source == "last":
-            self._add(trainer, pl_module, math.nan)
+            with averaged(trainer):  # in a validation they are in already
+                self._add(trainer, pl_module, math.nan)
 
     def _add(self, trainer: Trainer, pl_module: LightningModule, value: float) -> None:
         step = trainer.global_step

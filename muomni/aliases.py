@@ -60,7 +60,7 @@ OPTIONS: dict[str, str] = {
     "datamodule.opening": "datamodule.curriculum",
     "hearing=default": "",  # groups that had one option
     "paths=default": "",
-    "schedule=warmup_stable_decay": "",
+    "schedule=warmup_stable_decay": "schedule=wsd",
     "parts": "modules",  # of python -m muomni.interop.micro_omni
     "module.activation_checkpointing": "module.training.activation_checkpointing",
     "module.answer_power": "module.length_exponent",

@@ -1,5 +1,5 @@
 """Muon: momentum orthogonalised by Newton-Schulz steps (Jordan et al. 2024, kellerjordan.github.io/posts/muon), and AdamW
-for vectors, embeddings and heads, as one optimizer, so that a trainer counts one step.
+for vectors, embeddings and heads (with_adamw.py).
 
 Matrices of the same shape are orthogonalised as one batch, in float32: bfloat16 matmuls are slower on most CPUs. No step
 relies on float32's precision, since a GPU rounds the factors of its products to 10 bits (TF32, which train.py allows) and
@@ -9,13 +9,13 @@ Not torch.optim.Muon: it takes matrices alone, one after the other, in bfloat16,
 """
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.optim import AdamW, Optimizer
+
+from muomni.optim.with_adamw import WithAdamW
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
@@ -66,35 +66,17 @@ def _shard(update: Tensor, parameter: Tensor) -> Tensor:
     return distribute_tensor(update, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
-class MuonAdamW(Optimizer):
+class MuonAdamW(WithAdamW):
     """Groups with `muon=True` hold matrices (with `stacked=True` several in a parameter, along its first side) and take
     Muon's step, scaled by 0.2 x sqrt(max side) as in Moonlight (Liu et al. 2025, arXiv:2502.16982), so that AdamW's
     learning rates fit; the others take AdamW's."""
 
+    key = "muon"
+
     def __init__(self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], momentum: float) -> None:
-        super().__init__(groups, {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": 0.0, "muon": False})
-        others = [group for group in self.param_groups if not group["muon"]]
-        self._adamw = AdamW(others, lr=lr, betas=betas, fused=True) if others else None
-        if self._adamw is not None:
-            # The same dictionaries: a schedule that changes a rate here changes it there.
-            self._adamw.param_groups = others
-            self._adamw.state = self.state
+        super().__init__(groups, {"lr": lr, "betas": betas, "momentum": momentum})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of both."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            if group["muon"]:
-                self._muon_step(group)
-        if self._adamw is not None:
-            self._adamw.step()
-        return loss
-
-    def _muon_step(self, group: dict[str, Any]) -> None:
+    def _matrix_step(self, group: dict[str, Any]) -> None:
         by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         for parameter in group["params"]:
             if parameter.grad is not None:
@@ -124,10 +106,3 @@ class MuonAdamW(Optimizer):
         buffer = state["momentum"].lerp_(gradient, 1 - momentum)
         update = gradient.lerp(buffer, momentum)
         return update.full_tensor() if isinstance(update, DTensor) else update  # a shard cannot be orthogonalised alone
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore both; the inner AdamW looks at the new groups and state."""
-        super().load_state_dict(state_dict)
-        if self._adamw is not None:
-            self._adamw.param_groups = [group for group in self.param_groups if not group["muon"]]
-            self._adamw.state = self.state

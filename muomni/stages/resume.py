@@ -150,7 +150,10 @@ class ResumableStage(DistributedStage):
 
 
 def _by_optimizer(groups: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [f"{group.get('name', 'all')} by {'Muon' if group.get('muon') else 'AdamW'}" for group in groups]
+    def optimizer(group: Mapping[str, Any]) -> str:
+        return group.get("optimizer") or ("Muon" if group.get("muon") else "AdamW")
+
+    return [f"{group.get('name', 'all')} by {optimizer(group)}" for group in groups]
 
 
 def apply_options(optimizer: Optimizer, scheduler: Any, options_by_group: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,7 +10,6 @@ from torch import nn
 from muomni.inference.decoding import aot_cache
 from muomni.inference.decoding.cpu_package import CPUPackage
 
-
 pytestmark = pytest.mark.slow  # a compiler
 
 
