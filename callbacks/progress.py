@@ -1,4 +1,4 @@
-"""The progress bar, with the right total, rate and remaining time for a resumed run too.
+"""The progress bar: of an epoch, with the step of the whole training and how long the rest of it takes; for a resumed run too.
 
 Lightning calls no epoch-start hook when it resumes within an epoch: its bar then has no name and no total, and counts the
 batches before the checkpoint as trained now. It also takes remaining steps for batches.
@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from tqdm import tqdm
 
 
 class Progress(TQDMProgressBar):
@@ -20,6 +21,17 @@ class Progress(TQDMProgressBar):
     def total_train_batches(self) -> int | float:
         """Batches of an epoch that now begins."""
         return self._total(0)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands after the bar: losses, step=DONE/ALL, and left=TIME of the training at the bar's rate."""
+        shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        if trainer.training and trainer.max_steps > 0:
+            shown["step"] = f"{trainer.global_step}/{trainer.max_steps}"
+            bar = self.train_progress_bar.format_dict
+            if done := bar["n"] - bar["initial"]:
+                batches = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
+                shown["left"] = tqdm.format_interval(batches * bar["elapsed"] / done)
+        return shown
 
     def on_train_start(self, *arguments: Any) -> None:
         self._first = True

@@ -51,6 +51,17 @@ def test_an_epoch_from_its_start():
     assert begun(at=0, step=6, accumulate=2).train_progress_bar.total == 4
 
 
+def test_how_far_the_whole_training_is(monkeypatch):
+    progress = begun(at=0, step=6, accumulate=2, max_steps=8000)
+    del progress.get_metrics
+    progress.trainer.training, progress.trainer.loggers = True, []
+    monkeypatch.setattr(type(progress.train_progress_bar), "format_dict", {"n": 25, "initial": 5, "elapsed": 5.0})
+    shown = progress.get_metrics(progress.trainer, None)
+    assert (shown["step"], shown["left"]) == ("6/8000", "1:06:37")  # 15,988 batches, four a second
+    progress.trainer.training = False
+    assert "left" not in progress.get_metrics(progress.trainer, None)
+
+
 def test_no_bar_means_no_bar(tmp_path):
     """Lightning would put another in its place."""
     words = [
