@@ -237,8 +237,14 @@ def timed_stage(name: str, options: dict[str, Any], words: list[str], out: Path)
     path = out / f"steps-{name}.json"
     if not path.is_file():
         stage = read_stage(name, list(options["optimizers"]), words, rounds=options["rounds"])
-        path.write_text(json.dumps(asdict(stage)) + "\n")
-    stage = Stage(**json.loads(path.read_text()))
+        told = {"seconds": options["seconds"], "overrides": words}
+        path.write_text(json.dumps(asdict(stage) | told) + "\n")
+    found = json.loads(path.read_text())
+    if (found.pop("seconds"), found.pop("overrides")) != (options["seconds"], words):
+        raise ValueError(
+            f"{path}: the runs there had other seconds= or overrides: give another out=, or remove that folder"
+        )
+    stage = Stage(**found)
     unknown = set(options["optimizers"]) - set(stage.step_seconds)
     if unknown:
         raise ValueError(f"{path}: {', '.join(sorted(unknown))} is not timed there; remove the file to time all again")
