@@ -1,7 +1,7 @@
 """Weights that an optimizer averages itself (optim=schedule_free): what is validated, exported and tested.
 
 The model holds the weights that learn, and so do its checkpoints; the average is computed from them and from the optimizer's
-state where it is needed, and the weights come back bit for bit. So a resumed run goes on as one that was never stopped.
+state where it is needed, and the weights come back bit for bit. So a resumed run equals one that was never stopped.
 Without such an optimizer this does nothing.
 """
 

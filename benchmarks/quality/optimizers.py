@@ -24,6 +24,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ Train = Callable[[Run], Row]
 def read_stage(name: str, optimizers: list[str], words: list[str], *, rounds: int) -> Stage:
     """Times the optimizers in turns, step by step, on the same batches; medians over blocks of ten steps."""
     choice = [f"stage={name}", *words]
-    datamodule, steps, cfg = None, {}, compose_config(*choice)
+    cfg = compose_config(*choice)
+    datamodule: Any = None
+    steps: dict[str, Callable[..., None]] = {}
     for optimizer in optimizers:
         one = compose_config(*choice, f"optim={optimizer}", "trainer.max_steps=1000")
         if datamodule is None:
@@ -94,9 +97,9 @@ def read_stage(name: str, optimizers: list[str], words: list[str], *, rounds: in
     for block in range(rounds + 1):
         sums = dict.fromkeys(taken, 0.0)
         for _ in range(BLOCK):
-            batch, sums["data"] = _added(sums["data"], lambda: next(source))
+            batch, sums["data"] = _added(sums["data"], partial(next, source))
             for optimizer, step in steps.items():
-                _, sums[optimizer] = _added(sums[optimizer], lambda step=step, batch=batch: step(batch))  # type: ignore[misc]
+                _, sums[optimizer] = _added(sums[optimizer], partial(step, batch))
         if block:  # in the first everything is new
             for key, total in sums.items():
                 taken[key].append(total / BLOCK)

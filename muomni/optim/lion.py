@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 SCALE = 0.2
 
 
-def own(tensor: Tensor) -> Tensor:
+def own(tensor: Any) -> Tensor:
     """The shard of this process; the tensor itself where it is whole."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
@@ -44,7 +44,7 @@ class Lion(Optimizer):
                 if "momentum" not in self.state[parameter]:
                     self.state[parameter]["momentum"] = torch.zeros_like(parameter)
             weights = [own(parameter) for parameter in parameters]
-            gradients = [own(parameter.grad) for parameter in parameters]
+            gradients: list[Any] = [own(parameter.grad) for parameter in parameters]
             momenta = [own(self.state[parameter]["momentum"]) for parameter in parameters]
             signs = torch._foreach_lerp(momenta, gradients, 1 - group["betas"][0])
             torch._foreach_sign_(signs)

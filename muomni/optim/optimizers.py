@@ -58,8 +58,9 @@ def soap(
     for group in groups:
         group["soap"] = group["matrices"]
     _set_rates(groups, lr=lr, adam_ratio=adam_ratio, optimizer="SOAP")
-    how = {"shampoo_beta": shampoo_beta, "frequency": frequency, "max_side": max_side}
-    return SoapAdamW(groups, lr=lr, betas=(betas[0], betas[1]), **how)  # type: ignore[arg-type]
+    return SoapAdamW(
+        groups, lr=lr, betas=(betas[0], betas[1]), shampoo_beta=shampoo_beta, frequency=frequency, max_side=max_side
+    )
 
 
 def lion(groups: Groups, *, lr: float, betas: tuple[float, float], adam_ratio: float = 1.0) -> Optimizer:

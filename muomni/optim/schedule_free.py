@@ -1,7 +1,7 @@
 """Schedule-free AdamW (Defazio et al. 2024, arXiv:2405.15682): gradients are taken at y = (1 - beta1) z + beta1 x, where z
 takes the steps and x is the mean of all z; x is what is validated and exported. Needs no decay: schedule=constant.
 
-The model holds y, which is what training goes on from, and so do checkpoints; z is state. `averages` returns x of every
+The model holds y, which training continues from, and so do checkpoints; z is state. `averages` returns x of every
 parameter; callbacks/averaged_optimizer.py puts it into the model where it is needed and y back bit for bit.
 
 Not the package schedulefree: its `eval()` and `train()` turn y into x and back by rounded arithmetic, so that a run that
