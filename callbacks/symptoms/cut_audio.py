@@ -1,9 +1,9 @@
 """Audio that is cut off: clips end in the middle of a sound, and their texts go on.
 
 Speech fades before a clip ends, also where clips are trimmed tightly: in 1 of 100 clips or fewer the last 30 ms are louder than
-the clip's median, in the world, FSDD, AN4 and LJSpeech alike; among the few dozen words of the smallest world up to 11 of 100. Where
-clips are cut to half their length it is about every second one. Windows of a longer recording begin in the middle of a sound as
-well, and are no fault.
+the clip's median, in the world, FSDD, AN4 and LJSpeech alike; among the few dozen words of the smallest world up to 11 of 100.
+Where clips are cut to half their length it is about every second one. Windows of a longer recording begin in the middle of a
+sound as well, and are no fault.
 
 Legend: B clips, T frames, M mel bins.
 """

@@ -37,6 +37,28 @@ def test_the_logged_norm_is_the_gradients(toy, tmp_path):
     assert len(norms) == 6
 
 
+class EveryNorm(Callback):
+    """Of each step, by hand."""
+
+    def __init__(self):
+        self.norms = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.norms.append(float(torch.cat([p.grad.flatten() for p in pl_module.parameters()]).norm()))
+
+
+def test_the_norm_in_a_row_is_that_of_the_row_s_step(toy, tmp_path):
+    every = EveryNorm()
+    stage, data, trainer = toy(every, GradientGuard(max_norm=100.0, patience=3), GradientNorm())
+    trainer.log_every_n_steps = 3
+    trainer.fit(stage, datamodule=data)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = {int(row["step"]): row["toy/train/gradient_norm"] for row in csv.DictReader(file)}
+    assert {step: float(norm) for step, norm in rows.items()} == pytest.approx(
+        {2: every.norms[2], 5: every.norms[5]}, rel=1e-4
+    )
+
+
 def test_throughput_counts_every_sample_and_token(toy, tmp_path, monkeypatch):
     """On a clock that ticks a second a call the rates are known."""
     ticks = iter(range(10_000))
