@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
-JOBS ?= 3
+JOBS ?= 2
 # Nothing here trains a stage or starts a program: layers, losses, models, frontends, exports.
 FAST := $(addprefix tests/unit/,nn losses metrics optim models frontends checkpoints distributed evaluation) $(wildcard tests/unit/test_*.py)
 # Compiled modules are kept: without them each start of a program compiles thousands of files again.

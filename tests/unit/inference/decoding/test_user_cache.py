@@ -68,7 +68,7 @@ def test_what_was_used_least_lately_goes(tmp_path):
 def test_packages_lie_in_the_cache_and_are_loaded_from_elsewhere_only_by_name(home, monkeypatch, tmp_path):
     built = []
     monkeypatch.setattr(aot_cache, "_build", lambda step, example, dynamic, path: (built.append(path), path.touch()))
-    monkeypatch.setattr(aot_cache, "_load", lambda path, step: path)
+    monkeypatch.setattr(aot_cache, "_load", lambda path, step, device: path)
     (tmp_path / "named").mkdir()
 
     def find(folder):
