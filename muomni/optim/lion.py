@@ -7,13 +7,13 @@ terms that is a fifth of AdamW's rate with five times its decay.
 Not pytorch_optimizer's: 20 lines are less than a dependency with a hundred other optimizers, and these take sharded weights.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
+
+from muomni.optim.by_group import ByGroup
 
 SCALE = 0.2
 
@@ -23,19 +23,13 @@ def own(tensor: Any) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-class Lion(Optimizer):
+class Lion(ByGroup):
     """Every entry for itself: shards of a weight need no other."""
 
     def __init__(self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float]) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _step_groups(self) -> None:
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not parameters:
@@ -51,4 +45,3 @@ class Lion(Optimizer):
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(weights, signs, alpha=-group["lr"] * SCALE)
             torch._foreach_lerp_(momenta, gradients, 1 - group["betas"][1])
-        return loss

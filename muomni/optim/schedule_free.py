@@ -10,16 +10,16 @@ its numbers of steps in the groups, which a resumed run takes from its own comma
 """
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
+
+from muomni.optim.by_group import ByGroup
 
 
-class ScheduleFreeAdamW(Optimizer):
+class ScheduleFreeAdamW(ByGroup):
     """A mean weighs each z by the square of the largest rate so far, so that a warm-up counts little, as in the authors'
     code; the decay is that of y."""
 
@@ -28,13 +28,7 @@ class ScheduleFreeAdamW(Optimizer):
             raise ValueError(f"optim.betas={list(betas)}: schedule-free needs a first one above 0")
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _step_groups(self) -> None:
         for group in self.param_groups:
             together: dict[tuple[int, float, float], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
@@ -43,7 +37,6 @@ class ScheduleFreeAdamW(Optimizer):
                     together[(state["step"], state["weight_sum"], state["largest_lr"])].append(parameter)
             for counts, parameters in together.items():
                 self._update(parameters, group, *counts)
-        return loss
 
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state = self.state[parameter]

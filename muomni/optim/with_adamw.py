@@ -1,13 +1,13 @@
 """A step for matrices and AdamW for vectors, embeddings and heads, as one optimizer, so that a trainer counts one step."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
+
+from muomni.optim.by_group import ByGroup
 
 
-class WithAdamW(Optimizer):
+class WithAdamW(ByGroup):
     """Groups in which `key` is True take the subclass's `_matrix_step`; the others take AdamW's."""
 
     key: ClassVar[str]
@@ -21,19 +21,12 @@ class WithAdamW(Optimizer):
             self._adamw.param_groups = others
             self._adamw.state = self.state
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of both."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _step_groups(self) -> None:
         for group in self.param_groups:
             if group[self.key]:
                 self._matrix_step(group)
         if self._adamw is not None:
             self._adamw.step()
-        return loss
 
     def _matrix_step(self, group: dict[str, Any]) -> None:
         raise TypeError(f"{type(self).__name__} does not define _matrix_step")

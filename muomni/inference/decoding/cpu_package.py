@@ -37,8 +37,9 @@ class CPUPackage:
         self._library = _open(path)
         self._container = ctypes.c_void_p()
         self._call("ContainerCreateWithDevice", ctypes.byref(self._container), ctypes.c_size_t(1), b"cpu", None)
-        weakref.finalize(self, self._library.AOTInductorModelContainerDelete, self._container)
-        self._set_weights(weights)
+        self._entries = self._set_weights(weights)
+        release = weakref.finalize(self, _release, self._library, self._container, self._entries)
+        release.atexit = False  # a thread may be inside a call when the process ends, which frees all anyway
         count = ctypes.c_size_t()
         self._call("ContainerGetNumOutputs", self._container, ctypes.byref(count))
         self._outputs = (ctypes.c_void_p * count.value)()
@@ -46,15 +47,14 @@ class CPUPackage:
     def __call__(self, arguments: list[Tensor]) -> list[Tensor]:
         inputs, outputs = _handles(arguments), self._outputs  # the library takes ownership of the inputs' handles
         self._call("ContainerRun", self._container, inputs, _size(inputs), outputs, _size(outputs), None, None)
-        return torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(
-            [_capsule_of(each, None, None) for each in outputs]
-        )
+        return _tensors(outputs)
 
     def _call(self, function: str, *arguments: object) -> None:
         if getattr(self._library, f"AOTInductorModel{function}")(*arguments):
             raise RuntimeError(f"the compiled step failed in {function}; torch has printed why")
 
-    def _set_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def _set_weights(self, weights: Mapping[str, Tensor]) -> "ctypes.Array[_Constant]":
+        """Give the library its weights; returns their names and handles, which stay ours."""
         count, name = ctypes.c_size_t(), ctypes.c_char_p()
         self._call("ContainerGetNumConstants", self._container, ctypes.byref(count))
         entries = (_Constant * count.value)()
@@ -67,13 +67,13 @@ class CPUPackage:
         missing = [each for each in wanted if each not in weights]
         if missing:
             raise RuntimeError(f"the compiled step needs weights that this model has not: {', '.join(missing)}")
-        self._weights = [weights[each] for each in wanted]  # kept alive: the library holds their addresses alone
-        for entry, handle in zip(entries, _handles(self._weights), strict=True):
+        for entry, handle in zip(entries, _handles([weights[each] for each in wanted]), strict=True):
             entry.handle = handle
         self._call(
             "ContainerUpdateUserManagedConstantBufferPairs",
             self._container, entries, _size(entries), ctypes.c_bool(False), ctypes.c_bool(True),
         )  # fmt: skip
+        return entries
 
 
 def _open(path: Path) -> ctypes.CDLL:
@@ -86,6 +86,19 @@ def _open(path: Path) -> ctypes.CDLL:
             return ctypes.CDLL(file.name)
     except (zipfile.BadZipFile, ValueError, OSError) as error:
         raise RuntimeError(f"{path}: {error}") from error
+
+
+def _release(library: ctypes.CDLL, container: ctypes.c_void_p, entries: "ctypes.Array[_Constant]") -> None:
+    """Free a container, then the handles of its weights, which keep the weights' memory."""
+    library.AOTInductorModelContainerDelete(container)
+    _tensors([entry.handle for entry in entries])
+
+
+def _tensors(handles: "Sequence[int] | ctypes.Array[ctypes.c_void_p]") -> list[Tensor]:
+    """The tensors of handles, which are gone afterwards."""
+    capsules = [_capsule_of(each, None, None) for each in handles]
+    found: list[Tensor] = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(capsules)
+    return found
 
 
 def _handles(tensors: Sequence[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":

@@ -1,5 +1,6 @@
 """Against torch's own runner of the same package."""
 
+import gc
 import sys
 import threading
 
@@ -62,6 +63,19 @@ def test_weights_are_not_copied(built):
     before = package([x, torch.zeros(16)])[0]
     weights["layer.bias"] += 1.0
     assert not torch.equal(package([x, torch.zeros(16)])[0], before)
+
+
+def test_what_is_not_used_any_more_frees_its_weights(built):
+    step, path = built
+    weights = {name: tensor.clone() for name, tensor in weights_of(step).items()}
+    package = CPUPackage(path, weights)
+    held = weights["layer.weight"]
+    del weights
+    before = held._use_count()
+    package([torch.randn(4, 16), torch.zeros(16)])
+    del package
+    gc.collect()
+    assert held._use_count() == before - 1
 
 
 def test_other_threads_go_on_during_a_call(built):
