@@ -1,0 +1,1 @@
+"""Pretrained models of Hugging Face folders, in and out: docs/pretrained.md."""
