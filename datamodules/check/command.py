@@ -1,6 +1,7 @@
 """From the words of a command line to a report: the configuration that train.py would compose, and the data that it names."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,14 @@ def checked_report(words: Sequence[str], *, sample: int | None) -> tuple[Report,
     plan = plan_of(cfg, words)
     for source in plan.sources:
         if (
-            not source.path.exists() and plan.reading.format != HUGGING_FACE.name
+            not source.path.exists() and source.reading.format != HUGGING_FACE.name
         ):  # which may be the name of one in a hub
             raise FileNotFoundError(f"{source.option}={source.path}: no such file")
     if not plan.sources:
         raise ValueError("no data: give data=SHAPE data.train=FILE")
     tokenizer, trouble = _tokenizer(plan, cfg, quick=sample is not None)
     if tokenizer is not None:
-        plan = _with_tokenizer(plan, tokenizer)
+        plan = replace(plan, tokenizer=tokenizer)
     report = check(plan, sample=sample)
     if trouble is not None and not any(finding.check in COVERED for finding in report.findings):
         report.findings.append(trouble)
@@ -54,11 +55,13 @@ def plan_of(cfg: DictConfig, words: Sequence[str]) -> Plan:
     """The plan of a composed configuration; a world is made where it is not there yet."""
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
     world: Any = OmegaConf.to_container(cfg.stage.world)
+    unweighted = bool(data.get("sets")) and not data.get("mixture")
+    if unweighted:
+        data["mixture"] = dict.fromkeys(data["sets"], 1)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
-    if sources.get("sets"):
-        raise ValueError("data.sets: give one of them at a time, data.train=PATH data.val=PATH")
     options: Any = OmegaConf.to_container(cfg.datamodule, resolve=True)
-    return make_plan(cfg, sources, options, given_val=data.get("val") is not None or data["kind"] == "world")
+    plan = make_plan(cfg, sources, options, given_val=data.get("val") is not None or data["kind"] == "world")
+    return replace(plan, shares=dict.fromkeys(plan.shares, 0.0)) if unweighted else plan
 
 
 def picture_folder(words: Sequence[str], cfg: DictConfig) -> Path | None:
@@ -77,28 +80,22 @@ def _stage_of(words: Sequence[str]) -> list[str]:
     return [f"stage={STAGES[kind]}"] if kind in STAGES else []
 
 
-def _with_tokenizer(plan: Plan, tokenizer: Tokenizer) -> Plan:
-    return Plan(**{**vars(plan), "tokenizer": tokenizer})
-
-
 def _tokenizer(plan: Plan, cfg: DictConfig, *, quick: bool) -> tuple[Tokenizer | None, Finding | None]:
     """The tokenizer that training would use, made where it is not there yet; or what keeps it from being made."""
     options: Mapping[str, Any] = plan.options
     if "tokenizer" not in options:
         return None, None
-    given, train = options["tokenizer"], plan.train
+    given, trained = options["tokenizer"], plan.trained
     try:
         if plan.shape == "sft":
             return Tokenizer.load(given), None
-        if train is None and given is None:
+        if not trained and given is None:
             return None, _untold("there is no training text to make a tokenizer of")
-        if quick and given is None and train is not None and train.path.is_file() and train.path.stat().st_size > QUICK:
+        sizes = (each.path.stat().st_size for each in trained if each.path.is_file())
+        if quick and given is None and sum(sizes) > QUICK:
             return None, _untold("a quick look trains no tokenizer on much text")
         text = options.get("text")
-        form, files = (
-            options.get("text_form"),
-            [] if train is None else [TextFile(str(train.path), plan.reading, plan.root)],
-        )
+        form, files = options.get("text_form"), [TextFile(str(each.path), each.reading, each.root) for each in trained]
         path = tokenizer_for(
             given, text=text or files, vocab_size=options["vocab_size"], root=Path(options["tokenizer_root"]),
             shape="text" if text else plan.shape, exact=plan.shape == "text", form=form,

@@ -4,6 +4,7 @@ A finding is an error where training refuses the data or a result on it would be
 odd, and a note where it is only worth knowing.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -49,7 +50,8 @@ class Setting:
     @property
     def override(self) -> str:
         """As it is pasted after `train.py`."""
-        return f"{self.option}={self.value:g}" if isinstance(self.value, float) else f"{self.option}={self.value}"
+        value = f"{self.value:g}" if isinstance(self.value, float) else self.value
+        return shlex.quote(f"{self.option}={value}")
 
 
 @dataclass(frozen=True, kw_only=True)

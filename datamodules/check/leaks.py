@@ -45,13 +45,15 @@ class Leaks(Topic):
             self.media[entry.source.name].add(digest, entry.number)
 
     def findings(self) -> Iterator[Finding]:
-        train = self.plan.train
         for source in self.plan.held_out:
-            if train is not None:
+            for train in self.plan.trained:
                 yield from self._leak(source, train)
         for source in self.plan.sources:
             if self.plan.repeats(source) is None:
                 yield from self._duplicates(source)
+        for number, source in enumerate(self.plan.trained):
+            for other in self.plan.trained[:number]:
+                yield from self._in_both(source, other)
 
     def _leak(self, source: Source, train: Source) -> Iterator[Finding]:
         if source.name == f"test/{self.plan.probe}":  # its classifiers are trained on it
@@ -67,7 +69,8 @@ class Leaks(Topic):
             if count == len(own) == len(hashes[train.name]) and source.path == train.path:
                 yield self._same(source, count)
                 return
-            noun = "rows are training rows" if what == "rows" else "media have the content of training media"
+            of = f" of {train.of_set}" if train.of_set else ""
+            noun = f"rows are training rows{of}" if what == "rows" else f"media have the content of training media{of}"
             whole = train.path == source.path and source.split is None and train.split is not None
             yield Finding(
                 severity=by_share(count, len(own)),
@@ -97,6 +100,32 @@ class Leaks(Topic):
             remedy=remedy,
             count=max(1, total),
             total=max(1, total),
+        )
+
+    def _in_both(self, source: Source, other: Source) -> Iterator[Finding]:
+        """Rows of two training sets, which count for each."""
+        if source.same_rows(other):
+            yield self._again(source, f"it is the set {other.of_set} again", [str(source.path)], 1, 1)
+            return
+        for what, hashes in (("rows", self.rows), ("media", self.media)):
+            own = hashes[source.name]
+            count, pairs = own.shared(hashes[other.name], EXAMPLES)
+            if count:
+                said = f"{count} of {len(own)} {what} are in the set {other.of_set}, too"
+                where = [f"{place_of(source, number)} as {place_of(other, first)}" for number, first in pairs]
+                yield self._again(source, said, where, count, len(own))
+                return
+
+    def _again(self, source: Source, what: str, where: list[str], count: int, total: int) -> Finding:
+        return Finding(
+            severity=Severity.WARNING if count > MANY * total else Severity.NOTE,
+            check="duplicates",
+            split=source.name,
+            what=what,
+            where=where,
+            remedy="remove them from one of the sets, or choose their weights by it",
+            count=count,
+            total=total,
         )
 
     def _duplicates(self, source: Source) -> Iterator[Finding]:

@@ -38,7 +38,8 @@ def quick_findings(plan: Plan) -> Iterator[Finding]:
         wrong, looked_at = Count(), 0
         for entry in used_rows(plan, source, rows, most=MOST):
             for topic in topics:
-                topic.add(entry)
+                for view in topic.views(entry):
+                    topic.add(view)
             for audio in entry.media[1] if looked_at < HEADERS else ():
                 looked_at += 1
                 try:

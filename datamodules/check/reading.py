@@ -29,7 +29,7 @@ def used_rows(
     try:
         shape = _shape_of(plan, source)
         found = checked_entries(
-            source.path, shape=shape, split=source.split, root=plan.root, reading=plan.reading, phase=source.phase,
+            source.path, shape=shape, split=source.split, root=source.root, reading=source.reading, phase=source.phase,
             every=every,
         )  # fmt: skip
         for number, row in islice(found, most):
@@ -85,5 +85,5 @@ def _shape_of(plan: Plan, source: Source) -> str:
     """Of the manifest: held-out conversations may be plain questions."""
     if plan.shape != "sft" or source.phase == "train" or not source.path.is_file():
         return plan.shape
-    first = next(read_entries(source.path, shape="text", reading=plan.reading), (0, {}))[1]
+    first = next(read_entries(source.path, shape="text", reading=source.reading), (0, {}))[1]
     return "text" if isinstance(first, dict) and "prompt" in first and "messages" not in first else plan.shape

@@ -76,7 +76,8 @@ class Rows(Topic):
         for source in sources:
             yield from self._bad_rows(source)
             yield from self._keys(source)
-        yield from self._unsplit()
+        for source in self.plan.trained:
+            yield from self._unsplit(source)
         for source in sources:
             yield from self._ids(source)
 
@@ -128,11 +129,9 @@ class Rows(Topic):
                 total=self.used[source.name],
             )
 
-    def _unsplit(self) -> Iterator[Finding]:
+    def _unsplit(self, source: Source) -> Iterator[Finding]:
         """Rows that name their split, and are trained on whatever it is."""
-        source = self.plan.train
-        by_phase = self.plan.reading.split_shares or (source is not None and not source.path.is_file())
-        if source is None or source.split is not None or by_phase:
+        if source.split is not None or source.reading.split_shares or not source.path.is_file():
             return
         names = Counter({name: count for name, count in self.splits[source.name].items() if name != "none"})
         held_out = [name for name in names if name.lower().startswith(HELD_OUT)]
@@ -145,7 +144,7 @@ class Rows(Topic):
             check="splits-ignored",
             split=source.name,
             what=f"its rows are of the splits {shown}, and all of them are trained on",
-            remedy=f"data.train_split={train} data.val_split={held_out[0]}",
+            remedy=f"{source.split_option}={train} {source.split_option.replace('train_', 'val_')}={held_out[0]}",
             count=names.total() - names[train],
             total=names.total(),
         )
@@ -166,8 +165,9 @@ class Rows(Topic):
             )
 
     def numbers(self, source: Source) -> dict[str, Any]:
-        found: dict[str, Any] = {"rows": self.used[source.name]}
-        bad = sum(each.count for each in self.bad[source.name].values())
+        names = [source.name] if source.name in self.read else [each.name for each in self.plan.trained]  # of all sets
+        found: dict[str, Any] = {"rows": sum(self.used[name] for name in names)}
+        bad = sum(each.count for name in names for each in self.bad[name].values())
         return found | ({"bad rows": bad} if bad else {})
 
 

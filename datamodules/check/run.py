@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
@@ -9,6 +10,7 @@ from datamodules.check.finding import Report
 from datamodules.check.images import Images
 from datamodules.check.inspection import Outcome
 from datamodules.check.leaks import Leaks
+from datamodules.check.mixing import Mixing
 from datamodules.check.plan import Plan, Source
 from datamodules.check.readable import Readable
 from datamodules.check.reading import estimate, evenly, used_rows, work_of
@@ -22,7 +24,7 @@ from datamodules.check.transcripts import Transcripts
 from datamodules.check.workers import Workers, all_cores
 
 #: In the order of a report's findings of one severity and share.
-TOPICS: tuple[type[Topic], ...] = (Leaks, Readable, Sound, Transcripts, Speakers, Texts, Tokens, Images)
+TOPICS: tuple[type[Topic], ...] = (Leaks, Readable, Sound, Transcripts, Speakers, Texts, Tokens, Images, Mixing)
 BAR_FROM = 200  # rows
 
 
@@ -41,11 +43,13 @@ def check(plan: Plan, *, sample: int | None = None, processes: int | None = None
     every = [rows, *topics]
     report.findings = [finding for topic in every for finding in topic.findings()]
     report.settings = [setting for topic in every for setting in topic.settings()]
+    if plan.shares and plan.train is not None:
+        report.splits["train"] = {"sets": list(plan.shares), **_numbers(every, plan.train)}
+        report.histograms += [bars for topic in every for bars in topic.histograms(plan.train)]
     for source in plan.sources:
         again = plan.repeats(source)
         file = {"file": str(source.path), "split": source.split}
-        numbers = {name: value for topic in every for name, value in topic.numbers(source).items()}
-        report.splits[source.name] = file | ({"same as": again.name} if again is not None else numbers)
+        report.splits[source.name] = file | ({"same as": again.name} if again is not None else _numbers(every, source))
         if again is None:
             report.histograms += [bars for topic in every for bars in topic.histograms(source)]
     report.seconds = time.perf_counter() - started
@@ -68,15 +72,21 @@ def _read(
 
 
 def _show(topic: Topic, entry: Entry, outcome: Outcome) -> None:
-    topic.add(entry)
     images, audios = entry.media
-    for medium, facts in zip((*images, *audios), outcome.facts, strict=True):
-        topic.add_media(entry, medium, facts)
-    if isinstance(topic, Leaks):
-        for digest in filter(None, outcome.digests):
-            topic.add_digest(entry, digest)
-    if isinstance(topic, Tokens):
-        topic.add_tokens(entry, outcome.tokens)
+    for view in topic.views(entry):
+        topic.add(view)
+        for medium, facts in zip((*images, *audios), outcome.facts, strict=True):
+            topic.add_media(view, medium, facts)
+        if isinstance(topic, Leaks):
+            for digest in filter(None, outcome.digests):
+                topic.add_digest(view, digest)
+        if isinstance(topic, Tokens):
+            topic.add_tokens(view, outcome.tokens)
+
+
+def _numbers(topics: Sequence[Topic], source: Source) -> dict[str, Any]:
+    """What all topics say of a split."""
+    return {name: value for topic in topics for name, value in topic.numbers(source).items()}
 
 
 def _image_tokens(plan: Plan) -> int:

@@ -26,7 +26,7 @@ HEAVY = 10_000  # frames of such a batch
 class Sound(Topic):
     """Facts of recordings by split."""
 
-    shapes = ("speech", "sft")
+    shapes, pools = ("speech", "sft"), True
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)

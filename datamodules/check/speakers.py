@@ -12,7 +12,7 @@ from datamodules.check.topic import Entry, Topic
 class Speakers(Topic):
     """Counts recordings by speaker; rows that name none are of nobody."""
 
-    shapes = ("speech",)
+    shapes, pools = ("speech",), True
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -26,7 +26,7 @@ class Speakers(Topic):
     def findings(self) -> Iterator[Finding]:
         train = self.plan.train
         for source in self.plan.held_out:
-            if train is None or source.same_rows(train):
+            if train is None or any(source.same_rows(each) for each in self.plan.trained):
                 continue
             own, known = self.clips[source.name], self.clips[train.name]
             shared = [name for name, _ in own.most_common() if name in known]

@@ -33,7 +33,7 @@ def _head(report: Report) -> str:
         for severity in Severity
         if (count := sum(1 for _ in report.of(severity)))
     ]
-    rows = sum(numbers.get("rows", 0) for numbers in report.splits.values())
+    rows = sum(numbers.get("rows", 0) for numbers in report.splits.values() if "sets" not in numbers)
     lines = [f"data={report.data} for stage={report.stage}: {_number(rows)} rows in {report.seconds:.0f} s"]
     if report.sample is not None:
         lines.append(f"A quick look: about {_number(report.sample)} rows of each split, evenly spread (sample=)")
@@ -100,6 +100,8 @@ def _columns(splits: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> s
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):
+        return ", ".join(value)
     if _is_summary(value):
         return " ".join(_number(value[key]) for key in ("min", "median", "max"))
     if isinstance(value, dict):

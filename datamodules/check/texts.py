@@ -25,6 +25,8 @@ DEFAULT_CHARACTERS = 97
 class Texts(Topic):
     """Counts characters by split."""
 
+    pools = True
+
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self.spell = _spelling(plan)

@@ -25,7 +25,7 @@ LIMITS = {
 class Tokens(Topic):
     """Lengths by split; of written images in characters."""
 
-    shapes = tuple(LIMITS)
+    shapes, pools = tuple(LIMITS), True
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -40,7 +40,7 @@ class Tokens(Topic):
         """Ordinal of a conversation whose recordings are being read -> their tokens."""
 
     def add(self, entry: Entry) -> None:
-        if entry.source.phase == "train":
+        if entry.source.phase == "train" and not self.plan.pooled(entry.source):
             self.text += sum(map(len, entry.texts))
         if self.plan.shape == "ocr":
             self._count(entry, len(entry.texts[0]))

@@ -4,7 +4,7 @@ A topic keeps counts, distributions, hashes and a few examples: its memory grows
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from datamodules.check.finding import EXAMPLES, Bars, Finding, Setting
@@ -66,9 +66,17 @@ class Topic:
     """Base of all topics, which find nothing unless they say so."""
 
     shapes: ClassVar[tuple[str, ...]] = ("text", "image_text", "speech", "ocr", "sft")
+    pools: ClassVar[bool] = False
+    """Whether rows of several training sets are shown once more as of `plan.train`, for what is said of all of them together."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+
+    def views(self, entry: Entry) -> Iterator[Entry]:
+        """The entry as it is shown: of its own set, and of all sets."""
+        yield entry
+        if self.pools and self.plan.pooled(entry.source):
+            yield replace(entry, source=self.plan.train)
 
     def add(self, entry: Entry) -> None:
         """A row that is used."""

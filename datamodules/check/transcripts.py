@@ -18,7 +18,7 @@ FINEST = 4  # mel frames of an encoder frame, at least
 class Transcripts(Topic):
     """Frames of each recording compared with the frames that its text needs, silence around speech included."""
 
-    shapes = ("speech",)
+    shapes, pools = ("speech",), True
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)

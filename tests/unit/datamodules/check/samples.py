@@ -60,7 +60,7 @@ def plan_for(shape: str, stage: str = "", *, tokenizer=None, val_given=True, **s
         path, split = value if isinstance(value, tuple) else (value, None)
         found.append(Source(name=name.replace("_", "/"), path=path, split=split))
     return Plan(
-        stage=stage or shape, data=shape, shape=shape, root=None, sources=found, options=options, tokenizer=tokenizer,
+        stage=stage or shape, data=shape, shape=shape, sources=found, options=options, tokenizer=tokenizer,
         val_given=val_given,
     )  # fmt: skip
 
