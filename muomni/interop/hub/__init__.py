@@ -1,0 +1,1 @@
+"""Folders to a model hub and from it: docs/pretrained.md."""
