@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 import muomni.models  # noqa: F401  (registers every module)
 from muomni.checkpoints import schema
-from muomni.models.registry import ARCHITECTURES
+from muomni.models.registry import ARCHITECTURES, MissingPackage
 from muomni.short_repr import shown
 
 
@@ -111,6 +111,8 @@ def build_part(description: Any, *, where: str, tensors: int | None = None) -> n
     schema.check_options(kind, options, tensors=tensors, where=where)
     try:
         return ARCHITECTURES[kind](**options)
+    except MissingPackage as error:
+        raise ValueError(f"{where}: {error}") from error
     except (TypeError, AttributeError, ZeroDivisionError, RuntimeError, OverflowError, ValueError) as error:
         raise ValueError(f"{where}: options do not fit {kind}: {' '.join(str(error).split())[:300]}") from error
 

@@ -46,9 +46,14 @@ def check_compatible(modules: Mapping[str, nn.Module], metadata: Mapping[str, An
         of = f"the number of patches per cell of a {side} x {side} image in {grid} x {grid} cells"
         compare("image_projector", "cell", (side // grid) ** 2, of)
     if "talker" in options and "codec" in options:
-        spoken, known = options["talker"], options["codec"]
-        if spoken["codebook_size"] != known["codebook_size"] or spoken["num_codebooks"] > known["num_codebooks"]:
+        (spoken, size), (known, entries) = _codebooks(modules["talker"]), _codebooks(modules["codec"])
+        if size != entries or spoken > known:
             raise ValueError(
-                f"{where}: the Talker speaks {spoken['num_codebooks']} codebooks of {spoken['codebook_size']}, this codec has "
-                f"{known['num_codebooks']} of {known['codebook_size']}: they belong to different exports"
+                f"{where}: the Talker speaks {spoken} codebooks of {size}, this codec has {known} of {entries}: they belong to "
+                "different exports"
             )
+
+
+def _codebooks(module: Any) -> tuple[int, int]:
+    """How many codebooks a Talker or a codec has, and of how many entries."""
+    return module.num_codebooks, module.codebook_size

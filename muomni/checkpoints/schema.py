@@ -79,6 +79,7 @@ _BOUNDS = (
     (_NAME, "image_tokens mlp pool"),
     (_SWITCH, "qk_norm shared_embedding tied"),
     (Bound(str, null=True), "characters"),
+    (Bound(dict), "config"),  # of a class of transformers, whose fields models/hf/build.py checks
     (Bound(int, 0, 1 << 20), "audio_projector.characters"),  # a number here, a string elsewhere
 )
 #: The same by name, or by module and name where a name has two meanings.
@@ -101,6 +102,7 @@ METADATA: dict[str, Bound | dict[str, Bound]] = {
     "corrections": Bound(int, 0, 1000),
     "mel": _MEL,
     "codec_mel": _MEL,
+    "codec_audio": {"sample_rate": Bound(int, 1000, 384_000), "hop": _SAMPLES},
     "image": {
         "size": Bound(int, 1, 4096), "mean": Bound(float, -1e3, 1e3, many=3), "std": Bound(float, 0, 1e3, many=3), "fit": _NAME,
     },

@@ -17,6 +17,7 @@ from muomni.checkpoints.export import check_same
 from muomni.evaluation.judge import Judge
 from muomni.frontends.mel import MelSpec
 from muomni.inference.tts.speaker import Speaker
+from muomni.inference.tts.speech_decoder import whole_decoder
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ class SpokenAnswers:
 
     Args:
         talker: the export of stage=talker, with its codec. voice: Talker, codec -> what speaks with them.
-        vocoder: mel (T, M) -> waveform (N). mel: the vocoder's spectrogram, which must be the one that the codec rebuilds.
+        vocoder: mel (T, M) -> waveform (N), for a codec of mels. mel: the vocoder's spectrogram, which must be the one that such
+            a codec rebuilds; waveforms have its sample rate.
     """
 
     talker: DeferredExport
@@ -38,7 +40,8 @@ class SpokenAnswers:
     _modules: dict[str, nn.Module] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_same(self.talker.metadata, {"codec_mel": self.mel.metadata()}, where=str(self.talker.folder))
+        if "codec_audio" not in self.talker.metadata:
+            check_same(self.talker.metadata, {"codec_mel": self.mel.metadata()}, where=str(self.talker.folder))
 
     def transcribe(
         self, texts: list[str], truth: list[str], device: torch.device
@@ -61,7 +64,8 @@ class SpokenAnswers:
         if rows:
             codes, _ = voice.say([said[row].text for row in rows], [0] * len(rows))
             codec: Any = self._modules["codec"]
-            spoken = [self.vocoder(codec.decode(each[None])[0]).cpu() for each in codes]
+            waveform_of = whole_decoder(codec, self.vocoder, sample_rate=self.mel.sample_rate)
+            spoken = [waveform_of(each).cpu() for each in codes]
             for row, waveform, text in zip(rows, spoken, self.judge.on(device)(spoken), strict=True):
                 waveforms[row], transcripts[row] = waveform, voice.in_words(text).text
         return transcripts, [voice.in_words(text).text for text in truth], waveforms

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from muomni.batch import SpeechBatch
+from muomni.evaluation.clip_codes import ClipCodes
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.synthesis import SynthesisEvaluator, SynthesisState
 from muomni.evaluation.views import View, heat_map
 from muomni.inference.tts.speaker import Speaker
+from muomni.inference.tts.speech_decoder import whole_decoder
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
+from muomni.models.waveform_codec import WaveformCodec
 
 RUNAWAY = 2.0  # longer than this many times the recording
 
@@ -36,26 +39,29 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
     `cer_recorded`, `cer_codec` (recordings, and the codec's resynthesis of them with as many codebooks as the Talker speaks).
 
     Args:
-        codec: whose codes it speaks. voice: Talker and codec -> what speaks with them. vocoder: mel (T, M) -> waveform (N).
+        codec: whose codes it speaks. codes: finds those of a batch's clips, of as many codebooks as the Talker speaks.
+        voice: Talker and codec -> what speaks with them. vocoder: mel (T, M) -> waveform (N), for a codec of mels.
     """
 
     model: Talker
-    codec: Codec
+    codec: Codec | WaveformCodec
+    codes: ClipCodes
     judge: Judge
-    voice: Callable[[Talker, Codec], Speaker]
+    voice: Callable[[Talker, Codec | WaveformCodec], Speaker]
     vocoder: Callable[[Tensor], Tensor]
     state_type, shown = TalkerState, {version: version for version in ("recorded", "codec", "spoken")}
 
     def __post_init__(self) -> None:
         self.speaker = self.voice(self.model, self.codec)
+        self.waveform_of = whole_decoder(self.codec, self.vocoder, sample_rate=self.sample_rate)
 
     def compared(self, text: str) -> str:
         return self.speaker.in_words(text).text
 
     @torch.no_grad()
     def update(self, batch: SpeechBatch) -> None:
-        codes = self.codec.encode(batch.mel, batch.mel_lengths)[..., : self.model.num_codebooks]
-        lengths: list[int] = self.codec.code_lengths(batch.mel_lengths).tolist()
+        codes, code_lengths = self.codes(batch)
+        lengths: list[int] = code_lengths.tolist()
         voices = [min(speaker, self.model.num_speakers - 1) for speaker in batch.speakers.tolist()]
         spoken, cut = self.speaker.say(batch.texts, voices)
         rebuilt = [row[:length] for row, length in zip(codes, lengths, strict=True)]
@@ -65,20 +71,19 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
 
     @torch.no_grad()
     def views(self, batch: SpeechBatch) -> list[View]:
-        """The first text, spoken, with its spectrogram."""
+        """The first text, spoken; of a codec of mels with its spectrogram."""
         speaker = min(int(batch.speakers[0]), self.model.num_speakers - 1)
         codes = self.speaker.say(batch.texts[:1], [speaker])[0][0]
+        text, sound = batch.texts[0], self.waveform_of(codes).detach().float().cpu()
+        spoken = View("spoken", text, waveform=sound, sample_rate=self.sample_rate)
+        if isinstance(self.codec, WaveformCodec):
+            return [spoken]
         mel = self.codec.decode(codes[None])[0]
-        image, sound = heat_map(mel.T, scale=2), self.vocoder(mel).detach().float().cpu()
-        text = batch.texts[0]
-        return [
-            View("spoken", text, waveform=sound, sample_rate=self.sample_rate),
-            View("spoken spectrogram", text, image),
-        ]
+        return [spoken, View("spoken spectrogram", text, heat_map(mel.T, scale=2))]
 
     def _waveforms(self, rows: list[Tensor]) -> list[Tensor]:
         """Codes (T', K) -> waveforms (N)."""
-        return [self.vocoder(self.codec.decode(row[None])[0]).cpu() for row in rows]
+        return [self.waveform_of(row).cpu() for row in rows]
 
     def compute(self) -> dict[str, float]:
         state, count = self.state, len(self.state.truth)

@@ -269,7 +269,7 @@ class Engine:
     @property
     def speech_rate(self) -> int:
         """Sample rate of spoken waveforms, Hz."""
-        return self.require_speaker().vocoder.spec.sample_rate
+        return self.require_speaker().decoder.sample_rate
 
     # --- modules -----------------------------------------------------------------------------------------------
 

@@ -127,9 +127,11 @@ def with_talker(export: Export, speech: Export) -> Export:
         if name not in speech.modules:
             raise MissingModule(f"{speech.folder}: {MISSING_MODULE_HELP[name]}", param=name)
     spoken = {name: speech.modules[name] for name in ("talker", "codec")}
-    metadata = {key: value for key, value in export.metadata.items() if key != "codec"}  # of another codec
-    metadata |= {"codec_mel": speech.metadata.get("codec_mel", speech.metadata.get("mel"))}
-    metadata |= {"codec": speech.metadata["codec"]} if "codec" in speech.metadata else {}
+    theirs = ("codec", "codec_mel", "codec_audio")  # what describes a codec
+    metadata = {key: value for key, value in export.metadata.items() if key not in theirs}
+    metadata |= {key: speech.metadata[key] for key in theirs if key in speech.metadata}
+    if "codec_audio" not in metadata:
+        metadata.setdefault("codec_mel", speech.metadata.get("mel"))
     metadata["spoken_text"] = speech.metadata.get("text")
     metadata["alphabet"] = speech.metadata.get("alphabet", LETTERS)
     return Export(export.modules | spoken, metadata, export.folder, export.tokenizer)

@@ -1,5 +1,16 @@
 """Architectures: nn.Modules, tensors in, one dataclass out. Importing it registers every one (`registry.ARCHITECTURES`)."""
 
-from muomni.models import audio, codec, conv_vision, projector, talker, text_tower, thinker, vision, vocoder
+from muomni.models import audio, codec, conv_vision, hf_codec, projector, talker, text_tower, thinker, vision, vocoder
 
-__all__ = ["audio", "codec", "conv_vision", "projector", "talker", "text_tower", "thinker", "vision", "vocoder"]
+__all__ = [
+    "audio",
+    "codec",
+    "conv_vision",
+    "hf_codec",
+    "projector",
+    "talker",
+    "text_tower",
+    "thinker",
+    "vision",
+    "vocoder",
+]

@@ -16,6 +16,10 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {}
 T = TypeVar("T", bound=type[nn.Module])
 
 
+class MissingPackage(ImportError):
+    """A module is built of classes of a package that is not installed; the message says how to install it."""
+
+
 def register(name: str) -> Callable[[T], T]:
     """Class decorator: register the class as `name`. Instances have `architecture`, that name, and `options`, the keyword
     options of their constructor."""

@@ -9,6 +9,7 @@ arXiv:1506.03099, without its cost).
 Legend: B batch, T' code frames, C characters, K codebooks.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from muomni.batch import SpeechBatch
 from muomni.checkpoints.export import Export, check_same, weights_fingerprint
+from muomni.evaluation.clip_codes import clip_codes
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.talker import TalkerEvaluator
 from muomni.frontends.memory_file import Media
@@ -24,6 +26,7 @@ from muomni.losses.codec import duration_loss, talker_losses
 from muomni.models import flops
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
+from muomni.models.waveform_codec import WaveformCodec
 from muomni.nn.flops import Cost
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
@@ -35,15 +38,23 @@ def corrupt_history(codes: Tensor, *, probability: float, size: int) -> Tensor:
     return torch.where(hit[..., None], torch.randint_like(codes, size), codes)
 
 
+def _description(codec: Codec | WaveformCodec, mel: Mapping[str, Any]) -> dict[str, Any]:
+    """What a codec reads, as the export's metadata have it: the spectrogram `mel`, or waveforms."""
+    if isinstance(codec, WaveformCodec):
+        return {"codec_audio": {"sample_rate": codec.sample_rate, "hop": codec.hop}}
+    return {"codec_mel": dict(mel)}
+
+
 class TalkerStage(Stage):
     """Cross-entropy of the next frame's codes and of the stop.
 
     Args:
-        codec: the export of stage=codec, frozen. aligner: finds the characters of a text in a recording.
-        evaluator: model, codec, and `sample_rate` -> what measures them.
+        codec: the export of stage=codec, or of a codec of waveforms; frozen.
+        aligner: finds the characters of a text in a recording.
+        evaluator: model, codec, `codes` (evaluation/clip_codes.py) and `sample_rate` -> what measures them.
         disturbance: probability that a previous frame is replaced. jitter: standard deviation, in frames, of a clip's
             shift of all characters' times while training, since predicted times are not exact.
-        mel: metadata of the spectrogram, which must be the codec's.
+        mel: metadata of the batches' spectrogram, which must be that of a codec of mels.
     """
 
     name = "talker"
@@ -61,30 +72,32 @@ class TalkerStage(Stage):
         mel: Mapping[str, Any],
         training: TrainingOptions,
     ) -> None:
-        frozen = cast("Codec", codec.modules["codec"])
-        check_same(codec.metadata, {"mel": dict(mel)}, where=str(codec.folder))
+        frozen = cast("Codec | WaveformCodec", codec.modules["codec"])
+        described = _description(frozen, mel)
+        if "codec_mel" in described:
+            check_same(codec.metadata, {"mel": dict(mel)}, where=str(codec.folder))
         theirs, ours = (frozen.num_codebooks, frozen.codebook_size), (model.num_codebooks, model.codebook_size)
         if theirs[1] != ours[1] or theirs[0] < ours[0]:
             raise ValueError(
                 f"{codec.folder}: the codec has {theirs[0]} codebooks of {theirs[1]}, the Talker speaks {ours[0]} of "
                 f"{ours[1]}; set backbone.talker.num_codebooks and codebook_size"
             )
-        measured = evaluator(model=model, codec=frozen, sample_rate=mel["sample_rate"])
-        super().__init__(training, model=model, evaluator=measured, metadata={"codec_mel": dict(mel)})
+        mel_rate = mel["sample_rate"] / mel["hop"]
+        codes = clip_codes(frozen, num_codebooks=model.num_codebooks, mel_rate=mel_rate)
+        measured = evaluator(model=model, codec=frozen, codes=codes, sample_rate=mel["sample_rate"])
+        super().__init__(training, model=model, evaluator=measured, metadata=described)
         self.codec, self.aligner, self.disturbance, self.jitter = frozen, aligner, disturbance, jitter
+        self.codes, self._mel_rate = codes, mel_rate
         self.keep_frozen(frozen)
         self.codebook_names = tuple(f"codebook_{k}" for k in range(model.num_codebooks))
         self.loss_names = (*self.codebook_names, "stop", "place")
-        self.frame_rate = mel["sample_rate"] / mel["hop"] / frozen.stride
         self._aligned: dict[
             tuple[Media, str], Tensor
         ] = {}  # by recording and text: ids of two manifests may be the same
 
-    def _codes(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
-        """(B, T', K) of the codebooks that the Talker speaks, and their lengths."""
-        with torch.no_grad():
-            codes = self.codec.encode(batch.mel, batch.mel_lengths)[..., : self.model.num_codebooks]
-        return codes, self.codec.code_lengths(batch.mel_lengths)
+    @property
+    def mel_frame_rate(self) -> float:
+        return self._mel_rate
 
     def _char_times(self, batch: SpeechBatch) -> Tensor:
         """(B, C) in code frames; each clip is aligned once, and remembered. Padding keeps rising.
@@ -95,7 +108,7 @@ class TalkerStage(Stage):
         for key in keys:
             if key not in self._aligned:
                 (seconds,) = self.aligner.on(self.device).align([key[0]], [key[1]])
-                self._aligned[key] = seconds * self.frame_rate
+                self._aligned[key] = seconds * self.codes.frame_rate
         B, C = batch.characters.shape
         times = torch.zeros(B, C)
         for row, key in enumerate(keys):
@@ -106,7 +119,7 @@ class TalkerStage(Stage):
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Losses by codebook, of the stop, and of the durations (`place`)."""
-        codes, lengths = self._codes(batch)
+        codes, lengths = self.codes(batch)
         history = codes
         if self.training and self.disturbance:
             history = corrupt_history(codes, probability=self.disturbance, size=self.model.codebook_size)
@@ -118,14 +131,14 @@ class TalkerStage(Stage):
         return {**talker_losses(output, codes, lengths), "place": duration}
 
     def step_cost(self, batch: SpeechBatch) -> Cost:
-        """Talker and frozen codec; not the alignment of a clip, which is computed once."""
+        """Talker and frozen codec; not what is computed of a clip once: its alignment, its codes of a codec of waveforms."""
         (B, T, _), (_, characters) = batch.mel.shape, batch.characters.shape
-        codes = flops.codec_encode(self.codec, B, T).frozen()
-        return codes + flops.talker(self.model, B, characters, -(-T // self.codec.stride))
+        own = flops.talker(self.model, B, characters, math.ceil(T * self.codes.frame_rate / self._mel_rate))
+        return own if isinstance(self.codec, WaveformCodec) else flops.codec_encode(self.codec, B, T).frozen() + own
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Any]:
         """Rows of codes, clips to stop, characters."""
-        frames = self.codec.code_lengths(batch.mel_lengths).sum()
+        frames = self.codes.lengths(batch).sum()
         return {
             **dict.fromkeys(self.codebook_names, frames),
             "stop": len(batch.sample_ids),
@@ -136,5 +149,5 @@ class TalkerStage(Stage):
         return {"talker": self.model, "codec": self.codec}
 
     def export_metadata(self) -> dict[str, Any]:
-        """The codec's spectrogram and fingerprint: other codes would be noise."""
+        """What the codec reads and its fingerprint: other codes would be noise."""
         return super().export_metadata() | {"codec": weights_fingerprint(self.codec)}

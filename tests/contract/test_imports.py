@@ -18,7 +18,7 @@ OURS = ("muomni", "datamodules", "callbacks")
 #: Packages of pure maths: torch, the standard library, and these.
 PURE = {
     "muomni.nn": {"torch", "einops"},
-    "muomni.models": {"torch", "einops"},
+    "muomni.models": {"torch", "einops", "transformers"},  # the last where a model is built of its classes
     "muomni.losses": {"torch"},
     "muomni.optim": {"torch"},
 }

@@ -71,13 +71,13 @@ class Speech:
         self._spoken: Iterator[tuple[Sentence | None, str]] | None = None  # what is spoken of the one before them
         self._next: Sentence | None = None  # of these
         self.complete = False  # no more text will come
-        self.synthesizer = TextSynthesizer(speaker.codec, speaker.vocoder)
-        self.rate = speaker.vocoder.spec.sample_rate
+        self.synthesizer = TextSynthesizer(speaker.decoder)
+        self.rate = speaker.decoder.sample_rate
         self.row = -1  # of the slots, while a sentence is spoken
         self.limit = 0  # frames of that sentence
         self.codes: list[Tensor] = []  # K each, of all sentences
         self.sentences = 0
-        self.timings = Timings(vocoder=speaker.vocoder.name)
+        self.timings = Timings(vocoder=speaker.decoder.name)
         self.submitted = time.perf_counter()
         self.started = 0.0  # when the first chunk was emitted
 

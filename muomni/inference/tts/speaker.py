@@ -1,6 +1,6 @@
-"""Text to speech: Talker -> codes -> mel -> waveform, for any number of texts at once, by the decoding loop of the Thinker.
+"""Text to speech: Talker -> codes -> waveform, for any number of texts at once, by the decoding loop of the Thinker.
 
-Shapes: B texts, C characters, T frames, K codebooks, E entries, M mel bins, N samples.
+Shapes: B texts, C characters, T frames, K codebooks, E entries, N samples.
 """
 
 import logging
@@ -23,17 +23,21 @@ from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption
 from muomni.inference.media import spec_from_metadata
 from muomni.inference.tts.sentences import split_long, split_sentences
-from muomni.inference.tts.speech_stream import StreamingVocoder, synthesize, synthesize_stream
+from muomni.inference.tts.speech_decoder import speech_decoder
+from muomni.inference.tts.speech_stream import synthesize, synthesize_stream
 from muomni.inference.tts.vocoder import choose_vocoder
+from muomni.inference.tts.vocoder_blocks import StreamingVocoder
 from muomni.inference.validation import require_str
 from muomni.models.codec import Codec
 from muomni.models.outputs import TalkerOutput
 from muomni.models.talker import Talker, TalkerCache
+from muomni.models.waveform_codec import WaveformCodec
 from muomni.short_repr import shown
 
 log = logging.getLogger(__name__)
 
 FRAMES_PER_TOKEN, MIN_FRAMES, MAX_FRAMES, DEFAULT_FRAMES = 30, 50, 1000, 200
+FRAME_RATE = 12.5  # a second, which these numbers and the next two are for: a codec of more frames takes as many more
 FRAMES_PER_CHARACTER = 4  # no voice is slower on the whole
 CHARACTERS_PER_FRAME = 1  # nor faster
 UNSPOKEN = 8  # characters to one of its words: no text has so many marks
@@ -98,7 +102,8 @@ class FrameDecoder:
 
 
 class Speaker:
-    """A Talker, its codec and a vocoder. Greedy: the same text gives the same utterance, alone, in a batch or as a stream.
+    """A Talker, its codec and, for a codec of mels, a vocoder. Greedy: the same text gives the same utterance, alone, in a batch
+    or as a stream.
 
     alphabet: the characters that this Talker was trained on; `in_words` normalises a text to them, all other methods take such
     texts. form: of the texts that it was trained on (frontends/text_form.py).
@@ -107,14 +112,16 @@ class Speaker:
     def __init__(
         self,
         talker: Talker,
-        codec: Codec,
-        vocoder: StreamingVocoder,
+        codec: Codec | WaveformCodec,
+        vocoder: StreamingVocoder | None,
         *,
         alphabet: str = LETTERS,
         form: str | None = None,
     ) -> None:
         self.in_form = form_named(form)
-        self.talker, self.codec, self.vocoder, self.alphabet = talker, codec, vocoder, talker.characters or alphabet
+        self.talker, self.alphabet = talker, talker.characters or alphabet
+        self.decoder = speech_decoder(codec, vocoder)
+        self.pace = max(1.0, self.decoder.frame_rate / FRAME_RATE)  # of the limits on frames
 
     def in_words(self, text: str) -> NormalizedText:
         """A written text in this Talker's alphabet, and the characters that have no spoken form."""
@@ -147,11 +154,15 @@ class Speaker:
     def sentences(self, written: str, tokenizer: Tokenizer | None) -> Iterator[tuple[Sentence | None, str]]:
         """A written sentence -> what is spoken of it, or None, and the characters that have no spoken form. More than one where
         the Talker's frame limit is too short for it; each is found when it is needed."""
-        longest = min(DEFAULT_FRAMES if tokenizer is None else MAX_FRAMES, self.talker.max_frames)
+        longest = min(self._limit(0) if tokenizer is None else round(MAX_FRAMES * self.pace), self.talker.max_frames)
         for piece in split_long(written, lambda text: self._fits(text, longest)):
             said = self.in_words(piece)
             tokens = 0 if tokenizer is None else max(len(tokenizer.encode(piece)), len(tokenizer.encode(said.text)))
-            yield Sentence(said.text, limit=frame_limit(tokens)) if said.text else None, said.left_out
+            yield Sentence(said.text, limit=self._limit(tokens)) if said.text else None, said.left_out
+
+    def _limit(self, num_tokens: int) -> int:
+        """`frame_limit`, in frames of this codec."""
+        return round(frame_limit(num_tokens) * self.pace)
 
     @torch.inference_mode()
     def _fits(self, written: str, longest: int) -> bool:
@@ -159,7 +170,7 @@ class Speaker:
         if len(written) > UNSPOKEN * CHARACTERS_PER_FRAME * longest:  # spares the words of what will be cut anyway
             return False
         text = self.in_words(written).text
-        if len(text) * FRAMES_PER_CHARACTER <= longest:  # spares the prediction
+        if len(text) * FRAMES_PER_CHARACTER * self.pace <= longest:  # spares the prediction
             return True
         if len(text) > CHARACTERS_PER_FRAME * longest:  # its attention would take a minute for 20,000 characters
             return False
@@ -184,15 +195,15 @@ class Speaker:
             )
             codes, cut = codes + more, cut + truncated
         spoken: list[Utterance] = []
-        timings.vocoder = self.vocoder.name
+        timings.vocoder = self.decoder.name
         with timings.span("speech"):
             for sentences in texts:
                 own, codes = codes[: len(sentences)], codes[len(sentences) :]
                 truncated, cut = cut[: len(sentences)], cut[len(sentences) :]
-                waveform = synthesize(own, self.codec, self.vocoder)
+                waveform = synthesize(own, self.decoder)
                 spoken.append(Utterance(waveform, torch.cat(own), truncated=any(truncated), timings=timings))
         timings.first_audio = timings.speech  # all of it comes at once
-        timings.audio_seconds += sum(len(one.waveform) for one in spoken) / self.vocoder.spec.sample_rate
+        timings.audio_seconds += sum(len(one.waveform) for one in spoken) / self.decoder.sample_rate
         return spoken
 
     def stream(
@@ -201,7 +212,7 @@ class Speaker:
         """The waveform of `speak` in chunks (N), synthesised while the Talker decodes; `ended` is called after the last one.
         Raises ValueError as `speak` does, at once."""
         self._check([sentence.text for sentence in sentences], [voice])
-        timings.vocoder = self.vocoder.name
+        timings.vocoder = self.decoder.name
         return self._chunks(sentences, voice, timings, ended)
 
     @torch.inference_mode()
@@ -220,7 +231,7 @@ class Speaker:
 
     def say(self, texts: list[str], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
         """`codes` with frame limits by each text's number of words."""
-        limits = [frame_limit(len(text.split())) for text in texts]
+        limits = [self._limit(len(text.split())) for text in texts]
         return self.codes(texts, limits=limits, voices=voices, timings=Timings())
 
     def _check(self, texts: list[str], voices: list[int]) -> None:
@@ -273,7 +284,7 @@ class Speaker:
         self, sentences: list[Sentence], voice: int, timings: Timings, ended: Callable[[Timings], None]
     ) -> Iterator[Tensor]:
         frames = (self._frames(sentence, voice, timings) for sentence in sentences)
-        blocks = synthesize_stream(frames, self.codec, self.vocoder)
+        blocks = synthesize_stream(frames, self.decoder)
         while True:
             with timings.span("speech"):  # excludes the time that the consumer takes between chunks
                 block = next(blocks, None)
@@ -281,16 +292,27 @@ class Speaker:
                 ended(timings)
                 return
             timings.first_audio = timings.first_audio or timings.speech
-            timings.audio_seconds += len(block) / self.vocoder.spec.sample_rate
+            timings.audio_seconds += len(block) / self.decoder.sample_rate
             yield block
 
 
 def build_speaker(
     modules: Mapping[str, Any], metadata: Mapping[str, Any], *, vocoder: str | Path, where: str, device: torch.device
 ) -> tuple[Speaker, str]:
-    """The speaker of an export with Talker and codec, and the line of `choose_vocoder` about its vocoder."""
-    spec = spec_from_metadata(MelSpec, metadata, "codec_mel" if "codec_mel" in metadata else "mel", where=where)
-    chosen, note = choose_vocoder(vocoder, spec=spec, export=Path(where), device=device)
+    """The speaker of an export with Talker and codec, and a line about what makes its waveform.
+
+    vocoder: see `choose_vocoder`. Raises ValueError where one is named for a codec of waveforms.
+    """
+    codec, chosen = modules["codec"], None
+    if isinstance(codec, WaveformCodec):
+        if str(vocoder) != "auto":
+            raise InvalidOption(
+                f"vocoder={vocoder}: the codec of {where} makes waveforms itself; leave vocoder out", param="vocoder"
+            )
+        note = f"vocoder: none, the codec ({speech_decoder(codec, None).name}) makes waveforms"
+    else:
+        spec = spec_from_metadata(MelSpec, metadata, "codec_mel" if "codec_mel" in metadata else "mel", where=where)
+        chosen, note = choose_vocoder(vocoder, spec=spec, export=Path(where), device=device)
     form = form_of(metadata, where=where, key="spoken_text" if "spoken_text" in metadata else "text")
     alphabet = metadata.get("alphabet", LETTERS)
-    return Speaker(modules["talker"], modules["codec"], chosen, alphabet=alphabet, form=form), note
+    return Speaker(modules["talker"], codec, chosen, alphabet=alphabet, form=form), note

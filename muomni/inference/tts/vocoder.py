@@ -13,7 +13,7 @@ from muomni.frontends.loudness import peak_normalise
 from muomni.frontends.mel import MelSpec, check_mel
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.mel_correction import MelCorrection
-from muomni.inference.tts.speech_stream import StreamingVocoder
+from muomni.inference.tts.vocoder_blocks import StreamingVocoder
 from muomni.models.vocoder import Vocoder
 from muomni.program import TRAIN
 

@@ -224,7 +224,7 @@ def test_talker_learns_beside_a_frozen_codec():
     assert learn(stage, 100) < 0.5 * first
     assert all(torch.equal(frozen[name], value) for name, value in stage.codec.state_dict().items())
     clips = batch()
-    codes, _ = stage._codes(clips)
+    codes, _ = stage.codes(clips)
     steps = stage.model(clips.characters, clips.character_lengths, codes, speakers=clips.speakers).durations
     assert (steps - torch.tensor([1.0, 2.0, 2.0])).abs().mean() < 0.4
     assert set(stage.export_modules()) == {"talker", "codec"}

@@ -36,7 +36,7 @@ class Listener:
 @pytest.fixture(autouse=True)
 def fast_and_various(engine, monkeypatch):
     """Few iterations, and a stop that is reached after some frames: random weights never stop by themselves."""
-    monkeypatch.setattr(engine.speaker.vocoder, "iterations", 1)
+    monkeypatch.setattr(engine.speaker.decoder.vocoder, "iterations", 1)
     stop = engine.speaker.talker.stop
     kept = stop.weight.detach().clone(), stop.bias.detach().clone()
     with torch.no_grad():

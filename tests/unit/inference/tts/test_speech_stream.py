@@ -10,7 +10,9 @@ from muomni.frontends.mel import LogMel, MelSpec
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.level import MelLevel, RunningPeakGain
-from muomni.inference.tts.speech_stream import BlockSynthesizer, TextSynthesizer, synthesize, synthesize_stream
+from muomni.inference.tts.speech_decoder import VocoderDecoder
+from muomni.inference.tts.speech_stream import TextSynthesizer, synthesize, synthesize_stream
+from muomni.inference.tts.vocoder_blocks import VocoderBlocks
 from muomni.models.codec import Codec
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=64, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
@@ -60,16 +62,16 @@ BLOCKS = {1: [1], 2: [2], 4: [4], 5: [3, 2], 8: [3, 5], 11: [3, 8], 13: [3, 6, 4
 def test_a_stream_is_the_utterance_to_the_last_bit(rows):
     codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
     codes = torch.randint(16, (rows, 2), generator=torch.Generator().manual_seed(rows))
-    whole = synthesize([codes], codec, vocoder)
+    whole = synthesize([codes], VocoderDecoder(codec, vocoder))
     assert whole.shape == (rows * 8 * 160,)
-    chunks = list(synthesize_stream([codes], codec, vocoder))
+    chunks = list(synthesize_stream([codes], VocoderDecoder(codec, vocoder)))
     assert torch.equal(torch.cat(chunks), whole)
     assert [len(chunk) // 1280 for chunk in chunks] == BLOCKS[rows]
-    late = BlockSynthesizer(
+    late = VocoderBlocks(
         codec, vocoder
     )  # all codes are there, and the end is known, before the first block is rendered
     assert torch.equal(torch.cat(rendered(late, codes)), whole)
-    ragged = BlockSynthesizer(codec, vocoder)
+    ragged = VocoderBlocks(codec, vocoder)
     pieces = []
     for some in codes.split([1] * (rows % 5) + [rows - rows % 5]):
         ragged.add(some)
@@ -90,7 +92,7 @@ def rendered(blocks, codes=()):
 
 def test_a_block_comes_as_soon_as_the_rows_behind_it_are_known():
     codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
-    blocks = BlockSynthesizer(codec, vocoder)
+    blocks = VocoderBlocks(codec, vocoder)
     came = []
     for frame in range(22):
         blocks.add(torch.zeros(1, 2, dtype=torch.long))
@@ -105,7 +107,7 @@ def test_a_block_comes_as_soon_as_the_rows_behind_it_are_known():
 def test_the_mel_of_a_block_is_that_of_the_whole():
     codec = random_codec()
     codes = torch.randint(16, (30, 2))
-    blocks = BlockSynthesizer(codec, GriffinLim(MEL, iterations=1))
+    blocks = VocoderBlocks(codec, GriffinLim(MEL, iterations=1))
     blocks.codes = list(codes)
     whole = codec.decode(codes[None])[0]
     for first, stop, known in ((0, 72, 13), (56, 136, 21), (131, 240, 30)):
@@ -128,7 +130,7 @@ def test_borders_do_not_click(spec):
     stride = 1280 // spec.hop
     codec = Recorded(LogMel(spec)(sung(5.0)), stride=stride)
     vocoder = GriffinLim(spec, iterations=32)
-    waveform = synthesize([codec.codes()], codec, vocoder)
+    waveform = synthesize([codec.codes()], VocoderDecoder(codec, vocoder))
     rough, borders = roughness(waveform), border_samples(len(waveform))
     at = torch.stack([rough[border - 4 : border + 164].max() for border in borders])
     near = torch.stack([torch.cat([rough[border - 2000 : border - 4], rough[border + 164 : border + 2000]]).max()
@@ -146,7 +148,7 @@ def dips(waveform):
 
 def test_nothing_cancels_where_blocks_meet():
     codec = Recorded(LogMel(MEL)(sung(5.0)), stride=8)
-    ratio = dips(synthesize([codec.codes()], codec, GriffinLim(MEL, iterations=32)))
+    ratio = dips(synthesize([codec.codes()], VocoderDecoder(codec, GriffinLim(MEL, iterations=32))))
     assert ratio[64:-64:64].min() > 0.8 * ratio[20:-20].quantile(0.05)
 
 
@@ -173,7 +175,7 @@ def convergence(waveform, mel, vocoder):
 def test_blocks_are_as_good_as_the_whole():
     mel = LogMel(MEL)(sung(5.0))[:496]
     codec, vocoder = Recorded(mel, stride=8), GriffinLim(MEL, iterations=32)
-    blocks = BlockSynthesizer(codec, vocoder, gain=RunningPeakGain(fade=160, peak=2.0))  # that no level changes
+    blocks = VocoderBlocks(codec, vocoder, gain=RunningPeakGain(fade=160, peak=2.0))  # that no level changes
     waveform = torch.cat(rendered(blocks, codec.codes()))
     in_blocks = convergence(waveform, mel, vocoder)
     assert in_blocks < 1.1 * convergence(vocoder(mel), mel, vocoder)
@@ -193,7 +195,7 @@ def test_the_loudest_sample_is_at_the_peak_and_the_level_only_sinks():
 
 def test_a_quiet_onset_stays_quiet_before_loud_speech():
     codec = Recorded(LogMel(MEL)(torch.cat([0.02 * sung(0.3), sung(2.0)]))[:184], stride=8, reach=4)
-    blocks = list(synthesize_stream([codec.codes()], codec, GriffinLim(MEL, iterations=8)))
+    blocks = list(synthesize_stream([codec.codes()], VocoderDecoder(codec, GriffinLim(MEL, iterations=8))))
     assert len(blocks[0]) == 3 * 1280
     assert blocks[0].abs().max() < 0.1  # by its own peak alone it would be at 0.95
     assert torch.cat(blocks).abs().max() > 0.7
@@ -213,22 +215,22 @@ def test_silence_stays_silent():
 def test_a_mel_that_is_not_finite_is_an_error():
     codec = Recorded(torch.full((80, 64), float("nan")), stride=8)
     with pytest.raises(ValueError, match="NaN or Inf"):
-        synthesize([codec.codes()], codec, GriffinLim(MEL, iterations=1))
+        synthesize([codec.codes()], VocoderDecoder(codec, GriffinLim(MEL, iterations=1)))
 
 
 def test_sentences_have_pauses_between_them_and_one_level():
-    codec, vocoder = random_codec(), GriffinLim(MEL, iterations=2)
+    decoder = VocoderDecoder(random_codec(), GriffinLim(MEL, iterations=2))
     sentences = [torch.randint(16, (rows, 2), generator=torch.Generator().manual_seed(rows)) for rows in (9, 1, 14)]
-    whole = synthesize(sentences, codec, vocoder)
-    assert torch.equal(torch.cat(list(synthesize_stream((list(codes) for codes in sentences), codec, vocoder))), whole)
-    assert torch.equal(whole[: 9 * 1280], synthesize(sentences[:1], codec, vocoder))
+    whole = synthesize(sentences, decoder)
+    assert torch.equal(torch.cat(list(synthesize_stream((list(codes) for codes in sentences), decoder))), whole)
+    assert torch.equal(whole[: 9 * 1280], synthesize(sentences[:1], decoder))
     for begin in (9 * 1280, 10 * 1280 + 3200):
         assert not whole[begin : begin + 3200].any()
     assert len(whole) == 24 * 1280 + 2 * 3200
-    alone = synthesize(sentences[2:], codec, vocoder)
+    alone = synthesize(sentences[2:], decoder)
     ratio = whole[-14 * 1280 :] / alone
     assert ratio[alone.abs() > 1e-3].max() < 1 + 1e-4  # the level of the sentences before it, or lower
-    late = TextSynthesizer(codec, vocoder)  # rendered when all codes are there
+    late = TextSynthesizer(decoder)  # rendered when all codes are there
     for codes in sentences:
         late.begin()
         late.add(codes)
@@ -290,7 +292,7 @@ def test_what_cannot_be_spoken_is_said_before_the_first_chunk(engine):
 
 
 def test_a_long_text_is_spoken_sentence_by_sentence(engine, monkeypatch):
-    monkeypatch.setattr(engine.speaker.vocoder, "iterations", 1)
+    monkeypatch.setattr(engine.speaker.decoder.vocoder, "iterations", 1)
     sentences = ["tell me.", "what colour is it?", "1"]
     whole = engine.speak([" ".join(sentences), "tell me"])
     alone = engine.speak(sentences)
@@ -303,7 +305,7 @@ def test_a_long_text_is_spoken_sentence_by_sentence(engine, monkeypatch):
 
 
 def test_a_text_longer_than_the_talkers_limit_is_spoken_in_parts(engine, monkeypatch):
-    monkeypatch.setattr(engine.speaker.vocoder, "iterations", 1)
+    monkeypatch.setattr(engine.speaker.decoder.vocoder, "iterations", 1)
     speaker, text = engine.speaker, "what colour is the circle " * 12  # more than 60 frames are predicted for it
     sentences = speaker.prepare(text, engine.tokenizer)
     assert len(sentences) > 2
