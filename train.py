@@ -136,7 +136,7 @@ def check_checkpoint(path: str, datamodule: Any, stage: Any, *, named: bool) -> 
 def read_as_trained(cfg: DictConfig, trained: Path) -> None:
     """Measure with the tokenizer and the characters that the export was trained with, and with its own Talker."""
     if "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
-        cfg.datamodule.tokenizer = str(trained / "tokenizer.model")
+        cfg.datamodule.tokenizer = str(export_files.find_tokenizer(trained) or trained / "tokenizer.model")
     cfg.characters = export_files.trained_characters(trained)
     written = export_files.trained_form(trained)
     if cfg.text not in (None, written):

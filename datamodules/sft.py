@@ -22,6 +22,7 @@ from datamodules.mel_cache import MelCache, cached_mels
 from datamodules.mixture import group_questions, select_evenly, subsample
 from datamodules.packing import bin_pack, pack, pad_packed
 from datamodules.replay import REPLAY, replay_rows
+from datamodules.tokenizer_cache import tokenizer_of_export
 from muomni.batch import OmniBatch
 from muomni.frontends.chat import ChatSequence, encode_branches, encode_messages, media_of, text_of
 from muomni.frontends.hearing import HearingSpec
@@ -29,7 +30,7 @@ from muomni.frontends.image import ImageSpec
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.nn.masks import SegmentMask
-from muomni.special_tokens import BOS, EOS, IGNORE, PAD
+from muomni.special_tokens import EOS, IGNORE, PAD
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -87,7 +88,7 @@ class SftData(DataModule):
             raise ValueError(f"datamodule.image_tokens={self.image_tokens!r}; available: {', '.join(counts)}")
         self.image_tokens = counts[self.image_tokens]
         self.replay_path = Path(self.replay) if self.replay and self.replay_share else None
-        self.tokenizer_path = Path(self.tokenizer)
+        self.tokenizer_path = tokenizer_of_export(self.tokenizer)
         self.tokenizer = Tokenizer.load(self.tokenizer_path).with_form(self.text_form)
         self.simulate = simulator_for(self.conditions, self.mel, self.hearing)
         self.frames_per_token = self.audio_downsample * self.audio_stack
@@ -191,7 +192,8 @@ class SftData(DataModule):
         """Questions in the form that the Thinker was pretrained on: the text continues with the answer."""
         sequences = []
         for row in rows:
-            prompt, answer = [BOS, *self.tokenizer.encode(row["prompt"])], [*self.tokenizer.encode(row["answer"]), EOS]
+            prompt = self.tokenizer.encode(row["prompt"], bos=True)
+            answer = [*self.tokenizer.encode_next(row["answer"]), EOS]
             ids = torch.tensor(prompt + answer)
             targets = torch.full_like(ids, IGNORE)
             targets[len(prompt) - 1 : -1] = ids[len(prompt) :]

@@ -208,7 +208,7 @@ class TextData(DataModule):
         else:
             batch = self.collate(samples, bin_pack([len(sample.ids) - 1 for sample in samples], width=self.pack))
         if self.answer_weight != 1:
-            question, answer = self.tokenizer.encode("question:"), self.tokenizer.encode("answer:")
+            question, answer = self.tokenizer.encode_next("question:"), self.tokenizer.encode_next("answer:")
             inside = within_answers(batch.ids, question=question, answer=answer)
             batch.weights = torch.where(inside, self.answer_weight, 1.0)
         return batch

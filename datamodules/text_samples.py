@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datamodules.manifests import Row
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.special_tokens import BOS, EOS, IGNORE
+from muomni.special_tokens import EOS, IGNORE
 
 
 @dataclass(slots=True)
@@ -43,9 +43,10 @@ def floor_of(row: Row) -> float:
 
 def encode_row(tokenizer: Tokenizer, row: dict[str, Any]) -> tuple[np.ndarray, int]:
     """A manifest's row -> `BOS text EOS` as int32, and how many of its targets belong to a question's prompt."""
-    prompt, text = (row["prompt"], row["answer"]) if "prompt" in row else (None, row["text"])
-    first = [BOS, *(tokenizer.encode(prompt) if prompt is not None else [])]
-    return np.array([*first, *tokenizer.encode(text), EOS], dtype=np.int32), len(first) - 1
+    if "prompt" in row:
+        first = tokenizer.encode(row["prompt"], bos=True)
+        return np.array([*first, *tokenizer.encode_next(row["answer"]), EOS], dtype=np.int32), len(first) - 1
+    return np.array(tokenizer.encode(row["text"], bos=True, eos=True), dtype=np.int32), 0
 
 
 def windows(ids: np.ndarray, *, max_length: int) -> list[np.ndarray]:

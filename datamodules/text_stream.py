@@ -18,7 +18,7 @@ from datamodules.text import TextData, TextSample
 from muomni.frontends.text_form import form_named
 from muomni.frontends.tokenizer import Tokenizer
 
-WORD_START = 1  # piece that a tokenizer puts before any text
+WORD_START = 1  # piece that a tokenizer which puts a space before any text begins with
 
 
 class StreamRows:
@@ -83,7 +83,7 @@ class TextStream(TextData):
             text = text[:first_held_out]
         elif shared and self.held_out:
             text = text[first_held_out:]
-        ids = np.array(self.tokenizer.encode(text)[WORD_START:], dtype=np.int32)
+        ids = np.array(self.tokenizer.encode(text)[WORD_START * self.tokenizer.puts_space :], dtype=np.int32)
         assert self.length is not None
         if len(ids) <= (2 * self.length if phase == "train" else 1):
             raise ValueError(f"{path}: {len(ids)} tokens are too few for rows of {self.length} (datamodule.length)")

@@ -18,6 +18,8 @@ from datamodules.large_manifests import is_large
 from datamodules.lazy_rows import LazyRows
 from datamodules.manifests import Row, TextFile, read_manifest
 from datamodules.parallel_read import PATIENCE
+from muomni.frontends.hf_tokenizer import is_json, is_packed
+from muomni.frontends.hf_tokenizer_files import read_pretrained
 from muomni.frontends.special_pieces import with_special_pieces
 from muomni.frontends.text_form import form_named
 from muomni.frontends.tokenizer import Tokenizer
@@ -39,9 +41,10 @@ def tokenizer_for(
     form: str | None = None,
     cache: str | None = None,
 ) -> Path:
-    """Path of a SentencePiece model.
+    """Path of a tokenizer.
 
-    given: a model's path wins; of one that lacks our special pieces, a copy in `root` that has them. Else one of
+    given: a SentencePiece model's path wins, or a pretrained model's tokenizer.json; of one that lacks our special pieces, a copy
+    in `root` that has them. Else one of
     `vocab_size` pieces is trained on the manifest `text` (or several) and kept in `root` under a name made of the text's bytes
     and the size, so that the same text finds it again. Stages that start at once may each train it: they write the same bytes.
     shape: of the manifest, "text" or "image_text", whose captions are its text. form: of the text that it is trained on
@@ -91,14 +94,32 @@ def _content(files: Sequence[TextFile]) -> str:
 
 
 def pieces_of(path: str) -> int:
-    """Pieces of a SentencePiece model, our special ones included: the `vocab_size` that it needs. Raises FileNotFoundError and
+    """Pieces of a given tokenizer, our special ones included: the `vocab_size` that it needs. Raises FileNotFoundError and
     ValueError, naming it."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"tokenizer={path}: no such file")
     try:
-        return Tokenizer(with_special_pieces(Path(path).read_bytes())[0]).vocab_size
+        return Tokenizer(_with_our_pieces(Path(path))[0]).vocab_size
     except ValueError as error:
         raise ValueError(f"tokenizer={path}: {error}") from error
+
+
+def _with_our_pieces(path: Path) -> tuple[bytes, list[str]]:
+    """A tokenizer's content with our special pieces at their ids, and the names of those that were added."""
+    content = path.read_bytes()
+    if is_packed(content):
+        return content, []
+    if is_json(content):
+        whole = read_pretrained(path)
+        return whole, [PIECES[index] for index in Tokenizer(whole).vocabulary.added]
+    return with_special_pieces(content)
+
+
+def tokenizer_of_export(path: str) -> Path:
+    """The tokenizer of the export in whose folder `path` is: a tokenizer.model, or a pretrained model's tokenizer.json in its
+    place."""
+    named, other = Path(path), Path(path).with_name("tokenizer.json")
+    return other if not named.is_file() and other.is_file() else named
 
 
 def _texts_of(row: dict[str, Any]) -> list[str]:
@@ -112,7 +133,7 @@ def _given(path: Path, *, vocab_size: int, root: Path, exact: bool) -> Path:
         raise FileNotFoundError(f"datamodule.tokenizer={path}: no such file")
     content = path.read_bytes()
     try:
-        whole, added = with_special_pieces(content)
+        whole, added = _with_our_pieces(path)
         tokenizer = Tokenizer(whole)
     except ValueError as error:
         raise ValueError(f"datamodule.tokenizer={path}: {error}") from error
@@ -124,7 +145,7 @@ def _given(path: Path, *, vocab_size: int, root: Path, exact: bool) -> Path:
     _say_what_it_changes(path, tokenizer)
     if whole == content:
         return path
-    kept = root / f"given-{hashlib.sha256(content).hexdigest()[:12]}" / "tokenizer.model"
+    kept = root / f"given-{hashlib.sha256(whole).hexdigest()[:12]}" / tokenizer.file_name
     log.warning(
         "%s: the first %d ids are those of special pieces here%s; its own follow (%d in all); the copy %s is used",
         path, len(PIECES), f", {' '.join(added)} are new" if added else "", pieces, kept,

@@ -14,7 +14,7 @@ from datamodules.check.run import check
 from datamodules.formats.hugging_face import HUGGING_FACE
 from datamodules.manifests import TextFile
 from datamodules.sources import resolve_sources
-from datamodules.tokenizer_cache import tokenizer_for
+from datamodules.tokenizer_cache import tokenizer_for, tokenizer_of_export
 from muomni.cli.composition import compose_words
 from muomni.cli.help import CONF
 from muomni.cli.option_rules import validate
@@ -88,7 +88,7 @@ def _tokenizer(plan: Plan, cfg: DictConfig, *, quick: bool) -> tuple[Tokenizer |
     given, trained = options["tokenizer"], plan.trained
     try:
         if plan.shape == "sft":
-            return Tokenizer.load(given), None
+            return Tokenizer.load(tokenizer_of_export(given)), None
         if not trained and given is None:
             return None, _untold("there is no training text to make a tokenizer of")
         sizes = (each.path.stat().st_size for each in trained if each.path.is_file())

@@ -2,7 +2,7 @@
 
     model.yaml          format, `facts` (metadata: stage, frontends, fingerprints), name and options of each module
     model.safetensors   tensors, keys `<module>.<state-dict key>`
-    <files>             tokenizer.model and the like, as they are
+    <files>             the tokenizer (tokenizer.model or tokenizer.json) and the like, as they are
 
 Loading is strict: a missing, unexpected or mis-shaped key is an error that names it. Nothing in a folder is executed:
 a module's class is looked up in `muomni.models.registry.ARCHITECTURES` (assembly.py).
@@ -34,15 +34,17 @@ from muomni.checkpoints.safe_load import read_safetensors
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-DESCRIPTION, WEIGHTS, TOKENIZER = "model.yaml", "model.safetensors", "tokenizer.model"
+DESCRIPTION, WEIGHTS = "model.yaml", "model.safetensors"
+#: Files of a tokenizer: SentencePiece's, or a pretrained model's. An export has one of them.
+TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 #: What an export's folder holds of ours (`compiled`: of earlier versions); a new export takes its place.
-OWN = (DESCRIPTION, WEIGHTS, TOKENIZER, "micro_omni.safetensors", "compiled")
+OWN = (DESCRIPTION, WEIGHTS, *TOKENIZERS, "micro_omni.safetensors", "compiled")
 
 
 @dataclass(slots=True)
 class Export:
     """A loaded export: modules by name (in eval mode), metadata, its folder (or single file), and the content of its
-    tokenizer.model, if it has one."""
+    tokenizer's file, if it has one."""
 
     modules: dict[str, nn.Module]
     metadata: dict[str, Any]
@@ -52,10 +54,20 @@ class Export:
     @property
     def tokenizer_path(self) -> Path:
         """The tokenizer's file. Raises FileNotFoundError where the export has none."""
-        path = self.folder / "tokenizer.model"
-        if not path.is_file():
-            raise FileNotFoundError(f"{self.folder}: this export has no tokenizer.model")
+        path = find_tokenizer(self.folder)
+        if path is None:
+            raise FileNotFoundError(f"{self.folder}: this export has no tokenizer")
         return path
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The name of the tokenizer's file, for messages."""
+        return (find_tokenizer(self.folder) or Path(TOKENIZERS[0])).name
+
+
+def find_tokenizer(folder: Path | str) -> Path | None:
+    """The file of an export's tokenizer, if it has one."""
+    return next((path for name in TOKENIZERS if (path := Path(folder) / name).is_file()), None)
 
 
 def weights_fingerprint(module: nn.Module) -> str:
@@ -193,7 +205,7 @@ def load_export(folder: Path | str, modules: Iterable[str] | None = None) -> Exp
     that it was trained with."""
     folder = Path(folder)
     document = read_description(folder)
-    weights, tokenizer = folder / WEIGHTS, folder / TOKENIZER
+    weights, tokenizer = folder / WEIGHTS, find_tokenizer(folder)
     if not weights.is_file():
         raise FileNotFoundError(f"{folder}: no export here (no model.safetensors)")
     check_readable(weights)
@@ -203,7 +215,7 @@ def load_export(folder: Path | str, modules: Iterable[str] | None = None) -> Exp
         raise ValueError(f"{weights}: {error}; the export is damaged, train it again") from error
     built = build_modules(document, tensors, modules, where=str(folder), weights=str(weights))
     content = None
-    if tokenizer.is_file():
+    if tokenizer is not None:
         check_readable(tokenizer)
         content = tokenizer.read_bytes()
     return Export(built, document["facts"], folder, content)

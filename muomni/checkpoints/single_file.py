@@ -1,7 +1,7 @@
 """Exports as one file, and a training run's checkpoints as exports.
 
     NAME.safetensors   tensors `<module>.<key>`; in the header `muomni` (what model.yaml says, as JSON) and `tokenizer`
-                       (tokenizer.model in base64)
+                       (its file in base64)
     NAME.ckpt          Lightning's checkpoint; a stage adds `export`, plain data: the same description, the prefix of each
                        module in the state dict, the tensors of modules outside of it, and the tokenizer
 

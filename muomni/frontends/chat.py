@@ -1,7 +1,9 @@
-"""Messages -> ids, targets and media slots. The only prompt format of the project:
+"""Messages -> ids, targets and media slots:
 
     first turn    [image slots][audio slots] BOS [<system> text] <user> question <assistant> answer EOS
     later turns   [image slots][audio slots] <user> question <assistant> answer EOS
+
+What a turn writes around its text is that of the tokenizer (chat_form.py): a pretrained model keeps the turns that it knows.
 
 A media slot is the id IMAGE or AUDIO repeated once a media token; the model overwrites their embeddings in order. A
 message is {"role", "content"}, content a string or a list of items: {"type": "text", "text"}, {"type": "image",
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.short_repr import shown
-from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, SYSTEM, USER
+from muomni.special_tokens import AUDIO, EOS, IGNORE, IMAGE
 
 Message = Mapping[str, Any]
 _TEXT_TYPES = {"user": ("text",), "assistant": ("text", "speech"), "system": ("text",)}
@@ -130,21 +132,43 @@ def _encode(
 
     system, turns = _split_system(messages)
     _check_order(turns, prompt=prompt)
-    prefix = ([BOS] if first else []) + ([SYSTEM, *tokenizer.encode(system)] if system else [])
     for index, message in enumerate(turns):
         if message["role"] == "user":
             types = [item["type"] for item in _items(message)]
             put([IMAGE] * (image_tokens * types.count("image")))
             for _ in range(types.count("audio")):
                 put([AUDIO] * next(counts))
-            put((prefix if index == 0 else []) + [USER, *tokenizer.encode(text_of(message).strip()), ASSISTANT])
+            opening = index == 0
+            put(_user_turn(tokenizer, text_of(message), system if opening else "", first=first and opening))
         else:
-            put([*tokenizer.encode(text_of(message)), EOS], loss=True)
+            put([*encode_answer(tokenizer, text_of(message)), EOS], loss=True)
     row = torch.tensor(ids, dtype=torch.long)
     targets = torch.full_like(row, IGNORE)
     following = torch.tensor(learnt[1:], dtype=torch.bool)
     targets[:-1][following] = row[1:][following]
     return ChatSequence(ids=row, targets=targets, images=images, audios=audios)
+
+
+def encode_answer(tokenizer: Tokenizer, text: str) -> list[int]:
+    """An answer as it follows a prompt, without its EOS."""
+    form, text = tokenizer.chat, tokenizer.formed(text)
+    before = tokenizer.split_special(form.user[1] + form.assistant)
+    follows_text = bool(before) and isinstance(before[-1], str)
+    return tokenizer.encode_segments([form.answer + (text.strip() if form.trims else text)], follows_text=follows_text)
+
+
+def _user_turn(tokenizer: Tokenizer, text: str, system: str, *, first: bool) -> list[int]:
+    """Ids up to where the answer begins. system: of the opening turn, else empty. first: nothing is before it."""
+    form, special = tokenizer.chat, tokenizer.split_special
+    text, system = tokenizer.formed(text.strip()), tokenizer.formed(system.strip() if form.trims else system)
+    segments = special(form.begin if first else form.between)
+    written = bool(system) or (first and form.default_system is not None)
+    system = system or form.default_system or ""
+    if written and form.joins_system is not None:
+        text = system + form.joins_system + text
+    elif written:
+        segments = [*segments, *special(form.system[0]), system, *special(form.system[1])]
+    return tokenizer.encode_segments([*segments, *special(form.user[0]), text, *special(form.user[1] + form.assistant)])
 
 
 def text_of(message: Message) -> str:

@@ -1,59 +1,108 @@
-"""Text <-> ids by SentencePiece BPE.
+"""Text <-> ids: a SentencePiece model of ours, or a pretrained model's tokenizer.json, both as one `Tokenizer`.
 
-`encode` puts a space before the text, so pieces of separately encoded segments are those of running text:
-encode(a) + encode(b) reads "a b". Nothing is normalised away: decode(encode(text)) == text. Written-out special
-tokens ("<user>") are plain text; only this project's own code can place their ids.
+Nothing is normalised away by ours: decode(encode(text)) == text. Written-out special tokens ("<user>", "<|im_end|>") are plain
+text; only this project's own code can place their ids, which are those of muomni/special_tokens.py in every vocabulary.
 """
 
 import hashlib
-import io
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import sentencepiece
+from typing import Protocol
 
 from muomni.checkpoints.atomic_write import atomic_write
-from muomni.frontends.special_pieces import misplaced, read_model
+from muomni.frontends.chat_form import NATIVE, ChatForm
+from muomni.frontends.hf_tokenizer import HFTokenizerModel, is_json, is_packed
+from muomni.frontends.sentence_piece import SentencePieceModel, sentences, trained
 from muomni.frontends.text_form import form_named
-from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
+from muomni.frontends.vocabulary_map import VocabularyMap
+from muomni.special_tokens import BOS, EOS, PIECES
 
-MAX_LINE_BYTES = 1 << 20
-META = "\u2581"  # what SentencePiece writes for a space
-RESERVED = "\u2585"  # a line that holds it is skipped in SentencePiece's training
-#: Characters that Unicode gives to nobody: one of them stands for META on its way through SentencePiece.
-STAND_INS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+
+class TokenizerModel(Protocol):
+    """What a format of tokenizers must do. Ids are ours: `PIECES`, then the others.
+
+    file_name: of its file in an export. special_ids: of all special tokens by their written form. chat: the turns of a
+    conversation as the model knows them; None: as ours does. begins_with_bos: whether texts begin with BOS. puts_space: whether
+    `encode` puts a space before a text. drops_first_space: whether `decode` leaves it out again.
+    """
+
+    file_name: str
+    vocab_size: int
+    special_ids: Mapping[str, int]
+    chat: ChatForm | None
+    begins_with_bos: bool
+    puts_space: bool
+    drops_first_space: bool
+
+    @property
+    def vocabulary(self) -> VocabularyMap:
+        """The rows of the checkpoint that it belongs to."""
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether it spells every text."""
+
+    def encode(self, text: str) -> list[int]:
+        """A text of valid UTF-8, without special tokens."""
+
+    def encode_segments(self, segments: Sequence[str | int], *, follows_text: bool) -> list[int]:
+        """Text between special tokens, which are ids. follows_text: the first segment continues text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Special tokens left out, U+FFFD for bytes that are no UTF-8."""
+
+    def is_byte(self, index: int) -> bool:
+        """Whether a piece is of a single byte, such as `<0x0A>`."""
+
+    def is_special(self, index: int) -> bool:
+        """True for a special token, which `decode` leaves out."""
+        return int(index) in self._special
+
+    def piece(self, index: int) -> str:
+        """As its file writes it."""
+
+    def token_bytes(self, index: int) -> bytes:
+        """What a piece adds within a text; nothing for special tokens."""
+
+
+def export_name(path: Path) -> str:
+    """The name that a tokenizer's file has in an export."""
+    with path.open("rb") as file:
+        return (HFTokenizerModel if is_packed(file.read(64)) else SentencePieceModel).file_name
 
 
 class Tokenizer:
-    """A trained SentencePiece model. Picklable; holds no open file."""
+    """A tokenizer of any format. Picklable; holds no open file."""
 
-    def __init__(self, model: bytes, *, form: str | None = None) -> None:
-        """`model`: the content of a SentencePiece model file. form: of the texts that are encoded (text_form.py); None: as they
-        are. Raises ValueError where special tokens have other ids."""
-        self._model, self.form = model, form
+    def __init__(self, content: bytes, *, form: str | None = None) -> None:
+        """content: of a SentencePiece model file, or of an export's tokenizer.json (hf_tokenizer.pack). form: of the texts that
+        are encoded (text_form.py); None: as they are. Raises ValueError where special tokens have other ids."""
+        self.content, self.form = content, form
         self.in_form = form_named(form)
-        self._processor = read_model(model)
-        self._continuations: dict[int, tuple[str, int] | None] = {}
-        problem = misplaced(self._processor)
-        if problem is not None:
+        if is_json(content) and not is_packed(content):
             raise ValueError(
-                f"a tokenizer without muomni's special pieces: {problem}; a training that is given it by "
-                "datamodule.tokenizer=FILE puts them in"
+                "a tokenizer.json of another program: datamodule.tokenizer=FILE of a training of stage=thinker takes it"
             )
+        self.model: TokenizerModel = HFTokenizerModel(content) if is_packed(content) else SentencePieceModel(content)
+        self.vocab_size = self.model.vocab_size  # pieces, special tokens included
+        self._special = frozenset(range(len(PIECES))) | frozenset(self.model.special_ids.values())
+        self._continuations: dict[int, tuple[str, int] | None] = {}
+        self._gap: str | None = None
+        self._split: dict[str, list[str | int]] = {}
 
     @classmethod
     def train(
         cls, lines: Iterable[str], vocab_size: int, path: str | Path, *, byte_fallback: bool = True, exact: bool = True
     ) -> "Tokenizer":
-        """Learn a BPE vocabulary of `vocab_size` pieces from lines of text and save it at `path` (atomically).
+        """Learn a SentencePiece BPE vocabulary of `vocab_size` pieces from lines of text and save it at `path` (atomically).
 
         exact: False takes fewer pieces where the text has no more. Digits are always single pieces. Raises ValueError
         where the text is empty or the vocabulary does not fit it.
         """
         tokenizer = cls(
-            _trained(
-                _sentences(lines), vocab_size, model_type="bpe", byte_fallback=byte_fallback,
+            trained(
+                sentences(lines), vocab_size, model_type="bpe", byte_fallback=byte_fallback,
                 character_coverage=1.0 if not byte_fallback else 0.9995,
             )
         )  # fmt: skip
@@ -67,7 +116,7 @@ class Tokenizer:
     def of_characters(cls, characters: str, path: str | Path) -> "Tokenizer":
         """A piece for each of some characters, all others unknown; saved at `path`. A line end is a character, too."""
         size = len(PIECES) + len(set(characters) | {" "})
-        model = _trained(iter([characters]), size, model_type="char", byte_fallback=False, character_coverage=1.0)
+        model = trained(iter([characters]), size, model_type="char", byte_fallback=False, character_coverage=1.0)
         tokenizer = cls(model)
         tokenizer.expect_size(size)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +133,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read a model file. Raises FileNotFoundError or ValueError, naming it."""
+        """Read a file of ours, or an export's. Raises FileNotFoundError or ValueError, naming it."""
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no such tokenizer: {path}")
@@ -95,52 +144,86 @@ class Tokenizer:
 
     def with_form(self, form: str | None) -> "Tokenizer":
         """The same pieces, for texts in that form."""
-        return self if form == self.form else Tokenizer(self._model, form=form)
+        return self if form == self.form else Tokenizer(self.content, form=form)
 
     def save(self, path: str | Path) -> None:
-        """Write the model file atomically."""
+        """Write its file atomically."""
         with atomic_write(path) as temporary:
-            temporary.write_bytes(self._model)
+            temporary.write_bytes(self.content)
 
     @property
-    def vocab_size(self) -> int:
-        """Pieces, special tokens included."""
-        return int(self._processor.vocab_size())
+    def vocabulary(self) -> VocabularyMap:
+        """The rows of the checkpoint that the tokenizer belongs to <-> ours; the same for a tokenizer of ours."""
+        return self.model.vocabulary
 
     @property
     def has_bytes(self) -> bool:
         """Whether every text has ids other than UNK: what is no piece is written in bytes."""
-        return any(self._processor.IsByte(index) for index in range(self.vocab_size))
+        return self.model.has_bytes
+
+    @property
+    def chat(self) -> ChatForm:
+        """How the turns of a conversation are written."""
+        return self.model.chat or NATIVE
+
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        """Written form -> id of all special tokens, which `decode` leaves out."""
+        return self.model.special_ids
+
+    @property
+    def puts_space(self) -> bool:
+        """Whether `encode` puts a space before a text."""
+        return self.model.puts_space
+
+    @property
+    def file_name(self) -> str:
+        """Of its file in an export."""
+        return self.model.file_name
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
-        """Text -> ids, on demand between BOS and EOS. Raises ValueError for text that came from bytes that are no UTF-8."""
+        """Text -> ids, on demand between BOS (if the model's texts begin with it) and EOS. Raises ValueError as `formed`."""
+        ids = self.model.encode(self.formed(text))
+        return [BOS] * (bos and (self.model.begins_with_bos or not ids)) + ids + [EOS] * eos
+
+    def encode_next(self, text: str) -> list[int]:
+        """A text that follows another one after a space: encode(a) + encode_next(b) reads "a b"."""
+        if self._gap is None:
+            self._gap = "" if self.decode(self.model.encode("a") * 2) == "a a" else " "
+        return self.encode(self._gap + text)
+
+    def encode_segments(self, segments: Sequence[str | int], *, follows_text: bool = False) -> list[int]:
+        """Ids of special tokens, and texts around them as they are (`formed`); neighbouring texts are one. follows_text: what
+        comes before the segments is text."""
+        joined: list[str | int] = []
+        for each in segments:
+            if isinstance(each, str) and joined and isinstance(joined[-1], str):
+                joined[-1] += each
+            else:
+                joined.append(each)
+        return self.model.encode_segments(joined, follows_text=follows_text)
+
+    def split_special(self, text: str) -> list[str | int]:
+        """A string in which special tokens are written out -> their ids and the texts between. Never for a user's text."""
+        if text not in self._split:
+            longest_first = sorted(self.special_ids, key=len, reverse=True)
+            found = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text)
+            self._split[text] = [self.special_ids.get(each, each) for each in found if each]
+        return self._split[text]
+
+    def formed(self, text: str) -> str:
+        """A text in the form that the model was trained on. Raises ValueError for text that came from bytes that are no UTF-8."""
         try:
             text.encode()
-        except UnicodeEncodeError as error:  # SentencePiece would not say what is wrong
+        except UnicodeEncodeError as error:  # the libraries would not say what is wrong
             raise ValueError(
                 f"the text is no valid UTF-8 at character {error.start + 1} ({text[error.start]!a}): give it as UTF-8"
             ) from error
-        text = self.in_form(text)
-        ids = self._encode_meta(text) if META in text else self._processor.EncodeAsIds(text)
-        return [BOS] * bos + ids + [EOS] * eos
-
-    def _encode_meta(self, text: str) -> list[int]:
-        """A text that holds META, which is no space: its three bytes, or unknown to a model without pieces for bytes."""
-        free = [c for c in STAND_INS if c not in text and self._processor.PieceToId(c) == UNK]
-        if not free:
-            raise ValueError("the text holds U+2581 and every one of U+FDD0..U+FDEF: leave one out")
-        ids: list[int] = self._processor.EncodeAsIds(text.replace(META, free[0]))
-        stand_in, meta = (
-            "".join(chr(self._processor.PieceToId(f"<0x{byte:02X}>")) for byte in character.encode())
-            for character in (free[0], META)
-        )
-        if chr(UNK) in meta:
-            return ids
-        return list(map(ord, "".join(map(chr, ids)).replace(stand_in, meta)))
+        return self.in_form(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids -> text; special tokens are left out. Bytes that are no UTF-8 become U+FFFD."""
-        return str(self._processor.DecodeIds([index for index in map(int, ids) if index >= len(PIECES)]))
+        return self.model.decode([int(index) for index in ids])
 
     def continuation(self, index: int) -> tuple[str, int] | None:
         """What a piece appends to any text, and the length of its text alone, which may lack a space before. None for those whose
@@ -153,51 +236,27 @@ class Tokenizer:
 
     def is_byte(self, index: int) -> bool:
         """True for the piece of a single byte, such as `<0x0A>`."""
-        return bool(self._processor.IsByte(int(index)))
+        return self.model.is_byte(int(index))
+
+    def is_special(self, index: int) -> bool:
+        """True for a special token, which `decode` leaves out."""
+        return int(index) in self._special
 
     def piece(self, index: int) -> str:
         """The piece of an id, such as `▁the`, `<0x0A>` or `<user>`."""
-        return str(self._processor.IdToPiece(int(index)))
+        return self.model.piece(int(index))
+
+    def token_bytes(self, index: int, *, first: bool = False) -> bytes:
+        """The UTF-8 bytes that a piece adds to a text, at its beginning (`first`) or within. Nothing for special tokens."""
+        spelt = self.model.token_bytes(int(index))
+        return spelt.removeprefix(b" ") if first and self.model.drops_first_space else spelt
 
     def fingerprint(self) -> str:
-        """sha256 of the model file, in hexadecimal."""
-        return hashlib.sha256(self._model).hexdigest()
+        """sha256 of its file, in hexadecimal."""
+        return hashlib.sha256(self.content).hexdigest()
 
     def __getstate__(self) -> tuple[bytes, str | None]:
-        return self._model, self.form
+        return self.content, self.form
 
     def __setstate__(self, state: tuple[bytes, str | None]) -> None:
         self.__init__(state[0], form=state[1])  # type: ignore[misc]
-
-
-def _trained(sentences: Iterator[str], vocab_size: int, **options: Any) -> bytes:
-    """The content of a SentencePiece model with our special pieces. Raises ValueError."""
-    writer = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.Train(
-            sentence_iterator=sentences, model_writer=writer, vocab_size=vocab_size,
-            hard_vocab_limit=False,  # part of the bytes: one value for both, so that equal text gives equal bytes
-            normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
-            unk_id=UNK, bos_id=BOS, eos_id=EOS, pad_id=PAD,
-            unk_piece=PIECES[UNK], bos_piece=PIECES[BOS],
-            eos_piece=PIECES[EOS], pad_piece=PIECES[PAD],
-            control_symbols=list(PIECES[PAD + 1 :]),
-            max_sentence_length=MAX_LINE_BYTES, minloglevel=3, **options,
-        )  # fmt: skip
-    except (RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
-        raise ValueError(f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}") from error
-    return writer.getvalue()
-
-
-def _sentences(lines: Iterable[str]) -> Iterator[str]:
-    """Lines as SentencePiece learns from all of: none longer than it takes, cut at spaces where there are some."""
-    most = MAX_LINE_BYTES // 4  # characters
-    for line in lines:
-        text, start = line.replace(RESERVED, " "), 0
-        while len(text) - start > most:
-            space = text.rfind(" ", start + 1, start + most)
-            end = start + most if space < 0 else space
-            yield text[start:end]
-            start = end
-        yield text[start:]

@@ -23,6 +23,7 @@ from PIL import Image
 
 from muomni.checkpoints.atomic_write import atomic_write
 from muomni.frontends.audio_io import wav_bytes
+from muomni.frontends.chat import encode_answer
 from muomni.frontends.memory_file import MemoryFile
 from muomni.inference.conversation import Conversation, Turn
 from muomni.inference.errors import InvalidMedia, InvalidOption
@@ -74,7 +75,7 @@ def load_conversation(path: str | Path, *, start: Callable[[str], Conversation])
         try:
             turn = _turn_from_json(item)
             if not same:
-                turn.ids = tokenizer.encode(turn.text)
+                turn.ids = encode_answer(tokenizer, turn.text)
             if any(not len(PIECES) <= token < tokenizer.vocab_size for token in turn.ids):
                 raise ValueError("its tokens are not of the vocabulary")
         except (ValueError, TypeError, KeyError) as error:

@@ -42,7 +42,7 @@ class Embedder:
         check_compatible(export.modules, export.metadata, where=str(path))
         tokenizer = read_tokenizer(export)
         if tokenizer is None:
-            raise MissingModule(f"{path}: this export has no tokenizer.model: export it again", param="tokenizer")
+            raise MissingModule(f"{path}: this export has no tokenizer: export it again", param="tokenizer")
         self.device, self.tokenizer = find_device(device), cast(Tokenizer, tokenizer)
         modules = [export.modules[name].to(self.device).eval() for name in MODULES]
         self.vision, self.text_tower, self.image_head = cast(

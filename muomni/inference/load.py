@@ -107,7 +107,7 @@ def read_tokenizer(export: Export) -> Tokenizer | None:
     try:
         tokenizer = Tokenizer(export.tokenizer)
     except ValueError as error:
-        raise MuomniError(f"{export.folder}, tokenizer.model: {error}") from error
+        raise MuomniError(f"{export.folder}, {export.tokenizer_name}: {error}") from error
     try:
         tokenizer = tokenizer.with_form(form_of(export.metadata, where=str(export.folder)))
     except ValueError as error:
@@ -115,7 +115,7 @@ def read_tokenizer(export: Export) -> Tokenizer | None:
     trained_with = export.metadata.get("tokenizer")
     if trained_with is not None and trained_with != tokenizer.fingerprint():
         raise MuomniError(
-            f"{export.folder}, tokenizer.model: fingerprint {tokenizer.fingerprint()[:12]}, but the model was trained "
+            f"{export.folder}, {export.tokenizer_name}: fingerprint {tokenizer.fingerprint()[:12]}, but the model was trained "
             f"with {str(trained_with)[:12]}: put the right tokenizer back, or train again"
         )
     return tokenizer

@@ -237,11 +237,11 @@ def build_prompter(
 ) -> PromptBuilder:
     """The prompt builder of an export's modules. Raises MuomniError without a tokenizer that fits the Thinker."""
     if tokenizer is None:
-        raise MuomniError(f"{where}: this export has no tokenizer.model; export it again")
+        raise MuomniError(f"{where}: this export has no tokenizer; export it again")
     pieces, known = tokenizer.vocab_size, modules["thinker"].vocab_size
     if pieces != known:
         raise MuomniError(
-            f"{where}: the tokenizer has {pieces} pieces, the Thinker {known}: put its own tokenizer.model back"
+            f"{where}: the tokenizer has {pieces} pieces, the Thinker {known}: put its own {tokenizer.file_name} back"
         )
     names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
     model = Omni(**{name: modules.get(name) for name in names})  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from muomni.checkpoints.export import check_same, first_broken
 from muomni.checkpoints.single_file import describe_for_checkpoint
 from muomni.frontends.text_form import form_metadata
+from muomni.frontends.tokenizer import export_name
 from muomni.optim.groups import parameter_groups
 from muomni.optim.regroup import regroup
 from muomni.stages.distributed_stage import DistributedStage
@@ -56,7 +57,7 @@ class ResumableStage(DistributedStage):
 
     def export_files(self) -> dict[str, Path]:
         """Files copied into the export: name -> path."""
-        return {} if self.tokenizer is None else {"tokenizer.model": self.tokenizer}
+        return {} if self.tokenizer is None else {export_name(self.tokenizer): self.tokenizer}
 
     def trained_modules(self) -> list[tuple[str, nn.Module, float]]:
         """(name, module, learning-rate factor) of what is trained; frozen parameters inside are left out. A factor of 0

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from muomni.frontends.chat import encode_answer
 from muomni.inference.audio_excerpt import AudioTooLongError
 from muomni.inference.errors import ContextLength, InvalidOption
 from muomni.inference.prompt import PromptBuilder, Request
@@ -37,7 +38,7 @@ class ThinkerScorer:
         """Raises ContextLength for a clip with more audio tokens than the context allows."""
         prompter, device = self.prompter, self.prompter.device
         request = Request(audios=[waveform])
-        answers = [torch.tensor([*prompter.tokenizer.encode(text), EOS]) for text in texts]
+        answers = [torch.tensor([*encode_answer(prompter.tokenizer, text), EOS]) for text in texts]
         try:
             features = prompter.encode_media(request)
         except AudioTooLongError as error:

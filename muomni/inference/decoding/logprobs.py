@@ -6,9 +6,8 @@ Shapes: B rows, V vocabulary, T tokens, N alternatives a token.
 import torch
 from torch import Tensor
 
-from muomni.frontends.tokenizer import META, Tokenizer
+from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import TokenLogprob
-from muomni.special_tokens import PIECES
 
 
 class LogprobRecorder:
@@ -48,13 +47,11 @@ class LogprobRecorder:
 def token_bytes(tokenizer: Tokenizer, token: int, *, first: bool) -> bytes:
     """The UTF-8 bytes that a token adds to an answer. first: at its beginning, where a piece's space is left out. A special
     token has its name, such as `</s>`."""
-    piece = tokenizer.piece(token)
-    if token < len(PIECES):
-        return piece.encode()
-    if tokenizer.is_byte(token):
-        return bytes([int(piece[3:-1], 16)])
-    text = piece.replace(META, " ")
-    return text.removeprefix(" ").encode() if first else text.encode()
+    return (
+        tokenizer.token_bytes(token, first=first)
+        if not tokenizer.is_special(token)
+        else tokenizer.piece(token).encode()
+    )
 
 
 def token_text(tokenizer: Tokenizer, token: int, *, first: bool) -> str:

@@ -1,7 +1,7 @@
 """Answers that are JSON of a given schema: tokens that would leave it are masked out while they are chosen.
 
-llguidance (Guidance, github.com/guidance-ai/llguidance) computes which tokens may follow; here it is told what SentencePiece's
-tokens spell: a byte piece its byte, a META a space, and a first space nothing, since decoding drops it.
+llguidance (Guidance, github.com/guidance-ai/llguidance) computes which tokens may follow; here it is told what each token spells
+within a text, and that a first space is nothing, since decoding drops it.
 
 Shapes: V vocabulary.
 """
@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from muomni.frontends.tokenizer import META, Tokenizer
+from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.errors import InvalidOption
 from muomni.short_repr import shown
-from muomni.special_tokens import BOS, EOS, PIECES
+from muomni.special_tokens import BOS, EOS
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 MAX_SCHEMA = 64 * 1024  # characters; larger ones take seconds to compile
-BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 MARK = "\x01"  # splits no word: it is a byte piece, or unknown
 # As json.dumps writes it. With free white space a small model writes nothing else.
 LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -110,10 +109,10 @@ class _Vocabulary:
     """What llguidance needs to know of a tokenizer."""
 
     eos_token_id, bos_token_id = EOS, BOS
-    special_token_ids = tuple(range(len(PIECES)))
 
     def __init__(self, tokenizer: Tokenizer, spelling: list[bytes]) -> None:
         self.tokenizer, self.tokens = tokenizer, spelling
+        self.special_token_ids = tuple(sorted(tokenizer.special_ids.values()))
         self.before = len(tokenizer.encode(MARK))
 
     def __call__(self, text: str) -> list[int]:
@@ -123,11 +122,9 @@ class _Vocabulary:
 
 def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
     """What a token adds to the text; special ones, which add nothing, their name after a byte that no text has."""
-    piece = tokenizer.piece(token)
-    if token < len(PIECES):
-        return b"\xff" + piece.encode()
-    byte = BYTE_PIECE.fullmatch(piece)
-    return bytes([int(byte[1], 16)]) if byte else piece.replace(META, " ").encode()
+    return (
+        tokenizer.token_bytes(token) if not tokenizer.is_special(token) else b"\xff" + tokenizer.piece(token).encode()
+    )
 
 
 def _refused(message: str) -> InvalidOption:
