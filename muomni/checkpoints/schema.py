@@ -76,7 +76,10 @@ _BOUNDS = (
     (Bound(float, 0, 1e6), "scale"),
     (Bound(float, 1e-3, 1e6), "rope_scaling"),
     (Bound(float, 1, 1e12, null=True), "rope_theta"),
-    (_NAME, "image_tokens mlp pool"),
+    (_NAME, "image_tokens mlp model_type pool"),
+    (Bound(dict), "config"),  # of transformers' encoders; its values: models/hf_config.py
+    (Bound(int, 1, 8), "hf_audio.downsample"),
+    (Bound(int, 0, 1 << 20), "hf_audio.num_symbols"),
     (_SWITCH, "qk_norm shared_embedding tied"),
     (Bound(str, null=True), "characters"),
     (Bound(dict), "config"),  # of a class of transformers, whose fields models/hf/build.py checks
@@ -91,6 +94,7 @@ _SAMPLES = Bound(int, 1, 1 << 16)
 _MEL = {
     "sample_rate": Bound(int, 1000, 384_000), "hop": _SAMPLES, "n_fft": _SAMPLES, "win": _SAMPLES, "bins": Bound(int, 1, 1024),
     "f_min": Bound(float, 0, 1e6), "f_max": Bound(float, 0, 1e6), "log": _SWITCH, "floor": Bound(float, 1e-30, 1e3),
+    "kind": _NAME, "window": Bound(int, 1, 1 << 26, null=True),
 }  # fmt: skip
 #: Bounds of the metadata that this project reads, by name; nested for tables. Other metadata is plain data and ignored.
 METADATA: dict[str, Bound | dict[str, Bound]] = {
@@ -105,6 +109,7 @@ METADATA: dict[str, Bound | dict[str, Bound]] = {
     "codec_audio": {"sample_rate": Bound(int, 1000, 384_000), "hop": _SAMPLES},
     "image": {
         "size": Bound(int, 1, 4096), "mean": Bound(float, -1e3, 1e3, many=3), "std": Bound(float, 0, 1e3, many=3), "fit": _NAME,
+        "interpolation": _NAME, "resize": Bound(int, 1, 1 << 14, null=True),
     },
     "run": {"size": _NAME, "budget": _NAME, "level": Bound(int, 0, 1000), "identity": _NAME, "changes": Bound(dict)},
     "micro_omni": {
