@@ -77,12 +77,11 @@ _BOUNDS = (
     (Bound(float, 1e-3, 1e6), "rope_scaling"),
     (Bound(float, 1, 1e12, null=True), "rope_theta"),
     (_NAME, "image_tokens mlp model_type pool"),
-    (Bound(dict), "config"),  # of transformers' encoders; its values: models/hf_config.py
     (Bound(int, 1, 8), "hf_audio.downsample"),
     (Bound(int, 0, 1 << 20), "hf_audio.num_symbols"),
     (_SWITCH, "qk_norm shared_embedding tied"),
     (Bound(str, null=True), "characters"),
-    (Bound(dict), "config"),  # of a class of transformers, whose fields models/hf/build.py checks
+    (Bound(dict), "config"),  # of a class of transformers; its fields: models/hf/build.py, models/hf_config.py
     (Bound(int, 0, 1 << 20), "audio_projector.characters"),  # a number here, a string elsewhere
 )
 #: The same by name, or by module and name where a name has two meanings.
