@@ -81,7 +81,7 @@ _BOUNDS = (
     (Bound(int, 0, 1 << 20), "hf_audio.num_symbols"),
     (_SWITCH, "qk_norm shared_embedding tied"),
     (Bound(str, null=True), "characters"),
-    (Bound(dict), "config"),  # of a class of transformers; its fields: models/hf/build.py, models/hf_config.py
+    (Bound(dict), "config"),  # of a class of transformers; its fields: models/hf_build.py, models/hf_config.py
     (Bound(int, 0, 1 << 20), "audio_projector.characters"),  # a number here, a string elsewhere
 )
 #: The same by name, or by module and name where a name has two meanings.

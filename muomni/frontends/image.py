@@ -32,9 +32,13 @@ class ImageSpec:
     size: int  # S
     mean: tuple[float, float, float]  # of each channel in [0, 1]
     std: tuple[float, float, float]
-    fit: str = "crop"  # the centre square; letterbox: the whole image, the rest at the mean; squash: the whole, distorted
+    fit: str = (
+        "crop"  # the centre square; letterbox: the whole image, the rest at the mean; squash: the whole, distorted
+    )
     matte: str = "black"  # what shows through transparent pixels; these two: of exports that do not say
-    interpolation: str = "bilinear"  # antialiased, in floats; pil_bicubic and other filters of Pillow: in whole grey levels
+    interpolation: str = (
+        "bilinear"  # antialiased, in floats; pil_bicubic and other filters of Pillow: in whole grey levels
+    )
     resize: int | None = None  # with crop: pixels of the shorter side before S are cut out; None: S
 
     def __post_init__(self) -> None:

@@ -44,9 +44,7 @@ class Embedder:
             raise MissingModule(f"{path}: this export has no tokenizer: export it again", param="tokenizer")
         self.device, self.tokenizer = find_device(device), cast(Tokenizer, tokenizer)
         modules = [export.modules[name].to(self.device).eval() for name in MODULES]
-        self.vision, self.text_tower, self.image_head = cast(
-            tuple[ImageEncoder, TextTower, ImageHead], tuple(modules)
-        )
+        self.vision, self.text_tower, self.image_head = cast(tuple[ImageEncoder, TextTower, ImageHead], tuple(modules))
         self.media = Media(image=spec_from_metadata(ImageSpec, export.metadata, "image", where=str(path)), mel=None)
 
     @property

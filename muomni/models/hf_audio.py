@@ -55,7 +55,9 @@ class HfAudio(nn.Module):
             check_characters(characters, num_symbols=num_symbols, others=1)
         own = sizes_of(model_type, config)
         if (n_mels, dim, downsample) != own:
-            raise ValueError(f"hf_audio: n_mels, dim and downsample of this config are {own}, not {n_mels, dim, downsample}")
+            raise ValueError(
+                f"hf_audio: n_mels, dim and downsample of this config are {own}, not {n_mels, dim, downsample}"
+            )
         self.model_type, self.characters, self.config = model_type, characters, dict(config)
         self.n_mels, self.num_symbols, self.dim, self.downsample = n_mels, num_symbols, dim, downsample
         self.encoder = build_encoder(model_type, config)
@@ -69,7 +71,9 @@ class HfAudio(nn.Module):
         """mel (B, T, M), lengths (B) of valid frames, default all -> AudioOutput at T'. Frames beyond a row's length may be
         anything. Raises ValueError for `after_blocks`: the head writes after the last block alone."""
         if after_blocks:
-            raise ValueError("an encoder of transformers writes after its last block alone: leave module.intermediate out")
+            raise ValueError(
+                "an encoder of transformers writes after its last block alone: leave module.intermediate out"
+            )
         B, T, _ = mel.shape
         valid = torch.full((B,), T, device=mel.device) if lengths is None else lengths
         hidden = self._whisper(mel, valid) if self.model_type == "whisper" else self._waveform(mel, valid)
@@ -117,7 +121,9 @@ class HfAudio(nn.Module):
         waveform[:, : T * hop] = frames[..., :hop].reshape(B, -1)
         for start in range(0, tail, hop):  # what of a row's last frame reaches beyond its hop
             width = min(hop, tail - start)
-            last = frames[torch.arange(B, device=frames.device), (lengths - 1).clamp(min=0), hop + start : hop + start + width]
+            last = frames[
+                torch.arange(B, device=frames.device), (lengths - 1).clamp(min=0), hop + start : hop + start + width
+            ]
             index = (lengths * hop + start)[:, None] + torch.arange(width, device=frames.device)
             waveform.scatter_(1, index, last)
         return waveform, lengths * hop + tail

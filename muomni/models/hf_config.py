@@ -6,15 +6,12 @@ would switch transformers to kernels of a hub are not read. What belongs to a tr
 stage's to choose.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
+from muomni.models.hf_build import build_config, build_model
 
-INSTALL = "an encoder of transformers needs it:  pip install 'muomni[hf]'"
 MOST_LAYERS = 256
 _SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _IMAGE = (*_SHAPE, "hidden_act", "layer_norm_eps", "num_channels", "image_size", "patch_size")
@@ -38,11 +35,6 @@ class Family:
     refused: tuple[str, ...] = ()
     module: str = "transformers"  # that has the class of the model
 
-    def build(self, config: Any) -> Any:
-        """The encoder of a configuration of transformers."""
-        cls = getattr(importlib.import_module(self.module), self.model)
-        return cls(config, **({"add_pooling_layer": False} if self.model == "ViTModel" else {}))
-
 
 _NO_MASKS = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "apply_spec_augment": False, "layerdrop": 0.0}
 IMAGE_FAMILIES = {
@@ -53,8 +45,15 @@ IMAGE_FAMILIES = {
     "dinov2": Family(
         "Dinov2Model",
         "Dinov2Config",
-        (*(name for name in _IMAGE if name != "intermediate_size"), "mlp_ratio", "qkv_bias", "use_swiglu_ffn",
-         "hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"),  # fmt: skip
+        (
+            *(name for name in _IMAGE if name != "intermediate_size"),
+            "mlp_ratio",
+            "qkv_bias",
+            "use_swiglu_ffn",
+            "hidden_dropout_prob",
+            "attention_probs_dropout_prob",
+            "drop_path_rate",
+        ),
         {"use_mask_token": False},
     ),
     "vit": Family(
@@ -65,8 +64,11 @@ AUDIO_FAMILIES = {
     "whisper": Family(
         "WhisperEncoder",
         "WhisperConfig",
-        ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins", "max_source_positions",
-         "activation_function", "scale_embedding", "dropout", "attention_dropout", "activation_dropout"),  # fmt: skip
+        (
+            *("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins"),
+            *("max_source_positions", "activation_function", "scale_embedding"),
+            *("dropout", "attention_dropout", "activation_dropout"),
+        ),
         {"encoder_layerdrop": 0.0},
         module="transformers.models.whisper.modeling_whisper",
     ),
@@ -76,18 +78,9 @@ AUDIO_FAMILIES = {
     "hubert": Family(
         "HubertModel", "HubertConfig", (*_WAVEFORM, "feat_proj_layer_norm", "conv_pos_batch_norm"), _NO_MASKS
     ),
-}  # fmt: skip
+}
 FAMILIES = IMAGE_FAMILIES | AUDIO_FAMILIES
 _LAYERS = ("num_hidden_layers", "encoder_layers")
-
-
-def transformers() -> Any:
-    """The package. Raises ValueError with the way to install it."""
-    try:
-        import transformers as package
-    except ImportError as error:
-        raise ValueError(INSTALL) from error
-    return package
 
 
 def check_config(model_type: str, config: Mapping[str, Any]) -> None:
@@ -109,27 +102,21 @@ def _within(value: Any, most: int) -> bool:
     return isinstance(value, int | float) and 0 <= value <= most
 
 
-def build_encoder(model_type: str, config: Mapping[str, Any]) -> Any:
-    """The encoder with random weights, attention by torch's own kernels. Raises ValueError."""
+def config_of(model_type: str, config: Mapping[str, Any]) -> Any:
+    """transformers' configuration of an encoder. Raises ValueError, and MissingPackage without transformers."""
     check_config(model_type, config)
-    package, family = transformers(), FAMILIES[model_type]
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
-    if "conv_dim" in values:
-        values["num_feat_extract_layers"] = len(values["conv_dim"])
+    family = FAMILIES[model_type]
+    built = build_config(family.config, {**config, **family.fixed})
+    built._attn_implementation = "sdpa"
+    return built
+
+
+def build_encoder(model_type: str, config: Mapping[str, Any]) -> Any:
+    """The encoder with random weights, attention by torch's own kernels. Raises as `config_of`."""
+    family, built = FAMILIES.get(model_type), config_of(model_type, config)
+    assert family is not None
+    options = {"add_pooling_layer": False} if family.model == "ViTModel" else {}
     try:
-        built = getattr(package, family.config)(**values, **family.fixed)
-        built._attn_implementation = "sdpa"
-        encoder = family.build(built)
-    except Exception as error:  # of transformers' and huggingface_hub's own classes
-        raise ValueError(f"config of {model_type}: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-    _own_positions(encoder)
-    return encoder
-
-
-def _own_positions(encoder: nn.Module) -> None:
-    """The positions, which are no weights, have numbers also where the rest is built on torch's meta device."""
-    for module in encoder.modules():
-        positions = module._buffers.get("position_ids")
-        if positions is not None:
-            count = positions.shape[-1]
-            module.register_buffer("position_ids", torch.arange(count, device="cpu")[None], persistent=False)
+        return build_model(family.model, built, module=family.module, **options)
+    except KeyError as error:  # a name of an activation
+        raise ValueError(f"config of {model_type}: {error} is no activation of transformers") from error

@@ -51,6 +51,8 @@ class HfVision(nn.Module):
         hidden = output.last_hidden_state
         if self.model_type == "siglip_vision_model":
             pooled = output.pooler_output
-            return VisionOutput(cls=hidden.mean(dim=1, keepdim=True) if pooled is None else pooled[:, None], grid=hidden)
+            return VisionOutput(
+                cls=hidden.mean(dim=1, keepdim=True) if pooled is None else pooled[:, None], grid=hidden
+            )
         cls = output.pooler_output[:, None] if self.model_type == "clip_vision_model" else hidden[:, :1]
         return VisionOutput(cls=cls, grid=hidden[:, 1:])

@@ -86,7 +86,9 @@ def encode_windows(audio: AudioEncoder, plan: WindowPlan, *, batch_size: int) ->
     return result
 
 
-def fill_log_probs(audio: AudioEncoder, plan: WindowPlan, result: Tensor, *, batch_sizes: Iterable[int]) -> Iterator[int]:
+def fill_log_probs(
+    audio: AudioEncoder, plan: WindowPlan, result: Tensor, *, batch_sizes: Iterable[int]
+) -> Iterator[int]:
     """Encode the windows into `result` (T', S), blank at first; yields after each the number of frames that are final.
     batch_sizes: windows of each forward."""
     probs = _encode(audio, plan.windows, batch_sizes)

@@ -40,7 +40,9 @@ class Recognizer:
         batch_size: clips per forward; clips of similar length share a batch.
     """
 
-    def __init__(self, *, audio: AudioEncoder, mel: MelSpec, batch_size: int, hearing: HearingSpec | None = None) -> None:
+    def __init__(
+        self, *, audio: AudioEncoder, mel: MelSpec, batch_size: int, hearing: HearingSpec | None = None
+    ) -> None:
         self.audio, self.hear, self.batch_size = audio.eval(), Hearing(mel, hearing), batch_size
         self.sample_rate, self.frame_rate = mel.sample_rate, mel.frame_rate
 

@@ -40,7 +40,13 @@ class Transcriber:
     """
 
     def __init__(
-        self, audio: AudioEncoder, *, hop: int, sample_rate: int, windows: Windows = WINDOWS, max_frames: int | None = None
+        self,
+        audio: AudioEncoder,
+        *,
+        hop: int,
+        sample_rate: int,
+        windows: Windows = WINDOWS,
+        max_frames: int | None = None,
     ) -> None:
         self.audio, self.hop = audio, hop
         self.frame_rate = sample_rate / hop  # of the mel

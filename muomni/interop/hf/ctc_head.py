@@ -58,13 +58,17 @@ def read_ctc_head(folder: Path, config: Mapping[str, Any]) -> CtcHead | None:
     letters: dict[str, int] = {}
     for piece, output in vocabulary.items():
         if not isinstance(output, int) or not 0 <= output < size:
-            raise ValueError(f"{path}: {piece!r:.40} is output {output!r:.20}, of {size}: not the vocabulary of these weights")
+            raise ValueError(
+                f"{path}: {piece!r:.40} is output {output!r:.20}, of {size}: not the vocabulary of these weights"
+            )
         letter = " " if piece == "|" else piece
         if len(letter) == 1 and output != blank:
             letters[letter] = output
     if not letters or len(letters) > MOST_LETTERS:
         raise ValueError(f"{path}: {len(letters)} letters: a vocabulary of characters is needed")
-    if all(letter == letter.upper() for letter in letters) and len({letter.lower() for letter in letters}) == len(letters):
+    if all(letter == letter.upper() for letter in letters) and len({letter.lower() for letter in letters}) == len(
+        letters
+    ):
         letters = {letter.lower(): output for letter, output in letters.items()}
     ordered = sorted(letters, key=lambda letter: letters[letter])
     return CtcHead([blank, *(letters[letter] for letter in ordered)], "".join(ordered))

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from muomni.interop.hf.ctc_head import CtcHead, read_ctc_head
 from muomni.interop.hf.folder import CONFIG, HFFolder, find_folder, read_config, read_folder
 from muomni.interop.hf.preprocessing import audio_spec, image_spec
 from muomni.models.hf_audio import sizes_of
-from muomni.models.hf_config import FAMILIES, IMAGE_FAMILIES, INSTALL, check_config, transformers
+from muomni.models.hf_config import FAMILIES, IMAGE_FAMILIES, config_of
+from muomni.models.registry import MissingPackage
 from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)
@@ -84,14 +86,18 @@ def describe(path: Path, config: Mapping[str, Any]) -> EncoderDescription:
     if model_type.startswith("siglip2"):
         raise ValueError(NAFLEX.format(path=where, model_type=model_type))
     if model_type not in SOURCES:
-        raise ValueError(f"{where}: model_type={model_type!r} is no encoder that is read; they are {', '.join(SOURCES)}")
+        raise ValueError(
+            f"{where}: model_type={model_type!r} is no encoder that is read; they are {', '.join(SOURCES)}"
+        )
     source = SOURCES[model_type]
     values = _values(source, config, where=str(where))
-    facts = {"imported": {"from": "hf", "model_type": model_type, "transformers": transformers().__version__}}
+    facts = {"imported": {"from": "hf", "model_type": model_type, "transformers": version("transformers")}}
     if source.family in IMAGE_FAMILIES:
         spec = image_spec(path, source.family)
         if spec.size % values["patch_size"]:
-            raise ValueError(f"{path}: images of {spec.size} pixels are no multiple of patch_size={values['patch_size']}")
+            raise ValueError(
+                f"{path}: images of {spec.size} pixels are no multiple of patch_size={values['patch_size']}"
+            )
         options = {"image_size": spec.size, "patch": values["patch_size"], "dim": values["hidden_size"]}
         part, module = "hf_vision", "vision"
         facts = {"stage": module, "image": spec.metadata(), **facts}
@@ -118,13 +124,10 @@ def _values(source: Source, config: Mapping[str, Any], *, where: str) -> dict[st
             raise ValueError(f"{where}: {name}={inner[name]!r}: an encoder with adapter layers is not read")
     given = {name: inner[name] for name in family.values if name in inner}
     try:
-        check_config(source.family, given)
-        built = getattr(transformers(), family.config)(**given)
+        built = config_of(source.family, given)
+    except MissingPackage as error:
+        raise ValueError(str(error)) from error
     except ValueError as error:
-        if str(error) == INSTALL:
-            raise
-        raise ValueError(f"{where}: {' '.join(str(error).split())[:300]}") from error
-    except Exception as error:  # of transformers' and huggingface_hub's own classes
         raise ValueError(f"{where}: {' '.join(str(error).split())[:300]}") from error
     plain = {name: getattr(built, name) for name in family.values}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
@@ -158,7 +161,8 @@ def _todays_names(folder: HFFolder, encoder: Any, source: Source, prefix: str) -
         if key.startswith(prefix) and not UNREAD.fullmatch(name):
             folder.tensors.dtype(key)
             theirs[name] = folder.tensors[key]
-    package = transformers()
+    import transformers as package
+
     verbosity = package.logging.get_verbosity()
     package.logging.set_verbosity_error()
     package.logging.disable_progress_bar()
@@ -183,7 +187,9 @@ def _check_report(folder: HFFolder, report: Mapping[str, Any], prefix: str) -> N
     if report["mismatched_keys"]:
         key, found, expected = sorted(report["mismatched_keys"])[0]
         file = folder.tensors.files.get(prefix + key, folder.path)
-        raise ValueError(f"{file}: {prefix}{key} has shape {tuple(found)}, {CONFIG} asks for {tuple(expected)}: two models")
+        raise ValueError(
+            f"{file}: {prefix}{key} has shape {tuple(found)}, {CONFIG} asks for {tuple(expected)}: two models"
+        )
     if missing:
         raise ValueError(
             f"{folder.path}: the tensor {prefix}{missing[0]} is missing, which {CONFIG} asks for: the folder is incomplete, "

@@ -16,7 +16,13 @@ from muomni.models.hf_audio import field_of_view
 FILES = {"preprocessor_config.json": None, "processor_config.json": ("image_processor", "feature_extractor")}
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 HALF = [0.5, 0.5, 0.5]
-_COMMON = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_center_crop": False}
+_COMMON = {
+    "do_resize": True,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "do_center_crop": False,
+}
 _CROPPED = {"size": {"shortest_edge": 224}, "crop_size": 224, "do_center_crop": True, "resample": 3}
 #: The processors' defaults in transformers, by the encoder's family.
 IMAGE_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -70,7 +76,9 @@ def image_spec(folder: Path, family: str) -> ImageSpec:
             raise refuse("crop_size", f"it is larger than size={given['size']}, the image would be padded")
         how = {"fit": "crop", "resize": shorter} if shorter is not None else {"fit": "squash"}
         if shorter is None and square != size:
-            raise refuse("size", f"a square that is cropped to {size}: only the shorter side may be resized before a crop")
+            raise refuse(
+                "size", f"a square that is cropped to {size}: only the shorter side may be resized before a crop"
+            )
     else:
         size, how = square, {"fit": "squash"}
     if size is None:
@@ -116,7 +124,9 @@ def audio_spec(folder: Path, family: str, config: Mapping[str, Any]) -> MelSpec:
             hop, n_fft, window = given["hop_length"], given["n_fft"], given["chunk_length"] * rate
             if window != 2 * hop * config["max_source_positions"]:
                 seconds = 2 * hop * config["max_source_positions"] / rate
-                raise ValueError(f"chunk_length={given['chunk_length']}: config.json's max_source_positions are {seconds:g} s")
+                raise ValueError(
+                    f"chunk_length={given['chunk_length']}: config.json's max_source_positions are {seconds:g} s"
+                )
             return MelSpec(
                 sample_rate=rate, hop=hop, n_fft=n_fft, win=n_fft, bins=config["num_mel_bins"], f_min=0.0, f_max=8000.0,
                 log=True, floor=1e-10, kind="whisper", window=window,

@@ -142,7 +142,9 @@ def test_wrong_specs_and_tensors_are_refused():
 def test_an_image_is_prepared_as_by_transformers(family, shape):
     """Its own processors with Pillow: equal up to rounding in float32."""
     module = pytest.importorskip(f"transformers.models.{family}.image_processing_pil_{family}")
-    processor_class = getattr(module, {"clip": "CLIP", "bit": "Bit", "vit": "ViT"}.get(family, "Siglip") + "ImageProcessorPil")
+    processor_class = getattr(
+        module, {"clip": "CLIP", "bit": "Bit", "vit": "ViT"}.get(family, "Siglip") + "ImageProcessorPil"
+    )
     cropped = family in ("clip", "bit")
     sizes = {"size": {"shortest_edge": 37}, "crop_size": 32} if cropped else {"size": {"height": 32, "width": 32}}
     processor = processor_class(**sizes)
