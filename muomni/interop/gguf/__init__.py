@@ -1,1 +1,0 @@
-"""Thinkers as GGUF files of llama.cpp, out and in: docs/pretrained.md."""

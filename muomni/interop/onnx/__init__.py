@@ -1,0 +1,1 @@
+"""Exports as ONNX graphs, for onnxruntime and sherpa-onnx: docs/pretrained.md."""
