@@ -101,7 +101,7 @@ def pieces_of(path: str) -> int:
     try:
         return Tokenizer(_with_our_pieces(Path(path))[0]).vocab_size
     except ValueError as error:
-        raise ValueError(f"tokenizer={path}: {error}") from error
+        raise ValueError(f"tokenizer={path}: {_without(path, error)}") from error
 
 
 def _with_our_pieces(path: Path) -> tuple[bytes, list[str]]:
@@ -109,10 +109,15 @@ def _with_our_pieces(path: Path) -> tuple[bytes, list[str]]:
     content = path.read_bytes()
     if is_packed(content):
         return content, []
-    if is_json(content):
+    if is_json(content) or path.suffix == ".json":
         whole = read_pretrained(path)
         return whole, [PIECES[index] for index in Tokenizer(whole).vocabulary.added]
     return with_special_pieces(content)
+
+
+def _without(path: Path | str, error: ValueError) -> str:
+    """An error's message that does not name the file a second time."""
+    return str(error).removeprefix(f"{path}: ")
 
 
 def tokenizer_of_export(path: str) -> Path:
@@ -136,7 +141,7 @@ def _given(path: Path, *, vocab_size: int, root: Path, exact: bool) -> Path:
         whole, added = _with_our_pieces(path)
         tokenizer = Tokenizer(whole)
     except ValueError as error:
-        raise ValueError(f"datamodule.tokenizer={path}: {error}") from error
+        raise ValueError(f"datamodule.tokenizer={path}: {_without(path, error)}") from error
     pieces = tokenizer.vocab_size
     if pieces != vocab_size and (exact or pieces > vocab_size):
         more = f", with the special ones that it lacks ({' '.join(added)})," if added else ""

@@ -13,7 +13,9 @@ from typing import Any
 
 from muomni.frontends.chat_form import KNOWN, ChatForm, recognise
 from muomni.frontends.hf_tokenizer import HFTokenizerModel, is_packed, pack, read_library
+from muomni.frontends.vocabulary_map import ROLES
 from muomni.short_repr import shown
+from muomni.special_tokens import PIECES, USER
 from muomni.user_path import user_path
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,6 @@ TOKENIZER = "tokenizer.json"
 #: What says more of it; all of these leave as they came.
 CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json")
 MOST_BYTES = 256 << 20  # Gemma's, the largest, has 33 MB
-ROLES = ("eos", "bos", "pad", "unk")
 #: Written forms of a tokenizer.json that comes alone.
 USUAL = {
     "eos": ("</s>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<eos>"),
@@ -61,7 +62,7 @@ def read_pretrained(path: str | Path, *, rows: int | None = None) -> bytes:
         dropped = _beyond(library, rows) if rows is not None else set()
         special = _special(files, library)
         special = {role: index for role, index in special.items() if index not in dropped}
-        chat = _chat(file, files, library, special)
+        chat = _chat(file, files, library, special, dropped)
         if chat is not None and chat.end is not None:
             special["eos"] = library.token_to_id(chat.end)
         content = pack(files, rows=size if rows is None else rows, special=special, chat=chat)
@@ -86,10 +87,10 @@ def _beyond(library: Any, rows: int) -> set[int]:
 
 
 def _special(files: Mapping[str, str], library: Any) -> dict[str, int]:
-    """Role -> id: as the configurations say, else by its usual name."""
+    """Role -> id: as the configurations say, else by its usual name; ours by their own."""
     said = _json(files, "special_tokens_map.json") | _json(files, "tokenizer_config.json")
     found: dict[str, int] = {}
-    for role in ROLES:
+    for role in USUAL:
         token = said.get(f"{role}_token")
         token = token.get("content") if isinstance(token, Mapping) else token
         if token is None and not said:
@@ -100,20 +101,28 @@ def _special(files: Mapping[str, str], library: Any) -> dict[str, int]:
         if index is None:
             raise ValueError(f"tokenizer_config.json, {role}_token: {shown(token)} is no token of it")
         found[role] = index
-    return found
+    named = {str(token.content): index for index, token in library.get_added_tokens_decoder().items() if token.special}
+    return found | {role: named[PIECES[ours]] for role, ours in ROLES.items() if ours >= USER and PIECES[ours] in named}
 
 
-def _chat(file: Path, files: Mapping[str, str], library: Any, special: Mapping[str, int]) -> ChatForm | None:
+def _chat(
+    file: Path, files: Mapping[str, str], library: Any, special: Mapping[str, int], dropped: set[int]
+) -> ChatForm | None:
     """The form of its chat template; None without one, or for one that is not known, which is logged."""
     template = files.get("chat_template.jinja", _json(files, "tokenizer_config.json").get("chat_template"))
     if isinstance(template, list):  # several, by name
         named = {each.get("name"): each.get("template") for each in template if isinstance(each, Mapping)}
         template = named.get("default")
-    if not isinstance(template, str):
+    if (
+        not isinstance(template, str) or {"user", "assistant", "system"} <= special.keys()
+    ):  # a tokenizer of ours that left
         return None
     bos = library.id_to_token(special["bos"]) if "bos" in special else None
     form = recognise(template, bos=bos)
-    if form is None or (form.end is not None and library.token_to_id(form.end) is None):
+    absent = [library.id_to_token(index) for index in dropped]
+    if form is not None and form.end is not None and library.token_to_id(form.end) is None:
+        absent.append(form.end)
+    if form is None or any(token in str(form.data()) for token in absent):
         log.warning(
             "%s: its chat template is none of %s: conversations are written with muomni's own <user> and <assistant>, whose "
             "rows are new", file, ", ".join(KNOWN.values()),

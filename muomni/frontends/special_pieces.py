@@ -45,7 +45,7 @@ def with_special_pieces(model: bytes) -> tuple[bytes, list[str]]:
     processor = read_model(model)
     if misplaced(processor) is None:
         return model, []
-    proto = _parse(model)
+    proto = parse_model(model)
     pieces = list(proto.pieces)
     ids = {piece.piece: index for index, piece in enumerate(pieces)}
     ids |= {PIECES[index]: old for index, old in _standard_ids(processor).items() if old >= 0}
@@ -65,7 +65,7 @@ def with_special_pieces(model: bytes) -> tuple[bytes, list[str]]:
 
 def without_pieces(model: bytes, start: int, stop: int) -> bytes:
     """A model without the pieces start..stop - 1."""
-    proto = _parse(model)
+    proto = parse_model(model)
     del proto.pieces[start:stop]
     return proto.SerializeToString()
 
@@ -75,7 +75,8 @@ def _standard_ids(processor: sentencepiece.SentencePieceProcessor) -> dict[int, 
     return {UNK: processor.unk_id(), BOS: processor.bos_id(), EOS: processor.eos_id(), PAD: processor.pad_id()}
 
 
-def _parse(model: bytes) -> Any:
+def parse_model(model: bytes) -> Any:
+    """The content of a SentencePiece model file as its protocol buffer."""
     from sentencepiece import sentencepiece_model_pb2  # a tenth of a second, for those who change a model
 
     return sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]

@@ -21,10 +21,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
+from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK, USER
 
 #: In this order they get the row of a token that has several roles.
-ROLES = {"eos": EOS, "bos": BOS, "pad": PAD, "unk": UNK}
+ROLES = {"eos": EOS, "bos": BOS, "pad": PAD, "unk": UNK} | {
+    PIECES[index].strip("<>"): index for index in range(USER, len(PIECES))
+}
 NEW = -1
 
 
@@ -37,8 +39,9 @@ class VocabularyMap:
     """
 
     def __init__(self, rows: int, roles: Mapping[str, int]) -> None:
-        """rows: of their embedding, which may be more than their tokenizer has tokens. roles: "bos", "eos", "pad", "unk" -> their
-        id; those that are missing are new, but for bos, which copies eos. Raises ValueError for ids outside of the rows."""
+        """rows: of their embedding, which may be more than their tokenizer has tokens. roles: "bos", "eos", "pad", "unk", and
+        "user" to "audio" where they have these -> their id; what is missing is new, but for bos, which copies eos. Raises
+        ValueError for ids outside of the rows."""
         for role, index in roles.items():
             if role not in ROLES or not 0 <= index < rows:
                 raise ValueError(f"special token {role!r} has id {index}, outside of the {rows} rows of the embedding")

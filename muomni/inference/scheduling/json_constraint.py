@@ -121,10 +121,9 @@ class _Vocabulary:
 
 
 def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
-    """What a token adds to the text; special ones, which add nothing, their name after a byte that no text has."""
-    return (
-        tokenizer.token_bytes(token) if not tokenizer.is_special(token) else b"\xff" + tokenizer.piece(token).encode()
-    )
+    """What a token adds to the text; those that add nothing, the special ones among them, their name after a byte that no
+    text has."""
+    return tokenizer.token_bytes(token) or b"\xff" + (tokenizer.piece(token) or f"<{token}>").encode()
 
 
 def _refused(message: str) -> InvalidOption:

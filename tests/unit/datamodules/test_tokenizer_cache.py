@@ -5,9 +5,10 @@ import io
 import pytest
 import sentencepiece
 
-from datamodules.tokenizer_cache import tokenizer_for
+from datamodules.text_samples import encode_row
+from datamodules.tokenizer_cache import pieces_of, tokenizer_for, tokenizer_of_export
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.special_tokens import PIECES
+from muomni.special_tokens import EOS, PIECES
 
 LINES = ["the red circle is here", "a blue square was there", "what colour is it"] * 20
 
@@ -70,3 +71,34 @@ def test_what_is_no_model_names_the_option(tmp_path):
         given(tmp_path / "junk", tmp_path, 300)
     with pytest.raises(FileNotFoundError, match=r"datamodule\.tokenizer=.*gone: no such file"):
         given(tmp_path / "gone", tmp_path, 300)
+
+
+def test_a_pretrained_models_tokenizer_is_taken_and_its_documents_read_as_text(tmp_path, caplog):
+    pytest.importorskip("tokenizers")
+    from tests.unit.frontends.pretrained import families, write
+
+    theirs = write(tmp_path / "theirs", *families()["gpt2"]) / "tokenizer.json"
+    size = pieces_of(str(theirs))
+    path = given(theirs, tmp_path, size)
+    tokenizer = Tokenizer.load(path)
+    assert path.name == "tokenizer.json" and tokenizer.vocab_size == size and path == given(path, tmp_path, size)
+    assert "<user> <assistant> <system> <image> <audio> are new" in caplog.text
+    ids, prompt = encode_row(tokenizer, {"prompt": "where is it?", "answer": "in the café"})
+    assert tokenizer.decode(ids) == "where is it? in the café" and ids[-1] == EOS
+    assert tokenizer.decode(ids[prompt + 1 :]) == " in the café"
+    text, begin = encode_row(tokenizer, {"text": "the cat"})
+    assert begin == 0 and tokenizer.decode(text) == "the cat" and text[0] >= len(PIECES)
+    assert tokenizer_of_export(str(path.with_name("tokenizer.model"))) == path
+    with pytest.raises(ValueError, match=rf"tokenizer\.json has {size} pieces, .* give vocab_size={size}"):
+        given(theirs, tmp_path, 300)
+
+
+def test_a_broken_tokenizer_json_names_the_option_and_the_file_once(tmp_path):
+    pytest.importorskip("tokenizers")
+    for text in ("junk", '{"model": 5}'):
+        (tmp_path / "tokenizer.json").write_text(text)
+        with pytest.raises(
+            ValueError, match=r"datamodule\.tokenizer=\S*tokenizer\.json: no tokenizer\.json that"
+        ) as caught:
+            given(tmp_path / "tokenizer.json", tmp_path, 300)
+        assert str(caught.value).count(str(tmp_path)) == 1

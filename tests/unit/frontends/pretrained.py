@@ -146,7 +146,7 @@ def families() -> dict:
         ),
         "llama2": (
             metaspace(mistral, prefix="normalizer"),
-            {"bos_token": "<s>", "eos_token": {"content": "</s>"}, "unk_token": "<unk>",
+            {"bos_token": "<s>", "eos_token": {"__type": "AddedToken", "content": "</s>", "special": True}, "unk_token": "<unk>",
              "chat_template": MISTRAL.replace("AFTER", " [/INST]")},
         ),
         "mistral": (

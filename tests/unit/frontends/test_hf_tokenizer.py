@@ -121,3 +121,69 @@ def test_a_token_of_several_roles_has_one_row():
     assert both.added == (UNK, BOS, PAD, 4, 5, 6, 7, 8) and inside[BOS] == inside[EOS] == 3
     inside[BOS] += 1
     assert torch.equal(both.back(inside), rows) and both.places == [9, 10, 11, EOS, 12]
+
+
+def broken(folder, change):
+    path = folder / "tokenizer.json"
+    path.write_text(change(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda text: text[: len(text) // 2], r"tokenizer\.json: no tokenizer\.json that tokenizers can read"),
+        (lambda text: "[1, 2]", r"tokenizer\.json: no tokenizer\.json that tokenizers can read"),
+        (lambda text: text.replace('"type": "ByteLevel"', '"type": "Fancy"').replace(
+            '"type":"ByteLevel"', '"type":"Fancy"'), r"tokenizer\.json: no tokenizer\.json"),
+        (lambda text: '{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,'
+         '"pre_tokenizer":null,"post_processor":null,"decoder":null,"model":{"type":"WordLevel","vocab":{"a":0},'
+         '"unk_token":"a"}}', r"tokenizer\.json: model\.type WordLevel is not known: BPE and Unigram are"),
+    ],
+)  # fmt: skip
+def test_a_broken_file_is_named(folders, tmp_path, change, problem):
+    folder = write(tmp_path / "broken", *families()["gpt2"])
+    broken(folder, change)
+    with pytest.raises(ValueError, match=problem) as caught:
+        read_pretrained(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_another_model_is_refused(folders, caplog):
+    with pytest.raises(ValueError, match=r"tokenizer\.json: token 300 \(.*\) is outside of the 300 rows"):
+        read_pretrained(folders["gpt2"], rows=300)
+    size = Tokenizer(read_pretrained(folders["gemma"])).vocabulary.rows
+    fewer = Tokenizer(read_pretrained(folders["gemma"], rows=size - 2))  # its last two tokens are special
+    assert fewer.vocabulary.rows == size - 2 and fewer.chat.name == "muomni"
+    assert "whose rows are new" in caplog.text
+    with pytest.raises(ValueError, match="the tokenizer is for 9 rows, the embedding has 8"):
+        VocabularyMap(9, {"eos": 1}).into(torch.zeros(8, 2))
+    with pytest.raises(ValueError, match="'eos' has id 9, outside of the 9 rows"):
+        VocabularyMap(9, {"eos": 9})
+
+
+def test_what_stands_next_to_it_is_read_as_data(tmp_path):
+    tokenizer, config = families()["qwen"]
+    folder = write(tmp_path / "a", tokenizer, config | {"eos_token": "<gone>"})
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json, eos_token: '<gone>' is no token of it"):
+        read_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json next to it is no JSON"):
+        read_pretrained(folder)
+    (folder / "tokenizer_config.json").unlink()
+    alone = Tokenizer(read_pretrained(folder / "tokenizer.json"))  # by their usual names
+    assert alone.special_ids["<|im_end|>"] == EOS and alone.chat.name == "muomni"
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('x') }}<|im_start|>{{ 1 / 0 }}")
+    assert Tokenizer(read_pretrained(folder)).chat.name == "ChatML"
+    with pytest.raises(FileNotFoundError, match=r"nothing/tokenizer\.json: no such file"):
+        read_pretrained(tmp_path / "nothing/tokenizer.json")
+
+
+def test_a_damaged_file_of_an_export_is_named(folders, tmp_path):
+    content = read_pretrained(folders["gpt2"])
+    path = tmp_path / "tokenizer.json"
+    for part, problem in ((content[:-9], "damaged"), (content.replace(b'"version": 1', b'"version": 9'), "version 9")):
+        path.write_bytes(part)
+        with pytest.raises(ValueError, match=f"{path}: {problem}"):
+            Tokenizer.load(path)
+    with pytest.raises(ValueError, match="a tokenizer.json of another program"):
+        Tokenizer.load(folders["gpt2"] / "tokenizer.json")
