@@ -86,10 +86,11 @@ class HFTokenizerModel:
         places = self.vocabulary.places
         added = {i: token for i, token in self.library.get_added_tokens_decoder().items() if i < self.rows}
         self._added = {places[index]: str(token.content) for index, token in added.items()}
-        self.special_ids = {PIECES[index]: index for index in self.vocabulary.added}
-        self.special_ids |= {str(token.content): places[index] for index, token in added.items() if token.special}
+        special_ids = {PIECES[index]: index for index in self.vocabulary.added}
+        special_ids |= {str(token.content): places[index] for index, token in added.items() if token.special}
         for index in document["special"].values():  # that their file does not call special
-            self.special_ids.setdefault(str(self.library.id_to_token(index)), places[index])
+            special_ids.setdefault(str(self.library.id_to_token(index)), places[index])
+        self.special_ids: Mapping[str, int] = special_ids
         self._silent = frozenset(self.special_ids.values()) | set(range(len(PIECES)))
         self._bytes: dict[int, bytes] = {}
         with_special = self.library.encode("a").ids

@@ -5,11 +5,12 @@ SentencePiece writes a space, is kept as the character that it is.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sentencepiece
 
+from muomni.frontends.chat_form import ChatForm
 from muomni.frontends.special_pieces import misplaced, read_model
 from muomni.frontends.vocabulary_map import VocabularyMap
 from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
@@ -26,7 +27,7 @@ class SentencePieceModel:
 
     file_name = "tokenizer.model"
     puts_space = drops_first_space = begins_with_bos = True
-    chat = None
+    chat: ChatForm | None = None
 
     def __init__(self, content: bytes) -> None:
         """content: of a SentencePiece model file. Raises ValueError where special tokens have other ids."""
@@ -38,7 +39,7 @@ class SentencePieceModel:
                 "datamodule.tokenizer=FILE puts them in"
             )
         self.vocab_size = int(self.processor.vocab_size())
-        self.special_ids = {piece: index for index, piece in enumerate(PIECES)}
+        self.special_ids: Mapping[str, int] = {piece: index for index, piece in enumerate(PIECES)}
 
     @property
     def vocabulary(self) -> VocabularyMap:

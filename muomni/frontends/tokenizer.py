@@ -55,10 +55,6 @@ class TokenizerModel(Protocol):
     def is_byte(self, index: int) -> bool:
         """Whether a piece is of a single byte, such as `<0x0A>`."""
 
-    def is_special(self, index: int) -> bool:
-        """True for a special token, which `decode` leaves out."""
-        return int(index) in self._special
-
     def piece(self, index: int) -> str:
         """As its file writes it."""
 
