@@ -42,6 +42,7 @@ from muomni.distributed import rendezvous
 from muomni.run import dry_run, monitors, signals, stage_graph
 from muomni.run.hardware import best_precision
 from muomni.run.identity import identities_of_0_1, identity, is_done
+from muomni.run.pretrained import settle_thinker
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
 from muomni.run.sweeps import apart, keep_best, mark_failed, score
 
@@ -119,6 +120,7 @@ def facts_of(cfg: DictConfig, plain: Any, ablated: Mapping[str, Any]) -> dict[st
 def settle(cfg: DictConfig, overrides: list[str]) -> None:
     """Refuse options that contradict each other, and fill in what follows from others."""
     validate(cfg)
+    settle_thinker(cfg, overrides)
     monitors.settle(cfg)
     if cfg.debugging:
         cfg.paths.exports[cfg.stage.name] = f"{cfg.paths.output}/export"

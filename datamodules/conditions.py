@@ -129,6 +129,8 @@ def simulator_for(conditions: Conditions | None, mel: MelSpec, hearing: HearingS
     """The simulator, None without conditions. Raises ValueError for conditions without a level of the voices."""
     if conditions is None:
         return None
+    if mel.kind != "log_mel":
+        raise ValueError(f"datamodule.conditions are mixed in a log-mel, not in mel.kind={mel.kind}: give null")
     if hearing is None:
         raise ValueError("datamodule.conditions: noise is mixed relative to a known level; give datamodule.hearing")
     return AcousticSimulator(conditions, mel, level=hearing.level)

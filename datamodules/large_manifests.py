@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from datamodules.formats import SHARDS, BadRow, Reading, Row, entry_place, read_entries
@@ -10,7 +11,7 @@ from datamodules.formats.text_file import inner_suffix
 from datamodules.lazy_rows import LazyRows, cache_folder
 from datamodules.packs.reader import Pack
 from datamodules.row_file import RowFile, index_folder, write_index
-from datamodules.row_report import report_split
+from datamodules.row_report import report_repeated, report_split
 
 LARGE_FILE = 256 << 20  # bytes of a manifest from which its rows are indexed
 LARGE_PACK = 1_000_000  # samples of a pack from which they are not read into a list
@@ -82,6 +83,9 @@ def indexed_rows(
     chosen, others = source.of_split(split, phase)
     rows = LazyRows(source, cache=cache_folder(cache), chosen=chosen)
     report_split(len(rows), source.bad(), others, split=split, phase=phase, what=str(path))
+    twice = source.repeated if chosen is None else np.intersect1d(source.repeated, chosen, assume_unique=True)
+    if len(twice):
+        report_repeated(len(twice), len(rows), first=str(source.read(int(twice[0]))["id"]), what=str(path))
     return rows
 
 

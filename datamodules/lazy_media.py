@@ -4,6 +4,7 @@ only the recordings' headers are read, once (a pack has their lengths in its ind
 Legend: N samples, T frames, M mel bins.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,9 @@ class LazyMels:
         self.prepare = Hearing(spec, hearing)
         seconds = recorded_seconds(rows, what=what)
         self.lengths = np.ceil(seconds * np.float32(spec.frame_rate)).astype(np.int32)
+        if spec.kind != "log_mel":
+            frames = [spec.num_frames(math.ceil(each * spec.sample_rate)) for each in seconds]
+            self.lengths = np.array(frames, dtype=np.int32)
 
     def __getitem__(self, index: int) -> np.ndarray:
         """(T, M) float32. Raises ValueError for a recording that cannot be read or has no frame."""

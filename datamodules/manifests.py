@@ -21,7 +21,7 @@ from datamodules.large_manifests import indexed_rows, is_large, pack_entries, pa
 from datamodules.lazy_rows import LazyRows
 from datamodules.packs.index import is_pack
 from datamodules.row_report import MAX_BAD_SHARE as MAX_BAD_SHARE
-from datamodules.row_report import log_skipped, report_split
+from datamodules.row_report import log_skipped, report_repeated, report_split
 from datamodules.row_report import report_bad as report_bad
 from datamodules.shapes import CHECKS
 from muomni.short_repr import shown
@@ -89,8 +89,7 @@ def read_manifest(
             rows.append(entry)
     report_split(len(rows), bad, others, split=split, phase=phase, what=str(path))
     if twice:
-        what = "rows have the id of another, their places are appended"
-        log.warning("%s: %d of %d %s; the first: %s", path, len(twice), len(rows), what, twice[0])
+        report_repeated(len(twice), len(rows), first=twice[0], what=str(path))
     return rows
 
 

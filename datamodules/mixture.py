@@ -18,9 +18,7 @@ def select_evenly(labels: Sequence[str], shares: Mapping[str, float], *, default
 
     Raises ValueError, naming it, for a share outside 0..1.
     """
-    for label, share in shares.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{label}: {share}: a share of its rows is needed, from 0 to 1")
+    _check_shares(shares)
     due: dict[str, float] = {}
     chosen = np.zeros(len(labels), dtype=bool)
     for index, label in enumerate(labels):
@@ -28,6 +26,25 @@ def select_evenly(labels: Sequence[str], shares: Mapping[str, float], *, default
         due[label] = before + shares.get(label, default)
         chosen[index] = int(due[label]) > int(before)
     return chosen
+
+
+def select_evenly_of(
+    codes: np.ndarray, names: Sequence[str], shares: Mapping[str, float], *, default: float
+) -> np.ndarray:
+    """As `select_evenly`, of labels that are numbers of names: millions of them in little time."""
+    _check_shares(shares)
+    chosen = np.zeros(len(codes), dtype=bool)
+    for code, name in enumerate(names):
+        own = np.flatnonzero(codes == code)
+        due = np.floor(np.arange(len(own) + 1) * shares.get(name, default))
+        chosen[own] = due[1:] > due[:-1]
+    return chosen
+
+
+def _check_shares(shares: Mapping[str, float]) -> None:
+    for label, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{label}: {share}: a share of its rows is needed, from 0 to 1")
 
 
 def subsample(

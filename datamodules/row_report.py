@@ -23,6 +23,12 @@ def log_skipped(count: int, total: int, *, what: str, why: str) -> None:
         log.warning("%s: %d of %d rows are left out: %s", what, count, total, why)
 
 
+def report_repeated(count: int, total: int, *, first: str, what: str) -> None:
+    """Warn of rows whose id an earlier one has. first: the first of them, and where it is."""
+    text = "rows have the id of another, their places are appended"
+    log.warning("%s: %d of %d %s; the first: %s", what, count, total, text, first)
+
+
 def report_split(
     rows: int, bad: list[str], others: Counter[str], *, split: str | None, phase: str | None, what: str
 ) -> None:

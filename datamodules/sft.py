@@ -3,6 +3,7 @@
 Legend: T tokens.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,14 @@ from datamodules.base import DataModule
 from datamodules.conditions import Conditions, FixedConditions, simulator_for
 from datamodules.conversations import Conversations, OmniSample, answer_of, branch_positions, is_plain_text, meta_of
 from datamodules.image_cache import ImageCache, drop_broken_images
+from datamodules.large_conversations import Drawing, LargeConversations, large_conversations, with_task
+from datamodules.lazy_rows import LazyRows
 from datamodules.manifests import Row, keep_rows, label, log_skipped
 from datamodules.media import Media
 from datamodules.mel_cache import MelCache, cached_mels
 from datamodules.mixture import group_questions, select_evenly, subsample
 from datamodules.packing import bin_pack, pack, pad_packed
-from datamodules.replay import REPLAY, replay_rows
+from datamodules.replay import REPLAY, large_replay, replay_rows
 from datamodules.tokenizer_cache import tokenizer_of_export
 from muomni.batch import OmniBatch
 from muomni.frontends.chat import ChatSequence, encode_branches, encode_messages, media_of, text_of
@@ -31,6 +34,8 @@ from muomni.frontends.mel import MelSpec
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import EOS, IGNORE, PAD
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -93,13 +98,14 @@ class SftData(DataModule):
         self.simulate = simulator_for(self.conditions, self.mel, self.hearing)
         self.frames_per_token = self.audio_downsample * self.audio_stack
 
-    def load(self, path: Path, split: str | None, *, phase: str) -> Conversations:
+    def load(self, path: Path, split: str | None, *, phase: str) -> Conversations | LargeConversations:
         train, what = phase == "train", str(path)
         if not train and is_plain_text(path, self.reading):
             return self._plain(self.read_rows(path, split, shape="text", phase=phase))
-        rows: Sequence[Row] = [
-            row | {"task": label(row, "task", "chat")} for row in self.read_rows(path, split, shape="sft", phase=phase)
-        ]
+        read = self.read_rows(path, split, shape="sft", phase=phase)
+        if isinstance(read, LazyRows):
+            return self._large(read, train=train, what=what)
+        rows: Sequence[Row] = [with_task(row) for row in read]
         if self.image_tokens:
             rows = drop_broken_images(rows, what=what, images=lambda row: media_of(row["messages"])[0])
         else:
@@ -124,16 +130,8 @@ class SftData(DataModule):
         sequences = [(sequence.ids, sequence.targets) for sequence in encoded.values()]
         branches = {row: each.branches for row, each in enumerate(encoded.values()) if each.branches is not None}
         if train and self.replay_path is not None:
-            old, read = replay_rows(
-                self.replay_path,
-                self.tokenizer,
-                count=round(len(rows) * self.replay_share / (1 - self.replay_share)),
-                shares=self.replay_kinds or {},
-                max_length=self.max_length,
-                seed=self.seed,
-                cache=self.cache,
-            )
-            rows, sequences, media = [*rows, *old], sequences + read, media + [([], [])] * len(old)
+            old, documents = replay_rows(self.replay_path, self.tokenizer, **self._replayed(len(rows)))
+            rows, sequences, media = [*rows, *old], sequences + documents, media + [([], [])] * len(old)
         images = list(dict.fromkeys(image for images, _ in media for image in images))
         return Conversations(
             rows=rows,
@@ -145,6 +143,32 @@ class SftData(DataModule):
             mel_index={clip: index for index, clip in enumerate(clips)},
             audio_mark="#recorded" if train and self.simulate is not None else "",
         )
+
+    def _large(self, rows: LazyRows, *, train: bool, what: str) -> LargeConversations:
+        """The samples of rows that stay on the disk."""
+        drawing = Drawing(
+            tokenizer=self.tokenizer, image=self.image, mel=self.mel, hearing=self.hearing, image_tokens=self.image_tokens,
+            frames_per_token=self.frames_per_token, max_length=self.max_length, max_audio_tokens=self.max_audio_tokens,
+            simulate=self.simulate if train else None, seed=self.seed,
+        )  # fmt: skip
+        samples = large_conversations(rows, drawing, shares=self.shares if train else None, what=what)
+        if train and self.questions_per_row > 1:
+            log.warning("%s: its rows stay on the disk, and questions about one image are not joined", what)
+        if train and self.replay_path is not None:
+            samples.replay, samples.replay_lengths = large_replay(
+                self.replay_path, self.tokenizer, **self._replayed(len(samples))
+            )
+        return samples
+
+    def _replayed(self, rows: int) -> dict[str, Any]:
+        """Arguments of `replay_rows`, next to so many rows."""
+        return {
+            "count": round(rows * self.replay_share / (1 - self.replay_share)),
+            "shares": self.replay_kinds or {},
+            "max_length": self.max_length,
+            "seed": self.seed,
+            "cache": self.cache,
+        }
 
     def _mels(self, clips: list[Media], *, simulated: bool, what: str) -> MelCache | FixedConditions:
         files = [{"id": clip, "audio": clip} for clip in clips]
@@ -190,7 +214,7 @@ class SftData(DataModule):
 
     def _plain(self, rows: Sequence[Row]) -> Conversations:
         """Questions in the form that the Thinker was pretrained on: the text continues with the answer."""
-        sequences = []
+        rows, sequences = list(rows), []
         for row in rows:
             prompt = self.tokenizer.encode(row["prompt"], bos=True)
             answer = [*self.tokenizer.encode_next(row["answer"]), EOS]
@@ -203,12 +227,14 @@ class SftData(DataModule):
         images = ImageCache([], self.image, memory_mb=0)
         return Conversations(rows=rows, sequences=sequences, media=[([], [])] * len(rows), images=images)
 
-    def lengths(self, samples: Conversations) -> np.ndarray | None:
+    def lengths(self, samples: Conversations | LargeConversations) -> np.ndarray | None:
         return samples.lengths if self.pack is None else None
 
-    def curriculum_mask(self, samples: Conversations) -> np.ndarray | None:
+    def curriculum_mask(self, samples: Conversations | LargeConversations) -> np.ndarray | None:
         if not self.curriculum:
             return None
+        if isinstance(samples, LargeConversations):
+            return samples.evenly(self.curriculum)
         return select_evenly([row.get("task", "chat") for row in samples.rows], self.curriculum, default=0.0)
 
     def metadata(self) -> dict[str, Any]:

@@ -48,8 +48,13 @@ def _text(row: Row, key: str, *, missing: str = "empty or missing {!r}") -> None
     if value is not None and not isinstance(value, str):
         raise BadRow(f"{key!r} is {shown(value, most=60)}, not a text")
     if value is None or not value.strip():
-        raise BadRow(missing.format(key))
+        raise BadRow(missing.format(key) + ("" if key in row else _keys(row)))
     _check_characters(row[key], key)
+
+
+def _keys(row: Row) -> str:
+    """What a row has in place of a key that is missing."""
+    return f" (its keys: {shown(', '.join(map(str, row)), str, most=200)})" if row else ""
 
 
 def _media(row: Row, key: str, root: Path) -> None:
@@ -76,7 +81,7 @@ def _check_image_text(row: Row, root: Path) -> None:
         row["captions"] = [row["caption"]]
     captions = row.get("captions")
     if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c.strip() for c in captions):
-        raise BadRow("empty or missing 'captions'")
+        raise BadRow("empty or missing 'captions'" + ("" if "captions" in row else _keys(row)))
     for caption in captions:
         _check_characters(caption, "captions")
     _media(row, "image", root)

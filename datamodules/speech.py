@@ -146,7 +146,7 @@ class SpeechData(CharacterData):
         if options is None or not options.is_on:
             return None
         rate = self.mel.sample_rate
-        augmenter = WaveformAugmenter(options, sample_rate=rate, shortest=self.mel.hop)
+        augmenter = WaveformAugmenter(options, sample_rate=rate, shortest=self.mel.shortest)
         waveforms = WaveformCache(rows, sample_rate=rate, memory_mb=options.memory_mb, what=what, cache=self.cache)
         return AugmentedClips(waveforms, augmenter, Hearing(self.mel, self.hearing))
 

@@ -6,12 +6,13 @@ table says so. Ratios are medians over rounds in which all decoders took turns, 
 The floor is what a token would take if only its weights were read: their bytes by the rate at which this very run reads as
 many bytes.
 
-    size=nano|tiny|small|base  batches=1,16  threads=1,2  prompt=32  new=256  rounds=15
+    size=nano|tiny|small|base|smollm2-135m  batches=1,16  threads=1,2  prompt=32  new=256  rounds=15
     root=DIR        folder of compiled steps and GGUF files, default reports/decode
     out=FILE        the numbers as JSON
     more=true       also prefill, context length with and without cache, speech and its recognition, peak memory, and how far
                     int8 and llama.cpp's Q8_0 move the distribution of a trained Thinker (benchmarks/speed/decode_more.py)
     trained=EXPORT  whose Thinker that is; default: checkpoints/thinker where there is one
+    only=a,b        these decoders alone, eager among them
     memory=NAME     only the peak memory of one decoder
 """
 
@@ -42,6 +43,8 @@ OURS = {
     "AOT bf16 weights": ("max", "bfloat16"),
     "AOT int8 weights": ("max", "int8"),
 }
+#: transformers' decoders: name -> its cache.
+TRANSFORMERS = {"transformers": "dynamic", "transformers static": "static"}
 #: Our decoder, the peer that it is compared with, batch, and the aim, where there is one.
 AIMS: list[tuple[str, str, int, float | None]] = [
     ("AOT", "llama.cpp f32", 1, 1.0),
@@ -50,12 +53,13 @@ AIMS: list[tuple[str, str, int, float | None]] = [
     ("AOT", "llama.cpp f32", 16, 1.5),
     ("eager", "transformers", 1, 1.4),
     ("eager", "transformers", 16, 1.4),
+    ("eager", "transformers static", 1, 0.95),
 ]
 OWN = {
     "size": "tiny", "batches": ("1", "16"), "threads": ("1", "2"), "prompt": 32, "new": 256, "rounds": 15,
-    "root": "reports/decode", "out": "", "more": False, "trained": "", "memory": "",
+    "root": "reports/decode", "out": "", "more": False, "trained": "", "only": (), "memory": "",
 }  # fmt: skip
-EXACT = ("eager", "compiled", "AOT", "transformers", "llama.cpp f32")
+EXACT = ("eager", "compiled", "AOT", *TRANSFORMERS, "llama.cpp f32")
 
 
 def ours(name: str, options: SimpleNamespace) -> Decoder:
@@ -67,8 +71,8 @@ def decode_alone(name: str, options: SimpleNamespace) -> None:
     """One decoder of batch 1, loaded and used: what its memory is measured by. Raises ModuleNotFoundError without it."""
     if name in OURS:
         decoder: Decoder = ours(name, options)
-    elif name == "transformers":
-        decoder = Transformers(make_thinker(options.size))
+    elif name in TRANSFORMERS:
+        decoder = Transformers(make_thinker(options.size), cache=TRANSFORMERS[name])
     else:
         path = Path(options.root) / f"{options.size}-{'F32' if 'f32' in name else 'Q8_0'}.gguf"
         decoder = LlamaCpp(path, batch=1, context=512, vocab_size=5000, threads=1)
@@ -83,23 +87,32 @@ def missing(*modules: str) -> str:
     return ""
 
 
+def wanted(name: str, options: SimpleNamespace) -> bool:
+    """Whether a decoder takes part."""
+    return not options.only or name in options.only
+
+
 def contestants(options: SimpleNamespace, *, batch: int, threads: int) -> tuple[dict[str, Decoder], dict[str, str]]:
     """The decoders, and why others are absent."""
     size, root = options.size, Path(options.root)
     plain = make_thinker(size)
     there: dict[str, Decoder] = {}
     for name, (_, dtype) in OURS.items():
-        if batch == 1 or dtype == "float32":
+        if (batch == 1 or dtype == "float32") and wanted(name, options):
             there[name] = ours(name, options)
     absent: dict[str, str] = {}
     if plain.short_conv or plain.options.get("qk_norm"):
         unlike = f"size={size} is not of Llama's shape"
         return there, {"transformers": unlike, "llama.cpp f32": unlike, "llama.cpp q8_0": unlike}
-    absent["transformers"] = missing("transformers")
-    if not absent["transformers"]:
-        there["transformers"] = Transformers(plain)
+    for name, cache in TRANSFORMERS.items():
+        if wanted(name, options):
+            absent[name] = missing("transformers")
+            if not absent[name]:
+                there[name] = Transformers(plain, cache=cache)
     shape = {"batch": batch, "context": plain.max_length, "vocab_size": plain.vocab_size, "threads": threads}
     for name, dtype in (("llama.cpp f32", "F32"), ("llama.cpp q8_0", "Q8_0")):
+        if not wanted(name, options):
+            continue
         absent[name] = missing("llama_cpp", "gguf")
         if not absent[name]:
             path = root / f"{size}-{dtype}.gguf"

@@ -42,6 +42,13 @@ class Answer:
     rest: float
 
 
+#: Shapes of published models, as sizes of a Thinker.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "smollm2-135m": {
+        "vocab_size": 49152, "dim": 576, "num_layers": 30, "num_heads": 9, "num_kv_heads": 3, "ff_dim": 1536, "max_length": 2048,
+        "rope_theta": 1e5, "tied": True,
+    },
+}  # fmt: skip
 Decoder = Callable[[Tensor, int], Answer]
 GREEDY = preset("greedy")
 
@@ -49,9 +56,13 @@ GREEDY = preset("greedy")
 def network(name: str, size: str) -> Any:
     """A network by its configuration, with random weights; a Thinker never chooses a special token: no decoder has to be told
     to leave them out."""
-    cfg = compose_config("stage=omni_sft", f"size={size}")
     torch.manual_seed(0)
-    module = instantiate(cfg.backbone[name], _convert_="all").eval().requires_grad_(False)
+    if size in PUBLISHED:
+        module: Any = Thinker(**PUBLISHED[size])
+    else:
+        cfg = compose_config("stage=omni_sft", f"size={size}")
+        module = instantiate(cfg.backbone[name], _convert_="all")
+    module = module.eval().requires_grad_(False)
     if name == "thinker":
         module.head.weight[: len(PIECES)] = 0
     return module
@@ -111,9 +122,9 @@ def llama_state(thinker: Any) -> dict[str, Tensor]:
 
 
 class Transformers:
-    """Hugging Face transformers' `generate`, greedy."""
+    """Hugging Face transformers' `generate`, greedy. cache: "dynamic" or "static", neither of which is compiled on a CPU."""
 
-    def __init__(self, thinker: Any) -> None:
+    def __init__(self, thinker: Any, *, cache: str = "dynamic") -> None:
         from transformers import LlamaConfig, LlamaForCausalLM
 
         options = thinker.options
@@ -127,12 +138,14 @@ class Transformers:
         )  # fmt: skip
         self.model = LlamaForCausalLM(config).eval()
         self.model.load_state_dict(llama_state(thinker))
+        self.cache = cache
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor, new: int) -> Answer:
         """ids (B, T) -> N new tokens a row."""
         seconds: list[float] = []
-        greedy = {"attention_mask": torch.ones_like(ids), "do_sample": False, "eos_token_id": None}
+        greedy: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "do_sample": False, "eos_token_id": None}
+        greedy |= {"cache_implementation": self.cache, "disable_compile": True}
         for count in (1, new):
             start = time.perf_counter()
             whole = self.model.generate(ids, max_new_tokens=count, **greedy)

@@ -24,7 +24,7 @@ class Readable(Topic):
     def add_media(self, entry: Entry, medium: Media, facts: Facts | str) -> None:
         self.total[entry.source.name] += 1
         if isinstance(facts, str):
-            self.bad[entry.source.name][_cause(facts, str(medium))].add(f"{entry.place}: {facts}")
+            self.bad[entry.source.name][_cause(facts, medium)].add(f"{entry.place}: {facts}")
 
     def findings(self) -> Iterator[Finding]:
         for source in self.plan.sources:
@@ -50,6 +50,8 @@ class Readable(Topic):
         return {"unreadable": bad} if bad else {}
 
 
-def _cause(message: str, name: str) -> str:
+def _cause(message: str, medium: Media) -> str:
     """A message without the file's name and numbers."""
-    return re.sub(r"\d+", "N", " ".join(message.replace(name, "").split()))[:100]
+    for name in (str(medium), getattr(medium, "container", "")):
+        message = message.replace(name, "") if name else message
+    return re.sub(r"\d+(?:\.\d+)?", "N", " ".join(message.split()))[:100]

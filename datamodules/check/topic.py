@@ -75,8 +75,9 @@ class Topic:
     def views(self, entry: Entry) -> Iterator[Entry]:
         """The entry as it is shown: of its own set, and of all sets."""
         yield entry
-        if self.pools and self.plan.pooled(entry.source):
-            yield replace(entry, source=self.plan.train)
+        train = self.plan.train
+        if self.pools and train is not None and self.plan.pooled(entry.source):
+            yield replace(entry, source=train)
 
     def add(self, entry: Entry) -> None:
         """A row that is used."""

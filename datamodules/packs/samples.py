@@ -13,10 +13,12 @@ from datamodules.lazy_rows import Row
 from datamodules.media import Media, open_media
 from datamodules.packs.media_slots import KEYS, media_slots
 from datamodules.row_json import dump_row
+from muomni.frontends.audio_io import inspect_audio
 from muomni.frontends.image import check_image
 from muomni.frontends.memory_file import MemoryFile
 
 AT_ONCE = 64  # rows whose media are read ahead
+THREADS = 8
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 
 
@@ -58,7 +60,7 @@ def read_samples(rows: Sequence[Row], start: int, *, shape: str) -> Iterator[Sam
     if shape not in (*KEYS, "sft"):
         yield from (Sample(rows[index], shape) for index in range(start, len(rows)))
         return
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
         for first in range(start, len(rows), AT_ONCE):
             yield from pool.map(lambda index: _read(rows[index], shape), range(first, min(first + AT_ONCE, len(rows))))
 
@@ -75,6 +77,7 @@ def _read(row: Row, shape: str) -> Sample:
             if slot == "image":
                 check_image(opened)
             else:
+                inspect_audio(opened)  # the whole of it: what breaks, or is no sound, breaks here
                 seconds.append(seconds_of(opened))
             suffix = PurePath(name).suffix.lower()
             sample.media[medium] = (suffix if SUFFIX.fullmatch(suffix) and suffix != ".json" else ".bin", content)

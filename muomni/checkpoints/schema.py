@@ -23,19 +23,22 @@ LARGEST_INTEGER = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A value of `kind` from `least` to `most`, or None if `null`; with `many` a list of at most that many."""
+    """A value of `kind` from `least` to `most`, or None if `null`, or a table if `table`; with `many` a list of at most that
+    many."""
 
     kind: type
     least: float = 0
     most: float = 0
     null: bool = False
     many: int = 0
+    table: bool = False
 
     def allows(self, value: Any) -> bool:
         """Whether a value has the type and is within the bounds."""
         if self.many and isinstance(value, list | tuple):
             return len(value) <= self.many and all(self._allows_one(each) for each in value)
-        return (value is None and self.null) or (not self.many and self._allows_one(value))
+        special = (value is None and self.null) or (isinstance(value, dict) and self.table)
+        return special or (not self.many and self._allows_one(value))
 
     def _allows_one(self, value: Any) -> bool:
         if self.kind in (str, bool, dict):
@@ -48,7 +51,7 @@ class Bound:
         span = f"from {self.least:g} to {self.most:g}"
         one = words.get(self.kind, f"a whole number {span}" if self.kind is int else f"a number {span}")
         listed = f"a list of at most {self.many}, each {one}" if self.many else one
-        return f"{listed}, or null" if self.null else listed
+        return f"{listed}, or null" if self.null else f"{listed}, or a table" if self.table else listed
 
 
 _NAME, _SWITCH = Bound(str), Bound(bool)
@@ -56,11 +59,13 @@ _NAME, _SWITCH = Bound(str), Bound(bool)
 _BOUNDS = (
     (Bound(int, 0, 1023), "conv_kernel"),
     (Bound(int, 0, 1024), "encoder_layers num_blocks num_experts num_layers short_conv text_layers"),
+    (Bound(int, 0, 1023, many=1024), "full_attention"),
     (Bound(int, 1, 256), "grid num_codebooks stack stride"),
     (Bound(int, 1, 1023), "kernel text_kernel"),
     (Bound(int, 1, 1024), "experts_per_token n_mels num_heads num_kv_heads patch stem_patch"),
     (Bound(int, 1, 4096), "channels image_size stem_width"),
     (Bound(int, 1, 4096, many=8), "stem_channels widths"),
+    (Bound(int, 1, 4096, null=True), "head_dim"),
     (Bound(int, 1, 1 << 14), "hop"),
     (Bound(int, 1, 1 << 16), "cell dim embed_dim max_characters num_speakers out_dim width"),
     (Bound(int, 1, 1 << 18), "ff_dim"),
@@ -70,16 +75,20 @@ _BOUNDS = (
     (Bound(int, 1, 1 << 22), "vocab_size"),
     (Bound(int, 2, 8), "downsample"),
     (Bound(int, 2, 64), "overlap"),
-    (Bound(float, 0, 1), "dropout idle norm_eps"),
+    (Bound(float, 0, 1), "dropout idle norm_eps qk_norm_eps"),
     (Bound(float, 0, 1, null=True), "decay"),
     (Bound(float, 0, 1000), "positions start_std"),
     (Bound(float, 0, 1e6), "scale"),
-    (Bound(float, 1e-3, 1e6), "rope_scaling"),
-    (Bound(float, 1, 1e12, null=True), "rope_theta"),
-    (_NAME, "image_tokens mlp pool"),
-    (_SWITCH, "qk_norm shared_embedding tied"),
+    (Bound(float, 1e-3, 1e4), "embedding_scale"),
+    (Bound(float, 1e-6, 1e3, null=True), "attention_scale"),
+    (Bound(float, 1e-3, 1e6, table=True), "rope_scaling"),
+    (Bound(float, 1, 1e12, null=True), "local_rope_theta rope_theta"),
+    (_NAME, "image_tokens mlp model_type norm pool"),
+    (Bound(int, 1, 8), "hf_audio.downsample"),
+    (Bound(int, 0, 1 << 20), "hf_audio.num_symbols"),
+    (_SWITCH, "learned_positions norm_topk_prob out_bias output_norm qk_norm qkv_bias shared_embedding tied"),
     (Bound(str, null=True), "characters"),
-    (Bound(dict), "config"),  # of a class of transformers, whose fields models/hf/build.py checks
+    (Bound(dict), "config"),  # of a class of transformers; its fields: models/hf_build.py, models/hf_config.py
     (Bound(int, 0, 1 << 20), "audio_projector.characters"),  # a number here, a string elsewhere
 )
 #: The same by name, or by module and name where a name has two meanings.
@@ -91,6 +100,7 @@ _SAMPLES = Bound(int, 1, 1 << 16)
 _MEL = {
     "sample_rate": Bound(int, 1000, 384_000), "hop": _SAMPLES, "n_fft": _SAMPLES, "win": _SAMPLES, "bins": Bound(int, 1, 1024),
     "f_min": Bound(float, 0, 1e6), "f_max": Bound(float, 0, 1e6), "log": _SWITCH, "floor": Bound(float, 1e-30, 1e3),
+    "kind": _NAME, "window": Bound(int, 1, 1 << 26, null=True),
 }  # fmt: skip
 #: Bounds of the metadata that this project reads, by name; nested for tables. Other metadata is plain data and ignored.
 METADATA: dict[str, Bound | dict[str, Bound]] = {
@@ -105,6 +115,7 @@ METADATA: dict[str, Bound | dict[str, Bound]] = {
     "codec_audio": {"sample_rate": Bound(int, 1000, 384_000), "hop": _SAMPLES},
     "image": {
         "size": Bound(int, 1, 4096), "mean": Bound(float, -1e3, 1e3, many=3), "std": Bound(float, 0, 1e3, many=3), "fit": _NAME,
+        "interpolation": _NAME, "resize": Bound(int, 1, 1 << 14, null=True),
     },
     "run": {"size": _NAME, "budget": _NAME, "level": Bound(int, 0, 1000), "identity": _NAME, "changes": Bound(dict)},
     "micro_omni": {

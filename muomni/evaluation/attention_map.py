@@ -1,6 +1,6 @@
 """Attention weights of one layer, computed again from its queries and keys: the fused kernel does not return them.
 
-Legend: B batch, T tokens, H query heads, G key-value heads, K head width.
+Legend: T tokens.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from muomni.nn.attention import Attention
-from muomni.nn.rope import rotate
 
 
 @torch.no_grad()
@@ -27,15 +26,12 @@ def attention_map(layer: Attention, forward: Callable[[], Any]) -> Tensor:
     finally:
         for hook in hooks:
             hook.remove()
-    H, G, K = layer.heads, layer.kv_heads, layer.head_dim
     qkv = seen["qkv"][:1].float()
-    T = qkv.shape[1]
-    query, key, _ = qkv.view(1, T, H + 2 * G, K).transpose(1, 2).split((H, G, G), dim=1)
-    query, key = layer.query_norm(query), layer.key_norm(key)
-    if seen["context"].rope is not None:
-        cos, sin = (each[:1] if each.dim() > 2 else each for each in seen["context"].rope)
-        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-    scores = query @ key.repeat_interleave(H // G, dim=1).mT / K**0.5
+    T, rope = qkv.shape[1], seen["context"].rope
+    if rope is not None:
+        rope = tuple(each[:1] if each.dim() > 2 else each for each in rope)
+    query, key, _ = layer.split_heads(qkv, rope)
+    scores = query @ key.repeat_interleave(layer.heads // layer.kv_heads, dim=1).mT / layer.head_dim**0.5
     if layer.causal:
         scores = scores.masked_fill(torch.ones(T, T, dtype=torch.bool, device=scores.device).triu(1), float("-inf"))
     return scores.softmax(-1)[0].mean(0)

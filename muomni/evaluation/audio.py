@@ -11,7 +11,7 @@ from muomni.evaluation.base import Evaluator, State
 from muomni.evaluation.views import ROWS, View, heat_map, mark_errors
 from muomni.losses.ctc import frames_needed
 from muomni.metrics.error_rates import error_rates, shuffled
-from muomni.models.audio import Audio
+from muomni.models.encoders import AudioEncoder
 
 MAX_EXAMPLES = 4
 
@@ -36,7 +36,7 @@ class AudioEvaluator(Evaluator[AudioState]):
         decode: its output -> texts, with `characters=` where the model has its own.
     """
 
-    model: Audio
+    model: AudioEncoder
     decode: Callable[..., list[str]]
     state_type = AudioState
 

@@ -18,11 +18,10 @@ from muomni.evaluation.views import ROWS, View, pixels, ranks
 from muomni.losses.contrastive import cosine, equal_pairs, late_interaction, pair_keys
 from muomni.metrics.linear_probe import LinearProbe
 from muomni.metrics.retrieval import Item, Retrieval
-from muomni.models.conv_vision import ConvEncoder
+from muomni.models.encoders import ImageEncoder
 from muomni.models.outputs import TextTowerOutput
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
-from muomni.models.vision import VisionTransformer
 from muomni.nn.conv import frame_mask
 from muomni.nn.patch import gather_cells
 
@@ -64,7 +63,7 @@ class VisionEvaluator(Evaluator[VisionState]):
         probe_split: the test split that the probes are fitted on, which has no metrics of its own; it must come first.
     """
 
-    model: VisionTransformer | ConvEncoder
+    model: ImageEncoder
     text_tower: TextTower
     image_head: ImageHead
     late: bool

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from muomni.frontends.mel import LogMel, MelSpec, normalise_log
+from muomni.frontends.pretrained_audio import audio_frontend
 from muomni.frontends.voice_activity import LOWEST_HERTZ, NOTHING, band_power, spans_of_speech, speech_salience
 
 TALK = 4000.0  # Hz: what of a voice every line carries; its level is measured up to here
@@ -62,18 +63,24 @@ class Hearing:
     """Callable: waveform (N,) -> `PreparedSpeech`.
 
     Args:
-        mel: the spectrogram. spec: None: as the waveform is, from its first frame to its last.
+        mel: the spectrogram, or what stands in its place. spec: None: as the waveform is, from its first frame to its last.
+
+    Raises ValueError for a spec with anything but a log-mel: levels are measured in it.
     """
 
     def __init__(self, mel: MelSpec, spec: HearingSpec | None) -> None:
-        self.log_mel, self.mel, self.spec = LogMel(mel), mel, spec
-        filters = self.log_mel.filters
-        self.centres = torch.linspace(0, mel.sample_rate / 2, len(filters))[filters.argmax(0)]
+        self.frontend, self.mel, self.spec = audio_frontend(mel), mel, spec
+        if isinstance(self.frontend, LogMel):
+            self.log_mel = self.frontend
+            filters = self.log_mel.filters
+            self.centres = torch.linspace(0, mel.sample_rate / 2, len(filters))[filters.argmax(0)]
+        elif spec is not None:
+            raise ValueError(f"hearing measures levels in a log-mel, not in mel.kind={mel.kind}: give hearing=null")
 
     def __call__(self, waveform: Tensor) -> PreparedSpeech:
         """Raises ValueError for a waveform shorter than one frame and for samples that are not finite."""
         if self.spec is None:
-            mel = self.log_mel(waveform)
+            mel = self.frontend(waveform)
             return PreparedSpeech(waveform, mel, [(0, len(mel))])
         self.log_mel.check(waveform)
         samples = waveform.float()

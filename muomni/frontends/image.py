@@ -1,19 +1,28 @@
 """Images: uint8 -> normalised square float, the same in training and at inference. Files: `image_file.py`.
 
+An encoder trained elsewhere gets what it was trained on: Pillow's filters, which round to whole grey levels (`pil_bicubic`), an
+image that is squashed to the square, or one whose shorter side is resized before the centre is cut out.
+
 Shapes: B images, H W pixels, S side of the encoder's input.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from muomni.frontends.image_file import MATTES, check_image, image_to_tensor, read_image
 
 __all__ = ["ImageFrontend", "ImageSpec", "check_image", "image_to_tensor", "read_image"]
 
-FITS = ("crop", "letterbox")
+FITS = ("crop", "letterbox", "squash")
+PIL_FILTERS: Mapping[str, Image.Resampling] = {f"pil_{each.name.lower()}": each for each in Image.Resampling}
+#: Of what exports of before do not say; such a value is not written, so that their metadata stay equal to today's.
+UNSAID = {"interpolation": "bilinear", "resize": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +32,14 @@ class ImageSpec:
     size: int  # S
     mean: tuple[float, float, float]  # of each channel in [0, 1]
     std: tuple[float, float, float]
-    fit: str = "crop"  # crop: the centre square; letterbox: the whole image, the rest at the mean
+    fit: str = (
+        "crop"  # the centre square; letterbox: the whole image, the rest at the mean; squash: the whole, distorted
+    )
     matte: str = "black"  # what shows through transparent pixels; these two: of exports that do not say
+    interpolation: str = (
+        "bilinear"  # antialiased, in floats; pil_bicubic and other filters of Pillow: in whole grey levels
+    )
+    resize: int | None = None  # with crop: pixels of the shorter side before S are cut out; None: S
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -35,14 +50,25 @@ class ImageSpec:
             raise ValueError(f"image: unknown fit {self.fit!r}; available: {', '.join(FITS)}")
         if self.matte not in MATTES:
             raise ValueError(f"image: unknown matte {self.matte!r}; available: {', '.join(MATTES)}")
+        known = ("bilinear", *PIL_FILTERS)
+        if self.interpolation not in known:
+            raise ValueError(f"image: unknown interpolation {self.interpolation!r}; available: {', '.join(known)}")
+        if self.resize is not None and (self.fit != "crop" or self.resize < self.size):
+            raise ValueError(
+                f"image: resize={self.resize} is the shorter side before a crop of {self.size}: at least that, and fit=crop"
+            )
 
     def cropped_share(self, height: int, width: int) -> float:
         """The share of an image of this shape that is cropped away."""
-        return 1 - min(height, width) / max(height, width) if self.fit == "crop" else 0.0
+        if self.fit != "crop":
+            return 0.0
+        side = min(height, width) * self.size / (self.resize or self.size)
+        return 1 - side**2 / (height * width)
 
     def metadata(self) -> dict[str, object]:
         """The spec as plain values, for an export and for comparing."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        plain = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        return {key: value for key, value in plain.items() if key not in UNSAID or value != UNSAID[key]}
 
 
 class ImageFrontend:
@@ -67,17 +93,40 @@ class ImageFrontend:
         return square if pixels.dim() == 4 else square[0]
 
     def _fit(self, batch: Tensor) -> Tensor:
-        """Resize: to the centre square of side S, or (letterbox) so that the longer side is S."""
+        """Resize: to S x S (crop, squash), or so that the longer side is S (letterbox)."""
         height, width = batch.shape[-2:]
-        size = self.spec.size
-        if self.spec.fit == "crop" and height != width:
+        size, fit = self.spec.size, self.spec.fit
+        if self.spec.resize is not None:
+            return self._shorter_then_crop(batch, self.spec.resize)
+        if fit == "crop" and height != width:
             side = min(height, width)
-            top, left = (height - side) // 2, (width - side) // 2
-            batch = batch[..., top : top + side, left : left + side]
+            batch = _centre(batch, side)
             height = width = side
         longer = max(height, width)
         target = (max(1, round(height * size / longer)), max(1, round(width * size / longer)))
-        if target == (height, width):
+        return self._resized(batch, (size, size) if fit == "squash" else target)
+
+    def _shorter_then_crop(self, batch: Tensor, resize: int) -> Tensor:
+        """The shorter side is `resize`, the longer one rounded down, as of Hugging Face's processors; then the centre."""
+        height, width = batch.shape[-2:]
+        shorter = min(height, width)
+        target = tuple(resize if side == shorter else int(resize * side / shorter) for side in (height, width))
+        return _centre(self._resized(batch, (target[0], target[1])), self.spec.size)
+
+    def _resized(self, batch: Tensor, target: tuple[int, int]) -> Tensor:
+        if target == tuple(batch.shape[-2:]):
             return batch
+        if self.spec.interpolation in PIL_FILTERS:
+            method = PIL_FILTERS[self.spec.interpolation]
+            images = [Image.fromarray(image.permute(1, 2, 0).cpu().numpy()) for image in batch]
+            arrays = np.stack([np.asarray(image.resize(target[::-1], method)) for image in images])
+            return torch.from_numpy(arrays).permute(0, 3, 1, 2).to(batch.device)
         resized = F.interpolate(batch.float(), size=target, mode="bilinear", antialias=True, align_corners=False)
         return resized.clamp(0, 255)
+
+
+def _centre(batch: Tensor, side: int) -> Tensor:
+    """The centre square."""
+    height, width = batch.shape[-2:]
+    top, left = (height - side) // 2, (width - side) // 2
+    return batch[..., top : top + side, left : left + side]

@@ -8,6 +8,8 @@ of constants brings the log to about zero mean and unit variance.
 
 Not torchaudio's MelSpectrogram: it mirrors the border and gives the one frame more, so a clip in a padded batch is another clip.
 
+Encoders trained elsewhere take other inputs in the mel's place (`MelSpec.kind`): `pretrained_audio.py`.
+
 Shapes: B clips, N samples, T frames, M mel bins, F = n_fft // 2 + 1 frequencies.
 """
 
@@ -22,6 +24,9 @@ from muomni.nn.constants import Constants
 LOG_MEAN = -7.0  # of log mel magnitudes of speech, measured over recorded and synthetic voices
 LOG_STD = 2.0
 LONGEST_PIECE = 6000  # frames whose spectrum is held at a time
+KINDS = ("log_mel", "whisper", "waveform", "unit_waveform")
+#: Of what exports of before do not say; such a value is not written, so that their metadata stay equal to today's.
+UNSAID = {"kind": "log_mel", "window": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +42,16 @@ class MelSpec:
     f_max: float  # Hz, at most half the sample rate
     log: bool  # scaled log magnitudes, or plain magnitudes
     floor: float  # the smallest magnitude before the log
+    kind: str = "log_mel"  # this file's; the others: pretrained_audio.py
+    window: int | None = None  # of whisper: samples of a window, which is normalised by itself and padded to its length
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"mel: unknown kind {self.kind!r}; available: {', '.join(KINDS)}")
+        if (self.kind == "whisper") != (self.window is not None):
+            raise ValueError(f"mel: kind={self.kind} window={self.window}: whisper has a window, and it alone")
+        if self.window is not None and (self.window < self.n_fft or self.window % self.hop):
+            raise ValueError(f"mel: window={self.window} is no multiple of hop={self.hop}, or shorter than n_fft")
         if not 0 < self.hop <= self.win <= self.n_fft:
             raise ValueError(
                 f"mel: 0 < hop <= win <= n_fft is needed, not hop={self.hop} win={self.win} n_fft={self.n_fft}"
@@ -57,11 +70,23 @@ class MelSpec:
 
     def metadata(self) -> dict[str, int | float | bool]:
         """The spec as plain values, for an export and for comparing."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key not in UNSAID or value != UNSAID[key]}
 
     def num_frames(self, samples: int) -> int:
         """Frames of a clip of so many samples."""
+        if self.kind == "whisper":  # all frames that reach into the clip; the window's others are silence
+            assert self.window is not None
+            whole, rest = divmod(samples, self.window)
+            last = min(self.window // self.hop, (rest + self.n_fft // 2 - 1) // self.hop + 1) if rest else 0
+            return whole * (self.window // self.hop) + last
+        if self.kind != "log_mel":  # frames of `win` samples, which overlap where win > hop
+            return max(0, (samples - self.win) // self.hop + 1)
         return samples // self.hop
+
+    @property
+    def shortest(self) -> int:
+        """Samples of the shortest clip that has a frame."""
+        return self.hop if self.kind in ("log_mel", "whisper") else self.win
 
 
 def mel_filters(spec: MelSpec) -> Tensor:
@@ -96,10 +121,23 @@ def check_mel(mel: Tensor, spec: MelSpec, *, where: str) -> None:
         raise ValueError(f"{where}: the mel holds NaN or Inf; it cannot be made audible")
 
 
+def check_waveform(waveform: Tensor, spec: MelSpec) -> None:
+    """Raise ValueError for a clip shorter than one frame, for samples that are not finite, and for another shape."""
+    if waveform.dim() not in (1, 2):
+        raise ValueError(f"mel: a waveform (N,) or (B, N) is needed, not the shape {tuple(waveform.shape)}")
+    if waveform.shape[-1] < spec.shortest:
+        size = f"{waveform.shape[-1]} samples at {spec.sample_rate} Hz"
+        raise ValueError(f"the clip is too short: {size}, one frame needs {spec.shortest}")
+    if not bool(torch.isfinite(waveform).all()):
+        raise ValueError("mel: the waveform holds NaN or Inf")
+
+
 class LogMel:
     """Callable: waveform (N,) or (B, N) -> mel (T, M) or (B, T, M), T = floor(N / hop), float32."""
 
     def __init__(self, spec: MelSpec) -> None:
+        if spec.kind != "log_mel":
+            raise ValueError(f"mel: kind={spec.kind} is the input of an encoder alone; a log-mel is needed here")
         self.spec = spec
         self.filters = mel_filters(spec)  # F M
         self.window = torch.hann_window(spec.win)
@@ -114,14 +152,7 @@ class LogMel:
 
     def check(self, waveform: Tensor) -> None:
         """What `__call__` raises."""
-        spec = self.spec
-        if waveform.dim() not in (1, 2):
-            raise ValueError(f"mel: a waveform (N,) or (B, N) is needed, not the shape {tuple(waveform.shape)}")
-        if spec.num_frames(waveform.shape[-1]) == 0:
-            size = f"{waveform.shape[-1]} samples at {spec.sample_rate} Hz"
-            raise ValueError(f"the clip is too short: {size}, one frame needs {spec.hop}")
-        if not bool(torch.isfinite(waveform).all()):
-            raise ValueError("mel: the waveform holds NaN or Inf")
+        check_waveform(waveform, self.spec)
 
     def transform(self, clips: Tensor) -> Tensor:
         """(B, N) float32, N at least one hop -> (B, T, M), without looking at what the clips hold: for losses."""

@@ -16,6 +16,9 @@ class MemoryFile(io.BytesIO):
     def __str__(self) -> str:
         return self.name
 
+    def __repr__(self) -> str:
+        return repr(self.name)  # as libsndfile's messages name a path
+
 
 class StoredMedia(ABC):
     """An image or a recording inside another file. Small, picklable and hashable: a row of a data set holds it in place of a

@@ -18,10 +18,9 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.errors import ContextLength, InvalidOption, MissingModule
 from muomni.inference.load import find_device, read_tokenizer
 from muomni.inference.media import Media, Source, spec_from_metadata
-from muomni.models.conv_vision import ConvEncoder
+from muomni.models.encoders import ImageEncoder
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
-from muomni.models.vision import VisionTransformer
 
 MODULES = ("vision", "text_tower", "image_head")
 
@@ -45,9 +44,7 @@ class Embedder:
             raise MissingModule(f"{path}: this export has no tokenizer: export it again", param="tokenizer")
         self.device, self.tokenizer = find_device(device), cast(Tokenizer, tokenizer)
         modules = [export.modules[name].to(self.device).eval() for name in MODULES]
-        self.vision, self.text_tower, self.image_head = cast(
-            tuple[VisionTransformer | ConvEncoder, TextTower, ImageHead], tuple(modules)
-        )
+        self.vision, self.text_tower, self.image_head = cast(tuple[ImageEncoder, TextTower, ImageHead], tuple(modules))
         self.media = Media(image=spec_from_metadata(ImageSpec, export.metadata, "image", where=str(path)), mel=None)
 
     @property

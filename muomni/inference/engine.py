@@ -32,7 +32,7 @@ from muomni.inference.prompt import Prompt, PromptBuilder, Request, build_prompt
 from muomni.inference.sources import Source
 from muomni.inference.tts.speaker import Speaker, Utterance, build_speaker, warn_of_cut
 from muomni.inference.validation import require_bool, require_sequence, require_str
-from muomni.models.audio import Audio
+from muomni.models.encoders import AudioEncoder
 from muomni.short_repr import shown
 
 
@@ -219,7 +219,13 @@ class Engine:
         return self._recognition().stream(audio, options=options)
 
     def _recognition(self) -> Recognition:
-        encoder = cast(Audio, self.require("audio"))
+        encoder = cast(AudioEncoder, self.require("audio"))
+        if not encoder.num_symbols:
+            raise MissingModule(
+                f"{self.where}: its audio encoder has no CTC head, it transcribes nothing: train stage=audio with it "
+                "(audio_encoder=hf), or ask the model to write down what is said",
+                param="audio",
+            )
         return Recognition(encoder, self.media, prompter=self.require_prompter)
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:

@@ -16,7 +16,7 @@ from muomni.models.outputs import AudioOutput
 from muomni.models.registry import check_characters, register
 from muomni.nn.attention import Attention
 from muomni.nn.context import AttentionContext
-from muomni.nn.conv import AudioStem, ConvBlock, frame_mask
+from muomni.nn.conv import AudioStem, ConvBlock, Length, frame_mask
 from muomni.nn.initialise import initialise
 from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import GeluMLP
@@ -83,6 +83,10 @@ class Audio(nn.Module):
         initialise(transformer, num_layers=num_layers)
         self.head = nn.Linear(dim, num_symbols)
 
+    def out_lengths(self, lengths: Length) -> Length:
+        """Encoder frames of so many mel frames."""
+        return self.encoder.stem.out_lengths(lengths)
+
     def forward(self, mel: Tensor, lengths: Tensor | None = None, *, after_blocks: Collection[int] = ()) -> AudioOutput:
         """mel (B, T, M) log-mel at 100 Hz; lengths (B) of valid frames, default all -> AudioOutput at T'. after_blocks:
         numbers of blocks, from 1, after which the head writes too (`intermediate`; Lee & Watanabe 2021, arXiv:2102.03216).
@@ -94,7 +98,7 @@ class Audio(nn.Module):
         valid = torch.full((B,), T, device=mel.device) if lengths is None else lengths
         return AudioOutput(
             hidden=states.hidden,
-            lengths=self.encoder.stem.out_lengths(valid),
+            lengths=self.out_lengths(valid),
             logits=self.head(states.hidden),
             intermediate=[self.head(each) for each in states.intermediate],
         )

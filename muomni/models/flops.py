@@ -8,15 +8,16 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from muomni.models.audio import Audio
 from muomni.models.codec import Codec, ConvNeXtStack, FrameLinear
 from muomni.models.conv_vision import ConvEncoder
 from muomni.models.discriminators import Discriminators, PeriodDiscriminator, SpectrogramDiscriminator
+from muomni.models.encoders import AudioEncoder, ImageEncoder
+from muomni.models.hf_audio import HfAudio, field_of_view
+from muomni.models.hf_vision import HfVision
 from muomni.models.omni import Omni
 from muomni.models.talker import Talker
 from muomni.models.text_tower import TextTower
 from muomni.models.thinker import Thinker
-from muomni.models.vision import VisionTransformer
 from muomni.nn.conv import AudioStem
 from muomni.nn.flops import Cost, conv, convnext, learns, linear, product, transformer
 from muomni.nn.patch import PatchStem
@@ -48,8 +49,48 @@ def _conv_encoder(model: ConvEncoder, batch: int) -> Cost:
     return cost + conv(model.project, batch, *(size // model.pool for size in sizes))[0]
 
 
-def vision(model: VisionTransformer | ConvEncoder, batch: int) -> Cost:
+def _of_transformers(encoder: nn.Module, batch: int, length: int, *, width: int) -> Cost:
+    """Linear layers on rows of `length` tokens, and attention of as many layers as there are projections of queries."""
+    cost, rows = Cost(), batch * length
+    layers = 0
+    for name, layer in encoder.named_modules():
+        if isinstance(layer, nn.Linear):
+            cost += linear(layer, rows)
+            layers += name.rpartition(".")[2] in ("q_proj", "query")
+    mixing = product(rows, length, width)
+    return cost + (mixing + Cost(mixing.forward, mixing.backward)).times(layers)
+
+
+def _hf_vision(model: HfVision, batch: int) -> Cost:
+    patches = next(layer for layer in model.encoder.modules() if isinstance(layer, nn.Conv2d))
+    inner, gradients = patches.in_channels * math.prod(patches.kernel_size), int(learns(patches))
+    stem = product(batch * model.side**2, inner, patches.out_channels, gradients=gradients)
+    extra = 0 if model.model_type == "siglip_vision_model" else 1
+    return stem + _of_transformers(model.encoder, batch, model.side**2 + extra, width=model.dim)
+
+
+def _hf_audio(model: HfAudio, batch: int, frames: int, *, readings: int) -> Cost:
+    cost, sizes, tokens = Cost(), [frames], model.out_lengths(frames)
+    if model.model_type == "whisper":
+        window = 2 * model.config["max_source_positions"]
+        batch, sizes, tokens = batch * -(-frames // window), [window], window // 2
+    else:
+        view, hop = field_of_view(model.config)
+        sizes = [(frames - 1) * hop + view]
+    stem = model.encoder if model.model_type == "whisper" else model.encoder.feature_extractor
+    for number, layer in enumerate(each for each in stem.modules() if isinstance(each, nn.Conv1d)):
+        more, sizes = conv(layer, batch, *sizes, input_grad=number > 0)
+        cost += more
+    if model.model_type != "whisper":
+        cost += conv(model.encoder.encoder.pos_conv_embed.conv, batch, tokens)[0]
+    cost += _of_transformers(model.encoder, batch, tokens, width=model.dim)
+    return cost + (linear(model.head, batch * tokens).times(readings) if isinstance(model.head, nn.Linear) else Cost())
+
+
+def vision(model: ImageEncoder, batch: int) -> Cost:
     """So many images."""
+    if isinstance(model, HfVision):
+        return _hf_vision(model, batch)
     if isinstance(model, ConvEncoder):
         return _conv_encoder(model, batch)
     return _patch_stem(model.stem, batch, model.image_size) + transformer(model.transformer, batch, model.side**2 + 1)
@@ -69,8 +110,10 @@ def _audio_stem(stem: AudioStem, batch: int, frames: int, bins: int) -> tuple[Co
     return cost + linear(stem.proj, batch * sizes[0]), sizes[0]
 
 
-def audio(model: Audio, batch: int, frames: int, *, readings: int = 1) -> Cost:
+def audio(model: AudioEncoder, batch: int, frames: int, *, readings: int = 1) -> Cost:
     """Clips of so many mel frames. readings: how often the head reads, as after intermediate blocks."""
+    if isinstance(model, HfAudio):
+        return _hf_audio(model, batch, frames, readings=readings)
     stem, length = _audio_stem(model.encoder.stem, batch, frames, model.n_mels)
     head = linear(model.head, batch * length).times(readings)
     return stem + transformer(model.encoder.transformer, batch, length) + head

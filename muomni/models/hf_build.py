@@ -5,6 +5,7 @@ model can be built on torch's meta device, where an export is compared with its 
 (checkpoints/assembly.py).
 """
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,12 +30,10 @@ class _ConstantsOnCpu(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def transformers_class(name: str) -> Any:
+def transformers_class(name: str, *, module: str = "transformers") -> Any:
     """A class of transformers. Raises MissingPackage where it is not installed, or too old to have the class."""
     try:
-        import transformers
-
-        return getattr(transformers, name)
+        return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise MissingPackage(f"{name} of transformers is needed ({error}):  {INSTALL}") from error
 
@@ -70,9 +69,10 @@ def _check_value(field: str, value: Any) -> None:
         raise ValueError(f"config.{field}={value}: at most {MOST_NUMBER}")
 
 
-def build_model(name: str, config: Any) -> nn.Module:
-    """A model of the named class, in eval mode, its weights drawn or (on the meta device) absent."""
-    cls = transformers_class(name)
+def build_model(name: str, config: Any, *, module: str = "transformers", **options: Any) -> nn.Module:
+    """A model of the named class, in eval mode, its weights drawn or (on the meta device) absent. module: of transformers, that
+    has the class. options: of its constructor."""
+    cls = transformers_class(name, module=module)
     with _ConstantsOnCpu():
-        model: nn.Module = cls(config)
+        model: nn.Module = cls(config, **options)
     return model.eval()

@@ -12,12 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from muomni.models.audio import Audio
-from muomni.models.conv_vision import ConvEncoder
+from muomni.models.encoders import AudioEncoder, ImageEncoder
 from muomni.models.outputs import AudioOutput, ThinkerOutput, VisionOutput
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.thinker import Thinker
-from muomni.models.vision import VisionTransformer
 from muomni.nn.conv import frame_mask
 from muomni.special_tokens import AUDIO, IMAGE
 
@@ -70,9 +68,9 @@ class Omni(nn.Module):
         self,
         *,
         thinker: Thinker,
-        vision: VisionTransformer | ConvEncoder | None = None,
+        vision: ImageEncoder | None = None,
         image_projector: ImageProjector | None = None,
-        audio: Audio | None = None,
+        audio: AudioEncoder | None = None,
         audio_projector: AudioProjector | None = None,
     ) -> None:
         super().__init__()

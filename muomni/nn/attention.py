@@ -3,6 +3,7 @@
 Legend: B batch, T new tokens, S all tokens (cached and new), D width, H query heads, G key-value heads, K head width.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 
 from muomni.nn.context import NO_CONTEXT, AttentionContext, KernelMask
 from muomni.nn.masks import SegmentMask, causal_mask
-from muomni.nn.norm import RMSNorm
 from muomni.nn.packed import attend_runs, has_flash
 from muomni.nn.rope import rotate
 from muomni.nn.short_conv import ShortConv
@@ -50,10 +50,11 @@ class Attention(nn.Module):
     """Multi-head attention with fewer key-value heads (GQA, Ainslie et al. 2023, arXiv:2305.13245).
 
     Args:
-        dim: width D. heads: H; kv_heads: G, a divisor of H.
+        dim: width D. heads: H; kv_heads: G, a divisor of H. head_dim: K, None is D / H.
         causal: a token attends to itself and those before it.
-        bias: biases on both projections.
-        qk_norm: RMSNorm on every query and key head (Dehghani et al. 2023, arXiv:2302.05442).
+        bias: of the projection of queries, keys and values; out_bias: of the output's, None is the same.
+        qk_norm: a norm on every query and key head (Dehghani et al. 2023, arXiv:2302.05442), of this width; None is none.
+        scale: of queries by keys, None is K ** -0.5.
         window: a causal token attends to at most this many tokens, itself included; None is all.
         short_conv: tokens that a causal convolution mixes before the projections; 0 is none.
     """
@@ -65,36 +66,38 @@ class Attention(nn.Module):
         heads: int,
         kv_heads: int,
         causal: bool,
+        head_dim: int | None = None,
         bias: bool = False,
-        qk_norm: bool = False,
+        out_bias: bool | None = None,
+        qk_norm: Callable[[int], nn.Module] | None = None,
+        scale: float | None = None,
         window: int | None = None,
         short_conv: int = 0,
     ) -> None:
         super().__init__()
-        if dim % heads or heads % kv_heads:
+        if (head_dim is None and dim % heads) or heads % kv_heads:
             raise ValueError(f"attention: width {dim} / heads {heads} / kv_heads {kv_heads} do not divide each other")
-        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim or dim // heads
         self.causal, self.window = causal, window
+        self.query_scale = (
+            None if scale is None else scale * self.head_dim**0.5
+        )  # before kernels that scale by K ** -0.5
         self.short_conv = ShortConv(dim, kernel=short_conv) if short_conv else None
         self.qkv = nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=bias)
-        self.out = nn.Linear(dim, dim, bias=bias)
-        self.query_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity()
-        self.key_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else nn.Identity()
+        self.out = nn.Linear(heads * self.head_dim, dim, bias=bias if out_bias is None else out_bias)
+        self.query_norm = nn.Identity() if qk_norm is None else qk_norm(self.head_dim)
+        self.key_norm = nn.Identity() if qk_norm is None else qk_norm(self.head_dim)
 
     def forward(self, x: Tensor, context: AttentionContext = NO_CONTEXT, *, layer: int = 0) -> Tensor:
         """x (B, T, D) -> (B, T, D). The output at a padding token may be anything, but never NaN. layer: of the cache."""
         B, T, _ = x.shape
-        H, G, K = self.heads, self.kv_heads, self.head_dim
         if context.kernel is None:
             context = self.prepare(x, context)
         kernel, cache = context.kernel, context.cache
         assert kernel is not None
         if self.short_conv is not None:
             x = self.short_conv(x, context, layer=layer)
-        query, key, value = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2).split((H, G, G), dim=1)
-        query, key = self.query_norm(query), self.key_norm(key)
-        if context.rope is not None:
-            query, key = rotate(query, *context.rope), rotate(key, *context.rope)
+        query, key, value = self.split_heads(self.qkv(x), context.rope)
         if cache is not None:
             key, value = cache.append(layer, key, value)
             if kernel.reach is not None:
@@ -104,10 +107,26 @@ class Attention(nn.Module):
             mixed = attend_runs(query, key, value, kernel.runs, window=self.window)
         else:
             mixed = attend(query, key, value, mask=kernel.tensor, is_causal=kernel.is_causal)
-        return self.out(mixed.transpose(1, 2).reshape(B, T, H * K))
+        return self.out(mixed.transpose(1, 2).reshape(B, T, self.heads * self.head_dim))
+
+    def split_heads(self, qkv: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """What `qkv` projects (B, T, (H + 2 G) K) -> query (B, H, T, K), key and value (B, G, T, K), as the kernel takes them.
+        rope: cos and sin."""
+        B, T, _ = qkv.shape
+        H, G, K = self.heads, self.kv_heads, self.head_dim
+        query, key, value = qkv.view(B, T, H + 2 * G, K).transpose(1, 2).split((H, G, G), dim=1)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if self.query_scale is not None:
+            query = query * self.query_scale
+        if rope is not None:
+            query, key = rotate(query, *rope), rotate(key, *rope)
+        return query, key, value
 
     def prepare(self, x: Tensor, context: AttentionContext) -> AttentionContext:
-        """The context with its mask in the cheapest form for the kernel, for all blocks of this shape; x (B, T, D)."""
+        """The context with its mask in the cheapest form for the kernel, and the rotary positions of this attention, for all
+        blocks of its window; x (B, T, D)."""
+        if self.window is not None and context.local_rope is not None:
+            context = replace(context, rope=context.local_rope)
         T, cache, mask, reach = x.shape[1], context.cache, context.mask, None
         assert cache is None or mask is None, "a cache has its own mask"
         taps = None if self.short_conv is None else self.short_conv.tap_masks(context, length=T)

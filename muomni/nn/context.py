@@ -30,15 +30,17 @@ class KernelMask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AttentionContext:
-    """rope: cos and sin of the new tokens (`Rope`). mask: of the new tokens, without a cache, which has its own. conv_skip:
-    (B, T) bool, True for tokens that the short convolution leaves out. cache: tokens read before; it is written to. kernel: of
-    `Attention.prepare`, which a `Transformer` calls once for all its blocks."""
+    """rope: cos and sin of the new tokens (`Rope`); local_rope: those of attention with a window, None: rope. mask: of the new
+    tokens, without a cache, which has its own. conv_skip: (B, T) bool, True for tokens that the short convolution leaves out.
+    cache: tokens read before; it is written to. kernel: of `Attention.prepare`, which a `Transformer` calls once for all its
+    blocks of a window."""
 
     rope: tuple[Tensor, Tensor] | None = None
     mask: Mask | None = None
     conv_skip: Tensor | None = None
     cache: KVCache | None = None
     kernel: KernelMask | None = None
+    local_rope: tuple[Tensor, Tensor] | None = None
 
 
 NO_CONTEXT = AttentionContext()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from muomni.nn.packed import Runs, runs_of
@@ -77,6 +78,12 @@ class SegmentMask:
         if self.branch_ids is not None:
             same = same & ((self.branch_ids[:, now] == self.branch_ids[:, then]) | (self.branch_ids[:, then] == 0))
         return same
+
+    def positions_in_segment(self) -> Tensor:
+        """(B, T) long: how many tokens of its segment are before each."""
+        index = torch.arange(self.segment_ids.shape[1], device=self.segment_ids.device)
+        begins = F.pad(self.segment_ids[:, 1:] != self.segment_ids[:, :-1], (1, 0), value=True)
+        return index - (index * begins).cummax(dim=1).values
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "SegmentMask":
         """The mask with every tensor changed: moved to a device, pinned."""

@@ -1,4 +1,4 @@
-"""Feed-forward layers of a block."""
+"""Feed-forward layers of a block; `MLPS` by name."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +18,14 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate) * up)
 
 
+class GeGLU(SwiGLU):
+    """The same with GELU, in its approximation by tanh."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.gelu(gate, approximate="tanh") * up)
+
+
 class GeluMLP(nn.Module):
     """Linear, GELU, Linear, with biases."""
 
@@ -29,3 +37,13 @@ class GeluMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., dim) -> (..., dim)."""
         return self.down(F.gelu(self.up(x)))
+
+
+class GeluTanhMLP(GeluMLP):
+    """The same with GELU's approximation by tanh (GPT-2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+MLPS: dict[str, type[nn.Module]] = {"swiglu": SwiGLU, "geglu": GeGLU, "gelu": GeluMLP, "gelu_tanh": GeluTanhMLP}

@@ -48,13 +48,14 @@ class MoE(nn.Module):
 
     Args:
         dim: D. hidden: F of each expert. num_experts: E. per_token: K, from 1 to E.
+        norm_topk_prob: the weights are the softmax over the K, and sum to 1; else that over all E.
     """
 
-    def __init__(self, dim: int, *, hidden: int, num_experts: int, per_token: int) -> None:
+    def __init__(self, dim: int, *, hidden: int, num_experts: int, per_token: int, norm_topk_prob: bool = True) -> None:
         super().__init__()
         if not 1 <= per_token <= num_experts:
             raise ValueError(f"experts_per_token={per_token}: from 1 to num_experts={num_experts}")
-        self.per_token = per_token
+        self.per_token, self.norm_topk_prob = per_token, norm_topk_prob
         self.router = nn.Linear(dim, num_experts, bias=False)
         self.experts = Experts(dim, hidden=hidden, num_experts=num_experts)
 
@@ -68,7 +69,10 @@ class MoE(nn.Module):
         everyone = torch.arange(logits.shape[-1], device=x.device)
         ends = (chosen.flatten() == everyone[:, None]).sum(1).cumsum(0).int()
         answers = self.experts(flat[order // K], ends)[order.argsort()].view(-1, K, x.shape[-1])  # N K D
-        return (answers * best.softmax(dim=-1)[..., None].to(answers.dtype)).sum(1).view(x.shape), logits
+        weights = best.softmax(dim=-1)
+        if not self.norm_topk_prob:
+            weights = (best - logits.flatten(0, -2).logsumexp(dim=-1, keepdim=True)).exp()
+        return (answers * weights[..., None].to(answers.dtype)).sum(1).view(x.shape), logits
 
 
 class MoEBlock(Block):

@@ -5,7 +5,7 @@ Legend: B batch, T time, D width.
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,22 @@ class TransformerOutput(NamedTuple):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)). Attention, MLP and norm are chosen by the caller."""
+    """x + attention(norm(x)), then x + mlp(norm(x)). Attention, MLP and norm are chosen by the caller; output_norm: also of what
+    attention and MLP return, before it is added (Gemma 2, arXiv:2408.00118)."""
 
-    def __init__(self, *, attention: Attention, mlp: nn.Module, norm: Callable[[], nn.Module], dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        attention: Attention,
+        mlp: nn.Module,
+        norm: Callable[[], nn.Module],
+        dropout: float,
+        output_norm: bool = False,
+    ) -> None:
         super().__init__()
         self.attention_norm, self.mlp_norm = norm(), norm()
+        self.attention_output_norm = norm() if output_norm else nn.Identity()
+        self.mlp_output_norm = norm() if output_norm else nn.Identity()
         self.attention, self.mlp = attention, mlp
         self.dropout = nn.Dropout(dropout)
 
@@ -38,9 +49,10 @@ class Block(nn.Module):
         self, x: Tensor, context: AttentionContext = NO_CONTEXT, *, layer: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         """x (B, T, D) -> (B, T, D), and the router's logits of a mixture of experts. layer: of the context's cache."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), context, layer=layer))
+        update = self.attention(self.attention_norm(x), context, layer=layer)
+        x = x + self.dropout(self.attention_output_norm(update))
         update, router_logits = self.feed_forward(self.mlp_norm(x))
-        return x + self.dropout(update), router_logits
+        return x + self.dropout(self.mlp_output_norm(update)), router_logits
 
     def feed_forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x (B, T, D) -> (B, T, D), and any router's logits."""
@@ -75,18 +87,17 @@ class Transformer(nn.Module):
     ) -> TransformerOutput:
         """x (B, T, D) -> the same shape. The position of the context's cache moves on by T. after_blocks: numbers of
         blocks, from 1, after which the hidden states are returned too, after the final norm."""
-        first, cache = next(iter(self.blocks), None), context.cache
-        if isinstance(first, Block):  # one mask for all blocks, not one in each
-            context = first.attention.prepare(x, context)
+        cache = context.cache
+        contexts = self._contexts(x, context)
         recompute = self.recompute and self.training and cache is None and torch.is_grad_enabled()
         drop = self.layer_drop if self.training and cache is None else 0.0
         router_logits: list[Tensor] = []
         intermediate: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             if recompute:
-                y, logits = checkpoint(block, x, context, use_reentrant=False)
+                y, logits = checkpoint(block, x, contexts[layer], use_reentrant=False)
             else:
-                y, logits = block(x, context, layer=layer)
+                y, logits = block(x, contexts[layer], layer=layer)
             x = drop_rows(x, y, probability=drop * (layer + 1) / len(self.blocks)) if drop else y
             if logits is not None:
                 router_logits.append(logits)
@@ -96,19 +107,36 @@ class Transformer(nn.Module):
             cache.advance(x.shape[1])
         return TransformerOutput(self.norm(x), router_logits, intermediate)
 
+    def _contexts(self, x: Tensor, context: AttentionContext) -> list[AttentionContext]:
+        """Of each block: one mask for all blocks of a window, not one in each."""
+        found: dict[int | None, AttentionContext] = {}
+        contexts = []
+        for block in self.blocks:
+            if not isinstance(block, Block):
+                contexts.append(context)
+                continue
+            window = block.attention.window
+            if window not in found:
+                found[window] = block.attention.prepare(x, context)
+            contexts.append(found[window])
+        return contexts
+
 
 def stack(
     num_layers: int,
     dim: int,
     *,
-    attention: Callable[[int], Attention],
+    attention: Callable[..., Attention],
     mlp: Callable[[int], nn.Module],
     dropout: float,
     norm_eps: float,
     norm: type[nn.Module] = RMSNorm,
+    final_norm: type[nn.Module] = RMSNorm,
     block: Callable[..., Block] = Block,
+    windows: Sequence[int | None] | None = None,
 ) -> Transformer:
-    """Blocks of the same form. attention, mlp: width -> those of one block. norm: of the blocks; the final one is RMSNorm."""
+    """Blocks of the same form. attention, mlp: width -> those of one block. windows: of each block's attention."""
     shape = {"norm": partial(norm, dim, eps=norm_eps), "dropout": dropout}
-    blocks = [block(attention=attention(dim), mlp=mlp(dim), **shape) for _ in range(num_layers)]
-    return Transformer(blocks, norm=RMSNorm(dim, eps=norm_eps))
+    each: list[dict[str, Any]] = [{}] * num_layers if windows is None else [{"window": window} for window in windows]
+    blocks = [block(attention=attention(dim, **options), mlp=mlp(dim), **shape) for options in each]
+    return Transformer(blocks, norm=final_norm(dim, eps=norm_eps))

@@ -28,14 +28,21 @@ SELECTION: dict[str, Any] = {
     "export": "last", "average": 1, "early_stopping": {"patience": None, "min_delta": 0.0},
     "monitor": "${stage.name}/val/loss", "val_samples": None,
 }  # fmt: skip
+#: Options of a Thinker of other families (docs/pretrained.md).
+FAMILIES: dict[str, Any] = {
+    "head_dim": None, "norm": "rms", "output_norm": False, "qk_norm_eps": 1e-6, "qkv_bias": False, "out_bias": False,
+    "attention_scale": None, "embedding_scale": 1.0, "learned_positions": False, "full_attention": [],
+    "local_rope_theta": None, "norm_topk_prob": True,
+}  # fmt: skip
 #: Options that runs of before did not have, with the values at which they change nothing: they are left out then.
 OFF: dict[str, Any] = {
     "layer_drop": 0.0, "module.training.layer_drop": "${layer_drop}",
     "label_smoothing": 0.0, "module.training.label_smoothing": "${label_smoothing}",
     "text": None, "module.training.text_form": "${text}", "datamodule.text_form": "${text}", "tokenizer": None,
-    "datamodule.bucket_augmented": False,
+    "datamodule.bucket_augmented": False, "thinker": {"path": None, "max_length": None},
     "data.sets": None, "data.mixture": None, "data.split_shares": None, "data.instruct": None,
     "backbone.thinker.dropout": 0.0, "module.model.dropout": 0.0,  # the second: resolved
+    **{f"{where}.{key}": value for where in ("backbone.thinker", "module.model") for key, value in FAMILIES.items()},
 }  # fmt: skip
 #: The trainer's options that say where a run computes: it may be resumed elsewhere, or by another number of processes.
 WHERE = ("accelerator", "devices", "num_nodes", "strategy")

@@ -68,8 +68,8 @@ def read_audio_bytes(raw: bytes, engine: Engine, settings: ServerSettings, *, pa
     mel = engine.media.require_hearing().mel
     if len(waveform) > limit * mel.sample_rate:
         raise refused(param, f"more than {limit:g} s, which is the most that is taken")
-    if len(waveform) < mel.hop:
+    if len(waveform) < mel.shortest:
         raise refused(
-            param, f"too short: {len(waveform)} samples at {mel.sample_rate} Hz, at least {mel.hop} are needed"
+            param, f"too short: {len(waveform)} samples at {mel.sample_rate} Hz, at least {mel.shortest} are needed"
         )
     return waveform

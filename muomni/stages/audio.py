@@ -12,6 +12,7 @@ from muomni.evaluation.audio import AudioEvaluator
 from muomni.losses.ctc import CTCLoss, consistency_loss, ctc_loss, frames_needed
 from muomni.models import flops
 from muomni.models.audio import Audio
+from muomni.models.encoders import AudioEncoder
 from muomni.models.outputs import AudioOutput
 from muomni.nn.flops import Cost
 from muomni.stages.base import Stage
@@ -32,19 +33,21 @@ class AudioStage(Stage):
     name = "audio"
     loss_names = ("ctc", "intermediate", "consistency")
     smooths_labels = True
-    model: Audio
+    model: AudioEncoder
 
     def __init__(
         self,
         *,
-        model: Audio,
+        model: AudioEncoder,
         evaluator: Callable[..., AudioEvaluator],
         mel: Mapping[str, Any],
         training: TrainingOptions,
         hearing: Mapping[str, Any] | None = None,
         intermediate: Sequence[int] = (),
     ) -> None:
-        blocks = len(model.encoder.transformer.blocks)
+        if intermediate and not isinstance(model, Audio):
+            raise ValueError("module.intermediate: an encoder of transformers writes after its last block alone: []")
+        blocks = len(model.encoder.transformer.blocks) if isinstance(model, Audio) else 1
         if not all(0 < block < blocks for block in intermediate):
             raise ValueError(
                 f"module.intermediate={list(intermediate)}: numbers of blocks before the last are needed, 1 to {blocks - 1}"
@@ -78,14 +81,14 @@ class AudioStage(Stage):
     def _ctc(self, logits: Tensor, lengths: Tensor, batch: SpeechBatch) -> CTCLoss:
         known = None
         if batch.frame_counts is not None and batch.character_counts is not None and batch.frames_needed is not None:
-            frames = [self.model.encoder.stem.out_lengths(count) for count in batch.frame_counts]
+            frames = [self.model.out_lengths(count) for count in batch.frame_counts]
             known = frames, batch.character_counts, batch.frames_needed
         targets = batch.characters, batch.character_lengths
         return ctc_loss(logits, lengths, *targets, known=known, label_smoothing=self.smoothing)
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Characters of the clips that can carry theirs; of all clips for the consistency."""
-        lengths = self.model.encoder.stem.out_lengths(batch.mel_lengths)
+        lengths = self.model.out_lengths(batch.mel_lengths)
         fits = lengths >= frames_needed(batch.characters, batch.character_lengths)
         read, all_of_them = (batch.character_lengths * fits).sum(), batch.character_lengths.sum()
         return {"ctc": read, "intermediate": read, "consistency": all_of_them}

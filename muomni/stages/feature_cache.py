@@ -130,7 +130,7 @@ def audio_tokens(model: Omni, frames: Sequence[int]) -> list[int]:
     """Tokens of clips of so many mel frames."""
     assert model.audio is not None
     assert model.audio_projector is not None
-    return [model.audio_projector.num_tokens(model.audio.encoder.stem.out_lengths(count)) for count in frames]
+    return [model.audio_projector.num_tokens(model.audio.out_lengths(count)) for count in frames]
 
 
 def features_of(model: Omni, batch: OmniBatch, cache: MediaCache | None) -> MediaFeatures:

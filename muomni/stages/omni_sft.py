@@ -19,12 +19,10 @@ from muomni.frontends.text_form import form_metadata
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
 from muomni.models import flops
-from muomni.models.audio import Audio
-from muomni.models.conv_vision import ConvEncoder
+from muomni.models.encoders import AudioEncoder, ImageEncoder
 from muomni.models.omni import MediaFeatures, Omni
 from muomni.models.projector import AudioProjector, ImageProjector
 from muomni.models.thinker import Thinker
-from muomni.models.vision import VisionTransformer
 from muomni.nn.flops import Cost
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.base import Stage
@@ -97,9 +95,9 @@ class OmniSftStage(Stage):
                 check_same(audio.metadata, {"hearing": metadata["hearing"]}, where=str(audio.folder))
         model = Omni(
             thinker=cast("Thinker", thinker.modules["thinker"]),
-            vision=None if vision is None else cast("VisionTransformer | ConvEncoder", vision.modules["vision"]),
+            vision=None if vision is None else cast("ImageEncoder", vision.modules["vision"]),
             image_projector=None if vision is None else image_projector,
-            audio=None if audio is None else cast("Audio", audio.modules["audio"]),
+            audio=None if audio is None else cast("AudioEncoder", audio.modules["audio"]),
             audio_projector=None if audio is None else audio_projector,
         )
         if place_words and model.image_projector is not None:

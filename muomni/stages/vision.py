@@ -19,10 +19,10 @@ from muomni.evaluation.vision import VisionEvaluator
 from muomni.losses.contrastive import caption_choice, cosine, equal_pairs, info_nce, late_interaction, pair_keys
 from muomni.models import flops
 from muomni.models.conv_vision import ConvEncoder
+from muomni.models.encoders import ImageEncoder
 from muomni.models.outputs import TextTowerOutput
 from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
-from muomni.models.vision import VisionTransformer
 from muomni.nn.flops import Cost, linear, product
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
@@ -45,12 +45,12 @@ class VisionStage(Stage):
 
     name = "vision"
     loss_names = ("global", "late", "captions")
-    model: VisionTransformer | ConvEncoder
+    model: ImageEncoder
 
     def __init__(
         self,
         *,
-        model: VisionTransformer | ConvEncoder,
+        model: ImageEncoder,
         text_tower: TextTower,
         image_head: ImageHead,
         evaluator: Callable[..., VisionEvaluator],

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from muomni.frontends.char_vocab import BLANK
-from muomni.models.audio import Audio
+from muomni.models.encoders import AudioEncoder
 
 BLANK_MARGIN = 25.0  # logit of the blank over that of any character where nothing is said, in nats
 
@@ -78,7 +78,7 @@ def plan_windows(
     return plan
 
 
-def encode_windows(audio: Audio, plan: WindowPlan, *, batch_size: int) -> Tensor:
+def encode_windows(audio: AudioEncoder, plan: WindowPlan, *, batch_size: int) -> Tensor:
     """The log-probabilities (T', S) of a recording, on the CPU. batch_size: windows per forward."""
     result = blank_log_probs(plan.total, audio.num_symbols)
     for _ in fill_log_probs(audio, plan, result, batch_sizes=repeat(batch_size)):
@@ -86,7 +86,9 @@ def encode_windows(audio: Audio, plan: WindowPlan, *, batch_size: int) -> Tensor
     return result
 
 
-def fill_log_probs(audio: Audio, plan: WindowPlan, result: Tensor, *, batch_sizes: Iterable[int]) -> Iterator[int]:
+def fill_log_probs(
+    audio: AudioEncoder, plan: WindowPlan, result: Tensor, *, batch_sizes: Iterable[int]
+) -> Iterator[int]:
     """Encode the windows into `result` (T', S), blank at first; yields after each the number of frames that are final.
     batch_sizes: windows of each forward."""
     probs = _encode(audio, plan.windows, batch_sizes)
@@ -95,7 +97,7 @@ def fill_log_probs(audio: Audio, plan: WindowPlan, result: Tensor, *, batch_size
         yield end
 
 
-def log_probs_of_all(audio: Audio, plans: Sequence[WindowPlan], *, batch_size: int) -> list[Tensor]:
+def log_probs_of_all(audio: AudioEncoder, plans: Sequence[WindowPlan], *, batch_size: int) -> list[Tensor]:
     """Several recordings at once, windows of similar length in a forward -> the log-probabilities (T', S) of each."""
     results = [blank_log_probs(plan.total, audio.num_symbols) for plan in plans]
     jobs = [
@@ -129,7 +131,7 @@ def blank_log_probs(frames: int, symbols: int) -> Tensor:
     return logits.log_softmax(-1).expand(frames, symbols).clone()
 
 
-def _encode(audio: Audio, windows: list[Tensor], batch_sizes: Iterable[int]) -> Iterator[Tensor]:
+def _encode(audio: AudioEncoder, windows: list[Tensor], batch_sizes: Iterable[int]) -> Iterator[Tensor]:
     """Windows of a mel -> log-probabilities (frames, S) of each, on the CPU."""
     device = next(audio.parameters()).device
     first = 0

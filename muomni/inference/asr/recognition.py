@@ -16,7 +16,7 @@ from muomni.inference.errors import InvalidOption
 from muomni.inference.media import Media
 from muomni.inference.prompt import PromptBuilder
 from muomni.inference.sources import Source
-from muomni.models.audio import Audio
+from muomni.models.encoders import AudioEncoder
 from muomni.short_repr import shown
 
 TRANSCRIBE_OPTIONS = ("timestamps", "beams", "lm", "lm_weight")
@@ -25,7 +25,7 @@ TRANSCRIBE_OPTIONS = ("timestamps", "beams", "lm", "lm_weight")
 class Recognition:
     """The recognizer of an export. prompter: of its Thinker, for lm="thinker". See `Engine` for options and errors."""
 
-    def __init__(self, encoder: Audio, media: Media, *, prompter: Callable[[], PromptBuilder]) -> None:
+    def __init__(self, encoder: AudioEncoder, media: Media, *, prompter: Callable[[], PromptBuilder]) -> None:
         self.encoder, self.media, self.prompter = encoder, media, prompter
         self.spec = media.require_hearing().mel
 

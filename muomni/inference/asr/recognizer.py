@@ -18,7 +18,7 @@ from muomni.frontends.hearing import Hearing, HearingSpec, hearing_of
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.memory_file import File
 from muomni.inference.asr.alignment import align_characters
-from muomni.models.audio import Audio
+from muomni.models.encoders import AudioEncoder
 from muomni.models.outputs import AudioOutput
 
 
@@ -40,7 +40,9 @@ class Recognizer:
         batch_size: clips per forward; clips of similar length share a batch.
     """
 
-    def __init__(self, *, audio: Audio, mel: MelSpec, batch_size: int, hearing: HearingSpec | None = None) -> None:
+    def __init__(
+        self, *, audio: AudioEncoder, mel: MelSpec, batch_size: int, hearing: HearingSpec | None = None
+    ) -> None:
         self.audio, self.hear, self.batch_size = audio.eval(), Hearing(mel, hearing), batch_size
         self.sample_rate, self.frame_rate = mel.sample_rate, mel.frame_rate
 
@@ -49,7 +51,7 @@ class Recognizer:
         """Load the export folder of stage=audio."""
         export = load_export(folder, ["audio"])
         audio = export.modules["audio"]
-        assert isinstance(audio, Audio)
+        assert isinstance(audio, AudioEncoder)
         hearing = hearing_of(export.metadata, where=str(folder))
         return cls(audio=audio, mel=MelSpec(**export.metadata["mel"]), batch_size=batch_size, hearing=hearing)
 

@@ -25,7 +25,7 @@ from muomni.inference.asr.long_audio import (
     segment_at_silences,
 )
 from muomni.inference.asr.transcript import Transcript, TranscriptSegment
-from muomni.models.audio import Audio
+from muomni.models.encoders import AudioEncoder
 
 WINDOWS = Windows(length=8.0, overlap=2.0, pause=0.6, max_segment=16.0)
 BATCH_SIZE = 16  # windows per forward
@@ -40,7 +40,13 @@ class Transcriber:
     """
 
     def __init__(
-        self, audio: Audio, *, hop: int, sample_rate: int, windows: Windows = WINDOWS, max_frames: int | None = None
+        self,
+        audio: AudioEncoder,
+        *,
+        hop: int,
+        sample_rate: int,
+        windows: Windows = WINDOWS,
+        max_frames: int | None = None,
     ) -> None:
         self.audio, self.hop = audio, hop
         self.frame_rate = sample_rate / hop  # of the mel

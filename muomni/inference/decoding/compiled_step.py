@@ -19,7 +19,7 @@ from muomni.special_tokens import PIECES
 
 
 class StepCache(KVCache):
-    """The slots of a `KVCache` inside a compiled step. `visible` (B, 1, S): True for slots that the current token attends to."""
+    """The slots of a `KVCache` inside a compiled step."""
 
     def __init__(
         self,
@@ -30,22 +30,16 @@ class StepCache(KVCache):
         position: Tensor,
         slots: Tensor,
         padding: Tensor,
-        window: int | None,
     ) -> None:
         self.keys, self.values, self.inputs = keys, values, inputs  # type: ignore[assignment]
-        self.position, self.slots = position, slots  # type: ignore[assignment]
-        self.padding, self.window = padding, window
-        self._update_mask()
-
-    def _update_mask(self) -> None:
-        visible = self.slots <= self.position
-        if self.window is not None:
-            visible = visible & (self.slots > self.position - self.window)
-        self.visible = (visible & (self.slots >= self.padding[:, None]))[:, None]
+        self.position, self.slots, self.padding = position, slots, padding  # type: ignore[assignment]
 
     def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
-        """Of all S slots, independent of the position."""
-        return DenseMask(self.visible), None
+        """Of all S slots, (B, 1, S): True for those that the current token attends to."""
+        visible = self.slots <= self.position
+        if window is not None:
+            visible = visible & (self.slots > self.position - window)
+        return DenseMask((visible & (self.slots >= self.padding[:, None]))[:, None]), None
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (B, G, 1, K) at the position; returns the first S slots, (B, G, S, K)."""
@@ -65,7 +59,6 @@ class StepCache(KVCache):
     def advance(self, count: int) -> None:
         """Move the position on by `count` tokens."""
         self.position = self.position + count
-        self._update_mask()
 
 
 class DecodeStep(nn.Module):
@@ -96,8 +89,7 @@ class DecodeStep(nn.Module):
         repetition penalty. keys, values: L of (B, G, C, K), inputs: L of (B, C, D): the cache. Cache and `seen` are updated in
         place.
         """
-        window = self.thinker.window
-        cache = StepCache(keys, values, inputs, position=position, slots=slots, padding=padding, window=window)
+        cache = StepCache(keys, values, inputs, position=position, slots=slots, padding=padding)
         chosen: list[Tensor] = []
         for index in range(self.count):
             positions = (cache.position - padding)[:, None]

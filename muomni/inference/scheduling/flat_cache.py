@@ -7,31 +7,27 @@ Shapes: R rows, n positions, S slots, C capacity, G key-value heads, K head widt
 from torch import Tensor
 
 from muomni.nn.cache import KVCache
-from muomni.nn.masks import DenseMask, Mask
 
 
 class FlatCache(KVCache):
     """keys, values: of each layer (R * G * C, K), inputs: (R * C, D). positions (n): of the tokens. Attention covers the first S
-    slots; `visible` (n, S) says which a token may see, to which a step adds the dimension that its rows have.
+    slots.
 
     `advance` is a no-op: the owner of the rows counts their tokens.
     """
 
     def __init__(
         self, keys: list[Tensor], values: list[Tensor], inputs: list[Tensor], *, positions: Tensor, slots: Tensor,
-        heads: int, capacity: int, window: int | None,
+        heads: int, capacity: int,
     ) -> None:  # fmt: skip
         self.keys, self.values, self.inputs = keys, values, inputs  # type: ignore[assignment]
-        self.positions, self.total = positions, slots.shape[0]
+        self.positions, self.slots, self.total = positions, slots, slots.shape[0]
         self.shape = (-1, heads, capacity, keys[0].shape[-1])
-        visible = slots <= positions[:, None]
-        if window is not None:
-            visible = visible & (slots > positions[:, None] - window)
-        self.visible = visible
 
-    def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
-        """Of all S slots."""
-        return DenseMask(self.visible), None
+    def visible(self, window: int | None) -> Tensor:
+        """(n, S) bool: which slots a token attends to."""
+        visible = self.slots <= self.positions[:, None]
+        return visible if window is None else visible & (self.slots > self.positions[:, None] - window)
 
     def advance(self, count: int) -> None:
         """A no-op: see the class."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from muomni.inference.scheduling.flat_cache import FlatCache
 from muomni.inference.scheduling.near_ties import greedy_choices
 from muomni.models.thinker import Thinker
+from muomni.nn.masks import DenseMask, Mask
 
 
 class PromptCache(FlatCache):
@@ -27,7 +28,10 @@ class PromptCache(FlatCache):
         row_heads = row * heads + torch.arange(heads, device=row.device)
         self.targets = (row_heads[:, None] * capacity + positions).flatten()
         self.input_targets = row * capacity + positions
-        self.visible = self.visible[None]
+
+    def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
+        """Of all S slots."""
+        return DenseMask(self.visible(window)[None]), None
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (1, G, T, K) at the positions; returns the first S slots of the row, (1, G, S, K)."""
@@ -75,7 +79,6 @@ class PromptStep(nn.Module):
             slots=slots,
             heads=self.thinker.num_kv_heads,
             capacity=self.capacity,
-            window=self.thinker.window,
         )
         output = self.thinker(tokens[None], positions=positions, cache=cache, last_only=True)
         logits: Tensor = output.logits[:, -1]

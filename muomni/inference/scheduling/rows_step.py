@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from muomni.inference.scheduling.flat_cache import FlatCache
 from muomni.inference.scheduling.near_ties import greedy_choices
 from muomni.models.thinker import Thinker
+from muomni.nn.masks import DenseMask, Mask
 
 
 class RowsCache(FlatCache):
@@ -26,7 +27,10 @@ class RowsCache(FlatCache):
         row_heads = rows[:, None] * heads + torch.arange(heads, device=positions.device)
         self.targets = (row_heads * capacity + positions[:, None]).flatten()
         self.input_targets = rows * capacity + positions
-        self.visible = self.visible[:, None]
+
+    def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:
+        """Of all S slots."""
+        return DenseMask(self.visible(window)[:, None]), None
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write key, value (n, G, 1, K) at the positions; returns the first S slots, (n, G, S, K)."""
@@ -72,7 +76,6 @@ class RowsStep(nn.Module):
             slots=slots,
             heads=self.thinker.num_kv_heads,
             capacity=self.capacity,
-            window=self.thinker.window,
         )
         output = self.thinker(tokens[:, None], positions=positions[:, None], cache=cache, last_only=True)
         logits: Tensor = output.logits[:, -1]

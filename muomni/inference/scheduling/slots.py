@@ -52,7 +52,6 @@ class SlotCache:
     def __init__(self, thinker: Thinker, *, rows: int) -> None:
         buffer = thinker.new_cache(rows)
         self.keys, self.values, self.inputs = buffer.keys, buffer.values, buffer.inputs
-        self.window = thinker.window
         self.lengths, self.written = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
         self.signatures = np.zeros((rows, self.capacity), dtype=np.int64)
         self.used = np.zeros(rows, dtype=np.int64)  # when each row was last taken, in calls of `acquire`

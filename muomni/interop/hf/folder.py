@@ -26,16 +26,21 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 #: What is downloaded of a hub's repository: no pickles, no code, no copies in subfolders.
 HUB_FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja", "merges.txt", "vocab.txt")
 #: safetensors' names of the number formats that a model may have.
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+MOST_MAPPED = 128 << 20  # bytes that are read before a file is mapped again: pages stay in memory while it is open
 LFS_POINTER = b"version https://git-lfs"
 
 
 class FolderTensors(Mapping[str, Tensor]):
-    """Tensors by name, each mapped from its file when it is read. files: name -> its .safetensors."""
+    """Tensors by name, each mapped from its file when it is read. files: name -> its .safetensors.
+
+    A tensor stays valid as long as it is held; what is no longer held leaves the memory after `MOST_MAPPED` bytes.
+    """
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self.files = dict(files)
         self._open = {path: _open(path) for path in dict.fromkeys(self.files.values())}
+        self._mapped = 0
         for path, handle in self._open.items():
             theirs, ours = set(handle.keys()), {key for key, file in self.files.items() if file == path}
             if ours - theirs:
@@ -44,7 +49,13 @@ class FolderTensors(Mapping[str, Tensor]):
                 raise ValueError(f"{path} holds {min(theirs - ours)}, which {INDEX} does not name: download both again")
 
     def __getitem__(self, key: str) -> Tensor:
-        return self._open[self.files[key]].get_tensor(key)
+        path = self.files[key]
+        tensor: Tensor = self._open[path].get_tensor(key)
+        self._mapped += tensor.nbytes
+        if self._mapped > MOST_MAPPED:
+            self._mapped = 0
+            self._open[path] = _open(path)
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.files)

@@ -127,6 +127,8 @@ def test_empty_images_are_named(tmp_path, caplog):
 WRONG = [
     ({"audio": "0.wav", "text": 5}, "'text' is 5, not a text"),
     ({"audio": ["0.wav"], "text": "x"}, "'audio' is ['0.wav'], not a text"),
+    ({"path": "0.wav", "text": "x"}, "no 'audio' (its keys: path, text)"),
+    ({"audio": "0.wav", "sentence": "x"}, "empty or missing 'text' (its keys: audio, sentence)"),
     ({"audio": {"array": [0.1], "sampling_rate": 8000}, "text": "x"}, "'audio' is {'array'"),
     ({"audio": "../../../0.wav", "text": "x"}, "../../../0.wav leaves "),
     ({"audio": "a/../../../../0.wav", "text": "x"}, "a/../../../../0.wav leaves "),

@@ -73,12 +73,12 @@ def test_the_rows_of_an_index_are_those_of_the_manifest(tmp_path, large, caplog,
     path = write(tmp_path / name)
     split = None if name == "x.txt" else split
     small = read_manifest(path, shape="text", split=split)
-    said = [record.message for record in caplog.records if "have the id of another" not in record.message]
+    said = [record.message.partition("; the first")[0] for record in caplog.records]
     large()
     caplog.clear()
     rows = read_manifest(path, shape="text", split=split, cache=str(tmp_path / "cache"))
     assert isinstance(rows, LazyRows) and list(rows) == small and rows[-1] == small[-1]
-    assert [record.message for record in caplog.records] == said
+    assert [record.message.partition("; the first")[0] for record in caplog.records] == said
     assert list(rows[1:]) == small[1:] and list(pickle.loads(pickle.dumps(rows))) == small
     with pytest.raises(IndexError):
         rows[len(rows)]

@@ -19,6 +19,7 @@ from datamodules.pack import main
 from datamodules.packs import writer
 from datamodules.packs.index import INDEX
 from datamodules.packs.reader import Pack
+from datamodules.packs.samples import read_samples
 
 
 @pytest.fixture
@@ -270,3 +271,12 @@ def test_mistakes_of_the_command_line_are_named(data, monkeypatch, words, messag
     (data / "none.jsonl").write_text('{"a": 1}\n')
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         main(words)
+
+
+def test_the_whole_of_a_recording_is_tried(tmp_path):
+    soundfile.write(tmp_path / "nan.wav", np.full(800, np.nan, dtype=np.float32), 16000, subtype="FLOAT")
+    (tmp_path / "cut.flac").write_bytes(b"fLaC nothing")
+    rows = [{"id": name, "audio": str(tmp_path / name), "text": "x"} for name in ("nan.wav", "cut.flac")]
+    errors = [sample.error for sample in read_samples(rows, 0, shape="speech")]
+    assert errors[0].startswith("nan.wav: ") and "NaN" in errors[0]
+    assert f"Error opening '{tmp_path / 'cut.flac'}'" in errors[1]

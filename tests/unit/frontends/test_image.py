@@ -135,3 +135,46 @@ def test_wrong_specs_and_tensors_are_refused():
         ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std, matte="pink")
     with pytest.raises(ValueError, match="uint8"):
         ImageFrontend(SPEC)(torch.zeros(3, 8, 8))
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "vit", "bit"])
+@pytest.mark.parametrize("shape", [(40, 61), (61, 40), (32, 32), (200, 90)])
+def test_an_image_is_prepared_as_by_transformers(family, shape):
+    """Its own processors with Pillow: equal up to rounding in float32."""
+    module = pytest.importorskip(f"transformers.models.{family}.image_processing_pil_{family}")
+    processor_class = getattr(
+        module, {"clip": "CLIP", "bit": "Bit", "vit": "ViT"}.get(family, "Siglip") + "ImageProcessorPil"
+    )
+    cropped = family in ("clip", "bit")
+    sizes = {"size": {"shortest_edge": 37}, "crop_size": 32} if cropped else {"size": {"height": 32, "width": 32}}
+    processor = processor_class(**sizes)
+    spec = ImageSpec(
+        size=32, mean=tuple(processor.image_mean), std=tuple(processor.image_std), resize=37 if cropped else None,
+        fit="crop" if cropped else "squash", interpolation="pil_bilinear" if family == "vit" else "pil_bicubic",
+    )  # fmt: skip
+    pixels = torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mine = ImageFrontend(spec)(pixels)
+    for image, row in zip(pixels, mine, strict=True):
+        expected = processor(Image.fromarray(image.permute(1, 2, 0).numpy()), return_tensors="pt").pixel_values[0]
+        assert (row - expected).abs().max() < 1e-6
+
+
+def test_metadata_of_before_says_nothing_of_what_is_new():
+    assert ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std).metadata().keys() == {"size", "mean", "std", "fit", "matte"}
+    squashed = ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std, fit="squash", interpolation="pil_bicubic")
+    assert ImageSpec(**squashed.metadata()) == squashed
+    assert squashed.cropped_share(20, 80) == 0
+    assert ImageSpec(size=20, mean=SPEC.mean, std=SPEC.std, resize=40).cropped_share(10, 10) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interpolation": "cubic"}, "unknown interpolation 'cubic'; available: bilinear, pil_"),
+        ({"resize": 30}, "resize=30 is the shorter side before a crop of 32"),
+        ({"resize": 40, "fit": "squash"}, "and fit=crop"),
+    ],
+)
+def test_a_resize_that_makes_no_sense_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ImageSpec(**({"size": 32, "mean": SPEC.mean, "std": SPEC.std} | options))

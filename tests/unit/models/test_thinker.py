@@ -42,6 +42,27 @@ def test_the_reference_has_the_published_numbers():
     assert model.transformer.norm.eps == 1e-5
 
 
+#: What other families have (muomni/interop/hf).
+FOREIGN = (
+    {"head_dim": 12},
+    {"qkv_bias": True},
+    {"out_bias": True},
+    {"norm": "rms_offset", "output_norm": True, "qk_norm": True, "qk_norm_eps": 1e-3},
+    {"norm": "layer", "learned_positions": True, "rope_theta": None, "mlp": "gelu_tanh"},
+    {"mlp": "geglu", "embedding_scale": 5.0, "attention_scale": 0.1},
+    {"window": 3, "full_attention": [1], "local_rope_theta": 50.0},
+    {"num_experts": 4, "norm_topk_prob": False},
+    {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}},
+)
+
+
+def randomised(model):
+    """Norms and biases too."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1 and ("norm" in name or "bias" in name):
+            torch.nn.init.normal_(parameter, std=0.3)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -55,6 +76,7 @@ def test_the_reference_has_the_published_numbers():
         {"num_experts": 4},
         {"mlp": "gelu"},
         {"norm_eps": 1e-2},
+        *FOREIGN,
     ],
 )
 def test_read_in_pieces_equals_read_at_once(options):
@@ -69,14 +91,63 @@ def test_every_option_changes_the_model():
     ids = torch.randint(0, 40, (1, 12))
     plain = small(num_kv_heads=4)
     changes = ({"qk_norm": True}, {"window": 4}, {"rope_scaling": 2.0}, {"rope_theta": 100.0}, {"short_conv": 3})
-    for options in changes:
+    for options in (*changes, *(options for options in FOREIGN if "head_dim" not in options)):
         other = small(num_kv_heads=4, **options)
+        randomised(other)
         other.load_state_dict(plain.state_dict(), strict=False)
         assert not torch.allclose(other(ids).logits, plain(ids).logits, atol=1e-6), options
     assert count(plain) - count(small(num_kv_heads=4, tied=True)) == 40 * 32
     blind = small(num_kv_heads=4, norm_eps=1.0)
     blind.load_state_dict(plain.state_dict())
     assert not torch.allclose(blind(ids).logits, plain(ids).logits, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", FOREIGN)
+def test_packed_samples_are_as_if_alone(options):
+    """Also with learned positions, which begin again with each sample."""
+    model, first, second = small(**options), torch.randint(0, 40, (1, 5)), torch.randint(0, 40, (1, 7))
+    packed = model(torch.cat((first, second), dim=1), mask=SegmentMask(torch.tensor([[1] * 5 + [2] * 7]))).logits
+    torch.testing.assert_close(packed[:, :5], model(first).logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(packed[:, 5:], model(second).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_head_width_apart_from_the_width():
+    model = small(num_kv_heads=2, head_dim=12)
+    attention = model.transformer.blocks[0].attention
+    assert attention.qkv.weight.shape == ((4 + 2 * 2) * 12, 32) and attention.out.weight.shape == (32, 4 * 12)
+    assert model.new_cache(1).keys.shape[-1] == 12 and model.rope.inverse_frequency.shape == (6,)
+
+
+def test_a_scaled_embedding_and_its_tied_head_by_hand():
+    model, ids = small(embedding_scale=3.0, tied=True), torch.tensor([[4, 2]])
+    torch.testing.assert_close(model.embedding(ids), 3 * model.embedding.weight[ids])
+    output = model(ids)
+    torch.testing.assert_close(output.logits, output.hidden @ model.embedding.weight.T)
+
+
+def test_the_window_is_that_of_its_blocks_alone():
+    """A block without one and a window as long as the text: nothing is forgotten; all blocks with a short one: it is."""
+    ids = torch.randint(0, 40, (1, 12))
+    whole, mixed, short = small(), small(window=4, full_attention=[0]), small(window=4)
+    for other in (mixed, short):
+        other.load_state_dict(whole.state_dict())
+    changed = ids.clone()
+    changed[0, 0] = (ids[0, 0] + 1) % 40
+    moved = [float((model(ids).logits - model(changed).logits)[0, -1].abs().max()) for model in (mixed, short)]
+    assert moved[0] > 1e-4 and moved[1] < 1e-6
+    with pytest.raises(ValueError, match="full_attention names block 2"):
+        small(window=4, full_attention=[2])
+
+
+def test_learned_positions_in_place_of_rotary_ones():
+    model, ids = small(learned_positions=True, rope_theta=None), torch.tensor([[7, 7, 7]])
+    with torch.no_grad():
+        model.position_embedding.weight.zero_()
+    same = model(ids).logits
+    torch.testing.assert_close(same[0, 0], same[0, 2])  # without any position, equal tokens are equal
+    with torch.no_grad():
+        model.position_embedding.weight.normal_()
+    assert not torch.allclose(model(ids).logits[0, 0], model(ids).logits[0, 2], atol=1e-3)
 
 
 def test_experts_multiply_the_mlp_and_add_a_router():
@@ -101,7 +172,7 @@ def test_gelu_in_place_of_swiglu():
 
 
 def test_an_mlp_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="mlp must be swiglu or gelu, not relu"):
+    with pytest.raises(ValueError, match="mlp must be swiglu or .*gelu_tanh, not relu"):
         small(mlp="relu")
     with pytest.raises(ValueError, match="mlp must be swiglu, which experts are, not gelu"):
         small(mlp="gelu", num_experts=4)

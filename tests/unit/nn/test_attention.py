@@ -1,5 +1,7 @@
 """Attention: the cached path equals the whole one, padding changes nothing, GQA shares heads, a window forgets."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from muomni.nn.attention import Attention, _attend_one, attend
 from muomni.nn.cache import KVCache
 from muomni.nn.context import AttentionContext
 from muomni.nn.masks import PaddingMask, SegmentMask, causal_mask
+from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
 
 B, T, D, H, G = 3, 11, 32, 4, 2
@@ -49,7 +52,7 @@ def read_in_chunks(layer, x, sizes, *, rope=None):
 
 
 @pytest.mark.parametrize("sizes", [[T], [1] * T, [5, 1, 3, 2], [10, 1]])
-@pytest.mark.parametrize("options", [{}, {"qk_norm": True}, {"window": 3}, {"short_conv": 4}])
+@pytest.mark.parametrize("options", [{}, {"qk_norm": partial(RMSNorm, eps=1e-6)}, {"window": 3}, {"short_conv": 4}])
 def test_cached_equals_uncached(sizes, options):
     layer, rope, x = attention(**options), Rope(K, theta=10000.0), torch.randn(B, T, D)
     whole = layer(x, AttentionContext(rope(torch.arange(T))))
@@ -65,6 +68,24 @@ def test_single_head_by_hand():
         scores = (key[: t + 1] @ query[t]) / D**0.5
         rows.append(scores.softmax(0) @ value[: t + 1])
     torch.testing.assert_close(layer(x)[0], layer.out(torch.stack(rows)))
+
+
+def test_another_scale_and_a_head_width_apart_by_hand():
+    """softmax(0.3 q k) v with a head of 6 in a width of 32; biases of queries, keys and values, none of the output."""
+    layer, x = attention(heads=1, kv_heads=1, head_dim=6, scale=0.3, bias=True, out_bias=False), torch.randn(1, 4, D)
+    assert layer.qkv.bias is not None and layer.out.bias is None
+    torch.nn.init.normal_(layer.qkv.bias)
+    query, key, value = layer.qkv(x)[0].split(6, dim=-1)
+    rows = [(0.3 * key[: t + 1] @ query[t]).softmax(0) @ value[: t + 1] for t in range(4)]
+    torch.testing.assert_close(layer(x)[0], layer.out(torch.stack(rows)))
+
+
+def test_attention_with_a_window_turns_by_its_own_positions():
+    layer, x, positions = attention(window=T), torch.randn(B, T, D), torch.arange(T)
+    own, other = Rope(K, theta=100.0)(positions), Rope(K, theta=10000.0)(positions)
+    torch.testing.assert_close(layer(x, AttentionContext(other, local_rope=own)), layer(x, AttentionContext(own)))
+    layer.window = None
+    torch.testing.assert_close(layer(x, AttentionContext(other, local_rope=own)), layer(x, AttentionContext(other)))
 
 
 def test_grouped_heads_equal_repeated_ones():
@@ -83,7 +104,7 @@ def test_normed_queries_and_keys_cannot_run_away():
     """QK-norm: attention does not depend on the size of its projections, and its logits are at most sqrt(head width)."""
     x, outputs = torch.randn(B, T, D), {}
     for qk_norm in (False, True):
-        layer = attention(kv_heads=H, qk_norm=qk_norm)
+        layer = attention(kv_heads=H, qk_norm=partial(RMSNorm, eps=1e-6) if qk_norm else None)
         before = layer(x)
         layer.qkv.weight.data[: 2 * D] *= 100
         outputs[qk_norm] = torch.allclose(layer(x), before, atol=1e-3)

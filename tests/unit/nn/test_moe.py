@@ -40,6 +40,16 @@ def test_by_hand_the_chosen_experts_weighted_by_a_softmax_over_them_alone(per_to
     torch.testing.assert_close(router_logits, layer.router(x))
 
 
+def test_by_hand_weighted_by_a_softmax_over_all_experts():
+    layer, x = make(), torch.randn(1, 3, D)
+    layer.norm_topk_prob = False
+    out, router_logits = layer(x)
+    for place in range(3):
+        shares = router_logits[0, place].softmax(0)
+        by_hand = sum(shares[index] * expert(layer, index, x[0, place]) for index in shares.topk(2).indices)
+        torch.testing.assert_close(out[0, place], by_hand, atol=1e-5, rtol=1e-5)
+
+
 def test_every_token_is_answered_alone():
     """No capacity and nothing dropped: neighbours, padding and the batch have no say."""
     layer, x = make(), torch.randn(3, 7, D)

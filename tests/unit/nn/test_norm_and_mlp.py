@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from muomni.nn.attention import Attention
 from muomni.nn.initialise import initialise
-from muomni.nn.mlp import GeluMLP, SwiGLU
-from muomni.nn.norm import RMSNorm
+from muomni.nn.mlp import GeGLU, GeluMLP, GeluTanhMLP, SwiGLU
+from muomni.nn.norm import OffsetRMSNorm, RMSNorm
 from muomni.nn.transformer import Block, Transformer
 
 
@@ -47,6 +47,25 @@ def test_gelu_mlp_has_biases():
     torch.testing.assert_close(mlp(torch.zeros(1, 6)), mlp.down(F.gelu(mlp.up.bias))[None])
 
 
+def test_a_norm_whose_weights_are_around_zero():
+    norm, plain, x = OffsetRMSNorm(8, eps=1e-5), RMSNorm(8, eps=1e-5), torch.randn(4, 8)
+    torch.testing.assert_close(norm(x), plain(x))
+    norm.weight.data.fill_(0.5)
+    torch.testing.assert_close(norm(x), 1.5 * plain(x))
+
+
+def test_gelu_by_tanh_gated_and_not():
+    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+
+    def gelu(x):
+        return 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+    gated, plain, x = GeGLU(6, hidden=10), GeluTanhMLP(6, hidden=10), torch.randn(2, 6)
+    gate, up = gated.gate_up(x).chunk(2, dim=-1)
+    torch.testing.assert_close(gated(x), gated.down(gelu(gate) * up))
+    torch.testing.assert_close(plain(x), plain.down(gelu(plain.up(x))))
+
+
 def make_stack(layers=2, dropout=0.0):
     blocks = [
         Block(
@@ -65,6 +84,18 @@ def test_block_is_two_residual_steps():
     block, x = stack.blocks[0], torch.randn(2, 5, 16)
     middle = x + block.attention(block.attention_norm(x))
     torch.testing.assert_close(stack(x).hidden, stack.norm(middle + block.mlp(block.mlp_norm(middle))))
+
+
+def test_a_block_may_norm_what_it_adds():
+    attention = Attention(16, heads=2, kv_heads=1, causal=True)
+    block = Block(
+        attention=attention, mlp=SwiGLU(16, hidden=24), norm=lambda: RMSNorm(16, eps=1e-5), dropout=0.0, output_norm=True
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 5, 16)
+    torch.nn.init.normal_(block.attention_output_norm.weight)
+    torch.nn.init.normal_(block.mlp_output_norm.weight)
+    middle = x + block.attention_output_norm(attention(block.attention_norm(x)))
+    torch.testing.assert_close(block(x)[0], middle + block.mlp_output_norm(block.mlp(block.mlp_norm(middle))))
 
 
 def test_dropout_acts_in_training_only():

@@ -237,3 +237,10 @@ def test_a_sample_is_evenly_spread(tmp_path):
     array.write_text(json.dumps(rows))
     report = check(plan_for("speech", train=array), processes=1, sample=5)
     assert 5 <= report.splits["train"]["sample rates"]["16000"] < 10
+
+
+def test_segments_beyond_their_recordings_are_one_finding(tmp_path):
+    rows = [row | {"segment": [40.0 + n, 50.25 + n]} for n, row in enumerate(clips(tmp_path, 4))]
+    found = found_in(plan_for("speech", train=lines(tmp_path / "t.jsonl", rows)))
+    (finding,) = found["unreadable-media"]
+    assert finding.count == 4 and str(tmp_path) not in finding.what

@@ -71,6 +71,22 @@ SHAPES = [
     {"qk_norm": True, "num_kv_heads": 4},
     {"tied": True, "short_conv": 0},
     {"rope_scaling": 2.0},
+    {
+        "window": 8,
+        "full_attention": [1],
+        "local_rope_theta": 500.0,
+        "norm": "rms_offset",
+        "output_norm": True,
+        "head_dim": 12,
+    },
+    {
+        "learned_positions": True,
+        "rope_theta": None,
+        "norm": "layer",
+        "mlp": "gelu_tanh",
+        "qkv_bias": True,
+        "out_bias": True,
+    },
 ]
 
 

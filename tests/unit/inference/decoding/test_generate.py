@@ -14,7 +14,10 @@ def some_ids(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(9, VOCAB, (count,), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("changes", [{}, {"window": 8}, {"qk_norm": True, "num_kv_heads": 4}, {"tied": True}])
+FOREIGN = {"window": 8, "full_attention": [1], "learned_positions": True, "qkv_bias": True, "head_dim": 12}
+
+
+@pytest.mark.parametrize("changes", [{}, {"window": 8}, {"qk_norm": True, "num_kv_heads": 4}, {"tied": True}, FOREIGN])
 @pytest.mark.parametrize("chunk", [None, 8, 100])
 @torch.inference_mode()
 def test_cached_equals_uncached_in_any_chunks(changes, chunk):

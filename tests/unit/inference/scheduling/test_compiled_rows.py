@@ -104,7 +104,9 @@ def test_a_lone_request_is_computed_by_the_step_of_one_row(tokenizer_path, recei
     assert Scheduler(engine, slots=1, compile="max").steps.compiled.names == ("one", "prompt")
 
 
-@pytest.mark.parametrize("changes", [{}, {"window": 5}, {"short_conv": 0, "tied": True}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"window": 5}, {"window": 5, "full_attention": [0]}, {"short_conv": 0, "tied": True}]
+)
 def test_prompts_are_read_in_chunks_as_eagerly(changes, monkeypatch):
     monkeypatch.setattr(CompiledRows, "_package", traced)
     thinker = tiny_thinker(**changes)

@@ -1,0 +1,1 @@
+"""Thinkers as GGUF files of llama.cpp, out and in: docs/pretrained.md."""
