@@ -32,8 +32,7 @@ from datamodules.fault_tolerant_loader import named_deaths
 from datamodules.fingerprint import digests
 from datamodules.sources import resolve_sources
 from datamodules.tokenizer_cache import pieces_of
-from muomni.checkpoints import export as export_files
-from muomni.checkpoints.export import check_same, load_export, load_strictly, read_description, save_export
+from muomni.checkpoints.export import save_export
 from muomni.cli.ablations import check_tag, separate_exports
 from muomni.cli.errors import CONF, one_line, one_line_errors, run_main
 from muomni.cli.known_warnings import silence_known_warnings
@@ -42,9 +41,11 @@ from muomni.distributed import rendezvous
 from muomni.run import dry_run, monitors, signals, stage_graph
 from muomni.run.hardware import best_precision
 from muomni.run.identity import identities_of_0_1, identity, is_done
+from muomni.run.initial_weights import begin, follow_export, load_into, read_as_trained
 from muomni.run.pretrained import settle_thinker
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
 from muomni.run.sweeps import apart, keep_best, mark_failed, score
+from muomni.stages import adapters
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     def make_stage() -> Any:  # a new one: the result of `instantiate` holds a model, which two calls of it would share
         stage = instantiate(cfg.module, _convert_="all")(**datamodule.metadata())
         stage.check_loss_weights()
+        if cfg.task == "fit":
+            begin(cfg, stage)
         return stage
 
     stage = make_stage()
@@ -124,6 +127,7 @@ def settle(cfg: DictConfig, overrides: list[str]) -> None:
     monitors.settle(cfg)
     if cfg.debugging:
         cfg.paths.exports[cfg.stage.name] = f"{cfg.paths.output}/export"
+    follow_export(cfg, overrides)
     if cfg.tokenizer is not None and not any(word.lstrip("+").startswith("vocab_size=") for word in overrides):
         cfg.vocab_size = pieces_of(cfg.tokenizer)
 
@@ -133,19 +137,6 @@ def check_checkpoint(path: str, datamodule: Any, stage: Any, *, named: bool) -> 
     state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     datamodule.check_data(state, path=path, named=named)
     stage.on_load_checkpoint(state)
-
-
-def read_as_trained(cfg: DictConfig, trained: Path) -> None:
-    """Measure with the tokenizer and the characters that the export was trained with, and with its own Talker."""
-    if "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
-        cfg.datamodule.tokenizer = str(export_files.find_tokenizer(trained) or trained / "tokenizer.model")
-    cfg.characters = export_files.trained_characters(trained)
-    written = export_files.trained_form(trained)
-    if cfg.text not in (None, written):
-        raise ValueError(f"text={cfg.text}: {trained} was trained with text={written or 'null'}; leave it out")
-    cfg.text = written
-    if cfg.module.get("talker") and "talker" in read_description(trained)["parts"]:
-        cfg.module.talker.folder = str(trained)
 
 
 def make_data(cfg: DictConfig, sources: dict[str, Any]) -> Any:
@@ -184,6 +175,7 @@ def hand_over(
         stage = fresh()
         if trainer.is_global_zero:
             stage.load_state_dict(weights)
+    adapters.merge(stage)
     with rendezvous.rank_zero_first():
         if trainer.is_global_zero:
             write_export(stage, export, metadata)
@@ -253,16 +245,6 @@ def build_trainer(cfg: DictConfig, output: Path) -> lightning.Trainer:
     count_in_steps(trainer)
     rendezvous.check_devices(trainer.num_devices * trainer.num_nodes)
     return trainer
-
-
-def load_into(stage: Any, folder: Path) -> None:
-    """Put an export's weights into a stage's modules, strictly; its metadata (tokenizer, mel, ...) must be the stage's."""
-    loaded = load_export(folder)
-    check_same(loaded.metadata, stage.export_metadata(), where=str(folder))
-    for name, module in stage.export_modules().items():
-        if name not in loaded.modules:
-            raise ValueError(f"{folder}: this export has no module {name!r}; it holds {', '.join(loaded.modules)}")
-        load_strictly(module, loaded.modules[name].state_dict(), where=f"{folder}, module {name!r}")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")

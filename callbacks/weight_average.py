@@ -136,10 +136,10 @@ class WeightAverage(Callback):
 
 
 def _changing(stage: LightningModule) -> dict[str, Tensor]:
-    """What training changes: the stage's state but for the modules that it keeps frozen."""
+    """What training changes: the stage's state but for what it keeps frozen."""
     frozen = {
         id(each) for module in getattr(stage, "_frozen", []) for each in (*module.parameters(), *module.buffers())
-    }
+    } | {id(each) for each in getattr(stage, "frozen_parameters", ())}
     named = list(stage.named_parameters())
     for prefix, module in stage.named_modules():  # not state_dict(): it shards again what a validation has gathered
         buffers = module.named_buffers(prefix=prefix, recurse=False)

@@ -11,14 +11,15 @@ from callbacks.symptoms.naming import modules_of
 
 @dataclass(kw_only=True)
 class FrozenModules(Symptom):
-    """A stage says what it trains (`trained_modules`, with a rate above 0) and what stays frozen (`keep_frozen`, a rate of 0).
-    Whatever else is frozen should train. Codebooks that follow averages need no gradient."""
+    """A stage says what it trains (`trained_modules`, with a rate above 0) and what stays frozen (`keep_frozen`, a rate of 0,
+    adapters). Whatever else is frozen should train. Codebooks that follow averages need no gradient."""
 
     def finding(self, stage: Any, batch: Any) -> str | None:
         trained = [module for _, module, rate in stage.trained_modules() if rate]
         meant = {id(p) for module in stage.frozen_modules if module not in trained for p in module.parameters()}
         meant |= {id(p) for _, module, rate in stage.trained_modules() if not rate for p in module.parameters()}
         meant |= {id(module.codebooks) for module in stage.modules() if _averages(module)}
+        meant |= {id(p) for p in getattr(stage, "frozen_parameters", ())}  # of modules with adapters
         wanted = {id(p) for module in trained for p in module.parameters()} - meant
         names = {name: p for name, p in stage.named_parameters() if id(p) in wanted}
         frozen = [name for name, parameter in names.items() if not parameter.requires_grad]

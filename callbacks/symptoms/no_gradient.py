@@ -30,6 +30,10 @@ class NoGradient(Symptom):
     def examine_gradients(self, stage: Any, batch: Any) -> None:
         used, optional = stage.used_modules(batch), stage.optional_modules()
         unused = {id(p) for name, module in optional.items() if name not in used for p in module.parameters()}
+        groups = [group for optimizer in stage.trainer.optimizers for group in optimizer.param_groups]
+        unused |= {
+            id(p) for group in groups if not group["lr"] for p in group["params"]
+        }  # adapters that have yet to start
         tables = dict(_tables(stage))
         names, norms = list[str](), list[Tensor]()
         zero = torch.zeros((), device=stage.device)

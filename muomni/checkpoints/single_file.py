@@ -3,13 +3,15 @@
     NAME.safetensors   tensors `<module>.<key>`; in the header `muomni` (what model.yaml says, as JSON) and `tokenizer`
                        (its file in base64)
     NAME.ckpt          Lightning's checkpoint; a stage adds `export`, plain data: the same description, the prefix of each
-                       module in the state dict, the tensors of modules outside of it, and the tokenizer
+                       module in the state dict, the tensors of modules outside of it, the tokenizer, and the scale of
+                       adapters (nn/lora.py), which are merged
 
 Loading is as strict as that of a folder, and executes as little: pickles are read with weights_only.
 """
 
 import base64
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +38,7 @@ from muomni.checkpoints.export import (
 )
 from muomni.checkpoints.safe_load import check_tensors, load_data, read_safetensors
 from muomni.checkpoints.schema import MOST_BYTES
+from muomni.nn.lora import merged_state
 from muomni.user_path import user_path
 
 DESCRIPTION, TOKENIZER = "muomni", "tokenizer"
@@ -189,6 +192,11 @@ def _carried(
             f"{name}.{key[len(place) + 1 :]}": value for key, value in state.items() if key.startswith(f"{place}.")
         }
     check_tensors(tensors.items(), size=size)
+    if carried.get("adapter") is not None:
+        scale = carried["adapter"].get("scale") if isinstance(carried["adapter"], dict) else None
+        if not isinstance(scale, float) or not math.isfinite(scale):
+            raise ValueError(f"the scale of its adapters is {scale!r}")
+        tensors = merged_state(tensors, scale=scale)
     tokenizer = carried["tokenizer"]
     if tokenizer is None:
         return tensors, None

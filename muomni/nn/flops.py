@@ -60,7 +60,13 @@ def learns(module: nn.Module) -> bool:
 
 def linear(layer: nn.Linear, rows: int, *, input_grad: bool = True) -> Cost:
     """A linear layer on so many rows. input_grad: whether what it reads was computed from trained weights."""
-    return product(rows, layer.in_features, layer.out_features, gradients=layer.weight.requires_grad + input_grad)
+    cost = product(rows, layer.in_features, layer.out_features, gradients=layer.weight.requires_grad + input_grad)
+    rank = getattr(layer, "rank", 0)
+    if rank:  # of an adapter (lora.py)
+        cost += product(rows, layer.in_features, rank, gradients=1 + input_grad) + product(
+            rows, rank, layer.out_features
+        )
+    return cost
 
 
 def conv(layer: nn.Conv1d | nn.Conv2d, batch: int, *sizes: int, input_grad: bool = True) -> tuple[Cost, list[int]]:

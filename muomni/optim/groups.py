@@ -5,6 +5,9 @@ channels; those of the experts of a mixture are `experts`, one matrix an expert.
 layers of a network, and routers. `vectors`: everything else, as embeddings, positions, class tokens, codebooks, depthwise and
 short convolutions, norms, biases, weights under a parametrization, and weights with a side of one. The table of all stages:
 tests/unit/optim/test_table.py.
+
+`adapters`: what LoRA and DoRA add to a layer (nn/lora.py). They take AdamW's step, as in the papers, and do not decay: Muon would
+make all directions of an update equally large, whose small rank is to find the few that matter.
 """
 
 from collections.abc import Iterable
@@ -13,14 +16,16 @@ from typing import Any
 from torch import nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-GROUPS = ("matrices", "experts", "heads", "vectors")
+GROUPS = ("matrices", "experts", "heads", "vectors", "adapters")
+NO_DECAY = ("vectors", "adapters")
+ADAPTER = "lora_"  # begins the names of what an adapter adds
 
 
 def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_decay: float) -> list[dict[str, Any]]:
     """Groups of parameters that require a gradient.
 
     modules: (name, module, learning-rate factor). A group carries `params`, `weight_decay`, `lr_scale`, `name`
-    (`<module>/matrices|experts|heads|vectors`), `matrices` and `stacked`. Shared parameters count once.
+    (`<module>/matrices|experts|heads|vectors|adapters`), `matrices` and `stacked`. Shared parameters count once.
     """
     seen: set[int] = set()
     groups = []
@@ -33,10 +38,12 @@ def parameter_groups(modules: Iterable[tuple[str, nn.Module, float]], *, weight_
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            members_of[_group_of(key) if id(parameter) in matrices else "vectors"].append(parameter)
+            is_adapter = key.rpartition(".")[2].startswith(ADAPTER)
+            others = "adapters" if is_adapter else "vectors"
+            members_of[_group_of(key) if id(parameter) in matrices else others].append(parameter)
         for group, members in members_of.items():
             if members:
-                decay, is_matrix = 0.0 if group == "vectors" else weight_decay, group in ("matrices", "experts")
+                decay, is_matrix = 0.0 if group in NO_DECAY else weight_decay, group in ("matrices", "experts")
                 options = {"matrices": is_matrix, "stacked": group == "experts", "lr_scale": scale}
                 groups.append({"params": members, "weight_decay": decay, "name": f"{name}/{group}", **options})
     if not groups:

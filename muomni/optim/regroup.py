@@ -68,7 +68,7 @@ def _like(name: str, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The group of that name, or one of the same module whose rate is the same."""
     module, group = name.rsplit("/", 1)
     others = {"heads": "vectors", "vectors": "heads", "experts": "matrices", "matrices": "experts"}
-    for each in (name, f"{module}/{others[group]}", *groups):
+    for each in (name, f"{module}/{others.get(group, group)}", *groups):
         if each in groups:
             return groups[each]
     raise AssertionError("an optimizer without groups")

@@ -46,6 +46,20 @@ def constant(optimizer: Optimizer, *, warmup_steps: int, decay_fraction: float |
     return _schedule(optimizer, warmup_steps, lambda step: 1.0)
 
 
+def rest_until(scheduler: LambdaLR, step: int, *, suffix: str) -> None:
+    """Groups whose name ends with `suffix` have a rate of 0 until `step`, and the schedule's from there on; what AdamW keeps of
+    gradients it gathers meanwhile."""
+
+    def resting(factor: Callable[[int], float]) -> Callable[[int], float]:
+        return lambda at: factor(at) if at >= step else 0.0
+
+    for index, group in enumerate(scheduler.optimizer.param_groups):
+        if group["name"].endswith(suffix):
+            scheduler.lr_lambdas[index] = resting(scheduler.lr_lambdas[index])
+            group["lr"] = scheduler.base_lrs[index] * scheduler.lr_lambdas[index](scheduler.last_epoch)
+    scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]
+
+
 def _plateau_and_decay(
     max_steps: int, decay_fraction: float, final: float, shape: Callable[[float], float]
 ) -> Callable[[int], float]:

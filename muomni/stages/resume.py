@@ -15,6 +15,8 @@ from muomni.frontends.text_form import form_metadata
 from muomni.frontends.tokenizer import export_name
 from muomni.optim.groups import parameter_groups
 from muomni.optim.regroup import regroup
+from muomni.optim.schedule import rest_until
+from muomni.stages.adapters import Adapter
 from muomni.stages.distributed_stage import DistributedStage
 from muomni.stages.training_options import TrainingOptions
 
@@ -36,6 +38,9 @@ class ResumableStage(DistributedStage):
         self.tokenizer = None if tokenizer is None else Path(tokenizer)
         self.optimizer_factory, self.schedule_factory = training.optimizer, training.schedule
         self.weight_decay = training.weight_decay
+        #: What `Adapter.apply` has put into the stage, and the parameters of adapted modules that it has frozen.
+        self.adapter: Adapter | None = None
+        self.frozen_parameters: list[nn.Parameter] = []
         self._frozen: list[nn.Module] = []
         self._group_options: list[dict[str, Any]] = []
         self._resumed = False
@@ -99,10 +104,11 @@ class ResumableStage(DistributedStage):
         """One optimizer over all groups, one schedule by step."""
         optimizer = self._new_optimizer()
         self._group_options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.schedule_factory(optimizer), "interval": "step"},
-        }
+        scheduler = self.schedule_factory(optimizer)
+        if self.adapter is not None and self.adapter.start_step:
+            assert isinstance(scheduler, LambdaLR), "adapter.start_step needs a schedule of muomni/optim/schedule.py"
+            rest_until(scheduler, self.adapter.start_step, suffix="/adapters")
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
         """A resumed run continues by the options of this command, not by those in its checkpoint."""
@@ -128,6 +134,8 @@ class ResumableStage(DistributedStage):
         modules = self.export_modules() | self.bundled_modules()
         tokenizer = None if self.tokenizer is None else self.tokenizer.read_bytes()
         checkpoint["export"] = describe_for_checkpoint(self, modules, self.export_metadata(), tokenizer)
+        if self.adapter is not None:
+            checkpoint["export"]["adapter"] = self.adapter.metadata()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Tokenizer, frontends and codec must be those that the checkpoint was trained with, and what is trained, by which
@@ -139,6 +147,8 @@ class ResumableStage(DistributedStage):
         where = f"checkpoint of step {checkpoint['global_step']}"
         facts, remedy = checkpoint["export"]["document"]["facts"], "resume=never begins again"
         check_same(facts, self.export_metadata(), where=where, remedy=remedy)
+        adapter = None if self.adapter is None else self.adapter.metadata()
+        check_same(checkpoint["export"], {"adapter": adapter}, where=where, remedy=remedy)
         regroup(checkpoint, [(name, module, rate) for name, module, rate in self.trained_modules() if rate])
         for state in checkpoint.get("optimizer_states", []):
             was, now = _by_optimizer(state.get("param_groups", [])), _by_optimizer(self._new_optimizer().param_groups)
