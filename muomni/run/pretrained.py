@@ -45,7 +45,7 @@ def settle_thinker(cfg: DictConfig, overrides: Collection[str]) -> None:
             if norm is not None and f"backbone.projector.{media}.scale" not in given:
                 cfg.backbone.projector[media].scale = norm
         if cfg.stage.name == "thinker":
-            cfg.backbone.thinker |= {"_target_": STARTED, "folder": str(export)}
+            cfg.backbone.thinker.update({"_target_": STARTED, "folder": str(export)})
             if cfg.tokenizer is None:
                 cfg.tokenizer = str(find_tokenizer(export))
         else:

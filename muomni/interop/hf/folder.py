@@ -53,8 +53,7 @@ class FolderTensors(Mapping[str, Tensor]):
         tensor: Tensor = self._open[path].get_tensor(key)
         self._mapped += tensor.nbytes
         if self._mapped > MOST_MAPPED:
-            self._mapped = 0
-            self._open[path] = _open(path)
+            self._mapped, self._open = 0, {each: _open(each) for each in self._open}
         return tensor
 
     def __iter__(self) -> Iterator[str]:

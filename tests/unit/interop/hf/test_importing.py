@@ -10,27 +10,17 @@ from muomni.checkpoints.export import load_export
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.interop.hf.__main__ import main
 from muomni.interop.hf.folder import CONFIG, WEIGHTS, read_folder
+from muomni.interop.hf.importing import imported
 from muomni.interop.hf.thinker import from_hf, to_hf
 from muomni.interop.hf.thinker_families import complete
 from muomni.models.thinker import Thinker
 from tests.unit.frontends.pretrained import byte_level, write
-
-END = "<|endoftext|>"
-SHAPE = {"dim": 16, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "ff_dim": 24, "max_length": 32}
+from tests.unit.interop.hf.folders import END, SHAPE, write_llama
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A folder of Llama's shape in half precision, with three rows more than its tokenizer has tokens."""
-    folder = tmp_path_factory.mktemp("source")
-    tokenizer = byte_level([END])
-    write(folder, tokenizer, {"bos_token": END, "eos_token": END})
-    torch.manual_seed(0)
-    thinker = Thinker(vocab_size=tokenizer.get_vocab_size() + 3, tied=True, **SHAPE)
-    config, tensors = to_hf(thinker)
-    (folder / CONFIG).write_text(json.dumps(config))
-    save_file({key: value.bfloat16() for key, value in tensors.items()}, folder / WEIGHTS)
-    return folder
+    return write_llama(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture
@@ -175,3 +165,10 @@ def test_an_epsilon_of_queries_and_keys_of_its_own_leaves_in_their_projections()
 
 def test_options_are_complete():
     assert complete({"dim": 8})["norm"] == "rms" and complete({})["full_attention"] == []
+
+
+def test_a_folder_is_imported_once(source, tmp_path, monkeypatch):
+    export = imported(source, tmp_path / "cache")
+    monkeypatch.setattr("muomni.interop.hf.importing.import_thinker", None)  # which would raise
+    assert imported(source, tmp_path / "cache") == imported(export, tmp_path / "cache") == export
+    assert imported(str(source), tmp_path / "cache").name.startswith(source.name)
