@@ -37,8 +37,8 @@ log = logging.getLogger("muomni.serving")
 def run(cfg: dict[str, Any]) -> None:
     """Serve until a signal ends it."""
     try:
+        from muomni.heap import limit_heaps
         from muomni.serving.app import make_state
-        from muomni.serving.heap import limit_heaps
         from muomni.serving.observe import quiet_loggers
         from muomni.serving.server import make_server
         from muomni.serving.settings import ServerSettings

@@ -10,13 +10,13 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from muomni import __version__
+from muomni import __version__, heap
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.embedding import Embedder
 from muomni.inference.engine import Engine
 from muomni.inference.scheduling.scheduler import Scheduler
 from muomni.inference.scheduling.speech_scheduler import SpeechScheduler
-from muomni.serving import errors, heap
+from muomni.serving import errors
 from muomni.serving.metrics import Metrics
 from muomni.serving.observe import Observe
 from muomni.serving.routes import chat, completions, embeddings, models, realtime, speech, status, transcriptions
@@ -24,6 +24,7 @@ from muomni.serving.security import Gate
 from muomni.serving.settings import ServerSettings
 from muomni.serving.state import ServerState
 
+HEAP_SECONDS = 30.0  # between two returns of free memory
 STATIC = Path(__file__).parent / "static"
 ROUTES = (chat, completions, speech, transcriptions, embeddings, realtime, models, status)
 
@@ -62,12 +63,19 @@ def make_state(
     return state
 
 
+async def _give_back_memory() -> None:
+    """Free memory to the system, every `HEAP_SECONDS`, until it is cancelled."""
+    while True:
+        await asyncio.sleep(HEAP_SECONDS)
+        await asyncio.to_thread(heap.give_back)
+
+
 def create_app(state: ServerState) -> FastAPI:
     """The ASGI application of a state. It closes the state when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        memory = asyncio.create_task(heap.keep_giving_back())
+        memory = asyncio.create_task(_give_back_memory())
         yield
         memory.cancel()
         state.close(grace=0.0)

@@ -1,19 +1,18 @@
-"""What is freed goes back to the system: glibc's malloc in a process that answers for weeks.
+"""What is freed goes back to the system: glibc's malloc in a process that runs for hours or weeks.
 
 By default it keeps up to 8 heaps a core, one for each thread that allocates, and serves ever larger blocks from them once such
 blocks have been freed. A few megabytes in use then hold tens of megabytes that are free: 2000 requests with images, recordings
-and large bodies left 250 MB so, of which nothing was in use. Two heaps are enough for the threads of a server, and now and then
-their free pages are given back. (Mapping large blocks one by one would do as well, at the price of new pages for every tensor.)
+and large bodies left 250 MB so, of which nothing was in use, and a training whose batches differ in length a gigabyte and more.
+Two heaps are enough for the threads of a server, and now and then free pages are given back. (Mapping large blocks one by one
+would do as well, at the price of new pages for every tensor.)
 """
 
-import asyncio
 import ctypes
 import os
 import sys
 from typing import Any
 
 ARENAS = 2
-SECONDS = 30.0  # between two returns of free pages
 M_ARENA_MAX = -8  # malloc.h
 
 
@@ -34,10 +33,3 @@ def give_back() -> None:
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)
-
-
-async def keep_giving_back() -> None:
-    """Every `SECONDS`, until it is cancelled."""
-    while True:
-        await asyncio.sleep(SECONDS)
-        await asyncio.to_thread(give_back)

@@ -29,7 +29,7 @@ print(limited, after - before, resident() - before)
 
 def measured(**environment):
     """Whether there is a limit; megabytes that are kept without use before they are given back, and afterwards."""
-    from muomni.serving import heap
+    from muomni import heap
 
     command = [sys.executable, "-c", CODE, heap.__file__]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
