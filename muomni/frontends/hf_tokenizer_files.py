@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from muomni.frontends.chat_form import KNOWN, ChatForm, recognise
-from muomni.frontends.hf_tokenizer import HFTokenizerModel, is_packed, pack, read_library
-from muomni.frontends.vocabulary_map import ROLES
+from muomni.frontends.hf_tokenizer import Spelling, is_packed, pack, read_library
+from muomni.frontends.vocabulary_map import ROLES, VocabularyMap
 from muomni.short_repr import shown
 from muomni.special_tokens import PIECES, USER
 from muomni.user_path import user_path
@@ -49,7 +49,9 @@ def read_pretrained(path: str | Path, *, rows: int | None = None) -> bytes:
     path = user_path(path)
     file = path / TOKENIZER if path.is_dir() else path
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file: a tokenizer of `tokenizers` is needed")
+        raise FileNotFoundError(
+            f"{file}: no such file: transformers writes one by save_pretrained of its AutoTokenizer"
+        )
     files = {TOKENIZER: _text(file)}
     if is_packed(files[TOKENIZER][:64].encode()):
         raise ValueError(f"{file}: of an export of muomni already, whose model it belongs to")
@@ -65,11 +67,11 @@ def read_pretrained(path: str | Path, *, rows: int | None = None) -> bytes:
         chat = _chat(file, files, library, special, dropped)
         if chat is not None and chat.end is not None:
             special["eos"] = library.token_to_id(chat.end)
-        content = pack(files, rows=size if rows is None else rows, special=special, chat=chat)
-        HFTokenizerModel(content)
+        rows = size if rows is None else rows
+        Spelling(library), VocabularyMap(rows, special)  # raise for what `Tokenizer` would refuse
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    return content
+    return pack(files, rows=rows, special=special, chat=chat)
 
 
 def _beyond(library: Any, rows: int) -> set[int]:

@@ -84,7 +84,6 @@ class Tokenizer:
         self.vocab_size = self.model.vocab_size  # pieces, special tokens included
         self._special = frozenset(range(len(PIECES))) | frozenset(self.model.special_ids.values())
         self._continuations: dict[int, tuple[str, int] | None] = {}
-        self._gap: str | None = None
         self._split: dict[str, list[str | int]] = {}
 
     @classmethod
@@ -184,9 +183,7 @@ class Tokenizer:
 
     def encode_next(self, text: str) -> list[int]:
         """A text that follows another one after a space: encode(a) + encode_next(b) reads "a b"."""
-        if self._gap is None:
-            self._gap = "" if self.decode(self.model.encode("a") * 2) == "a a" else " "
-        return self.encode(self._gap + text)
+        return self.encode(text if self.puts_space else f" {text}")
 
     def encode_segments(self, segments: Sequence[str | int], *, follows_text: bool = False) -> list[int]:
         """Ids of special tokens, and texts around them as they are (`formed`); neighbouring texts are one. follows_text: what
