@@ -79,7 +79,6 @@ class HFTokenizerModel:
         self.files: dict[str, str] = document["files"]
         self.vocabulary = VocabularyMap(document["rows"], document["special"])
         self.vocab_size, self.rows = self.vocabulary.size, self.vocabulary.rows
-        self.chat = None if document.get("chat") is None else ChatForm.read(document["chat"])
         self.library = read_library(self.files.get("tokenizer.json", ""))
         self.spelling = Spelling(self.library)
         self.puts_space, self.drops_first_space = self.spelling.puts_space, self.spelling.drops_first_space
@@ -93,6 +92,7 @@ class HFTokenizerModel:
         self.special_ids: Mapping[str, int] = special_ids
         self._silent = frozenset(self.special_ids.values()) | set(range(len(PIECES)))
         self._bytes: dict[int, bytes] = {}
+        self.chat = None if document.get("chat") is None else ChatForm.read(document["chat"])
         with_special = self.library.encode("a").ids
         self.begins_with_bos = bool(with_special) and with_special[0] < self.rows and places[with_special[0]] == BOS
 

@@ -7,6 +7,7 @@ text; only this project's own code can place their ids, which are those of muomn
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -83,6 +84,9 @@ class Tokenizer:
         self.model: TokenizerModel = HFTokenizerModel(content) if is_packed(content) else SentencePieceModel(content)
         self.vocab_size = self.model.vocab_size  # pieces, special tokens included
         self._special = frozenset(range(len(PIECES))) | frozenset(self.model.special_ids.values())
+        #: How the turns of a conversation are written.
+        begin = next(name for name, index in self.model.special_ids.items() if index == BOS)
+        self.chat = self.model.chat or replace(NATIVE, begin=begin)
         self._continuations: dict[int, tuple[str, int] | None] = {}
         self._split: dict[str, list[str | int]] = {}
 
@@ -155,11 +159,6 @@ class Tokenizer:
     def has_bytes(self) -> bool:
         """Whether every text has ids other than UNK: what is no piece is written in bytes."""
         return self.model.has_bytes
-
-    @property
-    def chat(self) -> ChatForm:
-        """How the turns of a conversation are written."""
-        return self.model.chat or NATIVE
 
     @property
     def special_ids(self) -> Mapping[str, int]:

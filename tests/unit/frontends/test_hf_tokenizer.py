@@ -6,11 +6,12 @@ import random
 import pytest
 import torch
 
+from muomni.frontends.chat import encode_prompt
 from muomni.frontends.hf_tokenizer_files import read_pretrained
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.frontends.vocabulary_map import VocabularyMap
 from muomni.inference.decoding.detokenizer import Detokenizer
-from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
+from muomni.special_tokens import ASSISTANT, BOS, EOS, PAD, PIECES, SYSTEM, UNK, USER
 from tests.unit.frontends.pretrained import families, lines, write
 
 pytest.importorskip("tokenizers")
@@ -101,6 +102,17 @@ def test_special_tokens_have_our_ids(folders):
         assert ours.encode("", bos=True, eos=True) == [BOS, EOS]
         begins = name in ("llama3", "gemma")
         assert ours.encode("a", bos=True)[0] == (BOS if begins else ours.encode("a")[0])
+
+
+def test_conversations_without_a_known_template_are_written_as_ours(tmp_path):
+    """With special tokens of ours, BOS theirs where they have one."""
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "where"}]
+    for name in ("gpt2", "llama2", "gemma", "unigram"):
+        tokenizer, config = families()[name]
+        ours = Tokenizer(read_pretrained(write(tmp_path / name, tokenizer, config | {"chat_template": "{{ 1 }}"})))
+        ids = encode_prompt(ours, messages, image_tokens=1, audio_tokens=()).ids.tolist()
+        text = [ours.encode("be brief"), ours.encode("where")]
+        assert ids == [BOS, SYSTEM, *text[0], USER, *text[1], ASSISTANT]
 
 
 def test_rows_there_and_back(folders):
