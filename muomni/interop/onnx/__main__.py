@@ -4,7 +4,7 @@ python -m muomni.interop.onnx export EXPORT out=FOLDER [parts=a,b] [opset=18] [d
 
 parts=a,b    only these graphs, default all that the export has: thinker; vision, image_projector, image_head, text_tower;
              hearing, audio, audio_projector, recognizer (waveform to text, also for sherpa-onnx);
-             talker_text, talker, codec_mel, codec_encoder, codec_decoder
+             talker_text, talker, codec_mel, codec_encoder, codec_decoder, vocoder
 opset=18     of ONNX, 18 to 23
 dtype=f32    of the weights: f32, f16, or int8 (matrix products; activations are quantised as they come)
 
@@ -31,11 +31,14 @@ def main(arguments: list[str]) -> int:
     if len(paths) != 1 or not options["out"]:
         raise ValueError("usage:  python -m muomni.interop.onnx export checkpoints/NAME out=FOLDER")
     out = user_path(options["out"])
-    notes = export_onnx(
-        user_path(paths[0]), out, wanted=options["parts"], opset=options["opset"], dtype=options["dtype"]
-    )
-    print("\n".join([*notes, f"written: {out}"]), file=sys.stderr)
+    chosen = {"wanted": options["parts"], "opset": options["opset"], "dtype": options["dtype"]}
+    export_onnx(user_path(paths[0]), out, **chosen, report=_say)
+    _say(f"written: {out}")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ The folder is whole or not there.
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ DESCRIPTION, README, TOKENS = "model.json", "README.md", "tokens.txt"
 FORMAT = 1
 
 
-def export_onnx(source: Path, out: Path, *, wanted: Sequence[str], opset: int, dtype: str) -> list[str]:
-    """Write the graphs `wanted` of an export (all that it has, if none is named) to a new folder; returns notes.
+def export_onnx(
+    source: Path, out: Path, *, wanted: Sequence[str], opset: int, dtype: str, report: Callable[[str], None]
+) -> None:
+    """Write the graphs `wanted` of an export (all that it has, if none is named) to a new folder. report: takes a line for each
+    graph when it is done, and for what has none.
 
     Raises ValueError or FileNotFoundError, one line, before anything is written for bad input, and without leaving anything.
     """
@@ -42,13 +45,17 @@ def export_onnx(source: Path, out: Path, *, wanted: Sequence[str], opset: int, d
     _check_rate(export, names, wanted=bool(wanted))
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(out, own=()) as temporary:
-        described, notes = _write_graphs(export, names, temporary, opset=opset, dtype=dtype)
+        described = {}
+        for name in names:
+            described[name], note = _write(name, export, temporary, opset=opset, dtype=dtype)
+            report(f"{name}.onnx: {note}")
         document = _document(export, described, temporary, opset=opset, dtype=dtype)
         (temporary / DESCRIPTION).write_text(
             json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         (temporary / README).write_text(readme(document), encoding="utf-8")
-    return [*notes, *parts.left_out(export)]
+    for line in parts.left_out(export):
+        report(line)
 
 
 def _check_rate(export: Export, names: list[str], *, wanted: bool) -> None:
@@ -62,22 +69,14 @@ def _check_rate(export: Export, names: list[str], *, wanted: bool) -> None:
         names.remove(parts.RECOGNIZER)
 
 
-def _write_graphs(
-    export: Export, names: Sequence[str], folder: Path, *, opset: int, dtype: str
-) -> tuple[dict[str, Any], list[str]]:
-    """The files of a folder -> descriptions of the graphs by name, and what to tell the user."""
-    described: dict[str, Any] = {}
-    notes = []
-    for name in names:
-        if name == parts.RECOGNIZER:
-            described[name] = _write_recognizer(export, folder, opset=opset, dtype=dtype)
-            notes.append(f"{name}.onnx: hearing.onnx and audio.onnx in one, for sherpa-onnx")
-            continue
-        graph = parts.build(export, name)
-        difference = write_graph(graph, folder / f"{name}.onnx", opset=opset, dtype=dtype)
-        described[name] = graph.described()
-        notes.append(f"{name}.onnx: differs from torch by {difference:.1g} at most, of the largest number")
-    return described, notes
+def _write(name: str, export: Export, folder: Path, *, opset: int, dtype: str) -> tuple[dict[str, Any], str]:
+    """Write one graph to a folder -> its description for model.json, and what to tell the user."""
+    if name == parts.RECOGNIZER:
+        described = _write_recognizer(export, folder, opset=opset, dtype=dtype)
+        return described, "hearing.onnx and audio.onnx in one, for sherpa-onnx"
+    graph = parts.build(export, name)
+    difference = write_graph(graph, folder / f"{name}.onnx", opset=opset, dtype=dtype)
+    return graph.described(), f"differs from torch by {difference:.1g} at most, of the largest number"
 
 
 def _write_recognizer(export: Export, folder: Path, *, opset: int, dtype: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class MelGraph(nn.Module):
 
 
 def fourier_basis(window: Tensor, *, n_fft: int) -> Tensor:
-    """Window (W) -> (2 F, W): its products with the cosine, then with the sine, of each frequency of a transform of n_fft."""
+    """Window (W) -> (2 F, W): times the real, then the imaginary part of each frequency of a transform of n_fft."""
     samples = torch.arange(len(window), dtype=window.dtype)
     angle = 2 * math.pi / n_fft * torch.outer(torch.arange(n_fft // 2 + 1, dtype=window.dtype), samples)
-    return torch.cat([angle.cos(), angle.sin()]) * window
+    return torch.cat([angle.cos(), -angle.sin()]) * window

@@ -8,7 +8,7 @@ from torch import nn
 from muomni.checkpoints.export import Export
 from muomni.frontends.hearing import hearing_of
 from muomni.frontends.mel import MelSpec
-from muomni.interop.onnx import codec, encoders, talker, thinker
+from muomni.interop.onnx import codec, encoders, talker, thinker, vocoder
 from muomni.interop.onnx.spec import Graph
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
@@ -18,6 +18,7 @@ from muomni.models.talker import Talker
 from muomni.models.text_tower import TextTower
 from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
+from muomni.models.vocoder import Vocoder
 
 #: Of the modules that have graphs, the classes.
 CLASSES: dict[str, tuple[type[nn.Module], ...]] = {
@@ -30,6 +31,7 @@ CLASSES: dict[str, tuple[type[nn.Module], ...]] = {
     "audio_projector": (AudioProjector,),
     "talker": (Talker,),
     "codec": (Codec,),
+    "vocoder": (Vocoder,),
 }
 #: hearing.onnx and audio.onnx in one: sherpa.py.
 RECOGNIZER = "recognizer"
@@ -56,6 +58,15 @@ def _audio_projector(export: Export) -> Graph:
     return encoders.audio_projector_graph(projector, audio=audio)
 
 
+def _vocoder(export: Export) -> Graph:
+    corrections = export.metadata.get("corrections")
+    if not isinstance(corrections, int):
+        raise ValueError(f"{export.folder}: no vocoder.onnx: the metadata lack 'corrections': export it again")
+    return vocoder.vocoder_graph(
+        cast(Vocoder, export.modules["vocoder"]), codec_mel_of(export), corrections=corrections
+    )
+
+
 #: Graph -> the modules that it needs, and a function that builds it of an export.
 BUILDERS: dict[str, tuple[tuple[str, ...], Callable[[Export], Graph]]] = {
     "thinker": (("thinker",), _thinker),
@@ -73,6 +84,7 @@ BUILDERS: dict[str, tuple[tuple[str, ...], Callable[[Export], Graph]]] = {
     "codec_mel": (("codec",), lambda export: encoders.mel_graph("codec_mel", codec_mel_of(export))),
     "codec_encoder": (("codec",), lambda export: codec.codec_encoder_graph(cast(Codec, export.modules["codec"]))),
     "codec_decoder": (("codec",), lambda export: codec.codec_decoder_graph(cast(Codec, export.modules["codec"]))),
+    "vocoder": (("vocoder",), _vocoder),
 }  # fmt: skip
 PARTS = (*BUILDERS, RECOGNIZER)
 

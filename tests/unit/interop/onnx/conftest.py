@@ -39,7 +39,7 @@ def write(lively, tmp_path_factory):
 
     def run(*parts, opset=18, dtype="f32"):
         out = tmp_path_factory.mktemp("onnx") / "omni"
-        export_onnx(lively, out, wanted=parts, opset=opset, dtype=dtype)
+        export_onnx(lively, out, wanted=parts, opset=opset, dtype=dtype, report=print)
         return out
 
     return run

@@ -5,14 +5,17 @@ import torch
 
 from muomni.frontends.hearing import Hearing, HearingSpec
 from muomni.frontends.mel import LogMel, MelSpec
+from muomni.inference.tts.vocoder import NeuralVocoder
 from muomni.interop.onnx.codec import CodecDecoderGraph
 from muomni.interop.onnx.hearing import HearingGraph
 from muomni.interop.onnx.mel import MelGraph
 from muomni.interop.onnx.talker import TalkerGraph, TalkerTextGraph, talker_graph
 from muomni.interop.onnx.thinker import ThinkerGraph, thinker_graph
+from muomni.interop.onnx.vocoder import VocoderGraph
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
 from muomni.models.thinker import Thinker
+from muomni.models.vocoder import Vocoder
 from muomni.special_tokens import AUDIO, IMAGE
 
 MEL = MelSpec(sample_rate=16000, hop=160, n_fft=1024, win=400, bins=32, f_min=0.0, f_max=8000.0, log=True, floor=1e-5)
@@ -74,7 +77,22 @@ def no_past(graph, batch):
     ]
 
 
-@pytest.mark.parametrize("options", [{"short_conv": 4, "qk_norm": True}, {"window": 5}, {"mlp": "gelu", "tied": True}])
+NANO = {"short_conv": 4, "qk_norm": True}
+GEMMA = {
+    "head_dim": 12, "window": 5, "full_attention": [1], "local_rope_theta": 100.0, "norm": "rms_offset", "output_norm": True,
+    "embedding_scale": 5.0, "attention_scale": 0.2, "mlp": "geglu", "tied": True,
+}  # fmt: skip
+GPT2 = {
+    "mlp": "gelu_tanh",
+    "norm": "layer",
+    "learned_positions": True,
+    "rope_theta": None,
+    "qkv_bias": True,
+    "out_bias": True,
+}
+
+
+@pytest.mark.parametrize("options", [NANO, GEMMA, GPT2, {"window": 5}])
 def test_the_thinker_goes_from_call_to_call_as_with_its_own_cache(options):
     thinker = make_thinker(**options)
     described = thinker_graph(thinker, media=(), max_length=128)
@@ -146,3 +164,12 @@ def test_the_decoder_of_the_codec_sums_entries():
     ).eval()  # fmt: skip
     codes, lengths = torch.randint(0, 16, (2, 5, 2)), torch.tensor([5, 3])
     torch.testing.assert_close(CodecDecoderGraph(codec)(codes, lengths)[0], codec.decode(codes, lengths))
+
+
+@pytest.mark.parametrize("corrections", [0, 3])
+def test_the_vocoder_is_the_one_with_its_correction(corrections):
+    model = Vocoder(n_mels=32, hop=160, overlap=4, width=16, num_layers=1, kernel=3, ff_dim=24)
+    neural = NeuralVocoder(model, spec=MEL, corrections=corrections, name="vocoder")
+    mel = LogMel(MEL)(torch.stack([recording(0.5, 1), recording(0.5, 2)]))
+    (waveform,) = VocoderGraph(model, MEL, corrections=corrections)(mel)
+    torch.testing.assert_close(waveform, neural(mel), atol=1e-4, rtol=0)
