@@ -1,6 +1,7 @@
-"""One reader of the benchmark, in a process of its own: python -m benchmarks.data.readers NAME MANIFEST PACK CACHE ROWS ..
+"""One reader of the benchmark, in a process of its own: python -m benchmarks.data.readers NAME SHAPE MANIFEST PACK CACHE ROWS ..
 
-Every reader gives batches of shuffled rows as dicts, through a loader with workers. It prints one line of JSON.
+Every reader gives batches of shuffled samples through a loader with workers: of text the rows as dicts, of other shapes what a
+stage trains on. It prints one line of JSON.
 """
 
 import importlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data.memory import PeakMemory, processor_seconds
+from datamodules import large_manifests
 
 BUFFER = 1000  # samples among which the streaming readers shuffle
 
@@ -23,6 +25,7 @@ BUFFER = 1000  # samples among which the streaming readers shuffle
 class Task:
     """What is read. seconds: for which samples are counted."""
 
+    shape: str
     manifest: Path
     pack: Path
     cache: Path
@@ -43,13 +46,13 @@ class Opened:
 
 def muomni(task: Task, path: Path) -> Opened:
     """Our datamodule, as a stage has it."""
-    from benchmarks.data.rows import RowData
+    from benchmarks.data.rows import data_of
+    from datamodules.base import DataModule
 
-    def data() -> RowData:
-        return RowData(
-            train=str(path), val=None, test={}, batch_size=task.batch, eval_batch_size=task.batch, seed=0,
-            num_workers=task.workers, cache=str(task.cache),
-        )  # fmt: skip
+    def data() -> DataModule:
+        return data_of(
+            task.shape, path, batch=task.batch, workers=task.workers, cache=task.cache, root=task.manifest.parent
+        )
 
     def restore() -> Any:
         again = data()
@@ -108,11 +111,11 @@ def measure(name: str, task: Task) -> dict[str, Any]:
         opened = READERS[name](task)
         at_open = time.perf_counter()
         batches = opened.batches
-        count = len(next(batches))
+        count = _size(next(batches))
         at_first, used = time.perf_counter(), processor_seconds()
         samples = 0
         for batch in batches:
-            samples += len(batch)
+            samples += _size(batch)
             if time.perf_counter() - at_first > task.seconds:
                 break
         rate = samples / (time.perf_counter() - at_first)
@@ -123,6 +126,7 @@ def measure(name: str, task: Task) -> dict[str, Any]:
         restored = time.perf_counter() - at_restore if opened.restore is not None else task.rows / 2 / rate
     assert count == task.batch
     return {
+        "shape": task.shape,
         "reader": name,
         "open s": at_open - started,
         "first batch s": at_first - started,
@@ -134,11 +138,17 @@ def measure(name: str, task: Task) -> dict[str, Any]:
     }
 
 
+def _size(batch: Any) -> int:
+    """Samples of a batch."""
+    return len(getattr(batch, "sample_ids", batch))
+
+
 def main(words: list[str]) -> None:
-    name, manifest, pack, cache, *numbers = words
+    name, shape, manifest, pack, cache, *numbers = words
     rows, workers, batch, seconds = (int(each) for each in numbers)
-    task = Task(Path(manifest), Path(pack), Path(cache), rows, workers, batch, seconds)
+    task = Task(shape, Path(manifest), Path(pack), Path(cache), rows, workers, batch, seconds)
     logging.disable(logging.WARNING)
+    large_manifests.LARGE_FILE = large_manifests.LARGE_PACK = 1
     print(json.dumps(measure(name, task)))
 
 
