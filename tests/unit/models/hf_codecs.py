@@ -9,16 +9,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mimi": {
         "hidden_size": 32, "num_filters": 4, "upsampling_ratios": [4, 2], "codebook_size": 32, "codebook_dim": 16,
         "num_quantizers": 4, "vector_quantization_hidden_dimension": 16, "num_hidden_layers": 2, "intermediate_size": 48,
-        "num_attention_heads": 2, "num_key_value_heads": 2, "upsample_groups": 32, "sliding_window": 8, "sampling_rate": 800,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "upsample_groups": 32, "sliding_window": 8, "sampling_rate": 1600,
         "layer_scale_initial_scale": 1.0,
     },
     "encodec": {
-        "hidden_size": 16, "num_filters": 4, "upsampling_ratios": [4, 2], "codebook_size": 32, "target_bandwidths": [1.0, 2.0],
-        "sampling_rate": 800,
+        "hidden_size": 16, "num_filters": 4, "upsampling_ratios": [4, 2], "codebook_size": 32, "target_bandwidths": [2.0, 4.0],
+        "sampling_rate": 1600,
     },
     "dac": {
         "encoder_hidden_size": 4, "downsampling_ratios": [2, 5], "decoder_hidden_size": 32, "n_codebooks": 4,
-        "codebook_size": 32, "codebook_dim": 4, "sampling_rate": 800,
+        "codebook_size": 32, "codebook_dim": 4, "sampling_rate": 1600,
     },
 }  # fmt: skip
 

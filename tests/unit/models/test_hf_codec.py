@@ -27,7 +27,7 @@ def both(request):
 def codes_of(theirs, waveform, model_type):
     """transformers' codes (B, T, K) of all codebooks."""
     if model_type == "encodec":
-        return theirs.encode(waveform, bandwidth=2.0).audio_codes[0].mT
+        return theirs.encode(waveform, bandwidth=4.0).audio_codes[0].mT
     return theirs.encode(waveform).audio_codes.mT
 
 

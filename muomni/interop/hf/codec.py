@@ -1,0 +1,137 @@
+"""Codecs of waveforms from Hugging Face folders, in and out: Mimi, EnCodec at 24 kHz, DAC.
+
+The folder is read by folder.py: its tensors, no code. Names of earlier versions of transformers (the halves of Mimi, weight
+norms) are brought to today's by transformers' own table, and everything is compared with the codec's shapes before it is used.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from muomni.checkpoints.assembly import assemble
+from muomni.checkpoints.atomic_write import atomic_folder
+from muomni.checkpoints.export import Export, check_place, is_export, load_export, save_export
+from muomni.interop.hf.folder import CONFIG, WEIGHTS, HFFolder, read_folder
+from muomni.models.hf_build import own_fields, transformers_class
+from muomni.models.hf_codec import HfCodec
+from muomni.models.hf_codec_families import FAMILIES
+from muomni.models.registry import MissingPackage
+from muomni.user_path import user_path
+
+SNAC = (
+    "{path}: SNAC is not read: its folders hold no safetensors, its codes come at several rates, and its decoder adds random noise, "
+    "so that no text would be spoken twice alike; the codecs that are read: {known}"
+)
+
+
+def is_codec(config: Mapping[str, Any]) -> bool:
+    """Whether config.json is of a codec, also of one that is refused by name."""
+    return config.get("model_type") in FAMILIES or "vq_strides" in config
+
+
+def import_codec(folder: HFFolder, out: Path) -> list[str]:
+    """Write a folder's codec as an export. Returns notes for the user. Raises ValueError before anything is written."""
+    check_place(out)
+    export = read_codec(folder)
+    save_export(out, export.modules, metadata=export.metadata, files={})
+    codec: Any = export.modules["codec"]
+    return [
+        f"codec: {codec.model_type}, {codec.sample_rate} Hz, {codec.frame_rate:g} frames a second of {codec.num_codebooks} "
+        f"codebooks of {codec.codebook_size}",
+        f"the Talker:  stage=talker codec=hf codec.path={out} backbone.talker.codebook_size={codec.codebook_size} "
+        f"backbone.talker.num_codebooks=N, N up to {codec.num_codebooks}",
+    ]
+
+
+def load_codec(folder: str | Path, modules: Iterable[str] = ("codec",)) -> Export:
+    """The codec of an export, or of a Hugging Face folder. Raises FileNotFoundError or ValueError."""
+    path = user_path(folder)
+    if is_export(path):
+        return load_export(path, modules)
+    read = read_folder(folder)
+    if not is_codec(read.config):
+        raise ValueError(
+            f"{read.path / CONFIG}: model_type={read.config.get('model_type')!r} is no codec that is read; they are "
+            f"{', '.join(FAMILIES)}"
+        )
+    return read_codec(read)
+
+
+def read_codec(folder: HFFolder) -> Export:
+    """The codec of a folder, in float32 and eval mode, as an export would hold it."""
+    where = str(folder.path)
+    if "vq_strides" in folder.config:
+        raise ValueError(SNAC.format(path=folder.path / CONFIG, known=", ".join(FAMILIES)))
+    model_type = str(folder.config["model_type"])
+    try:
+        options = {"model_type": model_type, "config": fields_of(folder.config)}
+        state = _todays_names(folder, options)
+    except MissingPackage as error:
+        raise ValueError(f"{where}: {error}") from error
+    codec: Any = assemble({"part": "hf_codec", "options": options}, state, where=where, weights=where)
+    metadata = {
+        "stage": "codec",
+        "codec_audio": {"sample_rate": codec.sample_rate, "hop": codec.hop},
+        "imported": {"from": "hf", "model_type": model_type},
+    }
+    return Export({"codec": codec}, metadata, folder.path)
+
+
+def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of config.json decides the codec: the fields that its class declares, and the frame rate, however it is written."""
+    family = FAMILIES[config["model_type"]]
+    known = {*own_fields(transformers_class(family.config_class)), *family.also}
+    given = {name.removeprefix("_"): value for name, value in config.items() if value is not None}
+    return {name: value for name, value in given.items() if name in known}
+
+
+def _todays_names(folder: HFFolder, options: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The codec's tensors by the names that this version of transformers has for them."""
+    theirs: dict[str, Tensor] = {}
+    for key in folder.tensors:
+        folder.tensors.dtype(key)
+        theirs[key] = folder.tensors[key]
+    try:
+        config = FAMILIES[options["model_type"]](options["config"]).model.config
+    except ValueError as error:
+        raise ValueError(f"{folder.path / CONFIG}: {error}") from error
+    logging = transformers_class("logging")
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        loaded, report = transformers_class(FAMILIES[options["model_type"]].model_class).from_pretrained(
+            None, config=config, state_dict=theirs, output_loading_info=True, ignore_mismatched_sizes=True, dtype="float32"
+        )
+    except Exception as error:  # of transformers: of many classes
+        raise ValueError(f"{folder.path}: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+    _check_report(folder, report)
+    return {f"model.{key}": value for key, value in loaded.state_dict().items()}
+
+
+def _check_report(folder: HFFolder, report: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first tensor that is missing, of another shape, or not expected."""
+    if report["mismatched_keys"]:
+        key, found, expected = sorted(report["mismatched_keys"])[0]
+        raise ValueError(f"{folder.path}: {key} has shape {tuple(found)}, {CONFIG} asks for {tuple(expected)}: two models")
+    if report["missing_keys"]:
+        raise ValueError(
+            f"{folder.path}: the tensor {min(report['missing_keys'])} is missing, which {CONFIG} asks for: the folder is "
+            "incomplete, or of another model"
+        )
+    if report["unexpected_keys"]:
+        key = min(report["unexpected_keys"])
+        raise ValueError(
+            f"{folder.tensors.files.get(key, folder.path)}: unexpected tensor {key}: {CONFIG} describes a model without it"
+        )
+
+
+def export_codec(codec: HfCodec, out: Path) -> None:
+    """Write a codec as transformers saves it: config.json and model.safetensors."""
+    with atomic_folder(out, own=(CONFIG, WEIGHTS)) as temporary:
+        codec.model.save_pretrained(temporary)
