@@ -42,7 +42,7 @@ from muomni.run import dry_run, monitors, signals, stage_graph
 from muomni.run.hardware import best_precision
 from muomni.run.identity import identities_of_0_1, identity, is_done
 from muomni.run.initial_weights import begin, follow_export, load_into, read_as_trained
-from muomni.run.pretrained import settle_thinker
+from muomni.run.pretrained import settle_codec, settle_thinker
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
 from muomni.run.sweeps import apart, keep_best, mark_failed, score
 from muomni.stages import adapters
@@ -124,6 +124,7 @@ def settle(cfg: DictConfig, overrides: list[str]) -> None:
     """Refuse options that contradict each other, and fill in what follows from others."""
     validate(cfg)
     settle_thinker(cfg, overrides)
+    settle_codec(cfg, overrides)
     monitors.settle(cfg)
     if cfg.debugging:
         cfg.paths.exports[cfg.stage.name] = f"{cfg.paths.output}/export"

@@ -23,7 +23,7 @@ class HfCodec(WaveformCodec):
         super().__init__()
         if model_type not in FAMILIES:
             raise ValueError(f"model_type={model_type!r}: available are {', '.join(FAMILIES)}")
-        self.model_type, self._family = model_type, FAMILIES[model_type](config)
+        self.name, self._family = model_type, FAMILIES[model_type](config)
         self.model = self._family.model
         family = self._family
         self.sample_rate, self.hop = family.sample_rate, family.hop

@@ -86,7 +86,7 @@ def _with_past(state: DecoderState, hidden: Tensor, past: int) -> Tensor:
 class Mimi(Family):
     """`MimiModel`."""
 
-    config_class, model_class, also = "MimiConfig", "MimiModel", ("frame_rate",)
+    config_class, model_class, also = "MimiConfig", "MimiModel", ("frame_rate", "rope_theta")
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)

@@ -20,11 +20,12 @@ DecoderState = dict[str, Any]
 class WaveformCodec(nn.Module):
     """Base of codecs of waveforms. A subclass sets the attributes and defines `encode` and `decode`.
 
-    sample_rate: in Hz. hop: H. num_codebooks: K. codebook_size: entries of each.
+    name: for statistics. sample_rate: in Hz. hop: H. num_codebooks: K. codebook_size: entries of each.
     past, ahead: frames of codes before and after a block that `decode_block` needs. first_frames: fewest frames of a first
     block that is not the whole utterance.
     """
 
+    name: str
     sample_rate: int
     hop: int
     num_codebooks: int

@@ -39,7 +39,7 @@ OFF: dict[str, Any] = {
     "layer_drop": 0.0, "module.training.layer_drop": "${layer_drop}",
     "label_smoothing": 0.0, "module.training.label_smoothing": "${label_smoothing}",
     "text": None, "module.training.text_form": "${text}", "datamodule.text_form": "${text}", "tokenizer": None,
-    "datamodule.bucket_augmented": False, "thinker": {"path": None, "max_length": None},
+    "datamodule.bucket_augmented": False, "thinker": {"path": None, "max_length": None}, "codec": {"path": None},
     "data.sets": None, "data.mixture": None, "data.split_shares": None, "data.instruct": None,
     "adapter": None, "init_from": None,
     "backbone.thinker.dropout": 0.0, "module.model.dropout": 0.0,  # the second: resolved

@@ -1,4 +1,4 @@
-"""`thinker=hf`: the configuration of a run whose Thinker is pretrained, filled in from the export that it is imported to."""
+"""`thinker=hf`, `codec=hf`: the configuration of a run whose Thinker or codec is pretrained, filled in from its description."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -8,9 +8,13 @@ from omegaconf import DictConfig, open_dict
 
 from muomni.checkpoints.export import find_tokenizer, read_description
 from muomni.distributed import rendezvous
+from muomni.interop.hf.codec import describe_codec
 from muomni.interop.hf.importing import imported
 
 STAGES = ("thinker", "omni_sft")
+CODEBOOKS = 8  # that a Talker speaks, of the 9 to 32 of a pretrained codec
+FRAME_RATE = 12.5  # of our codec, for which `max_frames` of conf/backbone.yaml is
+LOAD_CODEC = "muomni.interop.hf.codec.load_codec"
 STARTED = "muomni.checkpoints.starting_weights.pretrained_thinker"
 
 
@@ -51,3 +55,31 @@ def settle_thinker(cfg: DictConfig, overrides: Collection[str]) -> None:
         else:
             cfg.paths.exports.thinker = str(export)
             cfg.stage.needs = [stage for stage in cfg.stage.needs if stage != "thinker"]
+
+
+def settle_codec(cfg: DictConfig, overrides: Collection[str]) -> None:
+    """The Talker speaks through the codec at `codec.path`, unless it is null, in place of a stage=codec of its own: with the codec's
+    entries, and as many frames as last as long. What the command line says itself stays.
+
+    Raises ValueError for another stage, and for changes of spectrograms, which a codec of waveforms does not read.
+    """
+    path = cfg.codec.path
+    if path is None:
+        return
+    if cfg.stage.name != "talker":
+        raise ValueError(f"codec=hf: stage={cfg.stage.name} chooses no codec, stage=talker does; leave it out")
+    if cfg.datamodule.augment is not None:
+        raise ValueError("datamodule.augment changes spectrograms, codec=hf reads recordings: datamodule.augment=null")
+    codec = describe_codec(path)
+    given = {word.lstrip("+").partition("=")[0] for word in overrides}
+    filled = {
+        "codebook_size": codec.codebook_size,
+        "num_codebooks": min(CODEBOOKS, codec.num_codebooks),
+        "max_frames": round(cfg.backbone.talker.max_frames * codec.frame_rate / FRAME_RATE),
+    }
+    with open_dict(cfg):
+        for key, value in filled.items():
+            if f"backbone.talker.{key}" not in given:
+                cfg.backbone.talker[key] = value
+        cfg.module.codec = {"_target_": LOAD_CODEC, "folder": str(path)}
+        cfg.stage.needs = [stage for stage in cfg.stage.needs if stage != "codec"]

@@ -71,8 +71,7 @@ class WaveformDecoder:
 
     @property
     def name(self) -> str:
-        """Of the codec's architecture."""
-        return str(self.codec.options.get("model_type", self.codec.architecture))
+        return self.codec.name
 
     @property
     def sample_rate(self) -> int:

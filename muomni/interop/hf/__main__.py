@@ -1,15 +1,16 @@
-"""Pretrained language models from Hugging Face folders.
+"""Pretrained models from Hugging Face folders: language models, image and audio encoders, codecs of speech (docs/pretrained.md).
 
 python -m muomni.interop.hf import SOURCE out=checkpoints/NAME [tokenizer=PATH] [max_length=N]
 
-SOURCE           a folder with config.json, model.safetensors (or its shards) and tokenizer.json; where there is a network also
-                 ORG/NAME of the hub. Nothing of it is executed
+SOURCE           a folder with config.json, model.safetensors (or its shards) and, of a language model, tokenizer.json; where there
+                 is a network also ORG/NAME of the hub. Nothing of it is executed
 out=DIR          the export folder, for infer.py, load_model and the stages
-tokenizer=PATH   a tokenizer.json, or its folder, in place of the source's own
-max_length=N     tokens of the longest sequence, fewer than the model's: a long context takes memory in every answer
+tokenizer=PATH   of a language model: a tokenizer.json, or its folder, in place of the source's own
+max_length=N     of a language model: tokens of the longest sequence, fewer than the model's: a long context takes memory in every answer
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from muomni.cli.key_value import read_options, run_program
@@ -23,20 +24,33 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] != "import":
         print(__doc__, file=sys.stderr)
         return 2
-    from muomni.interop.hf.importing import import_thinker
-
     sources = [word for word in arguments[1:] if "=" not in word]
     options = read_options([word for word in arguments[1:] if "=" in word], IMPORT)
     if len(sources) != 1 or not options["out"]:
         raise ValueError("usage:  python -m muomni.interop.hf import FOLDER out=checkpoints/NAME")
     out = user_path(options["out"])
-    notes = import_thinker(
-        sources[0], out,
-        tokenizer=user_path(options["tokenizer"]) if options["tokenizer"] else None,
-        max_length=options["max_length"] or None,
-    )  # fmt: skip
+    notes = import_folder(sources[0], out, options)
     print("\n".join([*notes, f"written: {out}"]), file=sys.stderr)
     return 0
+
+
+def import_folder(source: str, out: Path, options: dict[str, Any]) -> list[str]:
+    """Write the export of a folder, by what its config.json describes; returns notes."""
+    from muomni.interop.hf.codec import import_codec, is_codec
+    from muomni.interop.hf.encoders import import_encoder, is_encoder
+    from muomni.interop.hf.folder import find_folder, read_config, read_folder
+    from muomni.interop.hf.importing import import_thinker
+
+    folder = find_folder(source)
+    config = read_config(folder)
+    for is_other, import_other in ((is_codec, import_codec), (is_encoder, import_encoder)):
+        if is_other(config):
+            for name in ("tokenizer", "max_length"):
+                if options[name]:
+                    raise ValueError(f"{name}={options[name]}: {folder} holds no language model; leave it out")
+            return import_other(read_folder(folder), out)
+    tokenizer = user_path(options["tokenizer"]) if options["tokenizer"] else None
+    return import_thinker(folder, out, tokenizer=tokenizer, max_length=options["max_length"] or None)
 
 
 if __name__ == "__main__":

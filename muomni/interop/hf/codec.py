@@ -4,25 +4,26 @@ The folder is read by folder.py: its tensors, no code. Names of earlier versions
 norms) are brought to today's by transformers' own table, and everything is compared with the codec's shapes before it is used.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from muomni.checkpoints.assembly import assemble
+from muomni.checkpoints.assembly import assemble, outline
 from muomni.checkpoints.atomic_write import atomic_folder
-from muomni.checkpoints.export import Export, check_place, is_export, load_export, save_export
-from muomni.interop.hf.folder import CONFIG, WEIGHTS, HFFolder, read_folder
+from muomni.checkpoints.export import Export, check_place, is_export, load_export, read_description, save_export
+from muomni.interop.hf.folder import CONFIG, WEIGHTS, HFFolder, find_folder, read_config, read_folder
 from muomni.models.hf_build import own_fields, transformers_class
 from muomni.models.hf_codec import HfCodec
 from muomni.models.hf_codec_families import FAMILIES
 from muomni.models.registry import MissingPackage
+from muomni.models.waveform_codec import WaveformCodec
 from muomni.user_path import user_path
 
 SNAC = (
-    "{path}: SNAC is not read: its folders hold no safetensors, its codes come at several rates, and its decoder adds random noise, "
-    "so that no text would be spoken twice alike; the codecs that are read: {known}"
+    "{path}: SNAC is not read: it is no model of transformers, its codes come at several rates, and its decoder adds random "
+    "noise, so that no text would be spoken twice alike; the codecs that are read: {known}"
 )
 
 
@@ -38,39 +39,40 @@ def import_codec(folder: HFFolder, out: Path) -> list[str]:
     save_export(out, export.modules, metadata=export.metadata, files={})
     codec: Any = export.modules["codec"]
     return [
-        f"codec: {codec.model_type}, {codec.sample_rate} Hz, {codec.frame_rate:g} frames a second of {codec.num_codebooks} "
+        f"codec: {codec.name}, {codec.sample_rate} Hz, {codec.frame_rate:g} frames a second of {codec.num_codebooks} "
         f"codebooks of {codec.codebook_size}",
-        f"the Talker:  stage=talker codec=hf codec.path={out} backbone.talker.codebook_size={codec.codebook_size} "
-        f"backbone.talker.num_codebooks=N, N up to {codec.num_codebooks}",
+        f"the Talker speaks through it by  stage=talker codec=hf codec.path={out}",
     ]
 
 
-def load_codec(folder: str | Path, modules: Iterable[str] = ("codec",)) -> Export:
-    """The codec of an export, or of a Hugging Face folder. Raises FileNotFoundError or ValueError."""
+def load_codec(folder: str | Path) -> Export:
+    """The codec of an export, or of a Hugging Face folder or repository. Raises FileNotFoundError or ValueError."""
+    path = user_path(folder)
+    return load_export(path, ["codec"]) if is_export(path) else read_codec(read_folder(folder))
+
+
+def describe_codec(folder: str | Path) -> WaveformCodec:
+    """The codec that `load_codec` finds, without its weights: on the meta device."""
     path = user_path(folder)
     if is_export(path):
-        return load_export(path, modules)
-    read = read_folder(folder)
-    if not is_codec(read.config):
-        raise ValueError(
-            f"{read.path / CONFIG}: model_type={read.config.get('model_type')!r} is no codec that is read; they are "
-            f"{', '.join(FAMILIES)}"
-        )
-    return read_codec(read)
+        parts = read_description(path)["parts"]
+        if "codec" not in parts:
+            raise ValueError(f"{path}: this export has no module 'codec'; it holds {', '.join(parts)}")
+        description, where = parts["codec"], str(path)
+    else:
+        found = find_folder(folder)
+        description, where = _description(read_config(found), found), str(found / CONFIG)
+    codec = outline(description, tensors=None, where=where)
+    if not isinstance(codec, WaveformCodec):
+        raise ValueError(f"{where}: a codec of spectrograms: leave codec=hf out, paths.exports.codec={folder}")
+    return codec
 
 
 def read_codec(folder: HFFolder) -> Export:
     """The codec of a folder, in float32 and eval mode, as an export would hold it."""
-    where = str(folder.path)
-    if "vq_strides" in folder.config:
-        raise ValueError(SNAC.format(path=folder.path / CONFIG, known=", ".join(FAMILIES)))
-    model_type = str(folder.config["model_type"])
-    try:
-        options = {"model_type": model_type, "config": fields_of(folder.config)}
-        state = _todays_names(folder, options)
-    except MissingPackage as error:
-        raise ValueError(f"{where}: {error}") from error
-    codec: Any = assemble({"part": "hf_codec", "options": options}, state, where=where, weights=where)
+    where, description = str(folder.path), _description(folder.config, folder.path)
+    model_type = description["options"]["model_type"]
+    codec: Any = assemble(description, _todays_names(folder, description["options"]), where=where, weights=where)
     metadata = {
         "stage": "codec",
         "codec_audio": {"sample_rate": codec.sample_rate, "hop": codec.hop},
@@ -79,12 +81,22 @@ def read_codec(folder: HFFolder) -> Export:
     return Export({"codec": codec}, metadata, folder.path)
 
 
-def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of config.json decides the codec: the fields that its class declares, and the frame rate, however it is written."""
-    family = FAMILIES[config["model_type"]]
-    known = {*own_fields(transformers_class(family.config_class)), *family.also}
+def _description(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The module of a folder as model.yaml would have it. Its configuration is what of config.json decides the codec: the fields
+    that transformers' class declares, and the frame rate, however it is written."""
+    where, model_type = path / CONFIG, config.get("model_type")
+    if "vq_strides" in config:
+        raise ValueError(SNAC.format(path=where, known=", ".join(FAMILIES)))
+    if model_type not in FAMILIES:
+        raise ValueError(f"{where}: model_type={model_type!r} is no codec that is read; they are {', '.join(FAMILIES)}")
+    family = FAMILIES[model_type]
+    try:
+        known = {*own_fields(transformers_class(family.config_class)), *family.also}
+    except MissingPackage as error:
+        raise ValueError(f"{path}: {error}") from error
     given = {name.removeprefix("_"): value for name, value in config.items() if value is not None}
-    return {name: value for name, value in given.items() if name in known}
+    fields = {name: value for name, value in given.items() if name in known}
+    return {"part": "hf_codec", "options": {"model_type": model_type, "config": fields}}
 
 
 def _todays_names(folder: HFFolder, options: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -103,7 +115,12 @@ def _todays_names(folder: HFFolder, options: Mapping[str, Any]) -> dict[str, Ten
     logging.disable_progress_bar()
     try:
         loaded, report = transformers_class(FAMILIES[options["model_type"]].model_class).from_pretrained(
-            None, config=config, state_dict=theirs, output_loading_info=True, ignore_mismatched_sizes=True, dtype="float32"
+            None,
+            config=config,
+            state_dict=theirs,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            dtype="float32",
         )
     except Exception as error:  # of transformers: of many classes
         raise ValueError(f"{folder.path}: {' '.join(str(error).split())[:300]}") from error
@@ -118,7 +135,9 @@ def _check_report(folder: HFFolder, report: Mapping[str, Any]) -> None:
     """Raise ValueError for the first tensor that is missing, of another shape, or not expected."""
     if report["mismatched_keys"]:
         key, found, expected = sorted(report["mismatched_keys"])[0]
-        raise ValueError(f"{folder.path}: {key} has shape {tuple(found)}, {CONFIG} asks for {tuple(expected)}: two models")
+        raise ValueError(
+            f"{folder.path}: {key} has shape {tuple(found)}, {CONFIG} asks for {tuple(expected)}: two models"
+        )
     if report["missing_keys"]:
         raise ValueError(
             f"{folder.path}: the tensor {min(report['missing_keys'])} is missing, which {CONFIG} asks for: the folder is "

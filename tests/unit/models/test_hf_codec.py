@@ -34,13 +34,13 @@ def codes_of(theirs, waveform, model_type):
 @torch.inference_mode()
 def test_codes_and_waveforms_are_those_of_transformers(both):
     codec, theirs = both
-    waveform = torch.randn(2, codec.hop * 51 + (0 if codec.model_type == "dac" else 3))
+    waveform = torch.randn(2, codec.hop * 51 + (0 if codec.name == "dac" else 3))
     codes = codec.encode(waveform)
     assert codes.shape == (2, -(-waveform.shape[1] // codec.hop), 4) and len(codes.unique()) > 20
-    assert torch.equal(codes, codes_of(theirs, waveform[:, None], codec.model_type))
+    assert torch.equal(codes, codes_of(theirs, waveform[:, None], codec.name))
     decoded = codec.decode(codes)
     assert decoded.shape == (2, codes.shape[1] * codec.hop)
-    if codec.model_type == "encodec":
+    if codec.name == "encodec":
         expected = theirs.decode(codes.mT[None], [None]).audio_values[:, 0]
     else:
         expected = theirs.decode(audio_codes=codes.mT).audio_values.reshape(2, -1)
@@ -52,7 +52,7 @@ def test_codes_and_waveforms_are_those_of_transformers(both):
 def test_a_waveform_that_ends_within_a_frame_is_padded_by_silence(both):
     codec, _ = both
     waveform = torch.randn(1, codec.hop * 20 - 5)
-    if codec.model_type == "dac":
+    if codec.name == "dac":
         padded = torch.nn.functional.pad(waveform, (0, 5))
         assert torch.equal(codec.encode(waveform), codec.encode(padded))
     assert codec.encode(waveform).shape[1] == 20
