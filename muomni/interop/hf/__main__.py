@@ -2,11 +2,12 @@
 
 python -m muomni.interop.hf import SOURCE out=checkpoints/NAME [tokenizer=PATH] [max_length=N]
 
-SOURCE           a folder with config.json, model.safetensors (or its shards) and, of a language model, tokenizer.json; where there
-                 is a network also ORG/NAME of the hub. Nothing of it is executed
+SOURCE           a folder with config.json, model.safetensors (or its shards) and, for a language model, tokenizer.json;
+                 where there is a network also ORG/NAME of the hub. Nothing of it is executed
 out=DIR          the export folder, for infer.py, load_model and the stages
 tokenizer=PATH   of a language model: a tokenizer.json, or its folder, in place of the source's own
-max_length=N     of a language model: tokens of the longest sequence, fewer than the model's: a long context takes memory in every answer
+max_length=N     of a language model: tokens of the longest sequence, fewer than its own: a long context takes memory
+                 in every answer
 """
 
 import sys
