@@ -58,9 +58,9 @@ def settle_thinker(cfg: DictConfig, overrides: Collection[str]) -> None:
 
 
 def settle_codec(cfg: DictConfig, overrides: Collection[str]) -> None:
-    """The Talker speaks through the codec at `codec.path`, unless it is null, in place of a stage=codec of its own, with its entries
-    and as many frames as last as long. What the command line says itself stays.
+    """The Talker speaks through the codec at `codec.path`, unless it is null, in place of a stage=codec of its own.
 
+    It has the codec's entries, and as many frames as last as long. What the command line says itself stays.
     Raises ValueError for another stage, and for changes of spectrograms, which a codec of waveforms does not read.
     """
     path = cfg.codec.path
