@@ -23,6 +23,10 @@ from muomni.inference.decoding.options import GenerationOptions, preset
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.decoding.weight_only import set_weight_dtype
+from muomni.interop.gguf.vocabulary import of_sentencepiece
+from muomni.interop.gguf.writing import Text
+from muomni.interop.gguf.writing import write_gguf as gguf_file
+from muomni.interop.hf.thinker_out import to_transformers
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import EOS, PIECES
 
@@ -95,49 +99,16 @@ class Ours:
         return Answer(tokens, between - start, time.perf_counter() - between)
 
 
-def llama_state(thinker: Any) -> dict[str, Tensor]:
-    """The weights of a Thinker by the names and shapes of transformers' Llama."""
-    heads, groups, width = thinker.options["num_heads"], thinker.num_kv_heads, thinker.head_dim
-    state = {
-        "model.embed_tokens.weight": thinker.embedding.weight,
-        "model.norm.weight": thinker.transformer.norm.weight,
-        "lm_head.weight": thinker.head.weight,
-    }
-    for layer, block in enumerate(thinker.transformer.blocks):
-        query, key, value = block.attention.qkv.weight.split((heads * width, groups * width, groups * width))
-        gate, up = block.mlp.gate_up.weight.chunk(2)
-        for name, weight in {
-            "self_attn.q_proj": query,
-            "self_attn.k_proj": key,
-            "self_attn.v_proj": value,
-            "self_attn.o_proj": block.attention.out.weight,
-            "mlp.gate_proj": gate,
-            "mlp.up_proj": up,
-            "mlp.down_proj": block.mlp.down.weight,
-            "input_layernorm": block.attention_norm.weight,
-            "post_attention_layernorm": block.mlp_norm.weight,
-        }.items():
-            state[f"model.layers.{layer}.{name}.weight"] = weight
-    return {name: weight.detach().clone() for name, weight in state.items()}
-
-
 class Transformers:
     """Hugging Face transformers' `generate`, greedy. cache: "dynamic" or "static", neither of which is compiled on a CPU."""
 
     def __init__(self, thinker: Any, *, cache: str = "dynamic") -> None:
-        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers import AutoConfig, AutoModelForCausalLM
 
-        options = thinker.options
-        config = LlamaConfig(
-            vocab_size=thinker.vocab_size, hidden_size=thinker.dim, intermediate_size=options["ff_dim"],
-            num_hidden_layers=thinker.num_layers, num_attention_heads=options["num_heads"],
-            num_key_value_heads=thinker.num_kv_heads, max_position_embeddings=thinker.max_length,
-            rms_norm_eps=options.get("norm_eps", 1e-5), tie_word_embeddings=False,
-            rope_parameters={"rope_type": "default", "rope_theta": options.get("rope_theta", 10000.0)},
-            bos_token_id=None, eos_token_id=None, pad_token_id=0,
-        )  # fmt: skip
-        self.model = LlamaForCausalLM(config).eval()
-        self.model.load_state_dict(llama_state(thinker))
+        parts = to_transformers(thinker)
+        config = AutoConfig.for_model(**parts.config, bos_token_id=None, eos_token_id=None, pad_token_id=0)
+        self.model = AutoModelForCausalLM.from_config(config).eval()
+        self.model.load_state_dict(parts.tensors, strict=not parts.config["tie_word_embeddings"])
         self.cache = cache
 
     @torch.inference_mode()
@@ -153,60 +124,13 @@ class Transformers:
         return Answer(whole[:, ids.shape[1] :], seconds[0], seconds[1] - seconds[0])
 
 
-def interleaved(weight: Tensor, heads: int) -> Tensor:
-    """Rows of a query or key projection in the order that llama.cpp turns them in: neighbours instead of halves."""
-    rows, K = weight.shape
-    return weight.view(heads, 2, rows // heads // 2, K).transpose(1, 2).reshape(rows, K)
-
-
 def write_gguf(thinker: Any, path: Path, dtype: str, *, tokenizer: Tokenizer | None = None) -> None:
-    """Write a Thinker as a GGUF file of llama.cpp, its matrices in F32 or Q8_0. tokenizer: its pieces, for tokens that come out
-    as text; None: tokens go in and out as numbers."""
-    import gguf
-
-    options = thinker.options
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(thinker.max_length)
-    writer.add_embedding_length(thinker.dim)
-    writer.add_block_count(thinker.num_layers)
-    writer.add_feed_forward_length(options["ff_dim"])
-    writer.add_head_count(options["num_heads"])
-    writer.add_head_count_kv(thinker.num_kv_heads)
-    writer.add_layer_norm_rms_eps(options.get("norm_eps", 1e-5))
-    writer.add_rope_dimension_count(thinker.head_dim)
-    writer.add_rope_freq_base(options.get("rope_theta", 10000.0))
-    writer.add_vocab_size(thinker.vocab_size)
-    _write_vocabulary(writer, tokenizer)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, thinker.num_layers)
-    for name, weight in llama_state(thinker).items():
-        if "q_proj" in name or "k_proj" in name:
-            weight = interleaved(weight, options["num_heads"] if "q_proj" in name else thinker.num_kv_heads)
-        data, target = weight.float().contiguous().numpy(), names.get_name(name, try_suffixes=(".weight",))
-        if data.ndim == 2 and dtype == "Q8_0":
-            q8 = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(target, gguf.quantize(data, q8), raw_dtype=q8)
-        else:
-            writer.add_tensor(target, data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def _write_vocabulary(writer: Any, tokenizer: Tokenizer | None) -> None:
-    import gguf
-
-    if tokenizer is None:
-        writer.add_tokenizer_model("no_vocab")
-        return
-    pieces = [tokenizer.piece(index) for index in range(tokenizer.vocab_size)]
-    kinds = [gguf.TokenType.CONTROL if piece in PIECES else gguf.TokenType.NORMAL for piece in pieces]
-    kinds = [gguf.TokenType.BYTE if tokenizer.is_byte(i) else kind for i, kind in enumerate(kinds)]
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(pieces)
-    writer.add_token_scores([-float(index) for index in range(len(pieces))])
-    writer.add_token_types(kinds)
-    writer.add_eos_token_id(EOS)
+    """A Thinker as a GGUF file, its matrices in F32 or Q8_0. tokenizer: for tokens that come out as text; None: tokens go in and
+    out as numbers."""
+    parts, text = to_transformers(thinker), None
+    if tokenizer is not None:
+        text = Text(vocabulary=of_sentencepiece(tokenizer.content), special={"eos": EOS}, add_bos=False)
+    gguf_file(path, config=parts.config, tensors=parts.tensors, dtype=dtype.lower(), text=text, about={})
 
 
 class LlamaCpp:

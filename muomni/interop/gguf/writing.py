@@ -20,10 +20,12 @@ from muomni.interop.gguf.tensors import (
     to_numpy,
 )
 from muomni.interop.gguf.vocabulary import Vocabulary
+from muomni.interop.hf.thinker import OWN
 
 MISSING = "to write or read GGUF files:  pip install 'muomni[gguf]'"
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
-#: The tokenizer's keys that the `gguf` package has no method for in all its versions.
+#: Keys that the `gguf` package has no method for in all its versions, and ours, which an import reads.
+QK_EPS = "muomni.qk_norm_eps"
 SUPPRESS = "tokenizer.ggml.suppress_tokens"
 
 
@@ -137,6 +139,8 @@ def _shape(writer: Any, config: Mapping[str, Any]) -> None:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(scaling["factor"])
     writer.add_vocab_size(config["vocab_size"])
+    if OWN in config:
+        writer.add_float32(QK_EPS, config[OWN]["qk_norm_eps"])
     experts = config.get("num_experts") or config.get("num_local_experts")
     if experts:
         writer.add_expert_count(experts)

@@ -1,6 +1,8 @@
 """Pretrained models from Hugging Face folders: language models, image and audio encoders, codecs of speech (docs/pretrained.md).
 
 python -m muomni.interop.hf import SOURCE out=checkpoints/NAME [tokenizer=PATH] [max_length=N]
+python -m muomni.interop.hf export EXPORT out=FOLDER [license=mit] [name=...] [author=...] [description=...]
+                                   [languages=en,de] [metrics=FILE]
 
 SOURCE           a folder with config.json, model.safetensors (or its shards) and, for a language model, tokenizer.json;
                  where there is a network also ORG/NAME of the hub. Nothing of it is executed
@@ -8,6 +10,10 @@ out=DIR          the export folder, for infer.py, load_model and the stages
 tokenizer=PATH   of a language model: a tokenizer.json, or its folder, in place of the source's own
 max_length=N     of a language model: tokens of the longest sequence, fewer than its own: a long context takes memory
                  in every answer
+
+EXPORT           its Thinker and tokenizer leave, for transformers and all that reads its folders
+license=ID       and the others: what the model card says
+metrics=FILE     the metrics.json of the card; default: that of the run that made the export
 """
 
 import sys
@@ -22,9 +28,17 @@ IMPORT: dict[str, Any] = {"out": "", "tokenizer": "", "max_length": 0}
 
 def main(arguments: list[str]) -> int:
     """Run a command; notes go to standard error. Returns 2 for no command. Raises ValueError or FileNotFoundError."""
-    if not arguments or arguments[0] != "import":
+    if not arguments or arguments[0] not in ("import", "export"):
         print(__doc__, file=sys.stderr)
         return 2
+    if arguments[0] == "export":
+        from muomni.interop.hf.command import read_words
+        from muomni.interop.hf.exporting import export_folder
+
+        words = read_words("hf", arguments[1:])
+        notes = export_folder(words.source, words.out, about=words.about, metrics=words.metrics)
+        print("\n".join([*notes, f"written: {words.out}"]), file=sys.stderr)
+        return 0
     sources = [word for word in arguments[1:] if "=" not in word]
     options = read_options([word for word in arguments[1:] if "=" in word], IMPORT)
     if len(sources) != 1 or not options["out"]:

@@ -5,7 +5,7 @@
 Text items alone: images and audio need the modules that do not leave. The tokenizer puts a space before each text, as ours does.
 """
 
-from collections.abc import Mapping
+from muomni.special_tokens import ASSISTANT, BOS, EOS, PIECES, SYSTEM, USER
 
 TEMPLATE = """\
 {%- macro text_of(message) -%}
@@ -41,12 +41,7 @@ TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- ASSISTANT -}}{%- endif -%}
 """
-ROLES = ("BOS", "EOS", "USER", "ASSISTANT", "SYSTEM")
-
-
-def chat_template(pieces: Mapping[str, str]) -> str:
-    """The template with the special tokens of a tokenizer. pieces: one of ROLES -> how the tokenizer writes it."""
-    template = TEMPLATE
-    for role in ROLES:
-        template = template.replace(role, "'" + pieces[role].replace("\\", "\\\\").replace("'", "\\'") + "'")
-    return template
+TOKENS = {"BOS": BOS, "EOS": EOS, "USER": USER, "ASSISTANT": ASSISTANT, "SYSTEM": SYSTEM}
+NATIVE_TEMPLATE = TEMPLATE
+for _name, _index in TOKENS.items():
+    NATIVE_TEMPLATE = NATIVE_TEMPLATE.replace(_name, f"'{PIECES[_index]}'")

@@ -20,6 +20,10 @@ from muomni.interop.hf.folder import CONFIG, HFFolder
 from muomni.interop.hf.thinker_families import FAMILIES, Options, canonical, complete, config_of, options_of
 from muomni.interop.hf.thinker_keys import Source, sources, stored_name, stored_prefix
 from muomni.models.thinker import Thinker
+from muomni.short_repr import shown
+
+#: Entry of config.json for an import of ours alone: {"qk_norm_eps": E}, where the family has no such epsilon.
+OWN = "muomni"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class ThinkerPlan:
     def read(self, key: str) -> Tensor:
         """A tensor of ours. Raises ValueError where it is not finite."""
         tensor = self.sources[key].join(self.folder.tensors.__getitem__)
+        if OWN in self.folder.config:
+            tensor = _with_factor({key: tensor}, self.options, 1 / _qk_factor(self.options))[key]
         broken = first_broken({key: tensor})
         if broken is not None:
             names = ", ".join(self.sources[key].all_names()[:3])
@@ -71,6 +77,7 @@ def plan_thinker(folder: HFFolder, *, max_length: int | None = None) -> ThinkerP
     """
     where = str(folder.path / CONFIG)
     kind, options = options_of(folder.config, where=where)
+    options = options | _own_options(folder.config, where=where)
     longest = options["max_length"]
     if max_length is not None:
         if max_length > longest or options["learned_positions"]:
@@ -92,6 +99,14 @@ def plan_thinker(folder: HFFolder, *, max_length: int | None = None) -> ThinkerP
     folder.check(expected, surplus=(*names.unused, *(head.replace(".", r"\.") for head in heads if options["tied"])))
     _check_tied(folder, options, heads[0], stored["embedding.weight"].names[0][0])
     return ThinkerPlan(folder, kind, options, stored, longest)
+
+
+def _own_options(config: Mapping[str, Any], *, where: str) -> Options:
+    own = config.get(OWN, {})
+    epsilon = own.get("qk_norm_eps") if isinstance(own, Mapping) else None
+    if own and (type(epsilon) is not float or not 0 < epsilon < 1 or set(own) != {"qk_norm_eps"}):
+        raise ValueError(f"{where}: {OWN}={shown(own)} was not written by this version of muomni")
+    return dict(own)
 
 
 def _outline(options: Mapping[str, Any], *, where: str) -> dict[str, Tensor]:
@@ -126,16 +141,21 @@ def to_hf(thinker: Thinker, model_type: str | None = None) -> tuple[dict[str, An
     kind, config = config_of(options, model_type)
     state = {key: value.detach() for key, value in thinker.state_dict().items()}
     if options["qk_norm"] and options["qk_norm_eps"] != options["norm_eps"]:
-        state = _with_epsilon(state, options)
+        state = _with_factor(state, options, _qk_factor(options))
+        config[OWN] = {"qk_norm_eps": options["qk_norm_eps"]}
     tensors: dict[str, Tensor] = {}
     for key, source in sources(FAMILIES[kind].names, state, options).items():
         tensors |= source.split(state[key])
     return config, tensors
 
 
-def _with_epsilon(state: dict[str, Tensor], options: Options) -> dict[str, Tensor]:
-    """Queries and keys multiplied by the power of two next to the root of how much larger the family's epsilon is."""
-    factor = 2.0 ** round(math.log2(options["norm_eps"] / options["qk_norm_eps"]) / 2)
+def _qk_factor(options: Options) -> float:
+    """The power of two next to the root of how much larger the family's epsilon is than that of queries and keys."""
+    return float(2.0 ** round(math.log2(options["norm_eps"] / options["qk_norm_eps"]) / 2))
+
+
+def _with_factor(state: dict[str, Tensor], options: Options, factor: float) -> dict[str, Tensor]:
+    """Queries and keys multiplied by it."""
     heads, kv_heads = options["num_heads"], options["num_kv_heads"]
     changed = dict(state)
     for key, value in state.items():

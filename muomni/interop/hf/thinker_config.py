@@ -13,7 +13,7 @@ from muomni.short_repr import shown
 FULL, SLIDING = "full_attention", "sliding_attention"
 #: Keys that change no logits: of training, generation, tokens, and of the libraries that wrote the file.
 WITHOUT_EFFECT = re.compile(
-    r"_.*|architectures|model_type|transformers.*|torch_dtype|dtype|name_or_path|.*_token_ids?|use_cache|initializer_range"
+    r"_.*|muomni|architectures|model_type|transformers.*|torch_dtype|dtype|name_or_path|.*_token_ids?|use_cache|initializer_range"
     r"|attention_dropout|\w+_pdrop|dropout|pretraining_tp|output_\w+|router_aux_loss_coef|return_dict|use_return_dict|summary_\w+"
     r"|task_specific_params|id2label|label2id|problem_type|finetuning_task|gradient_checkpointing|torchscript|unsloth_\w+"
     r"|attn_implementation|chunk_size_feed_forward|cache_implementation|n_ctx|is_llama_config|tokenizer_class|num_labels"

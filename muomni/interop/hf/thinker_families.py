@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from muomni.interop.hf.thinker_config import FULL, SLIDING, ConfigReader
-from muomni.interop.hf.thinker_keys import GEMMA, GPT2, LLAMA, Names
+from muomni.interop.hf.thinker_keys import GEMMA, GPT2, LLAMA, MIXTRAL, Names
 from muomni.models.thinker import Thinker
 
 Options = dict[str, Any]
@@ -100,6 +100,17 @@ def _mistral(c: ConfigReader) -> Options:
 
 def _mistral_config(o: Options) -> Config:
     return _shape_config(o) | {"sliding_window": o["window"]}
+
+
+def _mixtral(c: ConfigReader) -> Options:
+    return _mistral(c) | {
+        "num_experts": c.integer("num_local_experts"), "experts_per_token": c.integer("num_experts_per_tok"),
+        "norm_topk_prob": True,
+    }  # fmt: skip
+
+
+def _mixtral_config(o: Options) -> Config:
+    return _mistral_config(o) | {"num_local_experts": o["num_experts"], "num_experts_per_tok": o["experts_per_token"]}
 
 
 def _some_windows(c: ConfigReader, sliding: list[bool]) -> Options:
@@ -239,6 +250,10 @@ FAMILIES: dict[str, Family] = {
     "qwen3": Family("Qwen3ForCausalLM", LLAMA, _qwen3, _qwen3_config, _QWEN | {"head_dim": 128}),
     "mistral": Family(
         "MistralForCausalLM", LLAMA, _mistral, _mistral_config, _BASE | {"num_key_value_heads": 8, "sliding_window": 4096}
+    ),
+    "mixtral": Family(
+        "MixtralForCausalLM", MIXTRAL, _mixtral, _mixtral_config,
+        _BASE | {"num_key_value_heads": 8, "sliding_window": None, "num_local_experts": 8, "num_experts_per_tok": 2},
     ),
     "qwen3_moe": Family(
         "Qwen3MoeForCausalLM", LLAMA, _qwen3_moe, _qwen3_moe_config,

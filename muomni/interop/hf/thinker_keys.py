@@ -55,6 +55,18 @@ class Names:
 
 
 LLAMA = Names(_llama(), ("model.", ""), (r".*\.rotary_emb\.inv_freq",))
+MIXTRAL = Names(
+    _llama()
+    | {
+        f"{BLOCK}.mlp.router": ("model.layers.{i}.block_sparse_moe.gate",),
+        f"{BLOCK}.mlp.experts.gate_up": tuple(
+            f"model.layers.{{i}}.block_sparse_moe.experts.{{n}}.{name}" for name in ("w1", "w3")
+        ),
+        f"{BLOCK}.mlp.experts.down": ("model.layers.{i}.block_sparse_moe.experts.{n}.w2",),
+    },
+    ("model.", ""),
+    (r".*\.rotary_emb\.inv_freq",),
+)
 GEMMA = Names(
     _llama(
         mlp_norm="pre_feedforward_layernorm",

@@ -15,18 +15,9 @@ from muomni.frontends.hf_tokenizer import HFTokenizerModel
 from muomni.frontends.sentence_piece import META, SentencePieceModel
 from muomni.frontends.special_pieces import parse_model
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.special_tokens import ASSISTANT, BOS, EOS, PAD, PIECES, SYSTEM, UNK, USER
+from muomni.interop.hf.chat_template import NATIVE_TEMPLATE
+from muomni.special_tokens import BOS, EOS, PAD, PIECES, UNK
 
-#: What `chat.py` writes, white space included.
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{% if message['content'] %}{{ 'SYSTEM' + message['content'] }}{% endif %}"
-    "{% elif message['role'] == 'user' %}{{ 'USER' + message['content'] | trim }}"
-    "{% else %}{{ 'ASSISTANT' + message['content'] + eos_token }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'ASSISTANT' }}{% endif %}"
-)
-for _name, _index in {"SYSTEM": SYSTEM, "USER": USER, "ASSISTANT": ASSISTANT}.items():
-    CHAT_TEMPLATE = CHAT_TEMPLATE.replace(f"'{_name}'", f"'{PIECES[_index]}'")
 ROLES = {"unk": UNK, "bos": BOS, "eos": EOS, "pad": PAD}
 BPE, CHARACTERS = 2, 4  # SentencePiece's numbers of model types
 
@@ -46,7 +37,7 @@ def tokenizer_files(tokenizer: Tokenizer, *, max_length: int) -> dict[str, str]:
         "additional_special_tokens": others,
         "model_max_length": max_length,
         "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": NATIVE_TEMPLATE,
     }
     return {
         "tokenizer.json": json.dumps(_document(tokenizer.content, form=tokenizer.form), ensure_ascii=False, indent=1),

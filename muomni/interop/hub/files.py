@@ -21,7 +21,7 @@ def is_data(name: str) -> bool:
     return bool(DATA.fullmatch(name)) and not name.startswith(".")
 
 
-def left_behind(names: Iterable[str]) -> str:
+def not_data(names: Iterable[str]) -> str:
     """A few words on pickles and code among names; empty where there are none."""
     names = list(names)
     found = [f"{len(files)} {word} ({files[0]})" for word, files in _sorted(names).items() if files]

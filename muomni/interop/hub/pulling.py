@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from muomni.checkpoints.atomic_write import atomic_folder
 from muomni.interop.hub.connection import hub_api, one_line
-from muomni.interop.hub.files import WEIGHTS, is_data, left_behind
+from muomni.interop.hub.files import WEIGHTS, is_data, not_data
 from muomni.interop.hub.pushing import check_code
 
 
@@ -36,7 +36,7 @@ def pull(repo: str, out: Path, *, revision: str) -> list[str]:
     with atomic_folder(out, own=()) as temporary:
         for name, path in zip(wanted, cached, strict=True):
             shutil.copyfile(os.path.realpath(path), temporary / name)
-    rest = left_behind(names)
+    rest = not_data(names)
     return [
         *([f"left on the hub: {rest}"] if rest else []),
         f"pulled: {len(wanted)} files of {repo} at {found.sha[:12]} to {out}",
@@ -48,6 +48,6 @@ def wanted_files(names: list[str], repo: str) -> list[str]:
     wanted = sorted(name for name in names if is_data(name) and PurePosixPath(name).name == name)
     if any(WEIGHTS.fullmatch(name) for name in wanted):
         return wanted
-    rest = left_behind(names)
+    rest = not_data(names)
     reason = f"it holds {rest}, which can execute code, and no .safetensors" if rest else "it holds no .safetensors"
     raise ValueError(f"{repo}: {reason}: nothing is pulled; ask its owner for safetensors, or name another repository")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from muomni.checkpoints.export import is_export
 from muomni.interop.hub.connection import LOGIN, hub, hub_api, one_line
-from muomni.interop.hub.files import data_files, left_behind
+from muomni.interop.hub.files import data_files, not_data
 
 
 def push(folder: Path, repo: str, *, private: bool, message: str) -> list[str]:
@@ -25,9 +25,9 @@ def push(folder: Path, repo: str, *, private: bool, message: str) -> list[str]:
         api.create_commit(repo, operations, commit_message=message)
     others = [path.name for path in folder.iterdir() if path not in files]
     notes = [f"stay here: {', '.join(sorted(others)[:5])}"] if others else []
-    behind = left_behind(others)
-    if behind:
-        notes.append(f"not pushed, since no reader should execute them: {behind}")
+    refused = not_data(others)
+    if refused:
+        notes.append(f"not pushed, since no reader should execute them: {refused}")
     return [*notes, f"pushed: {len(files)} files to {url}"]
 
 

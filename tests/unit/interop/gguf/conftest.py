@@ -1,5 +1,6 @@
 """Thinkers of every shape that a GGUF has, and llama.cpp to run them: its Python package, or its server on the PATH."""
 
+import itertools
 import json
 import shutil
 import socket
@@ -36,10 +37,10 @@ SPECIAL = list(range(len(PIECES)))  # with EOS, which would end an answer
 WORDS = "the red circle is above a blue square and 12 small rings are left of it; grün, naïve, \U0001f389 and\ttabs"
 
 
-def make_thinker(**options):
+def make_thinker(vocab_size=SHAPE["vocab_size"], **options):
     """Of random weights, large enough that its choices are clear."""
     torch.manual_seed(0)
-    thinker = Thinker(**SHAPE, **options).eval().requires_grad_(False)
+    thinker = Thinker(**SHAPE | {"vocab_size": vocab_size}, **options).eval().requires_grad_(False)
     for parameter in thinker.parameters():
         parameter.mul_(1.5)
     return thinker
@@ -76,18 +77,14 @@ class Package:
 
         self.model = llama_cpp.Llama(str(path), n_ctx=256, n_threads=1, type_k=0, type_v=0, verbose=False)
 
-    def greedy(self, ids, count):
-        tokens = []
-        for token in self.model.generate(ids, temp=0.0, repeat_penalty=1.0, logits_processor=[self._suppress]):
-            tokens.append(token)
-            if len(tokens) == count:
-                return tokens
-        return tokens
+    def greedy(self, ids, count, *, forbidden=SPECIAL):
+        def suppress(_, logits):
+            logits[forbidden] = -float("inf")
+            return logits
 
-    @staticmethod
-    def _suppress(ids, logits):
-        logits[SPECIAL] = -float("inf")
-        return logits
+        self.model.reset()
+        tokens = self.model.generate(ids, temp=0.0, repeat_penalty=1.0, logits_processor=[suppress])
+        return list(itertools.islice(tokens, count))
 
     def tokenize(self, text, *, special=False):
         return self.model.tokenize(text.encode(), add_bos=False, special=special)
@@ -138,8 +135,8 @@ class Server:
         )
         return json.loads(urllib.request.urlopen(request, timeout=60).read())
 
-    def greedy(self, ids, count):
-        bias = [[index, False] for index in SPECIAL]
+    def greedy(self, ids, count, *, forbidden=SPECIAL):
+        bias = [[index, False] for index in forbidden]
         found = self.post(
             "/completion", prompt=ids, n_predict=count, temperature=0, return_tokens=True, logit_bias=bias
         )

@@ -138,7 +138,10 @@ def test_another_things_folder_stays(source, tmp_path):
     [
         ({"short_conv": 4}, "short_conv=4"),
         ({"mlp": "gelu"}, "mlp=gelu"),
-        ({"num_experts": 4, "qk_norm": False, "ff_dim": 24, "dim": 16}, "num_experts=4"),
+        (
+            {"num_experts": 4, "qk_norm": False, "norm_topk_prob": False, "ff_dim": 24, "dim": 16},
+            "norm_topk_prob=False",
+        ),
     ],
 )
 def test_what_no_class_of_transformers_has_is_named(options, message):

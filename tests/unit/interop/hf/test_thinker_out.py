@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from muomni.interop.hf.thinker_out import OWN, QK_SCALE, to_transformers
+from muomni.interop.hf.folder import read_folder
+from muomni.interop.hf.thinker import OWN, from_hf
+from muomni.interop.hf.thinker_out import to_transformers
 from muomni.models.thinker import Thinker
 
 SHAPE = {
@@ -76,9 +78,30 @@ def test_the_two_epsilons_meet_without_loss():
     parts = to_transformers(thinker)
     query = thinker.transformer.blocks[1].attention.qkv.weight[:64]
     torch.testing.assert_close(parts.tensors["model.layers.1.self_attn.q_proj.weight"], 4 * query, rtol=0, atol=0)
-    assert parts.config[OWN] == {QK_SCALE: 4.0}
+    assert parts.config[OWN] == {"qk_norm_eps": 1e-6}
     assert OWN not in to_transformers(make_thinker(qk_norm=True, norm_eps=1e-6)).config
     assert OWN not in to_transformers(make_thinker()).config
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_what_left_comes_back_bit_for_bit(tmp_path, options):
+    thinker = make_thinker(**options)
+    parts = to_transformers(thinker)
+    (tmp_path / "config.json").write_text(json.dumps(parts.config))
+    save_file({name: tensor.contiguous() for name, tensor in parts.tensors.items()}, tmp_path / "model.safetensors")
+    back = from_hf(read_folder(tmp_path))
+    for key, value in thinker.state_dict().items():
+        torch.testing.assert_close(back.state_dict()[key], value, rtol=0, atol=0)
+    assert back.options["qk_norm_eps"] == thinker.options["qk_norm_eps"] or not options.get("qk_norm")
+
+
+@pytest.mark.parametrize("own", [{"qk_norm_eps": 2.0}, {"other": 1}, [1]])
+def test_an_entry_of_ours_that_is_not_ours_is_refused(tmp_path, own):
+    parts = to_transformers(make_thinker(qk_norm=True))
+    (tmp_path / "config.json").write_text(json.dumps(parts.config | {OWN: own}))
+    save_file({name: tensor.contiguous() for name, tensor in parts.tensors.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="config.json: muomni="):
+        from_hf(read_folder(tmp_path))
 
 
 @pytest.mark.parametrize(("options", "message"), [({"short_conv": 4}, "short_conv=4"), ({"mlp": "gelu"}, "mlp=gelu")])

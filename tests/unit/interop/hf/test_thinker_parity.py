@@ -38,6 +38,7 @@ MODELS = {
     "qwen3_moe_unnormed": (
         "Qwen3MoeConfig", SHAPE | {"num_experts": 4, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
     ),
+    "mixtral": ("MixtralConfig", SHAPE | {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "mistral": ("MistralConfig", SHAPE | {"sliding_window": 7, "head_dim": 10}),
     "gemma3": (
         "Gemma3TextConfig",

@@ -1,0 +1,89 @@
+"""What of an export leaves for other tools: its Thinker with its tokenizer, in transformers' terms. All formats (Hugging Face,
+MLX, GGUF) are written from this.
+
+The rest of an omni model (encoders, projectors, Talker, codec) has no class elsewhere and stays; a note names it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+
+from muomni.checkpoints.export import Export, load_export, read_description
+from muomni.checkpoints.single_file import read_export
+from muomni.frontends.hf_tokenizer import HFTokenizerModel, unpack
+from muomni.frontends.text_form import form_of
+from muomni.frontends.tokenizer import Tokenizer
+from muomni.interop.hf.chat_template import NATIVE_TEMPLATE
+from muomni.interop.hf.thinker_out import to_transformers
+from muomni.models.thinker import Thinker
+from muomni.special_tokens import BOS, EOS, PAD, PIECES, SYSTEM, UNK, USER
+
+THINKER = "thinker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaving:
+    """config: of config.json. tensors: by transformers' names. special: bos, eos, unk, pad -> id. suppressed: ids that our own
+    decoding never chooses. staying: the other modules of the export. notes: for the user."""
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    tokenizer: Tokenizer
+    metadata: dict[str, Any]
+    special: Mapping[str, int]
+    suppressed: Sequence[int]
+    chat_template: str | None
+    staying: Sequence[str]
+    parameters: int
+    notes: list[str] = field(default_factory=list)
+
+
+def read_leaving(path: Path) -> Leaving:
+    """Read an export (a folder, or a single file). Raises ValueError or FileNotFoundError of one line: no export, no Thinker, no
+    tokenizer, or an option of the Thinker that no class of transformers has."""
+    export, names = _thinker_alone(path)
+    if THINKER not in names:
+        raise ValueError(f"{path}: no Thinker in this export, only {', '.join(names)}: what leaves is a language model")
+    if export.tokenizer is None:
+        raise ValueError(f"{path}: no tokenizer in this export, without which a Thinker reads numbers: export it again")
+    thinker = cast(Thinker, export.modules[THINKER])
+    try:
+        tokenizer = Tokenizer(export.tokenizer, form=form_of(export.metadata, where=str(path)))
+        parts = to_transformers(thinker, tokenizer.vocabulary, origin=export.metadata.get("hf"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    staying = [name for name in names if name != THINKER]
+    notes = [f"the Thinker alone leaves; these stay: {', '.join(staying)}"] if staying else []
+    foreign = tokenizer.model if isinstance(tokenizer.model, HFTokenizerModel) else None
+    if foreign is not None and foreign.chat is None:
+        notes.append(
+            f"its tokenizer has no rows for {', '.join(PIECES[USER : SYSTEM + 1])}, so ours stay: there is no chat template"
+        )
+    return Leaving(
+        config=parts.config, tensors=parts.tensors, tokenizer=tokenizer, metadata=export.metadata,
+        special={"unk": UNK, "bos": BOS, "eos": EOS, "pad": PAD} if foreign is None else unpack(tokenizer.content)["special"],
+        suppressed=[index for index in range(len(PIECES)) if index != EOS] if foreign is None else (),
+        chat_template=NATIVE_TEMPLATE if foreign is None else _foreign_template(foreign.files),
+        staying=staying, parameters=sum(each.numel() for each in thinker.parameters()), notes=notes,
+    )  # fmt: skip
+
+
+def _thinker_alone(path: Path) -> tuple[Export, list[str]]:
+    """The export with its Thinker, if it has one, and the names of all its modules."""
+    if path.is_file():
+        export = read_export(path)
+        return export, list(export.modules)
+    names = list(read_description(path)["parts"])
+    return load_export(path, [name for name in names if name == THINKER]), names
+
+
+def _foreign_template(files: Mapping[str, str]) -> str | None:
+    """As the imported folder said it."""
+    if "chat_template.jinja" in files:
+        return files["chat_template.jinja"]
+    found = json.loads(files.get("tokenizer_config.json", "{}")).get("chat_template")
+    return found if isinstance(found, str) else None

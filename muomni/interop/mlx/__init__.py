@@ -1,0 +1,1 @@
+"""Thinkers as folders of mlx-lm: docs/pretrained.md."""
