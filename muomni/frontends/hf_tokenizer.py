@@ -85,10 +85,12 @@ class HFTokenizerModel:
         places = self.vocabulary.places
         added = {i: token for i, token in self.library.get_added_tokens_decoder().items() if i < self.rows}
         self._added = {places[index]: str(token.content) for index, token in added.items()}
-        special_ids = {PIECES[index]: index for index in self.vocabulary.added}
-        special_ids |= {str(token.content): places[index] for index, token in added.items() if token.special}
+        special_ids = {str(token.content): places[index] for index, token in added.items() if token.special}
         for index in document["special"].values():  # that their file does not call special
             special_ids.setdefault(str(self.library.id_to_token(index)), places[index])
+        for index in self.vocabulary.added:
+            name = PIECES[index]  # which an ordinary token of theirs may have
+            special_ids[name if name not in special_ids else f"<muomni {name[1:]}"] = index
         self.special_ids: Mapping[str, int] = special_ids
         self._silent = frozenset(self.special_ids.values()) | set(range(len(PIECES)))
         self._bytes: dict[int, bytes] = {}

@@ -16,7 +16,7 @@ own generation suppresses those three (`suppress_tokens`).
 Legend: R rows of theirs, V pieces of ours, `...` the rest of a tensor's shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -68,6 +68,17 @@ class VocabularyMap:
         same = cls.__new__(cls)
         same.rows, same.sources, same.places, same.added = size, list(range(size)), list(range(size)), ()
         return same
+
+    def extended(self, added: Sequence[int], *, at: int) -> "VocabularyMap":
+        """Of a vocabulary of theirs that has these ids of ours, too, from its row `at` on: in place of unused rows, or after the
+        last."""
+        larger = VocabularyMap.identity(0)
+        larger.rows = max(self.rows, at + len(added))
+        larger.sources, larger.places = list(self.sources), self.places + [0] * (larger.rows - self.rows)
+        for row, ours in enumerate(added, start=at):
+            larger.sources[ours], larger.places[row] = row, ours
+        larger.added = tuple(ours for ours in self.added if ours not in added)
+        return larger
 
     @property
     def size(self) -> int:

@@ -3,11 +3,13 @@
 import random
 
 import pytest
+import torch
 
 from muomni.frontends.chat import encode_messages, encode_prompt
 from muomni.frontends.hf_tokenizer_files import read_pretrained
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.interop.hf.tokenizer_export import tokenizer_files
+from muomni.interop.hf.tokenizer_extension import extended
 from muomni.special_tokens import BOS
 from tests.unit.frontends.pretrained import families, lines, write
 
@@ -96,3 +98,26 @@ def test_conversations_are_those_of_the_chat_template(name, tmp_path):
         turns += encode_prompt(ours, messages[-2:-1], **options, first=False).ids.tolist()
         assert turns == encode_prompt(ours, messages[:-1], **options).ids.tolist()
     assert tokenizer_files(ours, max_length=1)["tokenizer.json"] == (folder / "tokenizer.json").read_text()
+
+
+@pytest.mark.parametrize(("name", "spare"), [("gpt2", 0), ("gpt2", 3), ("llama2", 9)])
+def test_a_vocabulary_leaves_with_our_turns(name, spare, tmp_path):
+    """Rows are new, or in place of unused ones; transformers writes the conversation, and it comes back."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer, config = families()[name]
+    config.pop("chat_template", None)
+    ours = Tokenizer(
+        read_pretrained(write(tmp_path / "theirs", tokenizer, config), rows=tokenizer.get_vocab_size() + spare)
+    )
+    rows, files = extended(ours)
+    for file, content in files.items():
+        (tmp_path / "theirs" / file).write_text(content)
+    inside = torch.randn(ours.vocab_size, 4)
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "theirs")
+    ids = encode_messages(ours, CONVERSATION, image_tokens=0, audio_tokens=()).ids.tolist()
+    wanted = theirs.apply_chat_template(CONVERSATION, return_dict=False)
+    assert torch.equal(rows.back(inside)[wanted], inside[ids]) and len(rows.back(inside)) == rows.rows
+    assert rows.rows == max(ours.vocabulary.rows, len(theirs)) and theirs.decode(wanted).count("<user>") == 2
+    back = Tokenizer(read_pretrained(tmp_path / "theirs", rows=rows.rows))
+    again = encode_messages(back, CONVERSATION, image_tokens=0, audio_tokens=()).ids.tolist()
+    assert torch.equal(back.vocabulary.into(rows.back(inside))[again], inside[ids])
