@@ -98,7 +98,7 @@ def _llama3(template: str, begin: str) -> ChatForm:
     return ChatForm(
         name="Llama 3", begin=begin, system=(before.format("system") + (dates if dated else ""), after),
         user=(before.format("user"), after), assistant=before.format("assistant"),
-        default_system="" if dated else None, trims=True,
+        default_system="" if dated else None, trims=True, end="<|eot_id|>",
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """A pretrained model's tokenizer files -> the content of an export's tokenizer.json (hf_tokenizer.py).
 
 tokenizer.json has the tokens; which of them are bos, eos, pad and unk, and how a conversation is written, is said next to it, in
-tokenizer_config.json, special_tokens_map.json and chat_template.jinja, each of which may be missing. Nothing in them is
-executed: a chat template is recognised by its markers (chat_form.py).
+tokenizer_config.json, special_tokens_map.json, chat_template.jinja and config.json, each of which may be missing. Nothing in
+them is executed: a chat template is recognised by its markers (chat_form.py).
 """
 
 import json
@@ -62,7 +62,7 @@ def read_pretrained(path: str | Path, *, rows: int | None = None) -> bytes:
         library = read_library(files[TOKENIZER])
         size = 1 + max(library.get_vocab(with_added_tokens=True).values(), default=-1)
         dropped = _beyond(library, rows) if rows is not None else set()
-        special = _special(files, library)
+        special = _by_number(file.parent, library) | _special(files, library)
         special = {role: index for role, index in special.items() if index not in dropped}
         chat = _chat(file, files, library, special, dropped)
         if chat is not None and chat.end is not None:
@@ -88,6 +88,20 @@ def _beyond(library: Any, rows: int) -> set[int]:
     return set(beyond)
 
 
+def _by_number(folder: Path, library: Any) -> dict[str, int]:
+    """Role -> id of what the model's configuration says; only special tokens, since defaults stand there that nobody meant."""
+    found: dict[str, int] = {}
+    special = {index for index, token in library.get_added_tokens_decoder().items() if token.special}
+    for name in ("config.json", "generation_config.json"):
+        said = _json({name: _text(folder / name)}, name) if (folder / name).is_file() else {}
+        for role in USUAL:
+            ids = said.get(f"{role}_token_id")
+            index = ids[0] if isinstance(ids, list) and ids else ids
+            if type(index) is int and index in special:
+                found[role] = index
+    return found
+
+
 def _special(files: Mapping[str, str], library: Any) -> dict[str, int]:
     """Role -> id: as the configurations say, else by its usual name; ours by their own."""
     said = _json(files, "special_tokens_map.json") | _json(files, "tokenizer_config.json")
@@ -100,6 +114,8 @@ def _special(files: Mapping[str, str], library: Any) -> dict[str, int]:
         if token is None:
             continue
         index = library.token_to_id(token) if isinstance(token, str) else None
+        if index is None and role in ("pad", "unk"):  # which transformers would add: it has no row
+            continue
         if index is None:
             raise ValueError(f"tokenizer_config.json, {role}_token: {shown(token)} is no token of it")
         found[role] = index

@@ -1,5 +1,6 @@
 """Tokenizers of pretrained models: their texts in our ids, and back."""
 
+import json
 import pickle
 import random
 
@@ -8,7 +9,7 @@ import torch
 
 from muomni.frontends.chat import encode_prompt
 from muomni.frontends.hf_tokenizer_files import read_pretrained
-from muomni.frontends.tokenizer import Tokenizer
+from muomni.frontends.tokenizer import Tokenizer, export_name
 from muomni.frontends.vocabulary_map import VocabularyMap
 from muomni.inference.decoding.detokenizer import Detokenizer
 from muomni.special_tokens import ASSISTANT, BOS, EOS, PAD, PIECES, SYSTEM, UNK, USER
@@ -113,6 +114,22 @@ def test_conversations_without_a_known_template_are_written_as_ours(tmp_path):
         ids = encode_prompt(ours, messages, image_tokens=1, audio_tokens=()).ids.tolist()
         text = [ours.encode("be brief"), ours.encode("where")]
         assert ids == [BOS, SYSTEM, *text[0], USER, *text[1], ASSISTANT]
+
+
+def test_the_models_configuration_says_what_the_tokenizers_does_not(tmp_path):
+    tokenizer, config = families()["qwen"]
+    folder = write(tmp_path / "qwen", tokenizer, config)
+    end = tokenizer.token_to_id("<|endoftext|>")
+    (folder / "config.json").write_text(json.dumps({"bos_token_id": end, "eos_token_id": [end], "unk_token_id": 7}))
+    ours = Tokenizer(read_pretrained(folder))
+    assert (ours.piece(BOS), ours.piece(EOS), ours.piece(UNK)) == ("<|endoftext|>", "<|im_end|>", "<unk>")
+    assert BOS not in encode_prompt(ours, [{"role": "user", "content": "a"}], image_tokens=0, audio_tokens=()).ids
+
+
+def test_the_file_has_its_name_in_an_export(folders, tmp_path):
+    (tmp_path / "packed").write_bytes(read_pretrained(folders["gpt2"]))
+    Tokenizer.train(lines(), 320, tmp_path / "ours", exact=False)
+    assert [export_name(tmp_path / name) for name in ("packed", "ours")] == ["tokenizer.json", "tokenizer.model"]
 
 
 def test_rows_there_and_back(folders):
