@@ -19,6 +19,7 @@ from muomni.frontends.text_form import form_of
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.interop.hf.chat_template import NATIVE_TEMPLATE
 from muomni.interop.hf.thinker_out import to_transformers
+from muomni.interop.hf.tokenizer_extension import extended
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import BOS, EOS, PAD, PIECES, SYSTEM, UNK, USER
 
@@ -53,16 +54,20 @@ def read_leaving(path: Path) -> Leaving:
     thinker = cast(Thinker, export.modules[THINKER])
     try:
         tokenizer = Tokenizer(export.tokenizer, form=form_of(export.metadata, where=str(path)))
-        parts = to_transformers(thinker, tokenizer.vocabulary, origin=export.metadata.get("hf"))
+        vocabulary, notes = tokenizer.vocabulary, []
+        if _writes_our_turns(tokenizer, export.metadata):
+            vocabulary, tokenizer = extended(tokenizer)
+            notes = [
+                f"{', '.join(PIECES[USER : SYSTEM + 1])} are new tokens of its vocabulary: it was trained to write them"
+            ]
+        parts = to_transformers(thinker, vocabulary, origin=export.metadata.get("hf"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     staying = [name for name in names if name != THINKER]
-    notes = [f"the Thinker alone leaves; these stay: {', '.join(staying)}"] if staying else []
+    notes += [f"the Thinker alone leaves; these stay: {', '.join(staying)}"] if staying else []
     foreign = tokenizer.model if isinstance(tokenizer.model, HFTokenizerModel) else None
-    if foreign is not None and foreign.chat is None:
-        notes.append(
-            f"its tokenizer has no rows for {', '.join(PIECES[USER : SYSTEM + 1])}, so ours stay: there is no chat template"
-        )
+    if foreign is not None and _foreign_template(foreign.files) is None:
+        notes.append("there is no chat template: the model came without one, and was not trained to write turns")
     return Leaving(
         config=parts.config, tensors=parts.tensors, tokenizer=tokenizer, metadata=export.metadata,
         special={"unk": UNK, "bos": BOS, "eos": EOS, "pad": PAD} if foreign is None else unpack(tokenizer.content)["special"],
@@ -70,6 +75,12 @@ def read_leaving(path: Path) -> Leaving:
         chat_template=NATIVE_TEMPLATE if foreign is None else _foreign_template(foreign.files),
         staying=staying, parameters=sum(each.numel() for each in thinker.parameters()), notes=notes,
     )  # fmt: skip
+
+
+def _writes_our_turns(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> bool:
+    """Whether a pretrained vocabulary without known turns was trained here to write ours."""
+    foreign = isinstance(tokenizer.model, HFTokenizerModel) and tokenizer.model.chat is None
+    return foreign and metadata.get("stage") == "omni_sft"
 
 
 def _thinker_alone(path: Path) -> tuple[Export, list[str]]:

@@ -10,8 +10,9 @@ import json
 import re
 from typing import Any
 
-from muomni.frontends.hf_tokenizer import HFTokenizerModel
+from muomni.frontends.hf_tokenizer import HFTokenizerModel, pack, unpack
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.frontends.vocabulary_map import ROLES as VOCABULARY_ROLES
 from muomni.frontends.vocabulary_map import VocabularyMap
 from muomni.interop.hf.chat_template import TEMPLATE
 from muomni.special_tokens import ASSISTANT, BOS, EOS, PAD, PIECES, SYSTEM, UNK, USER
@@ -20,15 +21,19 @@ CONFIG, TEMPLATE_FILE = "tokenizer_config.json", "chat_template.jinja"
 ROLES = {"BOS": BOS, "EOS": EOS, "USER": USER, "ASSISTANT": ASSISTANT, "SYSTEM": SYSTEM}  # as the template names them
 
 
-def extended(tokenizer: Tokenizer) -> tuple[VocabularyMap, dict[str, str]]:
-    """The rows of the extended vocabulary (`rows` of the embedding, `back`), and its files, name -> content. Raises ValueError
-    for a tokenizer of ours, which has these tokens."""
+def extended(tokenizer: Tokenizer) -> tuple[VocabularyMap, Tokenizer]:
+    """Our rows -> those of the extended vocabulary (`rows` of the embedding, `back`), and its tokenizer. Raises ValueError for a
+    tokenizer of ours, which has these tokens."""
     model = tokenizer.model
     if not isinstance(model, HFTokenizerModel):
         raise ValueError("a tokenizer of ours has its special tokens already")
     added = [index for index in model.vocabulary.added if index not in (UNK, PAD)]
     first = 1 + max(model.library.get_vocab(with_added_tokens=True).values())
-    return model.vocabulary.extended(added, at=first), _files(model, tokenizer, added, at=first)
+    vocabulary = model.vocabulary.extended(added, at=first)
+    named = {index: role for role, index in VOCABULARY_ROLES.items()}
+    special = unpack(tokenizer.content)["special"] | {named[index]: first + n for n, index in enumerate(added)}
+    files = _files(model, tokenizer, added, at=first)
+    return vocabulary, Tokenizer(pack(files, rows=vocabulary.rows, special=special, chat=None), form=tokenizer.form)
 
 
 def _files(model: HFTokenizerModel, tokenizer: Tokenizer, added: list[int], *, at: int) -> dict[str, str]:

@@ -104,6 +104,34 @@ def test_what_was_imported_leaves_as_it_came(tmp_path):
         assert (tmp_path / "back" / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_a_pretrained_vocabulary_that_learnt_our_turns_leaves_with_them(tmp_path, capsys):
+    """It had no chat template: <user> and the others, one row of which was unused, are tokens of it; it comes back the same."""
+    transformers = pytest.importorskip("transformers")
+    folder, tokenizer = tmp_path / "theirs", byte_level(["<|endoftext|>"])
+    write(folder, tokenizer, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"})
+    torch.manual_seed(0)
+    config, tensors = to_hf(Thinker(**SHAPE | {"vocab_size": tokenizer.get_vocab_size() + 1}, qkv_bias=True))
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
+    main(["import", str(folder), f"out={tmp_path / 'ours'}"])
+    description = tmp_path / "ours" / "model.yaml"
+    description.write_text(description.read_text().replace("stage: thinker", "stage: omni_sft"))
+    main(["export", str(tmp_path / "ours"), f"out={tmp_path / 'out'}"])
+    assert "<user>, <assistant>, <system> are new tokens of its vocabulary" in "".join(capsys.readouterr())
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    main(["import", str(tmp_path / "out"), f"out={tmp_path / 'again'}"])
+    found = theirs.apply_chat_template(TALK, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = model(**found).logits[0, -1]
+        for name in ("ours", "again"):
+            export, ours = load_export(tmp_path / name), Tokenizer.load(tmp_path / name / "tokenizer.json")
+            ids = encode_prompt(ours, TALK, image_tokens=0, audio_tokens=()).ids
+            mine = export.modules["thinker"](ids[None]).logits[0, -1]
+            text = range(tokenizer.get_vocab_size())
+            torch.testing.assert_close(ours.vocabulary.logits(mine)[text], logits[text], atol=1e-4, rtol=0)
+
+
 def test_the_card_has_the_runs_numbers(tmp_path):
     export = make_export(tmp_path, metadata={"run": {"identity": "abc", "size": "small"}}, qk_norm=True)
     for name, identity, value in (("old", "abc", 70.0), ("other", "xyz", 1.0)):

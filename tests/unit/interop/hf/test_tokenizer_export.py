@@ -109,8 +109,8 @@ def test_a_vocabulary_leaves_with_our_turns(name, spare, tmp_path):
     ours = Tokenizer(
         read_pretrained(write(tmp_path / "theirs", tokenizer, config), rows=tokenizer.get_vocab_size() + spare)
     )
-    rows, files = extended(ours)
-    for file, content in files.items():
+    rows, larger = extended(ours)
+    for file, content in tokenizer_files(larger, max_length=512).items():
         (tmp_path / "theirs" / file).write_text(content)
     inside = torch.randn(ours.vocab_size, 4)
     theirs = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "theirs")
@@ -119,5 +119,6 @@ def test_a_vocabulary_leaves_with_our_turns(name, spare, tmp_path):
     assert torch.equal(rows.back(inside)[wanted], inside[ids]) and len(rows.back(inside)) == rows.rows
     assert rows.rows == max(ours.vocabulary.rows, len(theirs)) and theirs.decode(wanted).count("<user>") == 2
     back = Tokenizer(read_pretrained(tmp_path / "theirs", rows=rows.rows))
+    assert back.content == larger.content
     again = encode_messages(back, CONVERSATION, image_tokens=0, audio_tokens=()).ids.tolist()
     assert torch.equal(back.vocabulary.into(rows.back(inside))[again], inside[ids])
