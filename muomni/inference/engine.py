@@ -229,8 +229,8 @@ class Engine:
         return Recognition(encoder, self.media, prompter=self.require_prompter)
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:
-        """Text -> waveform (N,) at `speech_rate` Hz, peak-normalised and deterministic. Logged if the frame limit cuts it off;
-        see `speak` for a flag."""
+        """Text -> waveform (N,) at `speech_rate` Hz, deterministic, peak-normalised if a vocoder makes it. Logged if the frame
+        limit cuts it off; see `speak` for a flag."""
         (spoken,) = self.speak([text], voices=[voice])
         warn_of_cut(spoken.timings)
         return spoken.waveform

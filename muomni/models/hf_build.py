@@ -46,7 +46,7 @@ def build_config(name: str, fields: Mapping[str, Any], *, also: tuple[str, ...] 
     for field, value in fields.items():
         if field not in declared:
             raise ValueError(f"config.{field} is no field of {name}; it has {', '.join(sorted(declared))}")
-        _check_value(field, value)
+        check_value(field, value)
     try:
         return cls(**fields)
     except Exception as error:  # transformers' own classes of errors
@@ -58,13 +58,14 @@ def own_fields(config_class: Any) -> set[str]:
     return {name for name in vars(config_class).get("__annotations__", {}) if name not in ("model_type", "sub_configs")}
 
 
-def _check_value(field: str, value: Any) -> None:
+def check_value(field: str, value: Any) -> None:
+    """Raise ValueError for a number, or a list, of a configuration that is out of bounds."""
     listed = list(value.values()) if isinstance(value, Mapping) else value
     if isinstance(listed, list | tuple):
         if len(listed) > MOST_LISTED:
             raise ValueError(f"config.{field} has {len(listed)} entries, at most {MOST_LISTED}")
         for each in listed:
-            _check_value(field, each)
+            check_value(field, each)
     elif isinstance(value, int | float) and not abs(value) <= MOST_NUMBER:
         raise ValueError(f"config.{field}={value}: at most {MOST_NUMBER}")
 

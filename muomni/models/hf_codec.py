@@ -1,4 +1,4 @@
-"""A codec of transformers (Mimi, EnCodec, DAC) as a module of an export: transformers' own class, built from plain data."""
+"""A pretrained codec as a module of an export: Mimi, EnCodec and DAC as transformers' own classes, SNAC as our own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from muomni.models.hf_codec_families import FAMILIES
+from muomni.models.hf_codec_families import Dac, Encodec, Family, Mimi
 from muomni.models.registry import register
+from muomni.models.snac import Snac
 from muomni.models.waveform_codec import DecoderState, WaveformCodec
+
+FAMILIES: dict[str, type[Family]] = {"mimi": Mimi, "encodec": Encodec, "dac": Dac, "snac": Snac}
 
 
 @register("hf_codec")
@@ -16,7 +19,7 @@ class HfCodec(WaveformCodec):
     """See `WaveformCodec`. Codes and waveforms are those of transformers, in float32 also under autocast.
 
     Args:
-        model_type: transformers' name of it: mimi, encodec, dac. config: fields of its configuration.
+        model_type: of `FAMILIES`. config: fields of its configuration.
     """
 
     def __init__(self, *, model_type: str, config: Mapping[str, Any]) -> None:
@@ -29,6 +32,10 @@ class HfCodec(WaveformCodec):
         self.sample_rate, self.hop = family.sample_rate, family.hop
         self.num_codebooks, self.codebook_size = family.num_codebooks, family.codebook_size
         self.past, self.ahead, self.first_frames = family.past, family.ahead, family.first_frames
+
+    def check_codebooks(self, count: int) -> None:
+        super().check_codebooks(count)
+        self._family.check_codebooks(count)
 
     def encode(self, waveform: Tensor) -> Tensor:
         with torch.autocast(waveform.device.type, enabled=False):

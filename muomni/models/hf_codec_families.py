@@ -54,6 +54,9 @@ class Family:
         if channels != 1:
             raise ValueError(f"config.audio_channels={channels}: a codec of one channel is needed")
 
+    def check_codebooks(self, count: int) -> None:
+        """See `WaveformCodec.check_codebooks`."""
+
     def renew(self) -> None:
         """The model's tensors have been moved or loaded: forget what was computed of the former ones."""
 
@@ -211,6 +214,3 @@ class Dac(Family):
 
     def decode_block(self, codes: Tensor, begin: int, end: int, *, state: DecoderState) -> Tensor:
         return self.decode(codes)[:, begin * self.hop : end * self.hop]
-
-
-FAMILIES: dict[str, type[Family]] = {"mimi": Mimi, "encodec": Encodec, "dac": Dac}

@@ -39,6 +39,11 @@ class WaveformCodec(nn.Module):
         """Frames of codes a second."""
         return self.sample_rate / self.hop
 
+    def check_codebooks(self, count: int) -> None:
+        """Raise ValueError where `decode` cannot be given the first `count` codebooks alone."""
+        if count > self.num_codebooks:
+            raise ValueError(f"{self.name} has {self.num_codebooks} codebooks, not {count}")
+
     def encode(self, waveform: Tensor) -> Tensor:
         """waveform (B, N) at `sample_rate` -> codes (B, ceil(N / H), K)."""
         raise TypeError(f"{type(self).__name__} does not define encode")

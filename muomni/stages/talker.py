@@ -82,6 +82,8 @@ class TalkerStage(Stage):
                 f"{codec.folder}: the codec has {theirs[0]} codebooks of {theirs[1]}, the Talker speaks {ours[0]} of "
                 f"{ours[1]}; set backbone.talker.num_codebooks and codebook_size"
             )
+        if isinstance(frozen, WaveformCodec):
+            frozen.check_codebooks(model.num_codebooks)
         mel_rate = mel["sample_rate"] / mel["hop"]
         codes = clip_codes(frozen, num_codebooks=model.num_codebooks, mel_rate=mel_rate)
         measured = evaluator(model=model, codec=frozen, codes=codes, sample_rate=mel["sample_rate"])

@@ -1,13 +1,15 @@
-"""Codecs of waveforms from Hugging Face folders, in and out: Mimi, EnCodec at 24 kHz, DAC.
+"""Codecs of waveforms from Hugging Face folders, in and out: Mimi, EnCodec at 24 kHz, DAC, SNAC at 24 kHz.
 
 The folder is read by folder.py: its tensors, no code. Names of earlier versions of transformers (the halves of Mimi, weight
 norms) are brought to today's by transformers' own table, and everything is compared with the codec's shapes before it is used.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from muomni.checkpoints.assembly import assemble, outline
@@ -15,20 +17,14 @@ from muomni.checkpoints.atomic_write import atomic_folder
 from muomni.checkpoints.export import Export, check_place, is_export, load_export, read_description, save_export
 from muomni.interop.hf.folder import CONFIG, WEIGHTS, HFFolder, find_folder, read_config, read_folder
 from muomni.models.hf_build import own_fields, transformers_class
-from muomni.models.hf_codec import HfCodec
-from muomni.models.hf_codec_families import FAMILIES
+from muomni.models.hf_codec import FAMILIES, HfCodec
 from muomni.models.registry import MissingPackage
 from muomni.models.waveform_codec import WaveformCodec
 from muomni.user_path import user_path
 
-SNAC = (
-    "{path}: SNAC is not read: it is no model of transformers, its codes come at several rates, and its decoder adds random "
-    "noise, so that no text would be spoken twice alike; the codecs that are read: {known}"
-)
-
 
 def is_codec(config: Mapping[str, Any]) -> bool:
-    """Whether config.json is of a codec, also of one that is refused by name."""
+    """Whether config.json is of a codec."""
     return config.get("model_type") in FAMILIES or "vq_strides" in config
 
 
@@ -86,7 +82,7 @@ def _description(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     that transformers' class declares, and the frame rate, however it is written."""
     where, model_type = path / CONFIG, config.get("model_type")
     if "vq_strides" in config:
-        raise ValueError(SNAC.format(path=where, known=", ".join(FAMILIES)))
+        return {"part": "hf_codec", "options": {"model_type": "snac", "config": dict(config)}}
     if model_type not in FAMILIES:
         raise ValueError(f"{where}: model_type={model_type!r} is no codec that is read; they are {', '.join(FAMILIES)}")
     family = FAMILIES[model_type]
@@ -105,6 +101,8 @@ def _todays_names(folder: HFFolder, options: Mapping[str, Any]) -> dict[str, Ten
     for key in folder.tensors:
         folder.tensors.dtype(key)
         theirs[key] = folder.tensors[key]
+    if options["model_type"] == "snac":  # no class of transformers
+        return {f"model.{key}": value for key, value in theirs.items()}
     try:
         config = FAMILIES[options["model_type"]](options["config"]).model.config
     except ValueError as error:
@@ -151,6 +149,10 @@ def _check_report(folder: HFFolder, report: Mapping[str, Any]) -> None:
 
 
 def export_codec(codec: HfCodec, out: Path) -> None:
-    """Write a codec as transformers saves it: config.json and model.safetensors."""
+    """Write a codec as it came: config.json and model.safetensors."""
     with atomic_folder(out, own=(CONFIG, WEIGHTS)) as temporary:
-        codec.model.save_pretrained(temporary)
+        if codec.name == "snac":
+            (temporary / CONFIG).write_text(json.dumps(codec.options["config"], indent=2))
+            save_file({key: value.contiguous() for key, value in codec.model.state_dict().items()}, temporary / WEIGHTS)
+        else:
+            codec.model.save_pretrained(temporary)

@@ -102,7 +102,7 @@ def test_moved_codebooks_are_computed_again():
         ("encodec", {"hidden_size": 1 << 40}, r"config.hidden_size=1099511627776: at most"),
         ("dac", {"hidden_size": "wide"}, r"config.hidden_size is no field"),
         ("dac", {"downsampling_ratios": [2] * 100}, r"config.downsampling_ratios has 100 entries"),
-        ("higgs", {}, r"model_type='higgs': available are mimi, encodec, dac"),
+        ("higgs", {}, r"model_type='higgs': available are mimi, encodec, dac, snac"),
     ],
 )
 def test_what_a_description_must_not_ask_for_is_named(model_type, change, message):

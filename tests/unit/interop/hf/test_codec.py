@@ -104,7 +104,6 @@ BIAS = "decoder.conv1.bias"
         ({"codebook_size": 33}, {}, r"bad/config.json: .*power of 2"),
         ({"auto_map": {"AutoModel": "mine.Codec"}}, {}, r"auto_map asks for code"),
         ({"model_type": "llama"}, {}, r"bad/config.json: model_type='llama' is no codec that is read; they are"),
-        ({"vq_strides": [4, 2, 1]}, {}, r"bad/config.json: SNAC is not read"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(folders, tmp_path, config, tensors, message):
