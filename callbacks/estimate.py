@@ -37,9 +37,12 @@ def readable(number: float, unit: str) -> str:
 
 def optimizer_bytes(optimizer: Any) -> int:
     """Of its state once it has stepped: two numbers a weight; one for Muon's matrices and for Lion; of SOAP's matrices a square
-    of each side twice as well."""
+    of each side twice as well; what 8-bit AdamW says itself."""
     total = 0
     for group in optimizer.param_groups:
+        if group.get("optimizer") == "8-bit AdamW":
+            total += sum(optimizer.state_bytes(parameter, group) for parameter in group["params"])
+            continue
         one = group.get("muon") or group.get("optimizer") == "Lion"
         total += sum((1 if one else 2) * parameter.nbytes for parameter in group["params"])
         if group.get("soap"):

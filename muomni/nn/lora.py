@@ -78,10 +78,11 @@ class DoRALinear(LoRALinear):
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             norms = _row_norms(torch.addmm(self.weight, self.lora_b, self.lora_a, alpha=self.scale))
         plain = F.linear(x, self.weight, self.bias)
-        without_bias = plain if self.bias is None else plain - self.bias.to(plain.dtype)
         ratio = (self.lora_magnitude / norms).to(plain.dtype)
-        # Of a ratio of 1 exactly the plain layer's output, which one product by the ratio, and the bias after it, is not.
-        return plain + (ratio - 1) * without_bias + ratio * self.update(x)
+        if self.bias is None:
+            return (plain + self.update(x)) * ratio
+        # Of a ratio of 1 exactly the plain layer's output, which the bias after a product with the ratio is not.
+        return plain + (ratio - 1) * (plain - self.bias.to(plain.dtype)) + ratio * self.update(x)
 
 
 LAYERS: dict[str, type[LoRALinear]] = {"lora": LoRALinear, "dora": DoRALinear}

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.optim import AdamW, Optimizer
 
+from muomni.optim.adamw8bit import AdamW8bit
 from muomni.optim.lion import Lion
 from muomni.optim.muon import MuonAdamW
 from muomni.optim.schedule_free import ScheduleFreeAdamW
@@ -34,6 +35,16 @@ def adamw(
     # precision. Without the offer the scaler undoes it before the clipping.
     optimizer._step_supports_amp_scaling = False
     return optimizer
+
+
+def adamw8bit(
+    groups: Groups, *, lr: float, betas: tuple[float, float], adam_ratio: float = 1.0, eps: float = 1e-8
+) -> Optimizer:
+    """AdamW with a byte for each number of its state, but for vectors and embeddings (adamw8bit.py)."""
+    for group in groups:
+        group["eight_bit"] = not group["name"].endswith("/vectors")
+    _set_rates(groups, lr=lr, adam_ratio=adam_ratio, optimizer="8-bit AdamW")
+    return AdamW8bit(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps)
 
 
 def muon(groups: Groups, *, lr: float, betas: tuple[float, float], momentum: float, adam_ratio: float) -> Optimizer:
