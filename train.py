@@ -38,7 +38,7 @@ from muomni.cli.errors import CONF, one_line, one_line_errors, run_main
 from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
-from muomni.run import dry_run, monitors, signals, stage_graph
+from muomni.run import dry_run, monitors, pretrained_encoders, signals, stage_graph
 from muomni.run.hardware import best_precision
 from muomni.run.identity import identities_of_0_1, identity, is_done
 from muomni.run.initial_weights import begin, follow_export, load_into, read_as_trained
@@ -125,6 +125,7 @@ def settle(cfg: DictConfig, overrides: list[str]) -> None:
     validate(cfg)
     settle_thinker(cfg, overrides)
     settle_codec(cfg, overrides)
+    pretrained_encoders.settle(cfg, overrides)
     monitors.settle(cfg)
     if cfg.debugging:
         cfg.paths.exports[cfg.stage.name] = f"{cfg.paths.output}/export"

@@ -19,7 +19,7 @@ from muomni.user_path import find
 
 #: Options whose value is the name of a file or folder, as is that of an experiment's data options.
 FILES = re.compile(
-    r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|judge|datamodule\.tokenizer|paths\.\w+)$"
+    r"(data\.(train|val|test(\.\w+)?|replay|root)|ckpt|resume|spike|judge|datamodule\.tokenizer|paths\.\w+|\w+_encoder\.path)$"
 )
 #: Of the group image_encoder, which stands for `backbone.vision`.
 IMAGE_ENCODERS = tuple(path.stem for path in sorted((CONF / "image_encoder").glob("*.yaml")))

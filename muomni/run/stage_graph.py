@@ -34,7 +34,7 @@ SHARED = (
 )  # fmt: skip
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 #: Overrides that also apply to prerequisites that an ablation changes (muomni/cli/ablations.py).
-ABLATED = ("tag", "ablation", "backbone", "image_encoder", "mel", "hearing")
+ABLATED = ("tag", "ablation", "backbone", "image_encoder", "audio_encoder", "mel", "hearing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,10 @@ class Wanted:
         folder = self.exports[stage]
         if not is_export(folder):
             return False
-        run: dict[str, Any] = read_description(folder)["facts"].get("run", {})
+        facts: dict[str, Any] = read_description(folder)["facts"]
+        if "imported" in facts:  # pretrained: of a size and a budget of its own
+            return True
+        run: dict[str, Any] = facts.get("run", {})
         if run.get("size") != self.size:
             raise ValueError(
                 f"{folder} was trained with size={run.get('size')}, this run has size={self.size}: "

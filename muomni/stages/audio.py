@@ -16,10 +16,11 @@ from muomni.models.encoders import AudioEncoder
 from muomni.models.outputs import AudioOutput
 from muomni.nn.flops import Cost
 from muomni.stages.base import Stage
+from muomni.stages.encoder_rate import WHOLE, EncoderRate
 from muomni.stages.training_options import TrainingOptions
 
 
-class AudioStage(Stage):
+class AudioStage(EncoderRate, Stage):
     """CTC; of intermediate blocks too, and with a loss of the consistency of two views where the data has them
     (datamodules/spec_augment.py).
 
@@ -27,6 +28,7 @@ class AudioStage(Stage):
         evaluator: model -> what measures it.
         intermediate: numbers of blocks, from 1, after which the head writes as well while it learns (InterCTC, Lee & Watanabe
             2021, arXiv:2102.03216). Nothing of it is left in the export.
+        lr_multipliers: see `EncoderRate`.
         mel, hearing: metadata of the spectrogram, and of how clips were prepared; None: they were not.
     """
 
@@ -44,6 +46,7 @@ class AudioStage(Stage):
         training: TrainingOptions,
         hearing: Mapping[str, Any] | None = None,
         intermediate: Sequence[int] = (),
+        lr_multipliers: Mapping[str, float] = WHOLE,
     ) -> None:
         if intermediate and not isinstance(model, Audio):
             raise ValueError("module.intermediate: an encoder of transformers writes after its last block alone: []")
@@ -55,6 +58,7 @@ class AudioStage(Stage):
         self.intermediate = tuple(intermediate)
         metadata = {"mel": dict(mel), "hearing": None if hearing is None else dict(hearing)}
         super().__init__(training, model=model, evaluator=evaluator(model=model), metadata=metadata)
+        self.rate_encoder(model.encoder, lr_multipliers)
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Nats a character. On held-out data CTC alone, so that runs with other losses can be compared."""

@@ -25,20 +25,21 @@ from muomni.models.projector import ImageHead
 from muomni.models.text_tower import TextTower
 from muomni.nn.flops import Cost, linear, product
 from muomni.stages.base import Stage
+from muomni.stages.encoder_rate import WHOLE, EncoderRate
 from muomni.stages.training_options import TrainingOptions
 
 SCORES = ("late", "global", "captions")
 SCALES = 2  # learned temperatures: of whole images, of cells and words
 
 
-class VisionStage(Stage):
+class VisionStage(EncoderRate, Stage):
     """Symmetric InfoNCE with learned, clamped temperatures. Equal captions, and equal images, of a batch are no negatives.
 
     Args:
         evaluator: model, text_tower, image_head, and `late` -> what measures them.
         score: "late" trains both losses, and similarity is that of cells and words; "global" is plain CLIP; "captions" is the
             cross-entropy of images over the distinct captions of the batch.
-        label_smoothing: of score "captions".
+        label_smoothing: of score "captions". lr_multipliers: see `EncoderRate`.
         temperature: at the start. min_temperature: the lowest.
         image, tokenizer, tokenizer_fingerprint: metadata of the datamodule.
     """
@@ -62,6 +63,7 @@ class VisionStage(Stage):
         tokenizer_fingerprint: str,
         training: TrainingOptions,
         label_smoothing: float = 0.0,
+        lr_multipliers: Mapping[str, float] = WHOLE,
     ) -> None:
         if score not in SCORES:
             raise ValueError(f"score={score!r}; available: {', '.join(SCORES)}")
@@ -76,6 +78,7 @@ class VisionStage(Stage):
         self.label_smoothing = label_smoothing
         self.log_scales = nn.Parameter(torch.full((SCALES,), math.log(1 / temperature)))
         self.max_log_scale = math.log(1 / min_temperature)
+        self.rate_encoder(model, lr_multipliers)
 
     def optional_modules(self) -> dict[str, nn.Module]:
         """Modules that only the late loss reads."""

@@ -21,7 +21,7 @@ from muomni.checkpoints.export import Export, is_export, load_export, read_descr
 from muomni.interop.hf.ctc_head import CtcHead, read_ctc_head
 from muomni.interop.hf.folder import CONFIG, HFFolder, find_folder, read_config, read_folder
 from muomni.interop.hf.preprocessing import audio_spec, image_spec
-from muomni.models.hf_audio import sizes_of
+from muomni.models.hf_audio import HfAudio, sizes_of
 from muomni.models.hf_config import FAMILIES, IMAGE_FAMILIES, config_of
 from muomni.models.registry import MissingPackage
 from muomni.user_path import user_path
@@ -244,6 +244,20 @@ def load_encoder(path: str | Path) -> Export:
     folder = read_folder(path)
     described, module = read_encoder(folder)
     return Export({described.module: module}, described.facts, folder.path)
+
+
+def recognizer_module(path: str | Path, *, num_symbols: int, characters: str | None) -> HfAudio:
+    """An audio encoder with a CTC head of these symbols, for a stage that trains it: its own where that has the same letters, else
+    a new one."""
+    export = load_encoder(path)
+    module = export.modules.get("audio")
+    if not isinstance(module, HfAudio):
+        raise ValueError(f"audio_encoder.path={path}: no Whisper, wav2vec 2.0 or HuBERT encoder is in it")
+    if (module.num_symbols, module.characters) == (num_symbols, characters):
+        return module.train()
+    with_head = HfAudio(**module.options | {"num_symbols": num_symbols, "characters": characters})  # type: ignore[arg-type]
+    with_head.encoder = module.encoder
+    return with_head.train()
 
 
 def encoder_module(path: str | Path) -> nn.Module:
