@@ -1,5 +1,5 @@
-"""`image_encoder=hf` and `audio_encoder=hf`: the configuration of a run with a pretrained encoder, filled in from what its folder,
-or its export, says. Exports of such encoders under `paths.exports` are found by stage=omni_sft in the same way.
+"""`image_encoder=hf` and `audio_encoder=hf`: the configuration of a run with a pretrained encoder, filled in from its folder,
+or its export. Exports of such encoders under `paths.exports` are found by stage=omni_sft in the same way.
 
 Sizes, and how images and recordings are prepared, are the encoder's; what of the rest follows from them (cells of an image's
 tokens, frames of an audio token) is computed, unless the command line says it. The encoder is frozen, unless
@@ -81,12 +81,19 @@ def _image(cfg: DictConfig, options: Mapping[str, Any], facts: Mapping[str, Any]
             projector.grid = max(n for n in range(1, MOST_TOKENS_A_SIDE + 1) if side % n == 0)
     grid = cfg.backbone.projector.image.grid
     if side % grid:
-        raise ValueError(f"backbone.projector.image.grid={grid}: the encoder has {side} x {side} patches, no multiple of it")
+        raise ValueError(
+            f"backbone.projector.image.grid={grid}: the encoder has {side} x {side} patches, no multiple of it"
+        )
     cfg.backbone.projector.image.cell = (side // grid) ** 2
     if cfg.stage.name == "vision":
         _freeze(cfg, given)
     else:
-        log.info("images: %d x %d pixels, %d tokens of %d patches", *[options["image_size"]] * 2, grid**2, (side // grid) ** 2)
+        log.info(
+            "images: %d x %d pixels, %d tokens of %d patches",
+            *[options["image_size"]] * 2,
+            grid**2,
+            (side // grid) ** 2,
+        )
 
 
 def _audio(cfg: DictConfig, options: Mapping[str, Any], facts: Mapping[str, Any], given: set[str]) -> None:

@@ -63,8 +63,9 @@ def folder(tmp_path):
 
 
 def composed(folder, *overrides):
-    words = [*overrides, *([f"data.train={folder}/train.jsonl"] if any(word.startswith("data=") for word in overrides) else []), f"paths.checkpoints={folder}", f"paths.data={folder}/data",
-             "backbone.thinker.dim=32", "vocab_size=300"]  # fmt: skip
+    data = [f"data.train={folder}/train.jsonl"] if any(word.startswith("data=") for word in overrides) else []
+    paths = [f"paths.checkpoints={folder}", f"paths.data={folder}/data"]
+    words = [*overrides, *data, *paths, "backbone.thinker.dim=32", "vocab_size=300"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=words)
     pretrained_encoders.settle(cfg, words)
@@ -75,7 +76,9 @@ def build(folder, *overrides):
     """The settled configuration, the datamodule, and the stage with it."""
     cfg = composed(folder, *overrides)
     data = OmegaConf.to_container(cfg.data, resolve=True)
-    sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=OmegaConf.to_container(cfg.stage.world))
+    sources = resolve_sources(
+        data, stage=cfg.stage.name, shape=cfg.stage.shape, world=OmegaConf.to_container(cfg.stage.world)
+    )
     datamodule = instantiate(cfg.datamodule, _convert_="all")(**sources)
     datamodule.read("fit")
     return cfg, datamodule, instantiate(cfg.module, _convert_="all")(**datamodule.metadata())
@@ -97,14 +100,21 @@ def learned(stage, batch):
 
 @pytest.mark.parametrize("imported", [False, True], ids=["folders", "exports"])
 def test_a_model_with_pretrained_encoders_learns_and_answers(folder, imported):
-    chosen = ["image_encoder=hf", f"image_encoder.path={folder}/siglip", "audio_encoder=hf", f"audio_encoder.path={folder}/whisper"]
+    chosen = [
+        "image_encoder=hf",
+        f"image_encoder.path={folder}/siglip",
+        "audio_encoder=hf",
+        f"audio_encoder.path={folder}/whisper",
+    ]
     if imported:
         for name, export in (("siglip", "vision"), ("whisper", "audio")):
             import_encoder(read_folder(folder / name), folder / export)
             assert Wanted({export: folder / export}, "nano", 9).has(export)
         chosen = []
     cfg, datamodule, stage = build(folder, *OMNI, *chosen)
-    assert cfg.stage.needs == (["thinker", "vision", "audio", "codec", "talker"] if imported else ["thinker", "codec", "talker"])
+    assert cfg.stage.needs == (
+        ["thinker", "vision", "audio", "codec", "talker"] if imported else ["thinker", "codec", "talker"]
+    )
     assert cfg.module.evaluator.speech.judge is None
     assert cfg.backbone.projector.image.grid == 4 and cfg.backbone.projector.image.cell == 1
     assert cfg.backbone.projector.audio.stack == 8
@@ -113,7 +123,10 @@ def test_a_model_with_pretrained_encoders_learns_and_answers(folder, imported):
     assert learned(stage, batch) == {"thinker", "image_projector", "audio_projector"}
     features = stage.features(batch)
     plain = stage.model.encode(images=batch.images, mel=batch.mel, mel_lengths=batch.mel_lengths)
-    assert torch.allclose(features.images, plain.images, atol=1e-5) and features.audio_counts == plain.audio_lengths.tolist()
+    assert (
+        torch.allclose(features.images, plain.images, atol=1e-5)
+        and features.audio_counts == plain.audio_lengths.tolist()
+    )
     with torch.no_grad():
         seen = stage.model(batch.ids, features=features).logits
         features.images = features.images + 1
@@ -129,7 +142,12 @@ def test_a_model_with_pretrained_encoders_learns_and_answers(folder, imported):
 
 
 def test_an_encoder_with_a_rate_learns_too(folder):
-    words = ["image_encoder=hf", f"image_encoder.path={folder}/siglip", "module.audio=null", "module.evaluator.speech.judge=null"]
+    words = [
+        "image_encoder=hf",
+        f"image_encoder.path={folder}/siglip",
+        "module.audio=null",
+        "module.evaluator.speech.judge=null",
+    ]
     _, datamodule, stage = build(folder, *OMNI, *words, "module.lr_multipliers.vision=0.1")
     batch = batch_of_images(datamodule)
     assert learned(stage, batch) == {"thinker", "image_projector", "vision"}
@@ -145,10 +163,16 @@ def batch_of_images(datamodule):
 def test_captions_are_locked_to_a_pretrained_image_encoder(folder):
     rows = [{"id": index, "image": "a.png", "caption": f"a red dot {index}"} for index in range(4)]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    words = ["stage=vision", "data=image_text", "image_encoder=hf", f"image_encoder.path={folder}/siglip", "datamodule.num_workers=0"]
+    words = [
+        "stage=vision",
+        "data=image_text",
+        "image_encoder=hf",
+        f"image_encoder.path={folder}/siglip",
+        "datamodule.num_workers=0",
+    ]
     for rate, trained in ((None, set()), (0.1, {"encoder"})):
         more = [] if rate is None else [f"module.lr_multipliers.encoder={rate}"]
-        cfg, datamodule, stage = build(folder, *words, *more)
+        _, datamodule, stage = build(folder, *words, *more)
         learned(stage, batch_of(datamodule))
         assert any(parameter.grad is not None for parameter in stage.text_tower.parameters())
         names = {name for name, parameter in stage.model.named_parameters() if parameter.grad is not None}
@@ -165,7 +189,13 @@ def test_a_pretrained_audio_encoder_gets_a_head_of_our_characters(folder, name):
         make(folder / name, name)
     rows = [{"id": index, "audio": "a.wav", "text": "a dot"} for index in range(3)]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    words = ["stage=audio", "data=speech", "audio_encoder=hf", f"audio_encoder.path={folder}/{name}", "datamodule.num_workers=0"]
+    words = [
+        "stage=audio",
+        "data=speech",
+        "audio_encoder=hf",
+        f"audio_encoder.path={folder}/{name}",
+        "datamodule.num_workers=0",
+    ]
     cfg, datamodule, stage = build(folder, *words)
     assert stage.model.num_symbols == 99 and cfg.hearing is None
     stage.log = lambda *args, **kwargs: None
@@ -185,7 +215,7 @@ def test_a_pretrained_audio_encoder_gets_a_head_of_our_characters(folder, name):
         (["stage=codec", "audio_encoder=hf", "audio_encoder.path=x"], "stage=codec does not train with it"),
         (["stage=vision", "image_encoder=hf", "image_encoder.path={folder}/whisper"], "of the other sort: give audio_encoder=hf"),
         (["stage=vision", "image_encoder=hf", "image_encoder.path={folder}/nothing"], "no such folder"),
-        (["stage=vision", "image_encoder=hf", "image_encoder.path={folder}/thinker"], "this export has no encoder; it holds thinker"),
+        (["stage=vision", "image_encoder=hf", "image_encoder.path={folder}/thinker"], "export has no encoder; it holds thinker"),
         (
             [*OMNI, "image_encoder=hf", "image_encoder.path={folder}/siglip", "backbone.projector.image.grid=3"],
             "grid=3: the encoder has 4 x 4 patches",

@@ -53,7 +53,9 @@ class Recognizer:
         audio = export.modules["audio"]
         assert isinstance(audio, AudioEncoder)
         if not audio.num_symbols:
-            raise ValueError(f"{folder}: its audio encoder has no CTC head, it writes nothing: name an export of stage=audio")
+            raise ValueError(
+                f"{folder}: its audio encoder has no CTC head, it writes nothing: name an export of stage=audio"
+            )
         hearing = hearing_of(export.metadata, where=str(folder))
         return cls(audio=audio, mel=MelSpec(**export.metadata["mel"]), batch_size=batch_size, hearing=hearing)
 

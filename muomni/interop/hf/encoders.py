@@ -247,7 +247,7 @@ def load_encoder(path: str | Path) -> Export:
 
 
 def recognizer_module(path: str | Path, *, num_symbols: int, characters: str | None) -> HfAudio:
-    """An audio encoder with a CTC head of these symbols, for a stage that trains it: its own where that has the same letters, else
+    """An audio encoder with a CTC head of these symbols, for a stage that trains it: its own where the letters agree, else
     a new one."""
     export = load_encoder(path)
     module = export.modules.get("audio")

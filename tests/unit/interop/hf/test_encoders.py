@@ -13,6 +13,7 @@ from muomni.checkpoints.export import load_export, read_description
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.pretrained_audio import audio_frontend
 from muomni.inference.load import load_model
+from muomni.interop.hf.__main__ import main
 from muomni.interop.hf.encoders import describe_path, import_encoder, is_encoder, load_encoder
 from muomni.interop.hf.folder import read_config, read_folder
 from muomni.models import flops
@@ -251,3 +252,12 @@ def test_only_encoders_are_taken_for_encoders(tmp_path):
     assert facts["image"]["resize"] == 36 and facts["image"]["fit"] == "crop" and "kind" not in json.dumps(facts)
     import_encoder(read_folder(tmp_path / "hf"), tmp_path / "export")
     assert read_description(tmp_path / "export")["facts"]["imported"]["model_type"] == "clip"
+
+
+def test_the_command_tells_an_encoder_from_a_language_model(tmp_path, capsys):
+    make(tmp_path / "hf", "whisper")
+    assert main(["import", str(tmp_path / "hf"), f"out={tmp_path / 'export'}"]) == 0
+    assert "whisper: the audio encoder without a CTC head, 0.0 M parameters" in capsys.readouterr().err
+    assert list(load_export(tmp_path / "export").modules) == ["audio"]
+    with pytest.raises(ValueError, match="max_length=9: .* holds no language model; leave it out"):
+        main(["import", str(tmp_path / "hf"), f"out={tmp_path / 'export'}", "max_length=9"])
