@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from muomni.interop.gguf.pre_tokenizers import pre_tokenizer, puts_space
+from muomni.special_tokens import PIECES
 
 #: llama.cpp's types of tokens (gguf.TokenType).
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -44,7 +45,9 @@ class Vocabulary:
 
 
 def of_sentencepiece(model: bytes) -> Vocabulary:
-    """Raises ValueError naming what of the model llama.cpp's SentencePiece has not."""
+    """A model of ours, with special pieces under our names.
+
+    Raises ValueError naming what of the model llama.cpp's SentencePiece has not."""
     from sentencepiece import sentencepiece_model_pb2
 
     proto: Any = sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
@@ -63,7 +66,7 @@ def of_sentencepiece(model: bytes) -> Vocabulary:
             "with byte_fallback"
         )
     return Vocabulary(
-        model="llama", pieces=[piece.piece for piece in proto.pieces], types=types,
+        model="llama", pieces=[*PIECES, *(piece.piece for piece in proto.pieces[len(PIECES) :])], types=types,
         scores=[piece.score for piece in proto.pieces], space_prefix=bool(proto.normalizer_spec.add_dummy_prefix),
     )  # fmt: skip
 

@@ -97,4 +97,6 @@ def _foreign_template(files: Mapping[str, str]) -> str | None:
     if "chat_template.jinja" in files:
         return files["chat_template.jinja"]
     found = json.loads(files.get("tokenizer_config.json", "{}")).get("chat_template")
+    if isinstance(found, list):  # several, by name
+        found = next((each.get("template") for each in found if each.get("name") == "default"), None)
     return found if isinstance(found, str) else None

@@ -61,7 +61,9 @@ def _document(content: bytes, *, form: str | None) -> dict[str, Any]:
     after: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": META}, "content": " "}]
     after += [{"type": "ByteFallback"}, {"type": "Fuse"}]
     after += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] * prefix
-    vocabulary = {piece.piece: index for index, piece in enumerate(proto.pieces)}
+    # Special pieces may have other names in a tokenizer that was given; here they have those of the chat template.
+    names = [*PIECES, *(piece.piece for piece in proto.pieces[len(PIECES) :])]
+    vocabulary = {name: index for index, name in enumerate(names)}
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": special,
         "normalizer": {

@@ -1,16 +1,20 @@
 """Tokenizers leave for transformers: the same ids, the same text, the same conversations."""
 
+import io
 import random
 
 import pytest
+import sentencepiece
 import torch
 
 from muomni.frontends.chat import encode_messages, encode_prompt
 from muomni.frontends.hf_tokenizer_files import read_pretrained
+from muomni.frontends.special_pieces import with_special_pieces
 from muomni.frontends.tokenizer import Tokenizer
+from muomni.interop.gguf.vocabulary import of_sentencepiece
 from muomni.interop.hf.tokenizer_export import tokenizer_files
 from muomni.interop.hf.tokenizer_extension import extended
-from muomni.special_tokens import BOS
+from muomni.special_tokens import BOS, EOS, PIECES
 from tests.unit.frontends.pretrained import families, lines, write
 
 pytest.importorskip("tokenizers")
@@ -56,6 +60,24 @@ def test_ids_and_texts_are_ours(ours, folder):
         assert theirs.encode(text, add_special_tokens=False).ids == ids, text
         if ours.has_bytes:
             assert theirs.decode(ids) == ours.decode(ids) == text
+
+
+def test_special_pieces_of_other_names_leave_under_ours():
+    """A SentencePiece model that was given to a training may call them as it likes; the chat template has our names."""
+    from tokenizers import Tokenizer as Library
+
+    writer = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(lines()), model_writer=writer, vocab_size=340, model_type="bpe", byte_fallback=True, minloglevel=3,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, bos_piece="[BOS]", eos_piece="[EOS]",
+    )  # fmt: skip
+    model, _ = with_special_pieces(writer.getvalue())
+    ours = Tokenizer(model)
+    assert ours.piece(BOS) == "[BOS]"
+    theirs = Library.from_str(tokenizer_files(ours, max_length=1)["tokenizer.json"])
+    assert theirs.get_vocab_size() == ours.vocab_size
+    assert theirs.encode("a</s>").ids == [BOS, *ours.encode("a"), EOS]
+    assert of_sentencepiece(model).pieces[: len(PIECES)] == list(PIECES)
 
 
 def test_it_comes_back_as_it_left(ours, folder):
