@@ -102,16 +102,13 @@ class _Columns:
         self.ids.append(hash(str(row["id"])))
 
     def save(self, folder: Path) -> None:
+        np.save(folder / "offsets.npy", np.frombuffer(self.offsets, dtype=np.int64))
+        np.save(folder / "numbers.npy", np.frombuffer(self.numbers, dtype=np.int64))
+        del self.offsets, self.numbers  # what follows takes as much
         ids, splits = np.frombuffer(self.ids, dtype=np.int64), np.frombuffer(self.splits, dtype=np.int32)
-        columns: dict[str, np.ndarray] = {
-            "offsets": np.frombuffer(self.offsets, dtype=np.int64),
-            "numbers": np.frombuffer(self.numbers, dtype=np.int64),
-            "splits": splits,
-            "repeated": _repeated(ids),
-            "repeated_in_split": _repeated(ids + splits * np.int64(0x9E3779B97F4A7C1)),
-        }
-        for name, values in columns.items():
-            np.save(folder / f"{name}.npy", values)
+        np.save(folder / "splits.npy", splits)
+        np.save(folder / "repeated.npy", _repeated(ids))
+        np.save(folder / "repeated_in_split.npy", _repeated(ids + splits * np.int64(0x9E3779B97F4A7C1)))
         tallies = [[name, vars(tally)] for name, tally in self.tallies.items()]
         names = [name for name in self.codes if name is not None]
         about = {"splits": names, "tallies": tallies, "unreadable": vars(self.unreadable)}
@@ -125,7 +122,14 @@ def _split_of(row: Row) -> str | None:
 
 def _repeated(keys: np.ndarray) -> np.ndarray:
     """Indices of the keys that an earlier one equals, in their order."""
-    order = np.argsort(keys, kind="stable")
+    ordered = np.sort(keys)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    if not len(twice):  # as a rule, and then no order of millions is needed
+        return np.empty(0, dtype=np.int64)
+    place = np.minimum(np.searchsorted(twice, keys), len(twice) - 1)
+    found = np.flatnonzero(twice[place] == keys)
+    order = found[np.argsort(keys[found], kind="stable")]
     again = np.flatnonzero(keys[order][1:] == keys[order][:-1]) + 1
     return np.sort(order[again])
 

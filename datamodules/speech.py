@@ -118,7 +118,8 @@ class SpeechData(CharacterData):
             fits = samples.lengths <= self.max_seconds * self.mel.frame_rate
             why = f"longer than {self.max_seconds:g} s (datamodule.max_seconds)"
             log_skipped(int((~fits).sum()), len(rows), what=what, why=why)
-            samples.index = samples.index[fits]
+            if not fits.all():
+                samples.index = samples.index[fits]
             if self.symbol_frames is not None:
                 self._log_too_short(samples, self.symbol_frames, what=what)
         return samples

@@ -70,7 +70,7 @@ class SpeechSet(RowSet):
     recordings: AugmentedClips | None = None
 
     def __post_init__(self) -> None:
-        self.index = np.flatnonzero(self.mels.lengths > 0)  # clips that could be read
+        self.index = np.flatnonzero(self.mels.lengths > 0).astype(np.int32)  # clips that could be read
 
     @property
     def lengths(self) -> np.ndarray:

@@ -5,6 +5,7 @@
     root=DIR            where they are made and kept; left out: a temporary folder
     workers=2 batch=32 seconds=20       of each reader's loader; for how long its samples are counted
     sample=20000        rows with which first indexing and packing are timed
+    opening=10000000    rows of media, computed instead of read, with which opening alone is measured (opening.py); 0: not
     only=NAME,NAME      of the readers: pack, manifest, and of text webdataset, hf
     out=FILE            the numbers as JSON
 
@@ -41,7 +42,7 @@ from muomni.cli.key_value import read_options, run_program
 
 OWN = {
     "rows": 1_000_000, "shapes": tuple(row_shapes()), "root": "", "workers": 2, "batch": 32, "seconds": 20, "sample": 20_000,
-    "only": (), "out": "",
+    "opening": 10_000_000, "only": (), "out": "",
 }  # fmt: skip
 SHORT = dict(zip(("pack", "manifest", "webdataset", "hf"), READERS, strict=True))
 OURS = (SHORT["pack"], SHORT["manifest"])
@@ -98,14 +99,27 @@ def read_shape(shape: RowShape, root: Path, options: dict[str, Any]) -> list[dic
     return results
 
 
+def open_rows(shape: str, root: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """What opening very many rows of a shape needs."""
+    (root / "opening").mkdir(exist_ok=True)
+    train_tokenizer(root / "opening")
+    numbers = [options[key] for key in ("opening", "workers", "batch")]
+    return in_process("opening", [shape, *map(str, numbers), str(root / "opening")])
+
+
 def read_by(name: str, shape: RowShape, paths: tuple[Path, ...], options: dict[str, Any]) -> dict[str, Any]:
     """What a reader needs, in a process of its own. Raises ValueError where it fails."""
     numbers = [options[key] for key in ("rows", "workers", "batch", "seconds")]
     words = [name, shape.name, *map(str, [*paths, *numbers])]
-    command = [sys.executable, "-m", "benchmarks.data.readers", *words]
+    return in_process("readers", words)
+
+
+def in_process(module: str, words: list[str]) -> dict[str, Any]:
+    """What a module of this package prints last. Raises ValueError where it fails."""
+    command = [sys.executable, "-m", f"benchmarks.data.{module}", *words]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise ValueError(f"{name}, {shape.name}: failed")
+        raise ValueError(f"{module} {' '.join(words[:2])}: failed")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -118,18 +132,24 @@ def main(words: list[str]) -> None:
     shapes = row_shapes()
     if strange := set(options["shapes"]) - set(shapes):
         raise ValueError(f"shapes={strange.pop()}: available: {', '.join(shapes)}")
-    costs, results = dict[str, dict[str, float]](), list[dict[str, Any]]()
+    costs, results, opened = dict[str, dict[str, float]](), list[dict[str, Any]](), list[dict[str, Any]]()
     for name in options["shapes"]:
         cost = costs[name] = writing(options["sample"], shapes[name])
         said = f"indexing {cost['indexing']:.0f}, packing {cost['packing']:.0f}"
         print(f"{name}, once, CPU seconds a million rows: {said}", flush=True)
         with folder(options["root"]) as root:
             results += read_shape(shapes[name], root, options)
+            if options["opening"] and name != "text":
+                opened.append(open_rows(name, root, options))
     if not results:
         sys.exit("error: no reader gave a result")
     print(table(results))
+    if opened:
+        print(table(opened))
     settings = {key: value for key, value in options.items() if key not in ("root", "out", "only", "shapes")}
-    write_results(options["out"], {"date": str(date.today()), **settings, "writing": costs, "readers": results})
+    write_results(
+        options["out"], {"date": str(date.today()), **settings, "writing": costs, "readers": results, "opening": opened}
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from datamodules.lazy_media import seconds_of
 from datamodules.lazy_rows import Row
 from datamodules.media import Media, open_media
 from datamodules.packs.media_slots import KEYS, media_slots
@@ -77,8 +76,8 @@ def _read(row: Row, shape: str) -> Sample:
             if slot == "image":
                 check_image(opened)
             else:
-                inspect_audio(opened)  # the whole of it: what breaks, or is no sound, breaks here
-                seconds.append(seconds_of(opened))
+                facts = inspect_audio(opened)  # the whole of it: what breaks, or is no sound, breaks here
+                seconds.append(facts.seconds if facts.promised is None else facts.promised)
             suffix = PurePath(name).suffix.lower()
             sample.media[medium] = (suffix if SUFFIX.fullmatch(suffix) and suffix != ".json" else ".bin", content)
     except (ValueError, OSError) as error:

@@ -1,9 +1,11 @@
 """The data of the benchmark is what the packer would write, and its datamodules read it."""
 
 import json
+import pickle
 
 import pytest
 
+from benchmarks.data.opening import ComputedRows
 from benchmarks.data.prepare import write_index, write_manifest, write_pack
 from benchmarks.data.rows import data_of, train_tokenizer
 from benchmarks.data.shapes import row_shapes
@@ -11,6 +13,7 @@ from datamodules import large_manifests
 from datamodules.manifests import read_manifest
 from datamodules.packs.index import INDEX
 from datamodules.packs.writer import write_pack as pack_rows
+from datamodules.shapes import CHECKS
 
 SHAPES = row_shapes()
 
@@ -46,3 +49,11 @@ def test_the_index_of_the_benchmark_is_that_of_the_first_reading(tmp_path, monke
     data = data_of(shape.name, path, batch=4, workers=0, cache=tmp_path / "fast", root=tmp_path)
     first = next(iter(data.train_dataloader()))
     assert len(getattr(first, "sample_ids", first)) == 4
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+def test_computed_rows_are_rows_of_the_shape(tmp_path, shape):
+    rows = pickle.loads(pickle.dumps(ComputedRows(shape, 5, tmp_path)))
+    row = rows.read(3)
+    CHECKS[shape.name](row, tmp_path)
+    assert row["id"] == "row-000000003" and len(rows) == len(rows.columns["split"]) == 5
