@@ -3,7 +3,7 @@
 The same list says what torch traces, what is checked afterwards, and what `model.json` tells a user.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ class Graph:
 
     module: forward(*inputs) returns the outputs, a tuple, in these orders. about: what it computes. extra: what else a user has
     to know, as plain data. exact: its weights stay float32 whatever the user chooses. traced, checked: sizes of axes in place of
-    those of `TRACED` and `CHECKED`.
+    those of `TRACED` and `CHECKED`. arrange: changes random inputs in place, to what a user could give.
     """
 
     name: str
@@ -69,13 +69,16 @@ class Graph:
     outputs: Sequence[Port]
     extra: Mapping[str, Any] = field(default_factory=dict)
     exact: bool = False
+    arrange: Callable[[Sequence[Tensor]], None] = lambda inputs: None
     traced: Mapping[str, int] = field(default_factory=dict)
     checked: Mapping[str, int] = field(default_factory=dict)
 
     def examples(self, sizes: Mapping[str, int]) -> tuple[Tensor, ...]:
         """Random inputs with the axes of these sizes."""
         generator = torch.Generator().manual_seed(0)
-        return tuple(port.example(sizes, generator) for port in self.inputs)
+        inputs = tuple(port.example(sizes, generator) for port in self.inputs)
+        self.arrange(inputs)
+        return inputs
 
     def described(self) -> dict[str, Any]:
         """As plain data, for model.json."""

@@ -3,13 +3,16 @@
 Legend: B batch, P tokens read so far, T new tokens, D width, V vocabulary, N media tokens.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from muomni.interop.onnx.past import PastCache, past_ports
 from muomni.interop.onnx.spec import Graph, Port
 from muomni.models.thinker import Thinker
-from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IMAGE, PAD, SYSTEM, UNK, USER
+from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IMAGE, PAD, PIECES, SYSTEM, UNK, USER
 
 MEDIA = {"image": IMAGE, "audio": AUDIO}
 PROMPT = (
@@ -37,11 +40,18 @@ class ThinkerGraph(nn.Module):
 
 
 def fill_slots(x: Tensor, slots: Tensor, media: Tensor) -> Tensor:
-    """x (B, T, D) with media (N, D) in the places of slots (B, T) bool, row by row; more slots than media get zeros."""
-    media = torch.cat([media, media.new_zeros(1, media.shape[1])])
-    number = slots.flatten().long().cumsum(0) - 1
-    number = number.clamp(min=0).minimum((media.new_ones(len(media)).sum() - 1).long())
+    """x (B, T, D) with media (N, D) in the place of slots (B, T) bool, row by row. More slots than media are an error."""
+    media = torch.cat([media.new_zeros(1, media.shape[1]), media])  # 0: no slot
+    number = slots.flatten().long().cumsum(0) * slots.flatten().long()
     return torch.where(slots[..., None], media[number].view_as(x), x)
+
+
+def place_slots(inputs: Sequence[Tensor], *, media: tuple[str, ...]) -> None:
+    """Make the first ids of an example's inputs the slots of its media."""
+    ids, slots = inputs[0].view(-1), []
+    for name, tokens in zip(media, inputs[2:], strict=False):
+        slots += [MEDIA[name]] * tokens.shape[0]
+    ids[: len(slots)] = torch.tensor(slots, dtype=ids.dtype)
 
 
 def thinker_graph(thinker: Thinker, *, media: tuple[str, ...], max_length: int) -> Graph:
@@ -78,7 +88,10 @@ def thinker_graph(thinker: Thinker, *, media: tuple[str, ...], max_length: int) 
         about=f"token ids and a cache -> logits of the next token; a context of {max_length} tokens in all",
         module=ThinkerGraph(thinker, media=media),
         inputs=[
-            Port(name="ids", axes=("batch", "tokens"), dtype="int64", about="new tokens", high=thinker.vocab_size),
+            Port(
+                name="ids", axes=("batch", "tokens"), dtype="int64",
+                about="new tokens", low=len(PIECES), high=thinker.vocab_size,
+            ),
             Port(
                 name="attention_mask", axes=("batch", "past + tokens"), dtype="int64",
                 about="1 for real tokens, 0 for padding, which is on the left", low=1, high=2,
@@ -88,6 +101,7 @@ def thinker_graph(thinker: Thinker, *, media: tuple[str, ...], max_length: int) 
         ],
         outputs=[Port(name="logits", axes=("batch", "tokens", thinker.vocab_size), about="of what follows each token"), *outputs],
         extra={"special_tokens": special, "prompt": PROMPT, "max_length": max_length},
-        traced={"images": 7, "audios": 9},
-        checked={"images": 5, "audios": 3},
+        arrange=partial(place_slots, media=media),
+        traced={"images": 4, "audios": 2},
+        checked={"images": 1, "audios": 3},
     )  # fmt: skip
