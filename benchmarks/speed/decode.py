@@ -12,6 +12,7 @@ many bytes.
     more=true       also prefill, context length with and without cache, speech and its recognition, peak memory, and how far
                     int8 and llama.cpp's Q8_0 move the distribution of a trained Thinker (benchmarks/speed/decode_more.py)
     trained=EXPORT  whose Thinker that is; default: checkpoints/thinker where there is one
+    clock=wall|processor    the latter where others use the machine
     only=a,b        these decoders alone, eager among them
     memory=NAME     only the peak memory of one decoder
 """
@@ -28,10 +29,11 @@ from typing import Any
 import torch
 
 from benchmarks.results import table, write_results
-from benchmarks.speed import decode_more
+from benchmarks.speed import decode_more, decoders
 from benchmarks.speed.decoders import INSTALL, Decoder, LlamaCpp, Ours, Transformers, make_thinker, write_gguf
 from benchmarks.speed.steps import best_seconds
 from muomni.cli.key_value import read_options, run_program
+from muomni.inference.validation import require_one_of
 from muomni.run.hardware import describe_machine
 from muomni.special_tokens import PIECES
 
@@ -57,7 +59,7 @@ AIMS: list[tuple[str, str, int, float | None]] = [
 ]
 OWN = {
     "size": "tiny", "batches": ("1", "16"), "threads": ("1", "2"), "prompt": 32, "new": 256, "rounds": 15,
-    "root": "reports/decode", "out": "", "more": False, "trained": "", "only": (), "memory": "",
+    "root": "reports/decode", "out": "", "more": False, "trained": "", "only": (), "clock": "wall", "memory": "",
 }  # fmt: skip
 EXACT = ("eager", "compiled", "AOT", *TRANSFORMERS, "llama.cpp f32")
 
@@ -132,16 +134,16 @@ def race(options: SimpleNamespace, *, batch: int, threads: int) -> dict[str, Any
     torch.set_num_threads(threads)
     if threads == 1:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    decoders, absent = contestants(options, batch=batch, threads=threads)
+    taking_part, absent = contestants(options, batch=batch, threads=threads)
     generator = torch.Generator().manual_seed(1)
     thinker = make_thinker(options.size)
     ids = torch.randint(len(PIECES), thinker.vocab_size, (batch, options.prompt), generator=generator)
     rows: dict[str, Any] = {}
-    for name, decoder in decoders.items():
+    for name, decoder in taking_part.items():
         start = time.perf_counter()
         rows[name] = {"tokens": decoder(ids, options.new).tokens, "ready_s": time.perf_counter() - start, "answers": []}
     for _ in range(options.rounds):
-        for name, decoder in decoders.items():
+        for name, decoder in taking_part.items():
             rows[name]["answers"].append(decoder(ids, options.new))
     expected, per_step = rows["eager"]["tokens"], options.new - 1
     times: dict[str, list[float]] = {}
@@ -194,6 +196,8 @@ def show(result: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> None:
     options = SimpleNamespace(**read_options(arguments, OWN))
+    require_one_of("clock", options.clock, decoders.CLOCKS)
+    decoders.clock = options.clock
     Path(options.root).mkdir(parents=True, exist_ok=True)
     if options.memory:
         torch.set_num_threads(1)

@@ -110,7 +110,7 @@ class Thinker(nn.Module):
         _check(norm, full_attention, num_layers)
         self.vocab_size, self.dim, self.max_length = vocab_size, dim, max_length
         self.num_layers, self.num_kv_heads, self.head_dim = num_layers, num_kv_heads, head_dim or dim // num_heads
-        self.short_conv = short_conv
+        self.short_conv, self.embedding_scale = short_conv, embedding_scale
         self.num_experts, self.experts_per_token = num_experts, experts_per_token
         self.embedding = (
             nn.Embedding(vocab_size, dim)

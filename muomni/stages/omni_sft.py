@@ -101,7 +101,8 @@ class OmniSftStage(Stage):
             audio_projector=None if audio is None else audio_projector,
         )
         if place_words and model.image_projector is not None:
-            init_positions(model.image_projector, model.thinker.embedding.weight, encode)
+            words, scale = model.thinker.embedding.weight, model.thinker.embedding_scale
+            init_positions(model.image_projector, words, encode, scale=scale)
         measured = evaluator(
             model=model, features=self.features, reference=ReferenceThinker(thinker), talker=talker, decode=decode
         )

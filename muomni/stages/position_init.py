@@ -20,8 +20,12 @@ def cell_names(grid: int) -> list[str]:
 
 
 @torch.no_grad()
-def init_positions(projector: ImageProjector, words: Tensor, encode: Callable[[str], list[int]]) -> None:
-    """Set the projector's positions (N, D) to the sums of the embeddings, words (V, D), of their names; a no-op without learned
-    positions, or with a single token."""
+def init_positions(
+    projector: ImageProjector, words: Tensor, encode: Callable[[str], list[int]], *, scale: float = 1.0
+) -> None:
+    """Set the projector's positions (N, D) to the sums of the embeddings, words (V, D) times `scale`, of their names; a no-op
+    without learned positions, or with a single token."""
     if projector.positions is not None and projector.num_tokens > 1:
-        projector.positions.copy_(torch.stack([words[encode(name)].sum(0) for name in cell_names(projector.grid)]))
+        projector.positions.copy_(
+            torch.stack([scale * words[encode(name)].sum(0) for name in cell_names(projector.grid)])
+        )

@@ -76,9 +76,11 @@ def import_thinker(
     )  # fmt: skip
     numbers = sum(torch.Size(shape).numel() for key, (shape, _) in found.shapes.items() if key != "head.weight")
     origin, options = found.metadata["hf"], found.description["options"]
+    alone = "its image encoder and projector are left out: the text model comes in alone"
     return [
+        *([alone] if origin["with_images"] else []),
         f"{origin['model_type']}: {numbers / 1e6:.1f} million numbers in {origin['dtype']}, "
-        f"{options['vocab_size']} tokens, a context of {options['max_length']}"
+        f"{options['vocab_size']} tokens, a context of {options['max_length']}",
     ]
 
 
@@ -89,6 +91,7 @@ def import_metadata(plan: ThinkerPlan) -> dict[str, Any]:
         "dtype": plan.dtype_name(),
         "max_position_embeddings": plan.max_length,
         "source": plan.folder.path.name,
+        "with_images": plan.folder.config["model_type"] == "gemma3",
         "embedding_norm": _embedding_norm(plan),
     }
 

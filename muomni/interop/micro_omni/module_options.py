@@ -53,7 +53,22 @@ AXES: dict[str, dict[str, tuple[str, int, int]]] = {
 
 #: Module -> options with a single value in micro-omni: set by an import, required by an export.
 FIXED: dict[str, dict[str, Any]] = {
-    "thinker": {"qk_norm": False, "window": None, "short_conv": 0, "rope_scaling": 1.0, "norm_eps": 1e-5},
+    "thinker": {
+        "qk_norm": False,
+        "window": None,
+        "short_conv": 0,
+        "rope_scaling": 1.0,
+        "norm_eps": 1e-5,
+        "head_dim": None,
+        "norm": "rms",
+        "output_norm": False,
+        "qkv_bias": False,
+        "out_bias": False,
+        "attention_scale": None,
+        "embedding_scale": 1.0,
+        "learned_positions": False,
+        "norm_topk_prob": True,
+    },
     "audio": {"conv_kernel": 0, "rope_theta": None, "norm_eps": 1e-5, "characters": None},
     "vision": {"stem_channels": [], "norm_eps": 1e-5},
     "codec": {"num_layers": 0, "stride": 1},
@@ -185,6 +200,8 @@ def check_exportable(name: str, module: nn.Module) -> list[str]:
         if options.get(option, value) != value:
             raise ValueError(f"{name}.{option}={options[option]}: micro-omni only knows {option}={value}")
     if name == "thinker":
+        if options["mlp"] not in ("swiglu", "gelu"):
+            raise ValueError(f"thinker.mlp={options['mlp']}: micro-omni only knows swiglu and gelu")
         return [
             "mha" if options["num_kv_heads"] == options["num_heads"] else "gqa",
             "moe" if options["num_experts"] else options["mlp"],

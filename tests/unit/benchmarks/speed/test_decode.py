@@ -73,7 +73,7 @@ def test_the_peers_choose_the_tokens_of_the_modules(tmp_path):
 @pytest.mark.slow
 def test_a_race_of_what_needs_no_compiler(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "OURS", {"eager": ("none", "float32")})
-    options = SimpleNamespace(size="nano", root=str(tmp_path), prompt=4, new=6, rounds=2)
+    options = SimpleNamespace(size="nano", root=str(tmp_path), prompt=4, new=6, rounds=2, only=())
     threads, affinity = torch.get_num_threads(), decode.os.sched_getaffinity(0)
     try:
         result = decode.race(options, batch=2, threads=1)

@@ -175,3 +175,50 @@ def test_a_folder_is_imported_once(source, tmp_path, monkeypatch):
     monkeypatch.setattr("muomni.interop.hf.importing.import_thinker", None)  # which would raise
     assert imported(source, tmp_path / "cache") == imported(export, tmp_path / "cache") == export
     assert imported(str(source), tmp_path / "cache").name.startswith(source.name)
+
+
+def stored(folder, thinker, *, rename, more=(), **config):
+    """A folder of a Thinker whose tensors have other names."""
+    written, tensors = to_hf(thinker)
+    folder.mkdir()
+    (folder / CONFIG).write_text(json.dumps(config or written))
+    renamed = {rename(key): value for key, value in tensors.items()}
+    save_file(renamed | {key: torch.ones(1) for key in more}, folder / WEIGHTS)
+    return from_hf(read_folder(folder))
+
+
+def same(ours, thinker):
+    return all(torch.equal(ours.state_dict()[key], value) for key, value in thinker.state_dict().items())
+
+
+GEMMA = {
+    "norm": "rms_offset", "output_norm": True, "qk_norm": True, "norm_eps": 1e-6, "mlp": "geglu", "embedding_scale": 4.0,
+    "attention_scale": 8**-0.5, "window": 8, "full_attention": [1], "local_rope_theta": 10000.0, "rope_theta": 1e6, "tied": True,
+}  # fmt: skip
+
+
+def test_the_text_of_a_gemma_that_sees(tmp_path):
+    """Its text_config lacks what has transformers' defaults; encoder and projector stay out."""
+    thinker = Thinker(vocab_size=40, **(SHAPE | GEMMA))
+    said = {
+        "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 4, "vocab_size": 40, "max_position_embeddings": 32, "sliding_window": 8,
+        "query_pre_attn_scalar": 8, "layer_types": ["sliding_attention", "full_attention"],
+    }  # fmt: skip
+    for number, prefix in enumerate(("language_model.model.", "model.language_model.")):
+        ours = stored(
+            tmp_path / str(number), thinker, rename=lambda key, prefix=prefix: prefix + key.removeprefix("model."),
+            more=("vision_tower.x", "model.multi_modal_projector.y"), model_type="gemma3", text_config=said,
+        )  # fmt: skip
+        assert same(ours, thinker)
+
+
+def test_gpt2_as_it_was_published(tmp_path):
+    """Without the prefix, and with the masks of its attention."""
+    options = {"norm": "layer", "learned_positions": True, "rope_theta": None, "mlp": "gelu_tanh", "tied": True}
+    options |= {"num_kv_heads": 4, "qkv_bias": True, "out_bias": True, "ff_dim": 64}
+    thinker = Thinker(vocab_size=40, **(SHAPE | options))
+    ours = stored(
+        tmp_path / "gpt2", thinker, rename=lambda key: key.removeprefix("transformer."), more=("h.0.attn.bias",)
+    )  # fmt: skip
+    assert same(ours, thinker)

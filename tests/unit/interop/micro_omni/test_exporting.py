@@ -220,6 +220,8 @@ def small_thinker(**changes):
     ("parts", "match"),
     [
         ({"thinker": small_thinker(short_conv=3)}, "thinker.short_conv=3: micro-omni only knows short_conv=0"),
+        ({"thinker": small_thinker(mlp="geglu")}, "thinker.mlp=geglu: micro-omni only knows swiglu and gelu"),
+        ({"thinker": small_thinker(head_dim=8)}, "thinker.head_dim=8: micro-omni only knows head_dim=None"),
         ({"thinker": small_thinker(qk_norm=True)}, "thinker.qk_norm=True: micro-omni only knows qk_norm=False"),
         (
             {"audio": Audio(n_mels=32, num_symbols=9, channels=4, downsample=4, conv_kernel=3, **SHAPE)},
