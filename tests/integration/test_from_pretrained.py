@@ -19,9 +19,10 @@ from tests.unit.interop.hf.encoder_folders import make
 END = "<|endoftext|>"
 TINY = (
     "budget=ci", "thinker.max_length=null", "trainer.accelerator=cpu", "trainer.precision=32-true", "resume=never",
-    "prerequisites=error", "callbacks.progress=null", "schedule.warmup_steps=1", "trainer.max_steps=4", "trainer.val_check_interval=4", "trainer.limit_val_batches=1",
-    "adapter.start_step=2", "adapter.rank=2", "datamodule.batch_size=4", "datamodule.pack=192", "datamodule.num_workers=0",
-    "datamodule.eval_batch_size=2", "module.evaluator.max_new_tokens=3", "data.split_shares={val: 0.2, test: 0.2}",
+    "prerequisites=error", "callbacks.progress=null", "schedule.warmup_steps=1", "trainer.max_steps=4",
+    "trainer.val_check_interval=4", "trainer.limit_val_batches=1", "adapter.start_step=2", "adapter.rank=2",
+    "datamodule.batch_size=4", "datamodule.pack=192", "datamodule.num_workers=0", "datamodule.eval_batch_size=2",
+    "module.evaluator.max_new_tokens=3", "data.split_shares={val: 0.2, test: 0.2}",
 )  # fmt: skip
 
 
@@ -44,9 +45,8 @@ def sources(folder):
     write(folder / "llama", tokenizer, {"bos_token": END, "eos_token": END})
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlamaConfig(
-        **shape, vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=256, tie_word_embeddings=True
-    )
+    shape |= {"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 256, "tie_word_embeddings": True}
+    config = transformers.LlamaConfig(**shape)
     transformers.LlamaForCausalLM(config).save_pretrained(folder / "llama")
     make(folder / "siglip", "siglip")
     make(folder / "whisper", "whisper")

@@ -152,7 +152,7 @@ def export_codec(codec: HfCodec, out: Path) -> None:
     """Write a codec as it came: config.json and model.safetensors."""
     with atomic_folder(out, own=(CONFIG, WEIGHTS)) as temporary:
         if codec.name == "snac":
-            (temporary / CONFIG).write_text(json.dumps(codec.options["config"], indent=2))
+            (temporary / CONFIG).write_text(json.dumps(vars(codec)["options"]["config"], indent=2))
             save_file({key: value.contiguous() for key, value in codec.model.state_dict().items()}, temporary / WEIGHTS)
         else:
             codec.model.save_pretrained(temporary)
