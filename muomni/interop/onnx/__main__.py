@@ -6,7 +6,7 @@ parts=a,b    only these graphs, default all that the export has: thinker; vision
              hearing, audio, audio_projector, recognizer (waveform to text, also for sherpa-onnx);
              talker_text, talker, codec_mel, codec_encoder, codec_decoder, vocoder
 opset=18     of ONNX, 18 to 23
-dtype=f32    of the weights: f32, f16, or int8 (matrix products; activations are quantised as they come)
+dtype=f32    of the weights: f32, f16, or int8 (of matrix products; needs onnxruntime's own operators)
 
 Each graph is run by onnxruntime next to torch before the folder is there. pip install 'muomni[onnx]'
 """
