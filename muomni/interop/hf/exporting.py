@@ -1,6 +1,7 @@
 """An export's Thinker -> a folder of transformers: configuration, weights, tokenizer, chat template, model card.
 
-    config.json  generation_config.json  model.safetensors  tokenizer.json  tokenizer_config.json  chat_template.jinja  README.md
+    config.json  generation_config.json  model.safetensors  README.md
+    tokenizer.json  tokenizer_config.json  special_tokens_map.json  tokenizer.model
 
 No class of transformers is built and nothing of it is imported: the folder is data. It is there whole or not at all.
 """
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from muomni.checkpoints.atomic_write import atomic_folder
 from muomni.checkpoints.export import save_tensors
+from muomni.frontends.sentence_piece import SentencePieceModel
 from muomni.interop.hf import run_metrics
 from muomni.interop.hf.folder import CONFIG, WEIGHTS
 from muomni.interop.hf.leaving import Leaving, read_leaving
@@ -70,6 +72,8 @@ def write_folder(
         shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors' own choice is that no one else may read it
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
+        if isinstance(leaving.tokenizer.model, SentencePieceModel):  # llama.cpp's own converter reads it, and only it
+            (folder / leaving.tokenizer.file_name).write_bytes(leaving.tokenizer.content)
         (folder / "README.md").write_text(card, encoding="utf-8")
         more(folder)
 

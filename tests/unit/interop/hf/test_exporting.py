@@ -67,6 +67,7 @@ def test_transformers_reads_model_tokenizer_and_prompts(tmp_path):
         getattr(transformers, name).from_pretrained(out) for name in ("AutoModelForCausalLM", "AutoTokenizer")
     )
     assert type(model).__name__ == "Qwen3ForCausalLM"
+    assert (out / "tokenizer.model").read_bytes() == (export / "tokenizer.model").read_bytes()
     assert (model.generation_config.eos_token_id, model.generation_config.do_sample) == (EOS, False)
     ours = Tokenizer.load(export / "tokenizer.model")
     for text in (WORDS, "  two  spaces", "日本語\n\n", ""):

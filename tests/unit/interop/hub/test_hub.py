@@ -20,6 +20,11 @@ SHAPE = {"vocab_size": 16, "dim": 16, "num_layers": 1, "num_heads": 2, "num_kv_h
 def hub(monkeypatch, tmp_path):
     hub = FakeHub()
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    files = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(
+        "huggingface_hub.constants.ENDPOINT", hub.url
+    )  # which were made of HF_ENDPOINT at the first import
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
     monkeypatch.setenv("HF_TOKEN", "hf_writer")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     yield hub
