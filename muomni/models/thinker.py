@@ -52,6 +52,30 @@ def _mlp(name: str, *, hidden: int, num_experts: int, **routing: Any) -> Callabl
     return partial(MLPS[name], hidden=hidden)
 
 
+def _embedding(vocab_size: int, dim: int, *, scale: float) -> nn.Embedding:
+    return nn.Embedding(vocab_size, dim) if scale == 1 else ScaledEmbedding(vocab_size, dim, scale=scale)
+
+
+def _norm(name: str) -> type[nn.Module]:
+    """Raises ValueError for an unknown name."""
+    if name not in NORMS:
+        raise ValueError(f"thinker: norm must be {' or '.join(NORMS)}, not {name}")
+    return NORMS[name]
+
+
+def _head_norm(name: str, *, eps: float) -> Callable[[int], nn.Module]:
+    """Width of a head -> its norm, which has no mean."""
+    return partial(RMSNorm if name == "layer" else _norm(name), eps=eps)
+
+
+def _windows(window: int | None, full_attention: Sequence[int], num_layers: int) -> list[int | None]:
+    """Of each block. Raises ValueError where a block is named that there is not."""
+    wrong = [layer for layer in full_attention if not 0 <= layer < num_layers]
+    if wrong:
+        raise ValueError(f"thinker: full_attention names block {wrong[0]}, of {num_layers} from 0 on")
+    return [None if layer in full_attention else window for layer in range(num_layers)]
+
+
 @register("thinker")
 class Thinker(nn.Module):
     """Decoder-only LM.
@@ -107,36 +131,31 @@ class Thinker(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check(norm, full_attention, num_layers)
         self.vocab_size, self.dim, self.max_length = vocab_size, dim, max_length
         self.num_layers, self.num_kv_heads, self.head_dim = num_layers, num_kv_heads, head_dim or dim // num_heads
         self.short_conv, self.embedding_scale = short_conv, embedding_scale
         self.num_experts, self.experts_per_token = num_experts, experts_per_token
-        self.embedding = (
-            nn.Embedding(vocab_size, dim)
-            if embedding_scale == 1
-            else ScaledEmbedding(vocab_size, dim, scale=embedding_scale)
-        )
+        self.embedding = _embedding(vocab_size, dim, scale=embedding_scale)
         self.position_embedding = nn.Embedding(max_length, dim) if learned_positions else None
         self.rope = None if rope_theta is None else Rope(self.head_dim, theta=rope_theta, scaling=rope_scaling)
         self.local_rope = None if local_rope_theta is None else Rope(self.head_dim, theta=local_rope_theta)
-
-        norms = NORMS[norm]
-        head_norm = partial(RMSNorm if norm == "layer" else norms, eps=qk_norm_eps)
         attention = partial(
             Attention, heads=num_heads, kv_heads=num_kv_heads, head_dim=head_dim, causal=True, bias=qkv_bias, out_bias=out_bias,
-            qk_norm=head_norm if qk_norm else None, scale=attention_scale, short_conv=short_conv,
+            qk_norm=_head_norm(norm, eps=qk_norm_eps) if qk_norm else None, scale=attention_scale, short_conv=short_conv,
         )  # fmt: skip
         routing = {"per_token": experts_per_token, "norm_topk_prob": norm_topk_prob}
-        layers = _mlp(mlp, hidden=ff_dim, num_experts=num_experts, **routing)
         self.transformer = stack(
-            num_layers, dim, attention=attention, mlp=layers, dropout=dropout, norm=norms, norm_eps=norm_eps, final_norm=norms,
+            num_layers, dim, attention=attention, mlp=_mlp(mlp, hidden=ff_dim, num_experts=num_experts, **routing),
+            dropout=dropout, norm=_norm(norm), final_norm=_norm(norm), norm_eps=norm_eps,
             block=partial(MoEBlock if num_experts else Block, output_norm=output_norm),
-            windows=[None if layer in full_attention else window for layer in range(num_layers)],
+            windows=_windows(window, full_attention, num_layers),
         )  # fmt: skip
         self.head = nn.Linear(dim, vocab_size, bias=False)
-        # A tied embedding is the head too, and must start small for even logits.
-        initialise(self, num_layers=num_layers, gain=1.0, embedding_std=None if tied else 0.5)
+        self._draw(tied=tied)
+
+    def _draw(self, *, tied: bool) -> None:
+        """Initial weights. A tied embedding is the head too, and must start small for even logits."""
+        initialise(self, num_layers=self.num_layers, gain=1.0, embedding_std=None if tied else 0.5)
         if self.position_embedding is not None:
             nn.init.normal_(self.position_embedding.weight, std=POSITION_STD)
         if tied:
@@ -205,11 +224,3 @@ class Thinker(nn.Module):
             device=weight.device,
             conv_dim=self.dim if self.short_conv else 0,
         )
-
-
-def _check(norm: str, full_attention: Sequence[int], num_layers: int) -> None:
-    if norm not in NORMS:
-        raise ValueError(f"thinker: norm must be {' or '.join(NORMS)}, not {norm}")
-    wrong = [layer for layer in full_attention if not 0 <= layer < num_layers]
-    if wrong:
-        raise ValueError(f"thinker: full_attention names block {wrong[0]}, of {num_layers} from 0 on")

@@ -91,7 +91,9 @@ def describe(path: Path, config: Mapping[str, Any]) -> EncoderDescription:
         )
     source = SOURCES[model_type]
     values = _values(source, config, where=str(where))
-    facts = {"imported": {"from": "hf", "model_type": model_type, "transformers": version("transformers")}}
+    facts: dict[str, Any] = {
+        "imported": {"from": "hf", "model_type": model_type, "transformers": version("transformers")}
+    }
     if source.family in IMAGE_FAMILIES:
         spec = image_spec(path, source.family)
         if spec.size % values["patch_size"]:
@@ -255,7 +257,8 @@ def recognizer_module(path: str | Path, *, num_symbols: int, characters: str | N
         raise ValueError(f"audio_encoder.path={path}: no Whisper, wav2vec 2.0 or HuBERT encoder is in it")
     if (module.num_symbols, module.characters) == (num_symbols, characters):
         return module.train()
-    with_head = HfAudio(**module.options | {"num_symbols": num_symbols, "characters": characters})  # type: ignore[arg-type]
+    options = vars(module)["options"] | {"num_symbols": num_symbols, "characters": characters}
+    with_head = HfAudio(**options)
     with_head.encoder = module.encoder
     return with_head.train()
 
