@@ -258,7 +258,7 @@ class DataModule(LightningDataModule):
             collate_fn=functools.partial(collate_read, collate),
             num_workers=workers,
             worker_init_fn=begin_work,
-            # to start them anew takes longer than a batch, and each epoch would wait for it
+            # to start them again takes longer than a batch, and each epoch would wait for it
             persistent_workers=workers > 0 and (split == "train" or (on_gpu and split == "val")),
             generator=torch.Generator(),  # a loader draws a number whenever it starts: not from the generator of training
             pin_memory=on_gpu,

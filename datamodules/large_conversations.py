@@ -234,9 +234,9 @@ def _report(rows: LazyRows, tokens: np.ndarray, fits: np.ndarray, drawing: Drawi
     if len(long) > 0.01 * len(rows):
         size = int(tokens[long[0]])
         found = f"{size} > {drawing.max_length}" if size > 0 else f"an audio of more than {drawing.max_audio_tokens}"
-        first = f"{rows[int(long[0])]['id']}: Too many tokens: {found}"
+        example = f"{rows[int(long[0])]['id']}: Too many tokens: {found}"
         raise ValueError(
-            f"{what}: {len(long)} of {len(rows)} rows do not fit {drawing.max_length} tokens; the first: {first}"
+            f"{what}: {len(long)} of {len(rows)} rows do not fit {drawing.max_length} tokens; the first: {example}"
         )
     why = f"longer than {limits} (datamodule.max_length, max_audio_tokens)"
     log_skipped(len(long), len(rows), what=what, why=why)

@@ -168,20 +168,13 @@ def _note_shard(
 
 
 def _write_index(folder: Path, done: Progress, settings: Mapping[str, Any]) -> None:
-    """Join the notes of all shards; index.json last."""
+    """Join the notes of all shards, a column at a time; index.json last."""
     splits: dict[str, int] = {}
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
-    for number in range(len(done.shards)):
-        note = folder / PACKING / f"{number:05d}.json"
-        names = json.loads(note.read_text())["splits"]
-        codes = np.array([splits.setdefault(name, len(splits)) for name in names] + [-1])
-        with np.load(note.with_suffix(".npz")) as arrays:
-            for name in COLUMNS:
-                parts[name].append(codes[arrays[name]] if name == "split" else arrays[name])
     for name, type_ in COLUMNS.items():
+        column = np.concatenate([_noted(folder, number, name, splits) for number in range(len(done.shards))])
         remove_partials(folder / f"{name}.npy")
         with atomic_write(folder / f"{name}.npy", durable=True) as temporary, temporary.open("wb") as file:
-            np.save(file, np.concatenate(parts[name]).astype(type_))
+            np.save(file, column.astype(type_, copy=False))
     index = {
         "format": FORMAT,
         "version": VERSION,
@@ -194,3 +187,14 @@ def _write_index(folder: Path, done: Progress, settings: Mapping[str, Any]) -> N
     remove_partials(folder / INDEX)
     with atomic_write(folder / INDEX, durable=True) as temporary:
         temporary.write_text(json.dumps(index, indent=1))
+
+
+def _noted(folder: Path, number: int, name: str, splits: dict[str, int]) -> np.ndarray:
+    """A column of a shard by its note. splits: numbers of the names of all shards, which it adds to."""
+    note = folder / PACKING / f"{number:05d}.json"
+    with np.load(note.with_suffix(".npz")) as arrays:
+        values: np.ndarray = arrays[name]
+    if name != "split":
+        return values
+    names = json.loads(note.read_text())["splits"]
+    return np.array([splits.setdefault(each, len(splits)) for each in names] + [-1], dtype=values.dtype)[values]

@@ -8,7 +8,7 @@ and a square that is not zero never becomes it: updates stay finite.
 
 Rounding is up or down with a probability, so that an average which changes by less than a step (2 % with a second beta of
 .98, a step is 6 to 12 %) still follows on the whole; to the nearest it would stand still. The thresholds are a pure function
-of the step and the index within a block: no random state, and a resumed run goes on bit for bit.
+of the step and the index within a block: no random state, and a resumed run continues bit for bit.
 
 `vectors` (embeddings, norms, biases) and parameters of fewer than 4096 numbers keep float32, as in the paper.
 
