@@ -53,7 +53,8 @@ def write_folder(folder: Path, *, gigabytes: float) -> int:
     names = [key.replace(".layers.0.", f".layers.{n}.") for n in range(count) for key in layer]
     shapes = {name: state[re.sub(r"\.layers\.\d+\.", ".layers.0.", name)].shape for name in names}
     shapes |= {key: state[key].shape for key in state if key not in layer}
-    found, generator = {}, torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    found: dict[str, str] = {}
     for shard in range(SHARDS):
         file = f"model-{shard + 1:05}-of-{SHARDS:05}.safetensors"
         mine = sorted(shapes)[shard::SHARDS]
