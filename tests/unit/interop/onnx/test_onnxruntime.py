@@ -138,7 +138,7 @@ SIZES = (
 def test_every_graph_computes_what_torch_computes_for_any_batch_and_length(name, everything, lively):
     export = read_export(lively)
     if name not in parts.choose(export, ()):
-        pytest.skip("the export has no such module; see test_vision_exports")
+        pytest.skip("the export has no such module")
     graph = parts.build(export, name)
     for sizes in SIZES:
         codebooks = {"codebooks": 1, "frame": 1, "slots": 1}
