@@ -79,9 +79,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     def make_stage() -> Any:  # a new one: the result of `instantiate` holds a model, which two calls of it would share
         stage = instantiate(cfg.module, _convert_="all")(**datamodule.metadata())
         stage.check_loss_weights()
-        if cfg.task == "fit":
-            begin(cfg, stage)
-        return stage
+        return begin(cfg, stage)
 
     stage = make_stage()
     if rendezvous.rank():  # different noise in each process's share of a batch

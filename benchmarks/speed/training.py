@@ -86,8 +86,9 @@ def hf_llama(length: int) -> tuple[nn.Module, Loss]:
     config = LlamaConfig(
         vocab_size=VOCAB, hidden_size=DIM, intermediate_size=FF, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
         num_key_value_heads=HEADS, max_position_embeddings=length, tie_word_embeddings=False, rms_norm_eps=1e-5,
-        use_cache=False, attn_implementation="sdpa",
+        use_cache=False,
     )  # fmt: skip
+    config._attn_implementation = "sdpa"
     model = LlamaForCausalLM(config)
     compiled = torch.compile(model)
     return model, lambda ids, targets: compiled(input_ids=ids, labels=ids, shift_labels=targets).loss

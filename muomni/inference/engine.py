@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer, AnswerStream, NBest
-from muomni.inference.asr.recognition import Recognition
+from muomni.inference.asr.recognition import Recognition, require_head
 from muomni.inference.asr.transcript import Transcript, TranscriptSegment
 from muomni.inference.batch import answer_prompts, n_best_texts
 from muomni.inference.conversation import Conversation
@@ -220,12 +220,7 @@ class Engine:
 
     def _recognition(self) -> Recognition:
         encoder = cast(AudioEncoder, self.require("audio"))
-        if not encoder.num_symbols:
-            raise MissingModule(
-                f"{self.where}: its audio encoder has no CTC head, it transcribes nothing: train stage=audio with it "
-                "(audio_encoder=hf), or ask the model to write down what is said",
-                param="audio",
-            )
+        require_head(encoder, where=self.where)
         return Recognition(encoder, self.media, prompter=self.require_prompter)
 
     def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:

@@ -12,6 +12,7 @@ Legend: B batch, N samples, T frames of codes, K codebooks, H samples a frame, D
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from muomni.models.waveform_codec import DecoderState, convolutions, receptive_f
 MOST_REPEATS = 256
 
 
-class Family:
+class Family(ABC):
     """One codec: its model, and the attributes and methods of `WaveformCodec`, for which see there.
 
     config_class, model_class: of transformers. also: fields of a configuration that the class accepts and does not declare.
@@ -54,23 +55,23 @@ class Family:
         if channels != 1:
             raise ValueError(f"config.audio_channels={channels}: a codec of one channel is needed")
 
-    def check_codebooks(self, count: int) -> None:
+    def check_codebooks(self, count: int) -> None:  # noqa: B027  (most have nothing to refuse)
         """See `WaveformCodec.check_codebooks`."""
 
-    def renew(self) -> None:
+    def renew(self) -> None:  # noqa: B027  (most compute nothing of them)
         """The model's tensors have been moved or loaded: forget what was computed of the former ones."""
 
+    @abstractmethod
     def encode(self, waveform: Tensor) -> Tensor:
         """See `WaveformCodec.encode`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
         """See `WaveformCodec.decode`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode_block(self, codes: Tensor, begin: int, end: int, *, state: DecoderState) -> Tensor:
         """See `WaveformCodec.decode_block`."""
-        raise NotImplementedError
 
 
 def _check_repeats(**counts: int) -> None:

@@ -57,12 +57,15 @@ def read_as_trained(cfg: DictConfig, trained: Path, *, option: str = "ckpt") -> 
         cfg.module.talker.folder = str(trained)
 
 
-def begin(cfg: DictConfig, stage: Any) -> None:
-    """Weights of `init_from`, and adapters, for a stage that will be trained."""
+def begin(cfg: DictConfig, stage: Any) -> Any:
+    """The stage, if it will be trained with the weights of `init_from` and with adapters."""
+    if cfg.task != "fit":
+        return stage
     if cfg.init_from is not None:
         load_into(stage, Path(cfg.init_from))
     if cfg.get("adapter"):
         instantiate(cfg.adapter).apply(stage)
+    return stage
 
 
 def load_into(stage: Any, folder: Path) -> None:

@@ -12,7 +12,7 @@ from muomni.inference.asr.rescoring import ThinkerScorer
 from muomni.inference.asr.transcribe import Transcriber
 from muomni.inference.asr.transcript import Transcript, TranscriptSegment
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.errors import InvalidOption
+from muomni.inference.errors import InvalidOption, MissingModule
 from muomni.inference.media import Media
 from muomni.inference.prompt import PromptBuilder
 from muomni.inference.sources import Source
@@ -20,6 +20,16 @@ from muomni.models.encoders import AudioEncoder
 from muomni.short_repr import shown
 
 TRANSCRIBE_OPTIONS = ("timestamps", "beams", "lm", "lm_weight")
+
+
+def require_head(encoder: AudioEncoder, *, where: str) -> None:
+    """Raise MissingModule for an encoder that writes nothing."""
+    if not encoder.num_symbols:
+        raise MissingModule(
+            f"{where}: its audio encoder has no CTC head, it transcribes nothing: train stage=audio with it "
+            "(audio_encoder=hf), or ask the model to write down what is said",
+            param="audio",
+        )
 
 
 class Recognition:

@@ -22,6 +22,7 @@ from muomni.inference.decoding.generate import decode, generate
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption
 from muomni.inference.media import spec_from_metadata
+from muomni.inference.tts.frame_decoder import FrameDecoder, greedy_frames
 from muomni.inference.tts.sentences import split_long, split_sentences
 from muomni.inference.tts.speech_decoder import speech_decoder
 from muomni.inference.tts.speech_stream import synthesize, synthesize_stream
@@ -29,8 +30,7 @@ from muomni.inference.tts.vocoder import choose_vocoder
 from muomni.inference.tts.vocoder_blocks import StreamingVocoder
 from muomni.inference.validation import require_str
 from muomni.models.codec import Codec
-from muomni.models.outputs import TalkerOutput
-from muomni.models.talker import Talker, TalkerCache
+from muomni.models.talker import Talker
 from muomni.models.waveform_codec import WaveformCodec
 from muomni.short_repr import shown
 
@@ -75,30 +75,6 @@ class Utterance:
     codes: Tensor  # T K
     truncated: bool  # a sentence ended at the frame limit, not at the predicted stop
     timings: Timings
-
-
-def greedy_frames(out: TalkerOutput) -> Tensor:
-    """Logits (B, 1, K, E) and stop (B, 1) of a frame -> the frames (B, K + 1): the most likely codes, and 1 where the utterance
-    ends."""
-    return torch.cat([out.logits[:, 0].argmax(dim=-1), (out.stop > 0).long()], dim=1)
-
-
-class FrameDecoder:
-    """The Talker's `Decoder`: a token is a frame (K + 1), the most likely codes and 1 if the utterance ends with it."""
-
-    def __init__(self, talker: Talker, cache: TalkerCache) -> None:
-        self.talker, self.cache = talker, cache
-        self.first = cache.position  # after the text and the start frame
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """A frame (B, K + 1) -> the next one (B, 1, K + 1)."""
-        frame = self.cache.position - self.first + 1
-        out = self.talker.decode_step(tokens[:, None, :-1], frame=frame, cache=self.cache)
-        return greedy_frames(out)[:, None]
-
-    def ended(self, tokens: Tensor) -> Tensor:
-        """A frame (B, K + 1) -> (B) bool."""
-        return tokens[:, -1] > 0
 
 
 class Speaker:
