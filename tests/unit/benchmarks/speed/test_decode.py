@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from benchmarks.speed import decode, decode_more
-from benchmarks.speed.decoders import LlamaCpp, Ours, Transformers, interleaved, llama_state, write_gguf
+from benchmarks.speed.decoders import LlamaCpp, Ours, Transformers, write_gguf
+from muomni.interop.gguf.tensors import interleaved
+from muomni.interop.hf.thinker import to_hf
 from muomni.models.thinker import Thinker
 from muomni.nn.rope import Rope, rotate
 from muomni.special_tokens import PIECES
@@ -32,7 +34,7 @@ def test_interleaved_rows_turn_with_their_neighbours_as_halves_turn_with_each_ot
 
 def test_every_weight_of_a_thinker_has_its_place_in_a_llama():
     thinker = llama_shaped()
-    state = llama_state(thinker)
+    _, state = to_hf(thinker)
     assert sum(weight.numel() for weight in state.values()) == sum(weight.numel() for weight in thinker.parameters())
 
 
