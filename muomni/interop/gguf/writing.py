@@ -20,6 +20,7 @@ from muomni.interop.gguf.tensors import (
     to_numpy,
 )
 from muomni.interop.gguf.vocabulary import Vocabulary
+from muomni.interop.hf.leaving import window_within_context
 from muomni.interop.hf.thinker import OWN
 
 MISSING = "to write or read GGUF files:  pip install 'muomni[gguf]'"
@@ -48,8 +49,7 @@ def check_config(config: Mapping[str, Any]) -> None:
             f"a {model_type} is not written as GGUF here, {', '.join(ARCHITECTURES)} are: write a folder by  python -m "
             "muomni.interop.hf export  and convert it by llama.cpp's convert_hf_to_gguf.py"
         )
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    if window and window < config["max_position_embeddings"]:
+    if window := window_within_context(config):
         raise ValueError(f"window={window}: llama.cpp's {ARCHITECTURES[model_type]} attends to all tokens")
     scaling = config.get("rope_scaling")
     if scaling and scaling.get("rope_type", scaling.get("type")) not in ("default", "linear", "llama3"):

@@ -43,6 +43,12 @@ class Leaving:
     notes: list[str] = field(default_factory=list)
 
 
+def window_within_context(config: Mapping[str, Any]) -> int | None:
+    """The window of a configuration whose texts may be longer than it; None: attention reaches all tokens."""
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    return window if window and window < config["max_position_embeddings"] else None
+
+
 def read_leaving(path: Path) -> Leaving:
     """Read an export (a folder, or a single file). Raises ValueError or FileNotFoundError of one line: no export, no Thinker, no
     tokenizer, or an option of the Thinker that no class of transformers has."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from muomni.interop.hf.exporting import card, check_new, notes_on, write_folder
 from muomni.interop.hf.folder import INDEX, WEIGHTS
-from muomni.interop.hf.leaving import read_leaving
+from muomni.interop.hf.leaving import read_leaving, window_within_context
 
 KNOWN = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 EXPERT = re.compile(r"^(.*)\.experts\.(\d+)\.(\w+)\.weight$")
@@ -52,8 +52,7 @@ def check_known(config: Mapping[str, Any]) -> None:
             f"a {name} is not written for mlx-lm here, {', '.join(KNOWN)} are: mlx_lm.convert reads what "
             "python -m muomni.interop.hf export  writes"
         )
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    if window and window < config["max_position_embeddings"]:
+    if window := window_within_context(config):
         raise ValueError(f"window={window}: mlx-lm's {name} attends to all tokens")
     if config.get("rope_scaling") and name in ("mixtral", "qwen3_moe"):
         raise ValueError(f"rope_scaling={config['rope_scaling']}: mlx-lm's {name} has none")
