@@ -39,6 +39,7 @@ PLAIN = {
     "pyproject.toml": "package, dependencies, tools",
     "MANIFEST.in": "what the source archive has besides the packages",
     "constraints.txt": "exact versions that were tested",
+    "benchmarks/results": "what the benchmarks printed, with date and hardware, as JSON",
     "muomni/serving/static": "the page: HTML, CSS, JavaScript modules, pictures of the gallery",
     "tests/unit": "mirrors the source",
     "tests/reference": "the reference numbers of the published micro-omni, row by row",
