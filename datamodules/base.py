@@ -59,6 +59,7 @@ class DataModule(LightningDataModule):
     batch_tokens: int | None = None
     text_form: str | None = None
     sets: Sequence[DataSet] = ()
+    mixture_within: str = "batch"
     cache: str | None = None
 
     def __post_init__(self) -> None:

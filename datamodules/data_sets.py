@@ -63,7 +63,9 @@ def data_sets(
 
 
 #: Keys of `data` that are no options of a single set.
-OTHERS = ("kind", "sets", "mixture", "train", "val", "test", "replay", "train_split", "val_split", "test_split")
+OTHERS = (
+    "kind", "sets", "mixture", "mixture_within", "train", "val", "test", "replay", "train_split", "val_split", "test_split",
+)  # fmt: skip
 
 
 class Concatenation:
@@ -142,6 +144,7 @@ def mixture_sampler(samples: Concatenation, sets: Sequence[DataSet], data: Any, 
         len(samples),
         sizes=[len(member) for member in members],
         shares=[each.share for each in sets],
+        within=data.mixture_within,
         lengths=np.concatenate(known) if len(known) == len(members) else None,
         groups=groups or None,
         curriculum=next((each for each in curricula if each is not None), None),

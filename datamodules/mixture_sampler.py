@@ -73,11 +73,14 @@ class MixtureSampler(ResumableBatchSampler):
     Args:
         sizes: of the sets. shares: theirs, which sum up to one. lengths: batches are cut from what each set has within a bucket,
             sorted by length, by the shares. groups: stay next to each other, but may be divided between two batches.
+        within: where lengths are known, "batch": every batch has the shares. "bucket": `bucket` batches together have them, each
+            of samples of similar length, from whatever set: less padding where the sets' lengths differ.
     """
 
     _: KW_ONLY
     sizes: Sequence[int] = ()
     shares: Sequence[Fraction] = ()
+    within: str = "batch"
     _orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -139,11 +142,13 @@ class MixtureSampler(ResumableBatchSampler):
     def _bucketed(self, which: np.ndarray, drawn: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         """Batches of similar lengths, the sets of each in their shares."""
         batches: list[np.ndarray] = []
-        left = [drawn[:0] for _ in self.sizes]
+        if self.within == "bucket":
+            which = np.zeros_like(which)  # as if they were one set
+        left = [drawn[:0] for _ in range(which.max() + 1)]
         span = self.batch_size * self.bucket
         for start in range(0, len(drawn), span):
             now, sets = drawn[start : start + span], which[start : start + span]
-            found = [np.concatenate([left[k], now[sets == k]]) for k in range(len(self.sizes))]
+            found = [np.concatenate([each, now[sets == k]]) for k, each in enumerate(left)]
             if self.budget is None:
                 batches += self._cut_evenly(sets, [self._sorted(each) for each in found], rng)
             else:
@@ -159,7 +164,7 @@ class MixtureSampler(ResumableBatchSampler):
 
     def _cut_evenly(self, sets: np.ndarray, found: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
         """Batches of `batch_size`: each has as many of a set as the draws in its place, of a level of lengths that is random."""
-        counts = (sets.reshape(-1, self.batch_size)[..., None] == np.arange(len(self.sizes))).sum(axis=1)
+        counts = (sets.reshape(-1, self.batch_size)[..., None] == np.arange(len(found))).sum(axis=1)
         levels = rng.permutation(len(counts))
         ends = np.cumsum(counts[levels], axis=0)
         batches: list[np.ndarray] = [drawn[:0] for drawn in found[:1]] * len(counts)

@@ -45,7 +45,7 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
         "splits": splits,
         "root": data.get("root"),  # text has no media
         "reading": _reading(data),
-    } | ({"sets": sets} if sets else {})
+    } | ({"sets": sets, "mixture_within": _mixture_within(data)} if sets else {})
 
 
 def _reading(data: Mapping[str, Any]) -> Reading:
@@ -58,6 +58,14 @@ def _reading(data: Mapping[str, Any]) -> Reading:
     if not all(isinstance(share, int | float) for share in shares.values()):
         raise ValueError(f"data.split_shares={dict(shares)}: numbers are needed, as {{val: 0.01, test: 0.02}}")
     return Reading(format=data.get("format"), columns=dict(columns), split_shares=dict(shares), **given)
+
+
+def _mixture_within(data: Mapping[str, Any]) -> str:
+    """What has the shares of `data.mixture`. Raises ValueError naming the key."""
+    within = str(data.get("mixture_within", "batch"))
+    if within not in ("batch", "bucket"):
+        raise ValueError(f"data.mixture_within={within}: choose batch or bucket")
+    return within
 
 
 def world_subsets(world: Mapping[str, Any]) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ OFF: dict[str, Any] = {
     "label_smoothing": 0.0, "module.training.label_smoothing": "${label_smoothing}",
     "text": None, "module.training.text_form": "${text}", "datamodule.text_form": "${text}", "tokenizer": None,
     "datamodule.bucket_augmented": False, "thinker": {"path": None, "max_length": None}, "codec": {"path": None},
-    "data.sets": None, "data.mixture": None, "data.split_shares": None, "data.instruct": None,
+    "data.sets": None, "data.mixture": None, "data.mixture_within": "batch", "data.split_shares": None, "data.instruct": None,
     "adapter": None, "init_from": None, "module.lr_multipliers": {"encoder": 1.0},
     "backbone.thinker.dropout": 0.0, "module.model.dropout": 0.0,  # the second: resolved
     **{f"{where}.{key}": value for where in ("backbone.thinker", "module.model") for key, value in FAMILIES.items()},

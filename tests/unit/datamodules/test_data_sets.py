@@ -133,3 +133,12 @@ def test_samples_are_named_by_their_set():
     both = Concatenation(["a", "b"], [Set(2), Set(3)])
     assert len(both) == 5
     assert (both.name(1), both.name(2), both.item(4, 7)) == ("a: row1", "b: row0", (2, 7))
+
+
+def test_what_has_the_shares_is_a_batch_or_a_bucket():
+    sets = {"sets": {"a": {"train": "x", "val": "y"}}, "mixture": {"a": 1}}
+    for within in ("batch", "bucket"):
+        found = resolve_sources(data(**sets, mixture_within=within), stage="thinker", shape="text", world={})
+        assert found["mixture_within"] == within
+    with pytest.raises(ValueError, match="data.mixture_within=epoch: choose batch or bucket"):
+        resolve_sources(data(**sets, mixture_within="epoch"), stage="thinker", shape="text", world={})

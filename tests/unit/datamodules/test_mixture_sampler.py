@@ -92,6 +92,20 @@ def test_buckets_have_less_padding():
     assert padding(sampler(lengths=lengths)) < 0.4 * padding(sampler())
 
 
+@pytest.mark.parametrize("options", [{}, {"budget": 1600}])
+def test_within_buckets_batches_are_of_one_length_and_buckets_have_the_shares(options):
+    lengths = np.repeat([40, 200, 100], SIZES)  # of a set each its own
+    made = sampler(lengths=lengths, bucket=5, within="bucket", **options)
+    assert len(made.batches(0)[0]) > 5
+    mixed, drawn = 0, np.zeros(3)
+    for batch in steps(made, 400):
+        sets = set_of([each.index for each in batch])
+        mixed += len(set(sets)) > 1
+        drawn += np.bincount(sets, minlength=3)
+    assert mixed <= 2 * 400 / 5 + 20, "two borders a bucket at most, and one an epoch"
+    assert np.abs(drawn / drawn.sum() - list(WEIGHTS.values())).max() < 0.01
+
+
 def test_a_set_is_drawn_whole_before_it_is_drawn_again():
     drawn = [each for batch in steps(sampler(), 200) for each in batch]
     small = [(each.index, each.epoch) for each in drawn if each.index < SIZES[0]]
@@ -109,7 +123,7 @@ def test_neighbours_stay_together():
     assert all({a, b} == {min(a, b), min(a, b) + 1} for a, b in zip(first[::2], first[1::2], strict=True))
 
 
-@pytest.mark.parametrize("options", [{}, {"lengths": True}, {"lengths": True, "budget": 1600}])
+@pytest.mark.parametrize("options", [{}, {"lengths": True}, {"lengths": True, "budget": 1600}, {"lengths": True, "budget": 1600, "within": "bucket"}])
 def test_a_resumed_run_goes_on_where_it_was(options):
     if options.get("lengths"):
         options = options | {"lengths": np.random.default_rng(0).integers(10, 400, sum(SIZES))}
