@@ -1,7 +1,7 @@
 """The Thinker executed by a compiled step (`compile=default|max`); the prefill stays eager.
 
     default   one token per call through torch.compile: compiled in seconds, again in every process
-    max       TOKENS_PER_CALL tokens per call, an AOTInductor package kept in the user's cache (aot_cache.py)
+    max       up to TOKENS_PER_CALL tokens per call, an AOTInductor package kept in the user's cache (aot_cache.py)
 
 On a GPU a call is recorded as a CUDA graph for each answer and replayed. One row on a CPU reads small weights as
 `PackedLinear`.
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 MODES = ("none", "default", "max")
 TOKENS_PER_CALL = 4
+BLOCKS_PER_CALL = 48  # at most, over its tokens: compiling takes as long as there are blocks, and a deep step hides the call's cost
 SLOTS = 32  # attention covers a multiple of so many slots
 RECOMPILE_LIMIT = 256  # compiled versions of the step, one per batch size, that torch.compile keeps in a process
 SLOTS_AT, SEEN_AT, CACHE_AT = 3, 7, 8  # positions among the arguments of `DecodeStep.forward`; from the last on: lists
@@ -61,6 +62,11 @@ def check_traceable(thinker: Thinker, *, mode: str) -> None:
         )
 
 
+def tokens_per_call(num_blocks: int) -> int:
+    """Of a step of `max`."""
+    return max(1, min(TOKENS_PER_CALL, BLOCKS_PER_CALL // num_blocks))
+
+
 class RoomyCache(KVCache):
     """A cache of one of two fixed capacities, since a step is compiled for one. `needed`: the requested capacity."""
 
@@ -73,7 +79,7 @@ class Compiled(Eager):
     def __init__(self, thinker: Thinker, *, mode: str, packages: Path | None) -> None:
         super().__init__(thinker)
         self.mode, self.packages = mode, packages
-        self.count = TOKENS_PER_CALL if mode == "max" else 1
+        self.count = tokens_per_call(len(thinker.transformer.blocks)) if mode == "max" else 1
         self.device = thinker.embedding.weight.device
         self.calls: dict[tuple[int, int], Call] = {}
         self.packed: Thinker | None = None  # of one row

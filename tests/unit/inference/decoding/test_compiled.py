@@ -6,7 +6,7 @@ from torch import nn
 
 from muomni.checkpoints.export import load_export, save_export
 from muomni.inference.decoding import aot_cache
-from muomni.inference.decoding.compiled import Compiled, make_runtime
+from muomni.inference.decoding.compiled import Compiled, make_runtime, tokens_per_call
 from muomni.inference.decoding.compiled_step import sample_by_settings, settings_tensor
 from muomni.inference.decoding.generate import decode, generate, left_pad, prefill
 from muomni.inference.decoding.options import preset
@@ -341,6 +341,10 @@ def test_the_dtype_of_weights_is_known_afterwards(name):
     thinker = tiny_thinker()
     set_weight_dtype(thinker, name)
     assert weight_dtype(thinker) == name
+
+
+def test_deep_steps_decode_fewer_tokens_a_call():
+    assert [tokens_per_call(blocks) for blocks in (1, 4, 12, 16, 30, 100)] == [4, 4, 4, 3, 1, 1]
 
 
 def test_what_a_killed_build_left_is_removed_and_a_running_one_stays(tmp_path):
