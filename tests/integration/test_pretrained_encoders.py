@@ -112,9 +112,7 @@ def test_a_model_with_pretrained_encoders_learns_and_answers(folder, imported):
             assert Wanted({export: folder / export}, "nano", 9).has(export)
         chosen = []
     cfg, datamodule, stage = build(folder, *OMNI, *chosen)
-    assert cfg.stage.needs == (
-        ["thinker", "vision", "audio", "codec", "talker"] if imported else ["thinker", "codec", "talker"]
-    )
+    assert cfg.stage.needs == (["thinker", "vision", "audio", "talker"] if imported else ["thinker", "talker"])
     assert cfg.module.evaluator.speech.judge is None
     assert cfg.backbone.projector.image.grid == 4 and cfg.backbone.projector.image.cell == 1
     assert cfg.backbone.projector.audio.stack == 8

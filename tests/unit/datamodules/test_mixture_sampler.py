@@ -123,7 +123,10 @@ def test_neighbours_stay_together():
     assert all({a, b} == {min(a, b), min(a, b) + 1} for a, b in zip(first[::2], first[1::2], strict=True))
 
 
-@pytest.mark.parametrize("options", [{}, {"lengths": True}, {"lengths": True, "budget": 1600}, {"lengths": True, "budget": 1600, "within": "bucket"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"lengths": True}, {"lengths": True, "budget": 1600}, {"lengths": True, "budget": 1600, "within": "bucket"}],
+)
 def test_a_resumed_run_goes_on_where_it_was(options):
     if options.get("lengths"):
         options = options | {"lengths": np.random.default_rng(0).integers(10, 400, sum(SIZES))}

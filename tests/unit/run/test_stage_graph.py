@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from muomni.checkpoints.export import save_export
+from muomni.cli.help import CONF
 from muomni.models.thinker import Thinker
 from muomni.run import stage_graph
 
@@ -103,6 +104,13 @@ def test_missing_is_ordered_and_complete(tmp_path):
     assert stage_graph.missing(["codec"], GRAPH, wanted(tmp_path)) == ["codec"]
     export(tmp_path, "codec")
     assert stage_graph.missing(["codec"], GRAPH, wanted(tmp_path)) == []
+
+
+def test_a_talker_with_a_pretrained_codec_needs_no_codec_of_its_own(tmp_path):
+    for stage in ("thinker", "vision", "audio", "talker"):
+        export(tmp_path, stage)
+    graph = stage_graph.read_needs(CONF)
+    assert stage_graph.missing(graph["omni_sft"], graph, wanted(tmp_path)) == []
 
 
 def test_an_export_of_a_smaller_budget_is_trained_again(tmp_path):
