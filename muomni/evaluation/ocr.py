@@ -9,6 +9,7 @@ from torch import Tensor
 
 from muomni.batch import OcrBatch
 from muomni.evaluation.base import Evaluator, State
+from muomni.evaluation.views import ROWS, View, mark_errors, pixels
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.ocr import Ocr
 
@@ -47,6 +48,15 @@ class OcrEvaluator(Evaluator[OcrState]):
         state.texts += texts
         state.blind += self.read(self.model, torch.zeros_like(batch.images))
         state.truth += batch.texts
+
+    @torch.no_grad()
+    def views(self, batch: OcrBatch) -> list[View]:
+        """Images with the text that is read, errors in brackets, and the true one."""
+        images = batch.images[:ROWS]
+        rows = zip(images, self.read(self.model, images), batch.texts, strict=False)
+        return [
+            View("images", f"{mark_errors(text, truth)}   (truth: {truth})", pixels(image)) for image, text, truth in rows
+        ]
 
     def compute(self) -> dict[str, float]:
         state = self.state

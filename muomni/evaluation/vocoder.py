@@ -13,6 +13,7 @@ from torch import Tensor
 from muomni.batch import WaveformBatch
 from muomni.evaluation.base import add
 from muomni.evaluation.synthesis import SynthesisEvaluator, SynthesisState
+from muomni.evaluation.views import ROWS, View, heat_map
 from muomni.frontends.mel import LogMel
 from muomni.metrics.sound import match_level, need_stoi, stoi
 from muomni.models.codec import Codec
@@ -59,6 +60,20 @@ class VocoderEvaluator(SynthesisEvaluator[VocoderState]):
 
     def __post_init__(self) -> None:
         need_stoi()
+
+    @torch.no_grad()
+    def views(self, batch: WaveformBatch) -> list[View]:
+        """What the vocoder makes of the mels of recordings: to listen to, and its spectrogram below the recording's."""
+        shown = []
+        for row in range(min(ROWS, len(batch.texts))):
+            mel = batch.mel[row : row + 1, : int(batch.mel_lengths[row])]
+            waveform = self.synthesize(mel)
+            both = torch.cat([self.log_mel.transform(waveform), mel.float()], dim=-1)[0]  # the first row is at the bottom
+            caption = f"above recorded, below synthesized: {batch.texts[row]}"
+            shown.append(View("spectrogram", caption, heat_map(both.T, scale=2)))
+            clip = waveform[0].float().cpu()
+            shown.append(View("synthesized", batch.texts[row], waveform=clip, sample_rate=self.sample_rate))
+        return shown
 
     @torch.no_grad()
     def update(self, batch: WaveformBatch) -> None:

@@ -42,7 +42,7 @@ def test_ranks_are_positions_among_all_captions():
     [
         ("thinker", {"continuations", "attention"}), ("vision", {"images"}), ("audio", {"spectrogram", "alignment"}),
         ("codec", {"code use", "spectrogram"}), ("talker", {"spoken", "spoken spectrogram"}),
-        ("omni_sft", {"answers", "image answers"}),
+        ("omni_sft", {"answers", "image answers"}), ("ocr", {"images"}), ("vocoder", {"spectrogram", "synthesized"}),
     ],
 )  # fmt: skip
 def test_every_stage_has_views(name: str, panels: set[str], folder: Path) -> None:  # noqa: F811
@@ -54,6 +54,7 @@ def test_every_stage_has_views(name: str, panels: set[str], folder: Path) -> Non
     assert {view.name for view in views} == panels
     assert all(view.image is None or (view.image.dtype, view.image.shape[0]) == (torch.uint8, 3) for view in views)
     assert all(view.caption for view in views)
+    assert all(view.waveform is None or (view.waveform.dim() == 1 and view.sample_rate == 16000) for view in views)
 
 
 def test_attention_maps_are_what_the_kernel_weighs_by():
