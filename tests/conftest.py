@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import fcntl
+import logging
 import os
 import shutil
 import subprocess
@@ -53,6 +54,16 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on how the user has set these."""
     monkeypatch.delenv("MUOMNI_TRACEBACK", raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_as_it_was() -> Iterator[None]:
+    """What Hydra makes of the root logger writes to a stream that is closed with the test; threads of later tests log to it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
