@@ -55,7 +55,8 @@ class OcrEvaluator(Evaluator[OcrState]):
         images = batch.images[:ROWS]
         rows = zip(images, self.read(self.model, images), batch.texts, strict=False)
         return [
-            View("images", f"{mark_errors(text, truth)}   (truth: {truth})", pixels(image)) for image, text, truth in rows
+            View("images", f"{mark_errors(text, truth)}   (truth: {truth})", pixels(image))
+            for image, text, truth in rows
         ]
 
     def compute(self) -> dict[str, float]:

@@ -68,7 +68,9 @@ class VocoderEvaluator(SynthesisEvaluator[VocoderState]):
         for row in range(min(ROWS, len(batch.texts))):
             mel = batch.mel[row : row + 1, : int(batch.mel_lengths[row])]
             waveform = self.synthesize(mel)
-            both = torch.cat([self.log_mel.transform(waveform), mel.float()], dim=-1)[0]  # the first row is at the bottom
+            both = torch.cat([self.log_mel.transform(waveform), mel.float()], dim=-1)[
+                0
+            ]  # the first row is at the bottom
             caption = f"above recorded, below synthesized: {batch.texts[row]}"
             shown.append(View("spectrogram", caption, heat_map(both.T, scale=2)))
             clip = waveform[0].float().cpu()

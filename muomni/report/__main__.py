@@ -51,6 +51,8 @@ def report_card(arguments: list[str]) -> None:
     given = [f"{key}={value}" for key, value in options.items() if value and key != "root" and value != DEFAULTS[key]]
     command = " ".join(["python -m muomni.report", *given])
     budget, data = options["budget"], options["data"]
+    for option, folder in (("out", out), ("page", page.parent)):
+        check_writable(option, folder)
     result = write_report(runs=runs, out=out, page=page, budget=budget, data=data, command=command)
     print(f"{page}: {result['reached']} of {result['goals']} goals reached", file=sys.stderr)
     if result["missing"]:
@@ -63,7 +65,9 @@ def sweep(words: list[str], command: str) -> None:
     if len(folders) != 1:
         raise ValueError("sweep: one folder of a sweep is needed")
     folder = user_path(folders[0])
-    print(write_sweep(read_sweep(folder), user_path(options["out"] or folder), command=command), file=sys.stderr)
+    found, out = read_sweep(folder), user_path(options["out"] or folder)
+    check_writable("out", out)
+    print(write_sweep(found, out, command=command), file=sys.stderr)
 
 
 def compare(words: list[str], command: str) -> None:
@@ -71,7 +75,9 @@ def compare(words: list[str], command: str) -> None:
     options, folders = _with_folders(words, {"out": "reports/compare"})
     if not folders:
         raise ValueError("compare: the folders of two runs or more are needed")
-    print(write_comparison(find_runs(folders), user_path(options["out"]), command=command), file=sys.stderr)
+    runs, out = find_runs(folders), user_path(options["out"])
+    check_writable("out", out)
+    print(write_comparison(runs, out, command=command), file=sys.stderr)
 
 
 def leaderboard(words: list[str], command: str) -> None:
@@ -84,6 +90,17 @@ def leaderboard(words: list[str], command: str) -> None:
         sources = [Path(user_path(name)) for name in names]
         print(add_record(records, options["add"], sources, commit=options["commit"]), file=sys.stderr)
     print(write_leaderboard(records), file=sys.stderr)
+
+
+def check_writable(option: str, folder: Path) -> None:
+    """Raise ValueError where a page cannot be written; the folder is made."""
+    probe = folder / ".report.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written ({error.strerror}): give another {option}=") from None
 
 
 def _with_folders(words: list[str], defaults: dict[str, str]) -> tuple[dict[str, str], list[str]]:

@@ -1,22 +1,14 @@
 """Finds the newest finished run of each stage and reads its files."""
 
-import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from muomni import aliases
+from muomni.report.run_files import Curve, Row, read_curves, read_metrics, read_note, read_options, read_rows
 
 #: In the order in which they are trained.
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "omni_sft", "vocoder")
 #: Stages that the omni model does not need: shown if they were run, not reported as missing otherwise.
 OPTIONAL = ("vocoder",)
-
-Row = dict[str, Any]
-Curve = tuple[list[int], list[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,47 +43,17 @@ def newest_run(runs: Path, stage: str, *, budget: str, data: str) -> StageRun | 
 
 def read_config(folder: Path) -> Row:
     """The composed configuration that Hydra kept, interpolations unresolved; empty where there is none."""
-    path = folder / ".hydra" / "config.yaml"
-    return aliases.config(yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    return read_options(folder / ".hydra" / "config.yaml")
 
 
 def read_run(folder: Path, stage: str, config: Row) -> StageRun:
     """Read a run folder. Raises ValueError naming a file that is damaged."""
-    samples = folder / "samples" / "samples.jsonl"
-    journal = folder / "run.json"
     return StageRun(
         stage=stage,
         folder=folder,
         config=config,
-        metrics={aliases.metric(name): value for name, value in _json(folder / "metrics.json").items()},
+        metrics=read_metrics(folder / "metrics.json"),
         curves=read_curves(folder / "metrics.csv"),
-        samples=[json.loads(line) for line in samples.read_text().splitlines()] if samples.is_file() else [],
-        journal=_json(journal) if journal.is_file() else {},
+        samples=read_rows(folder / "samples" / "samples.jsonl"),
+        journal=read_note(folder / "run.json"),
     )
-
-
-def _json(path: Path) -> Row:
-    try:
-        document = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise ValueError(f"{path}: not a JSON object")
-    return document
-
-
-def read_curves(path: Path) -> dict[str, Curve]:
-    """Columns of a metrics.csv as curves over the step, without empty cells."""
-    curves: dict[str, Curve] = {}
-    if not path.is_file():
-        return curves
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if not row.get("step"):
-                continue
-            for name, value in row.items():
-                if value and name not in ("step", "epoch"):
-                    steps, values = curves.setdefault(aliases.metric(name), ([], []))
-                    steps.append(int(float(row["step"])))
-                    values.append(float(value))
-    return curves

@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from muomni.report.collect import Curve, StageRun
+from muomni.report.collect import StageRun
+from muomni.report.run_files import Curve
 
 
 def smooth(values: list[float], share: float = 0.05) -> np.ndarray:

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from muomni.checkpoints.atomic_write import write_text
+from muomni.report.run_files import read_mapping, read_yaml
 from muomni.report.runs import Run, find_runs
 from muomni.report.seeds import Summary
 from muomni.report.tables import number, quoted, table
+from muomni.short_repr import shown
 
 LEAST_SEEDS = 3
 FOLDER = Path("benchmarks") / "results" / "leaderboard"
@@ -67,7 +67,7 @@ def read_tracks(file: Path) -> dict[str, Track]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; the leaderboard is that of a checkout, give records=FILE")
     tracks = {}
-    for name, given in (yaml.safe_load(file.read_text()) or {}).items():
+    for name, given in read_yaml(file).items():
         try:
             tracks[name] = Track(**given)
         except TypeError as error:
@@ -84,7 +84,7 @@ def read_records(file: Path, name: str, track: Track) -> list[Record]:
         path = file.parent.parent / result
         if not path.is_file():
             raise FileNotFoundError(f"{file}: track {name}: {result} is not there: a record is a committed result file")
-        content = json.loads(path.read_text())
+        content = read_mapping(path)
         try:
             record = Record(**{key: content[key] for key in Record.__dataclass_fields__})
         except KeyError as error:
@@ -175,13 +175,17 @@ def _of_runs(name: str, track: Track, runs: Sequence[Run], commit: str) -> Recor
 def _of_results(name: str, track: Track, sources: Sequence[Path], commit: str) -> Record:
     values, documents = [], []
     for path in sources:
-        document = json.loads(path.read_text())
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; track {name} is measured by result files of a benchmark")
+        document = read_mapping(path)
         found: Any = document
         for key in track.path:
             try:
                 found = found[key]
             except (KeyError, IndexError, TypeError):
                 raise ValueError(f"{path}: no {' / '.join(map(str, track.path))}, which track {name} reads") from None
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise ValueError(f"{path}: {' / '.join(map(str, track.path))} is {shown(found)}, not a number")
         values.append(float(found))
         documents.append(document)
     if len({json.dumps(each, sort_keys=True) for each in documents}) < len(documents):

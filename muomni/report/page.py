@@ -11,9 +11,10 @@ from PIL import Image
 
 from muomni.checkpoints.atomic_write import write_text
 from muomni.report import tables
-from muomni.report.collect import OPTIONAL, STAGES, Row, StageRun, newest_run
+from muomni.report.collect import OPTIONAL, STAGES, StageRun, newest_run
 from muomni.report.curves import draw_curves
 from muomni.report.goals import COLUMNS, read_goals
+from muomni.report.run_files import Row
 
 #: The section of the page that is written by hand, up to its end.
 BY_HAND = "\n## Real data\n"

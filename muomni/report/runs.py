@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from muomni import aliases
-from muomni.report.collect import Curve, Row, StageRun, read_config, read_run
+from muomni.report.collect import StageRun, read_config, read_run
+from muomni.report.run_files import Curve, Row, read_curves, read_mapping, read_options
 from muomni.user_path import user_path
 
 #: Any of them makes a folder a run.
@@ -100,10 +100,13 @@ def _measure_axis(run: Run, axis: str) -> Curve | None:
 
 
 def read_folder(folder: Path) -> Run:
-    """A run folder. Raises ValueError naming a damaged file."""
+    """A run folder. Raises ValueError naming a damaged file, FileNotFoundError for a run without a configuration."""
     config = read_config(folder)
-    resolved = folder / "hparams.yaml"
-    whole = aliases.config(yaml.safe_load(resolved.read_text()) or {}) if resolved.is_file() else config
+    whole = read_options(folder / "hparams.yaml") or config
+    if not whole:
+        raise FileNotFoundError(
+            f"{folder}: a run without its configuration (.hydra/config.yaml, hparams.yaml): what it was trained with is not known"
+        )
     read = (
         read_run(folder, _stage(folder, whole), config)
         if (folder / "metrics.json").is_file()
@@ -113,7 +116,7 @@ def read_folder(folder: Path) -> Run:
     options = {key: value for key, value in options.items() if str(folder) not in str(value)}
     options = {key: value for key, value in options.items() if _is_own(key, read.stage)}
     failed = folder / "failed.json"
-    reason = yaml.safe_load(failed.read_text())["error"] if failed.is_file() else None
+    reason = str(read_mapping(failed).get("error", "")) if failed.is_file() else None
     return Run(folder, read, options, reason)
 
 
@@ -125,8 +128,6 @@ def _is_own(key: str, stage: str) -> bool:
 
 def _unfinished(folder: Path, config: Row) -> StageRun:
     """A run that has measured nothing yet: its curves, as far as they go."""
-    from muomni.report.collect import read_curves
-
     return StageRun(
         stage=_stage(folder, config), folder=folder, config=config, metrics={}, curves=read_curves(folder / "metrics.csv"),
         samples=[], journal={},

@@ -4,7 +4,6 @@ FOLDER is that of a study (muomni/sweep, runs/sweeps/NAME) or of a Hydra multiru
 table and on parallel coordinates, how much each option mattered (PED-ANOVA, Watanabe et al. 2023), and their validation curves.
 """
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import yaml
 from muomni.checkpoints.atomic_write import write_text
 from muomni.report import html, tables
 from muomni.report.html import Page
+from muomni.report.run_files import read_mapping, read_words
 from muomni.report.runs import SEEDS, Run, is_run, jobs_of, read_folder
 from muomni.report.seeds import Summary
 from muomni.report.svg import Line, Series, bar_chart, line_chart, parallel_coordinates
@@ -95,7 +95,7 @@ def _study(folder: Path) -> Sweep:
     jobs = []
     for trial in load(folder, spec).get_trials(deepcopy=False):
         note = trial_folder(folder, trial.number) / "trial.json"
-        written = json.loads(note.read_text()) if note.is_file() else {}
+        written = read_mapping(note) if note.is_file() else {}
         steps = sorted(trial.intermediate_values)
         curve = (steps, [trial.intermediate_values[step] for step in steps])
         ended = trial.values[0] if trial.values else None
@@ -121,7 +121,7 @@ def _multirun(folder: Path, runs: Sequence[Run]) -> Sweep:
     jobs = []
     for run in runs:
         name, found = run.folder.relative_to(folder).as_posix(), scored[run.folder]
-        values = {key: yaml.safe_load(text) for key, text in words[run.folder].items() if (key, text) not in shared}
+        values = {key: _plain(text) for key, text in words[run.folder].items() if (key, text) not in shared}
         outcome = "failed" if run.failed else "complete" if run.metrics else "running"
         jobs.append(Job(
             name=name, values=values, outcome=outcome, value=found[1] if found and found[0] == metric else None,
@@ -133,9 +133,16 @@ def _multirun(folder: Path, runs: Sequence[Run]) -> Sweep:
 
 def _words(folder: Path) -> dict[str, str]:
     """The overrides of a job: option -> text."""
-    file = folder / ".hydra" / "overrides.yaml"
-    found: Any = yaml.safe_load(file.read_text()) if file.is_file() else []
-    return {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in found or []}
+    words = read_words(folder / ".hydra" / "overrides.yaml")
+    return {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
+
+
+def _plain(text: str) -> Any:
+    """The value of an override; one in Hydra's own grammar stays text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def importance(sweep: Sweep) -> dict[str, float] | str:

@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from muomni.report.collect import Row, StageRun
+from muomni.report.collect import StageRun
 from muomni.report.goals import Goal
+from muomni.report.run_files import Row
 
 #: Suffixes of baselines, `<metric>_<suffix>`: the same metric on uninformative inputs, or at another time.
 COMPARISONS = ("majority", "blind", "shuffled", "typed", "before", "pairs")

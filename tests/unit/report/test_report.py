@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from muomni.report.__main__ import main
-from muomni.report.collect import OPTIONAL, STAGES, newest_run, read_curves
+from muomni.report.collect import OPTIONAL, STAGES, newest_run
 from muomni.report.curves import draw_curves, smooth
 from muomni.report.goals import Goal, read_goals
 from muomni.report.page import choose, write_report
+from muomni.report.run_files import read_curves
 from muomni.report.tables import cell, goals_table, metrics_table, minutes_of_training, number, quoted
 
 from .conftest import make_run
