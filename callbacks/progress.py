@@ -1,7 +1,8 @@
 """The progress bar: of an epoch, with the step of the whole training and how long the rest of it takes; for a resumed run too.
 
 Lightning calls no epoch-start hook when it resumes within an epoch: its bar then has no name and no total, and counts the
-batches before the checkpoint as trained now. It also takes remaining steps for batches.
+batches before the checkpoint as trained now. It also takes remaining steps for batches. And what is logged for its bar
+(`prog_bar=True`) it reads from the device at every step, shown or not; so the loss is read here, when it is shown.
 """
 
 from typing import Any
@@ -23,8 +24,11 @@ class Progress(TQDMProgressBar):
         return self._total(0)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What stands after the bar: losses, step=DONE/ALL, and left=TIME of the training at the bar's rate."""
+        """What stands after the bar: the loss, step=DONE/ALL, and left=TIME of the training at the bar's rate."""
         shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        loss = trainer.callback_metrics.get(f"{pl_module.name}/train/loss")
+        if loss is not None:
+            shown["loss"] = float(loss)
         if trainer.training and trainer.max_steps > 0:
             shown["step"] = f"{trainer.global_step}/{trainer.max_steps}"
             bar = self.train_progress_bar.format_dict

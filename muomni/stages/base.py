@@ -209,7 +209,6 @@ class Stage(ResumableStage):
             total = collectives.all_reduce_sum(torch.stack([value.float() for value in named.values()]))
             named = dict(zip(named, (total / collectives.world_size()).unbind(), strict=True))
         self.log_dict(named, batch_size=samples)
-        self.log("loss", named[f"{self.name}/train/loss"], prog_bar=True, logger=False, batch_size=samples)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -42,6 +42,7 @@ PLAIN = {
     "benchmarks/results": "what the benchmarks printed, with date and hardware, as JSON",
     "muomni/serving/static": "the page: HTML, CSS, JavaScript modules, pictures of the gallery",
     "tests/unit": "mirrors the source",
+    "tests/device": "what a GPU would wait for or refuse, found by a CPU that pretends to be one",
     "tests/reference": "the reference numbers of the published micro-omni, row by row",
     "tests/contract": "imports, configuration, documents: what must stay true",
     "tests/integration": "all stages by one command, resume, inference",

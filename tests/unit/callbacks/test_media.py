@@ -12,7 +12,7 @@ from muomni.evaluation.views import View, heat_map, mark_errors, pixels, ranks
 from muomni.nn.attention import Attention
 from muomni.nn.context import AttentionContext
 from muomni.nn.rope import Rope
-from tests.unit.stages.test_host_waits import build, folder  # noqa: F401
+from tests.device.stages import build, folder  # noqa: F401
 
 
 def test_errors_are_marked():

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from callbacks.progress import Progress
@@ -56,10 +57,13 @@ def test_how_far_the_whole_training_is(monkeypatch):
     del progress.get_metrics
     progress.trainer.training, progress.trainer.loggers = True, []
     monkeypatch.setattr(type(progress.train_progress_bar), "format_dict", {"n": 25, "initial": 5, "elapsed": 5.0})
-    shown = progress.get_metrics(progress.trainer, None)
+    stage = SimpleNamespace(name="thinker")
+    shown = progress.get_metrics(progress.trainer, stage)
     assert (shown["step"], shown["left"]) == ("6/8000", "1:06:37")  # 15,988 batches, four a second
     progress.trainer.training = False
-    assert "left" not in progress.get_metrics(progress.trainer, None)
+    assert shown.keys() == {"step", "left"}
+    progress.trainer.callback_metrics["thinker/train/loss"] = torch.tensor(2.5)
+    assert progress.get_metrics(progress.trainer, stage) == {"loss": 2.5}
 
 
 def test_no_bar_means_no_bar(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from muomni.checkpoints import deferred
 from muomni.evaluation.judge import Judge
 from muomni.inference.asr.recognizer import Recognizer
-from tests.unit.stages.test_host_waits import build
+from tests.device.stages import build
 
 
 def test_omni_sft_trains_without_talker_codec_and_judge(tmp_path, monkeypatch, caplog):

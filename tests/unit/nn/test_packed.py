@@ -13,7 +13,7 @@ from muomni.nn.masks import DenseMask, PaddingMask, SegmentMask, causal_mask, pa
 from muomni.nn.packed import has_flash, runs_of
 from muomni.nn.transformer import Block
 from muomni.special_tokens import IMAGE
-from tests.fake_cuda import CUDA, fake_cuda
+from tests.device.fake_cuda import CUDA, fake_cuda
 
 SEGMENTS = torch.tensor([[1] * 9 + [2] * 4 + [0] * 2, [1] * 3 + [2] * 12, [1] * 15])
 BRANCHES = torch.tensor([[0] * 3 + [1] * 2 + [2] * 4 + [0] * 6, [0] * 5 + [1] * 6 + [2] * 4, [0] * 15])

@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop
 
-from tests.unit.stages.test_host_waits import build, folder  # noqa: F401
+from tests.device.stages import build, folder  # noqa: F401
 
 CASES = [
     *((stage,) for stage in ("thinker", "vision", "audio", "codec", "talker", "ocr", "vocoder", "omni_sft")),

@@ -25,9 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 from torch.utils._pytree import tree_map
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
+PRODUCT = ("muomni", "callbacks", "datamodules", "benchmarks")
 CUDA = torch.device("cuda", 0)
 #: Calls that read their tensor on the host, whatever their other arguments are.
 READING = (
@@ -76,11 +78,14 @@ def _name(func: Any) -> str:
 
 
 def _place() -> str:
-    """The innermost line of this project, tests aside where there is another."""
-    frames = [frame for frame in traceback.extract_stack() if Path(frame.filename).is_relative_to(ROOT)]
-    frames = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename != __file__]
-    own = [frame for frame in frames if not Path(frame.filename).is_relative_to(ROOT / "tests")] or frames
-    return f"{Path(own[-1].filename).relative_to(ROOT)}:{own[-1].lineno}" if own else "?"
+    """The innermost line of the product; where it is on no stack, that of the test or library which called torch."""
+    frames = [frame for frame in traceback.extract_stack() if frame.filename != __file__]
+    for frame in reversed(frames):
+        path = Path(frame.filename)
+        if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PRODUCT:
+            return f"{path.relative_to(ROOT)}:{frame.lineno}"
+    caller = next((frame for frame in reversed(frames) if "/site-packages/torch/" not in frame.filename), frames[-1])
+    return f"{caller.filename.partition('site-packages/')[2] or caller.filename}:{caller.lineno}"
 
 
 class FakeCuda:
@@ -117,6 +122,24 @@ class FakeCuda:
             module._device = CUDA
         return module
 
+    @staticmethod
+    def bring_back(module: nn.Module) -> nn.Module:
+        """In place, to the CPU, as `module.cpu()` does."""
+        moved: dict[int, Any] = {}
+        for part in module.modules():
+            for name, parameter in list(part._parameters.items()):
+                if _is_gpu(parameter):
+                    if id(parameter) not in moved:
+                        plain = _as(parameter.detach(), Tensor)
+                        moved[id(parameter)] = nn.Parameter(plain, parameter.requires_grad)
+                    part._parameters[name] = moved[id(parameter)]
+            for name, buffer in list(part._buffers.items()):
+                if _is_gpu(buffer):
+                    part._buffers[name] = _as(buffer, Tensor)
+            if hasattr(part, "_device"):
+                part._device = torch.device("cpu")
+        return module
+
     def counted(self) -> dict[str, int]:
         """Waits since the last call, as "what at file:line" -> how often."""
         counts = {f"{what} at {place}": count for (what, place), count in self.waits.items()}
@@ -145,9 +168,13 @@ class FakeCuda:
         if name in ("copy_", "__setitem__") and on_gpu and len({_is_gpu(x) for x in (args[0], args[-1])}) == 2:
             value = args[1] if name == "copy_" else args[2]
             if isinstance(value, Tensor) and (value.dim() or _is_gpu(value)):
-                if not (kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])):
+                # A copy to the host returns once it has ended, unless the host's memory is pinned, as that of `.to` is.
+                quiet = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
+                if not quiet or not _is_gpu(args[0]):
                     self.wait(f"blocking {name}")
                 return self._run(func, args, kwargs, gpu=_is_gpu(args[0]))
+        if name == "backward" and on_gpu:
+            return self._backward(func, args, kwargs)
         if name == "register_hook" and on_gpu:
             return self._run(func, (args[0], functools.partial(self._with_gradient, args[1])), kwargs)
         asked = kwargs.get("device")
@@ -159,8 +186,16 @@ class FakeCuda:
             return self._run(func, args, kwargs, gpu=to_gpu)
         if on_gpu:
             self._look(name, args, kwargs, leaves)
+        if name == "__format__":  # torch formats tensors of its own class alone as numbers
+            return format(_as(args[0].detach(), Tensor), *args[1:])
         keeps = name not in ("item", "tolist", "numpy")
         return self._run(func, args, kwargs, gpu=on_gpu and keeps)
+
+    @staticmethod
+    def _backward(func: Any, args: Any, kwargs: Any) -> Any:
+        """With this class on: what Python computes on the way, as blocks that are computed again, is looked at too."""
+        with torch._C._EnableTorchFunction():
+            return func(_as(args[0], Tensor), *args[1:], **kwargs)
 
     @staticmethod
     def _with_gradient(hook: Any, gradient: Tensor) -> Any:
@@ -333,8 +368,19 @@ def fake_cuda(*, capability: tuple[int, int] = (8, 0)) -> Iterator[FakeCuda]:
             mock.patch.object(torch, "inference_mode", quiet),
             mock.patch.object(torch.cuda, "Event", _Event),
             mock.patch.object(clip_grad, "_group_tensors_by_device_and_dtype", _grouped),
-            mock.patch.object(torch.cuda, "get_device_capability", return_value=capability),
+            mock.patch.multiple(
+                torch.cuda,
+                get_device_capability=lambda *_: capability,
+                get_device_name=lambda *_: "NVIDIA A100",
+                get_rng_state=lambda *_: torch.zeros(16, dtype=torch.uint8),
+                set_rng_state=lambda *_: None,
+                max_memory_allocated=lambda *_: 0,
+                synchronize=lambda *_: gpu.wait("synchronize"),
+            ),
+            # What autograd keeps of a block is plain in the forward pass, and of this class where Python computes it again.
+            mock.patch.dict(checkpoint._allowed_determinism_checks_to_fns, default=lambda _: {}),
             mock.patch.object(nn.Module, "to", _module_to(gpu)),
+            mock.patch.object(nn.Module, "cpu", gpu.bring_back),
             _Calls(gpu),
         ):
             yield gpu

@@ -1,4 +1,4 @@
-"""How often decoding makes the host wait for the device: a table, on a GPU that the CPU pretends to be (tests/fake_cuda.py).
+"""How often decoding makes the host wait for the device: a table, on a GPU that the CPU pretends to be (fake_cuda.py).
 
 A batch's rows are looked at once in SYNC_EVERY steps, and nothing else waits; a conversation and a stream of speech read
 each token as it is shown. What a whole answer pays once (its prompt, its limits, its ids) is not counted: the table is the
@@ -14,7 +14,7 @@ from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
 from muomni.inference.tts.speaker import Sentence
 from muomni.special_tokens import EOS
-from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
+from tests.device.fake_cuda import CUDA, FakeCuda, fake_cuda
 
 SHORT, MORE = (
     SYNC_EVERY + 1,

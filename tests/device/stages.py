@@ -1,22 +1,21 @@
-"""How often a training step makes the host wait for the device: a table of all stages, on a GPU that the CPU pretends to be.
+"""Stages with their real configuration, at the smallest size, and random batches of what they train on and are tested with.
 
-One wait is allowed: the guards' verdict (callbacks/step_guard.py), which decides whether the optimizer steps. What a run pays
-once (a clip's first alignment, codebooks that start) falls on the first step, and the second is counted.
+stage, callbacks, make = build(folder, "omni_sft")
+batch = make(True)                     # to train on; False: to be tested with
 """
 
 import functools
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
-from callbacks.step_guard import StepGuard
 from muomni import batch as batches
 from muomni.checkpoints.export import save_export, weights_fingerprint
 from muomni.cli.errors import CONF
@@ -25,30 +24,14 @@ from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.image import ImageSpec
 from muomni.nn.masks import SegmentMask
 from muomni.special_tokens import ASSISTANT, AUDIO, BOS, EOS, IGNORE, IMAGE, PAD, USER
-from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
-from tests.measure import measure
 
 STAGES = ("thinker", "vision", "audio", "codec", "talker", "ocr", "vocoder", "omni_sft")
-#: Stage and overrides -> waits allowed in a step. All of them: the verdict, and nothing else.
-ALLOWED = {
-    **{(stage,): 1 for stage in STAGES},
-    ("thinker", "backbone.thinker.num_experts=4"): 1,
-    ("thinker", "optim=adamw"): 1,
-    ("vision", "module.score=global"): 1,
-    ("omni_sft", "backbone.thinker.num_experts=4"): 1,
-    ("omni_sft", "module.lr_multipliers.vision=0.1", "module.lr_multipliers.audio=0.1"): 1,
-}
-VERDICT = "tolist at callbacks/step_guard.py"
 GUARDS = ("finite_guard", "gradient_guard", "doctor", "gradient_norm", "throughput", "norms", "resources", "step_times")
-
-
-#: Of every `make test`: each stage once. `make test-all` runs the variants too.
-QUICK = tuple((stage,) for stage in STAGES)
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("waits")
+    return tmp_path_factory.mktemp("stages")
 
 
 @functools.cache  # half a second each
@@ -91,6 +74,8 @@ def export_all(cfg: Any, folder: Path) -> None:
             metadata={"stage": name, **metadata},
             files=files,
         )
+    for name in ("image", "i", "j"):
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
     for number in range(2):
         write_audio(folder / f"clip{number}.wav", torch.randn(8000 + 800 * number) * 0.1, 16000)
 
@@ -121,20 +106,20 @@ def text(cfg: Any, *, packed: bool) -> batches.TextBatch:
     )  # fmt: skip
 
 
-def captions(cfg: Any) -> batches.ImageTextBatch:
+def captions(cfg: Any, folder: Path) -> batches.ImageTextBatch:
     side = cfg.backbone.vision.image_size
     return batches.ImageTextBatch(
         images=torch.randn(4, 3, side, side), ids=torch.randint(9, cfg.vocab_size, (4, 7)), lengths=torch.tensor([7, 5, 6, 7]),
-        captions=list("abcd"), paths=list("abcd"), sample_ids=list("abcd"),
+        captions=list("abcd"), paths=[str(folder / "image.png")] * 4, sample_ids=list("abcd"),
         objects=[[{"cell": 0, "colour": "red", "shape": "circle"}, {"cell": 4, "colour": "blue", "shape": "square"}]] * 4,
     )  # fmt: skip
 
 
-def writing(cfg: Any) -> batches.OcrBatch:
+def writing(cfg: Any, folder: Path) -> batches.OcrBatch:
     side = cfg.backbone.ocr.image_size
     return batches.OcrBatch(
         images=torch.randn(2, 3, side, side), ids=torch.randint(9, 50, (2, 6)), targets=torch.randint(9, 50, (2, 6)),
-        texts=["ab cd", "efg"], paths=["a", "b"], sample_ids=["a", "b"],
+        texts=["ab cd", "efg"], paths=[str(folder / "image.png")] * 2, sample_ids=["a", "b"],
     )  # fmt: skip
 
 
@@ -146,7 +131,7 @@ def sound(cfg: Any, folder: Path, mel: Any) -> batches.WaveformBatch:
     )  # fmt: skip
 
 
-def conversations(cfg: Any, mel: Any, *, packed: bool) -> batches.OmniBatch:
+def conversations(cfg: Any, folder: Path, mel: Any, *, packed: bool) -> batches.OmniBatch:
     """Two questions about pictures, one about sound, and text alone; packed: the two share one picture's row."""
     side, slots = cfg.backbone.vision.image_size, cfg.backbone.projector.image.grid**2
     heard = math.ceil(math.ceil(60 / cfg.backbone.audio.downsample) / cfg.backbone.projector.audio.stack)
@@ -163,7 +148,8 @@ def conversations(cfg: Any, mel: Any, *, packed: bool) -> batches.OmniBatch:
     batch = batches.OmniBatch(
         ids=ids, targets=targets, lengths=torch.tensor([len(row) for row in rows]), images=torch.randn(2, 3, side, side),
         mel=torch.randn(1, 60, mel.bins), mel_lengths=torch.tensor([60]), image_rows=[0, 1], audio_rows=[2],
-        image_keys=["i", "j"], audio_keys=["k"], questions=["q"] * 4, answers=["20", "21 22", "23 24", "x"],
+        image_keys=[str(folder / f"{name}.png") for name in "ij"], audio_keys=[str(folder / "clip0.wav")],
+        questions=["q"] * 4, answers=["20", "21 22", "23 24", "x"],
         tasks=["image_qa", "caption", "asr", "plain"], sample_ids=list("abcd"),
         meta=[{"question": "colour"}, {"objects": [{"size": "big", "colour": "red", "shape": "circle"}]}, {}, {"question": "f"}],
     )  # fmt: skip
@@ -196,103 +182,14 @@ def build(folder: Path, name: str, *overrides: str) -> tuple[Any, Any, Any]:
     }.get(name, {"mel": codec_mel.metadata()})  # fmt: skip
     make = {
         "thinker": lambda packed: text(cfg, packed=packed),
-        "vision": lambda packed: captions(cfg),
-        "ocr": lambda packed: writing(cfg),
+        "vision": lambda packed: captions(cfg, folder),
+        "ocr": lambda packed: writing(cfg, folder),
         "audio": lambda packed: speech(cfg, folder, mel),
         "codec": lambda packed: speech(cfg, folder, codec_mel),
         "talker": lambda packed: speech(cfg, folder, codec_mel),
         "vocoder": lambda packed: sound(cfg, folder, codec_mel),
-        "omni_sft": lambda packed: conversations(cfg, mel, packed=packed),
+        "omni_sft": lambda packed: conversations(cfg, folder, mel, packed=packed),
     }[name]
     stage = instantiate(cfg.module, _convert_="all")(**metadata)
     callbacks = [instantiate(cfg.callbacks[each], _convert_="all") for each in GUARDS]
     return stage, callbacks, make
-
-
-class Trainer(SimpleNamespace):
-    """What stage and callbacks ask of Lightning's."""
-
-    def __init__(self, callbacks: list[Any], folder: Path) -> None:
-        super().__init__(
-            callbacks=callbacks, global_step=0, log_every_n_steps=20, world_size=1, global_rank=0, strategy=None,
-            default_root_dir=str(folder), datamodule=SimpleNamespace(spare=set()), max_steps=10, loggers=[], logger=None,
-            state=SimpleNamespace(fn="fit"),
-        )  # fmt: skip
-
-
-def put_on(gpu: FakeCuda, stage: Any, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(stage), "trainer", property(lambda self: trainer))
-    late = 10**9  # the vocoder's discriminators have joined in
-    monkeypatch.setattr(type(stage), "global_step", property(lambda self: trainer.global_step + late))
-    stage.log = stage.log_dict = lambda *_, **__: None
-    gpu.move(stage)
-
-
-def one_step(gpu: FakeCuda, stage: Any, trainer: Trainer, optimizer: Any, batch: Any) -> dict[str, int]:
-    """As Lightning does it; gives the waits."""
-    gpu.counted()
-    for callback in trainer.callbacks:
-        callback.on_train_batch_start(trainer, stage, batch, 0)
-    loss = stage.training_step(batch, 0)
-    assert loss.device == CUDA
-    for callback in trainer.callbacks:
-        callback.on_before_backward(trainer, stage, loss)
-    loss.backward()
-    for callback in trainer.callbacks:
-        callback.on_before_optimizer_step(trainer, stage, optimizer)
-    stage.configure_gradient_clipping(optimizer, 1.0, "norm")
-    optimizer.step()
-    optimizer.zero_grad()
-    trainer.global_step += 1
-    for callback in trainer.callbacks:
-        callback.on_train_batch_end(trainer, stage, None, batch, 0)
-    return gpu.counted()
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow, id=" ".join(case)) for case in ALLOWED]
-)
-def test_a_step_waits_for_the_verdict_alone(
-    case: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage, callbacks, make = build(folder, *case)
-    trainer = Trainer(callbacks, folder)
-    stage.clip_gradients = lambda *_, **__: None
-    with fake_cuda() as gpu:
-        put_on(gpu, stage, trainer, monkeypatch)
-        stage.on_fit_start()
-        stage.train()
-        optimizer = stage.configure_optimizers()["optimizer"]
-        trainer.optimizers = [optimizer]
-        for callback in callbacks:
-            callback.on_train_start(trainer, stage)
-        made = [make(True) for _ in range(2)]
-        one_step(gpu, stage, trainer, optimizer, gpu.tensors(made[0]))
-        waits = one_step(gpu, stage, trainer, optimizer, gpu.tensors(made[1]))
-        for callback in callbacks:
-            if hasattr(callback, "on_train_end"):
-                callback.on_train_end(trainer, stage)
-    assert sum(waits.values()) == ALLOWED[case], waits
-    assert all(where.startswith(VERDICT) for where in waits), waits
-    assert any(isinstance(callback, StepGuard) for callback in callbacks)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "omni_sft" else pytest.mark.slow) for name in STAGES]
-)
-def test_validation_and_test_keep_to_one_device(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judge, aligner, Talker and the Thinker "before" too; a CPU tensor among the GPU's raises."""
-    stage, callbacks, make = build(folder, name)
-    trainer = Trainer(callbacks, folder)
-    with fake_cuda() as gpu, torch.no_grad():
-        put_on(gpu, stage, trainer, monkeypatch)
-        stage.eval()
-        stage.on_fit_start()
-        stage.on_validation_epoch_start()
-        stage.validation_step(gpu.tensors(make(True)), 0)
-        stage.on_validation_epoch_end()
-        stage.on_test_start()
-        metrics = measure(stage, gpu.tensors(make(False)))
-        assert all(value == value or "stoi" in key for key, value in metrics.items())
