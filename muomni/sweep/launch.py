@@ -11,11 +11,14 @@ import torch
 
 from muomni.run.signals import PARENT
 from muomni.short_repr import shown
+from muomni.sweep.training import Start, start_process
 from muomni.sweep.worker import say, work
 
 LAUNCHERS = ("local", "submitit_slurm", "submitit_local")
 #: Options of submitit that are the same for every cluster; all others are SLURM's.
 GENERAL = ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "nodes", "tasks_per_node", "name")
+#: Minutes of a job, where none are given (submitit's own 5 are too few for a training), and how often it is queued again.
+MINUTES, REQUEUED = 1440, 100
 
 
 def launch(sweep: Path, *, launcher: str, workers: int, options: Mapping[str, str]) -> int:
@@ -23,7 +26,8 @@ def launch(sweep: Path, *, launcher: str, workers: int, options: Mapping[str, st
     interrupted, 1 if a worker failed."""
     if launcher == "local":
         return _here(sweep, workers)
-    return _by_submitit(sweep, launcher.removeprefix("submitit_"), workers, options)
+    cluster = launcher.removeprefix("submitit_")
+    return wait(submit(sweep, cluster=cluster, workers=workers, options=options), cluster=cluster)
 
 
 def _here(sweep: Path, workers: int) -> int:
@@ -58,11 +62,11 @@ def _share(number: int, workers: int) -> dict[str, str]:
 class SlurmWorker:
     """A worker as a job. One that reaches its time limit or is preempted is queued again, and continues its trial."""
 
-    def __init__(self, sweep: str) -> None:
-        self.sweep = sweep
+    def __init__(self, sweep: str, start: Start) -> None:
+        self.sweep, self.start = sweep, start
 
     def __call__(self) -> bool:
-        return work(Path(self.sweep))
+        return work(Path(self.sweep), start=self.start)
 
     def checkpoint(self) -> Any:
         """What submitit queues again."""
@@ -71,21 +75,44 @@ class SlurmWorker:
         return submitit.helpers.DelayedSubmission(self)
 
 
-def _by_submitit(sweep: Path, cluster: str, workers: int, options: Mapping[str, str]) -> int:
+def submit(
+    sweep: Path, *, cluster: str, workers: int, options: Mapping[str, str], start: Start = start_process
+) -> list[Any]:
+    """Workers as jobs of submitit. Raises ValueError in one line for what submitit or SLURM refuses."""
     try:
         import submitit
     except ImportError:
-        raise ValueError("launcher=submitit_..: pip install 'muomni[cluster]'") from None
+        raise ValueError(f"launcher=submitit_{cluster}: pip install 'muomni[cluster]'") from None
+    limits = {f"{name}_max_num_timeout": REQUEUED for name in ("slurm", "local") if name == cluster}
     try:
-        executor = submitit.AutoExecutor(folder=sweep / "jobs", cluster=cluster)
-        executor.update_parameters(**_parameters(options))
-    except (NameError, TypeError, ValueError, RuntimeError) as error:  # an unknown option; no SLURM here
+        executor = submitit.AutoExecutor(folder=sweep / "jobs", cluster=cluster, **limits)
+        executor.update_parameters(**{"timeout_min": MINUTES, "name": sweep.name, **_parameters(options)})
+        jobs = [executor.submit(SlurmWorker(str(sweep.resolve()), start)) for _ in range(workers)]
+    except (
+        NameError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OSError,
+    ) as error:  # an unknown option; no SLURM here; its refusal
         raise ValueError(
             f"launcher=submitit_{cluster}: {shown(' '.join(str(error).split()), str, most=300)}"
         ) from error
-    jobs = [executor.submit(SlurmWorker(str(sweep.resolve()))) for _ in range(workers)]
     say(f"{len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}; logs in {sweep / 'jobs'}")
-    results = [job.exception() or job.result() for job in jobs]
+    return jobs
+
+
+def wait(jobs: Sequence[Any], *, cluster: str) -> int:
+    """The exit code of jobs, once all have ended. Ctrl-C ends those on this machine; those of SLURM go on."""
+    try:
+        results = [job.exception() or job.result() for job in jobs]
+    except BaseException:
+        if cluster == "slurm":
+            say(f"the jobs go on; to end them: scancel {' '.join(job.job_id for job in jobs)}")
+        else:
+            for job in jobs:
+                job.cancel(check=False)
+        raise
     for result in results:
         if isinstance(result, Exception):
             say(f"a worker failed: {_last_line(result)}")

@@ -1,5 +1,6 @@
 """Loggers in any combination, what they keep of a run, and one line where one cannot be."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -89,13 +90,29 @@ def test_mlflow_keeps_metrics_files_and_its_run(toy, tmp_path):
     assert [each.path for each in client.list_artifacts(run.info.run_id, "model")] == ["model/model.yaml"]
 
 
-def test_trackio_keeps_metrics(toy, tmp_path, monkeypatch):
-    pytest.importorskip("trackio")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    stage, data, trainer = toy(logger=loggers(["trackio", "csv"], tmp_path), max_steps=3, max_epochs=-1)
-    trainer.fit(stage, datamodule=data)
-    close_loggers(failed=False)
-    assert list((tmp_path / "trackio").rglob("*")), "its files"
+def test_trackio_is_read_back_and_a_resumed_run_continues(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when trackio is imported
+    pytest.importorskip("trackio", reason="pip install 'muomni[trackio]' (docs/logging.md)")
+    run = "-".join(tmp_path.parts[-2:])
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "model.yaml").write_text("x")
+    for steps in (2, 4):  # the second continues
+        stage, data, trainer = toy(logger=loggers(["trackio", "csv"], tmp_path), max_steps=steps, max_epochs=-1)
+        trainer.fit(stage, datamodule=data)
+        log_files(trainer.loggers, tmp_path / "export", name="toy-export", category="model")
+        close_loggers(failed=False)
+    from trackio.sqlite_storage import SQLiteStorage
+
+    assert SQLiteStorage.get_runs("p") == [run]
+    assert SQLiteStorage.get_run_config("p", run)["optim"] == {"lr": 0.1}
+    rows = [row for row in SQLiteStorage.get_logs("p", run) if "toy/train/loss" in row]
+    assert [row["step"] for row in rows] == [0, 1, 0, 1, 2, 3]
+    with (tmp_path / "metrics.csv").open() as file:
+        written = [float(row["toy/train/loss"]) for row in csv.DictReader(file) if row["toy/train/loss"]]
+    assert [row["toy/train/loss"] for row in rows][-len(written) :] == pytest.approx(written)
+    assert [
+        path.read_text() for path in (tmp_path / "trackio").rglob("*") if path.is_file() and path.stat().st_size == 1
+    ]
 
 
 @pytest.mark.parametrize("name", ["mlflow", "trackio", "tensorboard"])
