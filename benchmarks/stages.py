@@ -68,7 +68,7 @@ def prepared(root: str, overrides: Sequence[str]) -> Iterator[list[str]]:
         return
     with tempfile.TemporaryDirectory(prefix="muomni-bench-") as folder:
         there = [f"paths.root={folder}", "budget=ci", *WORLD]
-        sizes = [word for word in overrides if word.startswith("size=")] or ["size=nano"]
+        sizes = [word for word in overrides if word.startswith(("size=", "vocab_size="))] or ["size=nano"]
         for stage in ("talker", "omni_sft"):
             command = [sys.executable, str(ROOT / "train.py"), f"stage={stage}", "when_done=skip", *sizes, *there]
             done = subprocess.run(command, check=False, stderr=subprocess.PIPE)

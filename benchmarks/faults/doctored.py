@@ -4,7 +4,8 @@
     seeds=0,1       default: 0, each fault once with each
     root=DIR        folder of exports and data; default: a temporary folder in which two steps of each stage are trained
     steps=50        of each run               out=FILE     the results as JSON
-    KEY=VALUE       anything else goes to the configuration, as train.py takes it (size=tiny datamodule.batch_size=8)
+    KEY=VALUE       anything else goes to the configuration, as train.py takes it (size=tiny vocab_size=1900: the ci world's
+                    text has no pieces for more)
 
 Every run has the stage's own options and the doctor of conf/callbacks/default.yaml. A healthy one must raise no alarm; one with a
 fault must be told what is wrong. `moved` is what HighRate measures, whose limits are between the healthy runs and those with a
