@@ -179,9 +179,14 @@ def _clear_abandoned(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def weights_by_name(step: nn.Module) -> dict[str, Tensor]:
+    """Of a tied head, either name: a package knows it by one of them."""
+    known = [*step.named_parameters(remove_duplicate=False), *step.named_buffers(remove_duplicate=False)]
+    return {name: tensor.detach() for name, tensor in known}
+
+
 def _load(path: Path, step: nn.Module, *, device: torch.device) -> Package:
-    state = dict(step.named_parameters()) | dict(step.named_buffers())
-    weights = {name: tensor.detach() for name, tensor in state.items()}
+    weights = weights_by_name(step)
     if device.type == "cpu":
         return CPUPackage(path, weights)
     # The runner itself: torch's Python wrapper takes seconds to import, and parses its description again at each call.

@@ -215,10 +215,19 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path):
         set_weight_dtype(tiny_thinker(), "int4")
 
 
+def test_a_tied_head_is_known_by_both_its_names():
+    thinker = tiny_thinker(tied=True)
+    weights = aot_cache.weights_by_name(thinker)
+    assert weights["head.weight"].data_ptr() == weights["embedding.weight"].data_ptr()
+    assert set(thinker.state_dict()) <= set(weights)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["default", "max"])
-def test_a_thousand_greedy_tokens_are_those_of_the_modules(mode, tmp_path):
-    thinker = tiny_thinker(max_length=1100)
+@pytest.mark.parametrize(
+    ("mode", "changes"), [("default", {}), ("max", {}), ("max", {"tied": True, "short_conv": 0})]
+)
+def test_a_thousand_greedy_tokens_are_those_of_the_modules(mode, changes, tmp_path):
+    thinker = tiny_thinker(max_length=1100, **changes)
     rows = rows_of(20)
     expected, _ = run(Eager(thinker), rows, GREEDY, new=1000)
     got, _ = run(make_runtime(thinker, mode=mode, packages=tmp_path), rows, GREEDY, new=1000)
