@@ -13,19 +13,16 @@ if __name__ == "__main__":  # the imports below take seconds
 
     help.begin("infer")
 
-import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from muomni import aliases
 from muomni.checkpoints.single_file import check_single_place, save_single
-from muomni.cli.errors import CONF, one_line_errors, run_main
+from muomni.cli.errors import CONF, one_line_errors, run_once
 from muomni.cli.verbatim import split_arguments
 from muomni.frontends.audio_io import check_audio_target, write_audio
-from muomni.frontends.video import read_video
 from muomni.inference.asr.transcript import FORMS
 from muomni.inference.cli.batch_file import BatchFile
-from muomni.inference.cli.chat import Chat
 from muomni.inference.cli.standard_streams import STREAM, binary_output, read_streams
 from muomni.inference.cli.tasks import Task, choose_task, reject_unused
 from muomni.inference.decoding.options import GenerationOptions, preset, reject_unused_options
@@ -136,6 +133,8 @@ def do_task(
     """Read, speak, transcribe or answer what the command line holds."""
     images: list[Any] = as_list(cfg["image"])
     if cfg["video"] is not None:
+        from muomni.frontends.video import read_video
+
         images += read_video(cfg["video"], cfg["video_frames"], matte=engine.media.matte)
     if task is Task.OCR:
         if not images:
@@ -195,7 +194,9 @@ def defaults() -> dict[str, Any]:
     """The options of conf/infer.yaml, with the preset that it names."""
     own: Any = OmegaConf.to_container(OmegaConf.load(CONF / "infer.yaml"))
     greedy = OmegaConf.to_container(OmegaConf.load(CONF / "generation" / "greedy.yaml"))
-    return {name: value for name, value in own.items() if name not in ("defaults", "hydra")} | {"generation": greedy}
+    return {name: value for name, value in own.items() if name not in ("defaults", "hydra", "paths")} | {
+        "generation": greedy
+    }
 
 
 def respond(
@@ -253,6 +254,8 @@ def write_n_best(engine: Engine, cfg: dict[str, Any], text: str, request: dict[s
 
 def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:
     """Run the interactive chat."""
+    from muomni.inference.cli.chat import Chat  # a terminal's libraries: 0.3 s that no other task needs
+
     Chat(
         engine,
         options=options,
@@ -279,8 +282,6 @@ def main() -> None:
         raw, rest = split_arguments(words, strings=STRINGS, repeatable=("image",))
     changed = [word.partition("=")[0].removeprefix("generation.") for word in rest if word.startswith("generation.")]
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="infer")
-    @one_line_errors()
     def composed(cfg: DictConfig) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
@@ -292,7 +293,7 @@ def main() -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for unknown characters
-    run_main(composed, config="infer", removable=())
+    run_once(composed, config="infer")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ if __name__ == "__main__":  # the imports below take seconds
 
     help.begin("serve")
 
-import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from muomni import aliases
 from muomni.checkpoints.export import is_export
-from muomni.cli.errors import CONF, one_line_errors, run_main
+from muomni.cli.errors import one_line_errors, run_once
 from muomni.cli.help import BEGUN
 from muomni.cli.verbatim import split_arguments
 from muomni.inference.decoding.options import preset
@@ -92,8 +91,6 @@ def main() -> None:
         words = [each for word in sys.argv[1:] for each in aliases.override(word)]
         raw, rest = split_arguments(words, strings=STRINGS)
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="serve")
-    @one_line_errors()
     def composed(cfg: DictConfig) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
@@ -102,7 +99,7 @@ def main() -> None:
     sys.argv[1:] = rest
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    run_main(composed, config="serve", removable=())
+    run_once(composed, config="serve")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """User mistakes as one line instead of a traceback; an unknown name is answered with the available ones."""
 
 import errno
+import logging.config
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -8,11 +9,12 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from muomni import aliases
@@ -43,6 +45,25 @@ def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]
             raise ValueError(problem)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         main()
+
+
+def run_once(task: Callable[[DictConfig], None], *, config: str) -> None:
+    """As `run_main`, for a program without a run folder: its configuration is composed once, not three times as by `hydra.main`,
+    which is left to Hydra's own flags (--help, --cfg, -m, ..)."""
+    help.ready()
+    with one_line_errors():
+        sys.argv[1:] = words = read_words(sys.argv[1:], config=config, removable=())
+        flags = any(word.startswith("-") for word in words)
+        composed = None if is_multirun(words) else _compose(words, config=config)
+        if flags or composed is None:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(one_line_errors()(task))()
+            return
+        plain: Any = OmegaConf.to_container(composed.hydra.job_logging, resolve=True)
+        logging.config.dictConfig(plain)
+        with flag_override(composed, ["struct", "readonly"], False):
+            del composed["hydra"]
+        task(composed)
 
 
 def read_words(words: list[str], *, config: str, removable: tuple[str, ...]) -> list[str]:
@@ -117,20 +138,28 @@ def one_line(error: Exception) -> str | None:
 
 def check_overrides(overrides: list[str], *, config: str) -> str | None:
     """Compose the configuration. Return the mistake in the overrides in one line, or None. Flags among them are left out."""
+    try:
+        _compose(overrides, config=config)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _compose(overrides: list[str], *, config: str) -> DictConfig:
+    """The configuration, Hydra's own with it. Flags are left out. Raises ValueError with the mistake in one line."""
     overrides = [word for word in overrides if word.startswith("~") or ("=" in word and word[0] != "-")]
     for override in overrides:
         group, equals, value = override.partition("=")
         if equals and _is_group(override) and _holds_no_names(value):
             there = ", ".join(help.choices(group.lstrip("+")))
-            return f"{shown(override, str)}: the name of a configuration is needed; available: {there}"
+            raise ValueError(f"{shown(override, str)}: the name of a configuration is needed; available: {there}")
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            compose(config, overrides=overrides)
+            return compose(config, overrides=overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # of a group=null, for one
-        return _explain(error, overrides, config)
+        raise ValueError(_explain(error, overrides, config)) from error
     finally:
         GlobalHydra.instance().clear()
-    return None
 
 
 def _explain(error: Exception, overrides: list[str], config: str) -> str:

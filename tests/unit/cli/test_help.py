@@ -33,7 +33,7 @@ def test_help_lists_what_there_is():
         for name in help.choices(group):
             assert re.search(rf"\b{name}\b", train), name
     for name in re.findall(r"^(\w+):", (help.CONF / "infer.yaml").read_text(), flags=re.MULTILINE):
-        assert name in ("defaults", "hydra") or f"\n  {name}=" in infer, name
+        assert name in ("defaults", "hydra", "paths") or f"\n  {name}=" in infer, name
     for path in (help.CONF / "generation").glob("*.yaml"):
         assert path.stem in infer
     assert "  video_frames=4 " in infer and "  text=  " in infer and "  system_prompt=  " in infer
