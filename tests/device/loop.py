@@ -26,17 +26,19 @@ class Accelerator(CPUAccelerator):
 
 
 class Batches(lightning.LightningDataModule):
-    """make: True -> a batch to train on, False -> one to be tested with; pinned, as a loader for a GPU has them."""
+    """make: True -> a batch to train on, False -> one to be tested with. pinned: as a loader for a GPU has them."""
 
     test_splits: ClassVar = ["test"]
     spare: ClassVar[set[str]] = set()
 
-    def __init__(self, make: Callable[[bool], Any]) -> None:
+    def __init__(self, make: Callable[[bool], Any], *, pinned: bool = True) -> None:
         super().__init__()
-        self.make = make
+        self.make, self.pinned = make, pinned
 
     def _loader(self, *, training: bool, count: int) -> Any:
-        batches = [self.make(training).pin_memory() for _ in range(count)]
+        batches = [self.make(training) for _ in range(count)]
+        if self.pinned:
+            batches = [batch.pin_memory() for batch in batches]
         return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
 
     def train_dataloader(self) -> Any:

@@ -39,7 +39,7 @@ def composed(folder: Path, stage: str, *overrides: str) -> Any:
     exports = folder / ("moe" if "backbone.thinker.num_experts=4" in overrides else "exports")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides=[
-            f"stage={stage}", "budget=ci", f"paths.root={folder}", f"paths.checkpoints={exports}", "paths.output=x",
+            f"stage={stage}", "budget=ci", f"paths.root={folder}", f"paths.checkpoints={exports}", f"paths.output={folder}/out",
             "backbone.talker.max_frames=6", "vocoder.iterations=2",
             *(f"backbone.{each}.num_layers=1" for each in ("thinker", "vision", "audio", "talker", "text_tower")), *overrides,
         ])  # fmt: skip

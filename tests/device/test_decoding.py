@@ -8,12 +8,14 @@ difference between a longer answer and a shorter one.
 import pytest
 import torch
 
+from muomni.inference.decoding.compiled import TOKENS_PER_CALL, Compiled
 from muomni.inference.decoding.generate import SYNC_EVERY
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
 from muomni.inference.tts.speaker import Sentence
 from muomni.special_tokens import EOS
+from tests.device.cuda_graphs import recorded_graphs
 from tests.device.fake_cuda import CUDA, FakeCuda, fake_cuda
 
 SHORT, MORE = (
@@ -74,6 +76,25 @@ def test_a_conversation_waits_once_a_token(gpu, loaded, options):
         ).completion_tokens
 
     assert waits(gpu, answer) == MORE
+
+
+@pytest.mark.parametrize(("options", "rows"), [(GREEDY, 1), (CHANCE, 3)], ids=["greedy-1", "chance-3"])
+def test_a_recorded_step_gives_the_tokens_of_the_eager_one(gpu, loaded, options, rows, monkeypatch):
+    """Four tokens a replay, copies of nothing but what is on the device, and one wait in eight tokens as before."""
+
+    seed = {"seed": 3} if options is CHANCE else {}
+
+    def answers(length):
+        return loaded.answer_batch(TEXTS[rows], max_new_tokens=length, **options, **seed)
+
+    eager = [answer.text for answer in answers(SHORT)]
+    monkeypatch.setattr(Compiled, "_package", lambda self, step, arguments: lambda each: step(*each))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # as the compiled step computes
+    monkeypatch.setattr(loaded, "runtime", Compiled(loaded.modules["thinker"], mode="max", packages=None))
+    with recorded_graphs() as graphs:
+        assert [answer.text for answer in answers(SHORT)] == eager
+        assert [graph.replays for graph in graphs] == [-(-(SHORT - 1) // TOKENS_PER_CALL)]
+        assert waits(gpu, lambda length: answers(length)[0].timings.new_tokens // rows) == MORE // SYNC_EVERY
 
 
 def test_beams_wait_once_in_eight_tokens(gpu, loaded):

@@ -200,7 +200,8 @@ class CompiledDecoder:
     def _arguments(self, tokens: Tensor) -> list[Any]:
         position, device = self.cache.position, self.runtime.device
         needed = -(-(position + self.runtime.count) // SLOTS) * SLOTS
-        counters = [torch.tensor(position, device=device), torch.tensor(self.sampler.rng_offset, device=device)]
+        # Filled on the device: a copy of a number to it would wait.
+        counters = [torch.full((), value, device=device) for value in (position, self.sampler.rng_offset)]
         slots = self.slots if device.type == "cuda" else self.slots[:needed]
         # A package assumes the strides of its example; torch.compile recompiles for tensors of inference mode.
         tokens = tokens.clone(memory_format=torch.contiguous_format)

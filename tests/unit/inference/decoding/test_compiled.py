@@ -223,9 +223,7 @@ def test_a_tied_head_is_known_by_both_its_names():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("mode", "changes"), [("default", {}), ("max", {}), ("max", {"tied": True, "short_conv": 0})]
-)
+@pytest.mark.parametrize(("mode", "changes"), [("default", {}), ("max", {}), ("max", {"tied": True, "short_conv": 0})])
 def test_a_thousand_greedy_tokens_are_those_of_the_modules(mode, changes, tmp_path):
     thinker = tiny_thinker(max_length=1100, **changes)
     rows = rows_of(20)
