@@ -18,7 +18,7 @@ setup: .venv/.ready ## make .venv and install everything into it
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "muomni needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[world,data,tensorboard,vocoder,serve,sweep,hf,gguf,onnx,parity,test,clients,dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[world,data,tensorboard,vocoder,judge,serve,sweep,hf,gguf,onnx,parity,test,clients,dev]'
 	touch .venv/.ready
 
 demo: setup ## train every stage small on the embedded world and write reports/demo (README says how long it takes)

@@ -23,6 +23,8 @@ FILES = re.compile(
 )
 #: Of the group image_encoder, which stands for `backbone.vision`.
 IMAGE_ENCODERS = tuple(path.stem for path in sorted((CONF / "image_encoder").glob("*.yaml")))
+#: Who judges speech: anything else that judge= names is the folder of a recognizer.
+JUDGES = re.compile(r"own$|whisper(:|$)")
 #: Mappings with user-defined names: a given mapping replaces the default one, or is merged into it.
 REPLACED = ("data.test",)
 JOINED = ("datamodule.shares", "datamodule.curriculum", "datamodule.replay_kinds")
@@ -37,6 +39,8 @@ def readable(word: str, *, multirun: bool) -> list[str]:
         return [f"image_encoder={value}"]
     if key.startswith("backbone/"):
         return [_of_another_size(key, value)]
+    if key == "judge" and all(JUDGES.match(each) for each in value.split(",")):
+        return [f"whisper={','.join(map(_whisper, value.split(',')))}"]
     bare = key.lstrip("+")
     mapping = value.lstrip().startswith(("{", "["))
     if _names_a_file(bare) and not mapping and not multirun:
@@ -47,6 +51,12 @@ def readable(word: str, *, multirun: bool) -> list[str]:
     if key == bare and (bare.rpartition(".")[0] in REPLACED + JOINED or (bare in JOINED and value.startswith("{"))):
         return [f"++{key}={value}"]
     return [f"{key}={value}"]
+
+
+def _whisper(judge: str) -> str:
+    """What `whisper` is for judge=own | whisper | whisper:MODEL."""
+    name, _, model = judge.partition(":")
+    return "null" if name == "own" else quote(find(model)) if model else "auto"
 
 
 def _names_a_file(key: str) -> bool:

@@ -33,7 +33,7 @@ class CodecEvaluator(SynthesisEvaluator[CodecState]):
     """`mel_l1` (mean absolute difference of log-mels, in their standard deviations), `cer_recorded`, `cer_resynthesis`
     (recordings and their resynthesis, by the judge), `cer_gap` (the difference), `wer_resynthesis`, `cer_shuffled`
     (resynthesis against other items' texts), `codes_used` (percent of the worst codebook's entries that occur in the split),
-    `codes_used_mean`.
+    `codes_used_mean`. With judges what `SynthesisEvaluator.spread` has, too.
 
     Args:
         vocoder: mel (T, M) -> waveform (N).
@@ -42,6 +42,10 @@ class CodecEvaluator(SynthesisEvaluator[CodecState]):
     model: Codec
     vocoder: Callable[[Tensor], Tensor]
     state_type, shown = CodecState, {"recorded": "recorded", "codec": "codec"}
+    main, aligned = "codec", ("codec",)
+
+    def named(self, measure: str, version: str) -> str:
+        return f"{measure}_resynthesis" if version == "codec" else f"{measure}_{version}"
 
     def reset(self, split: str) -> None:
         super().reset(split)
@@ -73,7 +77,7 @@ class CodecEvaluator(SynthesisEvaluator[CodecState]):
         codes = output.codes[frame_mask(self.model.code_lengths(batch.mel_lengths), output.codes.shape[1])].cpu()
         for k, counts in enumerate(state.code_counts):
             counts += torch.bincount(codes[:, k], minlength=self.model.codebook_size)
-        if self.judge is not None:
+        if self.judge is not None or self.independent is not None:
             rows = zip(output.mel, batch.mel_lengths.tolist(), strict=True)
             rebuilt = [self.vocoder(mel[:length]).cpu() for mel, length in rows]
             self.transcribe(batch, {"codec": rebuilt}, question="transcribe")
@@ -95,4 +99,4 @@ class CodecEvaluator(SynthesisEvaluator[CodecState]):
                 "wer_resynthesis": rebuilt["wer"],
                 "cer_shuffled": error_rates(state.texts["codec"], shuffled(state.truth))["cer"],
             }
-        return metrics
+        return metrics | self.spread() if state.truth else metrics

@@ -27,7 +27,8 @@ class OmniSftEvaluator(Evaluator[OmniState]):
     `spoken_image_qa_typed`, the same questions typed): exact match under greedy decoding, with `_low` and `_high` (95 %),
     `_majority`, `_pairs` (both of a complementary pair), and for images `_blind` (features zeroed) and `_shuffled` (of another
     item); `image_mean`; `caption_f1`; `asr_cer`, `asr_wer`; `tts` (text to be spoken, exact) and `tts_cer`, `tts_wer` of what
-    the judge's transcripts of it. Questions in the plain form of pretraining also get `_before`: the Thinker as it came.
+    the judge's transcripts of it, `whisper_tts_*` by an independent judge. Questions in the plain form of pretraining also get
+    `_before`: the Thinker as it came.
 
     Args:
         model: the omni model. features: batch -> features of its media, from the stage's cache.
@@ -130,13 +131,15 @@ class OmniSftEvaluator(Evaluator[OmniState]):
     def compute(self) -> dict[str, float]:
         """What is to be spoken is spoken now, in one batch."""
         self.reference.release()
-        spoken = None
+        spoken, independent = None, dict[str, float]()
         if self.spoken is not None and self.state.to_speak:
             texts, truth = map(list, zip(*self.state.to_speak, strict=True))
             transcripts, truth, waveforms = self.spoken.transcribe(texts, truth, self.device)
             spoken = transcripts, truth
+            rates = self.spoken.independent_rates(waveforms, truth)
+            independent = {f"whisper_tts_{name}": value for name, value in rates.items()}
             self.examples.extend(self.spoken.examples(self.split, transcripts[:MAX_EXAMPLES], truth, waveforms))
-        return omni_metrics(self.state, spoken=spoken)
+        return {**omni_metrics(self.state, spoken=spoken), **independent}
 
 
 def features_of_row(features: MediaFeatures, batch: OmniBatch, row: int) -> MediaFeatures:

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from muomni.checkpoints.deferred import DeferredExport
 from muomni.checkpoints.export import check_same
+from muomni.evaluation.independent import IndependentJudge
 from muomni.evaluation.judge import Judge
 from muomni.frontends.mel import MelSpec
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_decoder import whole_decoder
+from muomni.metrics.error_rates import error_rates, error_spread
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class SpokenAnswers:
     Args:
         talker: the export of stage=talker, with its codec. voice: Talker, codec -> what speaks with them.
         vocoder: mel (T, M) -> waveform (N), for a codec of mels. mel: the vocoder's spectrogram, which must be the one that such
-            a codec rebuilds; waveforms have its sample rate.
+            a codec rebuilds; waveforms have its sample rate. independent: judges as well.
     """
 
     talker: DeferredExport
@@ -37,6 +39,7 @@ class SpokenAnswers:
     vocoder: Callable[[Tensor], Tensor]
     mel: MelSpec
     judge: Judge
+    independent: IndependentJudge | None = None
     _modules: dict[str, nn.Module] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,6 +72,16 @@ class SpokenAnswers:
             for row, waveform, text in zip(rows, spoken, self.judge.on(device)(spoken), strict=True):
                 waveforms[row], transcripts[row] = waveform, voice.in_words(text).text
         return transcripts, [voice.in_words(text).text for text in truth], waveforms
+
+    def independent_rates(self, waveforms: list[Tensor | None], truth: list[str]) -> dict[str, float]:
+        """`cer`, `wer` and the spread of the CER by an independent judge; empty without one. A silent answer says nothing."""
+        if self.independent is None:
+            return {}
+        sounding = iter(self.independent.transcribe([waveform for waveform in waveforms if waveform is not None]))
+        texts = ["" if waveform is None else next(sounding) for waveform in waveforms]
+        said, references = self.independent.compared(texts, truth)
+        spread = {f"cer_{name}": value for name, value in error_spread(said, references).items()}
+        return {**error_rates(said, references), **spread}
 
     def examples(
         self, split: str, transcripts: list[str], truth: list[str], waveforms: list[Tensor | None]

@@ -36,7 +36,8 @@ class TalkerState(SynthesisState):
 class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
     """`cer`, `wer` (percent, of the judge's transcripts), `cer_shuffled` (against other items' texts), `runaway` (percent longer
     than twice the recording), `truncated` (percent cut by the limit on frames), `duration_ratio` (spoken over recorded, mean),
-    `cer_recorded`, `cer_codec` (recordings, and the codec's resynthesis of them with as many codebooks as the Talker speaks).
+    `cer_recorded`, `cer_codec` (recordings, and the codec's resynthesis of them with as many codebooks as the Talker speaks), and
+    what `SynthesisEvaluator.spread` has.
 
     Args:
         codec: whose codes it speaks. codes: finds those of a batch's clips, of as many codebooks as the Talker speaks.
@@ -50,6 +51,7 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
     voice: Callable[[Talker, Codec | WaveformCodec], Speaker]
     vocoder: Callable[[Tensor], Tensor]
     state_type, shown = TalkerState, {version: version for version in ("recorded", "codec", "spoken")}
+    main, aligned = "spoken", ("codec",)
 
     def __post_init__(self) -> None:
         self.speaker = self.voice(self.model, self.codec)
@@ -57,6 +59,9 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
 
     def compared(self, text: str) -> str:
         return self.speaker.in_words(text).text
+
+    def named(self, measure: str, version: str) -> str:
+        return measure if version == "spoken" else f"{measure}_{version}"
 
     @torch.no_grad()
     def update(self, batch: SpeechBatch) -> None:
@@ -95,4 +100,5 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
             "truncated": 100 * sum(state.cut) / count,
             "runaway": 100 * sum(r > RUNAWAY and not c for r, c in zip(state.ratios, state.cut, strict=True)) / count,
             "duration_ratio": sum(state.ratios) / count,
+            **self.spread(),
         }

@@ -42,7 +42,7 @@ class VocoderEvaluator(SynthesisEvaluator[VocoderState]):
     """Of the vocoder, and with the prefix `griffin_lim_` of Griffin-Lim on the same mels: `log_mel_distance` (mean absolute
     difference of log-mels at equal level, in their standard deviations), `stoi`, `real_time_factor` (seconds of computing a
     second of audio), and with a judge `cer`. With a codec the same of its resynthesis, `codec_*` and `griffin_lim_codec_*`.
-    `cer_recorded`: of the recordings.
+    `cer_recorded`: of the recordings. With a judge what `SynthesisEvaluator.spread` has, too.
 
     Args:
         synthesize: mel (B, T, M) -> waveform (B, N), the vocoder with its correction. griffin_lim: mel (T, M) -> waveform (N).
@@ -57,9 +57,13 @@ class VocoderEvaluator(SynthesisEvaluator[VocoderState]):
     griffin_lim: Synthesis
     state_type = VocoderState
     shown = {"recorded": "recorded", "griffin_lim_": "griffin_lim", "": "vocoder"}
+    main, aligned = "", ("", "griffin_lim_", "codec_", "griffin_lim_codec_")
 
     def __post_init__(self) -> None:
         need_stoi()
+
+    def named(self, measure: str, version: str) -> str:
+        return f"{measure}_recorded" if version == "recorded" else f"{version}{measure}"
 
     @torch.no_grad()
     def views(self, batch: WaveformBatch) -> list[View]:
@@ -113,5 +117,5 @@ class VocoderEvaluator(SynthesisEvaluator[VocoderState]):
             metrics[f"{version}stoi"] = sum(defined) / len(defined) if defined else float("nan")
             metrics[f"{version}real_time_factor"] = state.seconds[version] / state.audio_seconds
         for version in state.texts:
-            metrics["cer_recorded" if version == "recorded" else f"{version}cer"] = self.cer(version)
-        return metrics
+            metrics[self.named("cer", version)] = self.cer(version)
+        return metrics | self.spread() if state.texts or state.whisper else metrics

@@ -13,6 +13,8 @@ from muomni.report.run_files import Row
 COMPARISONS = ("majority", "blind", "shuffled", "typed", "before", "pairs")
 #: Suffixes of the bounds of the 95 % interval.
 INTERVAL = ("low", "high")
+#: Suffixes of what spreads over the sentences of a split: of their own rates, not of the corpus'.
+SPREAD = ("mean", "median", "capped")
 
 #: Versions of a sentence, one column each.
 VERSIONS = ("recorded", "griffin_lim", "vocoder", "codec", "spoken")
@@ -45,12 +47,12 @@ def number(value: float) -> str:
 
 
 def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
-    """A stage's metrics by split, each with its baselines."""
+    """A stage's metrics by split, each with its interval, its spread and its baselines."""
     prefix = f"{stage}/"
     names = [name for name in sorted(metrics) if name.startswith(prefix)]
-    compared = {f"{name}_{suffix}": suffix for name in names for suffix in COMPARISONS + INTERVAL}
+    compared = {f"{name}_{suffix}": suffix for name in names for suffix in COMPARISONS + INTERVAL + SPREAD}
     compared = {name: suffix for name, suffix in compared.items() if name in metrics}
-    used = [suffix for suffix in COMPARISONS if suffix in compared.values()]
+    used = [suffix for suffix in SPREAD + COMPARISONS if suffix in compared.values()]
     spread = all(suffix in compared.values() for suffix in INTERVAL)
     rows: list[list[Any]] = []
     for name in (name for name in names if name not in compared):
@@ -131,7 +133,7 @@ def questions_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
 
 
 def sounds_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
-    """The versions of the same sentences in columns, each with the judge's transcript and error rates."""
+    """The versions of the same sentences in columns, each with the judges' transcripts, and error rates by the own one."""
     names = [name for name in VERSIONS if any(s.get("kind") == name for s in samples)]
     sentences: dict[tuple[str, str], dict[str, Row]] = {}
     for sample in samples:
@@ -151,4 +153,5 @@ def sounds_table(samples: Sequence[Row], links: Mapping[str, str]) -> str:
 def _version(sample: Row, links: Mapping[str, str]) -> str:
     rates = [f"{name.upper()} {number(sample[name])} %" for name in ("cer", "wer") if name in sample]
     heard = f'heard "{quoted(sample["answer"])}"' if "answer" in sample else ""
-    return ", ".join(part for part in (f"[wav]({links[sample['audio']]})", heard, *rates) if part)
+    whisper = f'by Whisper "{quoted(sample["whisper"])}"' if "whisper" in sample else ""
+    return ", ".join(part for part in (f"[wav]({links[sample['audio']]})", heard, *rates, whisper) if part)

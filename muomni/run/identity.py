@@ -34,6 +34,10 @@ FAMILIES: dict[str, Any] = {
     "attention_scale": None, "embedding_scale": 1.0, "learned_positions": False, "full_attention": [],
     "local_rope_theta": None, "norm_topk_prob": True,
 }  # fmt: skip
+INDEPENDENT: dict[str, Any] = {  # of the stages that speak: another judge
+    "_target_": "muomni.evaluation.independent.independent_judge", "whisper": "${whisper}",
+    "sample_rate": "${codec_mel.sample_rate}", "threads": 1,
+}  # fmt: skip
 #: Options that runs of before did not have, with the values at which they change nothing: they are left out then.
 OFF: dict[str, Any] = {
     "layer_drop": 0.0, "module.training.layer_drop": "${layer_drop}",
@@ -42,6 +46,7 @@ OFF: dict[str, Any] = {
     "datamodule.bucket_augmented": False, "thinker": {"path": None, "max_length": None}, "codec": {"path": None},
     "data.sets": None, "data.mixture": None, "data.mixture_within": "batch", "data.split_shares": None, "data.instruct": None,
     "adapter": None, "init_from": None, "module.lr_multipliers": {"encoder": 1.0},
+    "whisper": None, "module.evaluator.independent": INDEPENDENT, "module.evaluator.speech.independent": INDEPENDENT,
     "backbone.thinker.dropout": 0.0, "module.model.dropout": 0.0,  # the second: resolved
     **{f"{where}.{key}": value for where in ("backbone.thinker", "module.model") for key, value in FAMILIES.items()},
 }  # fmt: skip

@@ -80,7 +80,7 @@ def patterns():
 
 def explained(name):
     """Whether a line of its own explains a name; endings have theirs."""
-    base = re.sub(r"_(majority|blind|shuffled|typed|before|pairs|low|high)$", "", name)
+    base = re.sub(r"_(majority|blind|shuffled|typed|before|pairs|low|high|mean|median|capped)$", "", name)
     return any(pattern.fullmatch(variant) for pattern in patterns() for variant in (name, base))
 
 

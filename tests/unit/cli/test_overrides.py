@@ -57,6 +57,26 @@ def test_tasks_of_ones_own_get_a_share():
     assert value("datamodule.shares", "stage=omni_sft", "datamodule.shares.mine=0.5")["mine"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("word", "key", "meant"),
+    [
+        ("judge=own", "whisper", None),
+        ("judge=whisper", "whisper", "auto"),
+        ("judge=whisper:small.en", "whisper", "small.en"),
+        ("judge=whisper:models/my whisper", "whisper", "models/my whisper"),
+        ("judge=elsewhere", "judge", "elsewhere"),
+    ],
+)
+def test_who_judges_speech(word, key, meant):
+    (override,) = readable(word, multirun=False)
+    parsed = OverridesParser.create().parse_override(override)
+    assert (parsed.key_or_group, parsed.value()) == (key, meant)
+
+
+def test_judges_can_be_a_list_of_trainings():
+    assert readable("judge=own,whisper", multirun=True) == ["whisper=null,auto"]
+
+
 def test_other_values_keep_their_kind():
     assert value("optim.lr", "optim.lr=1e-3") == 1e-3
     assert value("optim.betas", "optim.betas=[0.9,0.95]") == [0.9, 0.95]

@@ -59,5 +59,12 @@ def test_texts_keep_their_places_and_an_empty_one_is_silence(caplog):
     assert sounds[1] is None
     assert "1 of 3 answers hold characters that cannot be spoken; the first: '日本'" in caplog.text
     assert loads == [1]
+    assert spoken.independent_rates(sounds, ["a", "b", "c"]) == {}
+    spoken.independent = SimpleNamespace(
+        transcribe=lambda sounds: ["A."] * len(sounds),
+        compared=lambda texts, truth: ([t[:1].lower() for t in texts], truth),
+    )
+    rates = spoken.independent_rates(sounds, ["a", "b", "c"])  # the second makes no sound: it says nothing
+    assert rates["cer"] == rates["wer"] == pytest.approx(200 / 3) and rates["cer_median"] == 100.0
     shown = spoken.examples("test", heard, ["5", "...", "a"], sounds)
     assert [(example["id"], example["answer"]) for example in shown] == [("tts-0", "xxxx"), ("tts-2", "x")]

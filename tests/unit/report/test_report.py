@@ -95,6 +95,14 @@ def test_comparisons_stand_beside_their_metric():
     }
 
 
+def test_both_judges_stand_one_below_the_other_with_interval_and_spread():
+    own = {"cer": 5.0, "cer_low": 4.0, "cer_high": 6.5, "cer_mean": 5.5, "cer_median": 2.0, "cer_capped": 5.25}
+    both = {f"t/test/{judge}{name}": value for judge in ("", "whisper_") for name, value in own.items()}
+    lines = metrics_table(both, "t").splitlines()
+    assert lines[0] == "| split | metric | value | 95 % | mean | median | capped |"
+    assert lines[2:] == [f"| test | {name} | 5 | 4 to 6.50 | 5.50 | 2 | 5.25 |" for name in ("cer", "whisper_cer")]
+
+
 def test_cells_cannot_break_the_table():
     assert cell("a|b\nc") == "a\\|b c"
     assert [number(v) for v in (3.0, 0.01234, 12.345, 1234567)] == ["3", "0.0123", "12.35", "1,234,567"]

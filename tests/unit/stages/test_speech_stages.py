@@ -188,6 +188,48 @@ def test_codec_learns_and_is_judged():
     assert {sample["kind"] for sample in stage.evaluator.examples} == {"recorded", "codec"}
 
 
+class Stranger:
+    """An independent judge that writes every second text, with a full stop, and takes all speech for fair."""
+
+    def transcribe(self, waveforms):
+        return [f"{text.upper()}." if row % 2 else "" for row, text in enumerate(TEXTS[: len(waveforms)])]
+
+    def compared(self, texts, truth):
+        return [text.lower().strip(".") for text in texts], list(truth)
+
+    def quality(self, waveforms, *, aligned):
+        return {
+            "mos": {version: [3.0, None] for version in waveforms},
+            "stoi": {version: [0.5, 0.7] for version in aligned},
+            "pesq": {version: [None] for version in aligned},
+        }
+
+
+def test_an_independent_judge_is_measured_next_to_the_own_one(monkeypatch):
+    monkeypatch.setattr("muomni.evaluation.synthesis.read_audio", lambda path, rate: torch.zeros(4))
+    evaluator = partial(CodecEvaluator, judge=None, vocoder=lambda mel: mel, independent=Stranger())
+    metrics = score(CodecStage(model=build_codec(), evaluator=evaluator, **how(commitment=0.25)))
+    assert metrics["whisper_cer_resynthesis"] == metrics["whisper_cer_recorded"] == pytest.approx(50.0)
+    assert metrics["whisper_cer_resynthesis_median"] == metrics["whisper_cer_resynthesis_capped"] == 50.0
+    assert metrics["whisper_cer_resynthesis_low"] <= 50.0 <= metrics["whisper_cer_resynthesis_high"]
+    assert metrics["whisper_cer_shuffled"] > 50.0 and metrics["clips"] == 4.0
+    assert metrics["mos_recorded"] == metrics["mos_resynthesis"] == 3.0
+    assert metrics["stoi_resynthesis"] == pytest.approx(0.6)
+    assert not {"pesq_resynthesis", "cer_resynthesis"} & set(metrics), "undefined, and no judge of our own"
+
+
+def test_a_talker_is_judged_by_both():
+    codes = torch.zeros(6, 2, dtype=torch.long)
+    stage = build_talker_stage(lambda talker, codec: Echo(lambda text: (codes, False)))
+    before = score(stage)
+    stage.evaluator.independent = Stranger()
+    metrics = score(stage)
+    assert before == {name: metrics[name] for name in before}, "the own judge's metrics are what they are without it"
+    more = {name.removeprefix("whisper_") for name in metrics.keys() - before.keys()}
+    assert {"cer", "cer_codec", "cer_recorded", "cer_shuffled", "wer", "mos", "mos_codec", "stoi_codec"} <= more
+    assert stage.evaluator.examples[3]["whisper"] == f"{TEXTS[1].upper()}."
+
+
 class Echo:
     """A voice that says the codes it was given by text."""
 
