@@ -9,9 +9,11 @@ import pytest
 import soundfile
 
 from datamodules.world import WorldSpec
+from datamodules.world.arithmetic import Arithmetic, equation
 from datamodules.world.rng import content_split
 from datamodules.world.sentences import Sentences, engine_text, normalise
 from datamodules.world.speech import DOWN, ENGINE_RATE, HELD_OUT, UP, resample, voice_of
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
 espeak = pytest.importorskip("datamodules.world.espeak")
 pytest.importorskip("espeakng_loader", reason="speech of the world needs the extra `world`")
@@ -69,6 +71,17 @@ def test_a_long_data_path_is_linked_to_a_short_one(monkeypatch: pytest.MonkeyPat
 )
 def test_normalise(text: str, expected: str) -> None:
     assert normalise(text) == expected
+
+
+@pytest.mark.parametrize("level", ["easy", "hard"])
+def test_what_the_world_writes_in_words_is_what_inference_says_of_the_digits(level: str) -> None:
+    """One function of numbers and signs for the world's sentences, the Talker's texts, a judge's transcripts and inference."""
+    sums = Arithmetic(seed=0, level=level)
+    every = [*sums.held_out["test"], *sums.test_sums("test", question_type="arithmetic_far", count=50)]
+    for numbers in every[:: 1 + len(every) // 300]:
+        written, words = equation(numbers, words=False), equation(numbers, words=True)
+        assert normalize_text(written, LETTERS).text == normalise(words) == words
+        assert normalize_text(f"{written.capitalize()}.", LETTERS).text == words
 
 
 def test_the_letter_a_is_spoken_by_its_name_in_spelled_words_only() -> None:
