@@ -56,7 +56,7 @@ Row = dict[str, Any]
 class Kept:
     """What was said of a waveform, by the hash of its samples and of who said it: slow judges are asked once.
 
-    path: JSON lines, one written after each answer; an interrupted measurement goes on from there.
+    path: JSON lines, one written after each answer; an interrupted measurement resumes from them.
     """
 
     def __init__(self, path: str) -> None:
