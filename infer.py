@@ -194,9 +194,8 @@ def defaults() -> dict[str, Any]:
     """The options of conf/infer.yaml, with the preset that it names."""
     own: Any = OmegaConf.to_container(OmegaConf.load(CONF / "infer.yaml"))
     greedy = OmegaConf.to_container(OmegaConf.load(CONF / "generation" / "greedy.yaml"))
-    return {name: value for name, value in own.items() if name not in ("defaults", "hydra", "paths")} | {
-        "generation": greedy
-    }
+    options = {name: value for name, value in own.items() if name not in ("defaults", "hydra", "paths")}
+    return options | {"generation": greedy}
 
 
 def respond(

@@ -19,7 +19,9 @@ torch.set_num_threads(1)  # the tensors of tests are tiny: more threads only wai
 
 #: The stages of the omni model, each after those it needs, and what makes them quick.
 LINE = ("thinker", "vision", "audio", "codec", "talker", "omni_sft")
-BUDGET = ("budget=ci", "data.preset=ci")
+BUDGET = ("budget=ci", "data.preset=ci", "backbone.talker.max_frames=25")
+#: What has learned nothing stops at its limit alone: 25 frames of speech, and so many tokens of an answer.
+SHORT = {"omni_sft": ("module.evaluator.max_new_tokens=16",)}
 #: Runs the scripts, once a test has asked for one.
 _server: list[ForkServer] = []
 #: As a fork finds them already used, a script that is given others is a process of its own.
@@ -78,7 +80,8 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (made / "checkpoints" / LINE[-1]).exists():
             for stage in LINE:
-                done = run_script("train.py", f"stage={stage}", *BUDGET, "prerequisites=error", f"paths.root={made}")
+                words = (*BUDGET, *SHORT.get(stage, ()), "prerequisites=error", f"paths.root={made}")
+                done = run_script("train.py", f"stage={stage}", *words)
                 assert done.returncode == 0, done.stderr[-4000:]
     return Path(shutil.copytree(made, base / "line", symlinks=True))
 

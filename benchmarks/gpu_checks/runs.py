@@ -40,7 +40,7 @@ def two_ranks(overrides: Sequence[str], *, program: Sequence[str] = TORCHRUN) ->
 
 
 def resume_after_kill(root: Path, overrides: Sequence[str], *, program: Sequence[str] = TRAIN) -> list[Row]:
-    """A run that is killed after its first checkpoint and started again by the same command: it goes on in the same folder. root:
+    """A run that is killed after its first checkpoint and started again by the same command: it resumes in the same folder. root:
     `paths.root` of the overrides."""
     command, start = [*program, *KILLED, *overrides], time.perf_counter()
     folder = root / "runs/thinker"

@@ -11,7 +11,7 @@ import soundfile
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.load import load_model
-from tests.conftest import BUDGET, LINE, run_script
+from tests.conftest import BUDGET, LINE, SHORT, run_script
 
 
 @pytest.mark.slow
@@ -49,9 +49,8 @@ def test_every_stage_leaves_an_export_and_a_run_folder(line: Path, stage: str) -
 
 def test_a_second_call_trains_nothing_again(line: Path) -> None:
     before = {path: path.stat().st_mtime for path in line.glob("checkpoints/*/model.safetensors")}
-    done = run_script(
-        "train.py", "stage=omni_sft", "budget=ci", "data.preset=ci", f"paths.root={line}", "when_done=skip"
-    )
+    words = (*BUDGET, *SHORT["omni_sft"], f"paths.root={line}", "when_done=skip")
+    done = run_script("train.py", "stage=omni_sft", *words)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "nothing to do" in done.stderr
     assert before == {path: path.stat().st_mtime for path in line.glob("checkpoints/*/model.safetensors")}
