@@ -16,7 +16,7 @@ from tests.integration import recipe_data
 TINY = (
     "size=nano", "budget=ci", "trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.limit_val_batches=1",
     "trainer.accelerator=cpu", "trainer.precision=32-true", "schedule.warmup_steps=1", "prerequisites=error", "resume=never",
-    "callbacks.progress=null", "datamodule.num_workers=0", "datamodule.batch_size=2",
+    "callbacks.progress=null", "datamodule.num_workers=0", "datamodule.batch_size=2", "backbone.talker.max_frames=25",
 )  # fmt: skip
 SHARES = f"data.split_shares={{val: {recipe_data.SHARES['val']}, test: {recipe_data.SHARES['test']}}}"
 IMAGES = (
