@@ -97,8 +97,10 @@ def train(claimed: Claimed, spec: Spec, sweep: Path, *, start: Start = start_pro
         if code in INTERRUPTED:
             return Ending(None, "interrupted", f"the training ended with exit code {code}; it can be resumed")
         if code != 0 and ENDED not in frozen.user_attrs:
-            return Ending(TrialState.FAIL, "failed", failure(folder / LOG, code))
-    ending = ending_of(claimed.trial.study.get_trials(deepcopy=False)[claimed.trial.number], spec)
+            ending = Ending(TrialState.FAIL, "failed", failure(folder / LOG, code))
+            break
+    else:
+        ending = ending_of(claimed.trial.study.get_trials(deepcopy=False)[claimed.trial.number], spec)
     note(claimed, ending, seconds=time.time() - begun)
     return ending
 

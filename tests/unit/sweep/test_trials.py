@@ -1,6 +1,7 @@
 """Trials of a study: each once, whatever is killed when; what fails or diverges is marked, and the others are trained."""
 
 import functools
+import json
 import multiprocessing
 import os
 import signal
@@ -51,6 +52,10 @@ def test_what_fails_or_diverges_is_marked_and_the_others_are_trained(tmp_path, s
         wanted = "failed" if rate < 1e-3 else "diverged" if rate > 0.1 else ("complete", "pruned")
         assert outcome(trial) in wanted
     reasons = {trial.user_attrs["reason"] for trial in trials}
+    notes = [json.loads((tmp_path / "trials" / str(trial.number) / "trial.json").read_text()) for trial in trials]
+    assert [(note["outcome"], note["reason"]) for note in notes] == [
+        (outcome(trial), trial.user_attrs["reason"]) for trial in trials
+    ]
     assert "optim.lr is too good" in reasons and "thinker/val/loss is nan at step 1" in reasons
 
 
