@@ -52,6 +52,13 @@ class WeightAverage(Callback):
             raise ValueError(f"average={self.count}: {reason}")
         interval, steps = trainer.val_check_interval, trainer.max_steps
         by_steps = trainer.check_val_every_n_epoch is None and isinstance(interval, int)
+        back = (self.count - 1) * interval if by_steps else 0
+        if self.source == "last" and 0 < steps < 2 * back:
+            log.warning(
+                "average=%d: validations %d steps apart reach back to step %d of %d, whose weights make the mean worse than "
+                "the last: average=%d, or a smaller trainer.val_check_interval, stays in the last half",
+                self.count, interval, max(steps - back, interval), steps, steps // (2 * interval) + 1,
+            )  # fmt: skip
         if self.source == "best" and by_steps and 0 < steps < interval:
             raise ValueError(
                 f"export=best: of {steps} steps none is validated: trainer.val_check_interval={interval} should be smaller"

@@ -128,3 +128,17 @@ def test_another_optimizers_checkpoint_is_refused(toy, tmp_path):
     stage, _, trainer = begin(toy, AveragedOptimizer(), make=MAKE["soap"])
     with pytest.raises(ValueError, match="by Lion.*this run trains .* by SOAP"):
         trainer.fit(stage, datamodule=ToyData(), ckpt_path=tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize(("count", "warned"), [(4, True), (2, False), (1, False)])
+def test_a_mean_with_weights_of_the_first_half_is_warned_of(toy, tmp_path, caplog, count, warned):
+    where = {"monitor": "toy/val/loss", "mode": "min", "folder": str(tmp_path / "weights")}
+    kept = WeightAverage(source="last", count=count, **where)
+    stage, data, trainer = begin(
+        toy, kept, AveragedOptimizer(), val_check_interval=2, check_val_every_n_epoch=None, max_steps=6
+    )
+    trainer.fit(stage, datamodule=data)
+    said = [each.getMessage() for each in caplog.records if each.name == "callbacks.weight_average"]
+    assert len(said) == warned
+    if warned:
+        assert "reach back to step 2 of 6" in said[0] and "average=2, or" in said[0]
