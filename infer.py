@@ -253,7 +253,7 @@ def write_n_best(engine: Engine, cfg: dict[str, Any], text: str, request: dict[s
 
 def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:
     """Run the interactive chat."""
-    from muomni.inference.cli.chat import Chat  # a terminal's libraries: 0.3 s that no other task needs
+    from muomni.inference.cli.chat import Chat  # a terminal's libraries, which no other task needs
 
     Chat(
         engine,

@@ -55,8 +55,9 @@ class WeightAverage(Callback):
         back = (self.count - 1) * interval if by_steps else 0
         if self.source == "last" and 0 < steps < 2 * back:
             log.warning(
-                "average=%d: validations %d steps apart reach back to step %d of %d, whose weights make the mean worse than "
-                "the last: average=%d, or a smaller trainer.val_check_interval, stays in the last half",
+                "average=%d: validations %d steps apart reach back to step %d of %d, when the weights still change much, "
+                "and their mean may be worse than the last: average=%d, or a smaller trainer.val_check_interval, stays in "
+                "the last half",
                 self.count, interval, max(steps - back, interval), steps, steps // (2 * interval) + 1,
             )  # fmt: skip
         if self.source == "best" and by_steps and 0 < steps < interval:

@@ -31,9 +31,8 @@ class NoGradient(Symptom):
         used, optional = stage.used_modules(batch), stage.optional_modules()
         unused = {id(p) for name, module in optional.items() if name not in used for p in module.parameters()}
         groups = [group for optimizer in stage.trainer.optimizers for group in optimizer.param_groups]
-        unused |= {
-            id(p) for group in groups if not group["lr"] for p in group["params"]
-        }  # adapters that have yet to start
+        # Of adapters that have yet to start.
+        unused |= {id(p) for group in groups if not group["lr"] for p in group["params"]}
         tables = dict(_tables(stage))
         names, norms = list[str](), list[Tensor]()
         zero = torch.zeros((), device=stage.device)

@@ -35,9 +35,7 @@ log = logging.getLogger(__name__)
 
 MODES = ("none", "default", "max")
 TOKENS_PER_CALL = 4
-BLOCKS_PER_CALL = (
-    48  # at most, over its tokens: compiling takes as long as there are blocks, and a deep step hides the call's cost
-)
+BLOCKS_PER_CALL = 48  # at most, over its tokens: compiling grows with the blocks, and a deep step hides the call's cost
 SLOTS = 32  # attention covers a multiple of so many slots
 RECOMPILE_LIMIT = 256  # compiled versions of the step, one per batch size, that torch.compile keeps in a process
 SLOTS_AT, SEEN_AT, CACHE_AT = 3, 7, 8  # positions among the arguments of `DecodeStep.forward`; from the last on: lists

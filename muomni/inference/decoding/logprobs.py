@@ -47,11 +47,9 @@ class LogprobRecorder:
 def token_bytes(tokenizer: Tokenizer, token: int, *, first: bool) -> bytes:
     """The UTF-8 bytes that a token adds to an answer. first: at its beginning, where a piece's space is left out. A special
     token has its name, such as `</s>`."""
-    return (
-        tokenizer.token_bytes(token, first=first)
-        if not tokenizer.is_special(token)
-        else tokenizer.piece(token).encode()
-    )
+    if tokenizer.is_special(token):
+        return tokenizer.piece(token).encode()
+    return tokenizer.token_bytes(token, first=first)
 
 
 def token_text(tokenizer: Tokenizer, token: int, *, first: bool) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import hydra
 import pytest
+from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from muomni.cli import ablations
-from muomni.cli.errors import CONF, check_overrides, one_line_errors, run_main
+from muomni.cli.errors import CONF, check_overrides, one_line_errors, run_main, run_once
 
 
 @pytest.mark.parametrize("override", ["ablation=gqa", "optim=adamw", "tag=x"])
@@ -139,6 +140,32 @@ def test_hydra_adds_no_line_of_its_own(monkeypatch, tmp_path, capsys):
 
     assert run(monkeypatch, [], main) == "error: line 3 is bad"
     assert capsys.readouterr().err == ""
+
+
+def test_a_program_without_a_run_folder_composes_once(monkeypatch):
+    composed, seen = [], []
+    monkeypatch.setattr("muomni.cli.errors.compose", lambda *a, **k: (composed.append(a), compose(*a, **k))[1])
+    monkeypatch.setattr("muomni.cli.errors.hydra.main", lambda **_: pytest.fail("hydra.main composes twice"))
+    monkeypatch.setattr(sys, "argv", ["infer.py", "threads=3", "generation=chat"])
+    run_once(seen.append, config="infer")
+    (config,) = seen
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert len(composed) == 1 and plain["threads"] == 3 and plain["generation"]["temperature"] > 0
+    assert "hydra" not in plain and plain["paths"]["output"] == "."
+
+
+def test_hydras_flags_are_hydras(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["infer.py", "threads=3", "--cfg", "job"])
+    run_once(lambda _: pytest.fail("the program began"), config="infer")
+    assert "\nthreads: 3\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [[], ["--cfg", "job"]])
+def test_a_wrong_word_never_reaches_a_program_without_a_run_folder(monkeypatch, flags):
+    monkeypatch.setattr(sys, "argv", ["infer.py", "threds=3", *flags])
+    with pytest.raises(SystemExit) as ended:
+        run_once(lambda _: pytest.fail("the program began"), config="infer")
+    assert str(ended.value.code).startswith("error: unknown option 'threds'")
 
 
 def fail(error):

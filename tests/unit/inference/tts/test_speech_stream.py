@@ -21,6 +21,19 @@ REFERENCE = MelSpec(
 )
 
 
+def rendered_late(sentences, decoder):
+    """The waveform of sentences whose codes are all there before the first block is rendered."""
+    late = TextSynthesizer(decoder)
+    for codes in sentences:
+        late.begin()
+        late.add(codes)
+        late.end()
+    blocks = []
+    while late.ready:
+        blocks.append(late.render())
+    return torch.cat(blocks)
+
+
 def sung(seconds, rate=16000):
     """A voice-like tone with vibrato, fading in and out: any break in its phase is heard."""
     t = torch.arange(int(seconds * rate)) / rate
@@ -230,15 +243,7 @@ def test_sentences_have_pauses_between_them_and_one_level():
     alone = synthesize(sentences[2:], decoder)
     ratio = whole[-14 * 1280 :] / alone
     assert ratio[alone.abs() > 1e-3].max() < 1 + 1e-4  # the level of the sentences before it, or lower
-    late = TextSynthesizer(decoder)  # rendered when all codes are there
-    for codes in sentences:
-        late.begin()
-        late.add(codes)
-        late.end()
-    blocks = []
-    while late.ready:
-        blocks.append(late.render())
-    assert torch.equal(torch.cat(blocks), whole)
+    assert torch.equal(rendered_late(sentences, decoder), whole)
 
 
 # --- the engine ---------------------------------------------------------------------------------------------------

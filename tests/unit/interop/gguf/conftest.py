@@ -15,16 +15,8 @@ import torch
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import EOS, PIECES
+from tests.unit.interop.shapes import SHAPE
 
-SHAPE = {
-    "vocab_size": 320,
-    "dim": 64,
-    "num_layers": 2,
-    "num_heads": 4,
-    "num_kv_heads": 2,
-    "ff_dim": 96,
-    "max_length": 256,
-}
 VARIANTS = {
     "llama": {},
     "tied and stretched": {"tied": True, "rope_scaling": 2.0, "rope_theta": 5000.0},

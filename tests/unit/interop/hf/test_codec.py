@@ -18,7 +18,7 @@ from muomni.frontends.audio_io import read_audio
 from muomni.inference.load import load_model
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_decoder import WaveformDecoder
-from muomni.inference.tts.speech_stream import TextSynthesizer, synthesize, synthesize_stream
+from muomni.inference.tts.speech_stream import synthesize, synthesize_stream
 from muomni.interop.hf.__main__ import main
 from muomni.interop.hf.codec import export_codec, load_codec
 from muomni.models.talker import Talker
@@ -27,6 +27,7 @@ from muomni.run.pretrained import settle_codec
 from muomni.stages.talker import TalkerStage
 from muomni.stages.training_options import TrainingOptions
 from tests.measure import measure
+from tests.unit.inference.tts.test_speech_stream import rendered_late
 from tests.unit.models.hf_codecs import CONFIGS, random_codec
 
 pytest.importorskip("transformers")
@@ -128,15 +129,7 @@ def test_a_stream_is_the_utterance_and_the_decoding_of_all_codes(folders, model_
         at_once = [codec.decode(codes[None])[0].clamp(-1, 1) for codes in sentences]
     expected = torch.cat([at_once[0], pause, at_once[1], pause, at_once[2]])
     torch.testing.assert_close(whole, expected, atol=2e-5, rtol=0)
-    late = TextSynthesizer(decoder)  # rendered when all codes are there
-    for codes in sentences:
-        late.begin()
-        late.add(codes)
-        late.end()
-    blocks = []
-    while late.ready:
-        blocks.append(late.render())
-    assert torch.equal(torch.cat(blocks), whole)
+    assert torch.equal(rendered_late(sentences, decoder), whole)
 
 
 class Listener:

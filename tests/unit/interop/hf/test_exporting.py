@@ -20,16 +20,8 @@ from muomni.models.thinker import Thinker
 from muomni.models.vision import VisionTransformer
 from muomni.special_tokens import EOS
 from tests.unit.frontends.pretrained import byte_level, write
+from tests.unit.interop.shapes import SHAPE
 
-SHAPE = {
-    "vocab_size": 320,
-    "dim": 64,
-    "num_layers": 2,
-    "num_heads": 4,
-    "num_kv_heads": 2,
-    "ff_dim": 96,
-    "max_length": 256,
-}
 VISION = {
     "image_size": 24, "patch": 24, "stem_channels": [8], "stem_patch": 4, "dim": 16, "num_layers": 1, "num_heads": 2,
     "ff_dim": 16,

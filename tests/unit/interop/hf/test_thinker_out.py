@@ -10,16 +10,9 @@ from muomni.interop.hf.folder import read_folder
 from muomni.interop.hf.thinker import OWN, from_hf
 from muomni.interop.hf.thinker_out import to_transformers
 from muomni.models.thinker import Thinker
+from tests.unit.interop import shapes
 
-SHAPE = {
-    "vocab_size": 96,
-    "dim": 64,
-    "num_layers": 2,
-    "num_heads": 4,
-    "num_kv_heads": 2,
-    "ff_dim": 96,
-    "max_length": 256,
-}
+SHAPE = shapes.SHAPE | {"vocab_size": 96}
 VARIANTS = {
     "LlamaForCausalLM": {"rope_theta": 5000.0, "rope_scaling": 2.0},
     "MistralForCausalLM": {"window": 8, "tied": True},
