@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from datamodules.accumulation import Windows
 from datamodules.batch_sampler import SampleIndex
 from datamodules.manifests import MAX_BAD_SHARE
+from muomni.cores import available_cores
 
 log = logging.getLogger(__name__)
 
@@ -218,5 +219,4 @@ def usual_workers(*, on_gpu: bool) -> int:
     cores that each of the machine's processes has, one left to itself."""
     if not on_gpu:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(MAX_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    return max(0, min(MAX_WORKERS, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))

@@ -20,11 +20,11 @@ import numpy as np
 from tqdm import tqdm
 
 from datamodules.formats.splits import phase_of
+from datamodules.parallel_rows import fill
 from muomni.checkpoints.atomic_write import atomic_write, write_text
 from muomni.short_repr import shown
 
 Row = dict[str, Any]
-BLOCK = 1 << 16  # rows of a column that are computed before they are written
 
 
 class RowSource(ABC):
@@ -95,9 +95,10 @@ class LazyRows(Sequence[Row]):
         if isinstance(index, slice):
             return self.choose(np.arange(len(self), dtype=np.int32)[index])
         index = range(len(self))[index]
-        return self._read(int(index if self.chosen is None else self.chosen[index]))
+        return self.read(int(index if self.chosen is None else self.chosen[index]))
 
-    def _read(self, number: int) -> Row:
+    def read(self, number: int) -> Row:
+        """A row by its number in the source."""
         row = self.source.read(number)
         for step in self.steps:
             row = step(row)
@@ -135,11 +136,7 @@ class LazyRows(Sequence[Row]):
     def _compute(self, path: Path, name: str, function: Callable[[Row], Any], dtype: Any) -> None:
         """Of all rows of the source, so that another choice of them need not compute it again."""
         values = np.lib.format.open_memmap(path, "w+", dtype, (len(self.source),))
-        with tqdm(total=len(values), desc=f"{name} (once)", unit="row", mininterval=1) as bar:
-            for start in range(0, len(values), BLOCK):
-                rows = range(start, min(start + BLOCK, len(values)))
-                values[rows.start : rows.stop] = [function(self._read(row)) for row in rows]
-                bar.update(len(rows))
+        fill(values, self, function, title=f"{name} (once)")
         values.flush()
 
     def summary(self, name: str, function: Callable[[Iterable[Row]], Any], *, key: Any = None) -> Any:

@@ -21,7 +21,8 @@ from datamodules.check.texts import Texts
 from datamodules.check.tokens import Tokens
 from datamodules.check.topic import Entry, Topic
 from datamodules.check.transcripts import Transcripts
-from datamodules.check.workers import Workers, all_cores
+from datamodules.check.workers import Workers
+from muomni.cores import available_cores
 
 #: In the order of a report's findings of one severity and share.
 TOPICS: tuple[type[Topic], ...] = (Leaks, Readable, Sound, Transcripts, Speakers, Texts, Tokens, Images, Mixing)
@@ -34,7 +35,7 @@ def check(plan: Plan, *, sample: int | None = None, processes: int | None = None
     rows = Rows(plan)
     topics = [kind(plan) for kind in TOPICS if plan.shape in kind.shapes]
     workers: Workers[Entry] = Workers(
-        processes=processes or all_cores(), tokenizer=plan.tokenizer, image_tokens=_image_tokens(plan)
+        processes=processes or available_cores(), tokenizer=plan.tokenizer, image_tokens=_image_tokens(plan)
     )
     for source in plan.sources:
         if plan.repeats(source) is None:

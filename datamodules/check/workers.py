@@ -5,7 +5,6 @@ their own, and the one that crashes is named.
 """
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -105,8 +104,3 @@ def _joined(first: list[tuple[Item, Work]], rest: Iterator[tuple[Item, Work]]) -
 def _chunks(items: Iterator[tuple[Item, Work]]) -> Iterator[list[tuple[Item, Work]]]:
     while chunk := list(islice(items, CHUNK)):
         yield chunk
-
-
-def all_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from muomni.cores import available_cores
+
 
 def has_fast_bfloat16(accelerator: str = "auto") -> bool:
     """Whether bfloat16 matrix products run in hardware: AMX or AVX512-bf16 on a CPU, Ampere or later on a GPU.
@@ -30,7 +32,7 @@ def describe_machine() -> dict[str, str | int]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "gpu": gpu,
