@@ -123,6 +123,12 @@ def clock_time(found: re.Match[str]) -> str:
     return " ".join(["", *words, *([f"{half} m"] if half else []), ""])
 
 
+def clock(hour: int, minute: int) -> str:
+    """The first of two times, whose half of the day is that of the second: 10, 30 -> "ten thirty"."""
+    between = "" if not minute else " oh " if minute < 10 else " "
+    return f"{count_words(hour)}{between}{count_words(minute) if minute else ''}"
+
+
 def decade(found: re.Match[str]) -> str:
     """1990s."""
     number = int(found[1])
@@ -157,6 +163,13 @@ def money(found: re.Match[str]) -> str:
     return (f" {number_words(low)} to" if low else "") + amount(high, scale, MONEY[symbol])
 
 
+def worth(found: re.Match[str]) -> str:
+    """a $20 bill, a $5 million deal: in the singular."""
+    article, symbol, number, scale = found.groups()
+    words = f" {SCALES[scale]}" if scale else ""
+    return f"{article}{number_words(number)}{words} {MONEY[symbol]}"
+
+
 def unit(found: re.Match[str]) -> str:
     """5 km, 20 m^2, 3 MB/s."""
     number, unit, power, per = found.groups()
@@ -175,8 +188,6 @@ def feet(found: re.Match[str]) -> str:
 def fraction(found: re.Match[str]) -> str:
     """1/2, 2 3/4; 32/15 is "over"."""
     whole, above, below = found[1], int(found[2]), int(found[3])
-    if found[0] in ("24/7", "9/11"):
-        return f" {count_words(above)} {count_words(below)} "
     if not 0 < above < below or below > 100:
         before = f"{number_words(whole)} " if whole else ""
         return f" {before}{count_words(above)} over {count_words(below)} "

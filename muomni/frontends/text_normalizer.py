@@ -39,8 +39,8 @@ _ABBREVIATIONS = {
     "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Ave": "avenue", "Rd": "road", "Blvd": "boulevard", "Ltd": "limited",
     "Co": "company", "Corp": "corporation", "Inc": "incorporated", "Mt": "mount", "Ft": "fort", "Dept": "department",
     "dept": "department", "approx": "approximately", "etc": "et cetera", "vs": "versus", "St": "street", "Dr": "drive",
-    "Jan": "january", "Feb": "february", "Aug": "august", "Sept": "september", "Oct": "october", "Nov": "november",
-    "Dec": "december",
+    "Jan": "january", "Feb": "february", "Apr": "april", "Jun": "june", "Jul": "july", "Aug": "august",
+    "Sept": "september", "Oct": "october", "Nov": "november", "Dec": "december",
 }  # fmt: skip
 _BEFORE_NUMBERS = {
     "no": "number", "nos": "numbers", "p": "page", "pp": "pages", "fig": "figure", "ch": "chapter", "vol": "volume",
@@ -51,6 +51,15 @@ ABBREVIATIONS = frozenset(name.lower() for name in (*_TITLES, *_ABBREVIATIONS, "
 ABBREVIATIONS_BEFORE_NUMBERS = frozenset(_BEFORE_NUMBERS)
 _ROMAN = {name: value for value, name in enumerate(
     "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX".split(), 1)}  # noqa: SIM905  # fmt: skip
+#: Said letter by letter, though they have vowels.
+_SPELLED = (
+    "AI|API|ATM|CEO|CFO|CIA|CPU|DIY|DNA|EU|FAQ|FBI|GPU|IBM|ID|IOU|IP|IQ|MIT|NBA|OCR|RNA|UAE|UFO|UI|UK|UN|URL|US|USA|"
+    "USB|VIP"
+)
+_WEEKDAYS = {
+    "Mon": "monday", "Tue": "tuesday", "Tues": "tuesday", "Wed": "wednesday", "Thu": "thursday", "Thur": "thursday",
+    "Thurs": "thursday", "Fri": "friday", "Sat": "saturday", "Sun": "sunday",
+}  # fmt: skip
 _NUMBERED = "chapter|part|war|volume|act|book|phase|type|section|scene|appendix"
 _RULERS = (
     "Henry|Louis|George|Edward|Charles|James|William|Richard|Elizabeth|Philip|Napoleon|Frederick|Nicholas|Alexander|"
@@ -64,10 +73,22 @@ _SIGNS = {
     "∑": "sum of", "∫": "integral of", "∂": "partial", "∆": "delta", "−": "minus", "÷": "divided by",
 }  # fmt: skip
 _SIGN = re.compile("|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True)))
+_COUNTED = r"minus|point|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty"
+#: Written with a slash, a sign or points of their own.
+_WORDS_OF = {
+    "w/o": "without", "w/": "with ", "c/o": "care of", "ph.d.": "p h d", "ph.d": "p h d", "phd": "p h d", "c#": "c sharp",
+    "f#": "f sharp", "24/7": "twenty four seven", "9/11": "nine eleven", "50/50": "fifty fifty",
+}  # fmt: skip
+_WRITTEN = re.compile(
+    r"(?i)(?<![\w/.$-])(?:"
+    + "|".join(re.escape(written) for written in _WORDS_OF if written != "w/")
+    + r")(?![\w/#-]|[.,]\d)|(?<![\w/])w/(?=\s|\w\w)"
+)
 _SIGN_RULES = (
-    (r"#(?=\s?(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|\w+ty)\b)", " number "),
-    (r"#(?=[^\W\d])", " hashtag "), (r"~(?=\s*\w)", " about "), (r"(?<=\s)<(?=\s)", " less than "),
-    (r"(?<=\s)>(?=\s)", " greater than "), (r"(?<=[a-z])\.(?=[a-z]{2})", " dot "),
+    (rf"#(?=\s*(?:{_COUNTED})\b)", " number "),
+    (r"#(?=[^\W\d])", " hashtag "), (r"~(?=\s*\w)", " about "),
+    (rf"(?<=\w)\s*<\s*(?=(?:{_COUNTED})\b)|(?<=\s)<(?=\s)", " less than "),
+    (rf"(?<=\w)\s*>\s*(?=(?:{_COUNTED})\b)|(?<=\s)>(?=\s)", " greater than "), (r"(?<=[a-z])\.(?=[a-z]{2})", " dot "),
 )  # fmt: skip
 _WEB = re.compile(r"(?i)\b(?:https?://\S+|www\.\S+)|[\w.+-]+@[\w-]+\.[\w.-]*\w")
 _WEB_SIGNS = {
@@ -127,6 +148,8 @@ def _unify(text: str) -> str:
         category = unicodedata.category(character)
         if "<fraction>" in unicodedata.decomposition(character):
             character = " " + unicodedata.normalize("NFKC", character).replace("⁄", "/")
+        elif category == "Nl" and "ROMAN NUMERAL" in unicodedata.name(character, ""):
+            character = str(int(unicodedata.numeric(character)))
         elif category == "Nd":
             character = str(unicodedata.decimal(character))
         elif category == "Cf":
@@ -156,8 +179,12 @@ def _open_abbreviations(text: str) -> str:
     text = _WEB.sub(_address, text)
     text = re.sub(r"(?i)\be\.\s?g\.", "for example", text)
     text = re.sub(r"(?i)\bi\.\s?e\.", "that is", text)
+    text = _WRITTEN.sub(lambda found: _WORDS_OF[found[0].lower()], text)
     titles = "|".join(_TITLES)
     text = re.sub(rf"\b((?i:{titles}))\b(?:\.\s*|\s+)(?=[A-Z])", lambda found: _title(found[1]), text)
+    text = re.sub(r"(?i)\b(mr|mrs|ms|messrs|dr|prof)\.\s*(?=&|and\b|[a-z])", lambda found: _title(found[1]), text)
+    days = "|".join(_WEEKDAYS)
+    text = re.sub(rf"\b({days})\b\.?(?=,?\s+(?:\d|[A-Z][a-z]{{2,}}\.?\s+\d))", lambda found: _WEEKDAYS[found[1]], text)
     numbered = "|".join(_BEFORE_NUMBERS)
     text = re.sub(rf"(?i)\b({numbered})\.\s?(?=\d)", lambda found: _BEFORE_NUMBERS[found[1].lower()] + " ", text)
     text = re.sub(rf"\b({'|'.join(_ABBREVIATIONS)})\.(?!\w)", lambda found: _ABBREVIATIONS[found[1]] + " ", text)
@@ -165,7 +192,8 @@ def _open_abbreviations(text: str) -> str:
     text = _roman_numbers(text)
     text = re.sub(r"\b(?:[A-Za-z]\.){2,}(?!\w)", lambda found: found[0].replace(".", " "), text)
     if any(character.islower() for character in text):  # what is all in capitals has no acronyms to tell apart
-        text = re.sub(r"\b[B-DF-HJ-NP-TV-XZ]{2,5}\b(?!')", _acronym, text)
+        text = re.sub(r"\b[B-DF-HJ-NP-TV-XZ]{2,5}(?=s?\b|\d)(?!')", _acronym, text)
+        text = re.sub(rf"\b(?:{_SPELLED})(?=s?\b)(?!')|\b[A-Z]{{2,3}}(?=\d+\b)", _acronym, text)
     return text
 
 
@@ -179,13 +207,14 @@ def _roman_numbers(text: str) -> str:
 
 
 def _title(name: str) -> str:
-    """A title before a name; ST and DR alone in capitals are left to the acronyms."""
-    return f"{_TITLES[name.lower()]} " if name[0].isupper() or name.lower() in ("mr", "mrs", "dr") else f"{name} "
+    """A title before a name; "st john" and "ms" may be words."""
+    known = name[0].isupper() or name.lower() in ("mr", "mrs", "dr", "prof")
+    return f"{_TITLES[name.lower()]} " if known else f"{name} "
 
 
 def _acronym(found: re.Match[str]) -> str:
     known = found[0] in MONEY_CODES or (found[0] in UNIT_WORDS and re.search(r"\d\s?$", found.string[: found.start()]))
-    return found[0] if known else " ".join(found[0])
+    return found[0] if known else " ".join(found[0]) + " "
 
 
 def _address(found: re.Match[str]) -> str:

@@ -18,6 +18,7 @@ SCALES = {
     "b": "billion", "B": "billion", "T": "trillion",
 }  # fmt: skip
 UNIT_WORDS = {
+    "Km": "kilometer", "KM": "kilometer", "Kg": "kilogram", "KG": "kilogram",
     "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "μm": "micrometer", "nm": "nanometer",
     "kg": "kilogram", "g": "gram", "mg": "milligram", "μg": "microgram", "lb": "pound", "lbs": "pound", "oz": "ounce",
     "l": "liter", "L": "liter", "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "ha": "hectare",
@@ -29,11 +30,14 @@ UNIT_WORDS = {
     "kPa": "kilopascal", "dB": "decibel", "KB": "kilobyte", "kB": "kilobyte", "MB": "megabyte", "GB": "gigabyte",
     "TB": "terabyte", "ns": "nanosecond", "μs": "microsecond", "ms": "millisecond", "s": "second", "sec": "second",
     "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "px": "pixel",
+    "mpg": "mile per gallon", "bpm": "beat per minute", "ppm": "part per million", "psi": "pound per square inch",
+    "kbps": "kilobit per second", "Mbps": "megabit per second", "Gbps": "gigabit per second",
     "fps": "frame per second", "rpm": "revolution per minute", "°C": "degree celsius", "°F": "degree fahrenheit",
     "°": "degree",
 }  # fmt: skip
 PER = {
-    "s": "second", "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "day": "day", "week": "week",
+    "s": "second", "sec": "second", "second": "second", "min": "minute", "minute": "minute", "h": "hour", "hr": "hour",
+    "hour": "hour", "night": "night", "person": "person", "head": "head", "day": "day", "week": "week",
     "month": "month", "year": "year", "kg": "kilogram", "km": "kilometer", "m": "meter", "l": "liter", "L": "liter",
 }  # fmt: skip
 _IRREGULAR = {"foot": "feet", "inch": "inches", **{same: same for same in ("yen", "won", "yuan", "baht", "dong")}}

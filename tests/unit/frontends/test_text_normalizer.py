@@ -36,6 +36,17 @@ NUMBERS = {
     "1.2.3": "one point two point three",
     "555-123-4567": "five five five one two three four five six seven",
     "٣": "three",
+    "1'000'000": "one million",
+    "5%–10%": "five percent to ten percent",
+    "5~6, ~5": "five to six about five",
+    "1st-3rd": "first to third",
+    "3 * -2": "three times minus two",
+    "p<0.05, 5>3": "p less than zero point zero five five greater than three",
+    "# 7": "number seven",
+    "50/50": "fifty fifty",
+    "Ⅳ and Ⅻ": "four and twelve",
+    "+1 555 123 4567": "plus one five five five one two three four five six seven",
+    "x = -5": "x is minus five",
     "９９": "ninety nine",
 }
 QUANTITIES = {
@@ -57,6 +68,14 @@ QUANTITIES = {
     "5'10\"": "five feet ten inches",
     "3 MB/s": "three megabytes per second",
     "50 Hz": "fifty hertz",
+    "€12,50": "twelve euros and fifty cents",
+    "12,50 €": "twelve euros and fifty cents",
+    "$5/hour": "five dollars per hour",
+    "a $20 bill": "a twenty dollar bill",
+    "a $5 million deal": "a five million dollar deal",
+    "5KM, 10Kg": "five kilometers ten kilograms",
+    "20 mpg": "twenty miles per gallon",
+    "10 cm x 15 cm": "ten centimeters by fifteen centimeters",
 }
 TIMES = {
     "3:30 pm": "three thirty p m",
@@ -74,6 +93,13 @@ TIMES = {
     "1984 men": "one thousand nine hundred and eighty four men",
     "the 1990s, the '80s": "the nineteen nineties the eighties",
     "1914–1918": "nineteen fourteen to nineteen eighteen",
+    "3.30 pm": "three thirty p m",
+    "10-11am": "ten to eleven a m",
+    "9:05-10 a.m.": "nine oh five to ten a m",
+    "1h 30m": "one hour thirty minutes",
+    "Sat. 5 May": "saturday the fifth of may",
+    "Mon, Jan. 3": "monday january third",
+    "The Sun. It sat.": "the sun it sat",
 }
 WORDS = {
     "Hello, world!": "hello world",
@@ -102,6 +128,14 @@ WORDS = {
     "he said--5 men": "he said five men",
     "ex\u00adample": "example",
     "…": "",
+    "dr. smith and mr. & mrs. jones": "doctor smith and mister and missus jones",
+    "She has a PhD. He, a Ph.D.": "she has a p h d he a p h d",
+    "w/ cheese, w/o sauce": "with cheese without sauce",
+    "an MP3 of the FBI in the US, by CEOs": "an m p three of the f b i in the u s by c e o s",
+    "tell us: it is AI": "tell us it is a i",
+    "CO₂": "co two",
+    "the CO₂": "the c o two",
+    "C# or C++": "c sharp or c plus plus",
 }
 
 
