@@ -15,7 +15,6 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.base import DataModule
-from datamodules.lazy_rows import map_rows
 from datamodules.manifests import Row, RowSet, first_rows, log_skipped
 from datamodules.speech import keep_kinds
 from datamodules.waveform_cache import WaveformCache
@@ -73,10 +72,6 @@ class WaveformSet(RowSet):
         return np.pad(inside, (max(0, -first), last - max(0, first) - len(inside)))
 
 
-def _in_lower_case(row: Row) -> Row:
-    return row | {"text": row["text"].strip().lower()}
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class VocoderData(DataModule):
     """Speech manifests, as waveforms.
@@ -112,7 +107,6 @@ class VocoderData(DataModule):
         if phase == "test":
             why = f"only the first are measured (datamodule.test_clips={self.test_clips})"
             rows = first_rows(keep_kinds(rows, self.test_kinds, what=what), self.test_clips, what=what, why=why)
-        rows = map_rows(rows, _in_lower_case, key="lower case")
         waveforms = WaveformCache(
             rows, sample_rate=self.mel.sample_rate, memory_mb=self.memory_mb, what=what, cache=self.cache
         )

@@ -14,8 +14,9 @@
 
 Four versions: recorded, the codec's resynthesis, spoken by the Talker, and what was spoken compared with other sentences' texts
 ("shuffled"). Both judges' transcripts are compared in the same words (muomni/evaluation/judged_text.py). CER in percent: of
-the corpus with its 95 % interval, and mean, median and capped mean of the sentences' own. Needs the extra `judge`, and
-`naturalness` for DistillMOS and PESQ.
+the corpus with its 95 % interval, and mean, median and capped mean of the sentences' own; percent with words said twice. Of the
+codec's and the spoken version also percent cut off, over twice as long as the recording, and the mean ratio to it. Needs the
+extra `judge`, and `naturalness` for DistillMOS and PESQ.
 """
 
 import hashlib
@@ -42,6 +43,7 @@ from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.speaker import Speaker
 from muomni.metrics.error_rates import error_rates, error_spread, shuffled
 from muomni.metrics.sound import has_pesq, match_level, pesq, stoi
+from muomni.metrics.speech_faults import TRUNCATED, length_faults, repeated_share, sounding_ratio
 
 DEFAULTS = {
     "root": ".", "ckpt": "", "recognizer": "", "manifest": "", "split": "", "clips": 200, "speakers": (), "voice": 0,
@@ -86,8 +88,9 @@ def spec_of(export: Export) -> MelSpec:
 
 
 @torch.inference_mode()
-def versions_of(export: Export, rows: Sequence[Row], *, voice: int, iterations: int) -> Versions:
-    """Waveforms of the rows: recorded, through the codec with as many codebooks as the Talker speaks, and spoken."""
+def versions_of(export: Export, rows: Sequence[Row], *, voice: int, iterations: int) -> tuple[Versions, list[bool]]:
+    """Waveforms of the rows: recorded, through the codec with as many codebooks as the Talker speaks, and spoken; and whether
+    the limit on frames cut off what was spoken."""
     spec = spec_of(export)
     talker, codec = (export.modules[name] for name in ("talker", "codec"))
     log_mel, vocoder = LogMel(spec), GriffinLim(spec, iterations=iterations)
@@ -96,11 +99,27 @@ def versions_of(export: Export, rows: Sequence[Row], *, voice: int, iterations: 
     mels = [log_mel(waveform)[None] for waveform in recorded]
     codes = [codec.encode(mel, torch.tensor([mel.shape[1]]))[0, :, : talker.num_codebooks] for mel in mels]  # type: ignore[operator]
     spoken: list[Tensor] = []
+    cut: list[bool] = []
     for first in range(0, len(rows), BATCH):
         texts = [speaker.in_words(row["text"]).text for row in rows[first : first + BATCH]]
-        spoken += speaker.say(texts, [voice] * len(texts))[0]
+        said, truncated = speaker.say(texts, [voice] * len(texts))
+        spoken, cut = spoken + said, cut + truncated
     sounds = [[vocoder(codec.decode(each[None])[0]) for each in every] for every in (codes, spoken)]  # type: ignore[operator]
-    return {"recorded": recorded, "codec": sounds[0], "spoken": sounds[1]}
+    return {"recorded": recorded, "codec": sounds[0], "spoken": sounds[1]}, cut
+
+
+def length_table(versions: Versions, cut: list[bool], *, sample_rate: int) -> list[Row]:
+    """`length_faults` of what was spoken, and of the codec by the seconds that sound."""
+    recorded = versions["recorded"]
+    ratios = [len(made) / len(real) for made, real in zip(versions["spoken"], recorded, strict=True)]
+    sounding = [
+        sounding_ratio(*pair, sample_rate=sample_rate) for pair in zip(versions["codec"], recorded, strict=True)
+    ]
+    silent = [ratio < TRUNCATED for ratio in sounding]
+    return [
+        {"version": "codec", "n": len(sounding), **length_faults(sounding, silent)},
+        {"version": "spoken", "n": len(ratios), **length_faults(ratios, cut)},
+    ]
 
 
 def error_table(texts: dict[str, dict[str, list[str]]], truth: list[str], keep: Sequence[int]) -> list[Row]:
@@ -114,7 +133,8 @@ def error_table(texts: dict[str, dict[str, list[str]]], truth: list[str], keep: 
             said = [said[index] for index in keep]
             reference = reference if version == "shuffled" else [reference[index] for index in keep]
             rates, spread = error_rates(said, reference), error_spread(said, reference)
-            rows.append({"version": version, "judge": judge, "n": len(keep), **rates, **spread})
+            twice = {"repeated": repeated_share(said, reference) if version != "shuffled" else None}
+            rows.append({"version": version, "judge": judge, "n": len(keep), **rates, **spread, **twice})
     return rows
 
 
@@ -157,7 +177,7 @@ def main(arguments: list[str]) -> None:
     rows = rows[: options["clips"]]
     if not rows:
         raise ValueError(f"{path}: no clip is left by split= and speakers=")
-    versions = versions_of(export, rows, voice=options["voice"], iterations=options["iterations"])
+    versions, cut = versions_of(export, rows, voice=options["voice"], iterations=options["iterations"])
     written = {
         "own": {name: own(each) for name, each in versions.items()},
         "whisper": {name: kept.ask(whisper.model, whisper, each) for name, each in versions.items()},
@@ -172,6 +192,8 @@ def main(arguments: list[str]) -> None:
     result: Row = {"options": options, "errors": {name: error_table(texts, truth, groups[name]) for name in wanted}}
     for name, errors in result["errors"].items():
         print(f"\n{name}:\n{table(errors)}", flush=True)
+    result["lengths"] = length_table(versions, cut, sample_rate=rate)
+    print(f"\n{table(result['lengths'])}", flush=True)
     if options["naturalness"]:
         result["sound"] = sound_table(kept, versions, sample_rate=rate, clips=options["naturalness"])
         print(f"\n{table(result['sound'])}", flush=True)

@@ -91,12 +91,13 @@ class CodecEvaluator(SynthesisEvaluator[CodecState]):
             "codes_used_mean": float(used.mean()),
         }
         if state.texts:
-            rebuilt = error_rates(state.texts["codec"], state.truth)
+            said, truth = self.pairs("codec")
+            rebuilt = error_rates(said, truth)
             metrics |= {
                 "cer_recorded": self.cer("recorded"),
                 "cer_resynthesis": rebuilt["cer"],
                 "cer_gap": rebuilt["cer"] - self.cer("recorded"),
                 "wer_resynthesis": rebuilt["wer"],
-                "cer_shuffled": error_rates(state.texts["codec"], shuffled(state.truth))["cer"],
+                "cer_shuffled": error_rates(said, shuffled(truth))["cer"],
             }
         return metrics | self.spread() if state.truth else metrics

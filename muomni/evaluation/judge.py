@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from muomni.checkpoints.export import read_description
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 from muomni.inference.asr.recognizer import Recognizer
 
 
@@ -27,3 +28,9 @@ class Judge:
             self._recognizer = self._load(self.folder)
         self._recognizer.to(device)
         return self._recognizer
+
+    def in_words(self, text: str) -> str:
+        """A text as it is compared with what the recognizer writes: in its characters, numbers and signs in words unless it has
+        digits of its own. After the first `on`."""
+        assert self._recognizer is not None
+        return normalize_text(text, self._recognizer.audio.characters or LETTERS).text

@@ -72,8 +72,8 @@ def metric_name(task: str, meta: dict[str, Any]) -> str:
     return f"{PREFIXES[task]}_{meta.get('question', 'other')}" if task in PREFIXES else task
 
 
-def omni_metrics(state: OmniState, *, spoken: tuple[list[str], list[str]] | None = None) -> dict[str, float]:
-    """Everything, in percent. spoken: a recognizer's transcripts of the spoken answers, and their references."""
+def omni_metrics(state: OmniState) -> dict[str, float]:
+    """Everything but the speech of the answers, in percent."""
     right = dict(state.right)
     if state.to_speak:
         right["tts"] = [text == truth for text, truth in state.to_speak]
@@ -96,9 +96,8 @@ def omni_metrics(state: OmniState, *, spoken: tuple[list[str], list[str]] | None
     if state.captions:
         values["caption_f1"] = object_set_f1(*zip(*state.captions, strict=True))
     transcripts = ([text for text, _ in state.transcripts], [truth for _, truth in state.transcripts])
-    for task, texts in (("asr", transcripts), ("tts", spoken)):
-        if texts is not None and texts[0]:
-            values |= {f"{task}_{name}": value for name, value in error_rates(*texts).items()}
+    if state.transcripts:
+        values |= {f"asr_{name}": value for name, value in error_rates(*transcripts).items()}
     for control, transcribed in state.control_transcripts.items():
         rates = error_rates([text for text, _ in transcribed], [truth for _, truth in transcribed])
         values |= {f"asr_{name}_{control}": value for name, value in rates.items()}

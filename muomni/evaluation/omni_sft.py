@@ -26,9 +26,9 @@ class OmniSftEvaluator(Evaluator[OmniState]):
     """In percent, by task and type of question: `image_<type>`, `text_<type>`, `audio_qa`, `spoken_image_qa` (and
     `spoken_image_qa_typed`, the same questions typed): exact match under greedy decoding, with `_low` and `_high` (95 %),
     `_majority`, `_pairs` (both of a complementary pair), and for images `_blind` (features zeroed) and `_shuffled` (of another
-    item); `image_mean`; `caption_f1`; `asr_cer`, `asr_wer`; `tts` (text to be spoken, exact) and `tts_cer`, `tts_wer` of what
-    the judge's transcripts of it, `whisper_tts_*` by an independent judge. Questions in the plain form of pretraining also get
-    `_before`: the Thinker as it came.
+    item); `image_mean`; `caption_f1`; `asr_cer`, `asr_wer`; `tts` (text to be spoken, exact) and of its speech
+    `tts_cer`, `tts_wer`, `tts_repeated`, `tts_truncated`, `tts_runaway`, `tts_duration_ratio`, and `whisper_tts_*` by an
+    independent judge. Questions in the plain form of pretraining also get `_before`: the Thinker as it came.
 
     Args:
         model: the omni model. features: batch -> features of its media, from the stage's cache.
@@ -131,15 +131,15 @@ class OmniSftEvaluator(Evaluator[OmniState]):
     def compute(self) -> dict[str, float]:
         """What is to be spoken is spoken now, in one batch."""
         self.reference.release()
-        spoken, independent = None, dict[str, float]()
+        rates = dict[str, float]()
         if self.spoken is not None and self.state.to_speak:
             texts, truth = map(list, zip(*self.state.to_speak, strict=True))
-            transcripts, truth, waveforms = self.spoken.transcribe(texts, truth, self.device)
-            spoken = transcripts, truth
-            rates = self.spoken.independent_rates(waveforms, truth)
-            independent = {f"whisper_tts_{name}": value for name, value in rates.items()}
-            self.examples.extend(self.spoken.examples(self.split, transcripts[:MAX_EXAMPLES], truth, waveforms))
-        return {**omni_metrics(self.state, spoken=spoken), **independent}
+            spoken = self.spoken.transcribe(texts, truth, self.device)
+            stranger = self.spoken.independent_rates(spoken)
+            rates = {f"tts_{name}": value for name, value in spoken.rates().items()}
+            rates |= {f"whisper_tts_{name}": value for name, value in stranger.items()}
+            self.examples.extend(self.spoken.examples(self.split, spoken, most=MAX_EXAMPLES))
+        return {**omni_metrics(self.state), **rates}
 
 
 def features_of_row(features: MediaFeatures, batch: OmniBatch, row: int) -> MediaFeatures:

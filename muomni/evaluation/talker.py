@@ -4,7 +4,7 @@ Legend: T mel frames, M mel bins, T' code frames, K codebooks, N samples.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,23 +21,13 @@ from muomni.models.codec import Codec
 from muomni.models.talker import Talker
 from muomni.models.waveform_codec import WaveformCodec
 
-RUNAWAY = 2.0  # longer than this many times the recording
-
-
-@dataclass
-class TalkerState(SynthesisState):
-    """ratios: spoken over recorded length. cut: whether the limit on frames cut it."""
-
-    ratios: list[float] = field(default_factory=list)
-    cut: list[bool] = field(default_factory=list)
-
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
+class TalkerEvaluator(SynthesisEvaluator[SynthesisState]):
     """`cer`, `wer` (percent, of the judge's transcripts), `cer_shuffled` (against other items' texts), `runaway` (percent longer
-    than twice the recording), `truncated` (percent cut by the limit on frames), `duration_ratio` (spoken over recorded, mean),
-    `cer_recorded`, `cer_codec` (recordings, and the codec's resynthesis of them with as many codebooks as the Talker speaks), and
-    what `SynthesisEvaluator.spread` has.
+    than twice the recording), `truncated` (percent cut by the limit on frames), `repeated` (percent with words said twice),
+    `duration_ratio` (spoken over recorded, mean), `cer_recorded`, `cer_codec` (recordings, and the codec's resynthesis of them
+    with as many codebooks as the Talker speaks), and what `SynthesisEvaluator.spread` has.
 
     Args:
         codec: whose codes it speaks. codes: finds those of a batch's clips, of as many codebooks as the Talker speaks.
@@ -50,7 +40,7 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
     judge: Judge
     voice: Callable[[Talker, Codec | WaveformCodec], Speaker]
     vocoder: Callable[[Tensor], Tensor]
-    state_type, shown = TalkerState, {version: version for version in ("recorded", "codec", "spoken")}
+    state_type, shown = SynthesisState, {version: version for version in ("recorded", "codec", "spoken")}
     main, aligned = "spoken", ("codec",)
 
     def __post_init__(self) -> None:
@@ -91,14 +81,11 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
         return [self.waveform_of(row).cpu() for row in rows]
 
     def compute(self) -> dict[str, float]:
-        state, count = self.state, len(self.state.truth)
+        said, truth = self.pairs("spoken")
         return {
-            **error_rates(state.texts["spoken"], state.truth),
-            "cer_shuffled": error_rates(state.texts["spoken"], shuffled(state.truth))["cer"],
+            **error_rates(said, truth),
+            "cer_shuffled": error_rates(said, shuffled(truth))["cer"],
             "cer_codec": self.cer("codec"),
             "cer_recorded": self.cer("recorded"),
-            "truncated": 100 * sum(state.cut) / count,
-            "runaway": 100 * sum(r > RUNAWAY and not c for r, c in zip(state.ratios, state.cut, strict=True)) / count,
-            "duration_ratio": sum(state.ratios) / count,
             **self.spread(),
         }

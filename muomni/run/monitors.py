@@ -15,7 +15,9 @@ HIGHER = (
     "accuracy", "fact", "arithmetic", "story",
 )  # fmt: skip
 #: Words of a metric's name, between underscores, for which lower is better; they go first.
-LOWER = frozenset(["loss", "cer", "wer", "gap", "l1", "l2", "distance", "truncated", "runaway", "short", "factor"])
+LOWER = frozenset(
+    ["loss", "cer", "wer", "gap", "l1", "l2", "distance", "truncated", "runaway", "repeated", "short", "factor"]
+)
 #: Names of losses.
 LOSSES = re.compile(
     r"codebook_\d+|stop|place|global|late|captions|intermediate|consistency|answer|replay|balance|next_token|ctc|characters|commitment|mel|spectral"

@@ -140,7 +140,6 @@ class Speaker:
         """`frame_limit`, in frames of this codec."""
         return round(frame_limit(num_tokens) * self.pace)
 
-    @torch.inference_mode()
     def _fits(self, written: str, longest: int) -> bool:
         """Whether a text takes no more than `longest` frames, by the Talker's own prediction."""
         if len(written) > UNSPOKEN * CHARACTERS_PER_FRAME * longest:  # spares the words of what will be cut anyway
@@ -150,9 +149,7 @@ class Speaker:
             return True
         if len(text) > CHARACTERS_PER_FRAME * longest:  # its attention would take a minute for 20,000 characters
             return False
-        text_ids, lengths = self._encode([text])
-        frames = self.talker.num_frames(text_ids, lengths, speakers=torch.zeros_like(lengths))
-        return float(frames) * MARGIN <= longest
+        return self.predicted_frames([text], [0])[0] * MARGIN <= longest
 
     def speak(self, texts: list[list[Sentence]], *, voices: list[int], timings: Timings) -> list[Utterance]:
         """Speak the sentences of each text. voices: speaker ids of the texts. Raises ValueError for an empty sentence or an
@@ -209,6 +206,13 @@ class Speaker:
         """`codes` with frame limits by each text's number of words."""
         limits = [self._limit(len(text.split())) for text in texts]
         return self.codes(texts, limits=limits, voices=voices, timings=Timings())
+
+    @torch.inference_mode()
+    def predicted_frames(self, texts: list[str], voices: list[int]) -> list[float]:
+        """The Talker's own prediction of how many frames each text takes, fractional."""
+        text_ids, lengths = self._encode(texts)
+        speakers = torch.tensor(voices, device=lengths.device)
+        return [float(frames) for frames in self.talker.num_frames(text_ids, lengths, speakers=speakers)]
 
     def _check(self, texts: list[str], voices: list[int]) -> None:
         for text in texts:

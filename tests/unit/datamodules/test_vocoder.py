@@ -102,7 +102,7 @@ def test_a_test_gives_whole_clips_with_their_mels(manifest):
     )  # sees the 100 samples behind
     torch.testing.assert_close(batch.waveform[0, :3200], clip[:3200], atol=1e-4, rtol=0)
     assert not batch.waveform[0, 3300:].any()
-    assert batch.texts == ["text 1", "text 3"] and batch.sample_ids == ["c1", "c3"]
+    assert batch.texts == ["Text 1 ", "Text 3 "] and batch.sample_ids == ["c1", "c3"]
 
 
 def test_kinds_and_number_of_test_clips(manifest):

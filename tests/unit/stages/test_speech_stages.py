@@ -82,6 +82,9 @@ class ToneJudge:
     def on(self, device):
         return self
 
+    def in_words(self, text):
+        return normalize_text(text, LETTERS).text
+
     def __call__(self, waveforms):
         return ["".join("abcd"[int(p.view(-1, 4, 4).sum((0, 2)).argmax())] for p in w.split(16)) for w in waveforms]
 
@@ -289,6 +292,7 @@ def test_talker_metrics_tell_cut_and_runaway_speech():
     assert metrics["truncated"] == 25.0
     assert metrics["runaway"] == 25.0
     assert metrics["duration_ratio"] == pytest.approx((1 + 0.5 + 3 + 1) / 4)
+    assert metrics["repeated"] == 0.0
     assert metrics["cer_recorded"] == 0.0 < metrics["cer"]
 
 

@@ -17,6 +17,7 @@ from muomni.checkpoints.export import Export
 from muomni.distributed import collectives
 from muomni.evaluation.vocoder import VocoderEvaluator
 from muomni.frontends.mel import LogMel, MelSpec
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.mel_correction import MelCorrection
 from muomni.losses.adversarial import discriminator_loss, feature_loss, generator_loss
@@ -206,6 +207,9 @@ class Ear:
     def on(self, device):
         return self
 
+    def in_words(self, text):
+        return normalize_text(text, LETTERS).text
+
     def __call__(self, waveforms):
         return ["one", "two"][: len(waveforms)]
 
@@ -217,7 +221,10 @@ def test_what_is_measured_and_shown():
     expected = {f"{maker}{source}{name}" for maker in SOUNDS for source in ("", "codec_") for name in names}
     names = {name for name in expected if name.endswith("cer")} | {"cer_recorded"}
     spread = {f"{name}_{end}" for name in names for end in ("low", "high", "mean", "median", "capped")}
+    spread |= {name.replace("cer", "repeated") for name in names} | {"truncated", "runaway", "duration_ratio"}
     assert set(metrics) == expected | {"cer_recorded", "clips"} | spread
+    assert metrics["duration_ratio"] == pytest.approx(1.0, abs=0.1)  # noise that sounds all along
+    assert metrics["truncated"] == metrics["runaway"] == metrics["repeated"] == 0.0
     assert metrics["griffin_lim_stoi"] > 0.5 and metrics["real_time_factor"] > 0
     assert metrics["cer"] == metrics["cer_recorded"] == 0.0
     assert metrics["codec_log_mel_distance"] > metrics["log_mel_distance"]  # this codec knows nothing

@@ -15,6 +15,7 @@ from muomni.checkpoints.export import load_export, save_export
 from muomni.cli.help import CONF
 from muomni.evaluation.talker import TalkerEvaluator
 from muomni.frontends.audio_io import read_audio
+from muomni.frontends.text_normalizer import LETTERS, normalize_text
 from muomni.inference.load import load_model
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_decoder import WaveformDecoder
@@ -140,6 +141,9 @@ class Listener:
 
     def on(self, device):
         return self
+
+    def in_words(self, text):
+        return normalize_text(text, LETTERS).text
 
     def __call__(self, waveforms):
         self.lengths.append([len(waveform) for waveform in waveforms])
