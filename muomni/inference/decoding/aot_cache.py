@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.inference.decoding.cpu_package import CPUPackage
+from muomni.inference.decoding.native import library
 from muomni.inference.decoding.user_cache import cache_folder, check_own, prune
 from muomni.inference.errors import MuomniError
 
@@ -80,6 +81,7 @@ def package_name(key: Mapping[str, Any], *, device: torch.device) -> str:
         "machine": capability(device),
         "threads": torch.get_num_threads(),
         "source": source_digest(),
+        "operators": library.C_SHIMS if device.type == "cpu" and library.available() else None,
     }
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return f"decode-{device.type}-{digest}.pt2"
@@ -165,7 +167,8 @@ def _build(step: nn.Module, example: Sequence[Any], dynamic: Sequence[Any], path
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch warns about its own code
             program = torch.export.export(step, tuple(example), dynamic_shapes=tuple(dynamic))
-            torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS)
+            called = {"aot_inductor.custom_ops_to_c_shims": library.c_shims()} if library.available() else {}
+            torch._inductor.aoti_compile_and_package(program, package_path=temporary, inductor_configs=OPTIONS | called)
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -3,8 +3,8 @@
     default   one token per call through torch.compile: compiled in seconds, again in every process
     max       up to TOKENS_PER_CALL tokens per call, an AOTInductor package kept in the user's cache (aot_cache.py)
 
-On a GPU a call is recorded as a CUDA graph for each answer and replayed. One row on a CPU reads small weights as
-`PackedLinear`.
+On a GPU a call is recorded as a CUDA graph for each answer and replayed. The products of one row on a CPU are C++ operators
+(native/).
 
 Shapes: B rows, n tokens a call, S slots.
 """

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muomni.inference.decoding.native import library
 from muomni.inference.validation import require_one_of
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -91,6 +92,24 @@ class PackedLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.num_outputs)
 
 
+class StreamedLinear(nn.Module):
+    """The same product for few rows on a CPU by an operator of `native/`, from a weight (N, K) in float32 or half precision,
+    which is shared: the library's products pack it or read it in blocks."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach())
+        self.register_buffer("bias", None if bias is None else bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., K) float32 -> (..., N)."""
+        y: Tensor = torch.ops.muomni.float_linear(x.contiguous(), self.weight)
+        return y if self.bias is None else y + self.bias
+
+
 class TransposedLinear(nn.Module):
     """The same product by a weight (K, N): MKL copies one of (N, K) into its own order at every call, which for a few rows takes
     longer than the product."""
@@ -135,9 +154,20 @@ def set_weight_dtype(module: nn.Module, dtype: str) -> None:
 
 
 def for_one_row(module: Model) -> Model:
-    """What one row is computed by in a compiled step: on a CPU the module with its small weights packed, else itself."""
-    small = any(isinstance(layer, WeightOnlyLinear) and layer.weight.device.type == "cpu" for layer in module.modules())
-    return pack_linears(module) if small else module
+    """What one row is computed by in a compiled step: on a CPU the module with linear layers that stream through memory (without
+    the operators of `native/`: only its small weights, packed), else itself."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | WeightOnlyLinear)]
+    if any(layer.weight.device.type != "cpu" for layer in layers):
+        return module
+    if not library.available():
+        return pack_linears(module) if any(isinstance(layer, WeightOnlyLinear) for layer in layers) else module
+
+    def make(layer: nn.Linear | WeightOnlyLinear) -> nn.Module:
+        if isinstance(layer, WeightOnlyLinear) and layer.scale is not None:
+            return PackedLinear(layer.weight, layer.scale, layer.bias)
+        return StreamedLinear(layer.weight, layer.bias)
+
+    return _copy(module, make, lambda layer: isinstance(layer, nn.Linear | WeightOnlyLinear))
 
 
 def weight_dtype(module: nn.Module) -> str:

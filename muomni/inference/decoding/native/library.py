@@ -1,0 +1,134 @@
+"""The C++ operators of this folder as `torch.ops.muomni.*`: built once by the machine's compiler, kept in the user's cache.
+
+The sources know no processor by name: they are compiled for the largest set of instructions (`LEVELS`) that this one has.
+Packages of AOTInductor call the same functions directly, without torch's dispatcher (`C_SHIMS`).
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from muomni.inference.decoding.user_cache import cache_folder, check_own, prune
+from muomni.inference.errors import MuomniError
+
+log = logging.getLogger(__name__)
+SOURCES = ("float_linear.cpp",)
+HEADERS = ("tensors.h", "vectors.h")
+#: Name of a set of instructions, most capable first -> capabilities (torch.cpu) that it needs, options of the compiler.
+LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "avx512_vnni": (
+        ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_vnni", "avx2", "fma3", "f16c"),
+        ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx2", "-mfma", "-mf16c"),
+    ),
+    "avx2": (("avx2", "fma3", "f16c"), ("-mavx2", "-mfma", "-mf16c")),
+    "plain": ((), ()),
+}
+FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno")
+NAMESPACE = "muomni"  # of the operators
+#: Operator -> how a package declares the function that it calls.
+C_SHIMS = {
+    "float_linear": "AOTITorchError aoti_torch_cpu_float_linear(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle*)",
+}
+MAX_LIBRARIES, MAX_BYTES = 8, 1 << 26  # kept in the cache
+_FOLDER = Path(__file__).resolve().parent
+_lock = threading.Lock()
+_found: list[bool] = []  # what `available` answered
+
+
+def available() -> bool:
+    """Load the operators, which builds them if need be; False if they cannot be had, which is logged once."""
+    with _lock:
+        if not _found:
+            try:
+                _load(level())
+                _found.append(True)
+            except MuomniError as error:
+                log.warning("decoding uses torch's own products, which are slower: %s", error)
+                _found.append(False)
+        return _found[0]
+
+
+def level() -> str:
+    """The most capable of `LEVELS` that this processor has."""
+    return next(name for name in LEVELS if has(name))
+
+
+def has(name: str) -> bool:
+    """True if this processor has the instructions of a level."""
+    known = torch.cpu.get_capabilities()
+    return all(known.get(each, False) for each in LEVELS[name][0])
+
+
+def c_shims() -> dict[torch._ops.OpOverload, list[str]]:
+    """For `aot_inductor.custom_ops_to_c_shims`; the operators must be loaded."""
+    return {getattr(torch.ops.muomni, name).default: [declaration] for name, declaration in C_SHIMS.items()}
+
+
+def _load(name: str) -> None:
+    path = cache_folder("native") / f"operators-{name}-{_digest(name)}.so"
+    if path.is_file():
+        check_own(path)
+    else:
+        build(path, name)
+    try:
+        ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)  # global: packages find the functions by name
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise MuomniError(f"{path} cannot be loaded ({error}): it is built again next time") from error
+    _register_shapes()
+    os.utime(path)  # mark as recently used
+    prune(path.parent.glob("operators-*.so"), max_files=MAX_LIBRARIES, max_bytes=MAX_BYTES)
+
+
+def _digest(name: str) -> str:
+    """Of everything that the library depends on."""
+    digest = hashlib.sha256(repr((torch.__version__, platform.machine(), name, LEVELS[name], FLAGS)).encode())
+    for source in (*SOURCES, *HEADERS):
+        digest.update((_FOLDER / source).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(path: Path, name: str, *, namespace: str = NAMESPACE) -> None:
+    """Compile the operators for a level of `LEVELS` into a library at `path`, which adds them to torch.ops.NAMESPACE when it is
+    loaded. Raises MuomniError if there is no compiler, or the compiler fails."""
+    from torch._inductor.cpp_builder import get_cpp_compiler  # importing it takes a second
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        compiler = get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise MuomniError("there is no C++ compiler (Debian: apt install g++)") from error
+    root = Path(torch.__file__).resolve().parent
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".building-", suffix=".so")
+    os.close(handle)
+    libraries = [f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10"]
+    sources = [str(_FOLDER / source) for source in SOURCES]
+    flags = [*FLAGS, *LEVELS[name][1], f'-DNAMESPACE="{namespace}"', f"-I{root / 'include'}"]
+    command = [compiler, *flags, *sources, "-o", temporary, *libraries]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = next(
+                (line for line in done.stderr.splitlines() if "error" in line), f"exit status {done.returncode}"
+            )
+            raise MuomniError(f"{compiler} cannot compile {_FOLDER}: {reason}")
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _register_shapes() -> None:
+    """Tell torch.export and torch.compile the shapes of results."""
+
+    @torch.library.register_fake(f"{NAMESPACE}::float_linear")
+    def _(x: Tensor, weight: Tensor) -> Tensor:
+        return x.new_empty((*x.shape[:-1], weight.shape[0]))

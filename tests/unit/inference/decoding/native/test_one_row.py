@@ -1,0 +1,33 @@
+"""Steps of one row with the operators."""
+
+import pytest
+import torch
+from torch import nn
+
+from muomni.inference.decoding.native import library
+from muomni.inference.decoding.weight_only import StreamedLinear, WeightOnlyLinear, for_one_row, set_weight_dtype
+from tests.unit.inference.conftest import tiny_thinker
+
+pytestmark = pytest.mark.skipif(not library.available(), reason="no C++ compiler")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_linear_layers_stream_from_the_same_memory(dtype, tied):
+    thinker, ids = tiny_thinker(tied=tied, mlp="gelu"), torch.arange(20, 24)[None]
+    set_weight_dtype(thinker, dtype)
+    twin = for_one_row(thinker)
+    assert not any(isinstance(layer, nn.Linear | WeightOnlyLinear) for layer in twin.modules())
+    assert isinstance(twin.head, StreamedLinear)
+    assert twin.head.weight.data_ptr() == thinker.head.weight.data_ptr()
+    assert twin.embedding.weight is thinker.embedding.weight
+    with torch.no_grad():
+        torch.testing.assert_close(twin(ids).logits, thinker(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_without_operators_float32_stays_and_small_weights_are_packed(monkeypatch):
+    monkeypatch.setattr(library, "_found", [False])
+    thinker = tiny_thinker()
+    assert for_one_row(thinker) is thinker
+    set_weight_dtype(thinker, "bfloat16")
+    assert not any(isinstance(layer, WeightOnlyLinear) for layer in for_one_row(thinker).modules())
