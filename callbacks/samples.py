@@ -114,8 +114,8 @@ def _to_image(image: Any) -> Image.Image:
 
 
 def caption(row: Mapping[str, Any]) -> str:
-    """The fields of a sample in one line, media left out."""
-    return " | ".join(f"{key}: {value}" for key, value in row.items() if key not in (*MEDIA, "sample_rate"))
+    """The fields of a sample in one line, without media and times."""
+    return " | ".join(f"{key}: {value}" for key, value in row.items() if key not in (*MEDIA, "sample_rate", "words"))
 
 
 def _show_wandb(logger: Any, stage: str, folder: Path, rows: Sequence[Row], step: int) -> None:

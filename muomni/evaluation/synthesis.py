@@ -7,7 +7,7 @@ Legend: N samples.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
@@ -73,6 +73,7 @@ class SynthesisEvaluator(Evaluator[S]):
         question: of the examples; None: what was said.
         """
         texts, whisper, state = dict[str, list[str]](), dict[str, list[str]](), self.state
+        recognizer: Any = None
         if self.judge is not None:
             recognizer = self.judge.on(batch.mel.device)
             texts = {version: recognizer(each) for version, each in waveforms.items()}
@@ -93,16 +94,27 @@ class SynthesisEvaluator(Evaluator[S]):
         for row in range(min(MAX_EXAMPLES - len(state.truth), len(batch.texts))):
             truth = truths[row]
             for version, kind in self.shown.items():
-                sound = {"waveform": waveforms[version][row].cpu().clone(), "sample_rate": self.sample_rate}
+                waveform = waveforms[version][row].cpu().clone()
+                sound = {"waveform": waveform, "sample_rate": self.sample_rate}
                 self.show(batch, row, question=question or truth, truth=truth, kind=kind, **sound)
                 if version in texts:
                     text = texts[version][row]
                     self.examples[-1] |= {"answer": text, **(error_rates([text], [truth]) if truth else {})}
+                    self.examples[-1]["words"] = recognizer.words(waveform, truth)
                 if version in whisper:
-                    self.examples[-1]["whisper"] = whisper[version][row]
+                    self.examples[-1] |= self._by_stranger(whisper[version][row], truth)
         add(state.texts, texts)
         add(state.whisper, whisper)
         state.truth += truths
+
+    def _by_stranger(self, text: str, truth: str) -> dict[str, Any]:
+        """Of an example: an independent judge's transcript, as it writes it and in the words that are compared, with its CER."""
+        assert self.independent is not None
+        if not truth:
+            return {"whisper": text}
+        said, reference = self.independent.compared([text], [truth])
+        rate = error_rates(said, reference)["cer"]
+        return {"whisper": text, "whisper_words": said[0], "whisper_truth": reference[0], "whisper_cer": rate}
 
     def pairs(self, version: str) -> tuple[list[str], list[str]]:
         """The own judge's transcripts of a version and their references, without those whose reference has no word. Raises

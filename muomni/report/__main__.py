@@ -1,6 +1,7 @@
 """python -m muomni.report budget=demo out=reports/demo     the report card of the newest finished runs.
 python -m muomni.report sweep FOLDER                      the jobs of a sweep: sweep.html, sweep.md
 python -m muomni.report compare RUN RUN ..                runs side by side: compare.html, compare.md
+python -m muomni.report listen RUN ..                     what speech sounds like, by version of each sentence: listen.html
 python -m muomni.report leaderboard                       docs/leaderboard.md from the records (docs/leaderboard.yaml)
 
 of the report card:
@@ -11,6 +12,8 @@ of a sweep:
 out=FOLDER      default: the sweep's
 of a comparison:
 out=FOLDER      default: reports/compare
+of the page to listen to (of the report card's runs it is made, too):
+out=FOLDER      default: reports/listen
 of the leaderboard:
 add=TRACK RUN RUN RUN     a new record: the runs of three seeds, or result files of three benchmarks
 commit=HASH               that they were made with, where they do not note it; default: the checkout's
@@ -33,7 +36,7 @@ DEFAULTS = {"budget": "demo", "out": "", "root": ".", "page": "", "data": "world
 
 def main(arguments: list[str]) -> None:
     """Write what the first word names, by default the report card."""
-    pages = {"sweep": sweep, "compare": compare, "leaderboard": leaderboard}
+    pages = {"sweep": sweep, "compare": compare, "listen": listen, "leaderboard": leaderboard}
     name = arguments[0] if arguments else ""
     if name in pages:
         pages[name](arguments[1:], shlex.join(["python", "-m", "muomni.report", *arguments]))
@@ -78,6 +81,19 @@ def compare(words: list[str], command: str) -> None:
     runs, out = find_runs(folders), user_path(options["out"])
     check_writable("out", out)
     print(write_comparison(runs, out, command=command), file=sys.stderr)
+
+
+def listen(words: list[str], command: str) -> None:
+    """The page of the sounds of runs."""
+    from muomni.report.listen import write_listening  # reads recordings: torch, which no other page needs
+
+    options, folders = _with_folders(words, {"out": "reports/listen"})
+    if not folders:
+        raise ValueError("listen: the folder of a run of stage=talker, codec, vocoder or omni_sft is needed")
+    out = user_path(options["out"])
+    check_writable("out", out)
+    runs = [run.read for run in find_runs(folders)]
+    print(write_listening(runs, out / "listen.html", command=command), file=sys.stderr)
 
 
 def leaderboard(words: list[str], command: str) -> None:

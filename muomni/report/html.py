@@ -46,11 +46,13 @@ document.querySelectorAll("[data-run]").forEach((each) => each.addEventListener(
 
 @dataclass
 class Page:
-    """A page in the making. media: bytes that it may still embed."""
+    """A page in the making. media: bytes that it may still embed. style, script: of the whole page."""
 
     title: str
     sections: list[str] = field(default_factory=list)
     media: int = MOST_MEDIA
+    style: str = STYLE
+    script: str = SCRIPT
 
     def add(self, *pieces: str) -> None:
         """Append HTML."""
@@ -65,7 +67,10 @@ class Page:
         form = MEDIA.get(path.suffix)
         if form is None or not path.is_file():
             return ""
-        content = path.read_bytes()
+        return self.embed_content(path.read_bytes(), form)
+
+    def embed_content(self, content: bytes, form: str) -> str:
+        """The same of the bytes of a media type."""
         if len(content) > self.media:
             return '<span class="note">(left out: the page would be too large)</span>'
         self.media -= len(content)
@@ -79,10 +84,10 @@ class Page:
         icon = '<link rel="icon" href="data:,">'  # or a browser asks a server for one
         text = (
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(self.title)}</title>{icon}'
-            f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
+            f'<meta name="viewport" content="width=device-width"><style>{self.style}</style></head>\n'
             f"<body><h1>{escape(self.title)}</h1>\n"
             + "\n".join(piece for piece in self.sections if piece)
-            + f"\n<script>{SCRIPT}</script></body></html>\n"
+            + f"\n<script>{self.script}</script></body></html>\n"
         )
         if len(text.encode()) > MOST_BYTES:
             raise ValueError(

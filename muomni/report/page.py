@@ -21,6 +21,8 @@ BY_HAND = "\n## Real data\n"
 #: Maximum rows of samples for each stage.
 SHOWN_QUESTIONS = 24
 SHOWN_SENTENCES = 6
+#: The page to listen to, in the folder of the report.
+LISTEN = "listen.html"
 #: Small images are shown at least about this large, in pixels.
 SHOWN_PIXELS = 160
 
@@ -49,7 +51,17 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
         _head(have, missing, budget=budget, data=data, command=command),
         f"## Goals\n\n{reached} of {number_of_goals} goals reached (column `{column}`).\n\n{goals}",
     ]
+    (out / LISTEN).unlink(missing_ok=True)
     sections += [_stage(run, out, page.parent) for run in have]
+    sounding = [run for run in have if choose(run.samples, versions=True, limit=1)]
+    if sounding:
+        from muomni.report.listen import write_listening  # reads recordings: torch, which the rest does not need
+
+        listen = write_listening(sounding, out / LISTEN, command=command)
+        sections.append(
+            f"## Listening\n\nVersions of each sentence side by side, with waveforms, mels, words over time and what both "
+            f"judges wrote: [{LISTEN}]({_link(listen, page.parent)})\n"
+        )
     sections.append(f"## Times\n\n{_machine(have)}\n\n{tables.times_table(have)}\n{_total(have)}")
     write_text(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
     write_text(page, "\n".join(sections) + _by_hand(page))

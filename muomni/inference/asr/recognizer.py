@@ -17,7 +17,7 @@ from muomni.frontends.char_vocab import collapse_ctc, decode_characters, encode_
 from muomni.frontends.hearing import Hearing, HearingSpec, hearing_of
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.memory_file import File
-from muomni.inference.asr.alignment import align_characters
+from muomni.inference.asr.alignment import align_characters, align_words
 from muomni.models.encoders import AudioEncoder
 from muomni.models.outputs import AudioOutput
 
@@ -98,6 +98,18 @@ class Recognizer:
             frames = align_characters(log_probs[:length], encode_characters(text, self.audio.characters))
             times.append((frames + 0.5) * seconds)
         return times
+
+    @torch.inference_mode()
+    def words(self, waveform: Tensor, text: str) -> list[tuple[str, float, float]]:
+        """Where each word of a text is in a waveform (N) that is taken to say it: (word, start, end) in seconds, by forced
+        alignment."""
+        device = next(self.audio.parameters()).device
+        mel = self.hear(waveform.detach().cpu()).mel  # untrimmed: times of the waveform
+        output = self._encode(mel[None].to(device), torch.tensor([len(mel)], device=device))
+        log_probs = output.logits[0, : int(output.lengths[0])].log_softmax(-1).cpu()
+        seconds = self.audio.downsample / self.frame_rate
+        found = align_words(log_probs, text, frame_seconds=seconds, offset=0.0, characters=self.audio.characters)
+        return [(word.text, round(word.start, 3), round(word.end, 3)) for word in found]
 
     def _encode(self, mel: Tensor, lengths: Tensor) -> AudioOutput:
         """The encoder's output for mels (B, T, M), in float32 even under a stage's autocast."""

@@ -19,6 +19,7 @@ def judge(writes, characters=None):
     made._recognizer = recognizer
     listener = lambda waveforms: [writes] * len(waveforms)  # noqa: E731
     listener.read = lambda paths: ([torch.ones(640)] * len(paths), [writes] * len(paths))
+    listener.words = lambda waveform, text: [(word, 0.0, 0.1) for word in text.split()]
     made.on = lambda device: listener
     return made
 
@@ -38,6 +39,17 @@ def test_signs_numbers_and_abbreviations_are_words_on_both_sides(writes):
     evaluator = evaluate(judge(writes), [TEXT])
     assert evaluator.state.truth == [WORDS]
     assert evaluator.cer("codec") == evaluator.cer("recorded") == 0.0
+
+
+def test_an_example_has_words_over_time_and_the_strangers_words():
+    evaluator = evaluate(judge(WORDS), [TEXT])
+    example = evaluator.examples[0]
+    assert example["words"][:2] == [("doctor", 0.0, 0.1), ("smith", 0.0, 0.1)] and example["cer"] == 0.0
+    evaluator.independent = SimpleNamespace(compared=lambda texts, truth: ([texts[0].lower()], truth))
+    assert evaluator._by_stranger("A", "b") == {
+        "whisper": "A", "whisper_words": "a", "whisper_truth": "b", "whisper_cer": 100.0,
+    }  # fmt: skip
+    assert evaluator._by_stranger("A", "") == {"whisper": "A"}
 
 
 def test_a_recognizer_of_another_script_is_compared_in_its_letters():

@@ -184,7 +184,7 @@ def test_the_report_names_what_is_missing_and_links_to_files_that_exist(runs, tm
     assert "Some CPU, 2 cores" in text
     assert "Training and testing: 2.0 minutes" in text, "three runs of two minutes at the same time"
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(links) == 3 + 6 + 3
+    assert len(links) == 3 + 6 + 3 + 1
     assert all((page.parent / link).is_file() for link in links)
     assert json.loads((out / "metrics.json").read_text())["talker/test/cer"] == 13.0
     with Image.open(out / "samples" / "omni_sft-0.png") as shown:

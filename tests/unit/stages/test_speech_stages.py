@@ -85,6 +85,9 @@ class ToneJudge:
     def in_words(self, text):
         return normalize_text(text, LETTERS).text
 
+    def words(self, waveform, text):
+        return [(text, 0.0, 0.1)]
+
     def __call__(self, waveforms):
         return ["".join("abcd"[int(p.view(-1, 4, 4).sum((0, 2)).argmax())] for p in w.split(16)) for w in waveforms]
 

@@ -210,6 +210,9 @@ class Ear:
     def in_words(self, text):
         return normalize_text(text, LETTERS).text
 
+    def words(self, waveform, text):
+        return [(text, 0.0, 0.1)]
+
     def __call__(self, waveforms):
         return ["one", "two"][: len(waveforms)]
 

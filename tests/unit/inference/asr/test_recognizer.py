@@ -47,3 +47,10 @@ def test_files_are_aligned_in_seconds(tmp_path):
     assert times.shape == (3,)
     assert (times.diff() > 0).all()
     assert 0 < times[0] < times[-1] < 1.0
+
+
+def test_words_are_found_in_a_waveform():
+    words = build(2).words(0.2 * torch.randn(16000), "ab c")
+    assert [word for word, _, _ in words] == ["ab", "c"]
+    assert 0 <= words[0][1] < words[0][2] <= words[1][1] < words[1][2] <= 1.1
+    assert build(2).words(torch.randn(16000), "") == []

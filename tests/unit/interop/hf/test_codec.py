@@ -145,6 +145,9 @@ class Listener:
     def in_words(self, text):
         return normalize_text(text, LETTERS).text
 
+    def words(self, waveform, text):
+        return [(text, 0.0, 0.1)]
+
     def __call__(self, waveforms):
         self.lengths.append([len(waveform) for waveform in waveforms])
         return ["abc" for _ in waveforms]
