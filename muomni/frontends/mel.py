@@ -176,10 +176,11 @@ class LogMel:
         return torch.cat(pieces, dim=1)
 
     def _piece(self, samples: Tensor, frames: int, *, center: bool) -> Tensor:
-        """The first `frames` frames of (B, N): (B, frames, M)."""
+        """The first `frames` frames of (B, N): (B, frames, M), in float32 even under a stage's autocast."""
         spec = self.spec
         window, filters = self._constants.on(samples.device)
         spectrum = torch.stft(  # B F T
             samples, spec.n_fft, spec.hop, spec.win, window, center=center, pad_mode="constant", return_complex=True
         )
-        return (spectrum[..., :frames].abs().transpose(1, 2) @ filters) * self.scale  # B T M
+        with torch.autocast(samples.device.type, enabled=False):
+            return (spectrum[..., :frames].abs().transpose(1, 2) @ filters) * self.scale  # B T M

@@ -51,6 +51,16 @@ def test_a_full_scale_sine_reads_about_one_at_any_hop():
         assert 0.6 < float(mel[5:-5].max()) < 2.5
 
 
+@pytest.mark.parametrize("hop", [FAST.hop, 40])
+def test_half_precision_of_a_stage_leaves_the_mel_as_it_is(hop):
+    """Where the processor multiplies bfloat16 fast, a stage's step runs under autocast; short hops: piece by piece."""
+    log_mel = LogMel(dataclasses.replace(FAST, hop=hop))
+    clip = voice(0.5 if hop == FAST.hop else 16.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mel = log_mel(clip)
+    assert mel.dtype == torch.float32 and torch.equal(mel, log_mel(clip))
+
+
 def test_log_scaling_round_trips_and_floors():
     magnitude = torch.tensor([1e-9, 1e-3, 0.7])
     back = denormalise_log(normalise_log(magnitude, 1e-5))
