@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,26 @@ _server: list[ForkServer] = []
 FIXED = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
+#: Files that take the longest begin the session, the longest first, so that no process is left alone with one at its end. Of
+#: those that need `line` only one is among the first two: the other process would wait for it.
+LONG = (
+    "integration/test_resume", "unit/interop/onnx/test_onnxruntime", "integration/test_multirun", "integration/test_other_ranks",
+    "integration/test_sweep", "device/test_stages", "integration/test_line", "integration/test_debug",
+)  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # xdist would begin with the files of the most tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first, then those of the most tests."""
+    names = [item.path.relative_to(ROOT / "tests").with_suffix("").as_posix() for item in items]
+    count = Counter(names)
+    rank = {name: (LONG.index(name) if name in LONG else len(LONG), -count[name], name) for name in count}
+    items[:] = [item for _, item in sorted(zip(names, items, strict=True), key=lambda pair: rank[pair[0]])]
+
+
 def run_script(
     script: str, *arguments: str, timeout: float = 600, **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -40,15 +61,22 @@ def run_script(
     return _server[0].run(command, folder=ROOT, environment=variables, timeout=timeout)
 
 
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all workers of these tests together."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _scripts_are_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _scripts_are_forks(session_folder: Path) -> Iterator[None]:
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    environment = {**os.environ, **FIXED}
     _server.append(
-        ForkServer(
-            tmp_path_factory.getbasetemp(), modules=("train", "infer"), root=ROOT, environment={**os.environ, **FIXED}
-        )
+        ForkServer(session_folder, owner=owner, modules=("train", "infer"), root=ROOT, environment=environment)
     )
     yield
-    _server.pop().close()
+    _server.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -69,13 +97,12 @@ def _root_logger_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def line(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root folder in which the whole line of stages was trained for two steps each on the ci world.
 
     It is made once; each process of the tests has a copy.
     """
-    base = tmp_path_factory.getbasetemp()
-    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "line-of-all"
+    made = session_folder / "line-of-all"
     with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (made / "checkpoints" / LINE[-1]).exists():
@@ -83,7 +110,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 words = (*BUDGET, *SHORT.get(stage, ()), "prerequisites=error", f"paths.root={made}")
                 done = run_script("train.py", f"stage={stage}", *words)
                 assert done.returncode == 0, done.stderr[-4000:]
-    return Path(shutil.copytree(made, base / "line", symlinks=True))
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("line") / "root", symlinks=True))
 
 
 @pytest.fixture(scope="session")

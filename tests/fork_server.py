@@ -1,10 +1,11 @@
 """Scripts as forks of one process that has imported the libraries: a start costs a second instead of twenty.
 
-`python -m tests.fork_server SOCKET MODULE ...` imports the modules, listens at the UNIX socket, and runs each script that it
-is sent in a fork of its own. A fork is as good as a new interpreter as long as nothing of torch has run yet: no thread
-pool, no random number drawn. It leaves when the process that started it is gone.
+`python -m tests.fork_server SOCKET OWNER MODULE ...` imports the modules, listens at the UNIX socket, and runs each script that
+it is sent in a fork of its own. A fork is as good as a new interpreter as long as nothing of torch has run yet: no thread
+pool, no random number drawn. It leaves when the process OWNER is gone: all workers of a test session share one server.
 """
 
+import fcntl
 import importlib
 import json
 import os
@@ -25,16 +26,15 @@ from benchmarks.faults.child import become
 LONGEST_REQUEST = 1 << 20
 
 
-def serve(path: str, modules: Sequence[str]) -> None:
-    """Listen until the parent process is gone."""
+def serve(path: str, owner: int, modules: Sequence[str]) -> None:
+    """Listen until the owner is gone."""
     for module in modules:
         importlib.import_module(module)
-    parent = os.getppid()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
     running: dict[int, socket.socket] = {}
-    while os.getppid() == parent:
+    while _alive(owner):
         ready, _, _ = select.select([listener, *running.values()], [], [], 0.05)
         if listener in ready:
             connection, _ = listener.accept()
@@ -49,6 +49,14 @@ def serve(path: str, modules: Sequence[str]) -> None:
                     connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
                 running.pop(child).close()
     listener.close()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _fork(connection: socket.socket, listener: socket.socket) -> int:
@@ -80,22 +88,31 @@ def _run_script(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoRet
 
 
 class ForkServer:
-    """A server process, which begins with the first run, and its client.
+    """A server process, which begins with the first run of any client of the folder, and its client.
 
-    modules: what the server imports. environment: of the server; what a module reads while it is imported is from there.
+    folder: of the socket; clients of one folder share the server. owner: with which the server ends. modules: what it imports.
+    environment: of the server; what a module reads while it is imported is from there.
     """
 
-    def __init__(self, folder: Path, *, modules: Sequence[str], root: Path, environment: Mapping[str, str]) -> None:
-        self.path, self.log = str(folder / "fork"), folder / "fork.log"
+    def __init__(
+        self, folder: Path, *, owner: int, modules: Sequence[str], root: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.path, self.log, self.owner = folder / "fork", folder / "fork.log", owner
         self.modules, self.root, self.environment = modules, root, environment
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None  # where this client started it
+        self.started = False
 
-    def _begin(self) -> subprocess.Popen[bytes]:
-        with self.log.open("wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "tests.fork_server", self.path, *self.modules], cwd=self.root, env=dict(self.environment),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+    def _start_once(self) -> None:
+        """Start the server, unless another client has: the log is there."""
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self.log.exists():
+                with self.log.open("wb") as log:
+                    self.process = subprocess.Popen(
+                        [sys.executable, "-m", "tests.fork_server", str(self.path), str(self.owner), *self.modules],
+                        cwd=self.root, env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    )  # fmt: skip
+        self.started = True
 
     def run(
         self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], timeout: float
@@ -126,26 +143,20 @@ class ForkServer:
         return subprocess.CompletedProcess(list(command), code, *texts)
 
     def _connect(self, end: float) -> socket.socket:
-        self.process = self.process or self._begin()
+        if not self.started:
+            self._start_once()
         while True:
             connection = socket.socket(socket.AF_UNIX)
             try:
-                connection.connect(self.path)
+                connection.connect(str(self.path))
                 return connection
             except (FileNotFoundError, ConnectionRefusedError):
                 connection.close()
-                if self.process.poll() is not None:
-                    raise RuntimeError(f"the fork server ended: {self.log.read_text()[-4000:]}") from None
-                if time.monotonic() > end:
-                    raise
+                said = self.log.read_text(errors="replace")
+                if "Traceback" in said or time.monotonic() > end:
+                    raise RuntimeError(f"the fork server does not answer: {said[-4000:]}") from None
                 time.sleep(0.05)
-
-    def close(self) -> None:
-        """End the server, if there is one."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2:])
+    serve(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

@@ -9,7 +9,8 @@ def test_its_export_goes_to_the_run_folder(tmp_path: Path) -> None:
     trained = tmp_path / "checkpoints" / "thinker" / "kept.txt"
     trained.parent.mkdir(parents=True)
     trained.write_text("weeks of training")
-    done = run_script("train.py", "stage=thinker", *BUDGET, "debug=profile", f"paths.root={tmp_path}")
+    few = ("trainer.max_steps=4", "callbacks.profile.warm_up=1", "callbacks.profile.steps=2")
+    done = run_script("train.py", "stage=thinker", *BUDGET, "debug=profile", *few, f"paths.root={tmp_path}")
     assert done.returncode == 0, done.stderr[-3000:]
     assert list(trained.parent.iterdir()) == [trained]
     (export,) = tmp_path.glob("runs/thinker/*/export")

@@ -12,29 +12,29 @@ import yaml
 from tests.conftest import run_script
 from tests.wandb_records import wandb_records
 
-RATES, SEEDS, WRONG = (1e-3, 3e-4), (0, 1), -1
+RATE, SEEDS, WRONG = 1e-3, (0, 1), -1
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two rates and two seeds, and a rate that no optimizer takes."""
+    """Two seeds of a rate, and of one that no optimizer takes."""
     root = tmp_path_factory.mktemp("sweep")
     done = run_script(
-        "train.py", "-m", "stage=thinker", f"optim.lr={WRONG},1e-3,3e-4", "seed=0,1", "budget=ci", "data.preset=ci",
+        "train.py", "-m", "stage=thinker", f"optim.lr={WRONG},1e-3", "seed=0,1", "budget=ci", "data.preset=ci",
         "module.training.compile_model=false", "trainer.log_every_n_steps=1", "logger=[wandb]", f"paths.root={root}",
         "+trainer.limit_test_batches=1", WANDB_SILENT="true", WANDB_MODE="offline",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr[-3000:]
     assert len(re.findall(r"^job [01] \(.*\) failed: optim\.lr=-1: ", done.stderr, flags=re.MULTILINE)) == 2
-    assert "Traceback" not in done.stderr and "best of 4 is job " in done.stderr
+    assert "Traceback" not in done.stderr and "best of 2 is job " in done.stderr
     (found,) = (root / "runs" / "thinker").iterdir()
     return found
 
 
 def test_each_job_has_its_folder_configuration_and_metrics(sweep: Path) -> None:
     jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
-    assert [job.name for job in jobs] == ["0", "1", "2", "3", "4", "5"]
-    for job, (rate, seed) in zip(jobs, itertools.product((WRONG, *RATES), SEEDS), strict=True):
+    assert [job.name for job in jobs] == ["0", "1", "2", "3"]
+    for job, (rate, seed) in zip(jobs, itertools.product((WRONG, RATE), SEEDS), strict=True):
         config = yaml.safe_load((job / ".hydra" / "config.yaml").read_text())
         assert (config["optim"]["lr"], config["seed"]) == (rate, seed)
         assert (job / "failed.json").is_file() == (rate == WRONG) != (job / "metrics.json").is_file()
@@ -52,7 +52,7 @@ def test_each_job_has_its_folder_configuration_and_metrics(sweep: Path) -> None:
 def test_each_job_is_a_wandb_run_of_the_sweeps_group(sweep: Path) -> None:
     """Read back from what W&B wrote: nothing of a run is in another's file."""
     losses, ids = [], set()
-    for job, (rate, seed) in zip(("2", "3", "4", "5"), itertools.product(RATES, SEEDS), strict=True):
+    for job, seed in zip(("2", "3"), SEEDS, strict=True):
         (file,) = (sweep / job).glob("wandb/offline-run-*/*.wandb")
         records = list(wandb_records(file))
         (run,) = {record.run.run_id: record.run for record in records if record.HasField("run")}.values()
@@ -63,8 +63,8 @@ def test_each_job_is_a_wandb_run_of_the_sweeps_group(sweep: Path) -> None:
         measured = {"/".join(item.nested_key) or item.key: item.value_json for item in logged}
         assert (run.run_group, run.display_name) == (f"thinker-{sweep.name}", f"thinker-{sweep.name}-{job}")
         assert any(record.HasField("exit") for record in records)  # wandb.finish()
-        assert config["optim"]["lr"] == rate and config["seed"] == seed
+        assert config["optim"]["lr"] == RATE and config["seed"] == seed
         losses.append(float(measured["thinker/test/loss"]))
         assert json.loads((sweep / job / "metrics.json").read_text())["thinker/test/loss"] == pytest.approx(losses[-1])
         ids.add(run.run_id)
-    assert len(ids) == 4 and len(set(losses)) == 4
+    assert len(ids) == 2 and len(set(losses)) == 2

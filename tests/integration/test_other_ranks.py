@@ -2,65 +2,53 @@
 
 import functools
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import run_script
 
-#: One process, of which all runs are forks: a line in, a line out. Kills a run in its fifth step; says what the second one left.
+#: Kills a run in its fifth step, and says what the second one left.
 SCRIPT = """
 import json, sys
 from pathlib import Path
 from benchmarks.faults import fork_server
 from benchmarks.faults.kills import command, left, warm
+
 warm()
+stage, root, folder, before, after, trainer = json.loads(sys.argv[1])
+root, folder = Path(root), Path(folder)
 
-def answer(stage, root, folder, before, after, trainer):
-    root, folder = Path(root), Path(folder)
-    run = lambda ranks, **how: fork_server.run(
-        [word.replace("trainer=ddp", trainer) for word in command(stage, root, folder, workers=0, ranks=ranks)]
-        + ["trainer.precision=32-true"], folder=folder, ranks=ranks, limit=120, **how
-    )
-    if before:
-        assert run(before, kill=fork_server.Kill("step 5", 0.0)).code == -9
-    done = run(after)
-    assert done.code == 0, done.log
-    weights, metrics, rows, _ = left(folder, 0)
-    lines = [line.split() for file in sorted(folder.glob("samples.*")) for line in file.read_text().splitlines()]
-    losses = [float(row[f"{stage}/train/loss"]) for row in rows if f"{stage}/train/loss" in row]
-    return {"lines": lines, "losses": losses, "metrics": metrics, "log": done.log}
+def run(ranks, **how):
+    words = [word.replace("trainer=ddp", trainer) for word in command(stage, root, folder, workers=0, ranks=ranks)]
+    return fork_server.run([*words, "trainer.precision=32-true"], folder=folder, ranks=ranks, limit=120, **how)
 
-for line in sys.stdin:
-    print(json.dumps(answer(*json.loads(line))), flush=True)
+if before:
+    assert run(before, kill=fork_server.Kill("step 5", 0.0)).code == -9
+done = run(after)
+assert done.code == 0, done.log
+weights, metrics, rows, _ = left(folder, 0)
+lines = [line.split() for file in sorted(folder.glob("samples.*")) for line in file.read_text().splitlines()]
+losses = [float(row[f"{stage}/train/loss"]) for row in rows if f"{stage}/train/loss" in row]
+print(json.dumps({"lines": lines, "losses": losses, "metrics": metrics, "log": done.log}))
 """
 
 Runs = Callable[..., dict]
 
 
 @pytest.fixture(scope="module")
-def runs(line: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def runs(line: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """What a run leaves that `before` processes began and `after` went on with."""
-    log = tmp_path_factory.mktemp("runs") / "log"
-    with log.open("w") as errors, subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    ) as process:  # fmt: skip
+    script = tmp_path_factory.mktemp("runs") / "ranks.py"
+    script.write_text(SCRIPT)
 
-        def run(stage: str, folder: Path, *, before: int, after: int, trainer: str = "ddp") -> dict:
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(json.dumps([stage, str(line), str(folder), before, after, f"trainer={trainer}"]) + "\n")
-            process.stdin.flush()
-            said = next((each for each in process.stdout if each.startswith("{")), None)
-            assert said is not None, log.read_text()[-3000:]
-            return json.loads(said)
+    def run(stage: str, folder: Path, *, before: int, after: int, trainer: str = "ddp") -> dict:
+        said = run_script(str(script), json.dumps([stage, str(line), str(folder), before, after, f"trainer={trainer}"]))
+        assert said.returncode == 0, said.stderr[-3000:]
+        return json.loads(said.stdout.splitlines()[-1])
 
-        yield run
-        process.kill()
+    return run
 
 
 def samples(run: dict) -> dict[str, list[str]]:
