@@ -33,8 +33,11 @@ FIXED = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 #: those that need `line` only one is among the first two: the other process would wait for it.
 LONG = (
     "integration/test_resume", "unit/interop/onnx/test_onnxruntime", "integration/test_multirun", "integration/test_other_ranks",
-    "integration/test_sweep", "device/test_stages", "integration/test_line", "integration/test_debug",
+    "contract/test_conf", "integration/test_line", "unit/inference/test_bad_input", "integration/test_debug",
 )  # fmt: skip
+#: A folder of files that come last: on its GPU, which the CPU plays, autograd starts a thread for it, and no process that has
+#: one may be forked any more (`tests/ranks.py`).
+LAST = "device/"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,10 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long files first, then those of the most tests."""
+    """The long files first, then those of the most tests, then LAST."""
     names = [item.path.relative_to(ROOT / "tests").with_suffix("").as_posix() for item in items]
     count = Counter(names)
-    rank = {name: (LONG.index(name) if name in LONG else len(LONG), -count[name], name) for name in count}
+    first = {name: number for number, name in enumerate(LONG)}
+    rank = {name: (name.startswith(LAST), first.get(name, len(LONG)), -count[name], name) for name in count}
     items[:] = [item for _, item in sorted(zip(names, items, strict=True), key=lambda pair: rank[pair[0]])]
 
 
