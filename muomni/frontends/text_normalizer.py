@@ -84,6 +84,7 @@ _WRITTEN = re.compile(
     + "|".join(re.escape(written) for written in _WORDS_OF if written != "w/")
     + r")(?![\w/#-]|[.,]\d)|(?<![\w/])w/(?=\s|\w\w)"
 )
+_AS_IT_IS = re.compile(r"(?!.*\b(?:vs|phd)\b)[a-z ]*")
 _SIGN_RULES = (
     (rf"#(?=\s*(?:{_COUNTED})\b)", " number "),
     (r"#(?=[^\W\d])", " hashtag "), (r"~(?=\s*\w)", " about "),
@@ -117,7 +118,7 @@ class NormalizedText:
 def normalize_text(text: str, alphabet: str) -> NormalizedText:
     """The text in characters of `alphabet`. An alphabet with digits keeps numbers and whatever else it holds as written;
     for one without, all is said in words."""
-    if alphabet == LETTERS and re.fullmatch(r"[a-z ]*", text):
+    if alphabet == LETTERS and _AS_IT_IS.fullmatch(text):
         return NormalizedText(" ".join(text.split()), "")
     text = _unify(text)
     if not any(digit in alphabet for digit in "0123456789"):

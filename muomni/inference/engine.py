@@ -6,13 +6,13 @@ Shapes: B requests, T tokens, N samples.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer, AnswerStream, NBest
@@ -24,19 +24,19 @@ from muomni.inference.conversation_file import load_conversation, save_conversat
 from muomni.inference.decoding.finite import register_finite_check
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.runtime import Eager, Runtime
-from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import MISSING_MODULE_HELP, InvalidOption, MissingModule, MuomniError, raised_as
 from muomni.inference.media import media_from_metadata
 from muomni.inference.ocr import read_images
 from muomni.inference.prompt import Prompt, PromptBuilder, Request, build_prompter, prepare
 from muomni.inference.sources import Source
-from muomni.inference.tts.speaker import Speaker, Utterance, build_speaker, warn_of_cut
+from muomni.inference.tts.speaker import Speaker, build_speaker
+from muomni.inference.tts.speaking import Speaking
 from muomni.inference.validation import require_bool, require_sequence, require_str
 from muomni.models.encoders import AudioEncoder
 from muomni.short_repr import shown
 
 
-class Engine:
+class Engine(Speaking):
     """Text, images and audio in; text and speech out. Methods may be called from several threads at once.
 
     Args:
@@ -70,7 +70,8 @@ class Engine:
         if "thinker" in modules:
             self.prompter = build_prompter(self.modules, tokenizer, media=self.media, format=format, where=where)
         self.runtime: Runtime | None = None if self.prompter is None else Eager(self.prompter.thinker)
-        self.speaker, self.vocoder_note = None, ""
+        self.speaker: Speaker | None = None
+        self.vocoder_note = ""
         if "talker" in modules:
             self.require("codec")
             self.speaker, self.vocoder_note = build_speaker(
@@ -222,55 +223,6 @@ class Engine:
         encoder = cast(AudioEncoder, self.require("audio"))
         require_head(encoder, where=self.where)
         return Recognition(encoder, self.media, prompter=self.require_prompter)
-
-    def generate_speech(self, text: str, *, voice: int = 0) -> Tensor:
-        """Text -> waveform (N,) at `speech_rate` Hz, deterministic, peak-normalised if a vocoder makes it. Logged if the frame
-        limit cuts it off; see `speak` for a flag."""
-        (spoken,) = self.speak([text], voices=[voice])
-        warn_of_cut(spoken.timings)
-        return spoken.waveform
-
-    def generate_speech_stream(
-        self,
-        text: str,
-        *,
-        voice: int = 0,
-        ended: Callable[[Timings], None] = warn_of_cut,
-        timings: Timings | None = None,
-    ) -> Iterator[Tensor]:
-        """`generate_speech` in chunks (N,), yielded while the Talker decodes; joined they are the same waveform. timings: filled
-        meanwhile. `ended` is called with them at the end; default: log if the frame limit cut it off."""
-        speaker = self.require_speaker()
-        sentences = speaker.prepare(text, self.tokenizer)
-        return speaker.stream(sentences, voice=voice, timings=timings or Timings(), ended=ended)
-
-    @raised_as(MuomniError, param=None)
-    def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
-        """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit. A
-        text is spoken sentence by sentence, with short pauses. Their timings are those of the batch.
-
-        Texts are normalised to the characters that the Talker was trained on (`alphabet` in the metadata): numbers and signs
-        become words. Raises MuomniError for a text of which nothing remains, and for an unknown voice.
-        """
-        speaker = self.require_speaker()
-        require_sequence("texts", texts, of="strings", single="generate_speech takes a single one")
-        texts = list(texts)
-        voices = [0] * len(texts) if voices is None else voices
-        require_sequence("voices", voices, of="numbers", single="one for each text")
-        voices = list(voices)
-        if len(voices) != len(texts):
-            raise InvalidOption(
-                f"{len(texts)} texts and {len(voices)} voices: a voice for each is needed", param="voices"
-            )
-        if not texts:
-            return []
-        sentences = [speaker.prepare(text, self.tokenizer) for text in texts]
-        return speaker.speak(sentences, voices=voices, timings=Timings())
-
-    @property
-    def speech_rate(self) -> int:
-        """Sample rate of spoken waveforms, Hz."""
-        return self.require_speaker().decoder.sample_rate
 
     # --- modules -----------------------------------------------------------------------------------------------
 

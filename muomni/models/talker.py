@@ -164,22 +164,39 @@ class Talker(nn.Module):
         hidden = self.transformer(torch.cat([prefix, frames], dim=1), context).hidden
         return self._predict(hidden[:, C:], durations)
 
-    def prefill(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, cache: TalkerCache) -> TalkerOutput:
-        """Read text (B, C) and the start frame into an empty cache -> the first frame's logits (B, 1, K, E)."""
+    def prefill(
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        *,
+        speakers: Tensor,
+        cache: TalkerCache,
+        codes: Tensor | None = None,
+    ) -> TalkerOutput:
+        """Read text (B, C), the start frame and the frames spoken so far, codes (B, T, K), into an empty cache -> the logits
+        (B, 1, K, E) of the next one."""
         B, C = text.shape
+        T = 0 if codes is None else codes.shape[1]
         prefix, durations, keep = self._prefix(text, text_lengths, speakers)
         char_times = durations.cumsum(1)
         cache.text = upsample_text(prefix, char_times, text_lengths, count=cache.capacity - C)
-        positions = torch.cat([char_times, char_times.new_zeros(B, 1)], dim=1)
-        x = torch.cat([prefix, self.start + cache.text[:, :1]], dim=1)
-        cache.mask_padding(torch.cat([keep, keep.new_ones(B, 1)], dim=1))
+        positions = torch.cat([char_times, torch.arange(T + 1, device=text.device).expand(B, -1)], dim=1)
+        frames = self.start.expand(B, 1, -1)
+        if codes is not None:
+            frames = torch.cat([frames, self._embed_codes(codes)], dim=1)
+        x = torch.cat([prefix, frames + cache.text[:, : T + 1]], dim=1)
+        cache.mask_padding(torch.cat([keep, keep.new_ones(B, T + 1)], dim=1))
         hidden = self.transformer(x, AttentionContext(self.rope(positions), cache=cache)).hidden
-        return self._predict(hidden[:, C:], durations)
+        return self._predict(hidden[:, C + T :], durations)
 
     def num_frames(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor) -> Tensor:
         """Predicted frames (B) of texts (B, C), fractional."""
+        return self.times(text, text_lengths, speakers=speakers)[:, -1]
+
+    def times(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor) -> Tensor:
+        """Predicted times (B, C) at which the characters of texts (B, C) end, in frames, fractional, rising."""
         _, durations, keep = self._prefix(text, text_lengths, speakers)
-        return (durations * keep).sum(1)
+        return (durations * keep).cumsum(1)
 
     def decode_step(self, codes: Tensor, *, frame: int | Tensor, cache: TalkerCache) -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E). frame: (B) if rows are at different

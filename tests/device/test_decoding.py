@@ -13,7 +13,8 @@ from muomni.inference.decoding.generate import SYNC_EVERY
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
-from muomni.inference.tts.speaker import Sentence
+from muomni.inference.tts.speech_loop import SpeechLoop
+from muomni.inference.tts.speech_plan import Step
 from muomni.special_tokens import EOS
 from tests.device.cuda_graphs import recorded_graphs
 from tests.device.fake_cuda import CUDA, FakeCuda, fake_cuda
@@ -118,7 +119,8 @@ def test_the_talker_waits_once_in_eight_frames(gpu, loaded, rows):
 def test_streamed_frames_are_read_one_by_one(gpu, loaded):
     def answer(length):
         timings = Timings()
-        return sum(1 for _ in loaded.speaker._frames(Sentence("a red circle", limit=length), 0, timings))
+        loop = SpeechLoop(loaded.speaker, None, voice=0, look_ahead=None, timings=timings, ended=lambda _: None)
+        return sum(1 for _ in loop.frames(Step("a red circle", begins=True, limit=length), length))
 
     assert waits(gpu, answer) == MORE
 

@@ -5,8 +5,7 @@ Shapes: T frames, K codebooks, N samples.
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.scheduling.running import Ticket
-from muomni.inference.tts.sentences import SentenceSplitter
-from muomni.inference.tts.speaker import Sentence, Speaker
+from muomni.inference.tts.speaker import Speaker
+from muomni.inference.tts.speech_plan import SpeechPlan, Step
 from muomni.inference.tts.speech_stream import TextSynthesizer
 
 log = logging.getLogger(__name__)
@@ -56,25 +55,30 @@ Emit = Callable[[Tensor | SpeechDone | Exception], None]
 
 
 class Speech:
-    """A request. `written` and `complete` are guarded by the scheduler's lock, the rest belongs to its thread.
+    """A request. `plan.feed` and `plan.close` are guarded by the scheduler's lock, the rest belongs to its thread.
 
-    A sentence is put into words when its turn comes (`look`): for a long text that would take seconds, and it could be cancelled.
+    A sentence, or phrase of one, is put into words when its turn comes (`look`): for a long text that would take seconds, and it
+    could be cancelled.
     """
 
     def __init__(
-        self, speaker: Speaker, tokenizer: Tokenizer | None, *, voice: int, ticket: "SpeechTicket", emit: Emit
+        self,
+        speaker: Speaker,
+        tokenizer: Tokenizer | None,
+        *,
+        voice: int,
+        look_ahead: int | None,
+        ticket: "SpeechTicket",
+        emit: Emit,
     ) -> None:
         self.voice, self.ticket, self._emit = voice, ticket, emit
-        self.speaker, self.tokenizer = speaker, tokenizer
-        self.splitter = SentenceSplitter()
-        self.written: deque[str] = deque()  # sentences to be spoken
-        self._spoken: Iterator[tuple[Sentence | None, str]] | None = None  # what is spoken of the one before them
-        self._next: Sentence | None = None  # of these
-        self.complete = False  # no more text will come
+        self.plan = SpeechPlan(speaker, tokenizer, look_ahead=look_ahead)
+        self.whole = True  # the text of the utterance that is spoken
         self.synthesizer = TextSynthesizer(speaker.decoder)
         self.rate = speaker.decoder.sample_rate
         self.row = -1  # of the slots, while a sentence is spoken
-        self.limit = 0  # frames of that sentence
+        self.limit = 0  # frames of that sentence, or up to which its text is known
+        self.frames = 0  # of that sentence so far
         self.codes: list[Tensor] = []  # K each, of all sentences
         self.sentences = 0
         self.timings = Timings(vocoder=speaker.decoder.name)
@@ -89,47 +93,35 @@ class Speech:
     @property
     def finished(self) -> bool:
         """True if all of the text has been spoken and emitted."""
-        return self.complete and not self.has_text and self.row < 0 and not self.synthesizer.sentences
+        return self.plan.closed and not self.plan.has_text and self.row < 0 and not self.synthesizer.sentences
 
-    @property
-    def has_text(self) -> bool:
-        """True if there may be a sentence to speak."""
-        return self._next is not None or self._spoken is not None or bool(self.written)
+    def begin(self, step: Step) -> None:
+        """What the step adds to the text follows."""
+        self.whole = step.limit is not None
+        if step.begins:
+            self.frames = 0
+            self.sentences += 1
+            self.synthesizer.begin()
 
-    def look(self) -> bool:
-        """Put more of the text into words, a little at a time; True if there is a sentence to speak."""
-        if self._next is None and self.has_text:
-            if self._spoken is None:
-                self._spoken = self.speaker.sentences(self.written.popleft(), self.tokenizer)
-            self._next, left_out = next(self._spoken, (None, None))
-            if left_out is None:
-                self._spoken = None
-            elif left_out:
-                log.warning("characters without a spoken form are left out: %r", left_out)
-        return self._next is not None
+    def so_far(self) -> Tensor | None:
+        """The codes (1, T, K) of the sentence that is spoken; None before the first."""
+        return torch.stack(self.codes[-self.frames :])[None] if self.frames else None
 
-    def take(self) -> Sentence:
-        """The sentence that `look` found."""
-        sentence, self._next = self._next, None
-        assert sentence is not None
-        return sentence
-
-    def begin(self, limit: int) -> None:
-        """A sentence of at most so many frames follows."""
-        self.limit, self.frames = limit, 0
-        self.sentences += 1
-        self.synthesizer.begin()
+    def end_sentence(self, *, cut: bool) -> None:
+        """No frame will follow in this sentence. cut: the limit on frames ended it."""
+        self.timings.speech_cut |= cut
+        self.synthesizer.end()
 
     def push(self, frame: Tensor, *, ended: bool) -> bool:
-        """Append a frame (K); True if the sentence ends with it."""
+        """Append a frame (K); True if it is the last one, of the sentence or of what is known of its text."""
         self.codes.append(frame)
         self.synthesizer.add(frame[None])
         self.frames += 1
         self.timings.frames += 1
+        ended = ended and self.whole
         last = ended or self.frames == self.limit
-        if last:
-            self.timings.speech_cut |= not ended
-            self.synthesizer.end()
+        if last and self.whole:
+            self.end_sentence(cut=not ended)
         return last
 
     def render(self) -> bool:
@@ -148,6 +140,8 @@ class Speech:
 
     def done(self) -> SpeechDone:
         """What is emitted last."""
+        if self.plan.left_out:
+            log.warning("characters without a spoken form are left out: %r", "".join(self.plan.left_out))
         return SpeechDone(
             codes=torch.stack(self.codes),
             sentences=self.sentences,

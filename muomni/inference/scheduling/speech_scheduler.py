@@ -53,10 +53,18 @@ class SpeechScheduler(Worker[Speech]):
     # --- any thread --------------------------------------------------------------------------------------------
 
     def submit(
-        self, texts: Iterable[str] | str, *, voice: int = 0, emit: Emit, client: str = "", more: bool = False
+        self,
+        texts: Iterable[str] | str,
+        *,
+        voice: int = 0,
+        look_ahead: int | None = None,
+        emit: Emit,
+        client: str = "",
+        more: bool = False,
     ) -> SpeechTicket:
         """Queue a text. `emit` is called from the scheduler's thread and must not block: with waveform chunks (N,) float32, then
-        with one `SpeechDone` or the exception that ended it. Joined chunks equal `Engine.generate_speech` of the text.
+        with one `SpeechDone` or the exception that ended it. Joined chunks equal `Engine.generate_speech` of the text at the
+        same `look_ahead`, however it came.
 
         texts: the text, or pieces that are joined. more: the text is still being written; `feed` appends to it, `finish` ends it.
         client: whose turn it is; clients take turns. Raises MuomniErrors for an unknown voice or a text of which nothing can be
@@ -67,14 +75,15 @@ class SpeechScheduler(Worker[Speech]):
         for piece in pieces:
             require_str("texts", piece)
         ticket = SpeechTicket(self._wake)
-        speech = ticket.speech = Speech(self.speaker, self.tokenizer, voice=voice, ticket=ticket, emit=emit)
-        text = "".join(pieces)
-        speech.written.extend(speech.splitter.push(text))
+        speech = ticket.speech = Speech(
+            self.speaker, self.tokenizer, voice=voice, look_ahead=look_ahead, ticket=ticket, emit=emit
+        )
+        text, plan = "".join(pieces), speech.plan
+        plan.feed(text)
         if not more:
-            speech.written.extend(speech.splitter.close())
-            speech.complete = True
-            while not speech.look():
-                if not speech.has_text:
+            plan.close()
+            while not plan.look():
+                if not plan.has_text:
                     raise self.speaker.unspeakable(text)
         with self._changed:
             self._check_room(len(self._queue))
@@ -85,19 +94,18 @@ class SpeechScheduler(Worker[Speech]):
         """Append to a text that was submitted with `more`; its sentences are spoken as soon as they are complete. A no-op if the
         request has ended."""
         require_str("text", text)
-        if ticket.speech.complete:
+        if ticket.speech.plan.closed:
             raise InvalidOption(
                 "feed: the text is finished: submit it with more=True, and finish it later", param="text"
             )
         with self._changed:
-            ticket.speech.written.extend(ticket.speech.splitter.push(text))
+            ticket.speech.plan.feed(text)
             self._changed.notify()
 
     def finish(self, ticket: SpeechTicket) -> None:
         """The text that was submitted with `more` is complete. Without a word in it the request ends with an error."""
         with self._changed:
-            ticket.speech.written.extend(ticket.speech.splitter.close())
-            ticket.speech.complete = True
+            ticket.speech.plan.close()
             self._changed.notify()
 
     def stats(self) -> SpeechStats:
@@ -140,7 +148,7 @@ class SpeechScheduler(Worker[Speech]):
         """Whether there is anything to compute; requests may only wait for their text."""
         if self.rows or (self._queue and len(self.active) < self.num_slots):
             return True
-        return any(speech.has_text or speech.synthesizer.ready or speech.finished for speech in self.active)
+        return any(speech.plan.has_text or speech.synthesizer.ready or speech.finished for speech in self.active)
 
     def _drop_cancelled(self) -> None:
         with self._changed:
@@ -160,23 +168,29 @@ class SpeechScheduler(Worker[Speech]):
     def _begin_sentence(self) -> None:
         """Read the next sentence of the request that has waited longest; one an iteration, so that the others go on."""
         with self._changed:
-            idle = [speech for speech in self.active if speech.row < 0 and speech.has_text]
+            idle = [speech for speech in self.active if speech.row < 0 and speech.plan.has_text]
             if not idle:
                 return
             speech = min(idle, key=lambda speech: (speech.deadline, speech.submitted))
         start = time.perf_counter()
         try:
-            if not speech.look():
+            if not speech.plan.look():
                 return
-            sentence = speech.take()
-            decoder, first, (limit,) = self.speaker.begin([sentence.text], [sentence.limit], [speech.voice])
+            step = speech.plan.take()
+            speech.begin(step)
+            ahead = speech.plan.look_ahead or 0
+            limit = step.limit or self.speaker.frames_before(step.text, voice=speech.voice, look_ahead=ahead)
+            if limit <= speech.frames:
+                if speech.whole:
+                    speech.end_sentence(cut=True)
+                return
+            decoder, first, (speech.limit,) = self.speaker.begin([step.text], [limit], [speech.voice], speech.so_far())
         except Exception as error:
             self._end(speech, error)
             return
         speech.timings.speech += time.perf_counter() - start
-        speech.begin(limit)
         if not speech.push(first[0, :-1], ended=bool(first[0, -1])):
-            speech.row = self.slots.join(decoder.cache)
+            speech.row = self.slots.join(decoder.cache, frames=speech.frames)
             self.last = torch.cat([self.last, first]) if self.rows else first
             self.rows.append(speech)
 

@@ -53,8 +53,8 @@ class SpeechSlots:
         self.lengths: list[int] = []
         self.frames: list[int] = []
 
-    def join(self, cache: TalkerCache) -> int:
-        """Copy what a text and its first frame left in a cache of one row; returns the row."""
+    def join(self, cache: TalkerCache, *, frames: int) -> int:
+        """Copy what a text and its first `frames` frames left in a cache of one row; returns the row."""
         assert len(self.lengths) < self.num_rows, "no row is free"
         self._grow(cache.capacity)
         row, end = len(self.lengths), cache.position
@@ -62,7 +62,7 @@ class SpeechSlots:
         self.cache.values[:, row, :, :end] = cache.values[:, 0, :, :end]
         self.cache.text[row, : cache.text.shape[1]] = cache.text[0]
         self.lengths.append(end)
-        self.frames.append(1)
+        self.frames.append(frames)
         return row
 
     def leave(self, row: int) -> int:

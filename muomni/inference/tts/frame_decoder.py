@@ -17,11 +17,12 @@ def greedy_frames(out: TalkerOutput) -> Tensor:
 
 
 class FrameDecoder:
-    """The Talker's `Decoder`: a token is a frame (K + 1), the most likely codes and 1 if the utterance ends with it."""
+    """The Talker's `Decoder`: a token is a frame (K + 1), the most likely codes and 1 if the utterance ends with it. spoken:
+    frames that the cache holds already."""
 
-    def __init__(self, talker: Talker, cache: TalkerCache) -> None:
+    def __init__(self, talker: Talker, cache: TalkerCache, *, spoken: int = 0) -> None:
         self.talker, self.cache = talker, cache
-        self.first = cache.position  # after the text and the start frame
+        self.first = cache.position - spoken  # after the text and the start frame
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """A frame (B, K + 1) -> the next one (B, 1, K + 1)."""

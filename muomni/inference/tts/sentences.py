@@ -28,6 +28,10 @@ class SentenceSplitter:
 
     def push(self, piece: str) -> list[str]:
         """Append a piece; returns the sentences that it completes."""
+        return [sentence.strip() for sentence in self.push_raw(piece) if sentence.strip()]
+
+    def push_raw(self, piece: str) -> list[str]:
+        """The same with the space around them: joined, and with `rest`, they are all pieces so far."""
         self.rest += piece
         sentences, begin = [], 0
         for match in _END.finditer(self.rest):
@@ -35,7 +39,7 @@ class SentenceSplitter:
                 sentences.append(self.rest[begin : match.end()])
                 begin = match.end()
         self.rest = self.rest[begin:]
-        return [sentence.strip() for sentence in sentences if sentence.strip()]
+        return sentences
 
     def close(self) -> list[str]:
         """What is left at the end of the text."""

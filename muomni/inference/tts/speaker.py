@@ -4,7 +4,7 @@ Shapes: B texts, C characters, T frames, K codebooks, E entries, N samples.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from muomni.frontends.text_form import form_named, form_of
 from muomni.frontends.text_normalizer import LETTERS, NormalizedText, normalize_text
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.finite import check_finite
-from muomni.inference.decoding.generate import decode, generate
+from muomni.inference.decoding.generate import generate
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption
 from muomni.inference.media import spec_from_metadata
 from muomni.inference.tts.frame_decoder import FrameDecoder, greedy_frames
 from muomni.inference.tts.sentences import split_long, split_sentences
 from muomni.inference.tts.speech_decoder import speech_decoder
-from muomni.inference.tts.speech_stream import synthesize, synthesize_stream
+from muomni.inference.tts.speech_stream import synthesize
 from muomni.inference.tts.vocoder import choose_vocoder
 from muomni.inference.tts.vocoder_blocks import StreamingVocoder
 from muomni.inference.validation import require_str
@@ -130,18 +130,23 @@ class Speaker:
     def sentences(self, written: str, tokenizer: Tokenizer | None) -> Iterator[tuple[Sentence | None, str]]:
         """A written sentence -> what is spoken of it, or None, and the characters that have no spoken form. More than one where
         the Talker's frame limit is too short for it; each is found when it is needed."""
-        longest = min(self._limit(0) if tokenizer is None else round(MAX_FRAMES * self.pace), self.talker.max_frames)
-        for piece in split_long(written, lambda text: self._fits(text, longest)):
+        for piece in split_long(written, lambda text: self.fits(text, tokenizer)):
             said = self.in_words(piece)
-            tokens = 0 if tokenizer is None else max(len(tokenizer.encode(piece)), len(tokenizer.encode(said.text)))
-            yield Sentence(said.text, limit=self._limit(tokens)) if said.text else None, said.left_out
+            limit = self.limit_of(piece, said.text, tokenizer)
+            yield Sentence(said.text, limit=limit) if said.text else None, said.left_out
+
+    def limit_of(self, written: str, said: str, tokenizer: Tokenizer | None) -> int:
+        """The most frames that a text, as written and in words, may take."""
+        texts = () if tokenizer is None else (written, said)
+        return self._limit(max((len(tokenizer.encode(text)) for text in texts), default=0))  # type: ignore[union-attr]
 
     def _limit(self, num_tokens: int) -> int:
         """`frame_limit`, in frames of this codec."""
         return round(frame_limit(num_tokens) * self.pace)
 
-    def _fits(self, written: str, longest: int) -> bool:
-        """Whether a text takes no more than `longest` frames, by the Talker's own prediction."""
+    def fits(self, written: str, tokenizer: Tokenizer | None) -> bool:
+        """Whether a text takes no more frames than the Talker can speak at once, by its own prediction."""
+        longest = min(self._limit(0) if tokenizer is None else round(MAX_FRAMES * self.pace), self.talker.max_frames)
         if len(written) > UNSPOKEN * CHARACTERS_PER_FRAME * longest:  # spares the words of what will be cut anyway
             return False
         text = self.in_words(written).text
@@ -179,15 +184,6 @@ class Speaker:
         timings.audio_seconds += sum(len(one.waveform) for one in spoken) / self.decoder.sample_rate
         return spoken
 
-    def stream(
-        self, sentences: list[Sentence], *, voice: int, timings: Timings, ended: Callable[[Timings], None]
-    ) -> Iterator[Tensor]:
-        """The waveform of `speak` in chunks (N), synthesised while the Talker decodes; `ended` is called after the last one.
-        Raises ValueError as `speak` does, at once."""
-        self._check([sentence.text for sentence in sentences], [voice])
-        timings.vocoder = self.decoder.name
-        return self._chunks(sentences, voice, timings, ended)
-
     @torch.inference_mode()
     def codes(
         self, texts: list[str], *, limits: list[int], voices: list[int], timings: Timings
@@ -214,6 +210,16 @@ class Speaker:
         speakers = torch.tensor(voices, device=lengths.device)
         return [float(frames) for frames in self.talker.num_frames(text_ids, lengths, speakers=speakers)]
 
+    @torch.inference_mode()
+    def frames_before(self, text: str, *, voice: int, look_ahead: int) -> int:
+        """Frames that end before the last `look_ahead` characters of a text begin, by the Talker's prediction."""
+        characters = len(text) - look_ahead
+        if characters < 1:
+            return 0
+        text_ids, lengths = self._encode([text])
+        times = self.talker.times(text_ids, lengths, speakers=torch.tensor([voice], device=lengths.device))
+        return min(int(times[0, characters - 1]), self.talker.max_frames - 1)
+
     def _check(self, texts: list[str], voices: list[int]) -> None:
         for text in texts:
             if not text.strip():
@@ -230,16 +236,19 @@ class Speaker:
                 param="voice",
             )
 
-    def begin(self, texts: list[str], limits: list[int], voices: list[int]) -> tuple[FrameDecoder, Tensor, list[int]]:
-        """Prefill the texts; returns the decoder, the first frames (B, K + 1) and the frame limits."""
+    def begin(
+        self, texts: list[str], limits: list[int], voices: list[int], codes: Tensor | None = None
+    ) -> tuple[FrameDecoder, Tensor, list[int]]:
+        """Prefill the texts, and the codes (B, T, K) that were spoken of them so far; returns the decoder, the next frames
+        (B, K + 1) and the frame limits, of all frames."""
         talker = self.talker
         padded, lengths = self._encode(texts)
         device = lengths.device
         limits = [min(limit, talker.max_frames) for limit in limits]
         cache = talker.new_cache(len(texts), padded.shape[1] + max(limits))
-        out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache)
+        out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache, codes=codes)
         check_finite(out.logits, out.stop)
-        decoder = FrameDecoder(talker, cache)
+        decoder = FrameDecoder(talker, cache, spoken=0 if codes is None else codes.shape[1])
         return decoder, greedy_frames(out), limits
 
     def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
@@ -248,32 +257,6 @@ class Speaker:
         rows = [torch.tensor(encode_characters(text, self.talker.characters)) for text in texts]
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device), lengths
-
-    def _frames(self, sentence: Sentence, voice: int, timings: Timings) -> Iterator[Tensor]:
-        """The codes (K) of one sentence, frame by frame."""
-        with torch.inference_mode():
-            decoder, first, limits = self.begin([sentence.text], [sentence.limit], [voice])
-        for frame in decode(decoder, first, max_tokens=limits[0]):
-            timings.frames += 1
-            yield frame[0, :-1]
-            if bool(decoder.ended(frame)):
-                return
-        timings.speech_cut = True
-
-    def _chunks(
-        self, sentences: list[Sentence], voice: int, timings: Timings, ended: Callable[[Timings], None]
-    ) -> Iterator[Tensor]:
-        frames = (self._frames(sentence, voice, timings) for sentence in sentences)
-        blocks = synthesize_stream(frames, self.decoder)
-        while True:
-            with timings.span("speech"):  # excludes the time that the consumer takes between chunks
-                block = next(blocks, None)
-            if block is None:
-                ended(timings)
-                return
-            timings.first_audio = timings.first_audio or timings.speech
-            timings.audio_seconds += len(block) / self.decoder.sample_rate
-            yield block
 
 
 def build_speaker(

@@ -42,6 +42,11 @@ class TextSynthesizer:
         self.sentences[-1].end()
 
     @property
+    def begun(self) -> bool:
+        """True if there was a sentence."""
+        return self._latest is not None
+
+    @property
     def ready(self) -> bool:
         """True if a block is complete."""
         return bool(self.sentences) and self.sentences[0].ready

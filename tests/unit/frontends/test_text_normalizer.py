@@ -130,6 +130,8 @@ WORDS = {
     "…": "",
     "dr. smith and mr. & mrs. jones": "doctor smith and mister and missus jones",
     "She has a PhD. He, a Ph.D.": "she has a p h d he a p h d",
+    "phd": "p h d",
+    "red vs blue": "red versus blue",
     "w/ cheese, w/o sauce": "with cheese without sauce",
     "an MP3 of the FBI in the US, by CEOs": "an m p three of the f b i in the u s by c e o s",
     "tell us: it is AI": "tell us it is a i",

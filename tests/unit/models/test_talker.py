@@ -43,6 +43,30 @@ def test_a_start_frame_of_zeros_draws_the_same_other_weights():
     assert torch.equal(plain.heads[1].weight, zeros.heads[1].weight)
 
 
+@torch.no_grad()
+def test_frames_that_were_spoken_are_read_with_the_text():
+    """As if they had been decoded one by one, also from there on."""
+    talker, (text, lengths, codes, speakers) = build(), inputs()
+    cache = talker.new_cache(2, 40)
+    out = talker.prefill(text, lengths, speakers=speakers, cache=cache)
+    for frame in range(7):
+        out = talker.decode_step(codes[:, frame : frame + 1], frame=frame + 1, cache=cache)
+    again = talker.new_cache(2, 40)
+    at_once = talker.prefill(text, lengths, speakers=speakers, cache=again, codes=codes)
+    assert again.position == cache.position
+    torch.testing.assert_close(at_once.logits, out.logits, rtol=1e-4, atol=1e-4)
+    step = [talker.decode_step(codes[:, :1], frame=8, cache=each).logits for each in (cache, again)]
+    torch.testing.assert_close(step[0], step[1], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_characters_end_at_rising_times():
+    talker, (text, lengths, _, speakers) = build(), inputs()
+    times = talker.times(text, lengths, speakers=speakers)
+    assert (times.diff(dim=1) >= 0).all() and times.shape == text.shape
+    torch.testing.assert_close(times[:, -1], talker.num_frames(text, lengths, speakers=speakers))
+
+
 def test_a_frame_sees_only_earlier_frames():
     talker, (text, lengths, codes, speakers) = build(), inputs()
     before = talker(text, lengths, codes, speakers=speakers).logits

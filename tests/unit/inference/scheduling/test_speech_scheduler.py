@@ -119,6 +119,45 @@ def test_a_text_that_is_still_being_written(engine, scheduler):
         scheduler.feed(ticket, "more")
 
 
+def test_texts_that_are_written_and_spoken_within_their_sentences(engine, scheduler):
+    """Several at once, each with its look-ahead and in its own pieces: the samples are those of the engine."""
+    rng, running = random.Random(1), []
+    for _ in range(6):
+        text = " ".join(rng.choices([*WORDS, "the", "left", "of", "and"], k=rng.randint(6, 14)))
+        look_ahead, voice, listener = rng.choice([0, 4, 12, None]), rng.randint(0, 1), Listener()
+        ticket = scheduler.submit("", voice=voice, look_ahead=look_ahead, emit=listener, more=True)
+        running.append((text, look_ahead, voice, listener, ticket))
+    left = {index: text for index, (text, *_) in enumerate(running)}
+    while left:
+        index = rng.choice(list(left))
+        size = rng.randint(1, 12)
+        scheduler.feed(running[index][-1], left[index][:size])
+        left[index] = left[index][size:]
+        if not left[index]:
+            scheduler.finish(running[index][-1])
+            del left[index]
+        time.sleep(rng.choice([0, 0.005]))
+    for text, look_ahead, voice, listener, _ in running:
+        result = listener.wait()
+        assert isinstance(result, SpeechDone), result
+        alone = engine.generate_speech(text, voice=voice, look_ahead=look_ahead)
+        assert torch.equal(torch.cat(listener.chunks), alone)
+    assert scheduler.stats().mean_batch > 1
+
+
+def test_sound_comes_before_the_sentence_is_written(engine, scheduler):
+    listener = Listener()
+    ticket = scheduler.submit("what colour is the big circle on ", emit=listener, look_ahead=2, more=True)
+    first = listener.items.get(timeout=60)
+    scheduler.feed(ticket, "the left of it")
+    scheduler.finish(ticket)
+    listener.wait()
+    whole = engine.generate_speech("what colour is the big circle on the left of it", look_ahead=2)
+    assert torch.equal(torch.cat([first, *listener.chunks]), whole)
+    with pytest.raises(InvalidOption, match="look_ahead=-1"):
+        scheduler.submit("tell me", emit=listener, look_ahead=-1)
+
+
 def test_a_long_text_begins_before_all_of_it_is_in_words(scheduler, monkeypatch):
     said, found = [], Speaker.in_words
     monkeypatch.setattr(Speaker, "in_words", lambda self, text: said.append(text) or found(self, text))
@@ -143,10 +182,10 @@ def test_a_text_without_words(scheduler):
 def test_an_exception_ends_its_request_only(engine, scheduler, monkeypatch):
     begin = engine.speaker.begin
 
-    def fails(texts, limits, voices):
+    def fails(texts, limits, voices, codes):
         if "zebra" in texts[0]:
             raise RuntimeError("broken")
-        return begin(texts, limits, voices)
+        return begin(texts, limits, voices, codes)
 
     monkeypatch.setattr(engine.speaker, "begin", fails)
     good, bad, deaf = Listener(), Listener(), Listener()
