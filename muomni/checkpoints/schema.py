@@ -117,7 +117,7 @@ METADATA: dict[str, Bound | dict[str, Bound]] = {
         "size": Bound(int, 1, 4096), "mean": Bound(float, -1e3, 1e3, many=3), "std": Bound(float, 0, 1e3, many=3), "fit": _NAME,
         "interpolation": _NAME, "resize": Bound(int, 1, 1 << 14, null=True),
     },
-    "run": {"size": _NAME, "budget": _NAME, "level": Bound(int, 0, 1000), "identity": _NAME, "changes": Bound(dict)},
+    "run": {"size": _NAME, "budget": _NAME, "level": Bound(float, 0, 1000), "identity": _NAME, "changes": Bound(dict)},
     "micro_omni": {
         "files": Bound(str, many=1000), "layout": Bound(dict), "dtype": Bound(dict), "new": Bound(str, many=MOST_ENTRIES),
         "added_pieces": Bound(int, 0, 1 << 20),

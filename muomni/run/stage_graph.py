@@ -43,7 +43,7 @@ class Wanted:
 
     exports: Mapping[str, Path]
     size: str
-    level: int
+    level: float
 
     def has(self, stage: str) -> bool:
         """Whether there is such an export. Raises ValueError if there is one of another size."""
@@ -59,7 +59,7 @@ class Wanted:
                 f"{folder} was trained with size={run.get('size')}, this run has size={self.size}: "
                 "move it away, or keep the two apart by paths.root=DIR"
             )
-        return int(run.get("level", 0)) >= self.level
+        return float(run.get("level", 0)) >= self.level
 
 
 def shared_overrides(overrides: Sequence[str], *, ablated: bool = False) -> list[str]:
