@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 JOBS ?= 2
+BUDGET ?= demo
 # Nothing here trains a stage or starts a program: layers, losses, models, frontends, exports.
 FAST := $(addprefix tests/unit/,nn losses metrics optim models frontends checkpoints distributed evaluation) $(wildcard tests/unit/test_*.py)
 # Compiled modules are kept: without them each start of a program compiles thousands of files again.
@@ -21,9 +22,9 @@ setup: .venv/.ready ## make .venv and install everything into it
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[world,data,tensorboard,vocoder,judge,serve,sweep,hf,gguf,onnx,parity,test,clients,dev]'
 	touch .venv/.ready
 
-demo: setup ## train every stage small on the embedded world and write reports/demo (README says how long it takes)
-	$(RUN) train.py stage=omni_sft budget=demo when_done=skip
-	$(RUN) -m muomni.report budget=demo out=reports/demo
+demo: setup ## train every stage small on the embedded world and write reports/demo; BUDGET=quick: a quarter of the time
+	$(RUN) train.py stage=omni_sft budget=$(BUDGET) when_done=skip
+	$(RUN) -m muomni.report budget=$(BUDGET) out=reports/$(BUDGET)
 	@echo "talk to it: make serve"
 
 train: setup ## the same, longer (about an hour on 2 cores with bfloat16): reports/train
@@ -33,7 +34,7 @@ train: setup ## the same, longer (about an hour on 2 cores with bfloat16): repor
 serve: setup ## serve checkpoints/omni_sft with a page to talk to it, and open the page
 	$(RUN) serve.py ckpt=checkpoints/omni_sft open=true
 
-test: setup ## unit, contract and integration tests (11 minutes on 2 cores)
+test: setup ## unit, contract and integration tests (about 10 minutes on 2 cores)
 	$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-fast: setup ## the tests between two edits: nothing is trained (under a minute on 2 cores)

@@ -38,7 +38,7 @@ from muomni.cli.errors import CONF, one_line, one_line_errors, run_main
 from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
-from muomni.run import dry_run, monitors, pretrained_encoders, signals, stage_graph
+from muomni.run import dry_run, forecast, monitors, pretrained_encoders, signals, stage_graph
 from muomni.run.hardware import best_precision
 from muomni.run.identity import identities_of_0_1, identity, is_done
 from muomni.run.initial_weights import begin, follow_export, load_into, read_as_trained
@@ -213,13 +213,16 @@ def prepare(cfg: DictConfig, overrides: list[str], ablated: Collection[str]) -> 
     if lacking and (cfg.prerequisites == "error" or cfg.task != "fit"):  # to measure is not to train
         first = stage_graph.shown(lacking[0], overrides, ablated=lacking[0] in ablated)
         raise FileNotFoundError(f"stage={cfg.stage.name} needs stage={lacking[0]} first: run  {first}")
+    jobs = stage_graph.side_by_side()
+    if cfg.task == "fit" and not cfg.dry_run:
+        forecast.announce(cfg, lacking, graph, jobs=jobs, conf=CONF)
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
     world: Any = OmegaConf.to_container(cfg.stage.world)
     sources = resolve_sources(data, stage=cfg.stage.name, shape=cfg.stage.shape, world=world)
     if cfg.task == "fit" and cfg.data.kind != "world" and rendezvous.rank() == 0:  # before anything is computed from it
         options: Any = OmegaConf.to_container(cfg.datamodule, resolve=True)
         log_quick_findings(make_plan(cfg, sources, options, given_val=cfg.data.val is not None))
-    stage_graph.train(lacking, graph, overrides=overrides, jobs=stage_graph.side_by_side(), ablated=ablated)
+    stage_graph.train(lacking, graph, overrides=overrides, jobs=jobs, ablated=ablated)
     return sources
 
 
@@ -269,6 +272,7 @@ def main(cfg: DictConfig) -> float | None:
         close_loggers(failed=failed)
         remove_if_empty(output)
         dry_run.clean_up()
+        forecast.clean_up()
     scored = score(metrics, cfg.stage.monitor, {})
     return None if scored is None else scored[1]
 

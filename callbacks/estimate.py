@@ -16,7 +16,8 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from muomni.run import dry_run
+from muomni.run import dry_run, forecast
+from muomni.run.time_spans import duration
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +133,13 @@ class Estimate(Callback):
         if trainer.is_global_zero:
             log.info(
                 "stage=%s: about %s on this machine for %d steps (%.3g s each, the median of the first %d), tests not counted",
-                pl_module.name, dry_run.duration(seconds), remaining, step, len(self._seconds),
+                pl_module.name, duration(seconds), remaining, step, len(self._seconds),
             )  # fmt: skip
             if self.stop:
                 dry_run.note(str(pl_module.name), seconds)
+            else:
+                forecast.note(str(pl_module.name), seconds)
+                if (left := forecast.remaining()) is not None:
+                    log.info("with all that is still to be trained: about %s", duration(left))
         if self.stop:
             trainer.should_stop = True

@@ -13,7 +13,7 @@ TAKE: dict[str, Callable[[Sequence[float], bool], float]] = {
     "sum": lambda values, lower: sum(values),
     "difference": lambda values, lower: values[0] - values[1],
 }
-COLUMNS = ("demo", "full")
+COLUMNS = ("quick", "demo", "full")
 GOALS = Path(__file__).with_name("goals.yaml")
 
 

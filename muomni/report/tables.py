@@ -66,7 +66,7 @@ def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
 def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str) -> tuple[str, int, int]:
     """The goals with the measured values; the number reached, and their total."""
     rows, reached = [], 0
-    other = next(name for name in ("full", "demo") if name != column)
+    other = {"quick": "demo", "demo": "full"}.get(column, "demo")
     for goal in goals:
         sign = "<=" if goal.lower else ">="
         bounds = [f"{sign} {number(goal.targets[c])}" if c in goal.targets else "-" for c in (column, other)]

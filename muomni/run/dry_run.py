@@ -16,6 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from muomni.run.stage_graph import Wanted, missing, read_needs
+from muomni.run.time_spans import duration
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +28,6 @@ KEPT = ("estimate", "finite_guard", "gradient_guard", "throughput", "progress", 
 CACHES = ("cache", "tokenizer_root")
 #: Of the process that made it: the temporary folder, and the folders that Hydra's run folder is in.
 _own: dict[str, Path] = {}
-
-
-def duration(seconds: float) -> str:
-    """In the unit that suits."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def redirect(cfg: DictConfig, overrides: list[str], *, conf: Path) -> list[str]:

@@ -23,7 +23,9 @@ from muomni.checkpoints.export import is_export, read_description
 from muomni.distributed import rendezvous
 from muomni.experiment_data import data_options
 from muomni.program import INSTALLED, TRAIN
+from muomni.run import forecast
 from muomni.run.signals import PARENT
+from muomni.run.time_spans import duration
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +154,9 @@ def train(
                         f"stage={stage}, which is needed first, ended with exit code {process.returncode}"
                     )
                 order.done(stage)
+                forecast.note(stage, 0)
+                if (left := forecast.remaining()) is not None:
+                    log.info("stage=%s is trained; about %s to go", stage, duration(left))
     except BaseException:
         for process, _ in running.values():
             process.terminate()

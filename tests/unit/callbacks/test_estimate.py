@@ -11,6 +11,7 @@ from callbacks.estimate import Estimate, as_table, overview, readable
 from callbacks.profile import Profile
 from muomni.nn.flops import product
 from muomni.run import dry_run
+from muomni.run.time_spans import duration
 
 
 def test_numbers_are_readable():
@@ -18,7 +19,7 @@ def test_numbers_are_readable():
         "12 FLOP", "1.23 kFLOP", "1.5 GFLOP", "2 PFLOP"
     ]  # fmt: skip
     assert readable(1234567, "") == "1.23 M"
-    assert [dry_run.duration(seconds) for seconds in (12, 600, 7200)] == ["12 s", "10 min", "2.0 h"]
+    assert [duration(seconds) for seconds in (12, 600, 7200)] == ["12 s", "10 min", "2.0 h"]
 
 
 def test_the_table_stands_before_the_first_step_and_the_estimate_after_a_few(toy, caplog):
