@@ -50,7 +50,7 @@ TRANSFORMERS = {"transformers": "dynamic", "transformers static": "static"}
 #: Our decoder, the peer that it is compared with, batch, and the aim, where there is one.
 AIMS: list[tuple[str, str, int, float | None]] = [
     ("AOT", "llama.cpp f32", 1, 1.0),
-    ("AOT int8 weights", "llama.cpp q8_0", 1, None),
+    ("AOT int8 weights", "llama.cpp q8_0", 1, 1.1),
     ("compiled", "llama.cpp f32", 16, 1.5),
     ("AOT", "llama.cpp f32", 16, 1.5),
     ("eager", "transformers", 1, 1.4),

@@ -135,7 +135,7 @@ def divergence(exact: Thinker, near: Thinker, ids: Tensor) -> dict[str, float]:
 
 @torch.inference_mode()
 def eight_bits(trained: str) -> dict[str, Any]:
-    """int8 with a scale a row (ours), Q8_0 and half precision on texts that the trained Thinker itself draws."""
+    """int8 as we compute it, Q8_0 and half precision on texts that the trained Thinker itself draws."""
 
     def load() -> Any:
         return load_export(trained, ["thinker"]).modules["thinker"].requires_grad_(False)

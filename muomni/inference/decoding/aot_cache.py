@@ -35,6 +35,7 @@ SOURCES = (
     "nn/*.py",
     "models/thinker.py",
     "inference/decoding/compiled_step.py",
+    "inference/decoding/int8.py",
     "inference/decoding/weight_only.py",
     "inference/decoding/sampling.py",
     "inference/scheduling/flat_cache.py",

@@ -1,20 +1,21 @@
-"""Weight-only quantization: linear layers with weights smaller than float32, or packed for products that stream through memory.
+"""Weight-only quantization: linear layers with weights smaller than float32, or read by products that stream through memory.
 
 Decoding a single row reads every weight for two operations, so it is bound by memory bandwidth. Half precision reads half the
-bytes, int8 a quarter; the arithmetic stays float32 on a CPU.
+bytes, int8 (int8.py) a quarter; the arithmetic of half precision stays float32 on a CPU.
 
-Shapes: M rows of activations, N outputs, K inputs, P panels of WIDTH outputs.
+Shapes: N outputs, K inputs.
 """
 
 import copy
 import itertools
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muomni.inference.decoding.int8 import Int8Linear
 from muomni.inference.decoding.native import library
 from muomni.inference.validation import require_one_of
 
@@ -26,70 +27,26 @@ DTYPES = {
     "float16": torch.float16,
     "int8": torch.int8,
 }
-WIDTH = 16  # float32 numbers in an AVX-512 register: outputs accumulated in parallel
 
 
-def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight (N, K) -> int8 (N, K) and float32 scales (N): symmetric, per output, by the row's absolute maximum."""
-    scale = weight.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
-
-
-class WeightOnlyLinear(nn.Module):
-    """x @ weight.T for a weight (N, K) in half precision, or in int8 with a scale per output (N); the bias (N) stays as it
-    is."""
+class HalfLinear(nn.Module):
+    """x @ weight.T for a weight (N, K) in half precision; the bias (N) stays as it is."""
 
     weight: Tensor
-    scale: Tensor | None
     bias: Tensor | None
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> None:
         super().__init__()
-        stored, scale = quantize(weight.detach()) if dtype == torch.int8 else (weight.detach().to(dtype), None)
-        self.register_buffer("weight", stored)
-        self.register_buffer("scale", scale)
+        self.register_buffer("weight", weight.detach().to(dtype))
         self.register_buffer("bias", None if bias is None else bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., K) -> (..., N) of its dtype."""
-        y = self._product(x)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
-
-    def _product(self, x: Tensor) -> Tensor:
-        if self.scale is not None:
-            return F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
         if x.device.type == "cuda":  # tensor cores take half precision
-            return F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype))
-
-
-class PackedLinear(nn.Module):
-    """The same product for few rows, as a sum that compiles to one loop: panels (P, K, WIDTH) are read sequentially once, and
-    multiplied into WIDTH sums that stay in one register."""
-
-    panels: Tensor
-    scale: Tensor | None
-    bias: Tensor | None
-
-    def __init__(self, weight: Tensor, scale: Tensor | None, bias: Tensor | None = None) -> None:
-        super().__init__()
-        self.num_outputs, K = weight.shape
-        missing = -self.num_outputs % WIDTH
-        padded = F.pad(weight.detach(), (0, 0, 0, missing))
-        self.register_buffer("panels", padded.view(-1, WIDTH, K).transpose(1, 2).contiguous())
-        self.register_buffer("scale", None if scale is None else F.pad(scale, (0, missing)))
-        self.register_buffer("bias", None if bias is None else bias.detach())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., K) float32 -> (..., N)."""
-        rows = x.reshape(-1, 1, x.shape[-1], 1)  # M 1 K 1
-        y = (rows * self.panels.float()).sum(dim=2).flatten(1)  # M P*WIDTH
-        if self.scale is not None:
-            y = y * self.scale
-        y = y[:, : self.num_outputs]
-        if self.bias is not None:
-            y = y + self.bias
-        return y.reshape(*x.shape[:-1], self.num_outputs)
+            y = F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype)
+        else:
+            y = F.linear(x, self.weight.to(x.dtype))
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
 class StreamedLinear(nn.Module):
@@ -128,10 +85,11 @@ class TransposedLinear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-def replace_linears(module: nn.Module, make: Callable[[nn.Module], nn.Module]) -> None:
+def replace_linears(module: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> None:
     """Replace every linear layer inside the module by make(layer)."""
     for name, child in list(module.named_children()):
-        if isinstance(child, nn.Linear | WeightOnlyLinear):
+        assert not isinstance(child, HalfLinear | Int8Linear), "the weights are converted already"
+        if isinstance(child, nn.Linear):
             setattr(module, name, make(child))
         else:
             replace_linears(child, make)
@@ -143,59 +101,39 @@ def set_weight_dtype(module: nn.Module, dtype: str) -> None:
     Stacked experts (moe.py) stay as they are. Raises ValueError for an unknown name.
     """
     require_one_of("dtype", dtype, DTYPES)
-    if dtype == "float32":
-        return
-
-    def make(layer: nn.Module) -> nn.Module:
-        assert isinstance(layer, nn.Linear), "the weights are converted already"
-        return WeightOnlyLinear(layer.weight, DTYPES[dtype], layer.bias)
-
-    replace_linears(module, make)
-
-
-def for_one_row(module: Model) -> Model:
-    """What one row is computed by in a compiled step: on a CPU the module with linear layers that stream through memory (without
-    the operators of `native/`: only its small weights, packed), else itself."""
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | WeightOnlyLinear)]
-    if any(layer.weight.device.type != "cpu" for layer in layers):
-        return module
-    if not library.available():
-        return pack_linears(module) if any(isinstance(layer, WeightOnlyLinear) for layer in layers) else module
-
-    def make(layer: nn.Linear | WeightOnlyLinear) -> nn.Module:
-        if isinstance(layer, WeightOnlyLinear) and layer.scale is not None:
-            return PackedLinear(layer.weight, layer.scale, layer.bias)
-        return StreamedLinear(layer.weight, layer.bias)
-
-    return _copy(module, make, lambda layer: isinstance(layer, nn.Linear | WeightOnlyLinear))
+    if dtype == "int8":
+        replace_linears(module, lambda layer: Int8Linear(layer.weight, layer.bias))
+    elif dtype != "float32":
+        replace_linears(module, lambda layer: HalfLinear(layer.weight, DTYPES[dtype], layer.bias))
 
 
 def weight_dtype(module: nn.Module) -> str:
     """The name that `set_weight_dtype` was given."""
-    dtypes = {layer.weight.dtype for layer in module.modules() if isinstance(layer, WeightOnlyLinear)}
-    return next((name for name, dtype in DTYPES.items() if dtype in dtypes), "float32")
+    for layer in module.modules():
+        if isinstance(layer, Int8Linear):
+            return "int8"
+        if isinstance(layer, HalfLinear):
+            return next(name for name, dtype in DTYPES.items() if dtype == layer.weight.dtype)
+    return "float32"
+
+
+def for_one_row(module: Model) -> Model:
+    """What one row is computed by in a compiled step: on a CPU with the operators of `native/` the module with linear layers that
+    stream through memory, else itself."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | HalfLinear)]
+    if any(layer.weight.device.type != "cpu" for layer in layers) or not library.available():
+        return module
+    return _copy(module, layers, StreamedLinear)
 
 
 def for_several_rows(module: Model) -> Model:
     """What several rows are computed by in a compiled step: on a CPU the module with its float32 weights transposed."""
-
-    def make(layer: nn.Linear | WeightOnlyLinear) -> nn.Module:
-        return TransposedLinear(layer.weight, layer.bias)
-
-    return _copy(module, make, lambda layer: isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu")
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    return _copy(module, [layer for layer in layers if layer.weight.device.type == "cpu"], TransposedLinear)
 
 
-def pack_linears(module: Model) -> Model:
-    """A copy of a module with `PackedLinear` for its linear layers; all other weights are shared."""
-
-    def make(layer: nn.Linear | WeightOnlyLinear) -> nn.Module:
-        return PackedLinear(layer.weight, getattr(layer, "scale", None), layer.bias)
-
-    return _copy(module, make, lambda layer: isinstance(layer, nn.Linear | WeightOnlyLinear))
-
-
-def _copy(module: Model, make: Callable[[Any], nn.Module], wanted: Callable[[nn.Module], bool]) -> Model:
-    """A copy of a module with make(layer) for the layers that are wanted; all other weights are shared."""
+def _copy(module: Model, layers: Sequence[nn.Module], make: Callable[[Tensor, Tensor | None], nn.Module]) -> Model:
+    """A copy of a module with make(weight, bias) for some of its layers; all other weights are shared."""
     shared = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
-    changed = {id(layer): make(layer) for layer in module.modules() if wanted(layer)}
+    changed = {id(layer): make(layer.weight, layer.bias) for layer in layers}  # type: ignore[arg-type]
     return copy.deepcopy(module, shared | changed)  # the memo: what it holds counts as copied already

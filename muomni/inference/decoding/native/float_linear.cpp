@@ -84,7 +84,7 @@ void product(const void* weight, const float* x, float* y, int64_t M, int64_t N,
   }
 }
 
-AtenTensorHandle float_linear(const AtenTensorHandle (&handles)[2]) {
+AtenTensorHandle float_linear(const std::array<AtenTensorHandle, 2>& handles, const std::array<int64_t, 0>&) {
   const View x(handles[0], "x"), weight(handles[1], "weight");
   require(x.dim >= 1 && weight.dim == 2 && x.last() == weight.last(), "float_linear: x (..., K) and weight (N, K)");
   require(x.dtype == aoti_torch_dtype_float32(), "float_linear: x must be float32");
@@ -106,12 +106,13 @@ AtenTensorHandle float_linear(const AtenTensorHandle (&handles)[2]) {
   return made;
 }
 
-const Registration registration("float_linear", "float_linear(Tensor x, Tensor weight) -> Tensor", boxed<2, float_linear>);
+const Registration registration(
+    "float_linear", "float_linear(Tensor x, Tensor weight) -> Tensor", boxed<2, 0, float_linear>);
 
 }  // namespace
 }  // namespace muomni
 
 extern "C" AOTI_TORCH_EXPORT AOTITorchError
 aoti_torch_cpu_float_linear(AtenTensorHandle x, AtenTensorHandle weight, AtenTensorHandle* result) {
-  return muomni::shim<2, muomni::float_linear>({x, weight}, result);
+  return muomni::shim<2, 0, muomni::float_linear>({x, weight}, {}, result);
 }

@@ -21,7 +21,7 @@ from muomni.inference.decoding.user_cache import cache_folder, check_own, prune
 from muomni.inference.errors import MuomniError
 
 log = logging.getLogger(__name__)
-SOURCES = ("float_linear.cpp",)
+SOURCES = ("float_linear.cpp", "int8_linear.cpp")
 HEADERS = ("tensors.h", "vectors.h")
 #: Name of a set of instructions, most capable first -> capabilities (torch.cpu) that it needs, options of the compiler.
 LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -37,6 +37,8 @@ NAMESPACE = "muomni"  # of the operators
 #: Operator -> how a package declares the function that it calls.
 C_SHIMS = {
     "float_linear": "AOTITorchError aoti_torch_cpu_float_linear(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle*)",
+    "int8_linear": "AOTITorchError aoti_torch_cpu_int8_linear(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, int64_t, "
+    "AtenTensorHandle*)",
 }
 MAX_LIBRARIES, MAX_BYTES = 8, 1 << 26  # kept in the cache
 _FOLDER = Path(__file__).resolve().parent
@@ -46,6 +48,8 @@ _found: list[bool] = []  # what `available` answered
 
 def available() -> bool:
     """Load the operators, which builds them if need be; False if they cannot be had, which is logged once."""
+    if _found:  # torch.compile cannot trace a lock
+        return _found[0]
     with _lock:
         if not _found:
             try:
@@ -132,3 +136,7 @@ def _register_shapes() -> None:
     @torch.library.register_fake(f"{NAMESPACE}::float_linear")
     def _(x: Tensor, weight: Tensor) -> Tensor:
         return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+    @torch.library.register_fake(f"{NAMESPACE}::int8_linear")
+    def _(x: Tensor, panels: Tensor, scales: Tensor, outputs: int) -> Tensor:
+        return x.new_empty((*x.shape[:-1], outputs))

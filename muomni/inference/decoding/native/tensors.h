@@ -4,6 +4,7 @@
 
 #include <torch/csrc/stable/c/shim.h>
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -65,29 +66,32 @@ void parallel_for(int64_t count, int64_t grain, const Body& body) {
   check(torch_parallel_for(0, count, grain, call, const_cast<Body*>(&body)), "parallel_for");
 }
 
-// An operator of N tensors, which stay the caller's, with one new tensor as its result.
-template <int N>
-using Operator = AtenTensorHandle (*)(const AtenTensorHandle (&)[N]);
+// An operator of T tensors, which stay the caller's, and I integers, with one new tensor as its result.
+template <size_t T, size_t I>
+using Operator = AtenTensorHandle (*)(const std::array<AtenTensorHandle, T>&, const std::array<int64_t, I>&);
 
 // As torch's dispatcher calls it: the stack owns its tensors.
-template <int N, Operator<N> op>
+template <size_t T, size_t I, Operator<T, I> op>
 void boxed(StableIValue* stack, uint64_t, uint64_t) {
   struct Owned {
-    AtenTensorHandle handles[N];
+    std::array<AtenTensorHandle, T> handles;
     ~Owned() {
       for (auto handle : handles) aoti_torch_delete_tensor_object(handle);
     }
   } owned;
-  for (int i = 0; i < N; ++i) std::memcpy(&owned.handles[i], &stack[i], sizeof(AtenTensorHandle));
-  AtenTensorHandle result = op(owned.handles);
+  std::array<int64_t, I> integers;
+  std::memcpy(owned.handles.data(), stack, T * sizeof(StableIValue));
+  std::memcpy(integers.data(), stack + T, I * sizeof(StableIValue));
+  AtenTensorHandle result = op(owned.handles, integers);
   std::memcpy(&stack[0], &result, sizeof(result));
 }
 
 // As a compiled package calls it.
-template <int N, Operator<N> op>
-AOTITorchError shim(const AtenTensorHandle (&handles)[N], AtenTensorHandle* result) {
+template <size_t T, size_t I, Operator<T, I> op>
+AOTITorchError shim(
+    const std::array<AtenTensorHandle, T>& handles, const std::array<int64_t, I>& integers, AtenTensorHandle* result) {
   try {
-    *result = op(handles);
+    *result = op(handles, integers);
     return AOTI_TORCH_SUCCESS;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

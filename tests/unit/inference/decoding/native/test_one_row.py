@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from muomni.inference.decoding.native import library
-from muomni.inference.decoding.weight_only import StreamedLinear, WeightOnlyLinear, for_one_row, set_weight_dtype
+from muomni.inference.decoding.weight_only import HalfLinear, StreamedLinear, for_one_row, set_weight_dtype
 from tests.unit.inference.conftest import tiny_thinker
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="no C++ compiler")
@@ -17,7 +17,7 @@ def test_linear_layers_stream_from_the_same_memory(dtype, tied):
     thinker, ids = tiny_thinker(tied=tied, mlp="gelu"), torch.arange(20, 24)[None]
     set_weight_dtype(thinker, dtype)
     twin = for_one_row(thinker)
-    assert not any(isinstance(layer, nn.Linear | WeightOnlyLinear) for layer in twin.modules())
+    assert not any(isinstance(layer, nn.Linear | HalfLinear) for layer in twin.modules())
     assert isinstance(twin.head, StreamedLinear)
     assert twin.head.weight.data_ptr() == thinker.head.weight.data_ptr()
     assert twin.embedding.weight is thinker.embedding.weight
@@ -25,9 +25,9 @@ def test_linear_layers_stream_from_the_same_memory(dtype, tied):
         torch.testing.assert_close(twin(ids).logits, thinker(ids).logits, rtol=1e-4, atol=1e-5)
 
 
-def test_without_operators_float32_stays_and_small_weights_are_packed(monkeypatch):
+def test_without_operators_the_module_stays(monkeypatch):
     monkeypatch.setattr(library, "_found", [False])
-    thinker = tiny_thinker()
-    assert for_one_row(thinker) is thinker
-    set_weight_dtype(thinker, "bfloat16")
-    assert not any(isinstance(layer, WeightOnlyLinear) for layer in for_one_row(thinker).modules())
+    for dtype in ("float32", "bfloat16"):
+        thinker = tiny_thinker()
+        set_weight_dtype(thinker, dtype)
+        assert for_one_row(thinker) is thinker
