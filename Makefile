@@ -25,7 +25,7 @@ setup: .venv/.ready ## make .venv and install everything into it
 demo: setup ## train every stage small on the embedded world and write reports/demo; BUDGET=quick: a quarter of the time
 	$(RUN) train.py stage=omni_sft budget=$(BUDGET) when_done=skip
 	$(RUN) -m muomni.report budget=$(BUDGET) out=reports/$(BUDGET)
-	@echo "talk to it: make serve"
+	$(RUN) -m muomni.inference.cli.live ckpt=checkpoints/omni_sft questions=reports/$(BUDGET)/ask.jsonl
 
 train: setup ## the same, longer (about an hour on 2 cores with bfloat16): reports/train
 	$(RUN) train.py stage=omni_sft budget=full when_done=skip

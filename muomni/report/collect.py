@@ -1,5 +1,6 @@
 """Finds the newest finished run of each stage and reads its files."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,14 +32,30 @@ class StageRun:
 def newest_run(runs: Path, stage: str, *, budget: str, data: str) -> StageRun | None:
     """The newest finished run of `stage` with this budget on this data, or None. Runs
     of an ablation do not count."""
+    for folder, config in _finished(runs, stage, budget=budget, data=data):
+        return read_run(folder, stage, config)
+    return None
+
+
+def metrics_by_seed(runs: Path, stage: str, *, budget: str, data: str) -> list[dict[str, float]]:
+    """The metrics of the newest such run of each seed, the newest of all first."""
+    found: dict[str, dict[str, float]] = {}
+    for folder, config in _finished(runs, stage, budget=budget, data=data):
+        seed = str(config.get("seed"))
+        if seed not in found:
+            found[seed] = read_metrics(folder / "metrics.json")
+    return list(found.values())
+
+
+def _finished(runs: Path, stage: str, *, budget: str, data: str) -> Iterator[tuple[Path, Row]]:
+    """Folders and configurations of finished runs, the newest first."""
     found = sorted((runs / stage).glob("**/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found:
         config = read_config(path.parent)
         trained_as = (config.get("task"), config.get("budget", {}).get("name"), config.get("data", {}).get("kind"))
         export = config.get("paths", {}).get("exports", {}).get(stage, f"/{stage}")
         if trained_as == ("fit", budget, data) and export.endswith(f"/{stage}") and not config.get("tag"):
-            return read_run(path.parent, stage, config)
-    return None
+            yield path.parent, config
 
 
 def read_config(folder: Path) -> Row:

@@ -1,4 +1,4 @@
-"""Composes the report: report.md, metrics.json, curves, images and audio."""
+"""Composes the report: report.md, index.html, metrics.json, curves, images and audio, and questions to answer live."""
 
 import json
 import os
@@ -11,9 +11,11 @@ from PIL import Image
 
 from muomni.checkpoints.atomic_write import write_text
 from muomni.report import tables
-from muomni.report.collect import OPTIONAL, STAGES, StageRun, newest_run
+from muomni.report.ask import write_questions
+from muomni.report.collect import OPTIONAL, STAGES, StageRun, metrics_by_seed, newest_run
 from muomni.report.curves import draw_curves
 from muomni.report.goals import COLUMNS, read_goals
+from muomni.report.index import write_index
 from muomni.report.run_files import Row
 
 #: The section of the page that is written by hand, up to its end.
@@ -30,7 +32,8 @@ SHOWN_PIXELS = 160
 def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, command: str) -> dict[str, Any]:
     """Write the report of the newest finished runs.
 
-    out: folder of metrics.json and media; replaces those of an earlier report. page: the Markdown file, with links into `out`.
+    out: folder of index.html, metrics.json and media; replaces those of an earlier report. page: the Markdown file, with links
+    into `out`.
     Returns {"reached", "goals", "missing": stages without a finished run}. Raises FileNotFoundError when there is no run.
     """
     found = {stage: newest_run(runs, stage, budget=budget, data=data) for stage in STAGES}
@@ -44,7 +47,7 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
         (out / f"{stage}.png").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     page.parent.mkdir(parents=True, exist_ok=True)
-    column = budget if budget in COLUMNS else COLUMNS[0]
+    column = budget if budget in COLUMNS else "demo"
     wanted = [goal for goal in read_goals() if found[goal.stage] is not None or goal.stage not in OPTIONAL]
     goals, reached, number_of_goals = tables.goals_table(wanted, metrics, column)
     sections = [
@@ -65,6 +68,10 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     sections.append(f"## Times\n\n{_machine(have)}\n\n{tables.times_table(have)}\n{_total(have)}")
     write_text(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
     write_text(page, "\n".join(sections) + _by_hand(page))
+    seeds = {run.stage: metrics_by_seed(runs, run.stage, budget=budget, data=data) for run in have}
+    write_index(have, wanted, out, budget=budget, column=column, command=command, seeds=seeds)
+    if (omni := found["omni_sft"]) is not None:
+        write_questions(omni, out)
     return {"reached": reached, "goals": number_of_goals, "missing": missing}
 
 
