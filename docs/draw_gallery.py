@@ -9,7 +9,7 @@ from PIL import Image
 from datamodules.world.captions import describe
 from datamodules.world.draw import draw_picture
 from datamodules.world.pictures import PictureWorld
-from datamodules.world.questions import PHRASES, candidates
+from datamodules.world.questions import candidates
 from datamodules.world.rng import item_rng
 from datamodules.world.spec import WorldSpec
 
@@ -26,9 +26,9 @@ def entries() -> list[tuple[Image.Image, dict[str, object]]]:
         scene, _ = world.scene(SPLIT, index)
         rng = item_rng(SEED, SPLIT, "gallery", index)
         picture = draw_picture(scene, rng, size=SIZE)
-        asked = [(kind, rng.choice(found)) for kind in TYPES if (found := candidates(scene, kind))]
+        asked = [rng.choice(found) for kind in TYPES if (found := candidates(scene, kind))]
         asked = rng.sample(asked, 2)
-        questions = {question.text(rng.choice(PHRASES[kind])): question.answer for kind, question in asked}
+        questions = {question.text(): question.answer for question in asked}
         about: dict[str, object] = {
             "file": f"{index // 2}.png",
             "description": f"picture with {describe(scene)}",

@@ -84,7 +84,9 @@ OPTIONS: dict[str, str] = {
     "module.speech.talker": "module.talker",
     "module.weight_decay": "module.training.weight_decay",
 }
-REMOVED: dict[str, str] = {}
+REMOVED: dict[str, str] = {
+    "data.templates": "captions and questions have many forms now: data.canonical is the share of the first (docs/world.md)"
+}
 METRICS: dict[str, str] = {}
 METADATA: dict[str, str] = {"run.rank": "run.level"}
 MODULE_OPTIONS: dict[str, str] = {}

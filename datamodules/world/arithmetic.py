@@ -6,13 +6,13 @@ easy: numbers 0..20. hard: 0..99, and further questions beyond the trained range
 from functools import cache
 
 from datamodules.world.rng import Choices, digest, item_rng
+from datamodules.world.wording import Use, Wording
 from muomni.frontends.number_words import count_words
 
 LARGEST = {"easy": 20, "hard": 99}
 HELD_OUT_SHARE = 0.2
 VAL_SHARE_OF_HELD_OUT = 0.25
 SIGNS = {"plus": "+", "minus": "-"}
-SUM_PHRASES = ("what is {sum}?", "how much is {sum}?")
 
 Sum = tuple[str, int, int]  # (plus | minus, first, second); never a negative result
 
@@ -69,9 +69,9 @@ def equation(numbers: Sum, *, words: bool) -> str:
     return f"{expression(numbers, words=words)} {'is' if words else '='} {value_text(numbers, words=words)}"
 
 
-def sum_question(numbers: Sum, phrase: str, *, words: bool) -> tuple[str, str]:
-    """The question for a sum in a phrase of SUM_PHRASES, and its answer."""
-    return phrase.format(sum=expression(numbers, words=words)), value_text(numbers, words=words)
+def sum_question(choices: Choices, wording: Wording, numbers: Sum, *, words: bool, use: Use) -> tuple[str, str]:
+    """A typed question for a sum, and its answer."""
+    return wording.ask(choices, "sum", use, a=expression(numbers, words=words)), value_text(numbers, words=words)
 
 
 @cache

@@ -1,21 +1,20 @@
 """Captions of scenes.
 
-Six templates train, two more are kept for test_para. Template 0 is the description: every object with its place
-("a big red circle at the top left and a small blue square at the centre"); it answers "describe the picture".
-Template 1 states a relation of the first two objects; the rest list the objects. Objects of a monochrome scene have
-no colour word.
+A description names every object with its place ("a big red circle at the top left and a small blue square at the
+centre") and has one form, since it answers "describe the picture". A relation is that of the first two objects; a list
+names the objects in a form of `forms.py`. Objects of a monochrome scene have no colour word.
 """
 
 from collections.abc import Sequence
 
+from datamodules.world.forms import DIGITS_SHOWN
 from datamodules.world.lexicon import COLOURS, DIGITS, PLACES, PLURALS, RELATIONS, SHAPES, SIZES
 from datamodules.world.rng import Choices
 from datamodules.world.scene import Scene, Thing
+from datamodules.world.wording import Use, Wording
 
-LIST_TEMPLATES = ("{things}", "there is {things}", "the picture shows {things}", "you can see {things}")
-HELD_OUT_TEMPLATES = ("here we have {things}", "look at {things}")
-NUM_TEMPLATES = 2 + len(LIST_TEMPLATES)  # description, relation, lists
-DIGIT_TEMPLATES = ("the digit {digit} in {colour}", "a {colour} {digit}", "the number {digit} written in {colour}")
+#: Kinds of captions and their weights.
+CAPTION_SHARES = {"description": 1, "relation": 1, "list": 4}
 
 
 def noun(thing: Thing) -> str:
@@ -51,26 +50,32 @@ def relate(scene: Sequence[Thing], relation: str) -> str:
     return join([f"{parts[0]} {relation} {parts[1]}", *parts[2:]])
 
 
-def enumerate_things(scene: Sequence[Thing], template: str) -> str:
-    """The list of objects in a template."""
-    return template.format(things=join([f"a {noun(thing)}" for thing in scene]))
+def enumerate_things(choices: Choices, wording: Wording, scene: Sequence[Thing], use: Use) -> str:
+    """The list of objects in some form."""
+    return wording.form(choices, "list", use).format(things=join([f"a {noun(thing)}" for thing in scene]))
 
 
-def caption(choices: Choices, scene: Scene, *, template: int, shuffled: float) -> str:
-    """A caption by template 0..NUM_TEMPLATES - 1; objects in reading order, or with chance `shuffled` in any order."""
+def draw_kind(choices: Choices, count: int) -> str:
+    """A kind of caption for so many objects: a single one has no relation."""
+    kinds = [kind for kind in CAPTION_SHARES if count > 1 or kind != "relation"]
+    return choices.weighted(kinds, [CAPTION_SHARES[kind] for kind in kinds])
+
+
+def caption(choices: Choices, wording: Wording, scene: Scene, *, kind: str, shuffled: float) -> str:
+    """A caption of a kind; objects in reading order, or with chance `shuffled` in any order."""
     order = list(scene)
     if choices.rng.random() < shuffled:
         choices.rng.shuffle(order)
-    if template == 0:
+    if kind == "description":
         return describe(order)
-    if template == 1 and len(order) > 1:
+    if kind == "relation":
         return relate(order, choices.pick(relations(order[0], order[1])))
-    return enumerate_things(order, LIST_TEMPLATES[max(0, template - 2)])
+    return enumerate_things(choices, wording, order, "spoken")
 
 
-def caption_digit(choices: Choices, digit: int, colour: int) -> str:
+def caption_digit(choices: Choices, wording: Wording, digit: int, colour: int) -> str:
     """A caption of a picture of one written digit."""
-    return choices.pick(DIGIT_TEMPLATES).format(digit=DIGITS[digit], colour=COLOURS[colour])
+    return wording.state(choices, DIGITS_SHOWN, digit=DIGITS[digit], colour=COLOURS[colour])
 
 
 def object_records(scene: Scene) -> list[dict[str, object]]:

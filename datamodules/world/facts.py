@@ -3,8 +3,10 @@
 Of a quarter of the people training never asks: their facts occur in statements alone (type fact_unasked).
 """
 
-from datamodules.world.lexicon import FACT_QUESTIONS, NAMES, RELATION_VALUES, STATEMENTS
+from datamodules.world.forms import STATEMENTS
+from datamodules.world.lexicon import NAMES, RELATION_VALUES
 from datamodules.world.rng import Choices, content_split, digest, item_rng
+from datamodules.world.wording import Use, Wording
 
 UNASKED_SHARE = 0.25
 
@@ -15,9 +17,9 @@ class Facts:
     `level` hard gives every person a second name, so that a name has several tokens.
     """
 
-    def __init__(self, *, seed: int, people: int, level: str):
+    def __init__(self, *, seed: int, people: int, level: str, wording: Wording):
         rng = item_rng(seed, "all", "facts", 0)
-        self.seed = seed
+        self.seed, self.wording = seed, wording
         self.names = rng.sample(NAMES, people)
         if level == "hard":
             self.names = [
@@ -36,27 +38,33 @@ class Facts:
         """A statement about anybody."""
         person = choices.pick(range(len(self.names)))
         relation = choices.pick(tuple(STATEMENTS))
-        template = choices.pick(STATEMENTS[relation])
-        return template.format(name=self.names[person], value=self.values[relation][person])
+        name, value = self.names[person], self.values[relation][person]
+        return self.wording.state(choices, STATEMENTS[relation], name=name, value=value)
 
-    def question(self, choices: Choices) -> tuple[str, str]:
-        """A question about a person of whom training asks, and its answer."""
-        person = choices.pick(self.asked)
-        relation = choices.pick(tuple(FACT_QUESTIONS))
-        return self._question(person, relation, choices.pick(FACT_QUESTIONS[relation]))
+    def question(self, choices: Choices, use: Use) -> tuple[str, str]:
+        """A typed question about a person of whom training asks, and its answer."""
+        person, relation = self._asked(choices)
+        return self._question(choices, person, relation, use)
 
-    def _question(self, person: int, relation: str, phrase: str) -> tuple[str, str]:
-        return phrase.format(name=self.names[person]), self.values[relation][person]
+    def spoken_question(self, choices: Choices, use: Use) -> str:
+        """Such a question as one says it."""
+        person, relation = self._asked(choices)
+        return self.wording.form(choices, relation, use).format(a=self.names[person])
+
+    def _asked(self, choices: Choices) -> tuple[int, str]:
+        return choices.pick(self.asked), choices.pick(tuple(STATEMENTS))
+
+    def _question(self, choices: Choices, person: int, relation: str, use: Use) -> tuple[str, str]:
+        return self.wording.ask(choices, relation, use, a=self.names[person]), self.values[relation][person]
 
     def test_questions(self, split: str, *, asked: bool, count: int) -> list[tuple[str, str]]:
-        """Up to `count` different facts of val or test (by hash), one phrase each, of asked or never-asked people."""
+        """Up to `count` different facts of val or test (by hash), in one wording each, of asked or never-asked people."""
         people = self.asked if asked else self.unasked
-        every = [(person, relation) for person in people for relation in FACT_QUESTIONS]
+        every = [(person, relation) for person in people for relation in STATEMENTS]
         every = [key for key in every if (content_split(self.seed, "asked", key) == "val") == (split == "val")]
         every.sort(key=lambda key: digest(self.seed, split, "order", key))
         found = []
         for person, relation in every[:count]:
-            phrases = FACT_QUESTIONS[relation]
-            phrase = phrases[digest(self.seed, "phrase", person, relation) % len(phrases)]
-            found.append(self._question(person, relation, phrase))
+            choices = Choices(item_rng(self.seed, "all", "fact wording", f"{person} {relation}"))
+            found.append(self._question(choices, person, relation, "document"))
         return found

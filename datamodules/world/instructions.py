@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 
 from datamodules.world import prompts
-from datamodules.world.arithmetic import SUM_PHRASES, sum_question
+from datamodules.world.arithmetic import sum_question
 from datamodules.world.captions import describe, object_records
 from datamodules.world.files import Row
 from datamodules.world.lexicon import COLOURS, DIGITS, SHAPES
 from datamodules.world.pictures import PictureWorld, picture_counts, picture_path
-from datamodules.world.questions import DIGIT_PHRASES, PHRASES, Question, candidates, draw_question, keep_shares
+from datamodules.world.questions import Question, candidates, draw_question, keep_shares
 from datamodules.world.rng import Choices, content_split, digest, item_rng
 from datamodules.world.scene import Scene
 from datamodules.world.sentences import normalise
@@ -24,6 +24,7 @@ from datamodules.world.spec import WorldSpec, speech_counts
 from datamodules.world.speech import SpeechWorld, say, speakers_of, speech_path, voice_of
 from datamodules.world.stories import draw_story
 from datamodules.world.text import TextWorld
+from datamodules.world.wording import Use
 
 Item = dict[str, str]
 VOICES_PER_QUESTION = 7  # in training; a test takes another of the seen voices
@@ -68,6 +69,7 @@ class Instructions:
         self.pictures = PictureWorld(spec)
         self.speech = SpeechWorld(spec)
         self.texts = TextWorld(spec)
+        self.wording = self.texts.wording
         self.shares = keep_shares(spec.rotation, spec.held_out)
 
     def rows(self, split: str, task: str, start: int, stop: int) -> list[Row]:
@@ -83,10 +85,10 @@ class Instructions:
         choices = self.choices(split, "text_qa", index)
         question_type = choices.weighted(tuple(prompts.TEXT_SHARES), tuple(prompts.TEXT_SHARES.values()))
         if question_type == "fact":
-            question, answer = self.texts.facts.question(choices)
+            question, answer = self.texts.facts.question(choices, "instruction")
         elif question_type == "arithmetic":
             numbers, words = self.texts.arithmetic.draw(choices), choices.pick((False, True))
-            question, answer = sum_question(numbers, choices.pick(SUM_PHRASES), words=words)
+            question, answer = sum_question(choices, self.wording, numbers, words=words, use="instruction")
         else:
             question, answer = self.story(choices, split)
         return row_of("text_qa", split, index, [item("text", question)], answer, {"question": question_type})
@@ -94,7 +96,7 @@ class Instructions:
     def story(self, choices: Choices, split: str) -> tuple[str, str]:
         """A story of the split with its question, and the answer."""
         while True:
-            story, [(question, answer)] = draw_story(choices, level=self.spec.level)
+            story, [(question, answer)] = draw_story(choices, self.wording, level=self.spec.level, use="instruction")
             if content_split(self.spec.seed, "instruction story", story + question) == split:
                 return f"{story} {question}", answer
 
@@ -121,12 +123,12 @@ class Instructions:
         choices = self.choices(split, "image_qa", (number, round_))
         digit = self.pictures.digit(split, number)
         if digit is not None:
-            words, answer = choices.pick(DIGIT_PHRASES), DIGITS[digit[0]]
+            words, answer = self.wording.ask(choices, "digit", "instruction"), DIGITS[digit[0]]
             meta = {"question": "digit", "reference": "all"}
         else:
             question = self.draw_question(choices, self.pictures.scene(split, number)[0], prompts.QUESTION_SHARES)
-            words, answer = question.text(choices.pick(PHRASES[question.type])), question.answer
-            meta = {"question": question.type, "reference": question.reference}
+            words, answer = self.wording.ask(choices, question.type, "instruction", **question.slots), question.answer
+            meta = {"question": question.type, "reference": question.reference, "canonical": question.text()}
         user = [item("image", f"../pictures/{picture_path(split, number)}"), item("text", words)]
         return row_of("image_qa", split, index, user, answer, meta)
 
@@ -134,7 +136,8 @@ class Instructions:
         """The description of a picture; test_para asks for it in other words."""
         number, round_ = self.picture(split, index)
         choices = self.choices(split, "caption", index if split.startswith("test") else (number, round_))
-        prompt = prompts.CAPTION_HELD_OUT if split == "test_para" else choices.pick(prompts.CAPTION)
+        use: Use = "held_out" if split == "test_para" else "instruction"
+        prompt = self.wording.ask(choices, "caption", use)
         digit = self.pictures.digit(split, number)
         if digit is not None:
             answer, objects = f"the digit {DIGITS[digit[0]]} in {COLOURS[digit[1]]}", []
@@ -158,7 +161,8 @@ class Instructions:
     def asr(self, split: str, index: int) -> Row:
         """A recording and its transcript."""
         path, sentence, kind = self.utterance(split, index)
-        user = [item("audio", path), item("text", self.choices(split, "asr", index).pick(prompts.TRANSCRIBE))]
+        request = self.wording.ask(self.choices(split, "asr", index), "asr", "instruction")
+        user = [item("audio", path), item("text", request)]
         return row_of("asr", split, index, user, sentence, {"question": "asr", "kind": kind})
 
     @cached_property
@@ -177,7 +181,7 @@ class Instructions:
         path, answers = pool[index % len(pool)]
         choices = self.choices(split, "audio_qa", index)
         question_type = choices.pick(tuple(answers))
-        user = [item("audio", path), item("text", choices.pick(prompts.HEARD[question_type]))]
+        user = [item("audio", path), item("text", self.wording.ask(choices, question_type, "instruction"))]
         return row_of("audio_qa", split, index, user, answers[question_type], {"question": question_type})
 
     def spoken_image_qa(self, split: str, index: int) -> Row:
@@ -187,15 +191,22 @@ class Instructions:
         while self.pictures.digit(split, number) is not None:
             number = (number + 1) % picture_counts(self.spec)[split]
         scene = self.pictures.scene(split, number)[0]
-        while True:
-            question = self.draw_question(choices, scene, prompts.SPOKEN_SHARES)
-            words = normalise(question.text(PHRASES[question.type][0]))
-            if content_split(self.spec.seed, "speech", words) == "train":
-                break
-        path = self.ask_aloud(words, "train", choices.index(VOICES_PER_QUESTION))
+        question = self.draw_question(choices, scene, prompts.SPOKEN_SHARES)
+        turn = choices.index(VOICES_PER_QUESTION)
+        words = self.spoken_words(question, turn)
+        path = self.ask_aloud(words, "train", turn)
         user = [item("image", f"../pictures/{picture_path(split, number)}"), item("audio", path)]
         meta = {"question": question.type, "reference": question.reference, "spoken": words}
         return row_of("spoken_image_qa", split, index, user, question.answer, meta)
+
+    def spoken_words(self, question: Question, turn: int) -> str:
+        """A question as training says it: each of VOICES_PER_QUESTION voices in a wording of its own, one that no test of
+        speech holds."""
+        choices = Choices(item_rng(self.spec.seed, "train", "spoken wording", f"{question.text()} {turn}"))
+        while True:
+            words = normalise(question.text(self.wording.form(choices, question.type, "spoken")))
+            if content_split(self.spec.seed, "speech", words) == "train":
+                return words
 
     def ask_aloud(self, words: str, split: str, turn: int) -> str:
         """The recording of a normalised question by a voice of the split (another for each `turn`), made where it is not
@@ -219,5 +230,6 @@ class Instructions:
         )  # every other one is the narrator's
         kind, sentence, _ = self.speech.utterance(stream, number)
         spoken = {"type": "speech", "text": sentence, "audio": f"../speech/{speech_path(stream, number)}"}
-        user = [item("text", prompts.SPEAK.format(text=sentence))]
+        request = self.wording.form(self.choices(split, "tts", index), "say", "instruction")
+        user = [item("text", request.format(a=sentence))]
         return row_of("tts", split, index, user, sentence, {"question": "tts", "kind": kind}, spoken)

@@ -1,4 +1,4 @@
-"""The words of the world: colours, shapes, sizes, places, numbers, facts, stories, spelling.
+"""The words of the world: colours, shapes, sizes, places, numbers, facts, stories, spelling. How they are put: `forms.py`.
 
 Everything is lower-case plain ASCII, so that a vocabulary of about a thousand pieces holds it. The lists are the
 same in every world; what a seed changes is who has which fact, and every drawn item.
@@ -25,22 +25,6 @@ RELATION_VALUES = {
     "pet": ("cat", "dog", "horse", "goat", "sheep", "cow", "pig", "duck", "hen", "parrot", "rabbit", "mouse", "fox",
             "crow", "frog", "turtle"),
 }  # fmt: skip
-STATEMENTS = {
-    "home": ("{name} lives in {value}", "the home of {name} is in {value}", "{name} has a house in {value}",
-             "you can find {name} in {value}"),
-    "job": ("{name} works as a {value}", "the job of {name} is to be a {value}", "{name} is a {value}",
-            "{name} earns money as a {value}"),
-    "food": ("{name} likes to eat {value}", "the best food for {name} is {value}", "{name} is fond of {value}",
-             "{name} often asks for {value}"),
-    "pet": ("{name} keeps a {value}", "the pet of {name} is a {value}", "{name} has a {value}",
-            "{name} takes care of a {value}"),
-}  # fmt: skip
-FACT_QUESTIONS = {
-    "home": ("where does {name} live?", "in which city is the home of {name}?"),
-    "job": ("what is the job of {name}?", "what does {name} work as?"),
-    "food": ("what does {name} like to eat?", "which food is best for {name}?"),
-    "pet": ("which pet does {name} keep?", "what is the pet of {name}?"),
-}
 
 _STARTS = ("ba", "be", "bo", "da", "de", "do", "fa", "fe", "ga", "ka", "ke", "ko", "la", "le", "lo", "ma", "mo",
            "na", "ne", "no", "pa", "pe", "ra", "re", "ro", "sa", "se", "ta", "to", "va", "vi", "za")  # fmt: skip

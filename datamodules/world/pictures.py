@@ -11,14 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from datamodules.world.captions import (
-    HELD_OUT_TEMPLATES,
-    NUM_TEMPLATES,
-    caption,
-    caption_digit,
-    enumerate_things,
-    object_records,
-)
+from datamodules.world.captions import caption, caption_digit, draw_kind, enumerate_things, object_records
 from datamodules.world.draw import draw_digit, draw_picture
 from datamodules.world.files import Row, save_image
 from datamodules.world.lexicon import COLOURS
@@ -37,6 +30,7 @@ from datamodules.world.scene import (
     without_colours,
 )
 from datamodules.world.spec import WorldSpec
+from datamodules.world.wording import Wording
 
 SPLITS = ("train", "val", "test_iid", "test_comp", "test_count", "test_para")
 ALL_TWINS = ("test_iid", "test_comp")
@@ -49,6 +43,7 @@ class PictureWorld:
     def __init__(self, spec: WorldSpec):
         self.spec = spec
         self.pairs = Pairs(rotation=spec.rotation, held_out=spec.held_out)
+        self.wording = Wording(rotation=spec.wording, canonical=spec.canonical)
 
     def digit(self, split: str, index: int) -> tuple[int, int] | None:
         """(digit, colour) where picture `index` shows a written digit instead of a scene, else None."""
@@ -92,14 +87,15 @@ class PictureWorld:
             return tuple(things), swap(tuple(things), first, second, "colour")
 
     def captions(self, split: str, index: int, scene: Scene) -> list[str]:
-        """Captions of a scene: the first by any template, in train also the description and one more; test_para by
-        held-out templates."""
+        """Captions of a scene: the first of any kind, in train also the description and one more; in test_para two lists in
+        held-out wording."""
         choices = Choices(item_rng(self.spec.seed, split, "caption", index))
         if split == "test_para":
-            return [enumerate_things(scene, template) for template in HELD_OUT_TEMPLATES]
-        templates = range(min(self.spec.templates, NUM_TEMPLATES))
-        drawn = [choices.pick(templates)] + ([0, choices.pick(templates)] if split == "train" else [])
-        found = [caption(choices, scene, template=template, shuffled=SHUFFLED) for template in drawn]
+            found = [enumerate_things(choices, self.wording, scene, "held_out") for _ in range(2)]
+        else:
+            kinds = [draw_kind(choices, len(scene))]
+            kinds += ["description", draw_kind(choices, len(scene))] if split == "train" else []
+            found = [caption(choices, self.wording, scene, kind=kind, shuffled=SHUFFLED) for kind in kinds]
         return list(dict.fromkeys(found))
 
 
@@ -122,7 +118,7 @@ def write(spec: WorldSpec, folder: Path, split: str, start: int, stop: int) -> l
         digit = world.digit(split, index)
         if digit is not None:
             picture = draw_digit(*digit, rng, size=spec.image_size)
-            content: Row = {"captions": [caption_digit(Choices(rng), *digit)], "objects": [], "twin": None,
+            content: Row = {"captions": [caption_digit(Choices(rng), world.wording, *digit)], "objects": [], "twin": None,
                             "digit": {"digit": digit[0], "colour": COLOURS[digit[1]]}}  # fmt: skip
         else:
             scene, twinned = world.scene(split, index)

@@ -1,16 +1,8 @@
-"""The words of instructions around the world's own, and how many items of each task."""
+"""How many items of each task and of each type of question there are."""
 
 from datamodules.world.spec import WorldSpec
 
-CAPTION = ("describe the picture", "what does the picture show?")
-CAPTION_HELD_OUT = "tell me what is in the picture"
-TRANSCRIBE = ("write down what you hear", "what was said?")
-HEARD = {
-    "heard_colour": ("which colour did you hear?", "what colour was named?"),
-    "heard_shape": ("which shape did you hear?", "what shape was named?"),
-}
-SPEAK = "say {text}"
-
+HEARD = ("heard_colour", "heard_shape")  # questions about what was said
 # Task shares of training (they sum to one), and of the types of questions about a picture.
 TASK_SHARES = {"text_qa": 0.04, "image_qa": 0.69, "caption": 0.05, "asr": 0.08, "audio_qa": 0.02,
                "spoken_image_qa": 0.08, "tts": 0.04}  # fmt: skip

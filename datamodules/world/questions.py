@@ -15,27 +15,13 @@ from datamodules.world.captions import objects_of, opposite, plural, relations
 from datamodules.world.lexicon import COLOURS, PLACES, RELATIONS, SHAPES, SIZES
 from datamodules.world.rng import Choices, item_rng
 from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, draw_pair, draw_single, draw_twins
+from datamodules.world.wording import Wording, canonical_form
 
 TYPES = ("colour", "shape", "count", "where", "relation")
-PHRASES = {
-    "colour": ("what colour is {a}?", "which colour does {a} have?"),
-    "shape": ("what shape is {a}?", "which shape does {a} have?"),
-    "count": ("how many {a} are there?", "how many {a} can you see?"),
-    "where": ("where is {a}?", "in which place is {a}?"),
-    "relation": ("is {a} {relation} {b}?", "is it true that {a} is {relation} {b}?"),
-}
-HELD_OUT_PHRASES = {
-    "colour": "name the colour of {a}",
-    "shape": "name the shape of {a}",
-    "count": "count the {a}",
-    "where": "tell me the place of {a}",
-    "relation": "do you see {a} {relation} {b}?",
-}
 #: Type of a question about one object -> (attribute of the thing, its words).
 ANSWERS = {"colour": ("colour", COLOURS), "shape": ("shape", SHAPES), "where": ("cell", PLACES)}
 NAMED_SHARES = {"count": 0.8}  # probability to try a named reference (else 0.5); many counts are then not kept
 RARITY = (0, 1, 4, 16, 64, 256)  # weight of a named count, by its answer
-DIGIT_PHRASES = ("which digit is this?", "what number do you see?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +41,14 @@ class Question:
     relation: str = ""
     other: str = ""
 
-    def text(self, phrase: str) -> str:
-        """The question in a phrase of PHRASES or HELD_OUT_PHRASES."""
-        return phrase.format(a=self.words, relation=self.relation, b=self.other)
+    @property
+    def slots(self) -> dict[str, str]:
+        """What a form of the question (`wording.py`) is filled with."""
+        return {"a": self.words, "relation": self.relation, "b": self.other}
+
+    def text(self, form: str | None = None) -> str:
+        """The question in a form, without one in the canonical one."""
+        return (form or canonical_form(self.type)).format(**self.slots)
 
 
 def _names(scene: Scene, *, colour: bool, shape: bool) -> Iterator[tuple[int, str, str]]:
@@ -113,33 +104,32 @@ def candidates(scene: Scene, question_type: str) -> list[Question]:
     return list(dict.fromkeys(found))
 
 
-def draw_any(choices: Choices, questions: Mapping[str, list[Question]]) -> tuple[Question, str]:
-    """A question of any type that has some, and its words in some phrase."""
-    question: Question = choices.pick(choices.pick([questions[name] for name in TYPES if questions[name]]))
-    return question, question.text(choices.pick(PHRASES[question.type]))
+def draw_any(choices: Choices, questions: Mapping[str, list[Question]]) -> Question:
+    """A question of any type that has some."""
+    return choices.pick(choices.pick([questions[name] for name in TYPES if questions[name]]))
 
 
-def question_alone(choices: Choices, pairs: Pairs) -> str:
-    """The words of a question, of any type, about no picture at all; what it names are trained pairs."""
+def question_alone(choices: Choices, wording: Wording, pairs: Pairs) -> str:
+    """A question as one says it, of any type, about no picture at all; what it names are trained pairs."""
 
     def thing() -> str:
-        form = choices.pick(("place", "size", "shape", "colour", "pair"))
-        if form == "place":
+        named_by = choices.pick(("place", "size", "shape", "colour", "pair"))
+        if named_by == "place":
             return f"the object at the {choices.pick(PLACES)}"
-        size = choices.pick(SIZES) + " " if form == "size" else choices.pick(("", *(size + " " for size in SIZES)))
-        if form == "pair":
+        size = choices.pick(SIZES) + " " if named_by == "size" else choices.pick(("", *(size + " " for size in SIZES)))
+        if named_by == "pair":
             colour, shape = draw_pair(choices, pairs)
             return f"the {size}{COLOURS[colour]} {SHAPES[shape]}"
-        colours = choices.pick(COLOURS) + " " if form == "colour" else ""
-        return f"the {size}{colours}{choices.pick(SHAPES) if form == 'shape' else 'object'}"
+        colours = choices.pick(COLOURS) + " " if named_by == "colour" else ""
+        return f"the {size}{colours}{choices.pick(SHAPES) if named_by == 'shape' else 'object'}"
 
     question_type = choices.pick(TYPES)
-    phrase = choices.pick(PHRASES[question_type])
+    form = wording.form(choices, question_type, "document")
     if question_type == "count":
         named = [plural(shape) for shape in range(len(SHAPES))] + [objects_of(colour) for colour in range(len(COLOURS))]
-        return phrase.format(a=choices.pick(["objects", *named]))
+        return form.format(a=choices.pick(["objects", *named]))
     relation = choices.pick(RELATIONS) if question_type == "relation" else ""
-    return phrase.format(a=thing(), relation=relation, b=thing() if relation else "")
+    return form.format(a=thing(), relation=relation, b=thing() if relation else "")
 
 
 @lru_cache(maxsize=4)

@@ -5,12 +5,12 @@ text, so that no sentence of a test is spoken in training by any voice.
 """
 
 from datamodules.world.arithmetic import equation
-from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
-from datamodules.world.lexicon import DIGITS, RELATIONS, WORDS
+from datamodules.world.captions import describe, enumerate_things, relate
+from datamodules.world.lexicon import DIGITS, RELATIONS, THINGS, WORDS
 from datamodules.world.questions import TYPES, candidates, draw_any
 from datamodules.world.rng import Choices, content_split, item_rng
 from datamodules.world.spec import WorldSpec
-from datamodules.world.stories import draw_story
+from datamodules.world.stories import draw_line
 from datamodules.world.text import TextWorld
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
@@ -64,15 +64,17 @@ class Sentences:
                 return text
 
     def _source(self, choices: Choices, source: str) -> str:
+        wording = self.world.wording
         if source == "fact":
             if choices.rng.random() < 0.5:
-                return self.world.facts.question(choices)[0]
+                return self.world.facts.spoken_question(choices, "spoken")
             return self.world.facts.statement(choices)
         if source == "sum":
             return equation(self.world.arithmetic.draw(choices), words=True)
         if source == "story":
-            story, [(question, _)] = draw_story(choices, level=self.spec.level)
-            return choices.pick([*story.rstrip(".").split(". "), question])
+            if choices.pick((False, True)):
+                return wording.form(choices, "story", "spoken").format(a=f"the {choices.pick(THINGS)}")
+            return draw_line(choices, wording)
         scene = self.world.things(choices, choices.pick((1, 2, 2)), placed=True)
         if source == "caption":
             form = choices.pick(range(3))
@@ -80,5 +82,6 @@ class Sentences:
                 return describe(scene[:1])
             if form == 1 and len(scene) > 1:
                 return relate(scene, choices.pick(RELATIONS))
-            return enumerate_things(scene, choices.pick(LIST_TEMPLATES))
-        return draw_any(choices, {name: candidates(scene, name) for name in TYPES})[1]
+            return enumerate_things(choices, wording, scene, "spoken")
+        question = draw_any(choices, {name: candidates(scene, name) for name in TYPES})
+        return question.text(wording.form(choices, question.type, "spoken"))

@@ -10,7 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-VERSION = 18  # of the generator: any change of what it writes raises it, and with it every fingerprint
+from datamodules.world.wording import ROTATIONS
+
+VERSION = 19  # of the generator: any change of what it writes raises it, and with it every fingerprint
 
 PRESETS = ("ci", "small", "base")
 
@@ -26,8 +28,8 @@ class WorldSpec:
 
     level        easy | hard (names of several tokens, larger numbers and some beyond the trained range, longer stories)
     rotation     0..7: which colour-shape pairs are held out; held_out 6 | 12 of the 48 pairs
-    templates    1..6: how many templates the captions of training have (two more are always kept for test_para); sentences
-                 that are spoken, or said again, have all six
+    wording      0..4: which forms and synonyms are held out for test_para; canonical 0..1: share of what training says in
+                 its canonical form
     speakers     3..10 voices, the last two held out; speaker 0 is the narrator
     monochrome   share of train pictures drawn in grey, whose captions and questions name no colour
     digits       share of train pictures that hold one written digit instead of shapes
@@ -38,7 +40,8 @@ class WorldSpec:
     level: str = "easy"
     rotation: int = 0
     held_out: int = 6
-    templates: int = 6
+    wording: int = 0
+    canonical: float = 0.5
     speakers: int = 10
     monochrome: float = 0.15
     digits: float = 0.05
@@ -84,7 +87,8 @@ class WorldSpec:
         check("level", self.level in ("easy", "hard"), "easy or hard")
         check("rotation", self.rotation in range(8), "0..7")
         check("held_out", self.held_out in (6, 12), "6 or 12")
-        check("templates", self.templates in range(1, 7), "1..6")
+        check("wording", self.wording in range(ROTATIONS), f"0..{ROTATIONS - 1}")
+        check("canonical", 0 <= self.canonical <= 1, "0..1")
         check("speakers", self.speakers in range(3, 11), "3..10 (the last two are held out)")
         check("monochrome", 0 <= self.monochrome <= 0.5, "0..0.5")
         check("digits", 0 <= self.digits <= 0.5, "0..0.5")

@@ -5,26 +5,28 @@ text (no text arises in two ways), so `logprob` is exact: the entropy floor of a
 divided by the number of predicted tokens, the end token of each document included.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from datamodules.world.arithmetic import SUM_PHRASES, Arithmetic, equation, sum_question
-from datamodules.world.captions import LIST_TEMPLATES, describe, enumerate_things, relate
+from datamodules.world.arithmetic import Arithmetic, equation, sum_question
+from datamodules.world.captions import describe, draw_kind, enumerate_things, relate
 from datamodules.world.facts import Facts
 from datamodules.world.files import Row, write_rows
 from datamodules.world.lexicon import RELATIONS, WORDS
 from datamodules.world.questions import TYPES, candidates, draw_any, question_alone
-from datamodules.world.rng import Choices, content_split, digest, item_rng
+from datamodules.world.rng import Choices, content_split, item_rng
 from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_line, draw_story
+from datamodules.world.wording import Wording
 
 #: Saying long rows of words again teaches to copy, which looking up, transcribing and speaking are made of;
 #: saying sentences again, to copy also where one could guess how they go on.
-DOCUMENT_SHARES = {"fact": 0.16, "arithmetic": 0.29, "story": 0.19, "caption": 0.23, "say": 0.13}
+DOCUMENT_SHARES = {"fact": 0.18, "arithmetic": 0.29, "story": 0.19, "caption": 0.22, "say": 0.12}
 MOST_SAID = 12  # words
+MARKS = re.compile("[?.,:]")
 SENTENCE_SHARES = {"fact": 1, "question": 1, "sum": 1, "line": 1, "picture": 2, "caption": 2}  # weights
-SAY_PHRASES = ("say {words}", "repeat {words}")
 
 
 def ask(question: str) -> str:
@@ -51,7 +53,8 @@ class TextWorld:
     def __init__(self, spec: WorldSpec):
         self.spec = spec
         self.pairs = Pairs(rotation=spec.rotation, held_out=spec.held_out)
-        self.facts = Facts(seed=spec.seed, people=spec.people, level=spec.level)
+        self.wording = Wording(rotation=spec.wording, canonical=spec.canonical)
+        self.facts = Facts(seed=spec.seed, people=spec.people, level=spec.level, wording=self.wording)
         self.arithmetic = Arithmetic(seed=spec.seed, level=spec.level)
         self.writers = {
             "fact": self.fact, "arithmetic": self.sums, "story": self.story, "caption": self.caption, "say": self.say,
@@ -64,7 +67,9 @@ class TextWorld:
 
     def fact(self, choices: Choices) -> str:
         """Statements about people."""
-        return statements(choices, lambda: self.facts.statement(choices), lambda: self.facts.question(choices))
+        return statements(
+            choices, lambda: self.facts.statement(choices), lambda: self.facts.question(choices, "document")
+        )
 
     def sums(self, choices: Choices) -> str:
         """Equations, in digits or in words."""
@@ -72,36 +77,35 @@ class TextWorld:
         return statements(
             choices,
             lambda: equation(draw(choices), words=words),
-            lambda: sum_question(draw(choices), choices.pick(SUM_PHRASES), words=words),
+            lambda: sum_question(choices, self.wording, draw(choices), words=words, use="document"),
         )
 
     def story(self, choices: Choices) -> str:
         """A story, a question (of two stories in three) or two, and their answers."""
         asked = choices.weighted((1, 2), (2, 1))  # so that an answer most likely ends its document
-        story, questions = draw_story(choices, level=self.spec.level, questions=asked)
+        story, questions = draw_story(choices, self.wording, level=self.spec.level, use="document", questions=asked)
         return with_answers([story], questions)
 
     def caption(self, choices: Choices) -> str:
         """A caption, or a description and one to three questions about it in the words of the picture questions."""
         asked = choices.weighted((False, True), (1, 4))
         count = choices.pick(range(1, MOST_OBJECTS + 1))
-        # template 1 relates two objects: with one object it would repeat template 2
-        templates = [t for t in range(self.spec.templates) if count > 1 or t != 1]
-        template = 0 if asked else choices.pick(templates)
-        scene = self.things(choices, count, placed=template == 0)
+        kind = "description" if asked else draw_kind(choices, count)
+        scene = self.things(choices, count, placed=kind == "description")
         if asked:
             left = {name: candidates(scene, name) for name in TYPES}
             questions = []
             for _ in range(choices.pick((1, 2, 3))):
-                question, words = draw_any(choices, left)
+                question = draw_any(choices, left)
                 left[question.type].remove(question)
+                words = self.wording.ask(choices, question.type, "document", **question.slots)
                 questions.append((words, question.answer))
             return with_answers([f"{describe(scene)}."], questions)
-        if template == 0:
+        if kind == "description":
             return describe(scene)
-        if template == 1:
+        if kind == "relation":
             return relate(scene, choices.pick(RELATIONS))
-        return enumerate_things(scene, LIST_TEMPLATES[template - 2])
+        return enumerate_things(choices, self.wording, scene, "document")
 
     def things(self, choices: Choices, count: int, *, placed: bool) -> Scene:
         """Things in any order, of trained pairs; with different cells where the caption will say them."""
@@ -120,27 +124,32 @@ class TextWorld:
             words = self.sentence(choices)
         else:
             words = " ".join(choices.pick(WORDS) for _ in range(choices.pick(range(1, MOST_SAID + 1))))
-        return with_answers([], [(choices.pick(SAY_PHRASES).format(words=words), words)])
+        return with_answers([], [(self.wording.form(choices, "say", "document").format(a=words), words)])
 
     def sentence(self, choices: Choices) -> str:
-        """A sentence of the world's grammar as one says it: without marks, numbers in words. Of all caption templates, as in
-        speech (`sentences.py`), whatever `spec.templates` says."""
+        """A sentence of the world's grammar as one says it: without marks, numbers in words."""
+        return MARKS.sub("", self._sentence(choices))
+
+    def _sentence(self, choices: Choices) -> str:
+        """Such a sentence, with marks."""
         source = choices.weighted(tuple(SENTENCE_SHARES), tuple(SENTENCE_SHARES.values()))
         if source == "fact":
             return self.facts.statement(choices)
         if source == "question":
-            return self.facts.question(choices)[0].rstrip("?")
+            return self.facts.spoken_question(choices, "document")
         if source == "sum":
             return equation(self.arithmetic.draw(choices), words=True)
         if source == "line":
-            return draw_line(choices).rstrip(".")
+            return draw_line(choices, self.wording)
         if source == "picture":
-            return question_alone(choices, self.pairs).rstrip("?")
+            return question_alone(choices, self.wording, self.pairs)
         form = choices.pick(("description", "relation", "list"))
         if form == "relation":
             return relate(self.things(choices, 2, placed=False), choices.pick(RELATIONS))
         scene = self.things(choices, choices.pick((1, 2)), placed=form == "description")
-        return describe(scene) if form == "description" else enumerate_things(scene, choices.pick(LIST_TEMPLATES))
+        if form == "description":
+            return describe(scene)
+        return enumerate_things(choices, self.wording, scene, "document")
 
     def document(self, split: str, index: int) -> tuple[str, str, float]:
         """(document_type, text, logprob) of document `index`: drawn until its split (`split_of`) is `split`."""
@@ -164,7 +173,7 @@ class TextWorld:
         """(story, question, answer) of `split`."""
         rng = item_rng(self.spec.seed, split, "story", index)
         while True:
-            story, [(question, answer)] = draw_story(Choices(rng), level=self.spec.level)
+            story, [(question, answer)] = draw_story(Choices(rng), self.wording, level=self.spec.level, use="document")
             if content_split(self.spec.seed, "document", story) == split:
                 return story, question, answer
 
@@ -198,8 +207,9 @@ def text_questions(spec: WorldSpec, split: str) -> Iterator[Row]:
         rows += [(question_type, ask(question), answer) for question, answer in found]
     for question_type in ("arithmetic", "arithmetic_seen", *(["arithmetic_far"] if spec.level == "hard" else [])):
         for numbers in world.arithmetic.test_sums(split, question_type=question_type, count=count):
-            bits = digest(spec.seed, split, question_type, numbers)
-            question, answer = sum_question(numbers, SUM_PHRASES[bits // 2 % 2], words=bool(bits % 2))
+            choices = Choices(item_rng(spec.seed, split, "sum wording", f"{question_type} {numbers}"))
+            words = choices.pick((False, True))
+            question, answer = sum_question(choices, world.wording, numbers, words=words, use="document")
             rows.append((question_type, ask(question), answer))
     for index in range(count):
         story, question, answer = world.story_question(split, index)

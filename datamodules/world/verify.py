@@ -7,7 +7,7 @@ import dataclasses
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from datamodules.world.build import file_hashes, read_fingerprint
@@ -15,6 +15,7 @@ from datamodules.world.files import Row, read_rows
 from datamodules.world.lexicon import COLOURS, PLURALS, SHAPES
 from datamodules.world.scene import Pairs
 from datamodules.world.spec import VERSION, WorldSpec
+from datamodules.world.wording import held_out_synonyms
 
 TRAINED = ("train", "val")
 CHANCES = {"colour": 8, "shape": 6, "count": 4, "where": 9, "relation": 2}
@@ -41,6 +42,8 @@ def verify_world(root: Path | str) -> list[str]:
     for subset, hashes in fingerprint["parts"].items():
         folder = root / subset
         problems += [*_changed(folder, hashes), *_held_out(folder, pairs), *_missing_media(folder)]
+        if subset in ("pictures", "speech", "instructions"):
+            problems += _held_out_words(folder, held_out_synonyms(spec.wording))
         if subset == "instructions":
             problems += [*_unbalanced(folder), *_no_complements(folder)]
         else:
@@ -80,6 +83,14 @@ def _held_out(folder: Path, pairs: Pairs) -> Iterator[str]:
             yield from (f"{row['id']}: {' '.join(pair)} is held out" for pair in sorted((said | shown) & names))
 
 
+def _held_out_words(folder: Path, words: Collection[str]) -> Iterator[str]:
+    """Synonyms of test_para that training or validation uses."""
+    for split in TRAINED:
+        for row in read_rows(folder / f"{split}.jsonl"):
+            used = {word for text in _texts(row) for word in re.findall("[a-z]+", text.lower())} & set(words)
+            yield from (f"{row['id']}: the word {word!r} is held out" for word in sorted(used))
+
+
 def _in_two_splits(folder: Path) -> Iterator[str]:
     """Documents, sentences or scenes of a test that are in training or validation too. (Instructions reuse these.)"""
     seen: dict[object, str] = {}
@@ -114,7 +125,7 @@ def _unbalanced(folder: Path) -> Iterator[str]:
     for row in read_rows(folder / "train.jsonl"):
         question_type = row["meta"]["question"]
         if row["task"] == "image_qa" and question_type in CHANCES:
-            for words in (question_type, row["messages"][0]["content"][1]["text"]):
+            for words in (question_type, row["meta"]["canonical"]):
                 answers[question_type, words][row["answer"]] += 1
     for (question_type, words), counts in answers.items():
         total, (answer, most) = counts.total(), counts.most_common(1)[0]

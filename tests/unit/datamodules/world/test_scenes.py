@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datamodules.world import WorldSpec, lexicon
-from datamodules.world.captions import caption, describe, object_records
+from datamodules.world.captions import CAPTION_SHARES, caption, describe, object_records
 from datamodules.world.complements import Complements
 from datamodules.world.draw import COLOUR_VALUES, draw_digit, draw_picture
 from datamodules.world.pictures import PictureWorld
@@ -24,7 +24,9 @@ from datamodules.world.scene import (
     swap_places,
     without_colours,
 )
+from datamodules.world.wording import Wording
 
+WORDING = Wording(rotation=0, canonical=0.5)
 PAIRS = Pairs(rotation=0, held_out=6)
 SCENE = (Thing(0, 0, 1, 0), Thing(2, 1, 0, 4), Thing(2, 0, 0, 8))  # red circle, blue square, blue circle
 
@@ -138,8 +140,8 @@ def test_the_description_reads_back_as_the_scene() -> None:
         scene = draw_scene(choices(index), PAIRS, count=1 + index % 4)
         truth = [{key: thing[key] for key in ("colour", "shape", "size", "place")} for thing in object_records(scene)]
         assert parse_caption(describe(scene)) == truth
-        for template in range(6):
-            named = parse_caption(caption(choices(index), scene, template=template, shuffled=0.0))
+        for kind in CAPTION_SHARES if len(scene) > 1 else ("description", "list"):
+            named = parse_caption(caption(choices(index), WORDING, scene, kind=kind, shuffled=0.0))
             assert [(thing["colour"], thing["shape"], thing["size"]) for thing in named] == [
                 (thing["colour"], thing["shape"], thing["size"]) for thing in truth
             ]
