@@ -41,7 +41,7 @@ from muomni.distributed import rendezvous
 from muomni.run import dry_run, forecast, monitors, pretrained_encoders, signals, stage_graph
 from muomni.run.hardware import best_precision
 from muomni.run.identity import identities_of_0_1, identity, is_done
-from muomni.run.initial_weights import begin, follow_export, load_into, read_as_trained
+from muomni.run.initial_weights import begin, follow_export, follow_trained, load_into
 from muomni.run.pretrained import settle_codec, settle_thinker
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
 from muomni.run.sweeps import apart, keep_best, mark_failed, score
@@ -69,8 +69,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
     if cfg.task == "fit" and not cfg.dry_run:
         folder = RunFolder.for_training(output, metadata["identity"], runs=runs, resume=cfg.resume, also=former)
-    elif cfg.task != "fit":
-        read_as_trained(cfg, trained)
+    follow_trained(cfg, trained, overrides)
     cfg.paths.output = str(folder.path)
     lightning.seed_everything(cfg.seed, verbose=False)
     datamodule = make_data(cfg, sources)

@@ -40,17 +40,37 @@ def follow_export(cfg: DictConfig, overrides: Sequence[str]) -> None:
     if "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
         found = find_tokenizer(folder)
         cfg.tokenizer = None if found is None else str(found)
-    read_as_trained(cfg, folder, option="init_from")
+    read_as_trained(cfg, folder, overrides, option="init_from")
 
 
-def read_as_trained(cfg: DictConfig, trained: Path, *, option: str = "ckpt") -> None:
-    """Read data with the tokenizer and the characters that the export was trained with, and measure with its own Talker."""
+def follow_trained(cfg: DictConfig, trained: Path, overrides: Sequence[str]) -> None:
+    """A training follows its Thinker, measuring the export `trained`, which is measured."""
+    if cfg.task == "fit":
+        follow_thinker(cfg, overrides)
+    else:
+        read_as_trained(cfg, trained, overrides)
+
+
+def follow_thinker(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """A stage that begins with a trained Thinker reads texts in the Thinker's form, unless the command line names one (another
+    than the Thinker's is refused when the stage is built)."""
+    if "thinker" in cfg.stage.needs and not _names_form(overrides) and is_export(cfg.module.thinker.folder):
+        cfg.text = export_files.trained_form(Path(cfg.module.thinker.folder))
+
+
+def _names_form(overrides: Sequence[str]) -> bool:
+    return any(word.lstrip("+").startswith("text=") for word in overrides)
+
+
+def read_as_trained(cfg: DictConfig, trained: Path, overrides: Sequence[str], *, option: str = "ckpt") -> None:
+    """Read data with the tokenizer, the characters and in the form that the export was trained with, and measure with its own
+    Talker. Raises ValueError where the command line names another form."""
     if "tokenizer" in cfg.datamodule and cfg.datamodule.tokenizer is None:
         cfg.datamodule.tokenizer = str(find_tokenizer(trained) or trained / "tokenizer.model")
     if option == "ckpt" or cfg.characters is None:
         cfg.characters = export_files.trained_characters(trained)
     written = export_files.trained_form(trained)
-    if cfg.text not in (None, written):
+    if _names_form(overrides) and cfg.text not in (None, written):
         raise ValueError(f"text={cfg.text}: {trained} was trained with text={written or 'null'}; leave it out")
     cfg.text = written
     if option == "ckpt" and cfg.module.get("talker") and "talker" in read_description(trained)["parts"]:

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from muomni.checkpoints.export import save_export
 from muomni.cli.help import CONF
 from muomni.models.thinker import Thinker
-from muomni.run.initial_weights import begin, follow_export
+from muomni.run.initial_weights import begin, follow_export, follow_thinker
 from tests.unit.stages.test_adapters import names_that_learn, text_stage
 
 OPTIONS = {
@@ -51,9 +51,18 @@ def test_sizes_tokenizer_and_form_are_those_of_the_export(composed, export):
     assert {key: found[key] for key in OPTIONS} == OPTIONS and found["dropout"] == 0.5
     assert (cfg.tokenizer, cfg.text) == (str(export / "tokenizer.model"), "lower")
     with pytest.raises(ValueError, match="text=as_is: .* was trained with text=lower"):
-        follow_export(composed(f"init_from={export}", "text=as_is"), [])
+        follow_export(composed(f"init_from={export}", "text=as_is"), ["text=as_is"])
     with pytest.raises(FileNotFoundError, match=r"init_from=elsewhere: no export folder \(model.yaml"):
         follow_export(composed("init_from=elsewhere"), [])
+
+
+def test_an_omni_model_reads_texts_as_its_thinker_unless_told_otherwise(composed, export):
+    words = ["stage=omni_sft", "data=sft", f"paths.exports.thinker={export}"]
+    for word, form in ((None, "lower"), ("text=as_is", "as_is")):
+        given = [*words, word] if word else words
+        cfg = composed(*given)
+        follow_thinker(cfg, given)
+        assert cfg.text == form
 
 
 def test_a_stage_begins_with_its_weights_and_adapters(composed, export):
