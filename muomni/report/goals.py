@@ -12,6 +12,7 @@ TAKE: dict[str, Callable[[Sequence[float], bool], float]] = {
     "worst": lambda values, lower: max(values) if lower else min(values),
     "sum": lambda values, lower: sum(values),
     "difference": lambda values, lower: values[0] - values[1],
+    "ratio": lambda values, lower: 100 * values[0] / values[1] if values[1] else 0.0,
 }
 COLUMNS = ("quick", "demo", "full")
 GOALS = Path(__file__).with_name("goals.yaml")

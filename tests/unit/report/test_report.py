@@ -38,6 +38,7 @@ def goal(**how):
         ("worst", True, 5.0),
         ("sum", True, 7.0),
         ("difference", True, 3.0),
+        ("ratio", False, 250.0),
     ],
 )
 def test_what_a_goal_is_about(take, lower, expected):
