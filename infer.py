@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,14 +15,16 @@ if __name__ == "__main__":  # the imports below take seconds
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from muomni import aliases
 from muomni.checkpoints.single_file import check_single_place, save_single
 from muomni.cli.errors import CONF, one_line_errors, run_once
 from muomni.cli.verbatim import split_arguments
-from muomni.frontends.audio_io import check_audio_target, write_audio
+from muomni.frontends.audio_io import check_audio_target
 from muomni.inference.asr.transcript import FORMS
 from muomni.inference.cli.batch_file import BatchFile
+from muomni.inference.cli.sound_out import FileSound, SoundOut, StreamSound, speak, voice_options
 from muomni.inference.cli.standard_streams import STREAM, binary_output, read_streams
 from muomni.inference.cli.tasks import Task, choose_task, reject_unused
 from muomni.inference.decoding.options import GenerationOptions, preset, reject_unused_options
@@ -146,6 +148,10 @@ def do_task(
         engine.require_speaker().check_voice(cfg["voice"])
         if sound is None:
             check_audio_target(cfg["audio_out"])
+    out: SoundOut | None = None
+    if cfg["audio_out"] is not None:
+        rate = engine.speech_rate
+        out = FileSound(cfg["audio_out"], rate) if sound is None else StreamSound(sound, make_encoder("wav", rate))
     text, timings = cfg["prompt"] or cfg["text"] or "", Timings()
     if task is Task.SPEAK:
         if cfg["audio_out"] is None:
@@ -154,27 +160,14 @@ def do_task(
     elif task is Task.TRANSCRIBE:
         answer, timings = transcribe(engine, cfg)
     else:
-        answer, timings = respond(engine, options, cfg, text, images)
-    if cfg["audio_out"] is not None:
-        timings = speak(engine, cfg, answer, sound)
+        answer, timings = respond(engine, options, cfg, text, images, out)
+    if out is not None:
+        if task is not Task.ANSWER or cfg["n_best"] > 1:
+            timings = speak(engine, cfg, answer, out)
+        out.close()
         notice(f"spoken: {cfg['audio_out']}, {engine.vocoder_note}{timings.cut_note()}")
     if not cfg["quiet"]:
         notice("\n".join(timings.lines()))
-
-
-def speak(engine: Engine, cfg: dict[str, Any], text: str, sound: BinaryIO | None) -> Timings:
-    """Speak a text into the file of audio_out=, or as wav into `sound` while the Talker speaks."""
-    if sound is None:
-        (spoken,) = engine.speak([text], voices=[cfg["voice"]])
-        write_audio(cfg["audio_out"], spoken.waveform, engine.speech_rate)
-        return spoken.timings
-    encoder, timings = make_encoder("wav", engine.speech_rate), Timings()
-    for chunk in engine.generate_speech_stream(text, voice=cfg["voice"], timings=timings, ended=lambda _: None):
-        sound.write(encoder.push(chunk))
-        sound.flush()
-    sound.write(encoder.close())
-    sound.flush()
-    return timings
 
 
 def answer_batch(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:
@@ -199,9 +192,10 @@ def defaults() -> dict[str, Any]:
 
 
 def respond(
-    engine: Engine, options: GenerationOptions, cfg: dict[str, Any], text: str, images: list[Any]
+    engine: Engine, options: GenerationOptions, cfg: dict[str, Any], text: str, images: list[Any], out: SoundOut | None
 ) -> tuple[str, Timings]:
-    """Stream one answer to standard output; returns it, without an echoed prompt."""
+    """Stream one answer to standard output, and its speech, while it is written, to `out`; returns it, without an echoed
+    prompt."""
     request = {
         "image": images,
         "audio": cfg["audio_in"],
@@ -214,16 +208,22 @@ def respond(
     stream = engine.answer_stream(text, **request)
     if cfg["echo"]:
         print(text, end=" ")
-    written: list[str] = []
-    for piece in stream.texts():
-        print(piece, end="", flush=True)
-        written.append(piece)
+    written, speech = list[str](), Timings()
+    items: Iterator[str | Tensor] = stream.texts()
+    if out is not None:
+        items = engine.speak_along(stream.texts(), **voice_options(cfg), timings=speech)
+    for item in items:
+        if isinstance(item, str):
+            print(item, end="", flush=True)
+            written.append(item)
+        elif out is not None:
+            out.write(item)
     print(flush=True)
     if not "".join(written).strip():
         notice("the answer is empty")
     if not cfg["quiet"] and cfg["audio_out"] is not None:
         notice("\n".join(stream.timings.lines()))
-    return "".join(written), stream.timings
+    return "".join(written), stream.timings if out is None else speech
 
 
 def transcribe(engine: Engine, cfg: dict[str, Any]) -> tuple[str, Timings]:

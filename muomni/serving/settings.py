@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from urllib.parse import urlsplit
 
 from muomni.inference.decoding.options import MAX_SEED
+from muomni.inference.tts.speech_plan import check_look_ahead
 
 MIB = 2**20
 ANY_NAME = "*"
@@ -28,6 +29,7 @@ class ServerSettings:
     slots: int = 8  # answers that are written at once
     max_queue: int = 64  # requests that wait for a slot; more are answered by 429
     speech_slots: int = 4
+    look_ahead: int | None = None  # characters, of spoken answers; None: whole sentences
     jobs: int = 2  # transcripts, embeddings and media that are read at once
     prefill_chunk: int = 64
 
@@ -60,6 +62,7 @@ class ServerSettings:
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}".lower():
                 raise ValueError(f"origins=[{origin}]: browsers name pages as https://example.org, without a path")
+        check_look_ahead(self.look_ahead)
         if self.vad not in ("energy", "silero"):
             raise ValueError(f"vad={self.vad}: energy or silero")
         if self.port > 65535:

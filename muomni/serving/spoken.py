@@ -78,7 +78,14 @@ class SpokenAnswer:
         self.state, self.speech = state, state.speech
         self.events = Events(final=SpeechDone, deadline=deadline)
         number = voice_number(voice, state.engine, param="audio.voice")
-        self.ticket = self.speech.submit("", voice=number, emit=self.events.emit, client=client, more=True)
+        self.ticket = self.speech.submit(
+            "",
+            voice=number,
+            look_ahead=state.settings.look_ahead,
+            emit=self.events.emit,
+            client=client,
+            more=True,
+        )
         self.events.attach(self.ticket)
         self.encoder = make_encoder("pcm", state.engine.speech_rate, RATE)
 

@@ -23,15 +23,15 @@ class Task(Enum):
 ALWAYS = ("ckpt", "paths", "device", "threads", "quiet", "talker", "vocoder")
 _THINKER = ("generation", "system_prompt", "format", "compile", "dtype", "packages")
 _QUESTION = ("text", "prompt")
+_SOUND = ("audio_out", "voice", "look_ahead")
 _IMAGES = ("image", "video", "video_frames")
 USES = {
     Task.EXPORT: ("export",),
     Task.OCR: _IMAGES,
-    Task.TRANSCRIBE: ("transcribe", "audio_in", "beams", "lm", "lm_weight", "timestamps", "transcript", "audio_out",
-                      "voice"),
-    Task.SPEAK: (*_QUESTION, "audio_out", "voice"),
+    Task.TRANSCRIBE: ("transcribe", "audio_in", "beams", "lm", "lm_weight", "timestamps", "transcript", *_SOUND),
+    Task.SPEAK: (*_QUESTION, *_SOUND),
     Task.CHAT: (*_THINKER, "history", "truncate", "speak", "audio_out", "voice"),
-    Task.ANSWER: (*_QUESTION, *_IMAGES, "audio_in", *_THINKER, "n_best", "echo", "truncate", "audio_out", "voice"),
+    Task.ANSWER: (*_QUESTION, *_IMAGES, "audio_in", *_THINKER, "n_best", "echo", "truncate", *_SOUND),
     Task.BATCH: ("batch", "out", "batch_size", *_THINKER, "truncate"),
 }  # fmt: skip
 
@@ -61,7 +61,7 @@ def reject_unused(task: Task, cfg: Mapping[str, Any], defaults: Mapping[str, Any
     """Raise InvalidOption naming the options that differ from their defaults and have no effect on the task."""
     uses = set(USES[task]) | set(ALWAYS)
     if cfg["audio_out"] is None and task is not Task.CHAT:
-        uses -= {"voice"}
+        uses -= {"voice", "look_ahead"}
     if cfg["video"] is None:
         uses -= {"video_frames"}
     if cfg["n_best"] != 1:

@@ -80,11 +80,22 @@ class Speaking(ABC):
         timings: Timings | None = None,
         **options: Any,
     ) -> Iterator[str | Tensor]:
-        """The pieces of an answer, and chunks (N,) of its speech, as they come: the answer is spoken while it is generated, in
-        one loop. An answer without anything to speak is text alone, which is logged. options: as of `answer`; others: as of
-        `generate_speech_stream`; timings: of the speech."""
-        loop = self._loop(voice, look_ahead, timings, ended)
-        return _spoken(self.generate_stream(text, **options), loop)
+        """`speak_along` of an answer: it is spoken while it is generated, in one loop. options: as of `answer`."""
+        how: dict[str, Any] = {"voice": voice, "look_ahead": look_ahead, "ended": ended, "timings": timings}
+        return self.speak_along(self.generate_stream(text, **options), **how)
+
+    def speak_along(
+        self,
+        pieces: Iterable[str],
+        *,
+        voice: int = 0,
+        look_ahead: int | None = None,
+        ended: Callable[[Timings], None] = warn_of_cut,
+        timings: Timings | None = None,
+    ) -> Iterator[str | Tensor]:
+        """Each piece of a text, and after it the chunks (N,) of speech that it completes. A text without anything to speak is
+        text alone, which is logged. Options: as of `generate_speech_stream`; timings: of the speech."""
+        return _spoken(pieces, self._loop(voice, look_ahead, timings, ended))
 
     def _loop(
         self, voice: int, look_ahead: int | None, timings: Timings | None, ended: Callable[[Timings], None]
@@ -122,13 +133,13 @@ class Speaking(ABC):
         return speaker.speak(sentences, voices=voices, timings=Timings())
 
 
-def _spoken(pieces: Iterator[str], loop: SpeechLoop) -> Iterator[str | Tensor]:
+def _spoken(pieces: Iterable[str], loop: SpeechLoop) -> Iterator[str | Tensor]:
     for piece in pieces:
         yield piece
         loop.feed(piece)
         yield from loop.blocks()
     loop.close()
     if loop.silent:
-        log.warning("the answer has nothing to speak: its text stands alone")
+        log.warning("nothing in the text can be spoken: it stands alone")
         return
     yield from loop.blocks()

@@ -55,7 +55,7 @@ class SpeechPlan:
         self.left_out: dict[str, None] = {}  # characters without a spoken form
         self._steps: Iterator[Step | None] | None = None  # of a phrase
         self._next: Step | None = None
-        self._written = self._said = ""  # of the utterance that goes on
+        self._written = self._said = ""  # of the utterance that continues
 
     def feed(self, text: str) -> None:
         """Append to the text."""

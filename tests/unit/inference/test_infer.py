@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import infer
 from muomni.checkpoints.export import save_export
 from muomni.cli.verbatim import split_arguments
+from muomni.frontends.audio_io import read_audio
 from muomni.inference.answer import AnswerStream, Piece
 from muomni.inference.asr.ngram import train_ngram
 from muomni.inference.asr.transcript import Transcript
@@ -103,6 +105,31 @@ def test_the_spoken_answer_goes_to_a_file(export, capsys, tmp_path):
     assert (tmp_path / "a.wav").stat().st_size > 1000
     assert "real-time factor" in out.err
     assert "cut off after" in out.err  # this Talker was never trained to stop
+
+
+def test_the_answer_is_spoken_while_it_is_written(export, engine, capsys, tmp_path):
+    """The file holds the samples of the whole answer at the same look-ahead."""
+    options = {"text": "what colour", "look_ahead": 3}
+    out = run(export, capsys, audio_out=str(tmp_path / "a.wav"), **options)
+    answer = engine.generate("what colour", max_new_tokens=6)
+    assert out.out == answer + "\n"
+    spoken = engine.generate_speech(answer, look_ahead=3)
+    written = read_audio(tmp_path / "a.wav", engine.speech_rate)
+    torch.testing.assert_close(written, spoken, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="look_ahead= would have no effect"):
+        run(export, capsys, **options)
+    with pytest.raises(ValueError, match="look_ahead=-1: a number of characters"):
+        run(export, capsys, **options | {"look_ahead": -1}, audio_out=str(tmp_path / "b.wav"))
+
+
+def test_an_answer_without_words_leaves_no_sound(export, capsys, tmp_path, monkeypatch):
+    marks = lambda *_, **__: AnswerStream(iter([Piece("...")]), Timings())  # noqa: E731
+    monkeypatch.setattr(infer.Engine, "answer_stream", marks)
+    with pytest.raises(ValueError, match=r"nothing in the answer can be spoken: .*a.wav is not written"):
+        run(export, capsys, text="x", audio_out=str(tmp_path / "a.wav"))
+    assert not (tmp_path / "a.wav").exists()
+    with pytest.raises(ValueError, match="nothing in the answer can be spoken: audio_out=- is empty"):
+        run(export, capsys, text="x", audio_out="-")
 
 
 def test_an_answer_or_a_transcript_of_nothing_says_so(export, capsys, picture, sound, monkeypatch):

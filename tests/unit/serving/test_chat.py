@@ -8,6 +8,8 @@ import threading
 import pytest
 
 from muomni.inference.prompt import PromptBuilder, Request
+from muomni.serving.audio_format import make_encoder
+from muomni.serving.spoken import RATE
 from tests.unit.serving.conftest import wait_until
 
 QUESTION = [{"role": "user", "content": "what colour is the big red circle"}]
@@ -291,6 +293,21 @@ def test_an_answer_without_sound_is_its_text(live):
 
 
 SPOKEN = {"stream": True, "modalities": ["text", "audio"], "audio": {"voice": "0", "format": "pcm16"}}
+
+
+def test_an_answer_is_spoken_within_its_sentences_by_the_servers_look_ahead(start, engine):
+    live = start(look_ahead=2)
+    chunks = events(live, messages=QUESTION, **SPOKEN | {"stream": True})
+    audio = b"".join(
+        base64.b64decode(each["data"])
+        for chunk in chunks
+        for choice in chunk["choices"]
+        if (each := choice["delta"].get("audio")) and each.get("data")
+    )
+    answer = engine.generate(messages=QUESTION, max_new_tokens=8)
+    encoder = make_encoder("pcm", engine.speech_rate, RATE)
+    spoken = encoder.push(engine.generate_speech(answer, look_ahead=2)) + encoder.close()
+    assert audio == spoken != b""
 
 
 def test_a_voice_that_is_none_is_an_error_before_the_answer_begins(live):

@@ -34,6 +34,7 @@ def test_any_other_address_needs_one(host):
         ({"origins": ("https://example.org/",)}, "without a path"),
         ({"origins": ("example.org",)}, "origins="),
         ({"vad": "magic"}, "vad=magic: energy or silero"),
+        ({"look_ahead": -2}, "look_ahead=-2: a number of characters"),
     ],
 )
 def test_a_value_out_of_range_is_named(wrong, message):

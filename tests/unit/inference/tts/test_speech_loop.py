@@ -122,7 +122,7 @@ def test_an_answer_is_spoken_while_it_is_generated(engine):
 def test_an_answer_without_words_is_text_alone(engine, monkeypatch, caplog):
     monkeypatch.setattr(type(engine), "generate_stream", lambda self, text, **options: iter(["...", "!"]))
     assert list(engine.generate_spoken_stream("what")) == ["...", "!"]
-    assert "nothing to speak" in caplog.text
+    assert "nothing in the text can be spoken" in caplog.text
 
 
 # --- what is wrong with a text --------------------------------------------------------------------------------------

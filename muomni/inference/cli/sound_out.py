@@ -1,0 +1,82 @@
+"""Where the sound of audio_out= goes: a file, written as a whole at the end, or a stream, written while it is spoken.
+
+Legend: N samples.
+"""
+
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Protocol
+
+import torch
+from torch import Tensor
+
+from muomni.frontends.audio_io import write_audio
+from muomni.inference.decoding.timings import Timings
+from muomni.inference.engine import Engine
+
+
+class Encoder(Protocol):
+    """Samples -> bytes of a format, block by block."""
+
+    def push(self, samples: Tensor) -> bytes: ...
+
+    def close(self) -> bytes: ...
+
+
+class SoundOut(Protocol):
+    """Takes chunks (N) of one speech."""
+
+    def write(self, chunk: Tensor) -> None: ...
+
+    def close(self) -> None:
+        """The end. Raises ValueError where there was nothing."""
+        ...
+
+
+class FileSound:
+    """A file of the format that its suffix names."""
+
+    def __init__(self, target: str, sample_rate: int) -> None:
+        self.target, self.sample_rate, self.chunks = target, sample_rate, list[Tensor]()
+
+    def write(self, chunk: Tensor) -> None:
+        self.chunks.append(chunk)
+
+    def close(self) -> None:
+        if not self.chunks:
+            raise ValueError(f"nothing in the answer can be spoken: {self.target} is not written")
+        write_audio(self.target, torch.cat(self.chunks), self.sample_rate)
+
+
+class StreamSound:
+    """A stream, by an encoder."""
+
+    def __init__(self, stream: BinaryIO, encoder: Encoder) -> None:
+        self.stream, self.encoder, self.begun = stream, encoder, False
+
+    def write(self, chunk: Tensor) -> None:
+        self.begun = True
+        self.stream.write(self.encoder.push(chunk))
+        self.stream.flush()
+
+    def close(self) -> None:
+        if not self.begun:
+            raise ValueError("nothing in the answer can be spoken: audio_out=- is empty")
+        self.stream.write(self.encoder.close())
+        self.stream.flush()
+
+
+def speak(engine: Engine, cfg: Mapping[str, Any], text: str, out: SoundOut) -> Timings:
+    """Speak a text that is there; into a file all its sentences at once."""
+    if isinstance(out, FileSound) and cfg["look_ahead"] is None:
+        (spoken,) = engine.speak([text], voices=[cfg["voice"]])
+        out.write(spoken.waveform)
+        return spoken.timings
+    timings = Timings()
+    for chunk in engine.generate_speech_stream(text, **voice_options(cfg), timings=timings):
+        out.write(chunk)
+    return timings
+
+
+def voice_options(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """How a text is spoken. That the limit on frames cut it is said with the timings."""
+    return {"voice": cfg["voice"], "look_ahead": cfg["look_ahead"], "ended": lambda _: None}
