@@ -1,4 +1,4 @@
-"""python -m benchmarks.serving.first_audio     how soon /v1/audio/speech is heard, and whether it goes on without gaps
+"""python -m benchmarks.serving.first_audio     how soon /v1/audio/speech is heard, and whether it continues without gaps
 
 ckpt=DIR        an export with a Talker, default checkpoints/omni_sft
 requests=20     one at a time; each another text

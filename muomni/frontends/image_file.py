@@ -15,7 +15,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from PIL import (  # the plugins of FORMATS: where one is lacking, Pillow imports all forty
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageCms,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 from torch import Tensor
 
 from muomni.frontends.memory_file import File, existing

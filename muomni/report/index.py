@@ -1,4 +1,4 @@
-"""index.html beside the report card: one file to open first, without a network. The conversation with its pictures and sounds,
+"""index.html next to the report card: one file to open first, without a network. The conversation with its pictures and sounds,
 the goals with the worst and best of all seeds, curves, and samples by success and by failure."""
 
 from collections.abc import Mapping, Sequence
