@@ -163,7 +163,7 @@ def test_a_study_as_a_page(tmp_path):
         (["sweep", "JOB"], r"JOB: is a run, not a sweep"),
         (["sweep", "EMPTY"], r"EMPTY: holds no sweep"),
         (["sweep"], r"sweep: one folder of a sweep is needed"),
-        (["swep"], r"unknown page 'swep'; available: sweep, compare, leaderboard"),
+        (["swep"], r"unknown page 'swep'; available: sweep, compare, listen, leaderboard"),
     ],
 )
 def test_mistakes_are_one_line(words, message, tmp_path, monkeypatch):
