@@ -22,7 +22,7 @@ from muomni.inference.errors import MuomniError
 
 log = logging.getLogger(__name__)
 SOURCES = ("float_linear.cpp", "int8_linear.cpp")
-HEADERS = ("tensors.h", "vectors.h")
+HEADERS = ("tensors.h", "vectors.h", "rounded.h", "int8_sums.h")
 #: Name of a set of instructions, most capable first -> capabilities (torch.cpu) that it needs, options of the compiler.
 LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "avx512_vnni": (

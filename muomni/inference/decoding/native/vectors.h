@@ -77,20 +77,29 @@ inline float value(Half x) {
   return load(padded)[0];
 }
 
-inline float sum(VectorOf<float, 4>::type v) { return (v[0] + v[2]) + (v[1] + v[3]); }
-
-template <int N = LANES>
-inline float sum(typename VectorOf<float, N>::type v) {
-  if constexpr (N == 4) {
-    return sum(v);
+// All numbers of a vector by an operation of two, half with half.
+template <int N, class Operation>
+inline float reduced(typename VectorOf<float, N>::type v, Operation operation) {
+  if constexpr (N == 2) {
+    return operation(v[0], v[1]);
   } else {
     using Part = typename VectorOf<float, N / 2>::type;
     struct Parts {
       Part low, high;
     };
     const Parts parts = bits_of<Parts>(v);
-    return sum<N / 2>(parts.low + parts.high);
+    return reduced<N / 2>(operation(parts.low, parts.high), operation);
   }
 }
+
+inline float sum(Floats v) {
+  return reduced<LANES>(v, [](auto a, auto b) { return a + b; });
+}
+
+inline float largest(Floats v) {
+  return reduced<LANES>(v, [](auto a, auto b) { return a > b ? a : b; });
+}
+
+inline Floats absolute(Floats v) { return bits_of<Floats>(bits_of<Words>(v) & 0x7fffffff); }
 
 }  // namespace muomni
