@@ -44,7 +44,7 @@ def test_the_reference_machine_takes_its_own_time_and_a_slower_one_longer():
         start + 100 * step + test
     )
     half = forecast.expected_seconds("thinker", 100, forecast.REFERENCE_GFLOPS / 2) - start
-    assert half == pytest.approx(1.5 * (100 * step + test)), "half of a step is other work"
+    assert half == pytest.approx(2 * (100 * step + test))
 
 
 def announced(caplog, monkeypatch, *, gflops, budget="demo", **changes):
@@ -97,6 +97,6 @@ def test_the_quick_budget_takes_12_minutes_where_the_demo_takes_most_of_an_hour(
     wall = {}
     for name in ("quick", "demo"):
         budget = OmegaConf.load(CONF / "budget" / f"{name}.yaml")
-        plan = forecast._plan([*STAGES, "omni_sft"], read_needs(CONF), budget, 50.0, 2)
+        plan = forecast._plan([*STAGES, "omni_sft"], read_needs(CONF), budget, 92.0, 2)  # AVX2
         wall[name] = forecast.wall_clock(plan.seconds, plan.needs, plan.jobs)
     assert wall["quick"] < 12 * 60 and wall["quick"] < wall["demo"] / 3
