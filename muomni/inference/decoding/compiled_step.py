@@ -91,12 +91,13 @@ class DecodeStep(nn.Module):
         """
         cache = StepCache(keys, values, inputs, position=position, slots=slots, padding=padding)
         chosen: list[Tensor] = []
+        rows = torch.arange(len(tokens), device=tokens.device)
         for index in range(self.count):
             positions = (cache.position - padding)[:, None]
             logits = self.thinker(tokens[:, None], positions=positions, cache=cache, last_only=True).logits[:, -1]
             tokens = sample_by_settings(logits, settings, uniform=uniforms(seeds, rng_offset + index), seen=seen)
-            seen.scatter_(1, tokens[:, None], True)
-            seen[:, : len(PIECES)] = False
+            # By index_put_, which the compiler does in place: it copies the whole of `seen` for scatter_ and slices.
+            seen.index_put_((rows, tokens), tokens >= len(PIECES))
             chosen.append(tokens)
         return torch.stack(chosen, dim=1)
 

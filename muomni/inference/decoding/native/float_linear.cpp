@@ -88,10 +88,10 @@ AtenTensorHandle float_linear(const std::array<AtenTensorHandle, 2>& handles, co
   const View x(handles[0], "x"), weight(handles[1], "weight");
   require(x.dim >= 1 && weight.dim == 2 && x.last() == weight.last(), "float_linear: x (..., K) and weight (N, K)");
   require(x.dtype == aoti_torch_dtype_float32(), "float_linear: x must be float32");
-  const int64_t K = x.last(), N = weight.sizes[0], M = K ? x.numel / K : 0;
+  const int64_t K = x.last(), N = weight.sizes[0], M = x.rows();
   require(K > 0, "float_linear: K must be 1 or more");
   AtenTensorHandle made = empty_like_but_last(x, N);
-  float* y = static_cast<float*>(View(made, "y").data);
+  float* y = floats(made);
   const auto* in = static_cast<const float*>(x.data);
   if (weight.dtype == aoti_torch_dtype_float32()) {
     product<float>(weight.data, in, y, M, N, K);

@@ -104,15 +104,16 @@ AtenTensorHandle int8_linear(
   require(
       K % GROUP == 0 && K - GROUP < given && given <= K, "int8_linear: K must be that of x, rounded up to a multiple of 32");
   require(
-      scales.numel == P * G * WIDTH && (P - 1) * WIDTH < N && N <= P * WIDTH,
+      scales.numel() == P * G * WIDTH && (P - 1) * WIDTH < N && N <= P * WIDTH,
       "int8_linear: scales (P, K / 32, 16), and outputs that fill P panels");
   require(
       x.dtype == aoti_torch_dtype_float32() && panels.dtype == aoti_torch_dtype_uint8() &&
           scales.dtype == aoti_torch_dtype_bfloat16(),
       "int8_linear: x must be float32, panels uint8, scales bfloat16");
-  const int64_t M = x.numel / given;
+  const int64_t M = x.rows();
   AtenTensorHandle made = empty_like_but_last(x, N);
-  float* y = static_cast<float*>(View(made, "y").data);
+  if (M == 0) return made;
+  float* y = floats(made);
   static thread_local Rounded rounded;  // its memory is used again
   rounded.assign(static_cast<const float*>(x.data), M, given, K);
   const Rounded& inputs = rounded;

@@ -107,6 +107,13 @@ def test_rows_do_not_depend_on_their_company(int8_linear):
     assert torch.equal(together, torch.cat([int8_linear(row[None], *packed, 50) for row in x]))
 
 
+def test_leading_dimensions_stay_and_no_rows_are_none(int8_linear):
+    x, packed = random(2, 3, 40), pack(random(5, 40))
+    assert torch.equal(int8_linear(x, *packed, 5), int8_linear(x.view(6, 40), *packed, 5).view(2, 3, 5))
+    assert int8_linear(x[:0], *packed, 5).shape == (0, 3, 5)
+    assert int8_linear(x[0, 0], *packed, 5).shape == (5,)
+
+
 def test_threads_share_the_outputs(int8_linear):
     x, packed = random(2, 512), pack(random(3001, 512))
     alone = int8_linear(x, *packed, 3001)
