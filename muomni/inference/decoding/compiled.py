@@ -3,7 +3,7 @@
     default   one token per call through torch.compile: compiled in seconds, again in every process
     max       up to TOKENS_PER_CALL tokens per call, an AOTInductor package kept in the user's cache (aot_cache.py)
 
-On a GPU a call is recorded as a CUDA graph for each answer and replayed. The products of one row on a CPU are C++ operators
+On a GPU a call is recorded as a CUDA graph for each answer and replayed. The products of few rows on a CPU are C++ operators
 (native/).
 
 Shapes: B rows, n tokens a call, S slots.
@@ -25,7 +25,7 @@ from muomni.inference.decoding.generate import Decoder, TextDecoder, ends_text
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.decoding.weight_only import for_one_row
+from muomni.inference.decoding.weight_only import FEW_ROWS, for_few_rows
 from muomni.inference.errors import InvalidOption
 from muomni.inference.validation import require_one_of
 from muomni.models.thinker import Thinker
@@ -82,7 +82,7 @@ class Compiled(Eager):
         self.count = tokens_per_call(len(thinker.transformer.blocks)) if mode == "max" else 1
         self.device = thinker.embedding.weight.device
         self.calls: dict[tuple[int, int], Call] = {}
-        self.packed: Thinker | None = None  # of one row
+        self.few: Thinker | None = None  # what computes up to FEW_ROWS
 
     def new_cache(self, batch_size: int, capacity: int) -> KVCache:
         """One row: capacity of the whole context; several: twice that, which left-padded rows may need."""
@@ -112,11 +112,11 @@ class Compiled(Eager):
             return self.calls[key]
 
     def _weights(self, batch: int) -> Thinker:
-        if batch > 1:
+        if batch > FEW_ROWS:
             return self.thinker
-        if self.packed is None:
-            self.packed = for_one_row(self.thinker)
-        return self.packed
+        if self.few is None:
+            self.few = for_few_rows(self.thinker)
+        return self.few
 
     def _jit(self, step: DecodeStep, arguments: list[Any]) -> Call:
         use_private_compiler_cache()

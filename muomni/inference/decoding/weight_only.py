@@ -29,6 +29,9 @@ DTYPES = {
 }
 
 
+FEW_ROWS = 16  # for which the operators are faster than the library's products
+
+
 class HalfLinear(nn.Module):
     """x @ weight.T for a weight (N, K) in half precision; the bias (N) stays as it is."""
 
@@ -117,17 +120,17 @@ def weight_dtype(module: nn.Module) -> str:
     return "float32"
 
 
-def for_one_row(module: Model) -> Model:
-    """What one row is computed by in a compiled step: on a CPU with the operators of `native/` the module with linear layers that
-    stream through memory, else itself."""
+def for_few_rows(module: Model) -> Model:
+    """What up to `FEW_ROWS` rows are computed by in a compiled step: on a CPU with the operators of `native/` the module with
+    linear layers that stream through memory, else itself."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | HalfLinear)]
     if any(layer.weight.device.type != "cpu" for layer in layers) or not library.available():
         return module
     return _copy(module, layers, StreamedLinear)
 
 
-def for_several_rows(module: Model) -> Model:
-    """What several rows are computed by in a compiled step: on a CPU the module with its float32 weights transposed."""
+def for_many_rows(module: Model) -> Model:
+    """What more rows are computed by in a compiled step: on a CPU the module with its float32 weights transposed."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     return _copy(module, [layer for layer in layers if layer.weight.device.type == "cpu"], TransposedLinear)
 

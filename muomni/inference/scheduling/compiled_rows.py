@@ -31,7 +31,7 @@ from muomni.inference.decoding.compiled import (
     check_traceable,
 )
 from muomni.inference.decoding.runtime import Runtime
-from muomni.inference.decoding.weight_only import for_one_row, for_several_rows, weight_dtype
+from muomni.inference.decoding.weight_only import FEW_ROWS, for_few_rows, for_many_rows, weight_dtype
 from muomni.inference.errors import MuomniError
 from muomni.inference.scheduling.background_build import BackgroundBuild
 from muomni.inference.scheduling.prompt_step import PromptStep
@@ -83,11 +83,11 @@ class CompiledRows:
         self.cache, self.packages, self.device = cache, packages, cache.keys.device
         self.thinker, self.max_rows = thinker, max_rows
         self.names = (ONE, PROMPT) if max_rows == 1 else (ONE, SEVERAL, PROMPT)
-        several = for_several_rows(thinker)
+        few, many = for_few_rows(thinker), for_many_rows(thinker)
         makers: dict[str, Callable[..., nn.Module]] = {
-            ONE: partial(ChoosingStep, for_one_row(thinker)),
-            SEVERAL: partial(ChoosingStep, several),
-            PROMPT: partial(PromptStep, several),
+            ONE: partial(ChoosingStep, few),
+            SEVERAL: partial(ChoosingStep, few if max_rows <= FEW_ROWS else many),
+            PROMPT: partial(PromptStep, many),
         }
         self.steps = {name: makers[name](capacity=cache.capacity).eval() for name in self.names}
         self.calls: dict[str, Call] = {}

@@ -17,7 +17,7 @@ from muomni.inference.decoding.timings import Timings
 from muomni.inference.decoding.weight_only import (
     DTYPES,
     HalfLinear,
-    for_several_rows,
+    for_many_rows,
     set_weight_dtype,
     weight_dtype,
 )
@@ -168,13 +168,13 @@ def test_layers_with_biases_are_kept_small_too(dtype, tmp_path):
 @pytest.mark.parametrize("tied", [False, True])
 def test_transposed_weights_compute_the_same_and_the_rest_is_shared(tied):
     thinker, ids = tiny_thinker(tied=tied, mlp="gelu"), torch.arange(20, 26)[None]
-    twin = for_several_rows(thinker)
+    twin = for_many_rows(thinker)
     assert twin.embedding.weight is thinker.embedding.weight
     assert not any(isinstance(layer, nn.Linear) for layer in twin.modules())
     with torch.no_grad():
         torch.testing.assert_close(twin(ids).logits, thinker(ids).logits, rtol=1e-4, atol=1e-5)
     set_weight_dtype(thinker, "int8")
-    assert any(isinstance(layer, Int8Linear) for layer in for_several_rows(thinker).modules())  # as they are
+    assert any(isinstance(layer, Int8Linear) for layer in for_many_rows(thinker).modules())  # as they are
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path):

@@ -1,11 +1,11 @@
-"""Steps of one row with the operators."""
+"""Steps of few rows with the operators."""
 
 import pytest
 import torch
 from torch import nn
 
 from muomni.inference.decoding.native import library
-from muomni.inference.decoding.weight_only import HalfLinear, StreamedLinear, for_one_row, set_weight_dtype
+from muomni.inference.decoding.weight_only import HalfLinear, StreamedLinear, for_few_rows, set_weight_dtype
 from tests.unit.inference.conftest import tiny_thinker
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="no C++ compiler")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not library.available(), reason="no C++ compiler
 def test_linear_layers_stream_from_the_same_memory(dtype, tied):
     thinker, ids = tiny_thinker(tied=tied, mlp="gelu"), torch.arange(20, 24)[None]
     set_weight_dtype(thinker, dtype)
-    twin = for_one_row(thinker)
+    twin = for_few_rows(thinker)
     assert not any(isinstance(layer, nn.Linear | HalfLinear) for layer in twin.modules())
     assert isinstance(twin.head, StreamedLinear)
     assert twin.head.weight.data_ptr() == thinker.head.weight.data_ptr()
@@ -30,4 +30,4 @@ def test_without_operators_the_module_stays(monkeypatch):
     for dtype in ("float32", "bfloat16"):
         thinker = tiny_thinker()
         set_weight_dtype(thinker, dtype)
-        assert for_one_row(thinker) is thinker
+        assert for_few_rows(thinker) is thinker
