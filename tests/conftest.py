@@ -35,9 +35,9 @@ LONG = (
     "integration/test_resume", "unit/interop/onnx/test_onnxruntime", "integration/test_multirun", "integration/test_other_ranks",
     "contract/test_conf", "integration/test_line", "unit/inference/test_bad_input", "integration/test_debug",
 )  # fmt: skip
-#: A folder of files that come last: on its GPU, which the CPU plays, autograd starts a thread for it, and no process that has
-#: one may be forked any more (`tests/ranks.py`).
-LAST = "device/"
+#: Files that come last: on their GPU, which the CPU plays, autograd starts a thread for it, and no process that has one may be
+#: forked any more (`tests/ranks.py`).
+LAST = ("device/", "unit/nn/test_packed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

