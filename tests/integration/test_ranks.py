@@ -17,6 +17,7 @@ from callbacks.data_position import DataPosition
 from datamodules.sources import resolve_sources
 from muomni.cli.errors import CONF
 from muomni.distributed import rendezvous
+from muomni.run.initial_weights import follow_thinker
 from muomni.special_tokens import ASSISTANT, BOS, EOS, IGNORE, PAD, USER
 from muomni.stages.base import Stage
 from tests.ranks import run_ranks
@@ -53,6 +54,7 @@ def build(stage: str, root: str, *overrides: str) -> tuple[Any, Any, Any]:
             f"stage={stage}", "budget=ci", "data.preset=ci", f"paths.root={root}", "datamodule.batch_size=4",
             "datamodule.eval_batch_size=4", f"budget.{stage}.max_steps={STEPS}", *QUIET.get(stage, []), *overrides,
         ])  # fmt: skip
+        follow_thinker(cfg, overrides)
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
     sources = resolve_sources(
         data,
