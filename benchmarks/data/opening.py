@@ -58,7 +58,7 @@ def computed(source: ComputedRows, cache: Path) -> None:
 
     def compute(self: LazyRows, path: Path, name: str, function: Any, dtype: Any) -> None:
         values = np.lib.format.open_memmap(path, "w+", dtype, (len(self.source),))
-        values[:] = function(self._read(0))
+        values[:] = function(self.read(0))
         values.flush()
 
     def summary(self: LazyRows, name: str, function: Any, *, key: Any = None) -> Any:
