@@ -34,7 +34,7 @@ train: setup ## the same, longer (about an hour on 2 cores with bfloat16): repor
 serve: setup ## serve checkpoints/omni_sft with a page to talk to it, and open the page
 	$(RUN) serve.py ckpt=checkpoints/omni_sft open=true
 
-test: setup ## unit, contract and integration tests (11 minutes on 2 cores)
+test: setup ## unit, contract and integration tests
 	$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-fast: setup ## the tests between two edits: nothing is trained (under a minute on 2 cores)
