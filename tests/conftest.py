@@ -35,9 +35,6 @@ LONG = (
     "integration/test_resume", "unit/interop/onnx/test_onnxruntime", "integration/test_multirun", "integration/test_other_ranks",
     "contract/test_conf", "integration/test_line", "unit/inference/test_bad_input", "integration/test_debug",
 )  # fmt: skip
-#: Files that name this module come last: on its GPU, which the CPU plays, autograd starts a thread, and no process that has one
-#: may be forked any more (`tests/ranks.py`).
-LAST = "tests.device"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,12 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long files first, then those of the most tests, then those of LAST."""
+    """The long files first, then those of the most tests."""
     names = [item.path.relative_to(ROOT / "tests").with_suffix("").as_posix() for item in items]
     count = Counter(names)
     first = {name: number for number, name in enumerate(LONG)}
-    last = {name for name in count if LAST in (ROOT / "tests" / f"{name}.py").read_text()}
-    rank = {name: (name in last, first.get(name, len(LONG)), -count[name], name) for name in count}
+    rank = {name: (first.get(name, len(LONG)), -count[name], name) for name in count}
     items[:] = [item for _, item in sorted(zip(names, items, strict=True), key=lambda pair: rank[pair[0]])]
 
 

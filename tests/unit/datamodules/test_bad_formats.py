@@ -396,5 +396,8 @@ def test_the_core_loads_no_extra():
 
 def test_a_name_of_the_hub_without_a_network_is_one_line(monkeypatch):
     monkeypatch.setattr("datamodules.formats.hugging_face._reachable", lambda: False)
+    constants = pytest.importorskip("huggingface_hub").constants
+    before = constants.HF_HUB_OFFLINE
     message = refusal("nobody/nothing-of-this-name", "text", reading=Reading(format="datasets"))
+    assert before == constants.HF_HUB_OFFLINE, "others may find the network later"
     assert message.startswith("nobody/nothing-of-this-name: cannot be read as a data set of Hugging Face (")
