@@ -58,6 +58,8 @@ _NAME, _SWITCH = Bound(str), Bound(bool)
 #: Bounds of the options of all modules (models/): a bound, and the names of its options.
 _BOUNDS = (
     (Bound(int, 0, 1023), "conv_kernel"),
+    (Bound(int, 0, 1 << 16), "chunk right_context"),
+    (Bound(int, 0, 1 << 16, null=True), "left_context"),
     (Bound(int, 0, 1024), "encoder_layers num_blocks num_experts num_layers short_conv text_layers"),
     (Bound(int, 0, 1023, many=1024), "full_attention"),
     (Bound(int, 1, 256), "grid num_codebooks stack stride"),

@@ -1,7 +1,9 @@
 """The audio encoder: log-mel -> hidden states at 25 or 12.5 Hz, with a CTC head for characters.
 
 Two (or three) stride-2 convolutions, then pre-norm bidirectional transformer blocks, optionally with a depthwise
-convolution each (in the spirit of the Conformer, Gulati et al. 2020, arXiv:2005.08100); CTC: Graves et al. 2006.
+convolution each (in the spirit of the Conformer, Gulati et al. 2020, arXiv:2005.08100); CTC: Graves et al. 2006. With
+`chunk` the blocks see chunks of frames and a bounded right context (nn/chunked.py), and audio_stream.py runs the encoder while
+the speech arrives. The stem needs no change for it: an output frame depends on its own mel frames and on R - 1 before them.
 
 Legend: B batch, T frames, M mel bins, T' = ceil(T / downsample), D width, S symbols.
 """
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from muomni.models.outputs import AudioOutput
 from muomni.models.registry import check_characters, register
 from muomni.nn.attention import Attention
+from muomni.nn.chunked import ChunkMask, Chunks
 from muomni.nn.context import AttentionContext
 from muomni.nn.conv import AudioStem, ConvBlock, Length, frame_mask
 from muomni.nn.initialise import initialise
@@ -25,19 +28,34 @@ from muomni.nn.transformer import Block, Transformer, TransformerOutput, stack
 
 
 class AudioEncoder(nn.Module):
-    """Stem, blocks and final norm."""
+    """Stem, blocks and final norm. chunks: None: a frame attends to all others."""
 
-    def __init__(self, stem: AudioStem, rope: Rope | None, transformer: Transformer) -> None:
+    def __init__(
+        self, stem: AudioStem, rope: Rope | None, transformer: Transformer, *, chunks: Chunks | None = None
+    ) -> None:
         super().__init__()
-        self.stem, self.rope, self.transformer = stem, rope, transformer
+        self.stem, self.rope, self.transformer, self.chunks = stem, rope, transformer, chunks
 
     def forward(self, mel: Tensor, lengths: Tensor | None, *, after_blocks: Collection[int] = ()) -> TransformerOutput:
         """mel (B, T, M) -> hidden (B, T', D); lengths (B) of valid mel frames, None when all are. after_blocks: see
         `Transformer`."""
         x = self.stem(mel, lengths)
+        if self.chunks is not None:
+            return self._by_chunks(x, lengths, self.chunks, after_blocks)
         mask = None if lengths is None else PaddingMask(frame_mask(self.stem.out_lengths(lengths), x.shape[1]))
         rope = None if self.rope is None else self.rope(torch.arange(x.shape[1], device=x.device))
         return self.transformer(x, AttentionContext(rope, mask), after_blocks=after_blocks)
+
+    def _by_chunks(
+        self, x: Tensor, lengths: Tensor | None, chunks: Chunks, after_blocks: Collection[int]
+    ) -> TransformerOutput:
+        """The stem's x (B, T', D) -> hidden (B, T', D); lengths (B) of mel frames."""
+        T = x.shape[1]
+        mask = ChunkMask.of(chunks, None if lengths is None else self.stem.out_lengths(lengths), T, x.device)
+        rope = None if self.rope is None else self.rope(mask.frames)
+        output = self.transformer(mask.spread(x), AttentionContext(rope, mask), after_blocks=after_blocks)
+        intermediate = [mask.gather(each, T) for each in output.intermediate]
+        return output._replace(hidden=mask.gather(output.hidden, T), intermediate=intermediate)
 
 
 @register("audio")
@@ -49,6 +67,8 @@ class Audio(nn.Module):
         dim, num_layers, num_heads, ff_dim: shape of the blocks. conv_kernel: of the depthwise convolutions, 0 is none.
         rope_theta: base of the rotary positions, None for no positions at all (the published reference). dropout.
         characters: of the head, after the blank and before one for all others; None: the standard ones.
+        chunk, right_context, left_context: encoder frames that are computed at once, that these see after them, and before them
+            (None: all), for streams; chunk=0: every frame sees all others.
     """
 
     def __init__(
@@ -67,6 +87,9 @@ class Audio(nn.Module):
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         characters: str | None = None,
+        chunk: int = 0,
+        right_context: int = 0,
+        left_context: int | None = None,
     ) -> None:
         super().__init__()
         check_characters(characters, num_symbols=num_symbols, others=1)
@@ -79,7 +102,10 @@ class Audio(nn.Module):
         transformer = stack(
             num_layers, dim, attention=attention, mlp=mlp, dropout=dropout, norm_eps=norm_eps, block=block
         )
-        self.encoder = AudioEncoder(stem, rope, transformer)
+        if not chunk and (right_context or left_context is not None):
+            raise ValueError("right_context= and left_context= are of an encoder that reads in chunks: give chunk= too")
+        chunks = Chunks(chunk, right_context, left_context) if chunk else None
+        self.encoder = AudioEncoder(stem, rope, transformer, chunks=chunks)
         initialise(transformer, num_layers=num_layers)
         self.head = nn.Linear(dim, num_symbols)
 

@@ -116,7 +116,9 @@ def audio(model: AudioEncoder, batch: int, frames: int, *, readings: int = 1) ->
         return _hf_audio(model, batch, frames, readings=readings)
     stem, length = _audio_stem(model.encoder.stem, batch, frames, model.n_mels)
     head = linear(model.head, batch * length).times(readings)
-    return stem + transformer(model.encoder.transformer, batch, length) + head
+    chunks = model.encoder.chunks
+    tokens = length if chunks is None else chunks.tokens(length)
+    return stem + transformer(model.encoder.transformer, batch, tokens) + head
 
 
 def convnext_stack(side: nn.Module, batch: int, length: int, *, input_grad: bool) -> Cost:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from muomni.nn.cache import KVCache
+from muomni.nn.chunked import ChunkCache
 from muomni.nn.masks import Mask
 from muomni.nn.packed import Runs
 
@@ -38,7 +39,7 @@ class AttentionContext:
     rope: tuple[Tensor, Tensor] | None = None
     mask: Mask | None = None
     conv_skip: Tensor | None = None
-    cache: KVCache | None = None
+    cache: KVCache | ChunkCache | None = None
     kernel: KernelMask | None = None
     local_rope: tuple[Tensor, Tensor] | None = None
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muomni.nn.chunked import ChunkCache, ChunkMask
 from muomni.nn.context import NO_CONTEXT, AttentionContext
 from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import GeluMLP
@@ -88,12 +89,19 @@ class ConvBlock(Block):
     def forward(
         self, x: Tensor, context: AttentionContext = NO_CONTEXT, *, layer: int = 0
     ) -> tuple[Tensor, Tensor | None]:
-        """x (B, T, D) -> (B, T, D), for whole rows: the convolution is centred, so there is neither a cache nor packing."""
-        assert context.cache is None, "a block with a centred convolution cannot be decoded token by token"
-        assert context.mask is None or isinstance(context.mask, PaddingMask), "it would mix neighbours in a packed row"
-        keep = None if context.mask is None else context.mask.keep
-        x = x + self.dropout(self.conv(self.conv_norm(x), keep=keep))
+        """x (B, T, D) -> (B, T, D), for whole rows or chunks: the convolution is centred, so there is no packing."""
+        x = x + self.dropout(self._mixed(self.conv_norm(x), context, layer=layer))
         return super().forward(x, context, layer=layer)
+
+    def _mixed(self, x: Tensor, context: AttentionContext, *, layer: int) -> Tensor:
+        if isinstance(context.cache, ChunkCache):
+            return context.cache.convolve(self.conv.conv, x, layer=layer)
+        assert context.cache is None, "a block with a centred convolution cannot be decoded token by token"
+        if isinstance(context.mask, ChunkMask):
+            return context.mask.convolve(self.conv.conv, x)
+        assert context.mask is None or isinstance(context.mask, PaddingMask), "it would mix neighbours in a packed row"
+        mixed: Tensor = self.conv(x, keep=None if context.mask is None else context.mask.keep)
+        return mixed
 
 
 class ConvNeXtBlock(nn.Module):

@@ -1,6 +1,7 @@
 """Which tokens attend to which: a type for each way of saying it, and what the attention kernel makes of it.
 
-`PaddingMask` for rows of unlike lengths, `SegmentMask` for samples packed into one row, `DenseMask` for anything else. A batch
+`PaddingMask` for rows of unlike lengths, `SegmentMask` for samples packed into one row, `ChunkMask` (chunked.py) for encoders of
+streams, `DenseMask` for anything else. A batch
 brings its mask from the collator, a cache has its own; `Attention.prepare` turns it into the kernel's argument once a forward.
 
 Legend: B batch, T new tokens, S all tokens (cached and new).
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from muomni.nn.chunked import ChunkMask
 from muomni.nn.packed import Runs, runs_of
 
 
@@ -110,7 +112,7 @@ class DenseMask:
         return self.visible.diagonal(-distance, dim1=1, dim2=2)
 
 
-Mask = PaddingMask | SegmentMask | DenseMask
+Mask = PaddingMask | SegmentMask | DenseMask | ChunkMask
 
 
 def causal_mask(length: int, total: int, *, window: int | None, device: torch.device) -> Tensor:

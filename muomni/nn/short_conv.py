@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muomni.nn.chunked import ChunkCache
 from muomni.nn.context import NO_CONTEXT, AttentionContext
 
 
@@ -54,6 +55,7 @@ class ShortConv(nn.Module):
         if context.cache is None:
             x = F.pad(x, (0, 0, before, 0))
         else:
+            assert not isinstance(context.cache, ChunkCache), "a short convolution is of decoders"
             x = context.cache.append_conv_inputs(layer, x, count=before)
         for i, (weight, mask) in enumerate(zip(self.weight[1:], masks, strict=True), start=1):
             earlier = x[:, before - i : before - i + T]

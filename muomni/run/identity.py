@@ -34,6 +34,8 @@ FAMILIES: dict[str, Any] = {
     "attention_scale": None, "embedding_scale": 1.0, "learned_positions": False, "full_attention": [],
     "local_rope_theta": None, "norm_topk_prob": True,
 }  # fmt: skip
+#: Of an audio encoder that reads in chunks.
+CHUNKS: dict[str, Any] = {"chunk": 0, "right_context": 0, "left_context": None}
 INDEPENDENT: dict[str, Any] = {  # of the stages that speak: another judge
     "_target_": "muomni.evaluation.independent.independent_judge", "whisper": "${whisper}",
     "sample_rate": "${codec_mel.sample_rate}", "threads": 1,
@@ -49,6 +51,7 @@ OFF: dict[str, Any] = {
     "whisper": None, "module.evaluator.independent": INDEPENDENT, "module.evaluator.speech.independent": INDEPENDENT,
     "backbone.thinker.dropout": 0.0, "module.model.dropout": 0.0,  # the second: resolved
     **{f"{where}.{key}": value for where in ("backbone.thinker", "module.model") for key, value in FAMILIES.items()},
+    **{f"{where}.{key}": value for where in ("backbone.audio", "module.model") for key, value in CHUNKS.items()},
 }  # fmt: skip
 #: The trainer's options that say where a run computes: it may be resumed elsewhere, or by another number of processes.
 WHERE = ("accelerator", "devices", "num_nodes", "strategy")
