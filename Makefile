@@ -4,12 +4,14 @@ BIN := .venv/bin
 RUN := $(BIN)/python
 JOBS ?= 2
 BUDGET ?= demo
+SEEDS ?= 0,1,2,3,4
+comma := ,
 # Nothing here trains a stage or starts a program: layers, losses, models, frontends, exports.
 FAST := $(addprefix tests/unit/,nn losses metrics optim models frontends checkpoints distributed evaluation) $(wildcard tests/unit/test_*.py)
 # Compiled modules are kept: without them each start of a program compiles thousands of files again.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve test test-fast test-all lint type bench clean
+.PHONY: help setup demo train seeds serve test test-fast test-all lint type bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +32,11 @@ demo: setup ## train every stage small on the embedded world and write reports/d
 train: setup ## the same, longer (about an hour on 2 cores with bfloat16): reports/train
 	$(RUN) train.py stage=omni_sft budget=full when_done=skip
 	$(RUN) -m muomni.report budget=full out=reports/train
+
+seeds: setup ## the demo with each of SEEDS (BUDGET=full: make train), in seeds/: mean, worst and spread of every goal, reports/demo/seeds.md
+	for seed in $(subst $(comma), ,$(SEEDS)); do $(RUN) train.py stage=omni_sft budget=$(BUDGET) seed=$$seed \
+		paths.root=seeds/$(BUDGET)-$$seed paths.data=data when_done=skip || exit 1; done
+	$(RUN) -m muomni.report seeds=$(SEEDS) budget=$(BUDGET)
 
 serve: setup ## serve checkpoints/omni_sft with a page to talk to it, and open the page
 	$(RUN) serve.py ckpt=checkpoints/omni_sft open=true

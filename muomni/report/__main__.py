@@ -1,4 +1,5 @@
 """python -m muomni.report budget=demo out=reports/demo     the report card of the newest finished runs.
+python -m muomni.report seeds=0,1,2 budget=demo          every goal over trainings of several seeds: seeds.md, seeds.json
 python -m muomni.report sweep FOLDER                      the jobs of a sweep: sweep.html, sweep.md
 python -m muomni.report compare RUN RUN ..                runs side by side: compare.html, compare.md
 python -m muomni.report listen RUN ..                     what speech sounds like, by version of each sentence: listen.html
@@ -8,6 +9,9 @@ of the report card:
 root=.          the folder of runs/, as paths.root of the training
 page=FILE       the Markdown file, default OUT/report.md
 data=world      data that the runs were trained on
+of seeds (budget, out and data as above):
+seeds=0,1,2     the seeds, two or more, trained by  train.py seed=N paths.root=seeds/NAME  or  train.py -m seed=0,1,2
+root=.          folders with runs/ or seeds/NAME/runs, separated by commas
 of a sweep:
 out=FOLDER      default: the sweep's
 of a comparison:
@@ -28,6 +32,7 @@ from muomni.report.compare import write_comparison
 from muomni.report.leaderboard import add_record, write_leaderboard
 from muomni.report.page import write_report
 from muomni.report.runs import find_runs
+from muomni.report.seeds_page import read_seeds, write_seeds
 from muomni.report.sweep import read_sweep, write_sweep
 from muomni.user_path import user_path
 
@@ -40,6 +45,8 @@ def main(arguments: list[str]) -> None:
     name = arguments[0] if arguments else ""
     if name in pages:
         pages[name](arguments[1:], shlex.join(["python", "-m", "muomni.report", *arguments]))
+    elif any(word.startswith("seeds=") for word in arguments):
+        seeds(arguments)
     elif name and "=" not in name:
         raise ValueError(f"unknown page {name!r}; available: {', '.join(pages)}, or KEY=VALUE for the report card")
     else:
@@ -60,6 +67,17 @@ def report_card(arguments: list[str]) -> None:
     print(f"{page}: {result['reached']} of {result['goals']} goals reached", file=sys.stderr)
     if result["missing"]:
         print(f"missing, no finished run: {', '.join(result['missing'])}", file=sys.stderr)
+
+
+def seeds(words: list[str]) -> None:
+    """The page of several seeds. A stage that lacks a run of a seed is no failure; a seed without any is one."""
+    options = read_options(words, {"seeds": "", "budget": "demo", "out": "", "root": (".",), "data": "world"})
+    out = user_path(options["out"] or f"reports/{options['budget']}")
+    wanted, roots = read_seeds(options["seeds"]), [user_path(root) for root in options["root"]]
+    check_writable("out", out)
+    command = shlex.join(["python", "-m", "muomni.report", *words])
+    page, lacking = write_seeds(roots, wanted, out, budget=options["budget"], data=options["data"], command=command)
+    print("\n".join([str(page), *lacking]), file=sys.stderr)
 
 
 def sweep(words: list[str], command: str) -> None:

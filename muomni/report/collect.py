@@ -30,25 +30,15 @@ class StageRun:
 
 
 def newest_run(runs: Path, stage: str, *, budget: str, data: str) -> StageRun | None:
-    """The newest finished run of `stage` with this budget on this data, or None. Runs
-    of an ablation do not count."""
-    for folder, config in _finished(runs, stage, budget=budget, data=data):
+    """The newest finished run of `stage` with this budget on this data, or None."""
+    for folder, config in finished(runs, stage, budget=budget, data=data):
         return read_run(folder, stage, config)
     return None
 
 
-def metrics_by_seed(runs: Path, stage: str, *, budget: str, data: str) -> list[dict[str, float]]:
-    """The metrics of the newest such run of each seed, the newest of all first."""
-    found: dict[str, dict[str, float]] = {}
-    for folder, config in _finished(runs, stage, budget=budget, data=data):
-        seed = str(config.get("seed"))
-        if seed not in found:
-            found[seed] = read_metrics(folder / "metrics.json")
-    return list(found.values())
-
-
-def _finished(runs: Path, stage: str, *, budget: str, data: str) -> Iterator[tuple[Path, Row]]:
-    """Folders and configurations of finished runs, the newest first."""
+def finished(runs: Path, stage: str, *, budget: str, data: str) -> Iterator[tuple[Path, Row]]:
+    """Folders and configurations of the finished runs of a stage with this budget on this data, the newest first. Runs of an
+    ablation do not count."""
     found = sorted((runs / stage).glob("**/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found:
         config = read_config(path.parent)

@@ -12,11 +12,12 @@ from PIL import Image
 from muomni.checkpoints.atomic_write import write_text
 from muomni.report import tables
 from muomni.report.ask import write_questions
-from muomni.report.collect import OPTIONAL, STAGES, StageRun, metrics_by_seed, newest_run
+from muomni.report.collect import OPTIONAL, STAGES, StageRun, newest_run
 from muomni.report.curves import draw_curves
 from muomni.report.goals import COLUMNS, read_goals
 from muomni.report.index import write_index
 from muomni.report.run_files import Row
+from muomni.report.trainings import find_trainings, metrics_of_seeds, roots_of
 
 #: The section of the page that is written by hand, up to its end.
 BY_HAND = "\n## Real data\n"
@@ -49,7 +50,9 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     page.parent.mkdir(parents=True, exist_ok=True)
     column = budget if budget in COLUMNS else "demo"
     wanted = [goal for goal in read_goals() if found[goal.stage] is not None or goal.stage not in OPTIONAL]
-    goals, reached, number_of_goals = tables.goals_table(wanted, metrics, column)
+    trainings = find_trainings(roots_of(runs.parent), budget=budget, data=data)
+    seeds = {run.stage: metrics_of_seeds(run, trainings) for run in have}
+    goals, reached, number_of_goals = tables.goals_table(wanted, metrics, column, seeds=seeds)
     sections = [
         _head(have, missing, budget=budget, data=data, command=command),
         f"## Goals\n\n{reached} of {number_of_goals} goals reached (column `{column}`).\n\n{goals}",
@@ -68,7 +71,6 @@ def write_report(*, runs: Path, out: Path, page: Path, budget: str, data: str, c
     sections.append(f"## Times\n\n{_machine(have)}\n\n{tables.times_table(have)}\n{_total(have)}")
     write_text(out / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
     write_text(page, "\n".join(sections) + _by_hand(page))
-    seeds = {run.stage: metrics_by_seed(runs, run.stage, budget=budget, data=data) for run in have}
     write_index(have, wanted, out, budget=budget, column=column, command=command, seeds=seeds)
     if (omni := found["omni_sft"]) is not None:
         write_questions(omni, out)

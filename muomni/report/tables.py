@@ -63,9 +63,15 @@ def metrics_table(metrics: Mapping[str, float], stage: str) -> str:
     return table(["split", "metric", "value", *["95 %"] * spread, *used], rows)
 
 
-def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str) -> tuple[str, int, int]:
-    """The goals with the measured values; the number reached, and their total."""
+def goals_table(
+    goals: Sequence[Goal], metrics: Mapping[str, float], column: str, *,
+    seeds: Mapping[str, Sequence[Mapping[str, float]]],
+) -> tuple[str, int, int]:  # fmt: skip
+    """The goals with the measured values; the number reached, and their total.
+
+    seeds: by stage the metrics of its runs that differ by their seed. Of several the worst value is shown, and what it lacks."""
     rows, reached = [], 0
+    most = max((len(each) for each in seeds.values()), default=1)
     other = {"quick": "demo", "demo": "full"}.get(column, "demo")
     for goal in goals:
         sign = "<=" if goal.lower else ">="
@@ -79,9 +85,20 @@ def goals_table(goals: Sequence[Goal], metrics: Mapping[str, float], column: str
             missing = goal.shortfall(value, column)
             verdict = f"**missed by {number(missing)}**" if missing else "reached"
             reached += not missing
-        rows.append([goal.stage, goal.what, value, *bounds, verdict])
-    header = ["stage", "metric", "measured", f"goal ({column})", f"goal ({other})", "verdict"]
+        worst, number_of_seeds = worst_of(goal, seeds.get(goal.stage, ()))
+        if worst is not None and column in goal.targets and (short := goal.shortfall(worst, column)):
+            verdict += f", worst missed by {number(short)}"
+        fewer = f"{number(worst)} (of {number_of_seeds})" if worst is not None and number_of_seeds < most else worst
+        rows.append([goal.stage, goal.what, value, *[fewer] * (most > 1), *bounds, verdict])
+    shown = [f"worst of {most} seeds"] * (most > 1)
+    header = ["stage", "metric", "measured", *shown, f"goal ({column})", f"goal ({other})", "verdict"]
     return table(header, rows), reached, sum(column in goal.targets for goal in goals)
+
+
+def worst_of(goal: Goal, seeds: Sequence[Mapping[str, float]]) -> tuple[float | None, int]:
+    """The worst value of a goal over seeds, None where fewer than two measured it, and how many did."""
+    values = [value for metrics in seeds if (value := goal.value(metrics)) is not None]
+    return (max if goal.lower else min)(values) if len(values) > 1 else None, len(values)
 
 
 def times_table(runs: Sequence[StageRun]) -> str:

@@ -63,7 +63,7 @@ MEASURING = tuple(f"module.{name}." for name in ("evaluator", "read", "vocoder",
 
 def identity(config: Mapping[str, Any], keys: tuple[str, ...] = KEYS) -> str:
     """16 hex digits over the given keys of a configuration, interpolations unresolved."""
-    chosen = aliases.former(_decisive(config, keys))
+    chosen = aliases.former(decisive(config, keys))
     return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -86,7 +86,8 @@ def is_done(cfg: Any, export: Path, metadata: dict[str, Any], former: set[str]) 
     return False
 
 
-def _decisive(config: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+def decisive(config: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """What of a configuration decides the result of its run, among the given keys, without what is off or says where it runs."""
     given = {key: config.get(key) for key in keys} | {key: config[key] for key in OFF if key in config}
     chosen: dict[str, Any] = copy.deepcopy(given)
     if "ema" in keys:
@@ -142,4 +143,4 @@ def trains_the_same(former: Mapping[str, Any], config: Mapping[str, Any]) -> boo
 def _values(config: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted key -> resolved value of what decides a run's result."""
     whole = OmegaConf.create({**config, "paths": {**config.get("paths", {}), "output": ""}})  # of this very run
-    return aliases.flattened(_decisive(OmegaConf.to_container(whole, resolve=True), KEYS))  # type: ignore[arg-type]
+    return aliases.flattened(decisive(OmegaConf.to_container(whole, resolve=True), KEYS))  # type: ignore[arg-type]

@@ -23,15 +23,17 @@ def make_run(
     age=0,
     export=None,
     tag="",
+    seed=0,
+    options=None,
 ):
     import os
 
     folder = runs / stage / name
     (folder / ".hydra").mkdir(parents=True)
     config = {
-        "task": task, "size": "nano", "seed": 0, "budget": {"name": budget},
+        "task": task, "size": "nano", "seed": seed, "budget": {"name": budget},
         "data": {"kind": data, "preset": "small", "seed": 7}, "tag": tag,
-    }  # fmt: skip
+    } | (options or {})  # fmt: skip
     if export:
         config["paths"] = {"exports": {stage: export}}
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))

@@ -30,9 +30,7 @@ SAMPLES = [
 def write(tmp_path, metrics=({"test_iid/image_count": 96.0},)):
     runs = tmp_path / "runs"
     for seed, measured in enumerate(metrics):
-        folder = make_run(runs, "omni_sft", str(seed), measured, samples=SAMPLES if seed == 0 else (), age=seed)
-        config = folder / ".hydra" / "config.yaml"
-        config.write_text(config.read_text().replace("\nseed: 0", f"\nseed: {seed}"))
+        make_run(runs, "omni_sft", str(seed), measured, samples=SAMPLES if seed == 0 else (), age=seed, seed=seed)
     out = tmp_path / "out"
     write_report(runs=runs, out=out, page=out / "report.md", budget="demo", data="world", command="make demo")
     return out, (out / "index.html").read_text()

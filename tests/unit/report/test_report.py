@@ -76,7 +76,7 @@ def test_reached_missed_unmeasured_and_unasked_are_told_apart():
         goal(what="one"), goal(what="two", metrics=("s/t/b",)), goal(what="three", metrics=("s/t/c",)),
         goal(what="four", targets={"full": 1.0}),
     ]  # fmt: skip
-    text, reached, asked = goals_table(goals, {"s/t/a": 91.0, "s/t/b": 80.5}, "demo")
+    text, reached, asked = goals_table(goals, {"s/t/a": 91.0, "s/t/b": 80.5}, "demo", seeds={})
     verdicts = {line.split(" | ")[1]: line.split(" | ")[-1].rstrip(" |") for line in text.splitlines()[2:]}
     assert verdicts == {"one": "reached", "two": "**missed by 9.50**", "three": "**not measured**", "four": "no goal"}
     assert (reached, asked) == (1, 3)

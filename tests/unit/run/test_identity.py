@@ -4,8 +4,12 @@ import copy
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from muomni import aliases
+from muomni.cli.errors import CONF
+from muomni.report.trainings import SETTING
 from muomni.run.identity import identities_of_0_1, identity
 
 #: A Talker's run, reduced: `module` as 0.1 wrote it to .hydra/config.yaml, and as it is today.
@@ -100,3 +104,15 @@ def test_what_a_saved_configuration_lacks_is_no_error(runs, today):
     file.write_text(file.read_text().replace("${optim}", "${gone}"))
     assert identities_of_0_1(runs, today) == set()
     assert aliases.flattened({"a": {"b": 1, "c": {}}}) == {"a.b": 1, "a.c": {}}
+
+
+def test_seed_and_folders_are_no_part_of_the_setting():
+    """What trainings of several seeds have in common (muomni/report/trainings.py)."""
+
+    def setting(*words):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("train", overrides=["stage=omni_sft", *words])
+        return identity(OmegaConf.to_container(cfg, resolve=False), SETTING)
+
+    assert setting() == setting("seed=3", "paths.root=seeds/3", "trainer.devices=1")
+    assert setting() != setting("optim.lr=0.5")
