@@ -90,12 +90,25 @@ class Hearing:
         if len(score) >= JUDGED * self.mel.frame_rate:
             criteria = {name: value for name, value in asdict(self.spec).items() if name != "level"}
             spans = spans_of_speech(score, **criteria, frame_rate=self.mel.frame_rate)
-        power = magnitudes[:, (self.centres >= LOWEST_HERTZ) & (self.centres <= TALK)].square().sum(1)
+        power = self.talk_power(magnitudes)
         loud = power[score >= self.spec.edge]
-        level = 10 * math.log10(float((loud if spans and len(loud) else power).quantile(LOUD)) + 1e-20)
+        level = decibels(loud if spans and len(loud) else power, LOUD)
+        return PreparedSpeech(waveform, self.levelled(magnitudes, level), spans)
+
+    def talk_power(self, magnitudes: Tensor) -> Tensor:
+        """Mel magnitudes (T, M) -> power of what every line carries of a voice (T)."""
+        return magnitudes[:, (self.centres >= LOWEST_HERTZ) & (self.centres <= TALK)].square().sum(1)
+
+    def levelled(self, magnitudes: Tensor, level: float) -> Tensor:
+        """Mel magnitudes (T, M) of a voice of that level in dB -> mel, brought to the level of the spec."""
+        assert self.spec is not None, "there is no level"
         magnitudes = magnitudes * (1.0 if level < NOTHING else 10 ** ((self.spec.level - level) / 20))
-        mel = normalise_log(magnitudes, self.mel.floor) if self.mel.log else magnitudes
-        return PreparedSpeech(waveform, mel, spans)
+        return normalise_log(magnitudes, self.mel.floor) if self.mel.log else magnitudes
+
+
+def decibels(power: Tensor, quantile: float) -> float:
+    """A quantile of power (T) in dB."""
+    return 10 * math.log10(float(power.quantile(quantile)) + 1e-20)
 
 
 def hearing_of(metadata: Mapping[str, Any], *, where: str) -> HearingSpec | None:

@@ -175,6 +175,10 @@ class LogMel:
             pieces.append(self._piece(samples, count, center=False))
         return torch.cat(pieces, dim=1)
 
+    def framed(self, samples: Tensor, frames: int) -> Tensor:
+        """samples (B, (frames - 1) hop + n_fft), from n_fft / 2 before the first of so many frames -> their magnitudes."""
+        return self._piece(samples, frames, center=False)
+
     def _piece(self, samples: Tensor, frames: int, *, center: bool) -> Tensor:
         """The first `frames` frames of (B, N): (B, frames, M), in float32 even under a stage's autocast."""
         spec = self.spec

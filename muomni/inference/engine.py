@@ -6,16 +6,18 @@ Shapes: B requests, T tokens, N samples.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.answer import Answer, AnswerStream, NBest
+from muomni.inference.asr.live import PartialTranscript
 from muomni.inference.asr.recognition import Recognition, require_head
 from muomni.inference.asr.transcript import Transcript, TranscriptSegment
 from muomni.inference.batch import answer_prompts, n_best_texts
@@ -28,7 +30,7 @@ from muomni.inference.errors import MISSING_MODULE_HELP, InvalidOption, MissingM
 from muomni.inference.media import media_from_metadata
 from muomni.inference.ocr import read_images
 from muomni.inference.prompt import Prompt, PromptBuilder, Request, build_prompter, prepare
-from muomni.inference.sources import Source
+from muomni.inference.sources import Source, is_pieces
 from muomni.inference.tts.speaker import Speaker, build_speaker
 from muomni.inference.tts.speaking import Speaking
 from muomni.inference.validation import require_bool, require_sequence, require_str
@@ -213,11 +215,26 @@ class Engine(Speaking):
         require_sequence("audios", audios, of="files or waveforms", single="transcript takes a single one")
         return self._recognition().transcripts(audios, words=words, options=options)
 
+    @overload
+    def transcribe_stream(self, audio: Source, **options: Any) -> Iterator[TranscriptSegment]: ...
+
+    @overload
+    def transcribe_stream(
+        self, audio: Iterable[Tensor | np.ndarray], **options: Any
+    ) -> Iterator[PartialTranscript]: ...
+
     @raised_as(MuomniError, param=None)
-    def transcribe_stream(self, audio: Source, **options: Any) -> Iterator[TranscriptSegment]:
-        """The segments of `transcript` with their words, each as soon as the pause after it has been encoded. options: as
-        there."""
-        return self._recognition().stream(audio, options=options)
+    def transcribe_stream(
+        self, audio: Source | Iterable[Tensor | np.ndarray], **options: Any
+    ) -> Iterator[TranscriptSegment] | Iterator[PartialTranscript]:
+        """Of a recording: the segments of `transcript` with their words, each as soon as the pause after it has been encoded;
+        options: as there. Of an iterator of waveform pieces (N,), while they come: `PartialTranscript`, turn by turn; options:
+        those of `LiveOptions` (docs/speech.md).
+        """
+        recognition = self._recognition()
+        if is_pieces(audio):
+            return recognition.live(cast(Iterable[Any], audio), options=options)
+        return recognition.stream(cast(Source, audio), options=options)
 
     def _recognition(self) -> Recognition:
         encoder = cast(AudioEncoder, self.require("audio"))

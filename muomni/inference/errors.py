@@ -58,6 +58,10 @@ class TextStalled(MuomniError):
     """A text that is spoken while it is written has paused for too long."""
 
 
+class AudioStalled(MuomniError):
+    """Audio that is transcribed while it is recorded has paused for too long."""
+
+
 @contextmanager
 def raised_as(error_type: type[MuomniError], *, param: str | None) -> Iterator[None]:
     """Inside, a ValueError of other packages, which already says what is wrong, becomes an `error_type` of this `param`."""

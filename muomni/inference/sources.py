@@ -3,6 +3,7 @@
 Shapes: H W pixels, N samples.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +41,12 @@ def in_memory(source: Any, *, what: str) -> Any:
     if not data:
         raise InvalidMedia(f"{what}: {name} has no bytes left: it is empty, or was read before", param=what)
     return MemoryFile(data, name=name)
+
+
+def is_pieces(source: Any) -> bool:
+    """True for an iterable of pieces of audio, as opposed to a `Source`."""
+    whole = str | bytes | bytearray | memoryview | np.ndarray | Tensor
+    return isinstance(source, Iterable) and not isinstance(source, whole) and not hasattr(source, "read")
 
 
 def is_file(source: Any) -> bool:

@@ -20,6 +20,12 @@ def require_bool(name: str, value: Any) -> None:
         raise InvalidOption(f"{name}={shown(value)}: True or False is needed", param=name)
 
 
+def require_number(name: str, value: Any, least: float, most: float) -> None:
+    """Raise InvalidOption unless `value` is a number from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise InvalidOption(f"{name}={shown(value)}: a number from {least:g} to {most:g} is needed", param=name)
+
+
 def require_one_of(name: str, value: Any, known: Collection[str]) -> None:
     """Raise InvalidOption unless `value` is one of the known names."""
     if not isinstance(value, str) or value not in known:

@@ -2,7 +2,7 @@
 
 Two (or three) stride-2 convolutions, then pre-norm bidirectional transformer blocks, optionally with a depthwise
 convolution each (in the spirit of the Conformer, Gulati et al. 2020, arXiv:2005.08100); CTC: Graves et al. 2006. With
-`chunk` the blocks see chunks of frames and a bounded right context (nn/chunked.py), and audio_stream.py runs the encoder while
+`chunk` the blocks take chunks of frames and a bounded right context (nn/chunked.py), and audio_stream.py runs the encoder while
 the speech arrives. The stem needs no change for it: an output frame depends on its own mel frames and on R - 1 before them.
 
 Legend: B batch, T frames, M mel bins, T' = ceil(T / downsample), D width, S symbols.
@@ -67,8 +67,8 @@ class Audio(nn.Module):
         dim, num_layers, num_heads, ff_dim: shape of the blocks. conv_kernel: of the depthwise convolutions, 0 is none.
         rope_theta: base of the rotary positions, None for no positions at all (the published reference). dropout.
         characters: of the head, after the blank and before one for all others; None: the standard ones.
-        chunk, right_context, left_context: encoder frames that are computed at once, that these see after them, and before them
-            (None: all), for streams; chunk=0: every frame sees all others.
+        chunk, right_context, left_context: encoder frames that are computed at once, and those after and before them that these attend to
+            (None: all), for streams; chunk=0: every frame attends to all.
     """
 
     def __init__(

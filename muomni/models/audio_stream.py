@@ -44,8 +44,7 @@ class AudioStream:
         return self._block()
 
     def close(self, mel: Tensor) -> StreamLogits:
-        """The last mel frames (T, M), fewer than `next_frames`, perhaps none -> logits of all that is left."""
-        assert len(mel) < self.next_frames, "these make a whole step"
+        """The last mel frames (T, M), perhaps none -> logits of all that is left."""
         if len(mel):
             self._read(mel)
         settled = [self.features.new_zeros(0, self.audio.num_symbols)]

@@ -3,13 +3,13 @@
 Time is divided into chunks of C frames. The block of a chunk are its frames and the R after them, its right context; it attends
 to itself and to the chunks before it. What stands in a right context is computed once for that block alone, so frames of later
 chunks reach no layer's view of it: however deep the stack, a chunk is final C + R frames after its begin (Emformer, Shi et al.
-2021, arXiv:2010.10759, without its memory bank). A convolution sees its block and the chunks before, and zeros after the block.
+2021, arXiv:2010.10759, without its memory bank). A convolution reads its block and the chunks before, and zeros after the block.
 
 `ChunkMask` lays the blocks of whole rows side by side, for training and offline use. `ChunkCache` holds what one block leaves
 for the next, for a stream. Both compute the same.
 
-Legend: B batch, T frames, C frames of a chunk, R of its right context, L of the chunks before that are seen, K blocks,
-n = K (C + R) tokens, D width, P frames before a convolution's own that it sees, H heads, W head width.
+Legend: B batch, T frames, C frames of a chunk, R of its right context, L before the chunk that are attended to, K blocks,
+n = K (C + R) tokens, D width, P frames before its own that a convolution reads, H heads, W head width.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class ChunkMask:
 
     def dense(self, count: int, *, causal: bool, window: int | None) -> Tensor:
         """(B, 1, n, n) bool: what tokens attend to. One beyond its row's end attends to itself: a softmax over nothing is NaN."""
-        assert not causal, "what a chunk sees is said by its sizes"
+        assert not causal, "what a chunk attends to is said by its sizes"
         C, slots = self.chunks.chunk, torch.arange(count, device=self.frames.device)
         block = slots // self.chunks.block
         own_chunk = slots % self.chunks.block < C
@@ -118,7 +118,7 @@ class ChunkCache:
         return None, None
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """key, value (1, H, T, W) of a block -> with those of the chunks before that it sees, (1, H, S, W)."""
+        """key, value (1, H, T, W) of a block -> with those before that it attends to, (1, H, S, W)."""
         return self._joined("key", layer, key, dim=2), self._joined("value", layer, value, dim=2)
 
     def convolve(self, conv: nn.Conv1d, x: Tensor, *, layer: int) -> Tensor:

@@ -3,11 +3,14 @@
 Shapes: N samples.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from muomni.inference.asr.ctc_decoders import CtcDecoder, build_decoder
+from muomni.inference.asr.live import LiveOptions, LiveTranscriber, PartialTranscript, transcribe_pieces
+from muomni.inference.asr.live_reader import STEP, WINDOW, reads_in_chunks
 from muomni.inference.asr.rescoring import ThinkerScorer
 from muomni.inference.asr.transcribe import Transcriber
 from muomni.inference.asr.transcript import Transcript, TranscriptSegment
@@ -18,6 +21,8 @@ from muomni.inference.prompt import PromptBuilder
 from muomni.inference.sources import Source
 from muomni.models.encoders import AudioEncoder
 from muomni.short_repr import shown
+
+log = logging.getLogger(__name__)
 
 TRANSCRIBE_OPTIONS = ("timestamps", "beams", "lm", "lm_weight")
 
@@ -62,6 +67,25 @@ class Recognition:
         transcriber, decoder = self._build(options)
         heard = self.media.hear(audio)
         return transcriber.stream(heard.waveform, heard.mel, decoder, spans=heard.spans)
+
+    def live(self, pieces: Iterable[Any], *, options: dict[str, Any]) -> Iterator[PartialTranscript]:
+        """See `Engine.transcribe_stream`."""
+        known = [field.name for field in fields(LiveOptions)]
+        if unknown := [name for name in options if name not in known]:
+            raise InvalidOption(
+                f"unknown option {shown(unknown[0])} of transcribe_stream with pieces of audio, which is greedy; available: "
+                f"{', '.join(known)}",
+                param=unknown[0],
+            )
+        chosen = LiveOptions(**options)
+        if not reads_in_chunks(self.encoder):
+            log.warning(
+                "this encoder was trained without chunks: its last %g s are read again every %g s; "
+                "audio_encoder=streaming trains one that reads each sound once, and is faster to settle",
+                WINDOW,
+                STEP,
+            )
+        return transcribe_pieces(LiveTranscriber(self.encoder, self.media.require_hearing(), chosen), pieces, chosen)
 
     def _build(self, options: dict[str, Any]) -> tuple[Transcriber, CtcDecoder]:
         if unknown := [name for name in options if name not in TRANSCRIBE_OPTIONS]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption, MuomniError, raised_as
-from muomni.inference.tts.patience import PATIENCE
+from muomni.inference.patience import PATIENCE
 from muomni.inference.tts.speaker import Speaker, Utterance, warn_of_cut
 from muomni.inference.tts.speech_loop import SpeechLoop
 from muomni.inference.validation import require_sequence

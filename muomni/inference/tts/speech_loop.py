@@ -13,7 +13,7 @@ from muomni.frontends.text_normalizer import NormalizedText
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.generate import decode
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.tts.patience import patient
+from muomni.inference.patience import patient
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_plan import SpeechPlan, Step
 from muomni.inference.tts.speech_stream import TextSynthesizer

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from muomni.serving.audio_format import Resampler
+from muomni.frontends.resampler import Resampler
+from muomni.inference.asr.turns import GATES, RATE, Turn, TurnDetector
 from muomni.serving.errors import refused
 from muomni.serving.realtime.schema import AudioInput
-from muomni.serving.realtime.turns import GATES, RATE, Turn, TurnDetector
 
 MOST_SECONDS = 120.0  # of a turn
 BLOCK_SECONDS = 0.1  # that are searched for borders at once, however much a client appends

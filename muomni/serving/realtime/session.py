@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from torch import Tensor
 
+from muomni.inference.asr.turns import Turn as Border
 from muomni.serving.errors import ApiError, api_error, refused, validation_error
 from muomni.serving.realtime import schema
 from muomni.serving.realtime.conversation import Turn, Turns, decode_pcm16, for_encoder, read_item
 from muomni.serving.realtime.input_audio import InputAudio
 from muomni.serving.realtime.response import Response
-from muomni.serving.realtime.turns import Turn as Border
 from muomni.serving.state import ServerState
 from muomni.serving.strict_route import read_json
 from muomni.serving.voices import voice_number

@@ -11,8 +11,9 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from muomni.frontends.resampler import Resampler
 from muomni.inference.errors import InvalidOption
-from muomni.serving.audio_format import FORMATS, Resampler, make_encoder
+from muomni.serving.audio_format import FORMATS, make_encoder
 from muomni.serving.time_stretch import TimeStretch
 
 CUTS = st.lists(st.integers(0, 3000), max_size=8)

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from muomni.inference.asr.turns import RATE, EnergyGate, TurnDetector
 from muomni.serving.errors import ApiError
 from muomni.serving.realtime.input_audio import MOST_SECONDS, InputAudio
 from muomni.serving.realtime.schema import AudioInput, Format
-from muomni.serving.realtime.turns import RATE, EnergyGate, TurnDetector
 
 
 def noise(seconds, level, seed=0):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption, TextStalled
-from muomni.inference.tts.patience import patient
+from muomni.inference.patience import patient
 from muomni.inference.tts.speech_plan import SpeechPlan
 
 TEXT = "the red circle is on the left of the big blue square. It was 7 - 2 = 5, who likes it?"
