@@ -67,8 +67,8 @@ class Audio(nn.Module):
         dim, num_layers, num_heads, ff_dim: shape of the blocks. conv_kernel: of the depthwise convolutions, 0 is none.
         rope_theta: base of the rotary positions, None for no positions at all (the published reference). dropout.
         characters: of the head, after the blank and before one for all others; None: the standard ones.
-        chunk, right_context, left_context: encoder frames that are computed at once, and those after and before them that these attend to
-            (None: all), for streams; chunk=0: every frame attends to all.
+        chunk, right_context, left_context: encoder frames that are computed at once, and those after and before them (None: all)
+            that these attend to, for streams; chunk=0: every frame attends to all.
     """
 
     def __init__(
