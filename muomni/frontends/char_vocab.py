@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from torch import Tensor
+
 from muomni.special_tokens import PIECES
 
 BLANK = 0
@@ -74,6 +76,16 @@ def decode_symbols(ids: Iterable[int], characters: str | None = None) -> str:
 def collapse_ctc(path: Iterable[int]) -> list[int]:
     """A frame-wise CTC path -> ids: repeats are merged, then blanks left out (Graves et al. 2006)."""
     return [index for index, _ in groupby(map(int, path)) if index != BLANK]
+
+
+def read_ctc(logits: Tensor, lengths: Tensor, characters: str | None = None) -> list[str]:
+    """logits (B, T, S), lengths (B) of valid frames -> the most likely symbol of each frame, collapsed: one stripped text a clip.
+    characters: the encoder's alphabet."""
+    paths = logits.argmax(-1).tolist()
+    return [
+        decode_characters(collapse_ctc(path[:length]), characters).strip()
+        for path, length in zip(paths, lengths.tolist(), strict=True)
+    ]
 
 
 def ctc_frames_needed(ids: list[int]) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.frontends.chat import encode_prompt, media_of
+from muomni.frontends.heard_words import WordReader
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.audio_excerpt import AudioLimit
 from muomni.inference.decoding.options import PRESETS, GenerationOptions, preset, reject_unused_options
@@ -244,7 +245,9 @@ def build_prompter(
             f"{where}: the tokenizer has {pieces} pieces, the Thinker {known}: put its own {tokenizer.file_name} back"
         )
     names = ("thinker", "vision", "image_projector", "audio", "audio_projector")
-    model = Omni(**{name: modules.get(name) for name in names})  # type: ignore[arg-type]
+    audio = modules.get("audio")
+    reader = None if audio is None else WordReader(tokenizer.encode, audio.characters)  # type: ignore[arg-type]
+    model = Omni(**{name: modules.get(name) for name in names}, read_words=reader)  # type: ignore[arg-type]
     return PromptBuilder(model=model, tokenizer=tokenizer, media=media, format=format)
 
 

@@ -5,7 +5,7 @@ Its modules are built elsewhere and may be missing: an error names a missing one
 Legend: B batch, T tokens, N images, A audios, M mel bins, D width of the Thinker, I image side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,12 @@ def split_features(row: MediaFeatures) -> Iterator[MediaFeatures]:
 
 
 class Omni(nn.Module):
-    """Thinker + encoders + projectors. Only the Thinker is needed."""
+    """Thinker + encoders + projectors. Only the Thinker is needed.
+
+    Args:
+        read_words: logits of the audio encoder's CTC head (B, T, S) and their lengths (B) -> ids of the word pieces in each clip;
+            for a projector with `words` (muomni/frontends/heard_words.py).
+    """
 
     def __init__(
         self,
@@ -72,8 +77,10 @@ class Omni(nn.Module):
         image_projector: ImageProjector | None = None,
         audio: AudioEncoder | None = None,
         audio_projector: AudioProjector | None = None,
+        read_words: Callable[[Tensor, Tensor], Sequence[Sequence[int]]] | None = None,
     ) -> None:
         super().__init__()
+        self._read_words = read_words
         self.thinker = thinker
         self.vision, self.image_projector = vision, image_projector
         self.audio, self.audio_projector = audio, audio_projector
@@ -97,8 +104,14 @@ class Omni(nn.Module):
             if self.audio is None or self.audio_projector is None:
                 raise ValueError(NO_ENCODER.format(media="audio", encoder="audio"))
             frames: AudioOutput = self.audio(mel, mel_lengths)
-            features.audios, features.audio_lengths = self.audio_projector.pool(frames)
+            pieces = self._pieces(frames) if self.audio_projector.words else ()
+            features.audios, features.audio_lengths = self.audio_projector.pool(frames, pieces=pieces)
         return features
+
+    def _pieces(self, frames: AudioOutput) -> Sequence[Sequence[int]]:
+        if self._read_words is None:
+            raise ValueError("the audio projector adds words, and read_words= is missing that reads them")
+        return self._read_words(frames.logits, frames.lengths)
 
     def project(self, features: MediaFeatures) -> tuple[Tensor | None, Tensor | None]:
         """Image tokens and audio tokens in the order of their slots, flat: (slots, D) each, or None."""
@@ -111,6 +124,10 @@ class Omni(nn.Module):
             assert features.audio_lengths is not None
             lengths, longest = features.audio_lengths, features.audios.shape[1]
             audios = self.audio_projector(features.audios)
+            pieces = self.audio_projector.pieces(features.audios)
+            if pieces is not None:
+                words = self.thinker.embedding(pieces.clamp(min=0))
+                audios = audios + words * (pieces >= 0)[..., None]
             if features.audio_counts is None:
                 audios = audios[frame_mask(lengths, longest)]
             else:

@@ -3,6 +3,8 @@
 Legend: B batch, N tokens, P patches, T audio frames, D width of the encoder, O width of the output, K frames a token.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -14,6 +16,8 @@ from muomni.nn.conv import Length, frame_mask, silence
 from muomni.nn.patch import gather_cells
 
 IMAGE_TOKENS = ("cls", "grid", "none")
+#: A word piece among features is written in three digits of base 128, which bfloat16 holds exactly.
+DIGITS, BASE = 3, 128
 
 
 def _layers(width: int, hidden: int | None, out: int, *, scale: float) -> nn.Module:
@@ -80,32 +84,62 @@ class AudioProjector(nn.Module):
     Args:
         dim: D. out_dim: O. stack: K. hidden, scale: as in `ImageProjector`.
         characters: number of CTC classes whose probabilities join each frame; 0 leaves them out.
+        words: what the encoder's CTC head reads enters as the Thinker's own embeddings of its word pieces, one after the other
+            from the first token on, each added to the sound of its token: a question that is spoken then reads as one that is
+            typed. Pieces beyond the last token are left out.
     """
 
     def __init__(
-        self, *, dim: int, out_dim: int, stack: int, characters: int = 0, hidden: int | None = None, scale: float = 1.0
+        self,
+        *,
+        dim: int,
+        out_dim: int,
+        stack: int,
+        characters: int = 0,
+        hidden: int | None = None,
+        scale: float = 1.0,
+        words: bool = False,
     ) -> None:
         super().__init__()
-        self.stack, self.characters = stack, characters
+        self.stack, self.characters, self.words = stack, characters, words
         self.layers = _layers((dim + characters) * stack, hidden, out_dim, scale=scale)
 
     def num_tokens(self, frames: Length) -> Length:
         """Tokens of an audio of so many encoder frames: ceil(frames / K)."""
         return (frames + self.stack - 1) // self.stack
 
-    def pool(self, features: AudioOutput) -> tuple[Tensor, Tensor]:
-        """(B, ceil(T / K), K * (D + characters)) and the lengths (B) in tokens. Frames past a length become zeros."""
+    def pool(self, features: AudioOutput, *, pieces: Sequence[Sequence[int]] = ()) -> tuple[Tensor, Tensor]:
+        """(B, ceil(T / K), W) and the lengths (B) in tokens, W = K * (D + characters), and with `words` 3 more for the `pieces`
+        of each clip, ids. Frames past a length become zeros."""
         x = features.hidden
         if self.characters:
             # Probabilities, not their logarithms: bounded, and zero nearly everywhere.
             x = torch.cat((x, features.logits.float().softmax(dim=-1).to(x.dtype)), dim=-1)
         T = x.shape[1]
         x = F.pad(silence(x, frame_mask(features.lengths, T)), (0, 0, 0, -T % self.stack))
-        return rearrange(x, "b (t k) d -> b t (k d)", k=self.stack), self.num_tokens(features.lengths)
+        x, lengths = rearrange(x, "b (t k) d -> b t (k d)", k=self.stack), self.num_tokens(features.lengths)
+        return (torch.cat((x, self._written(pieces, lengths, x)), dim=-1) if self.words else x), lengths
+
+    @staticmethod
+    def _written(pieces: Sequence[Sequence[int]], lengths: Tensor, x: Tensor) -> Tensor:
+        """Ids as digits (B, N, 3) of id + 1, zeros where there is none."""
+        numbers = torch.zeros(x.shape[:2], dtype=torch.long)
+        for row, (each, length) in enumerate(zip(pieces, lengths.tolist(), strict=True)):
+            few = torch.tensor(each[:length], dtype=torch.long)
+            numbers[row, : len(few)] = few + 1
+        digits = torch.stack([numbers // BASE**place % BASE for place in range(DIGITS)], dim=-1)
+        return digits.to(x.device, x.dtype)
+
+    def pieces(self, pooled: Tensor) -> Tensor | None:
+        """pooled (B, N, W) -> ids (B, N) of the word pieces in it, -1 where there is none; None without `words`."""
+        if not self.words:
+            return None
+        digits = pooled[..., -DIGITS:].long()
+        return sum((digits[..., place] * BASE**place for place in range(DIGITS)), start=torch.tensor(-1))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """pooled (B, N, K * (D + characters)) -> (B, N, O)."""
-        return self.layers(pooled)
+        """pooled (B, N, W) -> (B, N, O): the sound."""
+        return self.layers(pooled[..., :-DIGITS] if self.words else pooled)
 
 
 @register("image_head")

@@ -15,6 +15,7 @@ from muomni.checkpoints.deferred import DeferredExport
 from muomni.checkpoints.export import Export, check_same
 from muomni.evaluation.omni_sft import OmniSftEvaluator
 from muomni.evaluation.reference_thinker import ReferenceThinker
+from muomni.frontends.heard_words import WordReader
 from muomni.frontends.text_form import form_metadata
 from muomni.losses.balance import balance_loss
 from muomni.losses.cross_entropy import answer_weights, weighted_cross_entropy
@@ -99,6 +100,7 @@ class OmniSftStage(Stage):
             image_projector=None if vision is None else image_projector,
             audio=None if audio is None else cast("AudioEncoder", audio.modules["audio"]),
             audio_projector=None if audio is None else audio_projector,
+            read_words=None if audio is None else WordReader(encode, audio.modules["audio"].characters),  # type: ignore[arg-type]
         )
         if place_words and model.image_projector is not None:
             words, scale = model.thinker.embedding.weight, model.thinker.embedding_scale

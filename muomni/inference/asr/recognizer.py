@@ -13,7 +13,7 @@ from torch import Tensor
 from muomni import aliases
 from muomni.checkpoints.export import load_export
 from muomni.frontends.audio_io import read_audio
-from muomni.frontends.char_vocab import collapse_ctc, decode_characters, encode_characters
+from muomni.frontends.char_vocab import encode_characters, read_ctc
 from muomni.frontends.hearing import Hearing, HearingSpec, hearing_of
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.memory_file import File
@@ -25,11 +25,7 @@ from muomni.models.outputs import AudioOutput
 def greedy_texts(output: AudioOutput, *, characters: str | None = None) -> list[str]:
     """The most likely symbol of every valid frame, collapsed: one stripped text per clip. characters: the encoder's
     alphabet."""
-    paths = output.logits.argmax(-1).tolist()
-    return [
-        decode_characters(collapse_ctc(path[:length]), characters).strip()
-        for path, length in zip(paths, output.lengths.tolist(), strict=True)
-    ]
+    return read_ctc(output.logits, output.lengths, characters)
 
 
 class Recognizer:
