@@ -86,7 +86,8 @@ class AudioProjector(nn.Module):
         characters: number of CTC classes whose probabilities join each frame; 0 leaves them out.
         words: what the encoder's CTC head reads enters as the Thinker's own embeddings of its word pieces, one after the other
             from the first token on, each added to the sound of its token: a question that is spoken then reads as one that is
-            typed. Pieces beyond the last token are left out.
+            typed. Pieces beyond the last token are left out. (Ma et al. 2025, arXiv:2505.11352, mix the embeddings by the head's
+            probabilities, one token a frame; here the pieces stand side by side, as in a text.)
     """
 
     def __init__(
@@ -111,14 +112,18 @@ class AudioProjector(nn.Module):
     def pool(self, features: AudioOutput, *, pieces: Sequence[Sequence[int]] = ()) -> tuple[Tensor, Tensor]:
         """(B, ceil(T / K), W) and the lengths (B) in tokens, W = K * (D + characters), and with `words` 3 more for the `pieces`
         of each clip, ids. Frames past a length become zeros."""
+        x, lengths = self.pool_sound(features)
+        return (torch.cat((x, self._written(pieces, lengths, x)), dim=-1) if self.words else x), lengths
+
+    def pool_sound(self, features: AudioOutput) -> tuple[Tensor, Tensor]:
+        """`pool` without the words."""
         x = features.hidden
         if self.characters:
             # Probabilities, not their logarithms: bounded, and zero nearly everywhere.
             x = torch.cat((x, features.logits.float().softmax(dim=-1).to(x.dtype)), dim=-1)
         T = x.shape[1]
         x = F.pad(silence(x, frame_mask(features.lengths, T)), (0, 0, 0, -T % self.stack))
-        x, lengths = rearrange(x, "b (t k) d -> b t (k d)", k=self.stack), self.num_tokens(features.lengths)
-        return (torch.cat((x, self._written(pieces, lengths, x)), dim=-1) if self.words else x), lengths
+        return rearrange(x, "b (t k) d -> b t (k d)", k=self.stack), self.num_tokens(features.lengths)
 
     @staticmethod
     def _written(pieces: Sequence[Sequence[int]], lengths: Tensor, x: Tensor) -> Tensor:

@@ -94,6 +94,10 @@ class OmniSftStage(Stage):
             metadata["hearing"] = None if hearing is None else dict(hearing)
             if "hearing" in audio.metadata:  # older exports say nothing of it
                 check_same(audio.metadata, {"hearing": metadata["hearing"]}, where=str(audio.folder))
+        if audio is not None and audio_projector.words and not audio.modules["audio"].num_symbols:
+            raise ValueError(
+                f"{audio.folder}: its audio encoder has no CTC head that reads words: give backbone.projector.audio.words=false"
+            )
         model = Omni(
             thinker=cast("Thinker", thinker.modules["thinker"]),
             vision=None if vision is None else cast("ImageEncoder", vision.modules["vision"]),

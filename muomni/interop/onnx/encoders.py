@@ -6,6 +6,7 @@ Legend: B batch, T mel frames, T' frames of the encoder, M mel bins, D width, S 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.frontends.char_vocab import BLANK, STANDARD
@@ -18,6 +19,7 @@ from muomni.models.audio import Audio
 from muomni.models.outputs import AudioOutput, VisionOutput
 from muomni.models.projector import AudioProjector, ImageHead, ImageProjector
 from muomni.models.text_tower import TextTower
+from muomni.models.thinker import Thinker
 from muomni.nn.conv import frame_mask
 
 NEVER = -100.0  # log probability of a symbol where there is nothing to write
@@ -49,8 +51,24 @@ class AudioProjectorGraph(nn.Module):
         self.projector = projector
 
     def forward(self, log_probs: Tensor, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        pooled, counts = self.projector.pool(AudioOutput(hidden=hidden, lengths=lengths, logits=log_probs))
-        return self.projector(pooled), counts
+        pooled, counts = self.projector.pool_sound(AudioOutput(hidden=hidden, lengths=lengths, logits=log_probs))
+        return self.projector.layers(pooled), counts
+
+
+class AudioWordsGraph(AudioProjectorGraph):
+    """The same with `words`: embeddings of word pieces, (B, any) and -1 where there is none, join the first tokens."""
+
+    def __init__(self, projector: AudioProjector, embedding: nn.Module) -> None:
+        super().__init__(projector)
+        self.embedding = embedding
+
+    def forward(  # type: ignore[override]
+        self, log_probs: Tensor, hidden: Tensor, lengths: Tensor, pieces: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        tokens, counts = super().forward(log_probs, hidden, lengths)
+        words = self.embedding(pieces.clamp(min=0)) * (pieces >= 0)[..., None]
+        count = tokens.shape[1]
+        return tokens + F.pad(words, (0, 0, 0, count))[:, :count], counts
 
 
 class VisionGraph(nn.Module):
@@ -151,22 +169,27 @@ def symbols(audio: Audio) -> list[str]:
     return table + ["\ufffd"] * (audio.num_symbols - len(table))
 
 
-def audio_projector_graph(projector: AudioProjector, *, audio: Audio) -> Graph:
+def audio_projector_graph(projector: AudioProjector, *, audio: Audio, thinker: Thinker) -> Graph:
     """Audio tokens for the Thinker."""
     out = _out_features(projector.layers)
+    about = "ids of what log_probs spell, in the tokenizer's pieces, from the first on; -1: none. Leave out those beyond the tokens"
+    written = Port(name="pieces", axes=("batch", "pieces"), dtype="int64", about=about, low=-1, high=thinker.vocab_size)
     return Graph(
         name="audio_projector",
         about="outputs of audio.onnx -> audio tokens for thinker.onnx",
-        module=AudioProjectorGraph(projector),
+        module=AudioWordsGraph(projector, thinker.embedding) if projector.words else AudioProjectorGraph(projector),
         inputs=[
             Port(name="log_probs", axes=("batch", "frames", audio.num_symbols), about="of audio.onnx"),
             Port(name="hidden", axes=("batch", "frames", audio.dim), about="of audio.onnx"),
             Port(name="steps_of_row", axes=("batch",), dtype="int64", about="of audio.onnx", low=1, high="frames"),
+            *([written] if projector.words else []),
         ],
         outputs=[
             Port(name="tokens", axes=("batch", "slots", out), about=f"one for {projector.stack} steps, rounded up"),
             Port(name="counts", axes=("batch",), dtype="int64", about="tokens of each row; leave out the others"),
         ],
+        traced={"pieces": 6},
+        checked={"pieces": 4},
     )
 
 

@@ -55,7 +55,7 @@ def _image_tokens(name: str) -> Callable[[Export], Graph]:
 
 def _audio_projector(export: Export) -> Graph:
     audio, projector = cast(Audio, export.modules["audio"]), cast(AudioProjector, export.modules["audio_projector"])
-    return encoders.audio_projector_graph(projector, audio=audio)
+    return encoders.audio_projector_graph(projector, audio=audio, thinker=cast(Thinker, export.modules["thinker"]))
 
 
 def _vocoder(export: Export) -> Graph:
@@ -78,7 +78,7 @@ BUILDERS: dict[str, tuple[tuple[str, ...], Callable[[Export], Graph]]] = {
     "text_tower": (("text_tower",), lambda export: encoders.text_tower_graph(cast(TextTower, export.modules["text_tower"]))),
     "hearing": (("audio",), _hearing),
     "audio": (("audio",), lambda export: encoders.audio_graph(cast(Audio, export.modules["audio"]))),
-    "audio_projector": (("audio", "audio_projector"), _audio_projector),
+    "audio_projector": (("audio", "audio_projector", "thinker"), _audio_projector),
     "talker_text": (("talker",), lambda export: talker.talker_text_graph(cast(Talker, export.modules["talker"]))),
     "talker": (("talker",), lambda export: talker.talker_graph(cast(Talker, export.modules["talker"]))),
     "codec_mel": (("codec",), lambda export: encoders.mel_graph("codec_mel", codec_mel_of(export))),

@@ -52,7 +52,7 @@ def tiny_parts() -> dict[str, torch.nn.Module]:
         "vision": VisionTransformer(image_size=32, patch=8, **transformer),
         "image_projector": ImageProjector(dim=24, out_dim=32, image_tokens="grid", grid=2, cell=4),
         "audio": Audio(n_mels=32, num_symbols=99, channels=4, downsample=4, conv_kernel=3, **transformer),
-        "audio_projector": AudioProjector(dim=24, out_dim=32, stack=2),
+        "audio_projector": AudioProjector(dim=24, out_dim=32, stack=2, words=True),
         "codec": Codec(
             n_mels=32, stride=8, dim=8, num_codebooks=2, codebook_size=16, num_layers=1, width=16, kernel=3, ff_dim=32,
             decay=0.99, dropout=0.0, idle=0.0,

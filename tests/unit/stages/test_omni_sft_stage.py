@@ -42,7 +42,7 @@ def make(lr_multipliers=None, **changes):
         "vision": export("vision", {"image": {"size": 8}}, vision=vision),
         "audio": export("audio", {"mel": {"bins": 8}}, audio=audio),
         "image_projector": ImageProjector(dim=8, out_dim=16, image_tokens="grid", grid=2, cell=1, positions=0.1),
-        "audio_projector": AudioProjector(dim=8, out_dim=16, stack=2, characters=6),
+        "audio_projector": AudioProjector(dim=8, out_dim=16, stack=2, characters=6, words=True),
         "evaluator": partial(OmniSftEvaluator, speech=None, answers=greedy_answers, max_new_tokens=4), "talker": None,
         "cache_mb": 1, "place_words": False, "length_exponent": 0.5,
         "lr_multipliers": {"thinker": 1.0, "projectors": 1.0, "vision": 0.0, "audio": 0.0} | (lr_multipliers or {}),

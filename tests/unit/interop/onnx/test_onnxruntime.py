@@ -141,7 +141,7 @@ def test_every_graph_computes_what_torch_computes_for_any_batch_and_length(name,
         pytest.skip("the export has no such module")
     graph = parts.build(export, name)
     for sizes in SIZES:
-        codebooks = {"codebooks": 1, "frame": 1, "slots": 1}
+        codebooks = {"codebooks": 1, "frame": 1, "slots": 1, "pieces": 5}
         object.__setattr__(graph, "checked", {**sizes, **codebooks})
         assert check_graph(graph, everything / f"{name}.onnx", tolerance=1e-4) <= 1e-4
 
