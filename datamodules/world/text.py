@@ -25,6 +25,9 @@ from datamodules.world.wording import Wording
 #: saying sentences again, to copy also where one could guess how they go on.
 DOCUMENT_SHARES = {"fact": 0.17, "arithmetic": 0.29, "story": 0.19, "caption": 0.22, "say": 0.13}
 MOST_SAID = 12  # words
+MOST_QUESTIONS = (
+    6  # about a description: a look-up is learnt from their number, and a further one costs a third of a document
+)
 MARKS = re.compile("[?.,:]")
 SENTENCE_SHARES = {"fact": 1, "question": 1, "sum": 1, "line": 1, "picture": 2, "caption": 2}  # weights
 
@@ -87,7 +90,7 @@ class TextWorld:
         return with_answers([story], questions)
 
     def caption(self, choices: Choices) -> str:
-        """A caption, or a description and one to three questions about it in the words of the picture questions."""
+        """A caption, or a description and one to six questions about it in the words of the picture questions."""
         asked = choices.weighted((False, True), (1, 4))
         count = choices.pick(range(1, MOST_OBJECTS + 1))
         kind = "description" if asked else draw_kind(choices, count)
@@ -95,7 +98,8 @@ class TextWorld:
         if asked:
             left = {name: candidates(scene, name) for name in TYPES}
             questions = []
-            for _ in range(choices.pick((1, 2, 3))):
+            most = min(MOST_QUESTIONS, sum(map(len, left.values())))
+            for _ in range(choices.pick(range(1, most + 1))):
                 question = draw_any(choices, left)
                 left[question.type].remove(question)
                 words = self.wording.ask(choices, question.type, "document", **question.slots)

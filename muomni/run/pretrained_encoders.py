@@ -116,7 +116,9 @@ def _audio(cfg: DictConfig, options: Mapping[str, Any], facts: Mapping[str, Any]
         _freeze(cfg, given)
     else:
         cfg.backbone.audio.num_symbols = options["num_symbols"]
-        if not options["num_symbols"] and "backbone.projector.audio.words" not in given:  # it has no head that reads words
+        if (
+            not options["num_symbols"] and "backbone.projector.audio.words" not in given
+        ):  # it has no head that reads words
             cfg.backbone.projector.audio.words = False
         if cfg.module.talker is None:
             cfg.module.evaluator.speech.judge = None

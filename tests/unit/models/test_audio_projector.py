@@ -27,7 +27,14 @@ def frames(lengths, dtype=torch.float32):
 def thinker(vocab=40):
     torch.manual_seed(1)
     return Thinker(
-        vocab_size=vocab, dim=8, num_layers=1, num_heads=2, num_kv_heads=2, ff_dim=16, max_length=64, embedding_scale=2.0
+        vocab_size=vocab,
+        dim=8,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=2,
+        ff_dim=16,
+        max_length=64,
+        embedding_scale=2.0,
     )
 
 
