@@ -127,7 +127,7 @@ class Omni(nn.Module):
             pieces = self.audio_projector.pieces(features.audios)
             if pieces is not None:
                 words = self.thinker.embedding(pieces.clamp(min=0))
-                audios = audios + words * (pieces >= 0)[..., None]
+                audios = torch.where((pieces >= 0)[..., None], words.to(audios.dtype), audios)
             if features.audio_counts is None:
                 audios = audios[frame_mask(lengths, longest)]
             else:

@@ -56,7 +56,7 @@ class AudioProjectorGraph(nn.Module):
 
 
 class AudioWordsGraph(AudioProjectorGraph):
-    """The same with `words`: embeddings of word pieces, (B, any) and -1 where there is none, join the first tokens."""
+    """The same with `words`: embeddings of word pieces, (B, any) and -1 where there is none, are the first tokens."""
 
     def __init__(self, projector: AudioProjector, embedding: nn.Module) -> None:
         super().__init__(projector)
@@ -66,9 +66,9 @@ class AudioWordsGraph(AudioProjectorGraph):
         self, log_probs: Tensor, hidden: Tensor, lengths: Tensor, pieces: Tensor
     ) -> tuple[Tensor, Tensor]:
         tokens, counts = super().forward(log_probs, hidden, lengths)
-        words = self.embedding(pieces.clamp(min=0)) * (pieces >= 0)[..., None]
         count = tokens.shape[1]
-        return tokens + F.pad(words, (0, 0, 0, count))[:, :count], counts
+        pieces = F.pad(pieces, (0, count), value=-1)[:, :count]
+        return torch.where((pieces >= 0)[..., None], self.embedding(pieces.clamp(min=0)), tokens), counts
 
 
 class VisionGraph(nn.Module):
