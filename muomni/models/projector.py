@@ -86,8 +86,8 @@ class AudioProjector(nn.Module):
         characters: number of CTC classes whose probabilities join each frame; 0 leaves them out.
         words: what the encoder's CTC head reads enters as the Thinker's own embeddings of its word pieces, one after the other
             from the first token on: a question that is spoken then reads as one that is typed, and the tokens that are left
-            are the sound of theirs. Pieces beyond the last token are left out. (Ma et al. 2025, arXiv:2505.11352, mix the embeddings by the head's
-            probabilities, one token a frame; here the pieces stand side by side, as in a text.)
+            are the sound of theirs. Pieces beyond the last token are left out. (Ma et al. 2025, arXiv:2505.11352, mix the
+            embeddings by the head's probabilities, one token a frame; here the pieces stand side by side, as in a text.)
     """
 
     def __init__(

@@ -172,7 +172,7 @@ def symbols(audio: Audio) -> list[str]:
 def audio_projector_graph(projector: AudioProjector, *, audio: Audio, thinker: Thinker) -> Graph:
     """Audio tokens for the Thinker."""
     out = _out_features(projector.layers)
-    about = "ids of what log_probs spell, in the tokenizer's pieces, from the first on; -1: none. Leave out those beyond the tokens"
+    about = "ids of what log_probs spell, in the tokenizer's pieces, from the first on; -1: none"
     written = Port(name="pieces", axes=("batch", "pieces"), dtype="int64", about=about, low=-1, high=thinker.vocab_size)
     return Graph(
         name="audio_projector",
