@@ -94,17 +94,8 @@ class OmniSftStage(Stage):
             metadata["hearing"] = None if hearing is None else dict(hearing)
             if "hearing" in audio.metadata:  # older exports say nothing of it
                 check_same(audio.metadata, {"hearing": metadata["hearing"]}, where=str(audio.folder))
-        if audio is not None and audio_projector.words and not audio.modules["audio"].num_symbols:
-            raise ValueError(
-                f"{audio.folder}: its audio encoder has no CTC head that reads words: give backbone.projector.audio.words=false"
-            )
-        model = Omni(
-            thinker=cast("Thinker", thinker.modules["thinker"]),
-            vision=None if vision is None else cast("ImageEncoder", vision.modules["vision"]),
-            image_projector=None if vision is None else image_projector,
-            audio=None if audio is None else cast("AudioEncoder", audio.modules["audio"]),
-            audio_projector=None if audio is None else audio_projector,
-            read_words=None if audio is None else WordReader(encode, audio.modules["audio"].characters),  # type: ignore[arg-type]
+        model = joined(
+            thinker, vision, audio, image_projector=image_projector, audio_projector=audio_projector, encode=encode
         )
         if place_words and model.image_projector is not None:
             words, scale = model.thinker.embedding.weight, model.thinker.embedding_scale
@@ -217,3 +208,23 @@ class OmniSftStage(Stage):
         """Frontends and tokenizer, and the Talker's own metadata."""
         spoken = {} if self.talker is None else self.talker.metadata
         return {k: v for k, v in spoken.items() if k != "run"} | super().export_metadata()
+
+
+def joined(
+    thinker: Export, vision: Export | None, audio: Export | None, *, image_projector: ImageProjector,
+    audio_projector: AudioProjector, encode: Callable[[str], list[int]],
+) -> Omni:  # fmt: skip
+    """The modules of exports as one model. Raises ValueError where the projector wants words and the encoder writes none."""
+    hearing = None if audio is None else cast("AudioEncoder", audio.modules["audio"])
+    if audio is not None and hearing is not None and audio_projector.words and not hearing.num_symbols:
+        raise ValueError(
+            f"{audio.folder}: its audio encoder has no CTC head that reads words: give backbone.projector.audio.words=false"
+        )
+    return Omni(
+        thinker=cast("Thinker", thinker.modules["thinker"]),
+        vision=None if vision is None else cast("ImageEncoder", vision.modules["vision"]),
+        image_projector=None if vision is None else image_projector,
+        audio=hearing,
+        audio_projector=None if hearing is None else audio_projector,
+        read_words=None if hearing is None else WordReader(encode, hearing.characters),
+    )
