@@ -91,6 +91,8 @@ class ShiftedLabels(Symptom):
             flat = torch.full_like(tokens.flatten(), UNUSED)
             flat[batch.target_indices] = labels
             labels = flat.view_as(tokens)
+        if labels.shape != tokens.shape:  # one label a row: a classifier's
+            return None
         mask = getattr(batch, "mask", None)
         what = _shift(labels, tokens, offset=1, segments=None if mask is None else mask.segment_ids)
         return f"labels are shifted by one: {what}. {REMEDY}" if what else None

@@ -33,6 +33,12 @@ def validate(cfg: Any) -> None:
     for key, known in (("task", TASKS), ("when_done", WHEN_DONE), ("prerequisites", PREREQUISITES)):
         if cfg[key] not in known:
             raise ValueError(f"{key}={cfg[key]}: available are {', '.join(known)}")
+    stage = cfg.stage.name
+    if stage not in cfg.paths.exports:
+        raise ValueError(
+            f"stage={stage}: it does not say where its export is; in conf/stage/{stage}.yaml: "
+            f"paths: {{exports: {{{stage}: ${{paths.checkpoints}}/{stage}}}}}"
+        )
     if cfg.tag is None or re.fullmatch(r"[\w.+-]*", cfg.tag, re.ASCII) is None:
         raise ValueError(f"tag={cfg.tag}: it becomes part of names of folders: letters, digits and . _ + -")
     _check_trainer(cfg.trainer)

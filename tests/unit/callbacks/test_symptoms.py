@@ -1,6 +1,8 @@
 """Faults that a run with a falling loss may have, each planted in a small real stage and named within 50 steps; the same stage
 without it raises no alarm."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import soundfile
@@ -113,6 +115,12 @@ def test_targets_shifted_in_the_batch(name, by, caplog, tmp_path):
     [alarm] = alarms(make(), data, ShiftedLabels(until=100, patience=0), caplog, tmp_path, steps=5)
     what = "the current token instead of the next" if by == 1 else "the token after the next"
     assert f"labels are shifted by one: each target is {what}. Shift exactly once" in alarm
+
+
+def test_one_label_a_row_has_no_neighbours():
+    batch = SimpleNamespace(ids=torch.zeros(3, 7, dtype=torch.long), targets=torch.tensor([0, 1, 1]))
+    stage = SimpleNamespace(trainer=SimpleNamespace(global_step=0))
+    assert ShiftedLabels(until=100, patience=0).finding(stage, batch) is None
 
 
 @pytest.mark.parametrize("by", [1, -1])

@@ -81,6 +81,15 @@ def test_what_has_a_meaning_is_not(overrides):
     validate(composed(*overrides))
 
 
+def test_a_stage_says_where_its_export_is():
+    cfg = composed()
+    del cfg.paths.exports.thinker
+    with pytest.raises(
+        ValueError, match=r"^stage=thinker: .* paths: {exports: {thinker: \${paths.checkpoints}/thinker}}$"
+    ):
+        validate(cfg)
+
+
 class Data:
     """Eight steps an epoch."""
 
