@@ -51,15 +51,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def run_script(
-    script: str, *arguments: str, timeout: float = 600, **environment: str
+    script: str, *arguments: str, timeout: float = 600, folder: Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script of the checkout as a user would; one thread, CPU. PYTHONPATH=...: by a new interpreter, not a fork."""
+    """Run a script of the checkout, or one by its absolute path, in `folder` as a user would; one thread, CPU. PYTHONPATH=...: by
+    a new interpreter, not a fork."""
     command, variables = [str(ROOT / script), *arguments], {**os.environ, **FIXED, **environment}
     if not _server or environment.keys() & {"PYTHONPATH", *FIXED}:
         return subprocess.run(
-            [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False, env=variables
+            [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=timeout, check=False, env=variables
         )  # fmt: skip
-    return _server[0].run(command, folder=ROOT, environment=variables, timeout=timeout)
+    return _server[0].run(command, folder=folder, environment=variables, timeout=timeout)
 
 
 @pytest.fixture(scope="session")
