@@ -18,7 +18,7 @@ from datamodules.world.lexicon import COLOURS, DIGITS, SHAPES
 from datamodules.world.pictures import PictureWorld, picture_counts, picture_path
 from datamodules.world.questions import Question, candidates, draw_question, keep_shares
 from datamodules.world.rng import Choices, content_split, digest, item_rng
-from datamodules.world.scene import MOST_OBJECTS, Scene
+from datamodules.world.scene import Scene
 from datamodules.world.sentences import normalise
 from datamodules.world.spec import WorldSpec, speech_counts
 from datamodules.world.speech import SpeechWorld, say, speakers_of, speech_path, voice_of
@@ -107,10 +107,9 @@ class Instructions:
 
     def draw_question(self, choices: Choices, scene: Scene, shares: dict[str, float]) -> Question:
         """A balanced question about a scene, its type by `shares`; of colour, shape or place where it answers none such,
-        and mostly where it would ask for the number of all objects, which is learnt at once. Nothing is counted in a crowded
-        scene."""
+        and mostly where it would ask for the number of all objects, which is learnt at once."""
         question_type = choices.weighted(tuple(shares), tuple(shares.values()))
-        if candidates(scene, question_type) and not (question_type == "count" and len(scene) > MOST_OBJECTS):
+        if candidates(scene, question_type):
             question = draw_question(choices, scene, question_type, self.shares)
             if question.reference != "all" or choices.rng.random() < prompts.COUNT_ALL_KEPT:
                 return question

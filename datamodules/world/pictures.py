@@ -20,7 +20,6 @@ from datamodules.world.scene import (
     COUNT_TEST_OBJECTS,
     Pairs,
     Scene,
-    draw_crowded,
     draw_held_out,
     draw_scene,
     draw_single,
@@ -35,7 +34,6 @@ from datamodules.world.wording import Wording
 
 SPLITS = ("train", "val", "test_iid", "test_comp", "test_count", "test_para")
 ALL_TWINS = ("test_iid", "test_comp")
-CROWDED_SHARE = 0.08  # of training pictures
 SHUFFLED = 0.5  # chance of a caption whose objects are not in reading order
 
 
@@ -65,10 +63,8 @@ class PictureWorld:
             twins = self._held_out_twins if split == "test_comp" else partial(draw_twins, pairs=self.pairs)
             return self._first(split, lambda: twins(Choices(rng)))[index % 2], True
         grey = split == "train" and rng.random() < 2 * self.spec.monochrome  # half of the pairs are not twins
-        crowded = split == "train" and rng.random() < 2 * CROWDED_SHARE
-        draw_scene_of = partial(draw_crowded if crowded else draw_single, pairs=self.pairs)
         rng = item_rng(self.spec.seed, split, "single scene", index)
-        scene = self._first(split, lambda: [draw_scene_of(Choices(rng))])[0]
+        scene = self._first(split, lambda: [draw_single(Choices(rng), self.pairs)])[0]
         return (without_colours(scene) if grey else scene), False
 
     def _first(self, split: str, draw: Callable[[], Sequence[Scene]]) -> Sequence[Scene]:

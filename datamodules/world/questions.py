@@ -21,7 +21,7 @@ TYPES = ("colour", "shape", "count", "where", "relation")
 #: Type of a question about one object -> (attribute of the thing, its words).
 ANSWERS = {"colour": ("colour", COLOURS), "shape": ("shape", SHAPES), "where": ("cell", PLACES)}
 NAMED_SHARES = {"count": 0.8}  # probability to try a named reference (else 0.5); many counts are then not kept
-RARITY = (0, 1, 4, 16, 64, 256, 1024)  # weight of a named count, by its answer
+RARITY = (0, 1, 4, 16, 64, 256)  # weight of a named count, by its answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,6 @@ from datamodules.world.rng import Choices, content_split
 HELD_OUT_STEP = 3  # coprime to the eight colours, so that no colour loses two shapes
 MOST_OBJECTS = 4
 COUNT_TEST_OBJECTS = 5
-#: Numbers of things that training shows, and never asks for where it shows them: counting further is to be the same task, in
-#: words that are known.
-CROWDED = (5, 6)
 Themes = tuple[float, float, float]  # weights of: free, all of one shape, all of one colour
 MIXED: Themes = (0.5, 0.25, 0.25)
 ALIKE: Themes = (0.1, 0.45, 0.45)
@@ -93,11 +90,6 @@ def draw_single(choices: Choices, pairs: Pairs) -> Scene:
     """
     counts = tuple(range(1, MOST_OBJECTS + 1))
     return draw_scene(choices, pairs, count=choices.weighted(counts, (3, 1, 1, 1)), themes=ALIKE)
-
-
-def draw_crowded(choices: Choices, pairs: Pairs) -> Scene:
-    """A scene of more things than any question counts in training, of any theme."""
-    return draw_scene(choices, pairs, count=choices.pick(CROWDED))
 
 
 def twin_count(choices: Choices) -> int:

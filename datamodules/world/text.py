@@ -16,7 +16,7 @@ from datamodules.world.files import Row, write_rows
 from datamodules.world.lexicon import RELATIONS, WORDS
 from datamodules.world.questions import TYPES, candidates, draw_any, question_alone
 from datamodules.world.rng import Choices, content_split, item_rng
-from datamodules.world.scene import Pairs, Scene, Thing, draw_pair
+from datamodules.world.scene import MOST_OBJECTS, Pairs, Scene, Thing, draw_pair
 from datamodules.world.spec import WorldSpec
 from datamodules.world.stories import draw_line, draw_story
 from datamodules.world.wording import Wording
@@ -24,7 +24,6 @@ from datamodules.world.wording import Wording
 #: Saying long rows of words again teaches to copy, which looking up, transcribing and speaking are made of;
 #: saying sentences again, to copy also where one could guess how they go on.
 DOCUMENT_SHARES = {"fact": 0.17, "arithmetic": 0.29, "story": 0.19, "caption": 0.22, "say": 0.13}
-THINGS_SHARES = {1: 3, 2: 3, 3: 3, 4: 3, 5: 2, 6: 2}  # number of things in a caption: weight
 MOST_SAID = 12  # words
 MOST_QUESTIONS = (
     6  # about a description: a look-up is learnt from their number, and a further one costs a third of a document
@@ -93,7 +92,7 @@ class TextWorld:
     def caption(self, choices: Choices) -> str:
         """A caption, or a description and one to six questions about it in the words of the picture questions."""
         asked = choices.weighted((False, True), (1, 4))
-        count = choices.weighted(tuple(THINGS_SHARES), tuple(THINGS_SHARES.values()))
+        count = choices.pick(range(1, MOST_OBJECTS + 1))
         kind = "description" if asked else draw_kind(choices, count)
         scene = self.things(choices, count, placed=kind == "description")
         if asked:

@@ -14,7 +14,7 @@ from datamodules.world.facts import Facts
 from datamodules.world.lexicon import THINGS
 from datamodules.world.questions import question_alone
 from datamodules.world.rng import Choices, content_split, item_rng
-from datamodules.world.text import MOST_QUESTIONS, THINGS_SHARES, TextWorld, documents, text_questions
+from datamodules.world.text import TextWorld, documents, text_questions
 from datamodules.world.wording import Wording
 
 WORDING = Wording(rotation=0, canonical=0.5)
@@ -95,15 +95,13 @@ class OneThing:
         self.choices = choices
 
     def weighted(self, options, weights):
-        if options == tuple(THINGS_SHARES):
-            return options[0]
         few = 1 if options == (False, True) and weights[0] > weights[1] else 2
         return self.choices.weighted(options[:few], weights[:few])
 
     def pick(self, options):
-        if options == range(1, MOST_QUESTIONS + 1):
+        if options == (1, 2, 3):
             options = (1, 2)
-        if options in (list(range(9)), (0, 1)):
+        if options in (range(1, 5), list(range(9)), (0, 1)):
             return options[0]
         return self.choices.pick(options[:2] if len(options) > 6 else options)
 
