@@ -14,7 +14,7 @@ from datamodules.world.facts import Facts
 from datamodules.world.lexicon import THINGS
 from datamodules.world.questions import question_alone
 from datamodules.world.rng import Choices, content_split, item_rng
-from datamodules.world.text import TextWorld, documents, text_questions
+from datamodules.world.text import MOST_QUESTIONS, TextWorld, documents, text_questions
 from datamodules.world.wording import Wording
 
 WORDING = Wording(rotation=0, canonical=0.5)
@@ -99,7 +99,7 @@ class OneThing:
         return self.choices.weighted(options[:few], weights[:few])
 
     def pick(self, options):
-        if options == (1, 2, 3):
+        if options == range(1, MOST_QUESTIONS + 1):
             options = (1, 2)
         if options in (range(1, 5), list(range(9)), (0, 1)):
             return options[0]
