@@ -27,6 +27,7 @@ from muomni.inference.cli.batch_file import BatchFile
 from muomni.inference.cli.sound_out import FileSound, SoundOut, StreamSound, speak, voice_options
 from muomni.inference.cli.standard_streams import STREAM, binary_output, read_streams
 from muomni.inference.cli.tasks import Task, choose_task, reject_unused
+from muomni.inference.cli.transcripts import transcribe
 from muomni.inference.decoding.options import GenerationOptions, preset, reject_unused_options
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
@@ -42,7 +43,7 @@ STRINGS = (*PATHS, "text", "prompt", "system_prompt")
 #: Whole numbers and their minimum.
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1, "batch_size": 1}
 MAX_THREADS = 1024
-SWITCHES = ("transcribe", "timestamps", "history", "speak", "echo", "truncate", "quiet")
+SWITCHES = ("transcribe", "live", "timestamps", "history", "speak", "echo", "truncate", "quiet")
 
 
 def resolve_paths(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -224,20 +225,6 @@ def respond(
     if not cfg["quiet"] and cfg["audio_out"] is not None:
         notice("\n".join(stream.timings.lines()))
     return "".join(written), stream.timings if out is None else speech
-
-
-def transcribe(engine: Engine, cfg: dict[str, Any]) -> tuple[str, Timings]:
-    """Write the transcript of a recording to standard output; returns it as one text."""
-    if cfg["audio_in"] is None:
-        raise ValueError("transcribe=true needs audio_in=FILE")
-    options = {name: cfg[name] for name in ("beams", "lm", "lm_weight")}
-    form = cfg["transcript"]
-    transcript = engine.transcript(cfg["audio_in"], words=cfg["timestamps"] or form != "text", **options)
-    print("\n".join(transcript.lines()) if cfg["timestamps"] else transcript.written(form))
-    if not transcript.text:
-        name = cfg["audio_in"] if isinstance(cfg["audio_in"], str) else "standard input"
-        notice(f"{name}: no words were recognized")
-    return transcript.text, transcript.timings
 
 
 def write_n_best(engine: Engine, cfg: dict[str, Any], text: str, request: dict[str, Any]) -> tuple[str, Timings]:

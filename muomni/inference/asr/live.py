@@ -191,12 +191,12 @@ class LiveTranscriber:
     def _read(self, end: int) -> Iterator[PartialTranscript]:
         """The turn, if there is one, reads up to a sample; where it is too long another one follows it."""
         while self.turn is not None and self.first < end:
-            room = self.turn.begin + round(MOST_SECONDS * self.rate) - self.first
-            count = min(end - self.first, room)
+            remaining = self.turn.begin + round(MOST_SECONDS * self.rate) - self.first
+            count = min(end - self.first, remaining)
             samples, self.waiting = self.waiting[:count], self.waiting[count:]
             self.first += count
             yield from self.turn.push(samples)
-            if count == room:
+            if count == remaining:
                 yield from self._end()
                 self._begin(self.first)
 

@@ -14,8 +14,8 @@ READ = ("text", "prompt", "audio_in", "batch")  # options that may be read from 
 
 
 def read_streams(cfg: dict[str, Any]) -> dict[str, Any]:
-    """A copy in which `-` is replaced by what standard input holds: a text, or an audio file. Raises InvalidOption if two
-    options want it, or if it is empty or no text."""
+    """A copy in which `-` is replaced by what standard input holds: a text, or an audio file, or with live=true by itself.
+    Raises InvalidOption if two options want it, or if it is empty or no text."""
     wanted = [name for name in READ if cfg[name] == STREAM]
     if not wanted:
         return cfg
@@ -26,6 +26,8 @@ def read_streams(cfg: dict[str, Any]) -> dict[str, Any]:
         raise InvalidOption(
             "batch=-: the requests are in a file, so that an interrupted batch can be resumed", param=name
         )
+    if name == "audio_in" and cfg["live"]:
+        return cfg | {name: sys.stdin.buffer}  # it has no end
     if name == "audio_in":
         return cfg | {name: in_memory(sys.stdin.buffer, what="audio")}
     try:

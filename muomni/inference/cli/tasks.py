@@ -28,7 +28,7 @@ _IMAGES = ("image", "video", "video_frames")
 USES = {
     Task.EXPORT: ("export",),
     Task.OCR: _IMAGES,
-    Task.TRANSCRIBE: ("transcribe", "audio_in", "beams", "lm", "lm_weight", "timestamps", "transcript", *_SOUND),
+    Task.TRANSCRIBE: ("transcribe", "live", "audio_in", "beams", "lm", "lm_weight", "timestamps", "transcript", *_SOUND),
     Task.SPEAK: (*_QUESTION, *_SOUND),
     Task.CHAT: (*_THINKER, "history", "truncate", "speak", "audio_out", "voice"),
     Task.ANSWER: (*_QUESTION, *_IMAGES, "audio_in", *_THINKER, "n_best", "echo", "truncate", *_SOUND),
