@@ -86,7 +86,7 @@ def goals_table(
             verdict = f"**missed by {number(missing)}**" if missing else "reached"
             reached += not missing
         worst, number_of_seeds = worst_of(goal, seeds.get(goal.stage, ()))
-        if worst is not None and column in goal.targets and (short := goal.shortfall(worst, column)):
+        if worst not in (None, value) and column in goal.targets and (short := goal.shortfall(worst, column)):
             verdict += f", worst missed by {number(short)}"
         fewer = f"{number(worst)} (of {number_of_seeds})" if worst is not None and number_of_seeds < most else worst
         rows.append([goal.stage, goal.what, value, *[fewer] * (most > 1), *bounds, verdict])

@@ -168,6 +168,8 @@ def test_the_report_card_shows_the_worst_of_the_seeds_of_its_setting(trained):
     stories = cells(page.read_text(), "stories, %")[0]
     assert stories[2:5] == ["96", "90", ">= 95"] and stories[-1] == "reached, worst missed by 5"
     assert "| worst of 3 seeds |" in page.read_text()
+    loss = cells(page.read_text(), "loss minus entropy floor, nats a token")[0]
+    assert loss[2:4] == ["0.0500", "0.0600"] and loss[-1] == "reached"
     row = next(line for line in (trained / "out" / "index.html").read_text().split("<tr>") if "stories, %" in line)
     assert ">90<" in row and ">97<" in row and ">1<" not in row
 
