@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.load import load_model
@@ -99,6 +100,13 @@ def test_a_runs_checkpoint_and_a_single_file_answer_as_the_export_does(line: Pat
         answers[source] = (model.generate("where does ann live?"), model.generate("tell me", generation="chat", seed=3))
         assert set(model.modules) >= {"thinker", "vision", "audio", "talker", "codec"}
     assert len(set(answers.values())) == 1
+
+
+def test_speech_is_the_same_after_omni_sft(line: Path) -> None:
+    """Text alone conditions the Talker, so that no tuning of the Thinker costs any of its quality."""
+    before, after = (load_model(line / "checkpoints" / stage, device="cpu") for stage in ("talker", "omni_sft"))
+    for text in ("the red circle is above the blue square", "7 - 2 = 5"):
+        assert torch.equal(before.generate_speech(text), after.generate_speech(text))
 
 
 def test_speech_out_writes_a_wav(line: Path, tmp_path: Path) -> None:
