@@ -17,6 +17,10 @@ from muomni.checkpoints.export import (
     read_description,
 )
 
+#: Options of a module that change no weight, by the group of the command line that decides them: an encoder that was trained
+#: with all of a recording learns from there to read in chunks.
+DECIDED = {"audio_encoder": tuple(f"backbone.audio.{name}" for name in ("chunk", "right_context", "left_context"))}
+
 
 def follow_export(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """With init_from=EXPORT the modules have the export's options, and texts its tokenizer, form and characters; what the
@@ -31,6 +35,7 @@ def follow_export(cfg: DictConfig, overrides: Sequence[str]) -> None:
     if not is_export(folder):
         raise FileNotFoundError(f"init_from={folder}: no export folder (model.yaml + model.safetensors) there")
     given = {word.lstrip("+").split("=", 1)[0] for word in overrides}
+    given |= {option for group in given for option in DECIDED.get(group, ())}
     for name, part in read_description(folder)["parts"].items():
         if name in cfg.backbone and part.get("part") == name:
             for key, value in part.get("options", {}).items():

@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from muomni.checkpoints.export import save_export
 from muomni.cli.help import CONF
+from muomni.models.audio import Audio
 from muomni.models.thinker import Thinker
 from muomni.run.initial_weights import begin, follow_export, follow_thinker
 from tests.unit.stages.test_adapters import names_that_learn, text_stage
@@ -54,6 +55,31 @@ def test_sizes_tokenizer_and_form_are_those_of_the_export(composed, export):
         follow_export(composed(f"init_from={export}", "text=as_is"), ["text=as_is"])
     with pytest.raises(FileNotFoundError, match=r"init_from=elsewhere: no export folder \(model.yaml"):
         follow_export(composed("init_from=elsewhere"), [])
+
+
+@pytest.mark.parametrize(
+    ("words", "chunk"),
+    [([], 0), (["audio_encoder=streaming"], 10), (["audio_encoder=streaming", "backbone.audio.chunk=6"], 6)],
+)
+def test_an_encoder_of_whole_recordings_learns_to_read_in_chunks(composed, tmp_path, words, chunk):
+    shape = {
+        "n_mels": 16,
+        "num_symbols": 99,
+        "channels": 2,
+        "downsample": 4,
+        "dim": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+    }
+    audio = Audio(**shape, ff_dim=16, conv_kernel=3)
+    export = save_export(tmp_path / "audio", {"audio": audio}, metadata={"stage": "audio"}, files={})
+    words = ["stage=audio", f"init_from={export}", *words]
+    cfg = composed(*words)
+    follow_export(cfg, words)
+    assert (cfg.backbone.audio.dim, cfg.backbone.audio.chunk) == (16, chunk)
+    if chunk:
+        chunked = Audio(**audio.options | {"chunk": chunk, "right_context": cfg.backbone.audio.right_context})
+        chunked.load_state_dict(audio.state_dict())
 
 
 def test_an_omni_model_reads_texts_as_its_thinker_unless_told_otherwise(composed, export):
