@@ -59,7 +59,7 @@ def test_sizes_tokenizer_and_form_are_those_of_the_export(composed, export):
 
 @pytest.mark.parametrize(
     ("words", "chunk"),
-    [([], 0), (["audio_encoder=streaming"], 10), (["audio_encoder=streaming", "backbone.audio.chunk=6"], 6)],
+    [([], 0), (["audio_encoder=streaming"], 7), (["audio_encoder=streaming", "backbone.audio.chunk=6"], 6)],
 )
 def test_an_encoder_of_whole_recordings_learns_to_read_in_chunks(composed, tmp_path, words, chunk):
     shape = {
