@@ -1,6 +1,7 @@
 """Recognition while the sound comes: any pieces give the same, what is final stays, and nothing hangs."""
 
 import itertools
+import sys
 import threading
 import time
 
@@ -225,6 +226,18 @@ def test_other_rates_are_resampled(rate):
 def test_wrong_options_are_named(options, line):
     with pytest.raises(InvalidOption, match=line):
         heard([noise(0.1, -20)], **options)
+
+
+def test_a_gate_that_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "silero_vad", None)
+    with pytest.raises(InvalidOption, match="vad=silero needs silero-vad: pip install silero-vad"):
+        heard([], vad="silero")
+
+
+def test_an_encoder_without_chunks_says_how_to_train_one(engine, caplog):
+    engine.transcribe_stream(iter([]))
+    assert "trained without chunks" in caplog.text
+    assert "audio_encoder=streaming trains one" in caplog.text
 
 
 def test_an_engine_takes_pieces(engine):
