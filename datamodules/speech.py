@@ -136,7 +136,9 @@ class SpeechData(CharacterData):
         kept = keep_rows(rows, theirs != train, what=str(path), why=why)
         if not len(kept):
             known = ", ".join(_speakers_in(rows)[:20])
-            raise ValueError(f"{path}: datamodule.held_out={names} leaves nothing over; its speakers are {known}")
+            rest = "leaves nothing over" if train else "leaves nothing to measure"
+            way_out = "" if train else "; val_split=null (of a set: in that set) takes theirs from the rows of training"
+            raise ValueError(f"{path}: datamodule.held_out={names} {rest}; its speakers are {known}{way_out}")
         if len(kept) == len(rows):
             log.warning("%s: no clip is of the speakers %s (datamodule.held_out)", path, ", ".join(names))
         return kept
