@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = [
     pytest.param(code, id=f"{page.name}-{place}")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    # clients of a server: tests/integration/serving; onnxruntime alone: tests/unit/interop/onnx
-    if page.name not in ("serving.md", "pretrained.md")
+    # clients of a server: tests/integration/serving; onnxruntime alone: tests/unit/interop/onnx; in order: test_tutorial
+    if page.name not in ("serving.md", "pretrained.md", "tutorial.md")
     for place, code in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL))
 ]
 
