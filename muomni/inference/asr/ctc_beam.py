@@ -10,6 +10,7 @@ Not pyctcdecode, which needs numpy below 2, nor torchaudio's decoder, which need
 Legend: T frames, S symbols with the blank at 0. Probabilities are natural logarithms.
 """
 
+import heapq
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from math import exp, inf, log1p
@@ -29,7 +30,7 @@ class LanguageModel(Protocol):
         ...
 
     def advance(self, state: Any, symbol: int) -> tuple[Hashable, float]:
-        """The state after a symbol, and the log-probability that the symbol adds."""
+        """The state after a symbol, and the log-probability, at most 0, that the symbol adds."""
         ...
 
     def end(self, state: Any) -> float:
@@ -95,6 +96,7 @@ class CtcBeamSearch:
         if beams < 1:
             raise ValueError(f"beams={beams}: at least 1 is needed")
         self.beams, self.lm, self.lm_weight, self.bonus, self.floor = beams, lm, lm_weight, bonus, floor
+        self.prunes = lm is None or lm_weight >= 0
 
     def __call__(self, log_probs: Tensor) -> list[CtcHypothesis]:
         """(T, S) -> at least one hypothesis; the empty text for T = 0."""
@@ -105,24 +107,46 @@ class CtcBeamSearch:
         return sorted(map(self._finish, beams), key=lambda hypothesis: -hypothesis.score)
 
     def _step(self, beams: list[_Prefix], frame: list[float]) -> list[_Prefix]:
-        open_symbols = [(symbol, p) for symbol, p in enumerate(frame) if symbol != BLANK and p > self.floor]
-        sums: dict[_Prefix, list[float]] = {}  # [blank, other] after this frame
+        sums = self._staying(beams, frame)  # [blank, other] after this frame
+        # The best scores so far, of unlike prefixes: what is below the worst of a full heap is not among the best in the end.
+        best = [self._score(node, logaddexp(*both)) for node, both in sums.items()]
+        heapq.heapify(best)
+        open_symbols = [(p, symbol) for symbol, p in enumerate(frame) if symbol != BLANK and p > self.floor]
+        open_symbols.sort(key=lambda each: -each[0])
         for node in beams:
             total = logaddexp(node.blank, node.other)
-            own = sums.setdefault(node, [-inf, -inf])
-            own[0] = logaddexp(own[0], total + frame[BLANK])
-            if node.parent is not None:
-                own[1] = logaddexp(own[1], node.other + frame[node.symbol])
-            for symbol, p in open_symbols:
+            bound = self._score(node, total) + self.bonus  # a language model's log-probabilities are at most 0
+            for p, symbol in open_symbols:
+                if self.prunes and len(best) >= self.beams and bound + p < best[0]:
+                    break
                 # A repeated symbol is a new one only after a blank.
                 before = node.blank if node.parent is not None and symbol == node.symbol else total
-                if before > -inf:
-                    extended = sums.setdefault(self._child(node, symbol), [-inf, -inf])
-                    extended[1] = logaddexp(extended[1], before + p)
+                child = self._child(node, symbol) if before > -inf else None
+                if child is None or child in sums:
+                    continue
+                sums[child] = [-inf, before + p]
+                score = self._score(child, before + p)
+                heapq.heappush(best, score) if len(best) < self.beams else heapq.heappushpop(best, score)
         ranked = sorted(sums.items(), key=lambda item: -self._score(item[0], logaddexp(*item[1])))
         for node, (blank, other) in ranked[: self.beams]:
             node.blank, node.other = blank, other
         return [node for node, _ in ranked[: self.beams]]
+
+    def _staying(self, beams: list[_Prefix], frame: list[float]) -> dict[_Prefix, list[float]]:
+        """What this frame adds to the prefixes that are there: a blank, their last symbol again, or that symbol after their
+        parent, if it is there too."""
+        totals = {node: logaddexp(node.blank, node.other) for node in beams}
+        sums = {}
+        for node, total in totals.items():
+            other = -inf
+            if node.parent is not None:
+                p, parent = frame[node.symbol], node.parent
+                other = node.other + p
+                if parent in totals and p > self.floor:
+                    again = parent.parent is not None and parent.symbol == node.symbol
+                    other = logaddexp(other, (parent.blank if again else totals[parent]) + p)
+            sums[node] = [total + frame[BLANK], other]
+        return sums
 
     def _child(self, node: _Prefix, symbol: int) -> _Prefix:
         child = node.children.get(symbol)

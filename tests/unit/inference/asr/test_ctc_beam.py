@@ -97,3 +97,13 @@ def test_few_beams_and_a_floor_keep_what_matters():
 
 def test_no_frames_are_the_empty_text():
     assert search(torch.zeros(0, 5))[0].ids == ()
+
+
+@pytest.mark.parametrize("lm", [None, Likes(2)], ids=["without", "with a language model"])
+def test_prefixes_that_are_not_tried_would_not_have_been_kept(lm):
+    generator = torch.Generator().manual_seed(0)
+    for sharpness in (1, 3, 6):
+        log_probs = (sharpness * torch.randn(25, 9, generator=generator)).log_softmax(-1)
+        searches = [CtcBeamSearch(beams=6, lm=lm, lm_weight=0.6, bonus=0.4) for _ in range(2)]
+        searches[1].prunes = False
+        assert searches[0](log_probs) == searches[1](log_probs)
