@@ -24,6 +24,8 @@ from muomni.nn.constants import Constants
 LOG_MEAN = -7.0  # of log mel magnitudes of speech, measured over recorded and synthetic voices
 LOG_STD = 2.0
 LONGEST_PIECE = 6000  # frames whose spectrum is held at a time
+BANDS = 4  # groups of bins, whose filters are zero at most frequencies: a quarter of the products
+CACHED_PIECE = 512  # the same on a CPU, of one clip: what its cache holds takes half of the time
 KINDS = ("log_mel", "whisper", "waveform", "unit_waveform")
 #: Of what exports of before do not say; such a value is not written, so that their metadata stay equal to today's.
 UNSAID = {"kind": "log_mel", "window": None}
@@ -143,6 +145,7 @@ class LogMel:
         self.window = torch.hann_window(spec.win)
         self.scale = 2.0 / float(self.window.sum())
         self._constants = Constants(self.window, self.filters)
+        self._bands = [_band(part) for part in self.filters.split(-(-spec.bins // BANDS), dim=1)]
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Raises ValueError for a clip shorter than one hop and for samples that are not finite."""
@@ -162,15 +165,21 @@ class LogMel:
     def magnitudes(self, clips: Tensor) -> Tensor:
         """(B, N) float32 -> mel magnitudes (B, T, M), before any log; what is long is computed piece by piece, since the
         spectrum takes eight times the memory of its mel."""
+        frames = self.spec.num_frames(clips.shape[1])
+        if clips.device.type != "cpu" or clips.requires_grad:
+            return self._by_pieces(clips, frames, LONGEST_PIECE)
+        return torch.cat([self._by_pieces(clip, frames, CACHED_PIECE) for clip in clips.split(1)])
+
+    def _by_pieces(self, clips: Tensor, frames: int, longest: int) -> Tensor:
+        """`magnitudes`; longest: frames of a piece."""
         spec = self.spec
-        frames = spec.num_frames(clips.shape[1])
-        if frames <= LONGEST_PIECE:
+        if frames <= longest:
             return self._piece(clips, frames, center=True)
         half = spec.n_fft // 2
         padded = torch.nn.functional.pad(clips, (half, half))  # what a centred transform does itself
         pieces = []
-        for start in range(0, frames, LONGEST_PIECE):
-            count = min(LONGEST_PIECE, frames - start)
+        for start in range(0, frames, longest):
+            count = min(longest, frames - start)
             samples = padded[:, start * spec.hop : (start + count - 1) * spec.hop + spec.n_fft]
             pieces.append(self._piece(samples, count, center=False))
         return torch.cat(pieces, dim=1)
@@ -187,4 +196,21 @@ class LogMel:
             samples, spec.n_fft, spec.hop, spec.win, window, center=center, pad_mode="constant", return_complex=True
         )
         with torch.autocast(samples.device.type, enabled=False):
-            return (spectrum[..., :frames].abs().transpose(1, 2) @ filters) * self.scale  # B T M
+            sizes = _sizes(spectrum[..., :frames]).transpose(1, 2)  # B T F
+            if sizes.device.type != "cpu" or sizes.requires_grad:
+                return (sizes @ filters) * self.scale  # B T M
+            return torch.cat([sizes[..., low:high] @ part for low, high, part in self._bands], dim=-1) * self.scale
+
+
+def _band(filters: Tensor) -> tuple[int, int, Tensor]:
+    """Filters (F, m) of neighbouring bins -> the frequencies that they read, first and after the last, and the filters there."""
+    read = filters.any(dim=1).nonzero()[:, 0]
+    low, high = int(read[0]), int(read[-1]) + 1
+    return low, high, filters[low:high].contiguous()
+
+
+def _sizes(spectrum: Tensor) -> Tensor:
+    """Absolute values of complex numbers: a third of the time of `abs`, whose gradient is finite at 0, where that is needed."""
+    if spectrum.requires_grad:
+        return spectrum.abs()
+    return (spectrum.real.square() + spectrum.imag.square()).sqrt_()

@@ -110,3 +110,15 @@ def test_griffin_lim_refuses_what_cannot_sound():
     for bad in (torch.zeros(0, 128), torch.zeros(4, 80), torch.full((4, 128), float("inf"))):
         with pytest.raises(ValueError, match="griffin_lim"):
             search(bad)
+
+
+def test_a_gradient_does_not_change_the_magnitudes():
+    clips = torch.stack([voice(0.5), voice(0.5).flip(0)])
+    frontend = LogMel(FAST)
+    torch.testing.assert_close(frontend.magnitudes(clips), frontend.magnitudes(clips.requires_grad_()).detach())
+
+
+def test_silence_has_a_finite_gradient():
+    clips = torch.zeros(1, 4000, requires_grad=True)
+    LogMel(FAST).transform(clips).sum().backward()
+    assert bool(torch.isfinite(clips.grad).all())
