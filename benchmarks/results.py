@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ def _cell(value: Any) -> str:
 
 
 def write_results(out: str | Path, results: dict[str, Any]) -> None:
-    """Write `results` and `machine` to a file, its folder included; nothing if `out` is empty."""
+    """Write `results`, `machine` and `date` to a file, its folder included; nothing if `out` is empty."""
     if not out:
         return
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": describe_machine()} | results, indent=2) + "\n")
+    stamp = {"machine": describe_machine(), "date": date.today().isoformat()}
+    path.write_text(json.dumps(stamp | results, indent=2) + "\n")
     print(f"written: {path}", file=sys.stderr)

@@ -41,6 +41,8 @@ DEFAULTS = {
     "vocoder": "griffin_lim", "recognizer": "", "manifest": "", "clips": 100, "out": "reports/first_sound.json",
 }  # fmt: skip
 SENTENCE = "the small red circle is on the left of the big blue square and under the green triangle that he likes"
+#: To the first sound of a text that is there, at most.
+AIM_MS = 150
 Row = dict[str, Any]
 
 

@@ -38,17 +38,21 @@ OWN = {
 Row = dict[str, Any]
 
 
-def best_seconds(statement: str, *, limit: float = 1.0, **names: Any) -> float:
-    """The least time that a statement took in `limit` seconds of trials."""
-    timer = Timer(statement, globals=names, num_threads=torch.get_num_threads())
+def best_seconds(
+    statement: str, *, limit: float = 1.0, clock: Callable[[], float] = time.perf_counter, **names: Any
+) -> float:
+    """The least time that a statement took in `limit` seconds of trials, by a clock."""
+    timer = Timer(statement, globals=names, num_threads=torch.get_num_threads(), timer=clock)
     return min(timer.blocked_autorange(min_run_time=limit).times)
 
 
-def gemm_rate(size: int = 1024, seconds: float = 1.0) -> float:
-    """Best rate of a float32 (bfloat16 where it is fast) matrix product in GFLOP/s."""
-    dtype = torch.bfloat16 if has_fast_bfloat16("cpu") else torch.float32
+def gemm_rate(
+    size: int = 1024, seconds: float = 1.0, *, autocast: bool = True, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Best rate of a float32 matrix product in GFLOP/s; autocast: in bfloat16 where that is fast."""
+    dtype = torch.bfloat16 if autocast and has_fast_bfloat16("cpu") else torch.float32
     a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
-    return 2 * size**3 / best_seconds("a @ b", limit=seconds, a=a, b=b) / 1e9
+    return 2 * size**3 / best_seconds("a @ b", limit=seconds, clock=clock, a=a, b=b) / 1e9
 
 
 def make_step(loss_of: Callable[..., Tensor], optimizer: torch.optim.Optimizer, *, bf16: bool) -> Callable[..., None]:
