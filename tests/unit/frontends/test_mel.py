@@ -122,3 +122,11 @@ def test_silence_has_a_finite_gradient():
     clips = torch.zeros(1, 4000, requires_grad=True)
     LogMel(FAST).transform(clips).sum().backward()
     assert bool(torch.isfinite(clips.grad).all())
+
+
+def test_samples_whose_sum_overflows_are_finite():
+    clip = torch.full((16000,), 3e38)
+    clip[::2] = -3e38
+    clip[:200] = 3e38
+    assert not bool(torch.isfinite(clip.sum()))
+    LogMel(FAST).check(clip)
