@@ -18,6 +18,7 @@ from datamodules.sources import resolve_sources
 from muomni.cli.help import CONF
 from muomni.program import ROOT
 from muomni.report.collect import STAGES as REPORTED
+from muomni.run.initial_weights import follow_thinker
 
 STAGES = (*REPORTED, "ocr")
 #: Stages whose optimizer the trainer steps; a vocoder takes turns with its discriminators.
@@ -30,7 +31,9 @@ def compose_config(*overrides: str) -> DictConfig:
     """The configuration of train.py."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+        cfg = compose("train", overrides=list(overrides))
+    follow_thinker(cfg, overrides)
+    return cfg
 
 
 def build_stage(cfg: DictConfig) -> tuple[Any, Any]:
