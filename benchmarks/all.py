@@ -10,6 +10,7 @@ arithmetic, or reading the weights, would take by rates measured in the same run
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -155,7 +156,8 @@ def main(arguments: list[str]) -> None:
     print(table([each for name in there for each in read(name, folder)]))
     for name in names:
         if name not in there:
-            print(f"{name}: not measured; python {' '.join(SOURCES[name].command(folder / f'{name}.json'))}")
+            path = Path(os.path.relpath(folder / f"{name}.json", ROOT))
+            print(f"{name}: not measured; python {' '.join(SOURCES[name].command(path))}")
 
 
 if __name__ == "__main__":

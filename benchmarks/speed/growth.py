@@ -117,7 +117,7 @@ def plot(rows: list[Row], path: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(AXES), figsize=(12, 3.5), layout="constrained")
+    figure, axes = pyplot.subplots(1, len(AXES), figsize=(12, 3.5), sharey=True, layout="constrained")
     for axis, name in zip(axes, AXES, strict=True):
         points = [row for row in rows if row["grows"] == name]
         sizes = [row["size"] for row in points]
