@@ -50,7 +50,9 @@ def test_a_row_without_peers_says_why():
 
 
 @pytest.mark.parametrize(
-    "prepare", [sound.mel, sound.resampling, codes.rvq_decode, speech_recognition.loss_row], ids=str
+    "prepare",
+    [sound.mel, sound.resampling, codes.rvq_decode, speech_recognition.loss_row],
+    ids=lambda prepare: prepare.__name__,
 )
 def test_ours_gives_what_the_peers_give(prepare):
     row = prepare("nano")
@@ -82,7 +84,9 @@ def test_an_unknown_row_is_named():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prepare", [speech_recognition.step_row, images.contrastive_step], ids=str)
+@pytest.mark.parametrize(
+    "prepare", [speech_recognition.step_row, images.contrastive_step], ids=lambda prepare: prepare.__name__
+)
 def test_training_steps_run(prepare):
     row = prepare("tiny", compiled=False)
     for call in (row.ours, *row.peers.values()):
