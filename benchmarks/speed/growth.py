@@ -74,7 +74,8 @@ def _send(connection: Connection, options: Row) -> None:
 def alone(options: Row) -> tuple[float, float]:
     """`train` in a process of its own. Raises ValueError if it ends without a result, as where memory is short."""
     here, there = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_send, args=(there, options))
+    # Not a fork of this process: autograd may have started threads in it.
+    process = multiprocessing.get_context("forkserver").Process(target=_send, args=(there, options))
     process.start()
     there.close()
     try:

@@ -9,7 +9,10 @@ Legend: N samples.
 
 import importlib.util
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +97,24 @@ class WhisperJudge:
 
     def _loaded(self) -> Any:
         if self._whisper is None:
-            from faster_whisper import WhisperModel  # brings CTranslate2 and PyAV: seconds
+            with _own_symbols():
+                import ctranslate2  # noqa: F401
+            from faster_whisper import WhisperModel  # with CTranslate2 and PyAV: seconds
 
             self._whisper = WhisperModel(self.model, device="cpu", compute_type="int8", cpu_threads=self.threads)
         return self._whisper
+
+
+@contextmanager
+def _own_symbols() -> Iterator[None]:
+    """Inside, a library that is loaded takes functions that it brings itself from itself. CTranslate2 has its own oneDNN, and
+    torch's, once something has made torch's names global (compiled operators do), computes nonsense in its place."""
+    before = sys.getdlopenflags() if hasattr(sys, "getdlopenflags") else None
+    if before is None or not hasattr(os, "RTLD_DEEPBIND"):  # no glibc: names of libraries are apart there
+        yield
+        return
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
+    try:
+        yield
+    finally:
+        sys.setdlopenflags(before)

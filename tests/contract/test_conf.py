@@ -336,7 +336,7 @@ WORLDS = {
     "vision": {"probe_pictures": 2000},
     "talker": {"speakers": [0], "test_kinds": ["sentence"]},
     "omni_sft": {
-        "shares": {"caption": 0.7, "asr": 0.9, "spoken_image_qa": 0.65, "audio_qa": 0.2, "text_qa": 0.6, "tts": 0.1},
+        "shares": {"caption": 0.7, "asr": 0.5, "spoken_image_qa": 0.5, "audio_qa": 0.2, "text_qa": 0.6, "tts": 0.3},
         "questions_per_row": 9, "curriculum": {"caption": 0.6, "replay": 0.06}, "replay_kinds": {"caption": 0.1, "story": 0.3},
     },
 }  # fmt: skip

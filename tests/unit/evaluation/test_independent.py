@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,6 +111,22 @@ def test_whisper_understands_recordings(real_data):
     long = [row for row in rows if row["seconds"] > 2 and len(row["text"].split()) > 3 and "july" in row["text"]][:3]
     _, texts = WhisperJudge(sample_rate=16000).read([real_data / "an4" / row["audio"] for row in long])
     assert error_rates([judged_text(text) for text in texts], [judged_text(row["text"]) for row in long])["cer"] < 40
+
+
+@needs_whisper
+@pytest.mark.skipif(not hasattr(os, "RTLD_DEEPBIND"), reason="names of libraries are apart here")
+def test_whisper_is_not_disturbed_by_operators_that_made_torch_s_names_global():
+    code = """
+import ctypes, pathlib, torch
+ctypes.CDLL(str(pathlib.Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"), mode=ctypes.RTLD_GLOBAL)
+from muomni.evaluation.whisper import WhisperJudge
+from muomni.frontends.audio_io import read_audio
+said = read_audio("docs/spoken.wav", 16000)
+print(*WhisperJudge(sample_rate=16000)([said, said]), sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    first, second = done.stdout.strip().splitlines()
+    assert first == second and "square" in first
 
 
 @needs_mos

@@ -24,7 +24,11 @@ def test_a_width_without_whole_heads_is_refused():
         growth.main(["widths=100"])
 
 
+def leave(connection, options):
+    """Ends without a result."""
+
+
 def test_a_process_that_dies_is_named(monkeypatch):
-    monkeypatch.setattr(growth, "_send", lambda connection, options: None)
+    monkeypatch.setattr(growth, "_send", leave)
     with pytest.raises(ValueError, match="context=16 batch=2 width=64: the process ended"):
         growth.alone(SMALL)
