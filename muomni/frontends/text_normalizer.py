@@ -98,6 +98,10 @@ _WEB_SIGNS = {
 }  # fmt: skip
 
 
+#: One that is not between two letters.
+_LONE_APOSTROPHE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")
+
+
 @dataclass(frozen=True, slots=True)
 class NormalizedText:
     """text: in the alphabet, single spaces between words, perhaps empty. left_out: the characters that have no words,
@@ -234,8 +238,9 @@ def _say_signs(text: str) -> str:
 
 def _in_alphabet(text: str, alphabet: str) -> NormalizedText:
     """Letters and leftovers; an apostrophe stays between letters alone where the alphabet is of letters."""
-    if not any(digit in alphabet for digit in "0123456789"):
-        text = re.sub(r"(?<![^\W\d_])'|'(?![^\W\d_])", " ", text)
+    in_words = not any(digit in alphabet for digit in "0123456789")
+    if in_words:
+        text = _LONE_APOSTROPHE.sub(" ", text)
     kept: list[str] = []
     left_out: dict[str, None] = {}
     for character in text:
@@ -243,7 +248,10 @@ def _in_alphabet(text: str, alphabet: str) -> NormalizedText:
         if said is None:
             left_out[character] = None
         kept.append(" " if said is None else said)
-    return NormalizedText(" ".join("".join(kept).split()), "".join(left_out))
+    text = "".join(kept)
+    if in_words and left_out:  # the letter next to an apostrophe may be gone
+        text = _LONE_APOSTROPHE.sub(" ", text)
+    return NormalizedText(" ".join(text.split()), "".join(left_out))
 
 
 @lru_cache(maxsize=4096)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from callbacks import finite_guard
 from callbacks.finite_guard import FiniteGuard
 from callbacks.gradient_guard import GradientGuard
+from tests.ranks import run_ranks
 from tests.unit.callbacks.conftest import ToyData, ToyStage
 
 
@@ -232,18 +233,21 @@ class Records(logging.Handler):
 records = Records()
 
 
-def test_two_ranks_refuse_together(tmp_path):
-    """Forked, with gloo: rank 1's loss is NaN, its gradients reach rank 0 by the average."""
-    logger = logging.getLogger("callbacks.step_guard")
-    logger.addHandler(records)
+def refuse(folder):
+    """What each of two ranks does."""
+    logging.getLogger("callbacks.step_guard").addHandler(records)
     trainer = Trainer(
-        max_epochs=1, accelerator="cpu", devices=2, strategy="ddp_fork", logger=False, enable_checkpointing=False,
+        max_epochs=1, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=[*guards(), Watch()],
-        use_distributed_sampler=False, default_root_dir=str(tmp_path),
+        use_distributed_sampler=False, default_root_dir=folder,
     )  # fmt: skip
     torch.manual_seed(0)
     trainer.fit(OnSecondRank(), datamodule=ToyData())
-    logger.removeHandler(records)
+
+
+def test_two_ranks_refuse_together(tmp_path):
+    """With gloo: rank 1's loss is NaN, its gradients reach rank 0 by the average."""
+    run_ranks(refuse, str(tmp_path), ranks=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert all(map(torch.equal, first["weights"], second["weights"]))
     assert torch.equal(first["weights"][2], first["weights"][1])

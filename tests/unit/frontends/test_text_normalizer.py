@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muomni.frontends.number_words import count_words
-from muomni.frontends.text_normalizer import LETTERS, normalize_text
+from muomni.frontends.text_normalizer import LETTERS, NormalizedText, normalize_text
 
 NUMBERS = {
     "7 - 2 = 5": "seven minus two is five",
@@ -168,6 +168,11 @@ def test_what_has_no_words_is_named_in_one_line(text, spoken, left_out):
 def test_what_the_talker_knows_stays():
     assert normalize_text("Room 7, please!", string.printable).text == "Room 7, please!"
     assert normalize_text("Café – 7 €", string.printable).text == "Cafe 7 euro"
+
+
+def test_an_apostrophe_goes_with_the_letter_next_to_it():
+    assert normalize_text("A'\u01b8 b", LETTERS) == NormalizedText("a b", "\u01b8")
+    assert normalize_text("it's", LETTERS).text == "it's"
 
 
 @settings(max_examples=50, deadline=None)
