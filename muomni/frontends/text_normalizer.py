@@ -249,7 +249,7 @@ def _in_alphabet(text: str, alphabet: str) -> NormalizedText:
             left_out[character] = None
         kept.append(" " if said is None else said)
     text = "".join(kept)
-    if in_words and left_out:  # the letter next to an apostrophe may be gone
+    if in_words:  # the letter next to an apostrophe may be gone, or have become a word
         text = _LONE_APOSTROPHE.sub(" ", text)
     return NormalizedText(" ".join(text.split()), "".join(left_out))
 

@@ -172,6 +172,7 @@ def test_what_the_talker_knows_stays():
 
 def test_an_apostrophe_goes_with_the_letter_next_to_it():
     assert normalize_text("A'\u01b8 b", LETTERS) == NormalizedText("a b", "\u01b8")
+    assert normalize_text("a'\u0370", LETTERS).text == "a heta", "a letter that is a word of its own"
     assert normalize_text("it's", LETTERS).text == "it's"
 
 
