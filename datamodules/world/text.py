@@ -25,9 +25,8 @@ from datamodules.world.wording import Wording
 #: saying sentences again, to copy also where one could guess how they go on.
 DOCUMENT_SHARES = {"fact": 0.17, "arithmetic": 0.29, "story": 0.19, "caption": 0.22, "say": 0.13}
 MOST_SAID = 12  # words
-MOST_QUESTIONS = (
-    6  # about a description: a look-up is learnt from their number, and a further one costs a third of a document
-)
+#: About a description: a look-up is learnt from their number, and a further one costs a third of a document.
+MOST_QUESTIONS = 6
 MARKS = re.compile("[?.,:]")
 SENTENCE_SHARES = {"fact": 1, "question": 1, "sum": 1, "line": 1, "picture": 2, "caption": 2}  # weights
 

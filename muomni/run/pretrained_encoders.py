@@ -116,9 +116,8 @@ def _audio(cfg: DictConfig, options: Mapping[str, Any], facts: Mapping[str, Any]
         _freeze(cfg, given)
     else:
         cfg.backbone.audio.num_symbols = options["num_symbols"]
-        if (
-            not options["num_symbols"] and "backbone.projector.audio.words" not in given
-        ):  # it has no head that reads words
+        # Without a head it reads no words.
+        if not options["num_symbols"] and "backbone.projector.audio.words" not in given:
             cfg.backbone.projector.audio.words = False
         if cfg.module.talker is None:
             cfg.module.evaluator.speech.judge = None
