@@ -108,7 +108,8 @@ class WhisperJudge:
 @contextmanager
 def _own_symbols() -> Iterator[None]:
     """Inside, a library that is loaded takes functions that it brings itself from itself. CTranslate2 has its own oneDNN, and
-    torch's, once something has made torch's names global (compiled operators do), computes nonsense in its place."""
+    torch's computes nonsense in its place, once something has made torch's names global (loading a library that needs torch
+    with RTLD_GLOBAL does)."""
     before = sys.getdlopenflags() if hasattr(sys, "getdlopenflags") else None
     if before is None or not hasattr(os, "RTLD_DEEPBIND"):  # no glibc: names of libraries are apart there
         yield

@@ -1,7 +1,8 @@
 """The C++ operators of this folder as `torch.ops.muomni.*`: built once by the machine's compiler, kept in the user's cache.
 
 The sources know no processor by name: they are compiled for the largest set of instructions (`LEVELS`) that this one has.
-Packages of AOTInductor call the same functions directly, without torch's dispatcher (`C_SHIMS`).
+Packages of AOTInductor call the same functions directly, without torch's dispatcher (`C_SHIMS`), through `shims.cpp`: a second
+library, the only one whose names the whole process sees.
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import platform
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +25,7 @@ from muomni.inference.errors import MuomniError
 log = logging.getLogger(__name__)
 SOURCES = ("float_linear.cpp", "int8_linear.cpp")
 HEADERS = ("tensors.h", "vectors.h", "rounded.h", "int8_sums.h")
+SHIMS = "shims.cpp"
 #: Name of a set of instructions, most capable first -> capabilities (torch.cpu) that it needs, options of the compiler.
 LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "avx512_vnni": (
@@ -32,7 +35,8 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "avx2": (("avx2", "fma3", "f16c"), ("-mavx2", "-mfma", "-mf16c")),
     "plain": ((), ()),
 }
-FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno")
+SHARED = ("-O3", "-std=c++17", "-fPIC", "-shared")
+FLAGS = (*SHARED, "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno")
 NAMESPACE = "muomni"  # of the operators
 #: Operator -> how a package declares the function that it calls.
 C_SHIMS = {
@@ -78,25 +82,35 @@ def c_shims() -> dict[torch._ops.OpOverload, list[str]]:
 
 
 def _load(name: str) -> None:
-    path = cache_folder("native") / f"operators-{name}-{_digest(name)}.so"
+    folder, digest = cache_folder("native"), _digest(name)
+    operators = _library(folder / f"operators-{name}-{digest}.so", lambda path: build(path, name), os.RTLD_LOCAL)
+    shims = _library(folder / f"shims-{digest}.so", build_shims, os.RTLD_GLOBAL)
+    for each in C_SHIMS:
+        function = ctypes.cast(getattr(operators, f"aoti_torch_cpu_{each}"), ctypes.c_void_p)
+        ctypes.c_void_p.in_dll(shims, f"muomni_{each}").value = function.value
+    _register_shapes()
+    prune(folder.glob("*.so"), max_files=MAX_LIBRARIES, max_bytes=MAX_BYTES)
+
+
+def _library(path: Path, make: Callable[[Path], None], mode: int) -> ctypes.CDLL:
+    """The library at `path`, built first if it is not there, and marked as recently used."""
     if path.is_file():
         check_own(path)
     else:
-        build(path, name)
+        make(path)
     try:
-        ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)  # global: packages find the functions by name
+        library = ctypes.CDLL(str(path), mode=mode)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise MuomniError(f"{path} cannot be loaded ({error}): it is built again next time") from error
-    _register_shapes()
-    os.utime(path)  # mark as recently used
-    prune(path.parent.glob("operators-*.so"), max_files=MAX_LIBRARIES, max_bytes=MAX_BYTES)
+    os.utime(path)
+    return library
 
 
 def _digest(name: str) -> str:
     """Of everything that the library depends on."""
     digest = hashlib.sha256(repr((torch.__version__, platform.machine(), name, LEVELS[name], FLAGS)).encode())
-    for source in (*SOURCES, *HEADERS):
+    for source in (*SOURCES, *HEADERS, SHIMS):
         digest.update((_FOLDER / source).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -104,6 +118,17 @@ def _digest(name: str) -> str:
 def build(path: Path, name: str, *, namespace: str = NAMESPACE) -> None:
     """Compile the operators for a level of `LEVELS` into a library at `path`, which adds them to torch.ops.NAMESPACE when it is
     loaded. Raises MuomniError if there is no compiler, or the compiler fails."""
+    root = Path(torch.__file__).resolve().parent
+    flags = (*FLAGS, *LEVELS[name][1], f'-DNAMESPACE="{namespace}"', f"-I{root / 'include'}")
+    _compile(path, SOURCES, flags, (f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10"))
+
+
+def build_shims(path: Path) -> None:
+    """Compile `SHIMS` into a library at `path`, which needs no other. Raises as `build` does."""
+    _compile(path, (SHIMS,), SHARED, ())
+
+
+def _compile(path: Path, sources: Sequence[str], flags: Sequence[str], libraries: Sequence[str]) -> None:
     from torch._inductor.cpp_builder import get_cpp_compiler  # importing it takes a second
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -111,13 +136,9 @@ def build(path: Path, name: str, *, namespace: str = NAMESPACE) -> None:
         compiler = get_cpp_compiler()
     except InvalidCxxCompiler as error:
         raise MuomniError("there is no C++ compiler (Debian: apt install g++)") from error
-    root = Path(torch.__file__).resolve().parent
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".building-", suffix=".so")
     os.close(handle)
-    libraries = [f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10"]
-    sources = [str(_FOLDER / source) for source in SOURCES]
-    flags = [*FLAGS, *LEVELS[name][1], f'-DNAMESPACE="{namespace}"', f"-I{root / 'include'}"]
-    command = [compiler, *flags, *sources, "-o", temporary, *libraries]
+    command = [compiler, *flags, *(str(_FOLDER / source) for source in sources), "-o", temporary, *libraries]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch._inductor.exc import InvalidCxxCompiler
@@ -54,3 +57,16 @@ def test_another_source_level_or_torch_is_another_library(monkeypatch):
     monkeypatch.setattr(torch, "__version__", "9.9")
     names.add(library._digest("plain"))
     assert len(names) == 4
+
+
+@pytest.mark.skipif(not library.available(), reason="no C++ compiler")
+def test_the_process_sees_what_packages_call_and_no_name_of_torch():
+    code = """
+import ctypes, torch
+from muomni.inference.decoding.native import library
+before = hasattr(ctypes.CDLL(None), "aoti_torch_cpu_int8_linear")
+assert library.available()
+print(before, *(hasattr(ctypes.CDLL(None), name) for name in ("aoti_torch_cpu_int8_linear", "aoti_torch_delete_tensor_object")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "False"]
