@@ -20,12 +20,13 @@ from muomni.frontends.channels import LOUDEST
 from muomni.frontends.char_vocab import BLANK, decode_characters
 from muomni.frontends.hearing import Hearing
 from muomni.frontends.resampler import Resampler
+from muomni.inference.asr.alignment import Word, align_words
 from muomni.inference.asr.live_reader import LiveReader, Reading, live_reader
 from muomni.inference.asr.turns import GATES, RATE, TurnDetector
 from muomni.inference.errors import InvalidMedia, InvalidOption
 from muomni.inference.patience import PATIENCE, patient_audio
 from muomni.inference.sources import array_to_waveform
-from muomni.inference.validation import require_number
+from muomni.inference.validation import require_bool, require_number
 from muomni.models.encoders import AudioEncoder
 
 BLOCK = 0.1  # seconds of a long piece that are read at once
@@ -36,7 +37,7 @@ MOST_SECONDS = 60.0  # of a turn: a longer one is cut there
 class LiveOptions:
     """vad: how turns are found, energy | silero | None: all is one turn, up to a minute each. threshold: of the gate, 0 to 1.
     silence, padding: milliseconds that end a turn, and that are kept before its first sound. rate: of the pieces in Hz, None: the
-    encoder's. patience: seconds that the next piece may take, None: any."""
+    encoder's. patience: seconds that the next piece may take, None: any. words: also align the words of a turn that has ended."""
 
     vad: str | None = "energy"
     threshold: float = 0.5
@@ -44,6 +45,7 @@ class LiveOptions:
     padding: int = 300
     rate: int | None = None
     patience: float | None = PATIENCE
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class PartialTranscript:
 
     text: final, a later one of the turn begins with it; tentative: what follows it and may change. turn: its number, from 0.
     start: seconds of the stream at which it begins; settled: up to which the text is final; heard: that were read. ended: the
-    turn is over, there is nothing tentative.
+    turn is over, there is nothing tentative. words: of an ended turn with their seconds in the stream, if the options want them.
     """
 
     text: str
@@ -62,6 +64,7 @@ class PartialTranscript:
     settled: float
     heard: float
     ended: bool = False
+    words: tuple[Word, ...] = ()
 
     def __str__(self) -> str:
         return self.text + self.tentative
@@ -96,10 +99,13 @@ def _spell(logits: Tensor, ids: list[int], last: int) -> int:
 
 
 class LiveTurn:
-    """A turn that is being read. begin: its first sample in the stream."""
+    """A turn that is being read. begin: its first sample in the stream. words: align them at its end."""
 
-    def __init__(self, reader: LiveReader, *, number: int, begin: int, frame: float, rate: int, alphabet: str | None):
+    def __init__(
+        self, reader: LiveReader, *, number: int, begin: int, frame: float, rate: int, alphabet: str | None, words: bool
+    ) -> None:
         self.reader, self.begin, self.end = reader, begin, begin
+        self.settled: list[Tensor] | None = [] if words else None  # logits (T', S)
         self.frame, self.rate = frame, rate  # seconds of an encoder frame; Hz
         self.text = GreedyText(alphabet)
         self.said = PartialTranscript("", "", number, begin / rate, begin / rate, begin / rate)
@@ -114,9 +120,20 @@ class LiveTurn:
 
     def close(self) -> PartialTranscript:
         """The whole text."""
-        return replace(self._updated(self.reader.close()), tentative="", settled=self.end / self.rate, ended=True)
+        said = self._updated(self.reader.close())
+        return replace(said, tentative="", settled=self.end / self.rate, ended=True, words=tuple(self._words()))
+
+    def _words(self) -> list[Word]:
+        if not self.settled:
+            return []
+        return align_words(
+            torch.cat(self.settled).log_softmax(-1), self.said.text, frame_seconds=self.frame, offset=self.said.start,
+            characters=self.text.characters,
+        )  # fmt: skip
 
     def _updated(self, reading: Reading) -> PartialTranscript:
+        if self.settled is not None:
+            self.settled.append(reading.settled)
         text, tentative = self.text.add(reading)
         settled = min(self.said.start + self.text.frames * self.frame, self.end / self.rate)
         heard = self.end / self.rate
@@ -128,7 +145,8 @@ class LiveTranscriber:
     """Transcribes one stream. Raises InvalidOption for a gate that is not there."""
 
     def __init__(self, audio: AudioEncoder, hearing: Hearing, options: LiveOptions) -> None:
-        self.audio, self.hearing, self.rate = audio, hearing, hearing.mel.sample_rate
+        require_bool("words", options.words)
+        self.audio, self.hearing, self.rate, self.words = audio, hearing, hearing.mel.sample_rate, options.words
         given = self.rate if options.rate is None else _checked_rate(options.rate, target=self.rate)
         self.resampler = None if given == self.rate else Resampler(given, self.rate)
         self.detector: TurnDetector | None = None
@@ -184,7 +202,7 @@ class LiveTranscriber:
         frame = self.hearing.mel.hop * self.audio.downsample / self.rate
         self.turn = LiveTurn(
             live_reader(self.audio, self.hearing), number=self.turns, begin=sample, frame=frame, rate=self.rate,
-            alphabet=self.audio.characters,
+            alphabet=self.audio.characters, words=self.words,
         )  # fmt: skip
         self.turns += 1
 

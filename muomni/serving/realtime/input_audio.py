@@ -56,16 +56,28 @@ class InputAudio:
     def take(self, started: Turn | None = None, stopped: Turn | None = None) -> Tensor:
         """The samples (N) between two borders, or everything. What follows them is kept for the next turn."""
         whole = torch.cat(self.blocks) if self.blocks else torch.zeros(0)
-        begin = 0 if started is None else self._index(started)
-        end = len(whole) if stopped is None else self._index(stopped)
+        begin = 0 if started is None else self.number(started) - self.first
+        end = len(whole) if stopped is None else self.number(stopped) - self.first
         self.clear()
         if len(rest := whole[end:]):
             self.blocks, self.length, self.first = [rest], len(rest), self.first - len(rest)
         return whole[begin:end]
 
-    def _index(self, border: Turn) -> int:
-        """Of a border in the buffer."""
-        return max(0, border.sample * self.rate // RATE - self.first)
+    def number(self, border: Turn) -> int:
+        """A border's sample at the client's rate, counted from the session's start; the buffer's first if it was forgotten."""
+        return max(self.first, border.sample * self.rate // RATE)
+
+    def heard(self, begin: int) -> Tensor:
+        """The samples (N) from number `begin` that were searched for borders: no later border lies before their end."""
+        end = self.first + self.length if self.detector is None else self.detector.position * self.rate // RATE
+        blocks: list[Tensor] = []
+        first = self.first + self.length  # of the blocks
+        for block in reversed(self.blocks):
+            if first <= begin:
+                break
+            blocks.insert(0, block)
+            first -= len(block)
+        return torch.cat(blocks)[begin - first : max(begin, end) - first] if blocks else torch.zeros(0)
 
     def clear(self) -> None:
         """Forget everything."""

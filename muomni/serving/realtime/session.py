@@ -9,7 +9,6 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from torch import Tensor
@@ -19,6 +18,7 @@ from muomni.serving.errors import ApiError, api_error, refused, validation_error
 from muomni.serving.realtime import schema
 from muomni.serving.realtime.conversation import Turn, Turns, decode_pcm16, for_encoder, read_item
 from muomni.serving.realtime.input_audio import InputAudio
+from muomni.serving.realtime.live_transcript import TRANSCRIPTION, LiveTranscript, transcribes_live
 from muomni.serving.realtime.response import Response
 from muomni.serving.state import ServerState
 from muomni.serving.strict_route import read_json
@@ -39,7 +39,8 @@ class RealtimeSession:
         self.turns = Turns()
         self.input = self._new_input()
         self.started: Border | None = None
-        self.next_item = ""
+        self.next_item: str | None = None  # of the turn in progress
+        self.live: LiveTranscript | None = None  # its transcript
         self.response: Response | None = None
         self.answer: asyncio.Task[None] | None = None  # its `run`
         self.jobs: set[asyncio.Task[None]] = set()
@@ -51,6 +52,7 @@ class RealtimeSession:
             while (text := await self._read()) is not None:
                 await self._receive(text)
         finally:
+            self._drop_live()
             for task in [*self.jobs, *([self.answer] if self.answer else [])]:
                 task.cancel()
             await asyncio.gather(*self.jobs, *([self.answer] if self.answer else []), return_exceptions=True)
@@ -94,10 +96,11 @@ class RealtimeSession:
             case schema.Append():
                 await self._append(decode_pcm16(event.audio, param="audio"))
             case schema.Commit():
-                await self._commit(self.input.take(), item=None, respond=False)
+                await self._commit(self.input.take(self.started), respond=False)
             case schema.Clear():
                 self.input.clear()
-                self.started = None
+                self._drop_live()
+                self.started = self.next_item = None
                 await self.send("input_audio_buffer.cleared")
             case schema.ItemCreate():
                 await self._create(event)
@@ -137,7 +140,8 @@ class RealtimeSession:
         renew = session.audio.input != self.session.audio.input
         self.session = session
         if renew:
-            self.input, self.started = self._new_input(), None
+            self._drop_live()
+            self.input, self.started, self.next_item = self._new_input(), None, None
         await self.send("session.updated", session=self._described())
 
     def _new_input(self) -> InputAudio:
@@ -149,26 +153,62 @@ class RealtimeSession:
     # --- sound -------------------------------------------------------------------------------------------------
 
     async def _append(self, samples: Tensor) -> None:
-        detection = self.session.audio.input.turn_detection
-        for border, milliseconds in self.input.append(samples):
-            assert detection is not None
-            if border.event == "started":
-                self.started, self.next_item = border, f"item_{uuid.uuid4().hex[:24]}"
-                await self.send(
-                    "input_audio_buffer.speech_started", audio_start_ms=milliseconds, item_id=self.next_item
-                )
-                if detection.interrupt_response:
-                    await self._stop("turn_detected")
-            else:
-                await self.send("input_audio_buffer.speech_stopped", audio_end_ms=milliseconds, item_id=self.next_item)
-                samples, self.started = self.input.take(self.started, border), None
-                try:
-                    await self._commit(samples, item=self.next_item, respond=detection.create_response)
-                except ApiError as error:  # the rest of what was appended is searched all the same
-                    await self._refuse(error, None)
+        try:
+            for border, milliseconds in self.input.append(samples):
+                if border.event == "started":
+                    await self._begin_turn(border, milliseconds)
+                else:
+                    await self._end_turn(border, milliseconds)
+        except ApiError:  # the buffer was cleared
+            self._drop_live()
+            self.started = self.next_item = None
+            raise
+        if self.input.detector is None and self.next_item is None:
+            self.next_item = _new_item()
+            self._begin_live(self.input.first)
+        if self.live is not None:
+            self.live.append(self.input.heard(self.live.end))
 
-    async def _commit(self, samples: Tensor, *, item: str | None, respond: bool) -> None:
+    async def _begin_turn(self, border: Border, milliseconds: int) -> None:
+        detection = self.session.audio.input.turn_detection
+        assert detection is not None
+        self.started, self.next_item = border, _new_item()
+        self._begin_live(self.input.number(border))
+        await self.send("input_audio_buffer.speech_started", audio_start_ms=milliseconds, item_id=self.next_item)
+        if detection.interrupt_response:
+            await self._stop("turn_detected")
+
+    async def _end_turn(self, border: Border, milliseconds: int) -> None:
+        detection = self.session.audio.input.turn_detection
+        assert detection is not None
+        await self.send("input_audio_buffer.speech_stopped", audio_end_ms=milliseconds, item_id=self.next_item)
+        try:
+            await self._commit(self.input.take(self.started, border), respond=detection.create_response)
+        except ApiError as error:  # the rest of what was appended is searched all the same
+            await self._refuse(error, None)
+
+    def _begin_live(self, begin: int) -> None:
+        """Write down the turn from that sample on, if that is wanted and the encoder can."""
+        self._drop_live()
+        if self.session.audio.input.transcription is None or not transcribes_live(self.state.engine):
+            return
+        assert self.next_item is not None
+        rate = self.input.rate
+        self.live = LiveTranscript(
+            self.state, item=self.next_item, begin=begin, rate=rate, send=self.send, client=self.client
+        )
+
+    def _drop_live(self) -> None:
+        if self.live is not None:
+            self.live.cancel()
+        self.live = None
+
+    async def _commit(self, samples: Tensor, *, respond: bool) -> None:
+        """The turn in progress has ended: samples (N)."""
+        live, item, self.live, self.next_item, self.started = self.live, self.next_item, None, None, None
         if len(samples) < SHORTEST * self.input.rate:
+            if live is not None:
+                live.cancel()
             seconds = len(samples) / self.input.rate
             raise refused(
                 "audio", f"a turn of {seconds:.2f} s; at least {SHORTEST:g} s are needed", code="buffer_too_small"
@@ -180,33 +220,34 @@ class RealtimeSession:
         await self.send("input_audio_buffer.committed", previous_item_id=before, item_id=turn.id)
         await self._announce(turn, before)
         if self.session.audio.input.transcription is not None:
-            task = asyncio.create_task(self._transcribe(turn, sound))
+            task = asyncio.create_task(self._transcribe(turn, sound, samples, live))
             self.jobs.add(task)
             task.add_done_callback(self.jobs.discard)
         if respond:
             await self._respond(schema.ResponseOptions())
 
-    async def _transcribe(self, turn: Turn, sound: torch.Tensor) -> None:
+    async def _transcribe(self, turn: Turn, sound: Tensor, samples: Tensor, live: LiveTranscript | None) -> None:
+        """sound (N) of a turn at the encoder's rate, samples (N) at the client's."""
         where = {"item_id": turn.id, "content_index": 0}
         try:
-            transcript = await self.state.job(self.state.engine.transcript, sound, client=self.client)
+            if live is not None:
+                transcript = await live.result(samples)
+            else:
+                transcript = await self.state.job(self.state.engine.transcript, sound, client=self.client)
         except Exception as error:
-            body = api_error(error).body["error"]
-            await self.send("conversation.item.input_audio_transcription.failed", error=body, **where)
+            await self.send(f"{TRANSCRIPTION}.failed", error=api_error(error).body["error"], **where)
             return
-        text, words = transcript.text, transcript.to_dict()["words"]
-        turn.content[0]["transcript"] = text
-        await self.send("conversation.item.input_audio_transcription.delta", delta=text, **where)
-        usage = {
-            "type": "duration",
-            "seconds": round(len(sound) / self.state.engine.media.require_hearing().mel.sample_rate, 3),
-        }
-        done = {
-            "transcript": text,
-            "words": words,
-            "usage": usage,
-        }  # words: as verbose_json has them, from the turn's beginning on
-        await self.send("conversation.item.input_audio_transcription.completed", **done, **where)
+        finally:
+            if live is not None:
+                live.cancel()  # the client has gone, or it has ended
+        turn.content[0]["transcript"] = transcript.text
+        if live is None:
+            await self.send(f"{TRANSCRIPTION}.delta", delta=transcript.text, **where)
+        seconds = len(sound) / self.state.engine.media.require_hearing().mel.sample_rate
+        usage = {"type": "duration", "seconds": round(seconds, 3)}
+        words = transcript.to_dict()["words"]  # as verbose_json has them, from the turn's beginning on
+        done = {"transcript": transcript.text, "words": words, "usage": usage}
+        await self.send(f"{TRANSCRIPTION}.completed", **done, **where)
 
     # --- turns and answers -------------------------------------------------------------------------------------
 
@@ -249,3 +290,7 @@ class RealtimeSession:
             self.response.reason = reason
             self.answer.cancel()
             await asyncio.gather(self.answer, return_exceptions=True)
+
+
+def _new_item() -> str:
+    return f"item_{uuid.uuid4().hex[:24]}"

@@ -133,7 +133,7 @@ const HANDLERS = {
     this.interrupt();
     const view = addMessage("user");
     view.busy(true);
-    this.turns.set(item, { view, exchange: { content: [], answer: "" } });
+    this.turns.set(item, { view, heard: "", exchange: { content: [], answer: "" } });
     this.starts.set(item, start);
     showListening("Go on");
   },
@@ -144,6 +144,12 @@ const HANDLERS = {
     const pcm = this.heard.slice(Math.round((this.starts.get(item) * RATE) / 1000), Math.round((end * RATE) / 1000));
     if (pcm.length) turn.view.addSound(pcm, RATE, "your recording");
     this.add(turn.exchange);
+  },
+  "conversation.item.input_audio_transcription.delta"({ item_id: item, delta }) {
+    const turn = this.turns.get(item);
+    if (!turn) return;
+    turn.heard += delta;
+    turn.view.addTranscript(turn.heard, []);
   },
   "conversation.item.input_audio_transcription.completed"({ item_id: item, transcript, words }) {
     const turn = this.turns.get(item);

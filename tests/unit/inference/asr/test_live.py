@@ -92,6 +92,18 @@ def test_any_pieces_give_the_same_transcripts(cuts, audio, vad):
 
 
 @pytest.mark.parametrize("audio", [CHUNKED, WHOLE], ids=["chunks", "window"])
+def test_an_ended_turn_has_its_words_with_their_times_in_the_stream(audio):
+    transcripts = heard(speech(1.0, 1.0, 1.5, 1.0, 1.5).split(900), audio, words=True)
+    ended = [each for each in transcripts if each.ended]
+    assert len(ended) == 2
+    for said in ended:
+        assert [word.text for word in said.words] == said.text.split()
+        times = [time for word in said.words for time in (word.start, word.end)]
+        assert times == sorted(times) and said.start <= times[0] <= times[-1] <= said.settled + 1e-6
+    assert not any(each.words for each in transcripts if not each.ended)
+
+
+@pytest.mark.parametrize("audio", [CHUNKED, WHOLE], ids=["chunks", "window"])
 @pytest.mark.parametrize("vad", ["energy", None])
 def test_what_is_final_is_never_taken_back_and_is_final_in_time(audio, vad):
     pieces = speech(0.6, 3.0, 1.0, 1.8, 1.0).split(320)
@@ -221,6 +233,7 @@ def test_other_rates_are_resampled(rate):
         ({"silence": -1}, "silence=-1"),
         ({"padding": "a"}, "padding='a'"),
         ({"patience": 0}, "patience=0: seconds above 0"),
+        ({"words": 1}, "words=1"),
     ],
 )
 def test_wrong_options_are_named(options, line):
