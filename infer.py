@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +15,6 @@ if __name__ == "__main__":  # the imports below take seconds
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from muomni import aliases
 from muomni.checkpoints.single_file import check_single_place, save_single
@@ -24,7 +23,7 @@ from muomni.cli.verbatim import split_arguments
 from muomni.frontends.audio_io import check_audio_target
 from muomni.inference.asr.transcript import FORMS
 from muomni.inference.cli.batch_file import BatchFile
-from muomni.inference.cli.sound_out import FileSound, SoundOut, StreamSound, speak, voice_options
+from muomni.inference.cli.sound_out import FileSound, SoundOut, StreamSound, speak, spoken_pieces, voice_options
 from muomni.inference.cli.standard_streams import STREAM, binary_output, read_streams
 from muomni.inference.cli.tasks import Task, choose_task, reject_unused
 from muomni.inference.cli.transcripts import transcribe
@@ -39,7 +38,7 @@ from muomni.user_path import user_path
 PATHS = (
     "ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out", "batch", "out",
 )  # fmt: skip
-STRINGS = (*PATHS, "text", "prompt", "system_prompt")
+STRINGS = (*PATHS, "text", "prompt", "system_prompt", "player")
 #: Whole numbers and their minimum.
 COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1, "batch_size": 1}
 MAX_THREADS = 1024
@@ -210,16 +209,14 @@ def respond(
     if cfg["echo"]:
         print(text, end=" ")
     written, speech = list[str](), Timings()
-    items: Iterator[str | Tensor] = stream.texts()
+    pieces, failed = stream.texts(), list[str]()
     if out is not None:
-        items = engine.speak_along(stream.texts(), **voice_options(cfg), timings=speech)
-    for item in items:
-        if isinstance(item, str):
-            print(item, end="", flush=True)
-            written.append(item)
-        elif out is not None:
-            out.write(item)
+        pieces = spoken_pieces(engine, pieces, out, failed=failed.append, **voice_options(cfg), timings=speech)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+        written.append(piece)
     print(flush=True)
+    notice("\n".join(failed))
     if not "".join(written).strip():
         notice("the answer is empty")
     if not cfg["quiet"] and cfg["audio_out"] is not None:
@@ -241,16 +238,23 @@ def write_n_best(engine: Engine, cfg: dict[str, Any], text: str, request: dict[s
 def chat(engine: Engine, options: GenerationOptions, cfg: dict[str, Any]) -> None:
     """Run the interactive chat."""
     from muomni.inference.cli.chat import Chat  # a terminal's libraries, which no other task needs
+    from muomni.inference.cli.player import Player
 
+    player = None
+    if cfg["player"] is not None:
+        player = Player(cfg["player"], lambda: make_encoder("wav", engine.speech_rate))
+        if cfg["audio_out"] is not None:
+            raise ValueError("player= plays the answers, audio_out= writes them to a file: give one of them")
     Chat(
         engine,
         options=options,
         history=cfg["history"],
         system_prompt=cfg["system_prompt"],
         truncate=cfg["truncate"],
-        speak=cfg["speak"] or cfg["audio_out"] is not None,
-        speak_to=Path(cfg["audio_out"] or "reply.wav"),
-        voice=cfg["voice"],
+        speak=cfg["speak"] or cfg["audio_out"] is not None or player is not None,
+        speak_to=cfg["audio_out"] or "reply.wav",
+        player=player,
+        how=voice_options(cfg),
         quiet=cfg["quiet"],
     ).run()
 

@@ -3,13 +3,10 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-import torch
-from torch import Tensor
-
-from muomni.frontends.audio_io import write_audio
+from muomni.inference.cli.player import Player
+from muomni.inference.cli.sound_out import FileSound, SoundOut, spoken_pieces
 from muomni.inference.cli.terminal import Interrupt, Screen, interruptible, open_lines
 from muomni.inference.conversation import Conversation
 from muomni.inference.decoding.options import GenerationOptions
@@ -21,7 +18,7 @@ LEAVE = ("exit", "quit", "q", "/quit")
 PROMPT, LABEL = "You: ", "μOmni: "
 HELP = """/image PATH     attach an image to the next message (or send it at once with text: /image PATH what is it?)
 /audio PATH     attach an audio file to the next message
-/speak on|off   speak the answers, into the file of audio_out= or reply.wav
+/speak on|off   speak the answers while they are written: by player=, else into the file of audio_out= or reply.wav
 /reset          forget the conversation and what is attached
 /save FILE      write the conversation to a JSON file
 /load FILE      continue a saved conversation
@@ -34,8 +31,9 @@ class Chat:
     """Reads lines until the user leaves.
 
     Args:
-        truncate: see `Request`. speak_to: the wav file of spoken answers. voice: speaker id. speak: start with speech on.
-        quiet: no statistics after answers. answers: the stream of prompts and answers; notices: that of everything else.
+        truncate: see `Request`. speak_to: the file of spoken answers, unless a player plays them. how: options of
+            `Engine.speak_along`. speak: start with speech on. quiet: no statistics after answers. answers: the stream of prompts
+            and answers; notices: that of everything else.
     """
 
     def __init__(
@@ -47,8 +45,9 @@ class Chat:
         system_prompt: str,
         truncate: bool,
         speak: bool,
-        speak_to: Path,
-        voice: int,
+        speak_to: str,
+        player: Player | None,
+        how: dict[str, Any],
         quiet: bool,
         answers: TextIO = sys.stdout,
         notices: TextIO = sys.stderr,
@@ -56,7 +55,7 @@ class Chat:
         self.engine, self.options, self.quiet = engine, options, quiet
         self.conversation: Conversation = engine.conversation(history=history, system_prompt=system_prompt)
         self.truncate = truncate
-        self.speak_to, self.voice, self.speaks = speak_to, voice, False
+        self.speak_to, self.player, self.how, self.speaks = speak_to, player, how, False
         self.answers, self.screen = answers, Screen(answers, notices)
         self.images: list[str] = []
         self.audios: list[str] = []
@@ -88,6 +87,8 @@ class Chat:
             if line:
                 self.turn(line)
         self.screen.say("Goodbye.")
+        if self.player is not None:
+            self.player.finish()
 
     def turn(self, line: str) -> None:
         """Run one line, a command or a message. An error is shown, and the chat continues."""
@@ -106,16 +107,60 @@ class Chat:
             self.reset("")
 
     def answer(self, text: str) -> None:
-        """Answer a message with its attachments. Ctrl-C stops it; the text so far is the answer."""
+        """Answer a message with its attachments, spoken meanwhile. Ctrl-C stops both; the text so far is the answer."""
         self.spoken = None
         with interruptible() as interrupt:
-            reply = self.write(self.ask(text), interrupt)
-            if self.speaks and reply.strip() and not interrupt.requested:
-                self.speak(reply, interrupt)
+            self.deliver(self.ask(text), interrupt)
         if interrupt.requested:
             self.screen.say("stopped")
         if not self.quiet:
             self.statistics()
+
+    def deliver(self, pieces: Iterator[str], interrupt: Interrupt) -> None:
+        """Write an answer, and speak it, in one loop."""
+        sound = self.open_sound() if self.speaks else None
+        if sound is None:
+            self.write(pieces, interrupt)
+            return
+        self.spoken, failed = Timings(), list[str]()  # a line is said below the answer, not in it
+        how = self.how | {"timings": self.spoken}
+        self.write(spoken_pieces(self.engine, pieces, sound, failed=failed.append, **how), interrupt)
+        for line in failed:
+            self.mute(line)
+        if not failed:
+            self.close_sound(sound, interrupt)
+
+    def open_sound(self) -> SoundOut | None:
+        """Where the next answer is spoken to; None if that fails, which is said."""
+        if self.player is None:
+            return FileSound(self.speak_to, self.engine.speech_rate)
+        if self.player.failure:  # of the answer before, after its last block
+            self.mute(f"{self.player.command}: {self.player.failure}")
+            return None
+        try:
+            return self.player.open()
+        except OSError as error:
+            self.mute(f"{self.player.command}: {error.strerror or error}")
+            return None
+
+    def close_sound(self, sound: SoundOut, interrupt: Interrupt) -> None:
+        """The answer has ended, or was stopped: a file holds what was spoken by then, a player is silent."""
+        assert self.spoken is not None
+        if self.player is not None and interrupt.requested:
+            self.player.stop()
+        elif self.spoken.audio_seconds:
+            sound.close()
+            if self.player is None:
+                self.screen.say(f"spoken: {self.speak_to}{self.spoken.cut_note()}")
+            elif self.player.failure:
+                self.mute(f"{self.player.command}: {self.player.failure}")
+
+    def mute(self, line: str) -> None:
+        """The sound has failed, which a line says: answers are written from now on."""
+        self.speaks = False
+        if self.player is not None:
+            self.player.stop()
+        self.screen.say(f"error: {line} (/speak on tries again)")
 
     def ask(self, text: str) -> Iterator[str]:
         """The answer's pieces. Attachments are kept until a message is accepted, so that a rejected one can be sent again."""
@@ -152,17 +197,6 @@ class Chat:
             self.screen.say(self.conversation.notice)
         self.screen.label(LABEL)
 
-    def speak(self, reply: str, interrupt: Interrupt) -> None:
-        """Write the spoken reply to the file, up to the chunk at which Ctrl-C was pressed."""
-        chunks: list[Tensor] = []
-        timings = self.spoken = Timings()
-        for chunk in self.engine.generate_speech_stream(reply, voice=self.voice, ended=lambda _: None, timings=timings):
-            chunks.append(chunk)
-            if interrupt.requested:
-                break
-        write_audio(self.speak_to, torch.cat(chunks), self.engine.speech_rate)
-        self.screen.say(f"spoken: {self.speak_to}{timings.cut_note()}")
-
     def attach_image(self, rest: str) -> None:
         """`PATH [message]`: attach the image to the next message, or send it with this one."""
         path, message = split_path(rest)
@@ -191,9 +225,10 @@ class Chat:
         if rest not in ("on", "off"):
             raise ValueError("/speak takes on or off")
         if rest == "on":
-            self.engine.require_speaker()
+            self.engine.require_speaker().check_voice(self.how["voice"])
         self.speaks = rest == "on"
-        to = f": answers go to {self.speak_to}, {self.engine.vocoder_note}" if self.speaks else ""
+        target = self.speak_to if self.player is None else self.player.command
+        to = f": answers go to {target}, {self.engine.vocoder_note}" if self.speaks else ""
         self.screen.say(f"speech {rest}{to}")
 
     def reset(self, _: str) -> None:

@@ -3,7 +3,7 @@
 Legend: N samples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
 
 import torch
@@ -23,9 +23,13 @@ class Encoder(Protocol):
 
 
 class SoundOut(Protocol):
-    """Takes chunks (N) of one speech."""
+    """Takes chunks (N) of one speech. target: what it is called in messages."""
 
-    def write(self, chunk: Tensor) -> None: ...
+    target: str
+
+    def write(self, chunk: Tensor) -> None:
+        """Raises OSError if it cannot be written: a closed pipe, a device."""
+        ...
 
     def close(self) -> None:
         """The end. Raises ValueError where there was nothing."""
@@ -50,6 +54,8 @@ class FileSound:
 class StreamSound:
     """A stream, by an encoder."""
 
+    target = "audio_out=-"
+
     def __init__(self, stream: BinaryIO, encoder: Encoder) -> None:
         self.stream, self.encoder, self.begun = stream, encoder, False
 
@@ -63,6 +69,25 @@ class StreamSound:
             raise ValueError("nothing in the answer can be spoken: audio_out=- is empty")
         self.stream.write(self.encoder.close())
         self.stream.flush()
+
+
+def spoken_pieces(
+    engine: Engine, pieces: Iterator[str], out: SoundOut, *, failed: Callable[[str], None], **how: Any
+) -> Iterator[str]:
+    """The pieces of a text, which is spoken into `out` meanwhile. how: options of `Engine.speak_along`.
+
+    Where `out` fails, `failed` is called with a line that says so, and the rest of the text comes without sound.
+    """
+    for item in engine.speak_along(pieces, **how):
+        if isinstance(item, str):
+            yield item
+            continue
+        try:
+            out.write(item)
+        except OSError as error:
+            failed(f"{out.target}: {error.strerror or error}; the answer goes on without sound")
+            break
+    yield from pieces  # none are left unless it failed
 
 
 def speak(engine: Engine, cfg: Mapping[str, Any], text: str, out: SoundOut) -> Timings:

@@ -30,7 +30,7 @@ USES = {
     Task.OCR: _IMAGES,
     Task.TRANSCRIBE: ("transcribe", "live", "audio_in", "beams", "lm", "lm_weight", "timestamps", "transcript", *_SOUND),
     Task.SPEAK: (*_QUESTION, *_SOUND),
-    Task.CHAT: (*_THINKER, "history", "truncate", "speak", "audio_out", "voice"),
+    Task.CHAT: (*_THINKER, "history", "truncate", "speak", "player", *_SOUND),
     Task.ANSWER: (*_QUESTION, *_IMAGES, "audio_in", *_THINKER, "n_best", "echo", "truncate", *_SOUND),
     Task.BATCH: ("batch", "out", "batch_size", *_THINKER, "truncate"),
 }  # fmt: skip

@@ -68,7 +68,7 @@ class InputAudio:
         return max(self.first, border.sample * self.rate // RATE)
 
     def heard(self, begin: int) -> Tensor:
-        """The samples (N) from number `begin` that were searched for borders: no later border lies before their end."""
+        """The samples (N) from number `begin` that were searched for borders: no later border comes before their end."""
         end = self.first + self.length if self.detector is None else self.detector.position * self.rate // RATE
         blocks: list[Tensor] = []
         first = self.first + self.length  # of the blocks

@@ -122,6 +122,26 @@ def test_the_answer_is_spoken_while_it_is_written(export, engine, capsys, tmp_pa
         run(export, capsys, **options | {"look_ahead": -1}, audio_out=str(tmp_path / "b.wav"))
 
 
+def test_a_pipe_that_is_closed_is_a_line_and_the_text_goes_on(export, engine, capsys, monkeypatch):
+    class Closed:
+        def write(self, data):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(infer, "binary_output", Closed)
+    with pytest.raises(BrokenPipeError):  # at its end: exit status 141
+        run(export, capsys, text="what colour", audio_out="-", look_ahead=3, quiet=True)
+    answer = engine.generate("what colour", max_new_tokens=6)
+    line = "audio_out=-: Broken pipe; the answer goes on without sound"
+    assert capsys.readouterr() == ("", f"{answer}\n{line}\n")
+
+
+def test_a_chat_plays_or_writes(export, capsys):
+    with pytest.raises(ValueError, match="player= plays the answers, audio_out= writes them to a file"):
+        run(export, capsys, player=sys.executable, audio_out="a.wav")
+    with pytest.raises(ValueError, match="player= would have no effect on an answer"):
+        run(export, capsys, player=sys.executable, text="what colour")
+
+
 def test_an_answer_without_words_leaves_no_sound(export, capsys, tmp_path, monkeypatch):
     marks = lambda *_, **__: AnswerStream(iter([Piece("...")]), Timings())  # noqa: E731
     monkeypatch.setattr(infer.Engine, "answer_stream", marks)
