@@ -25,7 +25,8 @@ STEP = 64  # mel frames that lengths of clips in groups are multiples of
 
 
 class MediaCache:
-    """`encode` as the model's own, without gradients, from memory where a key is known.
+    """`encode` as the model's own, without gradients, from memory where a key is known: under autocast what was encoded under
+    autocast, else what was encoded without.
 
     Args:
         megabytes: most memory of the features; beyond it, media are encoded each time.
@@ -33,7 +34,8 @@ class MediaCache:
 
     def __init__(self, *, megabytes: int) -> None:
         self.free_bytes = megabytes * 2**20
-        self._known: dict[Media, Tensor] = {}
+        #: By media, and whether under autocast: tests compute in float32 what training had in bfloat16.
+        self._known: dict[tuple[Media, bool], Tensor] = {}
         #: Of the last batch, what was not known: images, and (clips, mel frames) of each group, padding included.
         self.encoded: tuple[int, list[tuple[int, int]]] = (0, [])
 
@@ -48,7 +50,7 @@ class MediaCache:
             self.encoded = (-(-len(new) // GROUP) * GROUP, self.encoded[1])
             return encode_images(model, [images[n] for n in new])
 
-        return torch.stack(self._features(batch.image_keys, encode))
+        return torch.stack(self._features(batch.image_keys, encode, device_type=images.device.type))
 
     @torch.no_grad()
     def audios(self, model: Omni, batch: OmniBatch) -> tuple[Tensor | None, list[int] | None]:
@@ -62,14 +64,17 @@ class MediaCache:
             self.encoded = (self.encoded[0], clip_groups([counts[n] for n in new], alone=mel.device.type == "cpu"))
             return encode_clips(model, [mel[n, : counts[n]] for n in new])
 
-        features = self._features(batch.audio_keys, encode)
+        features = self._features(batch.audio_keys, encode, device_type=mel.device.type)
         return pad_sequence(features, batch_first=True), [len(each) for each in features]
 
-    def _features(self, keys: list[Media], encode: Callable[[list[int]], list[Tensor]]) -> list[Tensor]:
+    def _features(
+        self, keys: list[Media], encode: Callable[[list[int]], list[Tensor]], *, device_type: str
+    ) -> list[Tensor]:
         """The features of all keys. encode: indices of those that are not known -> theirs, kept while memory allows."""
-        new = {key: keys.index(key) for key in keys if key not in self._known}
+        known = [(key, torch.is_autocast_enabled(device_type)) for key in keys]
+        new = {key: known.index(key) for key in known if key not in self._known}
         fresh = dict(zip(new, encode(list(new.values())), strict=True))
-        features = [fresh[key] if key in fresh else self._known[key] for key in keys]
+        features = [fresh[key] if key in fresh else self._known[key] for key in known]
         for key, value in fresh.items():
             if value.nbytes <= self.free_bytes:
                 self.free_bytes -= value.nbytes

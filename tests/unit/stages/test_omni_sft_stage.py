@@ -134,6 +134,17 @@ def test_cached_features_are_the_encoders_own():
     assert torch.allclose(stage.cache.images(stage.model, data), fresh.images, atol=1e-6)
 
 
+def test_what_training_encoded_under_autocast_is_encoded_again_to_be_measured_without():
+    stage, data = make(), batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        stage.step(data)
+    stage.evaluator.reset("test")
+    stage.evaluator.update(data)
+    fresh = stage.model.encode(images=data.images, mel=data.mel, mel_lengths=data.mel_lengths)
+    assert torch.equal(stage.cache.images(stage.model, data), fresh.images)
+    assert torch.equal(stage.cache.audios(stage.model, data)[0], fresh.audios)
+
+
 def test_a_full_cache_encodes_each_time():
     stage, data = make(cache_mb=0), batch()
     stage.eval()
