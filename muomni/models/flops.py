@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from muomni.models.aligned_text import INSTANTS
 from muomni.models.codec import Codec, ConvNeXtStack, FrameLinear
 from muomni.models.conv_vision import ConvEncoder
 from muomni.models.discriminators import Discriminators, PeriodDiscriminator, SpectrogramDiscriminator
@@ -148,11 +149,16 @@ def codec(model: Codec, batch: int, frames: int) -> Cost:
 def talker(model: Talker, batch: int, characters: int, frames: int) -> Cost:
     """Texts of so many characters with so many frames of codes."""
     rows = batch * frames
-    text = convnext(model.text.blocks, batch, characters) + linear(model.text.step, batch * characters)
-    heads = linear(model.stop, rows)
+    guide = model.aligned
+    units = characters if guide is None else characters + 2
+    text = convnext(model.text.blocks, batch, units) + linear(model.text.step, batch * units)
+    heads = Cost() if model.stop is None else linear(model.stop, rows)
     for head in model.heads:
         heads += linear(head, rows)  # type: ignore[arg-type]
-    return text + transformer(model.transformer, batch, characters + frames) + heads
+    if guide is None:
+        return text + transformer(model.transformer, batch, characters + frames) + heads
+    told = linear(guide.progress, rows * len(INSTANTS)) + linear(guide.mix, rows)
+    return text + told + transformer(model.transformer, batch, frames) + heads
 
 
 def _discriminator(member: nn.Module, batch: int, samples: int, *, input_grad: bool) -> Cost:

@@ -6,33 +6,40 @@ FastSpeech, Ren et al. 2019, arXiv:1905.09263). The time is the character's rota
 time is added to its input: text and speech are aligned from the first step of training, and attention only has to correct.
 Codes of a frame are predicted together, one head a codebook; a further head predicts whether the frame is the last.
 
+That is alignment=free. With alignment=durations the transformer reads frames alone: each is told which character it speaks
+(aligned_text.py), and speech ends where the durations end. Nothing is then to be learned about where to read on, which takes more
+clips than an hour has.
+
 Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muomni.models.aligned_text import AlignedText, log_durations, with_silences
 from muomni.models.outputs import TalkerOutput
 from muomni.models.registry import check_characters, register
+from muomni.models.text_conditioning import TextConditioning
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.context import AttentionContext
-from muomni.nn.conv import ConvNeXtBlock, frame_mask
+from muomni.nn.conv import frame_mask
 from muomni.nn.initialise import initialise
 from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import SwiGLU
-from muomni.nn.norm import RMSNorm
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import stack
 
+ALIGNMENTS = ("free", "durations")
 INPUT_STD = 0.5  # of the embeddings of characters and codes before training
 
 
 class TalkerCache(KVCache):
-    """Keys and values, and `text` (B, frames, D), which is added to the input of each frame."""
+    """Keys and values, and `text` (B, frames, D), which is added to the input of each frame; with durations D + 1 numbers."""
 
     text: Tensor
 
@@ -50,34 +57,17 @@ def upsample_text(prefix: Tensor, char_times: Tensor, lengths: Tensor, *, count:
     return prefix[rows, low] * (1 - share) + prefix[rows, high] * share
 
 
-class TextConditioning(nn.Module):
-    """Character ids -> prefix embeddings: table, ConvNeXt blocks (a letter's sound depends on its neighbours), speaker.
+@dataclass(slots=True)
+class TextRead:
+    """prefix (B, C, D): what attention reads, with durations nothing (B, 0, D); units (B, U, D) and what belongs to each: times
+    (B, U) and durations (B, U) in frames, keep (B, U) bool; lengths (B). U: characters, with durations also two silences."""
 
-    Args:
-        num_symbols: of the character table, 0 is padding. num_speakers: 1 for a single voice. dim: D.
-        num_layers, kernel: of the ConvNeXt blocks.
-    """
-
-    def __init__(self, *, num_symbols: int, num_speakers: int, dim: int, num_layers: int, kernel: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(num_symbols, dim)
-        self.speaker = nn.Embedding(num_speakers, dim) if num_speakers > 1 else None
-        self.blocks = nn.ModuleList(
-            ConvNeXtBlock(dim, kernel=kernel, hidden=2 * dim, norm=lambda: RMSNorm(dim, eps=1e-5))
-            for _ in range(num_layers)
-        )
-        self.norm = RMSNorm(dim, eps=1e-5)
-        self.step = nn.Linear(dim, 1)
-
-    def forward(self, text: Tensor, keep: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
-        """text (B, C) long, keep (B, C) bool, speakers (B) long -> embeddings (B, C, D) and durations (B, C) > 0."""
-        x = self.embedding(text)
-        if self.speaker is not None:
-            x = x + self.speaker(speakers)[:, None]
-        for block in self.blocks:
-            x = block(x, keep=keep)
-        x = self.norm(x)
-        return x, F.softplus(self.step(x)[..., 0])
+    prefix: Tensor
+    units: Tensor
+    times: Tensor
+    lengths: Tensor
+    keep: Tensor
+    durations: Tensor
 
 
 @register("talker")
@@ -92,6 +82,7 @@ class Talker(nn.Module):
         shared_embedding: one table of codes for all codebooks (the published reference), else one each.
         start_std: standard deviation of the start frame before training; 0 are zeros (the published reference).
         characters: of the table, after the padding and before one for all others; None: the standard ones.
+        alignment: free | durations.
     """
 
     code_offset: Tensor
@@ -116,16 +107,27 @@ class Talker(nn.Module):
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         characters: str | None = None,
+        alignment: str = "free",
     ) -> None:
         super().__init__()
         check_characters(characters, num_symbols=num_symbols, others=1)
-        self.characters = characters
+        if alignment not in ALIGNMENTS:
+            raise ValueError(f"alignment={alignment}: a Talker has {' or '.join(ALIGNMENTS)}")
+        guided = alignment == "durations"
+        self.alignment, self.characters, self.num_symbols = alignment, characters, num_symbols
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
-        self.max_frames = max_frames
+        self.max_frames, self.dim = max_frames, dim
+        self.told_width = dim + guided  # of what a frame is told
         self.text = TextConditioning(
-            num_symbols=num_symbols, num_speakers=num_speakers, dim=dim, num_layers=text_layers, kernel=text_kernel
+            num_symbols=num_symbols + 2 * guided,  # silences
+            num_speakers=num_speakers,
+            dim=dim,
+            num_layers=text_layers,
+            kernel=text_kernel,
+            durations=log_durations if guided else F.softplus,
         )
+        self.aligned = AlignedText(dim) if guided else None
         self.start = nn.Parameter(torch.zeros(1, 1, dim))
         tables = 1 if shared_embedding else num_codebooks
         self.code_embedding = nn.Embedding(tables * codebook_size, dim)
@@ -136,14 +138,17 @@ class Talker(nn.Module):
         mlp = partial(SwiGLU, hidden=ff_dim)
         self.transformer = stack(num_layers, dim, attention=attention, mlp=mlp, dropout=dropout, norm_eps=norm_eps)
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
-        self.stop = nn.Linear(dim, 1)
+        self.stop = None if guided else nn.Linear(dim, 1)
         initialise(self, num_layers=num_layers)
         # The text is normalised before it enters. Next to it codes with the usual 0.02 would hardly count (learning then
         # takes four times the steps), and characters of 0.02 would have gradients fifty times as large.
         nn.init.normal_(self.text.embedding.weight, std=INPUT_STD)
         nn.init.normal_(self.code_embedding.weight, std=INPUT_STD)
         nn.init.normal_(self.start, std=start_std)
-        nn.init.constant_(self.stop.bias, -3.0)  # one frame in twenty is the last
+        if self.stop is not None:
+            nn.init.constant_(self.stop.bias, -3.0)  # one frame in twenty is the last
+        if self.aligned is not None:
+            self.aligned.initialise()
 
     def forward(
         self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor, char_times: Tensor | None = None
@@ -151,18 +156,19 @@ class Talker(nn.Module):
         """Teacher forcing: text (B, C), codes (B, T, K), speakers (B) -> logits of every frame from the text and the
         frames before it. Rows shorter than T are right-padded with any code.
 
-        char_times: (B, C) in frames, not falling; default: the predicted ones.
+        char_times: (B, C) in frames, not falling; with durations the ends of all units (B, C + 2); default: the predicted ones.
         """
-        (B, C), T = text.shape, codes.shape[1]
-        prefix, durations, keep = self._prefix(text, text_lengths, speakers)
-        char_times = durations.cumsum(1) if char_times is None else char_times
+        B, T, _ = codes.shape
+        read = self.read(text, text_lengths, speakers, char_times)
+        C = read.prefix.shape[1]
+        told = self._told(read, count=T)
         frames = torch.cat([self.start.expand(B, 1, -1), self._embed_codes(codes[:, :-1])], dim=1)
-        frames = frames + upsample_text(prefix, char_times, text_lengths, count=T)
-        positions = torch.cat([char_times, torch.arange(T, device=text.device).expand(B, T)], dim=1)
-        keep = torch.cat([keep, keep.new_ones(B, T)], dim=1)
+        frames = frames + told[..., : self.dim]
+        positions = torch.cat([read.times[:, :C], torch.arange(T, device=text.device).expand(B, T)], dim=1)
+        keep = torch.cat([read.keep[:, :C], read.keep.new_ones(B, T)], dim=1)
         context = AttentionContext(self.rope(positions), PaddingMask(keep))
-        hidden = self.transformer(torch.cat([prefix, frames], dim=1), context).hidden
-        return self._predict(hidden[:, C:], durations)
+        hidden = self.transformer(torch.cat([read.prefix, frames], dim=1), context).hidden
+        return self._predict(hidden[:, C:], told, read.durations)
 
     def prefill(
         self,
@@ -175,40 +181,43 @@ class Talker(nn.Module):
     ) -> TalkerOutput:
         """Read text (B, C), the start frame and the frames spoken so far, codes (B, T, K), into an empty cache -> the logits
         (B, 1, K, E) of the next one."""
-        B, C = text.shape
+        B = len(text)
         T = 0 if codes is None else codes.shape[1]
-        prefix, durations, keep = self._prefix(text, text_lengths, speakers)
-        char_times = durations.cumsum(1)
-        cache.text = upsample_text(prefix, char_times, text_lengths, count=cache.capacity - C)
-        positions = torch.cat([char_times, torch.arange(T + 1, device=text.device).expand(B, -1)], dim=1)
+        read = self.read(text, text_lengths, speakers)
+        C = read.prefix.shape[1]
+        cache.text = self._told(read, count=cache.capacity - C)
+        told = cache.text[:, : T + 1]
+        positions = torch.cat([read.times[:, :C], torch.arange(T + 1, device=text.device).expand(B, -1)], dim=1)
         frames = self.start.expand(B, 1, -1)
         if codes is not None:
             frames = torch.cat([frames, self._embed_codes(codes)], dim=1)
-        x = torch.cat([prefix, frames + cache.text[:, : T + 1]], dim=1)
-        cache.mask_padding(torch.cat([keep, keep.new_ones(B, T + 1)], dim=1))
+        x = torch.cat([read.prefix, frames + told[..., : self.dim]], dim=1)
+        cache.mask_padding(torch.cat([read.keep[:, :C], read.keep.new_ones(B, T + 1)], dim=1))
         hidden = self.transformer(x, AttentionContext(self.rope(positions), cache=cache)).hidden
-        return self._predict(hidden[:, C + T :], durations)
+        return self._predict(hidden[:, C + T :], told[:, T:], read.durations)
 
     def num_frames(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor) -> Tensor:
         """Predicted frames (B) of texts (B, C), fractional."""
-        return self.times(text, text_lengths, speakers=speakers)[:, -1]
+        read = self.read(text, text_lengths, speakers)
+        return (read.durations * read.keep).cumsum(1)[:, -1]
 
     def times(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor) -> Tensor:
         """Predicted times (B, C) at which the characters of texts (B, C) end, in frames, fractional, rising."""
-        _, durations, keep = self._prefix(text, text_lengths, speakers)
-        return (durations * keep).cumsum(1)
+        read = self.read(text, text_lengths, speakers)
+        times = (read.durations * read.keep).cumsum(1)
+        return times if self.aligned is None else times[:, 1:-1]
 
     def decode_step(self, codes: Tensor, *, frame: int | Tensor, cache: TalkerCache) -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E). frame: (B) if rows are at different
         frames, which needs a cache with a position for each row."""
         if isinstance(frame, int):
             position = torch.full((1,), float(frame), device=codes.device)
-            text = cache.text[:, frame : frame + 1]
+            told = cache.text[:, frame : frame + 1]
         else:
             position = frame[:, None]
-            text = cache.text[torch.arange(len(frame), device=frame.device), frame][:, None]
-        x = self._embed_codes(codes) + text
-        return self._predict(self.transformer(x, AttentionContext(self.rope(position), cache=cache)).hidden)
+            told = cache.text[torch.arange(len(frame), device=frame.device), frame][:, None]
+        x = self._embed_codes(codes) + told[..., : self.dim]
+        return self._predict(self.transformer(x, AttentionContext(self.rope(position), cache=cache)).hidden, told)
 
     def new_cache(self, batch_size: int, capacity: int) -> TalkerCache:
         """An empty cache for `capacity` characters and frames."""
@@ -223,15 +232,28 @@ class Talker(nn.Module):
             device=weight.device,
         )
 
-    def _prefix(self, text: Tensor, text_lengths: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings (B, C, D), durations (B, C), keep (B, C)."""
+    def read(self, text: Tensor, text_lengths: Tensor, speakers: Tensor, times: Tensor | None = None) -> TextRead:
+        """Texts (B, C) as attention and frames read them. times: as `char_times`."""
+        if self.aligned is not None:
+            text, text_lengths = with_silences(text, text_lengths, first=self.num_symbols)
         keep = frame_mask(text_lengths, text.shape[1])
-        return *self.text(text, keep, speakers), keep
+        units, durations = self.text(text, keep, speakers)
+        if times is None:
+            times = (durations if self.aligned is None else durations * keep).cumsum(1)
+        prefix = units if self.aligned is None else units[:, :0]
+        return TextRead(prefix, units, times, text_lengths, keep, durations)
+
+    def _told(self, read: TextRead, *, count: int) -> Tensor:
+        """What the first `count` frames are told: (B, count, D), with durations (B, count, D + 1)."""
+        if self.aligned is None:
+            return upsample_text(read.units, read.times, read.lengths, count=count)
+        return self.aligned(read.units, read.times, read.lengths, count=count)  # type: ignore[no-any-return]
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """codes (B, T, K) -> (B, T, D), the sum over codebooks."""
         return self.code_embedding(codes + self.code_offset).sum(2)
 
-    def _predict(self, hidden: Tensor, durations: Tensor | None = None) -> TalkerOutput:
+    def _predict(self, hidden: Tensor, told: Tensor, durations: Tensor | None = None) -> TalkerOutput:
         logits = torch.stack([head(hidden) for head in self.heads], dim=2)
-        return TalkerOutput(logits=logits, stop=self.stop(hidden)[..., 0], durations=durations)
+        stop = told[..., -1] if self.stop is None else self.stop(hidden)[..., 0]
+        return TalkerOutput(logits=logits, stop=stop, durations=durations)

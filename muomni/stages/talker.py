@@ -1,6 +1,7 @@
 """Talker: text -> codes of the frozen codec.
 
-A recognizer's alignment says when each character is spoken in the recording; the Talker learns to predict it.
+A recognizer's alignment says when each character is spoken in the recording; the Talker learns to predict it. With
+alignment=durations of the model the frames are told nothing else of the text, and the alignment includes the silences around it.
 
 Teacher forcing with corrupted history: the codes of a previous frame are replaced by random ones with a probability, so
 that the Talker leans on the text and recovers from its own errors (scheduled sampling's aim, Bengio et al. 2015,
@@ -22,7 +23,7 @@ from muomni.evaluation.clip_codes import clip_codes
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.talker import TalkerEvaluator
 from muomni.frontends.memory_file import Media
-from muomni.losses.codec import duration_loss, talker_losses
+from muomni.losses.codec import code_losses, duration_deviance, duration_loss, talker_losses
 from muomni.models import flops
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
@@ -92,7 +93,8 @@ class TalkerStage(Stage):
         self.codes, self._mel_rate = codes, mel_rate
         self.keep_frozen(frozen)
         self.codebook_names = tuple(f"codebook_{k}" for k in range(model.num_codebooks))
-        self.loss_names = (*self.codebook_names, "stop", "place")
+        self.guided = model.alignment == "durations"
+        self.loss_names = (*self.codebook_names, *(("duration",) if self.guided else ("stop", "place")))
         self._aligned: dict[
             tuple[Media, str], Tensor
         ] = {}  # by recording and text: ids of two manifests may be the same
@@ -102,16 +104,19 @@ class TalkerStage(Stage):
         return self._mel_rate
 
     def _char_times(self, batch: SpeechBatch) -> Tensor:
-        """(B, C) in code frames; each clip is aligned once, and remembered. Padding keeps rising.
+        """(B, C), with durations the ends of units (B, C + 2), in code frames; each clip is aligned once, and remembered.
+        Padding keeps rising.
 
         Alone: among others its last bits would depend on them, and a resumed run, which has yet to align all, would differ.
         """
         keys = list(zip(batch.audio, batch.texts, strict=True))
         for key in keys:
             if key not in self._aligned:
-                (seconds,) = self.aligner.on(self.device).align([key[0]], [key[1]])
-                self._aligned[key] = seconds * self.codes.frame_rate
+                recognizer = self.aligner.on(self.device)
+                find = recognizer.align_units if self.guided else recognizer.align
+                self._aligned[key] = find([key[0]], [key[1]])[0] * self.codes.frame_rate
         B, C = batch.characters.shape
+        C += 2 * self.guided
         times = torch.zeros(B, C)
         for row, key in enumerate(keys):
             known = self._aligned[key]
@@ -120,7 +125,7 @@ class TalkerStage(Stage):
         return times.to(self.device, non_blocking=True)
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
-        """Losses by codebook, of the stop, and of the durations (`place`)."""
+        """Losses by codebook, of the stop, and of the durations (`place`); with durations these (`duration`) and no stop."""
         codes, lengths = self.codes(batch)
         history = codes
         if self.training and self.disturbance:
@@ -129,6 +134,9 @@ class TalkerStage(Stage):
         used = times + self.jitter * torch.randn(len(times), 1, device=self.device) if self.training else times
         characters, lengths_of_texts = batch.characters, batch.character_lengths
         output = self.model(characters, lengths_of_texts, history, speakers=batch.speakers, char_times=used)
+        if self.guided:
+            deviance = duration_deviance(output.durations, times, lengths_of_texts + 2)
+            return {**code_losses(output, codes, lengths), "duration": deviance}
         duration = duration_loss(output.durations, times, lengths_of_texts)
         return {**talker_losses(output, codes, lengths), "place": duration}
 
@@ -140,12 +148,11 @@ class TalkerStage(Stage):
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Any]:
         """Rows of codes, clips to stop, characters."""
-        frames = self.codes.lengths(batch).sum()
-        return {
-            **dict.fromkeys(self.codebook_names, frames),
-            "stop": len(batch.sample_ids),
-            "place": batch.character_lengths.sum(),
-        }
+        frames, characters = self.codes.lengths(batch).sum(), batch.character_lengths.sum()
+        counts = dict.fromkeys(self.codebook_names, frames)
+        if self.guided:
+            return {**counts, "duration": characters + 2 * len(batch.sample_ids)}
+        return {**counts, "stop": len(batch.sample_ids), "place": characters}
 
     def export_modules(self) -> dict[str, nn.Module]:
         return {"talker": self.model, "codec": self.codec}

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from muomni.frontends.char_vocab import BLANK, ctc_frames_needed, encode_characters
 
+REACH = 1.0  # frames of 40 ms: a character sounds so long before and after CTC spells it, where nothing else is spoken
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -55,6 +57,29 @@ def character_log_probs(log_probs: Tensor, ids: list[int], spans: Tensor) -> Ten
 def align_characters(log_probs: Tensor, ids: list[int]) -> Tensor:
     """log_probs (T, S), ids of C characters -> (C) fractional frame of each: the centre of its span."""
     return character_spans(log_probs, ids).mean(dim=1)
+
+
+def unit_ends(spans: Tensor, text: str, *, total: int) -> Tensor:
+    """spans (C, 2) of a text's characters in a clip of `total` frames -> where its units end, (C + 2) frames, fractional, not
+    falling: the silence before it, its characters, and the silence after it, which ends with the clip.
+
+    CTC spells a character in a frame or two and is blank between. Neighbours share that evenly; but a blank next to a space is a
+    pause, and that at the ends silence, of which a letter has `REACH` at most.
+    """
+    begins, stops = spans[:, 0], spans[:, 1] + 1
+    ends = []
+    for index in range(len(text) - 1):
+        stop, begin = float(stops[index]), float(begins[index + 1])
+        half = (begin - stop) / 2
+        after, before = text[index + 1] == " ", text[index] == " "
+        if after and not before:
+            ends.append(stop + min(half, REACH))
+        elif before and not after:
+            ends.append(begin - min(half, REACH))
+        else:
+            ends.append(stop + half)
+    edges = [max(0.0, float(begins[0]) - REACH), *ends, min(float(total), float(stops[-1]) + REACH), float(total)]
+    return torch.tensor(edges).clamp(0, total).cummax(0).values
 
 
 def align_words(

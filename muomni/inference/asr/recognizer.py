@@ -17,7 +17,7 @@ from muomni.frontends.char_vocab import encode_characters, read_ctc
 from muomni.frontends.hearing import Hearing, HearingSpec, hearing_of
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.memory_file import File
-from muomni.inference.asr.alignment import align_characters, align_words
+from muomni.inference.asr.alignment import align_words, character_spans, unit_ends
 from muomni.models.encoders import AudioEncoder
 from muomni.models.outputs import AudioOutput
 
@@ -76,10 +76,22 @@ class Recognizer:
                 texts[row] = text
         return texts
 
-    @torch.inference_mode()
     def align(self, paths: Sequence[File], texts: Sequence[str]) -> list[Tensor]:
         """Files and their texts -> the time of each character (C), in seconds, ascending: the centre of its frames on the best
         CTC path. In a clip too short for its text, characters are spread evenly."""
+        seconds = self.audio.downsample / self.frame_rate
+        return [(spans.mean(dim=1) + 0.5) * seconds for spans, _ in self._spans(paths, texts)]
+
+    def align_units(self, paths: Sequence[File], texts: Sequence[str]) -> list[Tensor]:
+        """As `align`: where the units of each text end, (C + 2) seconds, not falling: the silence before it, its characters, the
+        silence after it (`unit_ends`)."""
+        seconds = self.audio.downsample / self.frame_rate
+        found = zip(self._spans(paths, texts), texts, strict=True)
+        return [unit_ends(spans, text, total=total) * seconds for (spans, total), text in found]
+
+    @torch.inference_mode()
+    def _spans(self, paths: Sequence[File], texts: Sequence[str]) -> list[tuple[Tensor, int]]:
+        """Of each file the spans (C, 2) of its text's characters, and its frames."""
         device = next(self.audio.parameters()).device
         mels = [
             self.hear(read_audio(path, self.sample_rate)).mel for path in paths
@@ -87,13 +99,11 @@ class Recognizer:
         lengths = torch.tensor([len(mel) for mel in mels])
         padded = torch.nn.utils.rnn.pad_sequence(mels, batch_first=True)
         output = self._encode(padded.to(device), lengths.to(device))
-        seconds = self.audio.downsample / self.frame_rate
-        times = []
-        rows = output.logits.log_softmax(-1).cpu()
-        for log_probs, length, text in zip(rows, output.lengths.tolist(), texts, strict=True):
-            frames = align_characters(log_probs[:length], encode_characters(text, self.audio.characters))
-            times.append((frames + 0.5) * seconds)
-        return times
+        rows = zip(output.logits.log_softmax(-1).cpu(), output.lengths.tolist(), texts, strict=True)
+        return [
+            (character_spans(log_probs[:length], encode_characters(text, self.audio.characters)), length)
+            for log_probs, length, text in rows
+        ]
 
     @torch.inference_mode()
     def words(self, waveform: Tensor, text: str) -> list[tuple[str, float, float]]:

@@ -90,7 +90,7 @@ class SpeechSlots:
 
     def _buffer(self, capacity: int) -> TalkerCache:
         cache = self.talker.new_cache(self.num_rows, capacity)
-        cache.text = cache.keys.new_zeros(self.num_rows, capacity, self.talker.start.shape[-1])
+        cache.text = cache.keys.new_zeros(self.num_rows, capacity, self.talker.told_width)
         return cache
 
     def _grow(self, capacity: int) -> None:

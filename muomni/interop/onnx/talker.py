@@ -11,21 +11,25 @@ from muomni.interop.onnx.past import PastCache, past_ports
 from muomni.interop.onnx.spec import Graph, Port
 from muomni.models.talker import Talker
 from muomni.nn.context import AttentionContext
-from muomni.nn.conv import frame_mask
 
 
 class TalkerTextGraph(nn.Module):
     """text (B, C), lengths (B), speakers (B) -> prefix (B, C, D), char_times (B, C), text_frames (B, F, D), for the most frames
-    that the Talker speaks."""
+    that the Talker speaks; with durations prefix (B, 0, D), char_times (B, 0) and text_frames (B, F, D + 1)."""
 
     def __init__(self, talker: Talker) -> None:
         super().__init__()
         self.talker = talker
 
     def forward(self, text: Tensor, lengths: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        prefix, durations = self.talker.text(text, frame_mask(lengths, text.shape[1]), speakers)
-        times = durations.cumsum(1)
-        return prefix, times, text_frames(prefix, times, lengths, count=self.talker.max_frames)
+        read, count = self.talker.read(text, lengths, speakers), self.talker.max_frames
+        if self.talker.aligned is not None:
+            return (
+                read.prefix,
+                read.times[:, :0],
+                self.talker.aligned(read.units, read.times, read.lengths, count=count),
+            )
+        return read.prefix, read.times, text_frames(read.units, read.times, lengths, count=count)
 
 
 def text_frames(prefix: Tensor, char_times: Tensor, lengths: Tensor, *, count: int) -> Tensor:
@@ -55,17 +59,19 @@ class TalkerGraph(nn.Module):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         talker = self.talker
         before = talker.code_embedding(codes + talker.code_offset).sum(1)  # B D
-        x = torch.where((frame == 0)[:, None], talker.start[0], before) + text_frame
+        x = torch.where((frame == 0)[:, None], talker.start[0], before) + text_frame[:, : talker.dim]
         cache = PastCache(past, attention_mask > 0, num_layers=talker.num_layers)
         context = AttentionContext(talker.rope(torch.cat([char_times, frame[:, None].float()], dim=1)), cache=cache)
         hidden = talker.transformer(torch.cat([prefix, x[:, None]], dim=1), context).hidden[:, -1]
         logits = torch.stack([head(hidden) for head in talker.heads], dim=1)
-        return (logits, talker.stop(hidden)[:, 0], *cache.present)
+        stop = text_frame[:, -1] if talker.stop is None else talker.stop(hidden)[:, 0]
+        return (logits, stop, *cache.present)
 
 
 def talker_text_graph(talker: Talker) -> Graph:
     """The text encoder."""
-    dim, symbols = talker.start.shape[2], talker.text.embedding.num_embeddings
+    dim, symbols = talker.dim, talker.num_symbols
+    prefix = "characters" if talker.aligned is None else "none"
     return Graph(
         name="talker_text",
         about="characters of texts -> what talker.onnx reads of them",
@@ -84,13 +90,17 @@ def talker_text_graph(talker: Talker) -> Graph:
             Port(name="speakers", axes=("batch",), dtype="int64", about="voices", high=talker.num_speakers),
         ],
         outputs=[
-            Port(name="prefix", axes=("batch", "characters", dim), about="for the first call of talker.onnx"),
+            Port(name="prefix", axes=("batch", prefix, dim), about="for the first call of talker.onnx"),
             Port(
                 name="char_times",
-                axes=("batch", "characters"),
+                axes=("batch", prefix),
                 about="for the first call: frames; the last is the duration",
             ),
-            Port(name="text_frames", axes=("batch", talker.max_frames, dim), about="what each frame adds to its input"),
+            Port(
+                name="text_frames",
+                axes=("batch", talker.max_frames, talker.told_width),
+                about="what each frame adds to its input",
+            ),
         ],
         extra={"symbols": ["", *(talker.characters or STANDARD)]},
     )
@@ -98,7 +108,7 @@ def talker_text_graph(talker: Talker) -> Graph:
 
 def talker_graph(talker: Talker) -> Graph:
     """The decoder of frames."""
-    dim, codebooks, entries = talker.start.shape[2], talker.num_codebooks, talker.codebook_size
+    dim, codebooks, entries = talker.dim, talker.num_codebooks, talker.codebook_size
     inputs, outputs = past_ports(
         num_layers=talker.num_layers,
         kv_heads=talker.num_heads,
@@ -116,7 +126,7 @@ def talker_graph(talker: Talker) -> Graph:
             Port(name="char_times", axes=("batch", "characters"), about="of talker_text.onnx with frame 0, later none of it"),
             Port(name="codes", axes=("batch", codebooks), dtype="int64", about="of the frame before", high=entries),
             Port(name="frame", axes=("batch",), dtype="int64", about="number of the frame, from 0", high=4),
-            Port(name="text_frame", axes=("batch", dim), about="text_frames[:, frame] of talker_text.onnx"),
+            Port(name="text_frame", axes=("batch", talker.told_width), about="text_frames[:, frame] of talker_text.onnx"),
             Port(
                 name="attention_mask", axes=("batch", "past + characters + frame"), dtype="int64",
                 about="1 for characters and frames, 0 for padding of the text", low=1, high=2,

@@ -2,9 +2,10 @@
 
 import math
 
+import pytest
 import torch
 
-from muomni.losses.codec import duration_loss, masked_l1, masked_l2, talker_losses
+from muomni.losses.codec import duration_deviance, duration_loss, masked_l1, masked_l2, talker_losses
 from muomni.models.outputs import TalkerOutput
 
 
@@ -29,6 +30,28 @@ def test_talker_losses_of_a_perfect_and_of_a_blind_talker():
     assert set(blind) == {"codebook_0", "codebook_1", "stop"}
     assert math.isclose(blind["codebook_1"], math.log(8), rel_tol=1e-5)
     assert math.isclose(blind["stop"], math.log(2) * 8 / 2, rel_tol=1e-5)
+
+
+def test_the_deviance_of_durations_is_zero_for_the_truth_alone():
+    """By hand: 2 predicted for 1 costs 1 - log 2; e for 0 costs e; padding costs nothing."""
+    ends, lengths = torch.tensor([[1.0, 1.0, 4.0], [2.0, 3.0, 9.0]]), torch.tensor([3, 2])
+    true = torch.tensor([[1.0, 1e-9, 3.0], [2.0, 1.0, 50.0]])
+    assert float(duration_deviance(true, ends, lengths)) == pytest.approx(0, abs=1e-6)
+    wrong = torch.tensor([[2.0, math.e, 3.0], [2.0, 1.0, 50.0]])
+    expected = (1 - math.log(2) + math.e) / 5
+    assert float(duration_deviance(wrong, ends, lengths)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_durations_are_learned_whose_sum_is_that_of_the_clips():
+    """Where they cannot be told apart: the mean, not less. A distance of logs would learn 1.4."""
+    log = torch.zeros(1, 1, requires_grad=True)
+    ends = torch.tensor([[0.5], [0.5], [2.0], [9.0]])
+    descent = torch.optim.SGD([log], lr=0.1)
+    for _ in range(200):
+        descent.zero_grad()
+        duration_deviance(log.exp().expand(4, 1), ends, torch.ones(4)).backward()
+        descent.step()
+    assert float(log.exp()) == pytest.approx(3.0, rel=1e-3)
 
 
 def test_duration_loss_compares_steps_and_leaves_padding_out():

@@ -1,5 +1,6 @@
 """Talker: the reference's size, teacher forcing, the cache, the text."""
 
+import pytest
 import torch
 
 from muomni.models.talker import Talker, upsample_text
@@ -43,10 +44,11 @@ def test_a_start_frame_of_zeros_draws_the_same_other_weights():
     assert torch.equal(plain.heads[1].weight, zeros.heads[1].weight)
 
 
+@pytest.mark.parametrize("alignment", ["free", "durations"])
 @torch.no_grad()
-def test_frames_that_were_spoken_are_read_with_the_text():
+def test_frames_that_were_spoken_are_read_with_the_text(alignment):
     """As if they had been decoded one by one, also from there on."""
-    talker, (text, lengths, codes, speakers) = build(), inputs()
+    talker, (text, lengths, codes, speakers) = build(alignment=alignment), inputs()
     cache = talker.new_cache(2, 40)
     out = talker.prefill(text, lengths, speakers=speakers, cache=cache)
     for frame in range(7):
@@ -59,16 +61,22 @@ def test_frames_that_were_spoken_are_read_with_the_text():
     torch.testing.assert_close(step[0], step[1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("alignment", ["free", "durations"])
 @torch.no_grad()
-def test_characters_end_at_rising_times():
-    talker, (text, lengths, _, speakers) = build(), inputs()
+def test_characters_end_at_rising_times(alignment):
+    talker, (text, lengths, _, speakers) = build(alignment=alignment), inputs()
     times = talker.times(text, lengths, speakers=speakers)
     assert (times.diff(dim=1) >= 0).all() and times.shape == text.shape
-    torch.testing.assert_close(times[:, -1], talker.num_frames(text, lengths, speakers=speakers))
+    total = talker.num_frames(text, lengths, speakers=speakers)
+    if alignment == "free":
+        torch.testing.assert_close(times[:, -1], total)
+    else:
+        assert (total[0] > times[0, -1]).all(), "and the silence after the text"
 
 
-def test_a_frame_sees_only_earlier_frames():
-    talker, (text, lengths, codes, speakers) = build(), inputs()
+@pytest.mark.parametrize("alignment", ["free", "durations"])
+def test_a_frame_sees_only_earlier_frames(alignment):
+    talker, (text, lengths, codes, speakers) = build(alignment=alignment), inputs()
     before = talker(text, lengths, codes, speakers=speakers).logits
     changed = codes.clone()
     changed[:, 4] = (changed[:, 4] + 1) % 10
@@ -77,8 +85,9 @@ def test_a_frame_sees_only_earlier_frames():
     assert not torch.allclose(before[:, 5], after[:, 5])
 
 
-def test_cached_equals_teacher_forced_with_ragged_texts():
-    talker, (text, lengths, codes, speakers) = build(), inputs()
+@pytest.mark.parametrize("alignment", ["free", "durations"])
+def test_cached_equals_teacher_forced_with_ragged_texts(alignment):
+    talker, (text, lengths, codes, speakers) = build(alignment=alignment), inputs()
     text[1, 6:] = 0
     whole = talker(text, lengths, codes, speakers=speakers)
     cache = talker.new_cache(2, 40)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from muomni.frontends.char_vocab import encode_characters
-from muomni.inference.asr.alignment import Word, align_characters, align_words, character_spans
+from muomni.inference.asr.alignment import Word, align_characters, align_words, character_spans, unit_ends
 
 
 def path_logits(path):
@@ -33,6 +33,47 @@ def test_alignment_under_bfloat16_is_the_same():
 def test_a_clip_too_short_for_its_text_is_spread_evenly():
     a, b = encode_characters("ab")
     assert align_characters(path_logits([0, a, b]), [a, a, b]).tolist() == [0.5, 1.0, 1.5]
+
+
+def units(path, text):
+    """Where the units of a text end, by the path's symbols."""
+    ids = encode_characters(text)
+    return unit_ends(character_spans(path_logits(path), ids), text, total=len(path)).tolist()
+
+
+def test_units_divide_a_clip_with_silence_at_both_ends():
+    """By hand: a letter reaches one frame into silence; the blanks between two letters are shared."""
+    a, b = encode_characters("ab")
+    assert units([0, 0, 0, a, a, 0, 0, b, 0, 0], "ab") == [2, 6, 9, 10]
+    assert units([a, b], "ab") == [0, 1, 2, 2], "no silence at all"
+
+
+def test_a_letter_that_is_said_twice_has_two_units():
+    a, b = encode_characters("ab")
+    assert units([0, a, 0, a, a, b], "aab") == [0, 2.5, 5, 6, 6]
+
+
+def test_a_pause_belongs_to_the_space():
+    a, b, space = encode_characters("ab ")
+    assert units([a, 0, 0, 0, 0, space, 0, 0, 0, 0, b], "a b") == [0, 2, 9, 11, 11]
+    assert units([a, 0, space, b], "a b") == [0, 1.5, 3, 4, 4], "a short gap is shared"
+
+
+def test_a_text_that_does_not_fit_is_spread_over_its_clip():
+    a, b = encode_characters("ab")
+    ends = units([0, a, b], "aabab")
+    assert ends == sorted(ends) and ends[-1] == 3 and len(ends) == 7
+    assert min(later - earlier for earlier, later in zip(ends[1:], ends[2:-1], strict=False)) > 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_units_rise_and_fill_the_clip(seed):
+    torch.manual_seed(seed)
+    text = "the red circle is  on"
+    log_probs = torch.randn(60, 99).log_softmax(-1)
+    ends = unit_ends(character_spans(log_probs, encode_characters(text)), text, total=60)
+    assert len(ends) == len(text) + 2 and ends[-1] == 60 and ends[0] >= 0
+    assert (ends.diff() >= 0).all() and (ends[1:-1].diff() > 0).all(), "each character is spoken"
 
 
 def test_words_last_from_their_first_character_to_their_last():

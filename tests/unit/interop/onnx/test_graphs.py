@@ -133,20 +133,22 @@ def test_a_mixture_of_experts_is_refused_by_name():
         thinker_graph(make_thinker(num_experts=4), media=(), max_length=128)
 
 
-def test_the_talker_speaks_the_same_codes():
+@pytest.mark.parametrize("alignment", ["free", "durations"])
+def test_the_talker_speaks_the_same_codes(alignment):
     talker = Talker(
         num_symbols=30, num_speakers=2, text_layers=1, text_kernel=3, num_codebooks=3, codebook_size=16, dim=32, num_layers=2,
-        num_heads=2, ff_dim=48, max_frames=40, shared_embedding=False,
+        num_heads=2, ff_dim=48, max_frames=40, shared_embedding=False, alignment=alignment,
     ).eval()  # fmt: skip
     text, lengths, speakers = torch.randint(1, 30, (2, 6)), torch.tensor([6, 4]), torch.tensor([0, 1])
-    cache = talker.new_cache(2, 6 + 40)
+    read = 0 if alignment == "durations" else 6
+    cache = talker.new_cache(2, read + 40)
     described = talker_graph(talker)
     graph = TalkerGraph(talker)
     with torch.inference_mode():
         prefix, times, frames = TalkerTextGraph(talker)(text, lengths, speakers)
         expected = talker.prefill(text, lengths, speakers=speakers, cache=cache)
         torch.testing.assert_close(frames, cache.text)
-        keep = torch.tensor([[1] * 7, [1, 1, 1, 1, 0, 0, 1]])
+        keep = torch.tensor([[1] * 7, [1, 1, 1, 1, 0, 0, 1]])[:, 6 - read :]
         codes, past = torch.zeros(2, 3, dtype=torch.long), no_past(described, 2)
         for frame in range(30):
             logits, stop, *past = graph(prefix, times, codes, torch.full((2,), frame), frames[:, frame], keep, *past)

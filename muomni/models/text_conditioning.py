@@ -1,0 +1,52 @@
+"""The Talker's reading of a text: what each character contributes, and how long it is spoken.
+
+Legend: B batch, C characters, D width.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from muomni.nn.conv import ConvNeXtBlock
+from muomni.nn.norm import RMSNorm
+
+
+class TextConditioning(nn.Module):
+    """Character ids -> prefix embeddings: table, ConvNeXt blocks (a letter's sound depends on its neighbours), speaker.
+
+    Args:
+        num_symbols: of the character table, 0 is padding. num_speakers: 1 for a single voice. dim: D.
+        num_layers, kernel: of the ConvNeXt blocks. A duration depends on num_layers x (kernel // 2) characters after it.
+        durations: what the head of durations predicts -> frames.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_symbols: int,
+        num_speakers: int,
+        dim: int,
+        num_layers: int,
+        kernel: int,
+        durations: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_symbols, dim)
+        self.speaker = nn.Embedding(num_speakers, dim) if num_speakers > 1 else None
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(dim, kernel=kernel, hidden=2 * dim, norm=lambda: RMSNorm(dim, eps=1e-5))
+            for _ in range(num_layers)
+        )
+        self.norm = RMSNorm(dim, eps=1e-5)
+        self.step = nn.Linear(dim, 1)
+        self.durations = durations
+
+    def forward(self, text: Tensor, keep: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
+        """text (B, C) long, keep (B, C) bool, speakers (B) long -> embeddings (B, C, D) and durations (B, C) > 0."""
+        x = self.embedding(text)
+        if self.speaker is not None:
+            x = x + self.speaker(speakers)[:, None]
+        for block in self.blocks:
+            x = block(x, keep=keep)
+        x = self.norm(x)
+        return x, self.durations(self.step(x)[..., 0])
