@@ -247,7 +247,7 @@ class Talker(nn.Module):
         """What the first `count` frames are told: (B, count, D), with durations (B, count, D + 1)."""
         if self.aligned is None:
             return upsample_text(read.units, read.times, read.lengths, count=count)
-        return self.aligned(read.units, read.times, read.lengths, count=count)  # type: ignore[no-any-return]
+        return self.aligned(read.units, read.times, read.lengths, count=count)
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """codes (B, T, K) -> (B, T, D), the sum over codebooks."""
