@@ -82,6 +82,7 @@ class Peer:
     def _codes(self, x: Tensor, positions: Tensor) -> Tensor:
         out = self.llama(inputs_embeds=x, position_ids=positions, past_key_values=self.cache, use_cache=True)
         hidden = out.last_hidden_state[:, -1:]
+        assert self.talker.stop is not None
         self.talker.stop(hidden)  # ours predicts it too
         return torch.stack([head(hidden) for head in self.talker.heads], dim=2)[:, 0].argmax(-1)
 

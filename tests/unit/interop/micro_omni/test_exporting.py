@@ -235,6 +235,23 @@ def small_thinker(**changes):
             },
             "audio.downsample=2: micro-omni only knows 4 and 8",
         ),
+        (
+            {
+                "talker": Talker(
+                    num_symbols=9,
+                    num_speakers=1,
+                    text_layers=0,
+                    text_kernel=3,
+                    num_codebooks=2,
+                    codebook_size=8,
+                    max_frames=9,
+                    shared_embedding=True,
+                    alignment="durations",
+                    **SHAPE,
+                )
+            },
+            "talker.alignment=durations: micro-omni only knows alignment=free",
+        ),
         ({"text_tower": TextTower(vocab_size=9, embed_dim=8, max_length=9, **SHAPE)}, "no module that micro-omni has"),
     ],
 )
