@@ -7,8 +7,7 @@ time is added to its input: text and speech are aligned from the first step of t
 Codes of a frame are predicted together, one head a codebook; a further head predicts whether the frame is the last.
 
 That is alignment=free. With alignment=durations the transformer reads frames alone: each is told which character it speaks
-(aligned_text.py), and speech ends where the durations end. Nothing is then to be learned about where to read on, which takes more
-clips than an hour has.
+(aligned_text.py), and speech ends where the durations end. So the transformer has not to learn where in the text it is.
 
 Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
 """
@@ -139,7 +138,10 @@ class Talker(nn.Module):
         self.transformer = stack(num_layers, dim, attention=attention, mlp=mlp, dropout=dropout, norm_eps=norm_eps)
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
         self.stop = None if guided else nn.Linear(dim, 1)
-        initialise(self, num_layers=num_layers)
+        self._initialise(start_std)
+
+    def _initialise(self, start_std: float) -> None:
+        initialise(self, num_layers=self.num_layers)
         # The text is normalised before it enters. Next to it codes with the usual 0.02 would hardly count (learning then
         # takes four times the steps), and characters of 0.02 would have gradients fifty times as large.
         nn.init.normal_(self.text.embedding.weight, std=INPUT_STD)
