@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from benchmarks.speed.decoders import network
 from benchmarks.speed.kernel_rows.contest import Call, Contest, inference, missing, share_unequal
 from muomni.frontends.char_vocab import encode_characters
+from muomni.inference.decoding.native import library
+from muomni.inference.decoding.row_blocks import with_row_blocks
 from muomni.inference.tts.frame_decoder import FrameDecoder, greedy_frames
 from muomni.models.talker import Talker, upsample_text
 
@@ -52,6 +54,7 @@ class Ours:
         lengths, speakers = torch.tensor([text.shape[1]]), torch.zeros(1, dtype=torch.long)
         cache = talker.new_cache(1, text.shape[1] + FRAMES + 1)
         self.first = greedy_frames(talker.prefill(text, lengths, speakers=speakers, cache=cache))
+        cache.left_padded = False  # as `Speaker.begin` has it for one text
         self.decoder, self.position = FrameDecoder(talker, cache), cache.position
 
     def __call__(self) -> Tensor:
@@ -103,12 +106,13 @@ def frame(size: str) -> Contest:
     text = torch.tensor([encode_characters(TEXT)])
     why, peers = missing("transformers"), dict[str, Call]()
     with torch.inference_mode():
-        ours = Ours(talker, text)
+        ours = Ours(with_row_blocks(talker), text)
+        library.available()  # `Speaker` does not wait until they are built
         if not why:
             peers["transformers' Llama"] = inference(Peer(talker, text))
     read = sum(each.nbytes for part in (talker.transformer, talker.heads) for each in part.parameters())
     return Contest(
         case=f"a frame after {len(TEXT)} characters, batch 1, size={size}, float32", units=FRAMES,
         ours=inference(ours), peers=peers, absent={"transformers' Llama": why} if why else {},
-        difference=share_unequal, read=read, aim=1.4,
+        difference=share_unequal, read=read, aim=3.0,
     )  # fmt: skip

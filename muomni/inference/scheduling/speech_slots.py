@@ -25,7 +25,7 @@ class SpeechStepCache(TalkerCache):
         self.text = whole.text[:rows]
         self.positions, self.total = positions, longest + 1
         self.rows = torch.arange(rows, device=positions.device)
-        self.position = longest
+        self.position, self.left_padded = longest, rows > 1  # rows that end before the longest
         self.visible = torch.arange(self.total, device=positions.device) <= positions[:, None]
 
     def mask_for(self, count: int, *, window: int | None) -> tuple[Mask | None, int | None]:

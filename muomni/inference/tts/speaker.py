@@ -19,6 +19,7 @@ from muomni.frontends.text_normalizer import LETTERS, NormalizedText, normalize_
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.finite import check_finite
 from muomni.inference.decoding.generate import generate
+from muomni.inference.decoding.row_blocks import with_row_blocks
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption
 from muomni.inference.media import spec_from_metadata
@@ -248,6 +249,7 @@ class Speaker:
         cache = talker.new_cache(len(texts), padded.shape[1] + max(limits))
         out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache, codes=codes)
         check_finite(out.logits, out.stop)
+        cache.left_padded &= len(texts) > 1  # one text has no padding, and its steps need no mask
         decoder = FrameDecoder(talker, cache, spoken=0 if codes is None else codes.shape[1])
         return decoder, greedy_frames(out), limits
 
@@ -278,4 +280,5 @@ def build_speaker(
         chosen, note = choose_vocoder(vocoder, spec=spec, export=Path(where), device=device)
     form = form_of(metadata, where=where, key="spoken_text" if "spoken_text" in metadata else "text")
     alphabet = metadata.get("alphabet", LETTERS)
-    return Speaker(modules["talker"], codec, chosen, alphabet=alphabet, form=form), note
+    talker = with_row_blocks(modules["talker"])
+    return Speaker(talker, codec, chosen, alphabet=alphabet, form=form), note

@@ -23,8 +23,8 @@ from muomni.inference.decoding.user_cache import cache_folder, check_own, prune
 from muomni.inference.errors import MuomniError
 
 log = logging.getLogger(__name__)
-SOURCES = ("float_linear.cpp", "int8_linear.cpp")
-HEADERS = ("tensors.h", "vectors.h", "rounded.h", "int8_sums.h")
+SOURCES = ("float_linear.cpp", "int8_linear.cpp", "row_block.cpp")
+HEADERS = ("float_products.h", "tensors.h", "vectors.h", "rounded.h", "int8_sums.h")
 SHIMS = "shims.cpp"
 #: Name of a set of instructions, most capable first -> capabilities (torch.cpu) that it needs, options of the compiler.
 LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -48,6 +48,7 @@ MAX_LIBRARIES, MAX_BYTES = 8, 1 << 26  # kept in the cache
 _FOLDER = Path(__file__).resolve().parent
 _lock = threading.Lock()
 _found: list[bool] = []  # what `available` answered
+_builder: list[threading.Thread] = []  # of `ready`
 
 
 def available() -> bool:
@@ -63,6 +64,31 @@ def available() -> bool:
                 log.warning("decoding uses torch's own products, which are slower: %s", error)
                 _found.append(False)
         return _found[0]
+
+
+def ready() -> bool:
+    """`available` without waiting for the compiler: operators that were never built are built by a thread meanwhile."""
+    if _found:
+        return _found[0]
+    if not _lock.acquire(blocking=False):  # they are being built
+        return False
+    try:
+        if _builder:
+            return False
+        if not _is_built():
+            _builder.append(threading.Thread(target=available, name="muomni-operators", daemon=True))
+            _builder[0].start()
+            return False
+    finally:
+        _lock.release()
+    return available()
+
+
+def _is_built() -> bool:
+    try:
+        return _path(level()).is_file()
+    except MuomniError:  # there is no folder for them, which `available` says
+        return True
 
 
 def level() -> str:
@@ -81,15 +107,19 @@ def c_shims() -> dict[torch._ops.OpOverload, list[str]]:
     return {getattr(torch.ops.muomni, name).default: [declaration] for name, declaration in C_SHIMS.items()}
 
 
+def _path(name: str) -> Path:
+    return cache_folder("native") / f"operators-{name}-{_digest(name)}.so"
+
+
 def _load(name: str) -> None:
-    folder, digest = cache_folder("native"), _digest(name)
-    operators = _library(folder / f"operators-{name}-{digest}.so", lambda path: build(path, name), os.RTLD_LOCAL)
-    shims = _library(folder / f"shims-{digest}.so", build_shims, os.RTLD_GLOBAL)
+    path = _path(name)
+    operators = _library(path, lambda target: build(target, name), os.RTLD_LOCAL)
+    shims = _library(path.with_name(f"shims-{_digest(name)}.so"), build_shims, os.RTLD_GLOBAL)
     for each in C_SHIMS:
         function = ctypes.cast(getattr(operators, f"aoti_torch_cpu_{each}"), ctypes.c_void_p)
         ctypes.c_void_p.in_dll(shims, f"muomni_{each}").value = function.value
     _register_shapes()
-    prune(folder.glob("*.so"), max_files=MAX_LIBRARIES, max_bytes=MAX_BYTES)
+    prune(path.parent.glob("*.so"), max_files=MAX_LIBRARIES, max_bytes=MAX_BYTES)
 
 
 def _library(path: Path, make: Callable[[Path], None], mode: int) -> ctypes.CDLL:
@@ -161,3 +191,7 @@ def _register_shapes() -> None:
     @torch.library.register_fake(f"{NAMESPACE}::int8_linear")
     def _(x: Tensor, panels: Tensor, scales: Tensor, outputs: int) -> Tensor:
         return x.new_empty((*x.shape[:-1], outputs))
+
+    @torch.library.register_fake(f"{NAMESPACE}::row_block")
+    def _(x: Tensor, *_: object) -> Tensor:
+        return torch.empty_like(x)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -70,3 +71,31 @@ print(before, *(hasattr(ctypes.CDLL(None), name) for name in ("aoti_torch_cpu_in
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "False"]
+
+
+def test_nobody_waits_for_operators_that_are_being_built(fresh, monkeypatch, caplog):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build(path, name):
+        begun.set()
+        assert go_on.wait(30)
+        raise MuomniError("no compiler")
+
+    monkeypatch.setattr(library, "_builder", [])
+    monkeypatch.setattr(library, "build", build)
+    assert not library.ready()
+    assert begun.wait(30)
+    assert not library.ready()  # while the lock is held
+    (thread,) = library._builder
+    go_on.set()
+    thread.join(30)
+    assert not library.ready() and not library.available()
+    assert caplog.text.count("no compiler") == 1
+
+
+def test_operators_without_a_folder_are_not_there(fresh, monkeypatch):
+    def refuse(name):
+        raise MuomniError("another user's folder")
+
+    monkeypatch.setattr(library, "cache_folder", refuse)
+    assert not library.ready()

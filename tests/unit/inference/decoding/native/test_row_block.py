@@ -1,0 +1,151 @@
+"""A block for one token of one row, and the Talker that decodes by it."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muomni.inference.decoding import row_blocks
+from muomni.inference.decoding.native import library
+from muomni.inference.decoding.row_blocks import RowTransformer, is_plain, with_row_blocks
+from muomni.inference.tts.frame_decoder import FrameDecoder, greedy_frames
+from muomni.models.talker import Talker
+from muomni.nn.attention import Attention
+from muomni.nn.cache import KVCache
+from muomni.nn.context import AttentionContext
+from muomni.nn.mlp import GeGLU, SwiGLU
+from muomni.nn.norm import RMSNorm
+from muomni.nn.rope import Rope
+from muomni.nn.transformer import stack
+
+needs_compiler = pytest.mark.skipif(not library.available(), reason="no C++ compiler")
+
+
+def network(dim, heads, kv_heads, hidden, *, layers=2, mlp=SwiGLU, head_dim=None, **options):
+    torch.manual_seed(dim + hidden)
+    network = stack(
+        layers, dim, mlp=lambda width: mlp(width, hidden=hidden), dropout=0.0, norm_eps=1e-5,
+        attention=lambda width, **each: Attention(
+            width, heads=heads, kv_heads=kv_heads, causal=True, head_dim=head_dim, **each, **options
+        ),
+    )  # fmt: skip
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return network.eval().requires_grad_(False)
+
+
+def new_cache(network, capacity, rows=1):
+    attention = network.blocks[0].attention
+    return KVCache(
+        num_layers=len(network.blocks), batch_size=rows, num_kv_heads=attention.kv_heads, capacity=capacity,
+        head_dim=attention.head_dim, dtype=torch.float32, device="cpu",
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def run(transformer, whole, tokens, first, capacity):
+    """Hidden states of tokens (T, D) that are read one by one after the `first` ones, and the cache."""
+    cache, rope = new_cache(whole, capacity), Rope(whole.blocks[0].attention.head_dim, theta=10000.0)
+    parts = [tokens[:first], *tokens[first:].split(1)] if first else tokens.split(1)
+    hidden = []
+    for part in parts:
+        positions = cache.position + torch.arange(len(part))
+        hidden.append(transformer(part[None], AttentionContext(rope(positions + 0.25), cache=cache)).hidden[0])
+    return torch.cat(hidden), cache
+
+
+@needs_compiler
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from([(24, 2, 2, 32), (192, 3, 3, 96), (64, 4, 2, 40), (20, 2, 1, 7), (16, 4, 4, 16)]),
+    st.integers(1, 40), st.integers(0, 12), st.sampled_from([1e-3, 1.0, 30.0]),
+)  # fmt: skip
+def test_it_computes_what_the_blocks_compute(shape, count, first, scale):
+    whole = network(*shape)
+    tokens = scale * torch.randn(count, shape[0], generator=torch.Generator().manual_seed(count))
+    ours, cache = run(RowTransformer(whole), whole, tokens, min(first, count), count)
+    expected, other = run(whole, whole, tokens, min(first, count), count)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(cache.keys, other.keys, rtol=1e-4, atol=1e-4 * max(1, scale))
+    torch.testing.assert_close(cache.values, other.values, rtol=1e-4, atol=1e-4 * max(1, scale))
+    assert cache.position == other.position == count
+
+
+@needs_compiler
+def test_a_full_cache_and_nan_are_not_hidden():
+    whole = network(24, 2, 2, 32)
+    with pytest.raises(ValueError, match=r"Too many tokens: 4 > 3"):
+        run(RowTransformer(whole), whole, torch.randn(4, 24), 0, 3)
+    hidden, _ = run(RowTransformer(whole), whole, torch.full((2, 24), float("nan")), 0, 3)
+    assert hidden.isnan().all()
+
+
+@needs_compiler
+def test_rows_that_are_padded_or_several_are_the_transformers_own(monkeypatch):
+    whole, calls = network(24, 2, 2, 32), []
+    rows = RowTransformer(whole)
+    monkeypatch.setattr(
+        rows.whole, "forward", lambda x, context: calls.append(x.shape) or type(whole).forward(whole, x, context)
+    )
+    rope = Rope(12, theta=10000.0)
+    with torch.inference_mode():
+        for count, padded in ((1, False), (2, False), (1, True)):
+            cache = new_cache(whole, 3, rows=count)
+            cache.left_padded = padded
+            rows(torch.randn(count, 1, 24), AttentionContext(rope(torch.zeros(1)), cache=cache))
+    assert [shape[0] for shape in calls] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("other", "plain"),
+    [
+        ({}, True),
+        ({"bias": True}, False),
+        ({"qk_norm": lambda width: RMSNorm(width, eps=1e-5)}, False),
+        ({"window": 3}, False),
+        ({"short_conv": 3}, False),
+        ({"scale": 2.0}, False),
+        ({"mlp": GeGLU}, False),
+    ],
+)
+def test_only_plain_blocks_are_taken(other, plain):
+    assert is_plain(network(24, 2, 2, 32, **other).blocks[0]) == plain
+    assert not is_plain(network(24, 2, 2, 32).bfloat16().blocks[0])
+
+
+def tiny_talker():
+    torch.manual_seed(4)
+    talker = Talker(
+        num_symbols=99, num_speakers=1, text_layers=1, text_kernel=3, num_codebooks=2, codebook_size=16, dim=24, num_layers=2,
+        num_heads=2, ff_dim=32, max_frames=60, shared_embedding=False,
+    )  # fmt: skip
+    for parameter in talker.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return talker.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def spoken(talker, frames=40):
+    text = torch.arange(1, 20)[None]
+    cache = talker.new_cache(1, 19 + frames + 1)
+    out = talker.prefill(text, torch.tensor([19]), speakers=torch.zeros(1, dtype=torch.long), cache=cache)
+    cache.left_padded = False
+    decoder, codes = FrameDecoder(talker, cache), [greedy_frames(out)]
+    for _ in range(frames):
+        codes.append(decoder(codes[-1])[:, 0])
+    return torch.cat(codes)
+
+
+@needs_compiler
+def test_a_talker_speaks_the_same_codes():
+    talker = tiny_talker()
+    twin = with_row_blocks(talker)
+    assert isinstance(twin.transformer, RowTransformer) and not isinstance(talker.transformer, RowTransformer)
+    assert torch.equal(spoken(twin), spoken(talker))
+    assert twin.heads[0].weight is talker.heads[0].weight
+
+
+def test_without_operators_torch_computes(monkeypatch):
+    monkeypatch.setattr(row_blocks.library, "ready", lambda: False)
+    talker = tiny_talker()
+    assert torch.equal(spoken(with_row_blocks(talker)), spoken(talker))
