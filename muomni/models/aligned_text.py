@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-INSTANTS = (0.25, 0.75)  # of a frame: a recognizer's frames are half as long, so that no unit falls between two
+INSTANTS = 2  # of a frame, evenly spread: a recognizer's frames are half as long, so that no unit falls between two
 LONGEST = 250.0  # frames of a unit: what was learned badly cannot ask for hours
 
 
@@ -41,7 +41,7 @@ class AlignedText(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.progress = nn.Linear(2, dim)
-        self.mix = nn.Linear(len(INSTANTS) * dim, dim)
+        self.mix = nn.Linear(INSTANTS * dim, dim)
 
     def initialise(self) -> None:
         """What is added has the scale of the units, which are normalised."""
@@ -51,9 +51,7 @@ class AlignedText(nn.Module):
     def forward(self, units: Tensor, ends: Tensor, lengths: Tensor, *, count: int) -> Tensor:
         """units (B, U, D), of which the first `lengths` (B) are real, and their ends (B, U), in frames, not falling ->
         (B, count, D + 1): what is added to each frame, and 1 for the last frame of the last unit and those after it, else -1."""
-        B = len(units)
-        instants = torch.tensor(INSTANTS, device=ends.device)
-        instants = (torch.arange(count, device=ends.device)[:, None] + instants).flatten()  # TP
+        instants = (torch.arange(count * INSTANTS, device=ends.device) + 0.5) / INSTANTS  # TP
         index = (ends[:, None] <= instants[:, None]).sum(-1)  # counted, not searched: ONNX has no sorted search
         index = index.minimum((lengths - 1)[:, None])  # B TP
         starts = torch.cat([torch.zeros_like(ends[:, :1]), ends[:, :-1]], dim=1)
@@ -61,7 +59,7 @@ class AlignedText(nn.Module):
         share = ((instants - start) / durations.clamp_min(1e-3)).clamp(0, 1)
         progress = self.progress(torch.stack([share, durations.clamp_min(0).log1p()], dim=-1))
         spoken = units.gather(1, index[..., None].expand(-1, -1, units.shape[2])) + progress
-        told = self.mix(spoken.view(B, count, -1))
+        told = self.mix(spoken.unflatten(1, (count, INSTANTS)).flatten(2))
         total = ends.gather(1, (lengths - 1)[:, None]).round().clamp_min(1)  # B 1
         last = torch.arange(1, count + 1, device=ends.device) >= total
         return torch.cat([told, last.to(told.dtype)[..., None] * 2 - 1], dim=-1)

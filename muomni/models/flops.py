@@ -157,7 +157,7 @@ def talker(model: Talker, batch: int, characters: int, frames: int) -> Cost:
         heads += linear(head, rows)  # type: ignore[arg-type]
     if guide is None:
         return text + transformer(model.transformer, batch, characters + frames) + heads
-    told = linear(guide.progress, rows * len(INSTANTS)) + linear(guide.mix, rows)
+    told = linear(guide.progress, rows * INSTANTS) + linear(guide.mix, rows)
     return text + told + transformer(model.transformer, batch, frames) + heads
 
 

@@ -16,7 +16,9 @@ from muomni import load_model
 from muomni.checkpoints.single_file import read_export
 from muomni.inference.asr.recognizer import Recognizer
 from muomni.interop.onnx import parts
-from muomni.interop.onnx.graph import check_graph, open_session
+from muomni.interop.onnx.graph import check_graph, open_session, write_graph
+from muomni.interop.onnx.talker import talker_graph, talker_text_graph
+from muomni.models.talker import Talker
 from muomni.special_tokens import AUDIO, IMAGE
 from tests.unit.interop.onnx.test_graphs import recording
 
@@ -218,3 +220,24 @@ def test_smaller_weights_are_near(dtype, write, everything, modules):
 def test_a_later_opset_has_the_same_numbers(write):
     folder = write("audio", opset=21)
     assert json.loads((folder / "model.json").read_text())["opset"] == 21
+
+
+@pytest.mark.slow
+def test_a_talker_with_durations_runs_for_any_batch(modules, tmp_path):
+    """Writing compares a graph with torch, for sizes other than those that it was traced with."""
+    options = {**modules["talker"].options, "alignment": "durations"}
+    talker = Talker(**options).eval()
+    for graph in (talker_text_graph(talker), talker_graph(talker)):
+        path = tmp_path / f"{graph.name}.onnx"
+        assert write_graph(graph, path, opset=18, dtype="f32") < 1e-4
+        session = open_session(path)
+        assert [port.name for port in graph.outputs] == [port.name for port in session.get_outputs()]
+    read = open_session(tmp_path / "talker_text.onnx")
+    text, lengths, speakers = torch.randint(1, 99, (3, 5)), torch.tensor([5, 3, 1]), torch.tensor([0, 1, 0])
+    inputs = {"text": text.numpy(), "lengths": lengths.numpy(), "speakers": speakers.numpy()}
+    prefix, times, frames = read.run(None, inputs)
+    assert prefix.shape[:2] == (3, 0) and times.shape == (3, 0)
+    with torch.inference_mode():
+        cache = talker.new_cache(3, talker.max_frames)
+        talker.prefill(text, lengths, speakers=speakers, cache=cache)
+    np.testing.assert_allclose(frames, cache.text, atol=1e-4)
