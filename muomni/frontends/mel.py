@@ -146,7 +146,7 @@ class LogMel:
         self.window = torch.hann_window(spec.win)
         self.scale = 2.0 / float(self.window.sum())
         self._constants = Constants(self.window, self.filters)
-        self._bands = [_band(part) for part in (self.filters * self.scale).split(-(-spec.bins // BANDS), dim=1)]
+        self._bands = [band(part) for part in (self.filters * self.scale).split(-(-spec.bins // BANDS), dim=1)]
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Raises ValueError for a clip shorter than one hop and for samples that are not finite."""
@@ -203,7 +203,7 @@ class LogMel:
             return torch.cat([sizes[..., low:high] @ part for low, high, part in self._bands], dim=-1)
 
 
-def _band(filters: Tensor) -> tuple[int, int, Tensor]:
+def band(filters: Tensor) -> tuple[int, int, Tensor]:
     """Filters (F, m) of neighbouring bins -> the frequencies that they read, first and after the last, and the filters there."""
     read = filters.any(dim=1).nonzero()[:, 0]
     low, high = int(read[0]), int(read[-1]) + 1

@@ -6,15 +6,20 @@ mel's zero-padded n_fft: half the work at n_fft 1024 for a window of 400.
 
 Not torchaudio's GriffinLim: it has no way to keep the samples that were played already, which speech in blocks needs.
 
+On a CPU clips are computed one by one, in place where that is possible: what a clip takes stays in the cache. A mel filter is
+zero at most frequencies, so that products are of groups of bins, a quarter of the whole.
+
 Shapes: B clips, T frames, M mel bins, F mel frequencies, R frequencies of the search, L its frame length, N = T x hop.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from muomni.frontends.loudness import SMALLEST, peak_normalise
-from muomni.frontends.mel import MelSpec, check_mel, denormalise_log, mel_filters
+from muomni.frontends.mel import BANDS, MelSpec, band, check_mel, denormalise_log, mel_filters
 from muomni.nn.constants import Constants
 from muomni.nn.overlap_add import overlap_add
 
@@ -39,14 +44,25 @@ class GriffinLim:
         self.window = F.pad(window, (left, self.length - spec.win - left))
         self.filters = mel_filters(spec)  # F M
         self.inverse = torch.linalg.pinv(self.filters, rtol=1e-5)  # M F
-        self._constants = Constants(self.window, self.filters, self.inverse)
+        overlap = self.filters.sum(dim=1)  # F
+        # A frequency that no filter reads stays as it is: a share of 0 of the update, and all of itself.
+        self.share = torch.where(overlap > 0, 1 / overlap.clamp_min(SMALLEST), 0.0)
+        self.unread = (overlap <= 0).float()
+        self._constants = Constants(self.window, self.filters, self.inverse, self.share, self.unread)
+        self._bands = [band(part) for part in self.filters.split(-(-spec.bins // BANDS), dim=1)]
+        # The other way round: the frequencies from where a group's begin on, and the bins that read them.
+        borders = sorted({low for low, _, _ in self._bands})[1:]
+        self._rows = [band(part.T) for part in self.filters.tensor_split(borders)]
 
     def __call__(self, mel: Tensor) -> Tensor:
         """Peak-normalised to 0.95; silence stays silence. Raises ValueError for a mel that is empty or not finite."""
         check_mel(mel, self.spec, where=self.name)
         batch = mel.detach().float()
         batch = batch if mel.dim() == 3 else batch[None]
-        waveform = peak_normalise(self._phase_search(self.magnitudes(batch), batch.shape[1] * self.spec.hop))
+        clips = batch.split(1) if batch.device.type == "cpu" else (batch,)
+        samples = batch.shape[1] * self.spec.hop
+        found = torch.cat([self._phase_search(self.magnitudes(clip), samples) for clip in clips])
+        waveform = peak_normalise(found)
         return waveform if mel.dim() == 3 else waveform[0]
 
     @property
@@ -74,18 +90,22 @@ class GriffinLim:
     def magnitudes(self, mel: Tensor) -> Tensor:
         """Mel (B, T, M) -> magnitudes (B, T + 1, R); the last frame is repeated, since `LogMel` drops one."""
         target = (denormalise_log(mel) if self.spec.log else mel.clamp_min(0.0)) * self.scale
-        _, filters, inverse = self._constants.on(mel.device)
-        magnitude = (target @ inverse).clamp_min(SMALLEST)  # B T F
-        overlap = filters.sum(dim=1)  # F
+        _, filters, inverse, share, unread = self._constants.on(mel.device)
+        magnitude = (target @ inverse).clamp_min_(SMALLEST)  # B T F
         for _ in range(SHARPENING_STEPS):
-            ratio = target / (magnitude @ filters).clamp_min(SMALLEST)
-            magnitude = torch.where(
-                overlap > 0, magnitude * (ratio @ filters.T) / overlap.clamp_min(SMALLEST), magnitude
-            )
+            heard, spread = self._products(magnitude, filters)
+            magnitude *= spread(target / heard.clamp_min_(SMALLEST)).mul_(share).add_(unread)
         bins = torch.arange(self.length // 2 + 1, device=mel.device) * (self.spec.n_fft / self.length)  # R
         below = bins.long().clamp_max(magnitude.shape[2] - 2)
         magnitude = torch.lerp(magnitude[..., below], magnitude[..., below + 1], bins - below)
         return torch.cat([magnitude, magnitude[:, -1:]], dim=1)
+
+    def _products(self, magnitude: Tensor, filters: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """magnitude (B, T, F) -> what the filters read of it (B, T, M), and their product with such numbers (B, T, F)."""
+        if magnitude.device.type != "cpu":
+            return magnitude @ filters, lambda ratio: ratio @ filters.T
+        read = torch.cat([magnitude[..., low:high] @ part for low, high, part in self._bands], dim=-1)
+        return read, lambda ratio: torch.cat([ratio[..., low:high] @ part for low, high, part in self._rows], dim=-1)
 
     def _phase_search(self, magnitude: Tensor, samples: int, *, past: Tensor | None = None) -> Tensor:
         """Magnitudes (B, T, R) -> waveforms (B, samples) whose transforms approximate them. past: fixed samples, from half a
@@ -98,17 +118,20 @@ class GriffinLim:
         gain = ((valid >= half) & (valid < half + samples)) / overlap.clamp_min(1e-6)
         generator = torch.Generator().manual_seed(0)
         phase = 2 * torch.pi * torch.rand(T, R, generator=generator).to(device)  # the same for every row
-        estimate = torch.polar(torch.ones_like(phase), phase).expand(B, T, R)
+        estimate = torch.polar(torch.ones_like(phase), phase).repeat(B, 1, 1)
         factor = MOMENTUM / (1 + MOMENTUM)
-        previous = torch.zeros_like(estimate)
+        previous, size = torch.zeros_like(estimate), torch.empty_like(magnitude)
+        frames = magnitude.new_empty(B, T, self.length)
         for step in range(self.iterations + 1):
-            size = (estimate.real.square() + estimate.imag.square()).clamp_min(SMALLEST**2)
-            spectrum = estimate * (size.rsqrt() * magnitude)
-            waveform = overlap_add(torch.fft.irfft(spectrum, n=self.length) * window, hop=hop) * gain
+            torch.mul(estimate.real, estimate.real, out=size)
+            size.addcmul_(estimate.imag, estimate.imag).clamp_min_(SMALLEST**2)
+            estimate *= size.rsqrt_().mul_(magnitude)
+            waveform = overlap_add(torch.fft.irfft(estimate, n=self.length).mul_(window), hop=hop).mul_(gain)
             if past is not None:
                 waveform[:, : len(past)] = past
             if step < self.iterations:
-                rebuilt = torch.fft.rfft(waveform.unfold(1, self.length, hop) * window)
-                estimate = torch.sub(rebuilt, previous, alpha=factor)
+                torch.mul(waveform.unfold(1, self.length, hop), window, out=frames)
+                rebuilt = torch.fft.rfft(frames)
+                torch.sub(rebuilt, previous, alpha=factor, out=estimate)
                 previous = rebuilt
         return waveform[:, half : half + samples]
