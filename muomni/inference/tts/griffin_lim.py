@@ -7,7 +7,7 @@ mel's zero-padded n_fft: half the work at n_fft 1024 for a window of 400.
 Not torchaudio's GriffinLim: it has no way to keep the samples that were played already, which speech in blocks needs.
 
 On a CPU clips are computed one by one, in place where that is possible: what a clip takes stays in the cache. A mel filter is
-zero at most frequencies, so that products are of groups of bins, a quarter of the whole.
+zero at most frequencies, so that products are of groups of bins, an eighth of the whole.
 
 Shapes: B clips, T frames, M mel bins, F mel frequencies, R frequencies of the search, L its frame length, N = T x hop.
 """
