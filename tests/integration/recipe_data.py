@@ -117,6 +117,15 @@ def ljspeech(folder: Path) -> None:
     written(folder / "metadata.csv", "".join(lines))
 
 
+def half_hour(folder: Path) -> None:
+    rows = []
+    for n in range(2 * ROWS):
+        recording(folder / "audio" / f"{n}.flac", n, rate=22050)
+        split = "dev" if n >= 2 * ROWS - 2 else "train"
+        rows.append({"id": n, "audio": f"audio/{n}.flac", "text": f"{WORDS[n].capitalize()}, 1.", "split": split})
+    written(folder / "manifest.jsonl", "\n".join(map(json.dumps, rows)))
+
+
 def coco(folder: Path) -> None:
     for split, count in (("train2017", ROWS), ("val2017", 2)):
         images, notes = [], []

@@ -40,6 +40,7 @@ RECIPES = {
     "common_voice": ("audio", *SPEECH, "audio/test/cer"),
     "ljspeech": ("talker", SHARES, "talker/test/cer"),
     "vctk": ("talker", SHARES, "talker/test/cer"),
+    "half_hour": ("talker", "talker/test/duration_ratio"),
     "coco2017": ("vision", *IMAGES, "vision/val2017/r1_image_to_text"),
     "flickr8k": ("vision", *IMAGES, "vision/test/r1_text_to_image"),
     "cifar100": ("vision", *CONV, "vision/test/accuracy"),

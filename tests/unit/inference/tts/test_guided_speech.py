@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from muomni.checkpoints.export import load_export, save_export
+from muomni.inference.decoding.row_blocks import with_row_blocks
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.scheduling.speech_request import SpeechDone
 from muomni.inference.scheduling.speech_scheduler import SpeechScheduler
@@ -22,7 +23,7 @@ def guided(engine, monkeypatch):
     with torch.no_grad():
         talker.text.step.weight.normal_(std=0.05)
         talker.text.step.bias.fill_(-0.7)
-    monkeypatch.setattr(engine.speaker, "talker", talker)
+    monkeypatch.setattr(engine.speaker, "talker", with_row_blocks(talker))
     monkeypatch.setattr(engine.speaker.decoder.vocoder, "iterations", 1)
     return talker
 
