@@ -2,7 +2,7 @@
 
 The sources know no processor by name: they are compiled for the largest set of instructions (`LEVELS`) that this one has.
 Packages of AOTInductor call the same functions directly, without torch's dispatcher (`C_SHIMS`), through `shims.cpp`: a second
-library, the only one whose names the whole process sees.
+library, the only one whose names are visible to the whole process.
 """
 
 import ctypes
