@@ -122,7 +122,9 @@ def half_hour(folder: Path) -> None:
     for n in range(2 * ROWS):
         recording(folder / "audio" / f"{n}.flac", n, rate=22050)
         split = "dev" if n >= 2 * ROWS - 2 else "train"
-        rows.append({"id": n, "audio": f"audio/{n}.flac", "text": f"{WORDS[n % ROWS].capitalize()}, 1.", "split": split})
+        rows.append(
+            {"id": n, "audio": f"audio/{n}.flac", "text": f"{WORDS[n % ROWS].capitalize()}, 1.", "split": split}
+        )
     written(folder / "manifest.jsonl", "\n".join(map(json.dumps, rows)))
 
 
