@@ -50,6 +50,7 @@ WATCHED: dict[str, Callable[[Any], list[tuple[nn.Module, Names]]]] = {
         (model.pooled_head, {"text tower": _all}), (model.token_head, {"text tower tokens": _all})
     ],
     "codec": lambda model: [(model.decoder, {"codec": _all})],
+    "fourier_codec": lambda model: [(model.synthesis, {"codec": _all})],
     "vocoder": lambda model: [(model.head, {"vocoder": _all})],
 }  # fmt: skip
 

@@ -33,6 +33,10 @@ class Symptom(ABC):
         """Problem of the step just examined, with its remedy, or None."""
 
 
-def learns(module: nn.Module, architecture: str) -> bool:
-    """Whether a module is registered under that name and has trained weights."""
-    return getattr(module, "architecture", None) == architecture and any(p.requires_grad for p in module.parameters())
+#: Registered codecs that stage=codec trains.
+CODECS = ("codec", "fourier_codec")
+
+
+def learns(module: nn.Module, *architectures: str) -> bool:
+    """Whether a module is registered under one of the names and has trained weights."""
+    return getattr(module, "architecture", None) in architectures and any(p.requires_grad for p in module.parameters())

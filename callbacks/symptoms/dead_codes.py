@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from callbacks.symptoms.base import Observe, Symptom, learns
+from callbacks.symptoms.base import CODECS, Observe, Symptom, learns
 
 
 @dataclass(kw_only=True)
@@ -25,7 +25,7 @@ class DeadCodes(Symptom):
     _last: str | None = field(default=None, init=False)
 
     def observer(self, module: nn.Module) -> Observe | None:
-        if not learns(module, "codec"):
+        if not learns(module, *CODECS):
             return None
         entries = int(module.codebook_size)  # type: ignore[arg-type]
         return lambda _, output: self._observe(output.codes.flatten(0, -2), entries)
@@ -48,6 +48,6 @@ class DeadCodes(Symptom):
             self._last = (
                 f"dead codes: codebook {worst} uses {used[worst]} of its {size} entries. Let codebooks follow averages and "
                 "renew idle entries (backbone.codec.decay=0.9 backbone.codec.idle=0.1), lower optim.lr, or take a smaller "
-                "backbone.codec.codebook_size"
+                "backbone.codec.codebook_size (of codec=waveform: codec.decay, codec.idle, codec.codebook_size)"
             )
         return self._last

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from callbacks.symptoms.base import Symptom, learns
+from callbacks.symptoms.base import CODECS, Symptom, learns
 
 
 @dataclass(kw_only=True)
@@ -55,7 +55,7 @@ class LostCodebooks(Symptom):
 
     def _unmoved(self, stage: Any) -> list[int]:
         """Codebooks that are the same as at the last examined step."""
-        codec = next((module for module in stage.modules() if learns(module, "codec")), None)
+        codec = next((module for module in stage.modules() if learns(module, *CODECS)), None)
         if codec is None or codec.quantizer.decay is None:
             return []
         now, before = codec.quantizer.codebooks.detach().clone(), self._before

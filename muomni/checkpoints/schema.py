@@ -60,7 +60,7 @@ _BOUNDS = (
     (Bound(int, 0, 1023), "conv_kernel"),
     (Bound(int, 0, 1 << 16), "chunk right_context"),
     (Bound(int, 0, 1 << 16, null=True), "left_context"),
-    (Bound(int, 0, 1024), "encoder_layers num_blocks num_experts num_layers short_conv text_layers"),
+    (Bound(int, 0, 1024), "encoder_layers frame_layers num_blocks num_experts num_layers short_conv text_layers"),
     (Bound(int, 0, 1023, many=1024), "full_attention"),
     (Bound(int, 1, 256), "grid num_codebooks stack stride"),
     (Bound(int, 1, 1023), "kernel text_kernel"),
@@ -77,6 +77,7 @@ _BOUNDS = (
     (Bound(int, 1, 1 << 22), "vocab_size"),
     (Bound(int, 2, 8), "downsample"),
     (Bound(int, 2, 64), "overlap"),
+    (Bound(int, 1000, 384_000), "sample_rate"),
     (Bound(float, 0, 1), "dropout idle norm_eps qk_norm_eps"),
     (Bound(float, 0, 1, null=True), "decay"),
     (Bound(float, 0, 1000), "positions start_std"),
@@ -85,7 +86,7 @@ _BOUNDS = (
     (Bound(float, 1e-6, 1e3, null=True), "attention_scale"),
     (Bound(float, 1e-3, 1e6, table=True), "rope_scaling"),
     (Bound(float, 1, 1e12, null=True), "local_rope_theta rope_theta"),
-    (_NAME, "image_tokens mlp model_type norm pool"),
+    (_NAME, "image_tokens mlp model_type norm pool quantizer"),
     (Bound(int, 1, 8), "hf_audio.downsample"),
     (Bound(int, 0, 1 << 20), "hf_audio.num_symbols"),
     (_SWITCH, "learned_positions norm_topk_prob out_bias output_norm qk_norm qkv_bias shared_embedding tied words"),
@@ -96,7 +97,7 @@ _BOUNDS = (
 #: The same by name, or by module and name where a name has two meanings.
 OPTIONS = {name: bound for bound, names in _BOUNDS for name in names.split()}
 #: Options that repeat a submodule: each repetition has at least one tensor.
-REPEATS = ("num_layers", "text_layers", "encoder_layers", "num_codebooks", "num_experts", "num_blocks")
+REPEATS = ("num_layers", "text_layers", "encoder_layers", "frame_layers", "num_codebooks", "num_experts", "num_blocks")
 
 _SAMPLES = Bound(int, 1, 1 << 16)
 _MEL = {

@@ -12,7 +12,7 @@ from torch import Tensor
 from muomni.evaluation.judged_text import judged_text
 from muomni.evaluation.naturalness import INSTALL, Naturalness, has_distillmos
 from muomni.evaluation.whisper import WhisperJudge
-from muomni.metrics.sound import has_pesq, match_level, need_stoi, pesq, stoi
+from muomni.metrics.sound import has_pesq, has_stoi, match_level, need_stoi, pesq, stoi
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +53,21 @@ class IndependentJudge:
         measured: Quality = {}
         if self._naturalness is not None:
             measured["mos"] = {version: self._naturalness(each) for version, each in waveforms.items()}
-        for version in (version for version in aligned if version in waveforms):
-            pairs = [same_part(*pair) for pair in zip(waveforms[version], waveforms["recorded"], strict=True)]
-            for name, measure in (("stoi", stoi), *((("pesq", pesq),) if has_pesq() else ())):
-                values = [measure(*pair, sample_rate=self.sample_rate) if len(pair[0]) else None for pair in pairs]
-                measured.setdefault(name, {})[version] = values
-        return measured
+        return measured | similarity(waveforms, aligned=aligned, sample_rate=self.sample_rate)
+
+
+def similarity(waveforms: Mapping[str, Sequence[Tensor]], *, aligned: Sequence[str], sample_rate: int) -> Quality:
+    """By measure and version: "stoi" and "pesq" of those of the versions `aligned` that are there, against "recorded", each
+    where its package is installed; None where one is not defined. waveforms: (N) by version."""
+    measures = {"stoi": stoi} if has_stoi() else {}
+    measures |= {"pesq": pesq} if has_pesq() else {}
+    measured: Quality = {}
+    for version in (version for version in aligned if version in waveforms):
+        pairs = [same_part(*pair) for pair in zip(waveforms[version], waveforms["recorded"], strict=True)]
+        for name, measure in measures.items():
+            values = [measure(*pair, sample_rate=sample_rate) if len(pair[0]) else None for pair in pairs]
+            measured.setdefault(name, {})[version] = values
+    return measured
 
 
 def same_part(made: Tensor, recorded: Tensor) -> tuple[Tensor, Tensor]:

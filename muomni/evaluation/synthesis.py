@@ -138,6 +138,9 @@ class SynthesisEvaluator(Evaluator[S]):
             metrics[self.named("repeated", version)] = repeated_share(said, truth)
         faults = length_faults(state.ratios, state.cut) if state.ratios else {}
         metrics |= {self.named(name, self.main): value for name, value in faults.items()}
+        for measure, versions in state.quality.items():
+            values = ((self.named(measure, version), mean(each)) for version, each in versions.items())
+            metrics |= {name: value for name, value in values if value is not None}
         if self.independent is None:
             return metrics
         for version, texts in state.whisper.items():
@@ -148,9 +151,6 @@ class SynthesisEvaluator(Evaluator[S]):
             metrics[f"whisper_{self.named('repeated', version)}"] = repeated_share(said, truth)
             if version == self.main:  # "shuffled" of every report
                 metrics["whisper_cer_shuffled"] = error_rates(said, shuffled(truth))["cer"]
-        for measure, versions in state.quality.items():
-            values = ((self.named(measure, version), mean(each)) for version, each in versions.items())
-            metrics |= {name: value for name, value in values if value is not None}
         return metrics
 
 

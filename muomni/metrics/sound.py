@@ -13,9 +13,14 @@ PESQ_RATE = 16_000  # of its wide band, in Hz
 UNDEFINED = 1e-5  # what pystoi gives for a clip with less than 0.4 s of speech
 
 
+def has_stoi() -> bool:
+    """Whether the package that STOI needs is installed."""
+    return bool(_PYSTOI_AVAILABLE)
+
+
 def need_stoi() -> None:
     """Raise ValueError where the package that STOI needs is not installed."""
-    if not _PYSTOI_AVAILABLE:
+    if not has_stoi():
         raise ValueError("STOI is measured by pystoi, which is not installed: pip install 'muomni[vocoder]'")
 
 

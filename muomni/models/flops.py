@@ -13,6 +13,7 @@ from muomni.models.codec import Codec, ConvNeXtStack, FrameLinear
 from muomni.models.conv_vision import ConvEncoder
 from muomni.models.discriminators import Discriminators, PeriodDiscriminator, SpectrogramDiscriminator
 from muomni.models.encoders import AudioEncoder, ImageEncoder
+from muomni.models.fourier_codec import FourierCodec, stacks
 from muomni.models.hf_audio import HfAudio, field_of_view
 from muomni.models.hf_vision import HfVision
 from muomni.models.omni import Omni
@@ -22,6 +23,7 @@ from muomni.models.thinker import Thinker
 from muomni.nn.conv import AudioStem
 from muomni.nn.flops import Cost, conv, convnext, learns, linear, product, transformer
 from muomni.nn.patch import PatchStem
+from muomni.nn.rvq import ResidualQuantizer
 
 
 def thinker(model: Thinker, batch: int, length: int, *, predicted: int) -> Cost:
@@ -144,6 +146,21 @@ def codec(model: Codec, batch: int, frames: int) -> Cost:
     """Mel frames -> codes -> mel frames."""
     decoder = convnext_stack(model.decoder, batch, -(-frames // model.stride), input_grad=True)
     return codec_encode(model, batch, frames) + decoder
+
+
+def fourier_codec(model: FourierCodec, batch: int, samples: int) -> Cost:
+    """Waveforms -> codes -> waveforms. The search of the nearest entries has no gradient."""
+    rows, cost = batch * -(-samples // model.hop), Cost()
+    for stack, repeats in stacks(model):
+        count = rows * repeats
+        cost += linear(stack.proj_in, count, input_grad=stack is not model.encoder) + linear(stack.proj_out, count)
+        for block in stack.blocks:
+            kernel, width = block.conv.weight.shape  # type: ignore[union-attr]
+            cost += product(count, kernel, width) + linear(block.mlp.up, count) + linear(block.mlp.down, count)  # type: ignore[union-attr]
+    if isinstance(model.quantizer, ResidualQuantizer):
+        _, entries, dim = model.quantizer.codebooks.shape
+        cost += product(rows, dim, entries, gradients=0).times(model.num_codebooks)
+    return cost
 
 
 def talker(model: Talker, batch: int, characters: int, frames: int) -> Cost:

@@ -1,6 +1,6 @@
 """What each architecture's forward returns: one dataclass each, tensors with their shapes.
 
-Legend: B batch, T time, V vocabulary, D width, P patches, M mel bins, K codebooks, E entries of a codebook.
+Legend: B batch, T time, N samples, V vocabulary, D width, P patches, M mel bins, K codebooks, E entries of a codebook.
 """
 
 from dataclasses import dataclass, field
@@ -51,6 +51,15 @@ class CodecOutput:
     """mel (B, T, M) rebuilt; codes (B, T', K) long; commitment: scalar loss."""
 
     mel: Tensor
+    codes: Tensor
+    commitment: Tensor
+
+
+@dataclass(slots=True)
+class WaveformCodecOutput:
+    """waveform (B, N) rebuilt, float32; codes (B, T, K) long; commitment: scalar loss, 0 without codebooks."""
+
+    waveform: Tensor
     codes: Tensor
     commitment: Tensor
 

@@ -5,6 +5,7 @@ Legend: B batch, T mel frames, M mel bins, F = n_fft / 2 + 1 frequencies, N = T 
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.models.codec import ConvNeXtStack
@@ -13,6 +14,9 @@ from muomni.models.registry import register
 from muomni.nn.overlap_add import overlap_add
 
 LARGEST_LOG = 5.0  # of a predicted magnitude: e^5 = 148 is beyond a full-scale sine under any window used here
+#: Frequencies are padded to a multiple of it: the last few numbers of a tensor are computed by another function of the library,
+#: whose last bit differs, and a frame is not to depend on how many others there are.
+VECTOR = 64
 
 
 class FourierHead(nn.Module):
@@ -32,11 +36,17 @@ class FourierHead(nn.Module):
         window = torch.hann_window(self.n_fft, device="cpu")  # explicit: as in nn/rope.py
         self.register_buffer("window", window, persistent=False)
 
+    def frames(self, log_magnitude: Tensor, phase: Tensor) -> Tensor:
+        """log_magnitude, phase (B, T, F) -> windowed samples (B, T, n_fft), float32, which `overlap_add` sums."""
+        frequencies = log_magnitude.shape[-1]
+        whole = F.pad(log_magnitude.float(), (0, -frequencies % VECTOR)).clamp_max(LARGEST_LOG)
+        magnitude = whole.exp()[..., :frequencies]
+        return torch.fft.irfft(torch.polar(magnitude, phase.float()), n=self.n_fft) * self.window
+
     def forward(self, log_magnitude: Tensor, phase: Tensor) -> Tensor:
         """log_magnitude, phase (B, T, F) -> waveform (B, N), float32."""
         T = phase.shape[1]
-        magnitude = log_magnitude.float().clamp_max(LARGEST_LOG).exp()
-        frames = torch.fft.irfft(torch.polar(magnitude, phase.float()), n=self.n_fft) * self.window  # B T n_fft
+        frames = self.frames(log_magnitude, phase)
         overlap = overlap_add(self.window.square().expand(1, T, -1), hop=self.hop)
         edge = (self.n_fft - self.hop) // 2
         inside = slice(edge, edge + T * self.hop)

@@ -1,4 +1,5 @@
-"""`thinker=hf`, `codec=hf`: the configuration of a run whose Thinker or codec is pretrained, filled in from its description."""
+"""`thinker=hf`, `codec=hf`: the configuration of a run whose Thinker or codec is pretrained, filled in from its description.
+Of `codec=waveform`, which is not, the Talker is filled in from the codec's options."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -58,28 +59,52 @@ def settle_thinker(cfg: DictConfig, overrides: Collection[str]) -> None:
 
 
 def settle_codec(cfg: DictConfig, overrides: Collection[str]) -> None:
-    """The Talker speaks through the codec at `codec.path`, unless it is null, in place of a stage=codec of its own.
+    """The Talker speaks through the codec at `codec.path`, unless it is null, in place of a stage=codec of its own; or through a
+    codec of waveforms that stage=codec trains.
 
     It has the codec's entries, and as many frames as last as long. What the command line says itself stays.
     Raises ValueError for another stage, and for changes of spectrograms, which a codec of waveforms does not read.
     """
+    if "_target_" in cfg.codec:
+        _settle_own_codec(cfg, overrides)
+        return
     path = cfg.codec.path
     if path is None:
         return
     if cfg.stage.name != "talker":
         raise ValueError(f"codec=hf: stage={cfg.stage.name} chooses no codec, stage=talker does; leave it out")
-    if cfg.datamodule.augment is not None:
-        raise ValueError("datamodule.augment changes spectrograms, codec=hf reads recordings: datamodule.augment=null")
+    _check_recordings(cfg, "codec=hf")
     codec = describe_codec(path)
+    _fill_talker(cfg, overrides, codebooks=codec.num_codebooks, entries=codec.codebook_size, rate=codec.frame_rate)
+    with open_dict(cfg):
+        cfg.module.codec = {"_target_": LOAD_CODEC, "folder": str(path)}
+        cfg.stage.needs = [stage for stage in cfg.stage.needs if stage != "codec"]
+
+
+def _settle_own_codec(cfg: DictConfig, overrides: Collection[str]) -> None:
+    if cfg.stage.name == "vocoder":
+        raise ValueError("codec=waveform: stage=vocoder is for a codec of mels; a codec of waveforms needs none")
+    if cfg.stage.name == "talker":
+        _check_recordings(cfg, "codec=waveform")
+        codec = cfg.codec
+        rate = codec.sample_rate / codec.hop
+        _fill_talker(cfg, overrides, codebooks=codec.num_codebooks, entries=codec.codebook_size, rate=rate)
+
+
+def _check_recordings(cfg: DictConfig, choice: str) -> None:
+    if cfg.datamodule.augment is not None:
+        raise ValueError(f"datamodule.augment changes spectrograms, {choice} reads recordings: datamodule.augment=null")
+
+
+def _fill_talker(cfg: DictConfig, overrides: Collection[str], *, codebooks: int, entries: int, rate: float) -> None:
+    """The Talker's numbers for a codec of so many codebooks and entries, and frames a second."""
     given = {word.lstrip("+").partition("=")[0] for word in overrides}
     filled = {
-        "codebook_size": codec.codebook_size,
-        "num_codebooks": min(CODEBOOKS, codec.num_codebooks),
-        "max_frames": round(cfg.backbone.talker.max_frames * codec.frame_rate / FRAME_RATE),
+        "codebook_size": entries,
+        "num_codebooks": min(CODEBOOKS, codebooks),
+        "max_frames": round(cfg.backbone.talker.max_frames * rate / FRAME_RATE),
     }
     with open_dict(cfg):
         for key, value in filled.items():
             if f"backbone.talker.{key}" not in given:
                 cfg.backbone.talker[key] = value
-        cfg.module.codec = {"_target_": LOAD_CODEC, "folder": str(path)}
-        cfg.stage.needs = [stage for stage in cfg.stage.needs if stage != "codec"]

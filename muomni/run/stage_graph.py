@@ -34,6 +34,8 @@ SHARED = (
     "size", "data", "budget", "paths", "seed", "vocab_size", "logger", "prerequisites", "resume", "trainer", "experiment",
     "characters", "text", "tokenizer", "codec_mel", "mel@codec_mel", "dry_run",
 )  # fmt: skip
+#: Overrides that also apply to certain prerequisites: the codec that is trained, and that the Talker learns to speak through.
+OF_STAGES = {"codec": ("codec",), "talker": ("codec",)}
 SHARED_KEYS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 #: Overrides that also apply to prerequisites that an ablation changes (muomni/cli/ablations.py).
 ABLATED = ("tag", "ablation", "backbone", "image_encoder", "audio_encoder", "mel", "hearing")
@@ -64,9 +66,10 @@ class Wanted:
         return float(run.get("level", 0)) >= self.level
 
 
-def shared_overrides(overrides: Sequence[str], *, ablated: bool = False) -> list[str]:
-    """The overrides of a command line that are passed on to a prerequisite. ablated: it is one that they change."""
-    kept, shared = [], {*SHARED, *(ABLATED if ablated else ()), *data_options(overrides)}
+def shared_overrides(overrides: Sequence[str], *, stage: str = "", ablated: bool = False) -> list[str]:
+    """The overrides of a command line that are passed on to a prerequisite, training `stage`. ablated: it is one that they
+    change."""
+    kept, shared = [], {*SHARED, *OF_STAGES.get(stage, ()), *(ABLATED if ablated else ()), *data_options(overrides)}
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0]
         whole = key.split(".", 1)[0]
@@ -103,7 +106,13 @@ def command(stage: str, overrides: Sequence[str], *, ablated: bool = False) -> l
     """The command that trains a prerequisite, with as many processes as this run has on this machine."""
     several = rendezvous.local_world_size()
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={several}"] if several > 1 else []
-    return [sys.executable, *torchrun, sys.argv[0], f"stage={stage}", *shared_overrides(overrides, ablated=ablated)]
+    return [
+        sys.executable,
+        *torchrun,
+        sys.argv[0],
+        f"stage={stage}",
+        *shared_overrides(overrides, stage=stage, ablated=ablated),
+    ]
 
 
 def shown(stage: str, overrides: Sequence[str], *, ablated: bool = False) -> str:

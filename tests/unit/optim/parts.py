@@ -5,6 +5,7 @@ from torch import nn
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
 from muomni.models.discriminators import Discriminators
+from muomni.models.fourier_codec import FourierCodec
 from muomni.models.ocr import Ocr
 from muomni.models.omni import Omni
 from muomni.models.projector import AudioProjector, ImageHead, ImageProjector
@@ -46,6 +47,14 @@ def codec(**options: object) -> Codec:
     return Codec(**(shape | {"kernel": 3, "ff_dim": 8, "decay": None, "dropout": 0.0, "idle": 0.0} | options))
 
 
+def fourier_codec() -> FourierCodec:
+    """Finite scalars: all of the quantizer is learned."""
+    return FourierCodec(
+        sample_rate=100, hop=8, stride=2, overlap=4, quantizer="fsq", dim=4, num_codebooks=2, codebook_size=16, num_layers=1,
+        frame_layers=1, width=6, kernel=3, ff_dim=8, decay=None, dropout=0.0, idle=0.0,
+    )  # fmt: skip
+
+
 def talker() -> Talker:
     """Two speakers, two codebooks."""
     return Talker(
@@ -69,6 +78,7 @@ def stages() -> dict[str, nn.Module]:
         "audio": audio(),
         "codec": codec(),
         "codec, one layer": codec(num_layers=0),
+        "codec, waveforms": fourier_codec(),
         "talker": talker(),
         "omni_sft": omni(),
         "ocr": Ocr(num_symbols=12, max_characters=4, stem_channels=[3, 4], stem_patch=2, encoder_layers=1, **VISION),

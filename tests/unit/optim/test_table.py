@@ -105,6 +105,31 @@ TABLE = {
             quantizer.codebooks
         """,
     },
+    "codec, waveforms": {
+        "matrices": """
+            decoder.blocks.N.mlp.down.weight
+            decoder.blocks.N.mlp.up.weight
+            decoder.proj_in.weight
+            encoder.blocks.N.mlp.down.weight
+            encoder.blocks.N.mlp.up.weight
+            encoder.proj_in.weight
+            quantizer.proj_in.weight
+            synthesis.blocks.N.mlp.down.weight
+            synthesis.blocks.N.mlp.up.weight
+            synthesis.proj_in.weight
+        """,
+        "heads": """
+            decoder.proj_out.weight
+            encoder.proj_out.weight
+            quantizer.proj_out.weight
+            synthesis.proj_out.weight
+        """,
+        "vectors": """
+            decoder.blocks.N.conv.weight
+            encoder.blocks.N.conv.weight
+            synthesis.blocks.N.conv.weight
+        """,
+    },
     "codec, one layer": {
         "matrices": """
             encoder.proj.weight
