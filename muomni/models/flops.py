@@ -20,6 +20,7 @@ from muomni.models.omni import Omni
 from muomni.models.talker import Talker
 from muomni.models.text_tower import TextTower
 from muomni.models.thinker import Thinker
+from muomni.nn.causal import CausalBlock
 from muomni.nn.conv import AudioStem
 from muomni.nn.flops import Cost, conv, convnext, learns, linear, product, transformer
 from muomni.nn.patch import PatchStem
@@ -155,8 +156,10 @@ def fourier_codec(model: FourierCodec, batch: int, samples: int) -> Cost:
         count = rows * repeats
         cost += linear(stack.proj_in, count, input_grad=stack is not model.encoder) + linear(stack.proj_out, count)
         for block in stack.blocks:
-            kernel, width = block.conv.weight.shape  # type: ignore[union-attr]
-            cost += product(count, kernel, width) + linear(block.mlp.up, count) + linear(block.mlp.down, count)  # type: ignore[union-attr]
+            assert isinstance(block, CausalBlock)
+            cost += (
+                product(count, *block.conv.weight.shape) + linear(block.mlp.up, count) + linear(block.mlp.down, count)
+            )
     if isinstance(model.quantizer, ResidualQuantizer):
         _, entries, dim = model.quantizer.codebooks.shape
         cost += product(rows, dim, entries, gradients=0).times(model.num_codebooks)
