@@ -76,7 +76,8 @@ def ready() -> bool:
         if _builder:
             return False
         if not _is_built():
-            _builder.append(threading.Thread(target=available, name="muomni-operators", daemon=True))
+            # No daemon: of a program that ends sooner than the compiler, the next run would find nothing again.
+            _builder.append(threading.Thread(target=available, name="muomni-operators"))
             _builder[0].start()
             return False
     finally:
