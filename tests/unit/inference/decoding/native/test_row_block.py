@@ -1,5 +1,7 @@
 """A block for one token of one row, and the Talker that decodes by it."""
 
+import ctypes
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -69,6 +71,44 @@ def test_it_computes_what_the_blocks_compute(shape, count, first, scale):
     torch.testing.assert_close(cache.keys, other.keys, rtol=1e-4, atol=1e-4 * max(1, scale))
     torch.testing.assert_close(cache.values, other.values, rtol=1e-4, atol=1e-4 * max(1, scale))
     assert cache.position == other.position == count
+
+
+@pytest.mark.slow  # a compiler
+@pytest.mark.parametrize("level", library.LEVELS)
+def test_every_level_of_this_machine_computes_the_same(level, tmp_path, monkeypatch):
+    if not library.has(level) or not library.available():
+        pytest.skip(f"this machine cannot have {level}")
+    library.build(tmp_path / "operators.so", level, namespace=f"muomni_row_{level}")
+    ctypes.CDLL(str(tmp_path / "operators.so"))
+    monkeypatch.setattr(torch.ops.muomni, "row_block", getattr(torch.ops, f"muomni_row_{level}").row_block)
+    for shape in ((24, 2, 2, 32), (20, 2, 1, 7), (192, 3, 3, 96)):
+        whole, tokens = network(*shape), torch.randn(30, shape[0], generator=torch.Generator().manual_seed(0))
+        ours, _ = run(RowTransformer(whole), whole, tokens, 0, 30)
+        torch.testing.assert_close(ours, run(whole, whole, tokens, 0, 30)[0], rtol=1e-4, atol=2e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("name", "other", "why"),
+    [
+        ("x", torch.zeros(1, 2, 24), r"x \(1, 1, D\)"),
+        ("x", torch.zeros(1, 1, 24, dtype=torch.float64), "float32"),
+        ("qkv", torch.zeros(71, 24), "qkv"),
+        ("down", torch.zeros(32, 24).T, "down must be contiguous"),
+        ("keys", torch.zeros(2, 2, 5, 12), r"keys and values \(1, G, C, K\)"),
+        ("position", 5, "in the cache"),
+        ("position", -1, "in the cache"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, other, why):
+    arguments = {
+        "x": torch.zeros(1, 1, 24), "attention_norm": torch.ones(24), "qkv": torch.zeros(72, 24), "out": torch.zeros(24, 24),
+        "mlp_norm": torch.ones(24), "gate_up": torch.zeros(64, 24), "down": torch.zeros(24, 32), "cos": torch.ones(6),
+        "sin": torch.zeros(6), "keys": torch.zeros(1, 2, 5, 12), "values": torch.zeros(1, 2, 5, 12), "position": 4, "eps": 1e-5,
+    }  # fmt: skip
+    assert torch.ops.muomni.row_block(**arguments).shape == (1, 1, 24)
+    with pytest.raises(RuntimeError, match=why):
+        torch.ops.muomni.row_block(**arguments | {name: other})
 
 
 @needs_compiler
