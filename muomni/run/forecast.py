@@ -100,9 +100,8 @@ def announce(
     trains, and for sizes and data of which no step was timed. conf: the folder of configurations."""
     stages = [*lacking, cfg.stage.name]
     on_gpu = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
-    timed = (
-        cfg.size == "nano" and cfg.data.kind == "world" and set(stages) <= REFERENCE.keys() and "hop" not in cfg.codec
-    )
+    own_codec = "_target_" in cfg.get("codec", {})  # of waveforms: no step of it was timed
+    timed = cfg.size == "nano" and cfg.data.kind == "world" and set(stages) <= REFERENCE.keys() and not own_codec
     if not lacking or not timed or on_gpu or FOLDER in os.environ:
         return
     half = has_fast_bfloat16("cpu") if cfg.trainer.precision == "auto" else "16" in str(cfg.trainer.precision)
