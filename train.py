@@ -40,7 +40,7 @@ from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
 from muomni.run import dry_run, forecast, monitors, pretrained_encoders, signals, stage_graph
 from muomni.run.hardware import best_precision
-from muomni.run.identity import identities_of_0_1, identity, is_done
+from muomni.run.identity import identities_of_0_1, identity, is_done, origins
 from muomni.run.initial_weights import begin, follow_export, follow_trained, load_into
 from muomni.run.pretrained import settle_codec, settle_thinker
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
@@ -68,7 +68,10 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         sources = prepare(cfg, overrides, ablated)
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
     if cfg.task == "fit" and not cfg.dry_run:
-        folder = RunFolder.for_training(output, metadata["identity"], runs=runs, resume=cfg.resume, also=former)
+        metadata["from"] = origins(cfg.stage.needs, cfg.paths.exports)  # some may have been trained just now
+        folder = RunFolder.for_training(
+            output, metadata["identity"], runs=runs, resume=cfg.resume, also=former, origins=metadata["from"]
+        )
     follow_trained(cfg, trained, overrides)
     cfg.paths.output = str(folder.path)
     lightning.seed_everything(cfg.seed, verbose=False)
@@ -114,7 +117,10 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
 def facts_of(cfg: DictConfig, plain: Any, ablated: Mapping[str, Any]) -> dict[str, Any]:
     """What an export of this run says of it. plain: the configuration, unresolved."""
     facts = {"size": cfg.size, "budget": cfg.budget.name, "level": cfg.budget.level, "identity": identity(plain)}
-    return facts | {"data": digests(cfg.data)} | ({"changes": ablated[cfg.stage.name]} if cfg.tag else {})
+    begun = origins(cfg.stage.needs, cfg.paths.exports) if cfg.task == "fit" else {}
+    return (
+        facts | {"data": digests(cfg.data), "from": begun} | ({"changes": ablated[cfg.stage.name]} if cfg.tag else {})
+    )
 
 
 def settle(cfg: DictConfig, overrides: list[str]) -> None:

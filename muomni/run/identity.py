@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,22 @@ def identity(config: Mapping[str, Any], keys: tuple[str, ...] = KEYS) -> str:
     return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def origins(needs: Iterable[str], exports: Mapping[str, Any]) -> dict[str, str]:
+    """Stage -> 16 hex digits over what the description of its export says, of those that a run needs and that are there. They
+    change when such an export is trained with other options, on other data, or after others of its own."""
+    folders = {stage: Path(exports[stage]) for stage in needs if is_export(Path(exports[stage]))}
+    facts = {stage: json.dumps(read_description(folder)["facts"], default=str) for stage, folder in folders.items()}
+    return {stage: hashlib.sha256(said.encode()).hexdigest()[:16] for stage, said in facts.items()}
+
+
 def is_up_to_date(export: Path, metadata: Mapping[str, Any], former: Collection[str]) -> bool:
-    """Whether there is an export that a run of this configuration (or of an identity in `former`) made from this data."""
+    """Whether there is an export that a run of this configuration (or of an identity in `former`) made from this data and from
+    those of the exports it needs that are there."""
     made = read_description(export)["facts"].get("run", {}) if is_export(export) else {}
     return (
         made.get("identity") in {metadata["identity"], *former}
         and made.get("data", metadata["data"]) == metadata["data"]
+        and all(made.get("from", {}).get(stage, now) == now for stage, now in metadata["from"].items())
     )
 
 

@@ -22,7 +22,9 @@ def find_run(export: Path, metadata: Mapping[str, Any]) -> Path | None:
     if not isinstance(identity, str) or not runs.is_dir():
         return None
     found = [
-        path.parent for path in runs.glob(f"**/{IDENTITY}") if path.read_text(errors="replace").strip() == identity
+        path.parent
+        for path in runs.glob(f"**/{IDENTITY}")
+        if path.read_text(errors="replace").split()[:1] == [identity]
     ]
     finished = [folder for folder in found if (folder / METRICS).is_file()]
     return max(finished, key=lambda folder: (folder / METRICS).stat().st_mtime, default=None)

@@ -1,6 +1,7 @@
-"""Runs of version 0.1 whose configuration had another form are recognised, and only those that trained the same."""
+"""What decides a run's result. Runs of version 0.1 are recognised, and only those that trained the same."""
 
 import copy
+import shutil
 
 import pytest
 import yaml
@@ -8,9 +9,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from muomni import aliases
+from muomni.checkpoints.export import save_export
 from muomni.cli.errors import CONF
+from muomni.models.vision import VisionTransformer
 from muomni.report.trainings import SETTING
-from muomni.run.identity import identities_of_0_1, identity
+from muomni.run.identity import identities_of_0_1, identity, is_up_to_date, origins
 
 #: A Talker's run, reduced: `module` as 0.1 wrote it to .hydra/config.yaml, and as it is today.
 SHARED = """
@@ -116,3 +119,29 @@ def test_seed_and_folders_are_no_part_of_the_setting():
 
     assert setting() == setting("seed=3", "paths.root=seeds/3", "trainer.devices=1")
     assert setting() != setting("optim.lr=0.5")
+
+
+def test_an_export_is_kept_while_those_that_it_was_made_from_are_the_same(tmp_path):
+    folders = {stage: tmp_path / stage for stage in ("audio", "codec", "talker")}
+
+    def export(stage, **run):
+        part = VisionTransformer(image_size=8, patch=4, dim=8, num_layers=1, num_heads=2, ff_dim=16)
+        save_export(folders[stage], {"vision": part}, metadata={"stage": stage, "run": run}, files={})
+
+    def now():
+        return {"identity": "mine", "data": {}, "from": origins(["audio", "codec"], folders)}
+
+    export("audio", identity="a")
+    assert set(now()["from"]) == {"audio"}, "the codec is not there yet"
+    export("codec", identity="c")
+    export("talker", **now())
+    before = now()
+    assert is_up_to_date(folders["talker"], before, set())
+    export("audio", identity="a")
+    assert now() == before, "the same training again"
+    export("audio", identity="other")
+    assert not is_up_to_date(folders["talker"], now(), set())
+    shutil.rmtree(folders["audio"])
+    assert is_up_to_date(folders["talker"], now(), set()), "what is not there is not compared"
+    export("talker", identity="mine", data={})
+    assert is_up_to_date(folders["talker"], before, set()), "an earlier version did not note them"

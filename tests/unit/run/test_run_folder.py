@@ -55,6 +55,24 @@ def test_the_newest_unfinished_run_of_the_same_configuration(runs):
     assert not list(folder.glob("**/*.part")), "what was half-written is gone"
 
 
+def test_a_run_that_began_from_other_exports_is_left(runs):
+    make(runs, "before", of="mine audio=old", age=10)
+    folder, held = acquire(runs, "mine", runs / "now", resume=True, origins={"vision": "b", "audio": "a"})
+    held.close()
+    assert folder.name == "now" and (folder / "identity.txt").read_text() == "mine audio=a,vision=b\n"
+    torch.save({"step": 1}, make(runs, "now", of="mine audio=a,vision=b") / "checkpoints" / "last.ckpt")
+    folder, held = acquire(runs, "mine", runs / "later", resume=True, origins={"audio": "a", "vision": "b"})
+    held.close()
+    assert folder.name == "now"
+
+
+def test_a_run_of_a_version_that_did_not_note_its_exports_is_gone_on_with(runs):
+    make(runs, "before", of="mine", age=10)
+    folder, held = acquire(runs, "mine", runs / "now", resume=True, origins={"audio": "a"})
+    held.close()
+    assert folder.name == "before" and (folder / "identity.txt").read_text() == "mine audio=a\n"
+
+
 def test_a_job_of_a_multirun_is_found_too(runs):
     make(runs, "sweep/0", age=5)
     assert taken_up(runs) == "0"
