@@ -68,10 +68,7 @@ def run(cfg: DictConfig, *, output: Path, overrides: list[str], sweep: Path | No
         sources = prepare(cfg, overrides, ablated)
     trained, folder = Path(cfg.ckpt or export), RunFolder(output)
     if cfg.task == "fit" and not cfg.dry_run:
-        metadata["from"] = origins(cfg.stage.needs, cfg.paths.exports)  # some may have been trained just now
-        folder = RunFolder.for_training(
-            output, metadata["identity"], runs=runs, resume=cfg.resume, also=former, origins=metadata["from"]
-        )
+        folder = training_folder(cfg, output, metadata, runs=runs, former=former)
     follow_trained(cfg, trained, overrides)
     cfg.paths.output = str(folder.path)
     lightning.seed_everything(cfg.seed, verbose=False)
@@ -120,6 +117,16 @@ def facts_of(cfg: DictConfig, plain: Any, ablated: Mapping[str, Any]) -> dict[st
     begun = origins(cfg.stage.needs, cfg.paths.exports) if cfg.task == "fit" else {}
     return (
         facts | {"data": digests(cfg.data), "from": begun} | ({"changes": ablated[cfg.stage.name]} if cfg.tag else {})
+    )
+
+
+def training_folder(
+    cfg: DictConfig, output: Path, metadata: dict[str, Any], *, runs: Path, former: set[str]
+) -> RunFolder:
+    """Where to train. Which exports the run begins from is known now: some may have been trained just before."""
+    metadata["from"] = origins(cfg.stage.needs, cfg.paths.exports)
+    return RunFolder.for_training(
+        output, metadata["identity"], runs=runs, resume=cfg.resume, also=former, origins=metadata["from"]
     )
 
 
