@@ -86,7 +86,7 @@ _BOUNDS = (
     (Bound(float, 1e-6, 1e3, null=True), "attention_scale"),
     (Bound(float, 1e-3, 1e6, table=True), "rope_scaling"),
     (Bound(float, 1, 1e12, null=True), "local_rope_theta rope_theta"),
-    (_NAME, "image_tokens mlp model_type norm pool quantizer"),
+    (_NAME, "alignment image_tokens mlp model_type norm pool quantizer"),
     (Bound(int, 1, 8), "hf_audio.downsample"),
     (Bound(int, 0, 1 << 20), "hf_audio.num_symbols"),
     (_SWITCH, "learned_positions norm_topk_prob out_bias output_norm qk_norm qkv_bias shared_embedding tied words"),
@@ -120,7 +120,10 @@ METADATA: dict[str, Bound | dict[str, Bound]] = {
         "size": Bound(int, 1, 4096), "mean": Bound(float, -1e3, 1e3, many=3), "std": Bound(float, 0, 1e3, many=3), "fit": _NAME,
         "interpolation": _NAME, "resize": Bound(int, 1, 1 << 14, null=True),
     },
-    "run": {"size": _NAME, "budget": _NAME, "level": Bound(float, 0, 1000), "identity": _NAME, "changes": Bound(dict)},
+    "run": {
+        "size": _NAME, "budget": _NAME, "level": Bound(float, 0, 1000), "identity": _NAME, "changes": Bound(dict),
+        "from": Bound(dict),
+    },
     "micro_omni": {
         "files": Bound(str, many=1000), "layout": Bound(dict), "dtype": Bound(dict), "new": Bound(str, many=MOST_ENTRIES),
         "added_pieces": Bound(int, 0, 1 << 20),
