@@ -52,30 +52,30 @@ class RowTransformer(nn.Module):
         self.whole = transformer
         blocks: Any = transformer.blocks
         assert all(is_plain(block) for block in blocks)
-        self.weights = [
-            [
-                each.weight.detach()
-                for each in (block.attention_norm, *_linears(block)[:2], block.mlp_norm, *_linears(block)[2:])
-            ]
-            for block in blocks
-        ]  # in the operator's order
+        # In the operator's order. Their weights are asked for at each step: a model may be moved.
+        self.layers: list[list[Any]] = [
+            [block.attention_norm, *_linears(block)[:2], block.mlp_norm, *_linears(block)[2:]] for block in blocks
+        ]
         self.eps: list[float] = [block.mlp_norm.eps for block in blocks]
 
     def forward(self, x: Tensor, context: AttentionContext = NO_CONTEXT) -> TransformerOutput:
         """x (B, T, D) -> the same shape, as `Transformer.forward`."""
         cache = context.cache
-        if x.shape[0] != 1 or x.shape[1] != 1 or not isinstance(cache, KVCache) or not self._fits(cache):
+        if x.shape[:2] != (1, 1) or not isinstance(cache, KVCache) or not self._fits(x, cache):
             return self.whole(x, context)
         assert context.rope is not None
         cos, sin = context.rope
         keys, values, position = cache.keys.unbind(), cache.values.unbind(), cache.position
-        for layer, (weights, eps) in enumerate(zip(self.weights, self.eps, strict=True)):
+        for layer, (modules, eps) in enumerate(zip(self.layers, self.eps, strict=True)):
+            weights = [module.weight for module in modules]
             x = torch.ops.muomni.row_block(x, *weights, cos, sin, keys[layer], values[layer], position, eps)
         cache.advance(1)
         return TransformerOutput(self.whole.norm(x), [])
 
-    def _fits(self, cache: KVCache) -> bool:
-        """Whether the row has nothing to mask, and a slot for the token."""
+    def _fits(self, x: Tensor, cache: KVCache) -> bool:
+        """Whether the row is where the operator computes, has nothing to mask, and a slot for the token."""
+        if x.device.type != "cpu" or x.dtype != torch.float32:
+            return False
         return not cache.left_padded and cache.remaining > 0 and not torch.is_grad_enabled() and library.ready()
 
 

@@ -121,6 +121,23 @@ def test_a_full_cache_and_nan_are_not_hidden():
 
 
 @needs_compiler
+def test_weights_that_are_replaced_or_moved_are_followed():
+    whole, tokens = network(24, 2, 2, 32), torch.randn(4, 24)
+    rows = RowTransformer(whole)
+    whole.load_state_dict({name: -2 * value for name, value in whole.state_dict().items()}, assign=True)
+    torch.testing.assert_close(
+        run(rows, whole, tokens, 0, 4)[0], run(whole, whole, tokens, 0, 4)[0], rtol=1e-4, atol=2e-5
+    )
+    rows.to(torch.bfloat16)
+    cache = KVCache(
+        num_layers=2, batch_size=1, num_kv_heads=2, capacity=4, head_dim=12, dtype=torch.bfloat16, device="cpu"
+    )
+    rope = Rope(12, theta=10000.0)(torch.zeros(1))
+    with torch.inference_mode():
+        assert rows(tokens[None, :1].bfloat16(), AttentionContext(rope, cache=cache)).hidden.dtype == torch.bfloat16
+
+
+@needs_compiler
 def test_rows_that_are_padded_or_several_are_the_transformers_own(monkeypatch):
     whole, calls = network(24, 2, 2, 32), []
     rows = RowTransformer(whole)
