@@ -1,6 +1,7 @@
 """Streaming statistics: counts in bins whose number does not grow with the data.
 
-A value falls into a bin 1 % wide (of its own size), so that quantiles are right within 0.5 %, and whole numbers up to 100 exact.
+A value falls into a bin 1 % wide (of its own size), so that quantiles are right within 0.5 %, and of whole numbers those
+up to 100 exact.
 """
 
 import itertools
@@ -76,7 +77,8 @@ class Distribution:
         """(value, count) of each bin, in order."""
         bins = sorted((key, count) for key, count in self.bins.items() if key is not None)
         zero = [(0.0, self.bins[None])] if None in self.bins else []
-        return zero + [(_whole(math.exp(key * WIDTH)), count) for key, count in bins]
+        middles = [(math.exp(key * WIDTH), count) for key, count in bins]
+        return zero + ([(_whole(value), count) for value, count in middles] if self.whole else middles)
 
 
 def _whole(value: float) -> float:

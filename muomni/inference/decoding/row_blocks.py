@@ -52,7 +52,7 @@ class RowTransformer(nn.Module):
         self.whole = transformer
         blocks: Any = transformer.blocks
         assert all(is_plain(block) for block in blocks)
-        # In the operator's order. Their weights are asked for at each step: a model may be moved.
+        # In the operator's order. Their weights are looked up at each step: a model may be moved.
         self.layers: list[list[Any]] = [
             [block.attention_norm, *_linears(block)[:2], block.mlp_norm, *_linears(block)[2:]] for block in blocks
         ]

@@ -164,7 +164,8 @@ def test_rates_say_what_learns():
     assert not stage.model.audio.training and stage.model.vision.training
 
 
-def test_plain_questions_are_also_put_to_the_thinker_as_it_came():
+def test_plain_questions_are_also_put_to_the_thinker_as_it_came(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where there is no checkpoints/thinker, as there is after make demo
     stage, data = make().eval(), batch()
     data.tasks = ["plain", "plain", "asr"]
     data.meta = [{"question": "fact"}] * 2 + [{"question": "asr"}]
