@@ -40,7 +40,7 @@ from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
 from muomni.run import dry_run, forecast, monitors, pretrained_encoders, signals, stage_graph
 from muomni.run.hardware import best_precision
-from muomni.run.identity import identities_of_0_1, identity, is_done, origins
+from muomni.run.identity import identities_of_0_1, identity, is_done, origins, with_origins
 from muomni.run.initial_weights import begin, follow_export, follow_trained, load_into
 from muomni.run.pretrained import settle_codec, settle_thinker
 from muomni.run.run_folder import RunFolder, measuring, remove_if_empty, write_metrics
@@ -125,8 +125,9 @@ def training_folder(
 ) -> RunFolder:
     """Where to train. Which exports the run begins from is known now: some may have been trained just before."""
     metadata["from"] = origins(cfg.stage.needs, cfg.paths.exports)
+    own = metadata["identity"]  # alone: of a run of an earlier version, which did not note what it began from
     return RunFolder.for_training(
-        output, metadata["identity"], runs=runs, resume=cfg.resume, also=former, origins=metadata["from"]
+        output, with_origins(own, metadata["from"]), runs=runs, resume=cfg.resume, also={own, *former}
     )
 
 

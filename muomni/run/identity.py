@@ -75,6 +75,12 @@ def origins(needs: Iterable[str], exports: Mapping[str, Any]) -> dict[str, str]:
     return {stage: hashlib.sha256(said.encode()).hexdigest()[:16] for stage, said in facts.items()}
 
 
+def with_origins(identity: str, begun: Mapping[str, str]) -> str:
+    """What is in a run folder's identity.txt: the identity, and a word for the exports that the run begins from, if any."""
+    word = ",".join(f"{stage}={digest}" for stage, digest in sorted(begun.items()))
+    return f"{identity} {word}".strip()
+
+
 def is_up_to_date(export: Path, metadata: Mapping[str, Any], former: Collection[str]) -> bool:
     """Whether there is an export that a run of this configuration (or of an identity in `former`) made from this data and from
     those of the exports it needs that are there."""

@@ -19,7 +19,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO
 
 from muomni.checkpoints.atomic_write import SUFFIX, write_text
@@ -33,7 +32,6 @@ PATIENCE = 10.0
 
 #: What a run folder holds before anything was computed in it.
 BEGUN = {".hydra", ".lock", "identity.txt"}
-NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class RunLockedError(RuntimeError):
@@ -50,24 +48,17 @@ class RunFolder:
 
     @classmethod
     def for_training(
-        cls,
-        new_dir: Path,
-        identity: str,
-        *,
-        runs: Path,
-        resume: str,
-        also: Collection[str] = (),
-        origins: Mapping[str, str] = NOTHING,
+        cls, new_dir: Path, identity: str, *, runs: Path, resume: str, also: Collection[str] = ()
     ) -> "RunFolder":
         """The folder to train in, in every process of the run: with resume="auto" that of the newest unfinished run of the same
         identity (or of one in `also`) under `runs`, else `new_dir`, which Hydra has just made and which is removed if it is not
-        used. origins: of the exports that the run begins from (identity.py); a run of others is not gone on with.
+        used.
 
         Raises RunLockedError and ValueError as `acquire`, and ValueError if no checkpoint to resume from is whole.
         """
         path, checkpoint, lock = new_dir, None, None
         if rendezvous.rank() == 0:
-            path, lock = acquire(runs, identity, new_dir, resume=resume == "auto", also=also, origins=origins)
+            path, lock = acquire(runs, identity, new_dir, resume=resume == "auto", also=also)
             checkpoint = resume_point(path, resume)
         path = Path(rendezvous.broadcast_str(str(path)))
         if path != new_dir:
@@ -81,23 +72,16 @@ class RunFolder:
 
 
 def acquire(
-    runs: Path,
-    identity: str,
-    new_dir: Path,
-    *,
-    resume: bool,
-    also: Collection[str] = (),
-    origins: Mapping[str, str] = NOTHING,
+    runs: Path, identity: str, new_dir: Path, *, resume: bool, also: Collection[str] = ()
 ) -> tuple[Path, IO[str]]:
     """The folder to train in and the lock on it, which holds as long as the file is open.
 
-    resume: the folder of the newest unfinished run of the same identity (or of one in `also`) and origins under `runs`, if there
-    is one. The configuration of this command, which Hydra has just written to `new_dir`, is copied there. Otherwise `new_dir`.
+    resume: the folder of the newest unfinished run of the same identity (or of one in `also`) under `runs`, if there is one. The
+    configuration of this command, which Hydra has just written to `new_dir`, is copied there. Otherwise `new_dir`.
     Raises RunLockedError if another process works on that run; one that is dying is waited for. Raises ValueError if Hydra
     was told to use the folder of a run that must not be resumed.
     """
-    began = _one_word(origins)
-    same = {each for name in (identity, *also) for each in (name, f"{name} {began}".strip())}
+    same = {identity, *also}
     here = _is_resumed_in_place(new_dir, same, resume=resume)
     until = time.monotonic() + PATIENCE
     while True:
@@ -114,13 +98,8 @@ def acquire(
     for ending in (".part", SUFFIX):  # what a killed process left half-written; the first: of version 0.1
         for partial in [*folder.glob(f".*{ending}"), *folder.glob(f"checkpoints/.*{ending}")]:
             partial.unlink()
-    write_text(folder / "identity.txt", f"{identity} {began}".strip() + "\n")
+    write_text(folder / "identity.txt", identity + "\n")
     return folder, held
-
-
-def _one_word(origins: Mapping[str, str]) -> str:
-    """Without spaces: a marker is an identity and a word; those of earlier versions have the identity alone."""
-    return ",".join(f"{stage}={digest}" for stage, digest in sorted(origins.items()))
 
 
 def _is_resumed_in_place(new_dir: Path, same: Collection[str], *, resume: bool) -> bool:

@@ -12,7 +12,7 @@ import torch
 
 from muomni.checkpoints.atomic_write import write_text
 from muomni.run.checkpoint_files import damaged, newest_checkpoint
-from muomni.run.identity import identity
+from muomni.run.identity import identity, with_origins
 from muomni.run.run_folder import RunLockedError, acquire, lock, measuring, remove_if_empty, write_metrics
 from tests.conftest import ROOT
 
@@ -56,21 +56,18 @@ def test_the_newest_unfinished_run_of_the_same_configuration(runs):
 
 
 def test_a_run_that_began_from_other_exports_is_left(runs):
-    make(runs, "before", of="mine audio=old", age=10)
-    folder, held = acquire(runs, "mine", runs / "now", resume=True, origins={"vision": "b", "audio": "a"})
-    held.close()
-    assert folder.name == "now" and (folder / "identity.txt").read_text() == "mine audio=a,vision=b\n"
-    torch.save({"step": 1}, make(runs, "now", of="mine audio=a,vision=b") / "checkpoints" / "last.ckpt")
-    folder, held = acquire(runs, "mine", runs / "later", resume=True, origins={"audio": "a", "vision": "b"})
-    held.close()
-    assert folder.name == "now"
+    def go_on(name, **begun):
+        folder, held = acquire(runs, with_origins("mine", begun), runs / name, resume=True, also={"mine"})
+        held.close()
+        return folder.name, (folder / "identity.txt").read_text()
 
-
-def test_a_run_of_a_version_that_did_not_note_its_exports_is_gone_on_with(runs):
-    make(runs, "before", of="mine", age=10)
-    folder, held = acquire(runs, "mine", runs / "now", resume=True, origins={"audio": "a"})
-    held.close()
-    assert folder.name == "before" and (folder / "identity.txt").read_text() == "mine audio=a\n"
+    make(runs, "other", of="mine audio=old", age=10)
+    assert go_on("now", vision="b", audio="a") == ("now", "mine audio=a,vision=b\n")
+    make(runs, "now", of="mine audio=a,vision=b")
+    assert go_on("later", audio="a", vision="b") == ("now", "mine audio=a,vision=b\n")
+    shutil.rmtree(runs / "now")
+    make(runs, "earlier_version")
+    assert go_on("later", audio="a", vision="b") == ("earlier_version", "mine audio=a,vision=b\n")
 
 
 def test_a_job_of_a_multirun_is_found_too(runs):
