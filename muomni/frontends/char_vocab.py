@@ -11,6 +11,7 @@ from itertools import groupby, pairwise
 
 from torch import Tensor
 
+from muomni.nn.conv import frame_mask
 from muomni.special_tokens import PIECES
 
 BLANK = 0
@@ -80,12 +81,12 @@ def collapse_ctc(path: Iterable[int]) -> list[int]:
 
 def read_ctc(logits: Tensor, lengths: Tensor, characters: str | None = None) -> list[str]:
     """logits (B, T, S), lengths (B) of valid frames -> the most likely symbol of each frame, collapsed: one stripped text a clip.
-    characters: the encoder's alphabet."""
-    paths = logits.argmax(-1).tolist()
-    return [
-        decode_characters(collapse_ctc(path[:length]), characters).strip()
-        for path, length in zip(paths, lengths.tolist(), strict=True)
-    ]
+    characters: the encoder's alphabet. Waits for a GPU once."""
+    valid = frame_mask(lengths, logits.shape[1])
+    paths = (
+        logits.argmax(-1).masked_fill(~valid, BLANK).tolist()
+    )  # blanks past the length, which nobody need then know here
+    return [decode_characters(collapse_ctc(path), characters).strip() for path in paths]
 
 
 def ctc_frames_needed(ids: list[int]) -> int:

@@ -128,12 +128,14 @@ class AudioProjector(nn.Module):
     @staticmethod
     def _written(pieces: Sequence[Sequence[int]], lengths: Tensor, x: Tensor) -> Tensor:
         """Ids as digits (B, N, 3) of id + 1, zeros where there is none."""
-        numbers = torch.zeros(x.shape[:2], dtype=torch.long)
-        for row, (each, length) in enumerate(zip(pieces, lengths.tolist(), strict=True)):
-            few = torch.tensor(each[:length], dtype=torch.long)
+        B, N, _ = x.shape
+        assert len(pieces) == B, f"words of {len(pieces)} clips for {B} clips"
+        numbers = torch.zeros(B, N, dtype=torch.long)
+        for row, each in enumerate(pieces):
+            few = torch.tensor(each[:N], dtype=torch.long)
             numbers[row, : len(few)] = few + 1
         digits = torch.stack([numbers // BASE**place % BASE for place in range(DIGITS)], dim=-1)
-        return digits.to(x.device, x.dtype)
+        return silence(digits.to(x.device, x.dtype, non_blocking=True), frame_mask(lengths, N))  # cut without a wait
 
     def pieces(self, pooled: Tensor) -> Tensor | None:
         """pooled (B, N, W) -> ids (B, N) of the word pieces in it, -1 where there is none; None without `words`."""

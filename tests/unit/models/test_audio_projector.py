@@ -12,6 +12,7 @@ from muomni.models.omni import MediaFeatures, Omni, merge_features, split_featur
 from muomni.models.outputs import AudioOutput
 from muomni.models.projector import AudioProjector
 from muomni.models.thinker import Thinker
+from tests.device.fake_cuda import fake_cuda
 
 
 def projector(**options):
@@ -101,3 +102,17 @@ def test_the_encoder_s_own_head_is_read():
     silent = Omni(thinker=thinker(), audio=audio, audio_projector=projector())
     with pytest.raises(ValueError, match="read_words= is missing"):
         silent.encode(mel=mel, mel_lengths=torch.tensor([40]))
+
+
+def test_a_batch_s_words_are_read_from_a_gpu_in_one_transfer():
+    reader = WordReader(lambda text: [len(text)])
+    logits = torch.randn(2, 6, 99)
+    clips = AudioOutput(hidden=torch.randn(2, 6, 6), lengths=torch.tensor([6, 3]), logits=logits)
+    expected, _ = projector().pool(clips, pieces=reader(logits, clips.lengths))
+    with fake_cuda() as gpu:
+        there = AudioOutput(**{name: gpu.tensor(getattr(clips, name)) for name in ("hidden", "lengths", "logits")})
+        module = gpu.move(projector())
+        pooled, _ = module.pool(there, pieces=reader(there.logits, there.lengths))
+        waits = gpu.counted()
+    assert sum(waits.values()) == 1 and next(iter(waits)).startswith("tolist at muomni/frontends/char_vocab.py"), waits
+    assert torch.equal(pooled.as_subclass(torch.Tensor), expected)
