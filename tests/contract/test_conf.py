@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from muomni.cli import ablations
 from muomni.frontends.char_vocab import NUM_SYMBOLS
 from muomni.run.identity import KEYS, OFF, identity
-from muomni.run.stage_graph import shared_overrides
+from muomni.run.stage_graph import command, shared_overrides
 from train import validate
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -133,7 +133,26 @@ def test_every_option_composes_with_every_stage(stage):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_with_the_stage_that_it_is_for(experiment):
-    check_all(composed(f"experiment={experiment}"))
+    """And a budget of the command line wins over its steps."""
+    config = compose("train", overrides=[f"experiment={experiment}", "budget=ci"])
+    assert (config.budget.level, config.trainer.max_steps) == (0, 2)
+    check_all(OmegaConf.to_container(config, resolve=False))
+
+
+@pytest.mark.parametrize(
+    ("typed", "steps"),
+    [
+        ([], (800, 800, 5000, 1500)),
+        (["budget=ci"], (2, 2, 2, 2)),
+        (["budget=ci", "budget.audio.max_steps=7"], (2, 2, 7, 2)),
+    ],
+)
+def test_a_budget_of_the_command_line_wins_for_what_a_stage_needs_too(typed, steps):
+    words = ["experiment=omni_real", "real=DIR", *typed]
+    omni = compose("train", overrides=words)
+    assert list(omni.stage.needs) == ["thinker", "vision", "audio"]
+    needed = [compose("train", overrides=command(stage, words)[2:]) for stage in omni.stage.needs]
+    assert tuple(each.trainer.max_steps for each in (*needed, omni)) == steps
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "experiment_stage").glob("*.yaml")), ids=lambda path: path.stem)
