@@ -20,15 +20,14 @@ from datamodules.formats.splits import phase_of
 from datamodules.large_manifests import indexed_rows, is_large, pack_entries, pack_rows, refuse_shares
 from datamodules.lazy_rows import LazyRows
 from datamodules.packs.index import is_pack
+from datamodules.row_label import label as label
 from datamodules.row_report import MAX_BAD_SHARE as MAX_BAD_SHARE
 from datamodules.row_report import log_skipped, report_repeated, report_split
 from datamodules.row_report import report_bad as report_bad
-from datamodules.shapes import CHECKS
+from datamodules.shapes import CHECKS, check_of
 from muomni.short_repr import shown
 
 log = logging.getLogger(__name__)
-
-MAX_LABEL = 60  # characters
 
 
 class TextFile(NamedTuple):
@@ -68,8 +67,9 @@ def read_manifest(
         return pack_rows(path, shape=shape, split=split, phase=phase, cache=cache)
     if is_large(path, shape=shape):
         return indexed_rows(
-            path, shape=shape, split=split, root=folder, reading=reading, phase=phase, cache=cache, check=CHECKS[shape]
-        )
+            path, shape=shape, split=split, root=folder, reading=reading, phase=phase, cache=cache,
+            check=check_of(shape, labelled=reading.labelled),
+        )  # fmt: skip
     rows: list[Row] = []
     bad: list[str] = []
     others: Counter[str] = Counter()
@@ -128,6 +128,7 @@ def checked_entries(
     folder = _media_folder(path, shape=shape, root=root, reading=reading)
     own_splits = split is None and phase is not None and (not path.is_file() or bool(reading.split_shares))
     entries = pack_entries(path, shape=shape) if is_pack(path) else read_entries(path, shape=shape, reading=reading)
+    check = check_of(shape, labelled=reading.labelled)
     position = -1
     for number, entry in entries:
         if isinstance(entry, BadRow):
@@ -140,7 +141,7 @@ def checked_entries(
             continue
         else:
             try:
-                CHECKS[shape](entry, folder)
+                check(entry, folder)
             except BadRow as error:
                 yield number, error
             else:
@@ -172,14 +173,6 @@ def first_rows(rows: Sequence[Row], count: int | None, *, what: str, why: str) -
         return rows
     log_skipped(len(rows) - count, len(rows), what=what, why=why)
     return rows[:count]
-
-
-def label(row: Row, key: str, default: str) -> str:
-    """The value of a key that groups rows ("kind", "task"). Metrics are named by it, so it must be a short text or a whole
-    number; anything else counts as missing."""
-    value = row.get(key)
-    named = isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value).strip()) <= MAX_LABEL
-    return str(value).strip() if named else default
 
 
 @dataclass(eq=False)

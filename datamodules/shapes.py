@@ -1,7 +1,8 @@
 """What a row must hold, by shape; media paths become absolute, other spellings of a key the usual one.
 
 text {"text"} or {"prompt", "answer"}, image_text {"image", "captions": [..] or "caption"}, speech {"audio" or "wav", "text"},
-ocr {"image", "text"}, sft {"messages"}.
+ocr {"image", "text"}, sft {"messages"}. Labelled rows, of which questions are made: image_text {"image", "label"}, speech
+{"audio", "speaker"}.
 """
 
 import itertools
@@ -12,6 +13,7 @@ from typing import Any
 
 from datamodules.formats import BadRow, Row
 from datamodules.media import AudioClip, Media, StoredMedia
+from datamodules.row_label import class_of, label
 from muomni.frontends.chat import check_conversation, join_turns_of_a_role
 from muomni.short_repr import shown
 from muomni.user_path import find
@@ -87,10 +89,12 @@ def _check_image_text(row: Row, root: Path) -> None:
     _media(row, "image", root)
 
 
-def _check_speech(row: Row, root: Path) -> None:
+def _check_speech(row: Row, root: Path, *, silent: bool = False) -> None:
+    """silent: it needs no text."""
     if "audio" not in row and "wav" in row:
         row["audio"] = row.pop("wav")
-    _text(row, "text")
+    if not silent:
+        _text(row, "text")
     _media(row, "audio", root)
     if isinstance(row.get("segment"), list):
         row["audio"] = _clip(row["audio"], row.pop("segment"))
@@ -145,3 +149,26 @@ def _check_sft(row: Row, root: Path) -> None:
 CHECKS: dict[str, Callable[[Row, Path], None]] = {
     "text": _check_text, "image_text": _check_image_text, "speech": _check_speech, "ocr": _check_ocr, "sft": _check_sft,
 }  # fmt: skip
+
+
+def _check_labelled_image(row: Row, root: Path) -> None:
+    if class_of(row) and not (row.get("captions") or row.get("caption")):
+        row["captions"] = []
+        _media(row, "image", root)
+    else:
+        _check_image_text(row, root)
+
+
+def _check_labelled_speech(row: Row, root: Path) -> None:
+    silent = bool(label(row, "speaker", "")) and row.get("text") in (None, "")
+    _check_speech(row, root, silent=silent)
+    if silent:
+        row["text"] = ""
+
+
+LABELLED = {"image_text": _check_labelled_image, "speech": _check_labelled_speech}
+
+
+def check_of(shape: str, *, labelled: bool) -> Callable[[Row, Path], None]:
+    """What raises BadRow for a row that lacks something of its shape. labelled: it may have a label alone (`Reading`)."""
+    return LABELLED.get(shape, CHECKS[shape]) if labelled else CHECKS[shape]

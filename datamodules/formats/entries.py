@@ -27,13 +27,15 @@ class Reading:
 
     format: the name of a format, None: it is recognised. columns: our key -> the data's own name of it. class_caption: the
     caption of an image of which only the class is known. split_shares: {"val": .., "test": ..}: shares of the rows without a
-    "split" that are of these splits, the others being of "train".
+    "split" that are of these splits, the others being of "train". labelled: rows of image_text and speech may have the image's
+    class or the speaker alone, and then no captions and an empty text.
     """
 
     format: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     class_caption: str = "a photo of a {class}"
     split_shares: Mapping[str, float] = field(default_factory=dict, repr=False)
+    labelled: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         shares = self.split_shares
@@ -56,7 +58,8 @@ class Reading:
 
     def identity(self) -> str:
         """Text that tells it from others, for the names of caches."""
-        return f"{self}{dict(sorted(self.split_shares.items()))}" if self.split_shares else str(self)
+        shares = str(dict(sorted(self.split_shares.items()))) if self.split_shares else ""
+        return f"{self}{shares}{' labelled' if self.labelled else ''}"
 
     def with_split(self, row: Row, number: int | str) -> Row:
         """The row with the split that its share gives it, by a hash of its medium's name, its id, or else its number: all rows

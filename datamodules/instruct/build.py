@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.formats import Reading
 from datamodules.instruct.splits import split_rows
 from datamodules.instruct.tasks import ImageQuestions, Question, SpeechQuestions
 from datamodules.instruct.wordings import held_out_wordings, seen_wordings
@@ -53,7 +54,7 @@ def build_instructions(
         raise ValueError("a source is named twice: its questions would be, too")
     written: dict[str, list[Row]] = {name: [] for name in OUTPUTS}
     for number, source in enumerate(sources):
-        rows = read_manifest(source.path, shape=source.shape)
+        rows = read_manifest(source.path, shape=source.shape, reading=Reading(labelled=True))
         splits = split_rows(rows, media=source.media, seed=seed, what=str(source.path))
         ask = (SpeechQuestions if source.shape == "speech" else ImageQuestions).of(splits["train"])
         for name, split in OUTPUTS.items():

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from datamodules.char_vocab import clean_transcript
-from datamodules.manifests import Row, label
+from datamodules.manifests import Row
+from datamodules.row_label import class_of, label
 
 MOST_ANSWERS = 200  # different words, speakers or classes of a data set: beyond, they are no closed set to choose from
-CLASS_KEYS = ("label", "class", "category")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class SpeechQuestions:
         return cls(words=_closed(words), speakers=_closed({label(row, "speaker", "") for row in rows} - {""}))
 
     def __call__(self, row: Row) -> Iterator[Question]:
-        yield Question("asr", _said(row), {"question": "asr"})
+        if _said(row):
+            yield Question("asr", _said(row), {"question": "asr"})
         if _said(row) in self.words:
             yield Question("word", _said(row), {"question": "word"})
         speaker = label(row, "speaker", "")
@@ -65,12 +66,6 @@ class ImageQuestions:
             yield Question("caption", " ".join(caption.split()), {"question": "caption"}, exact=exact)
         if class_of(row) in self.classes:
             yield Question("object", class_of(row), {"question": "object"})
-
-
-def class_of(row: Row) -> str:
-    """The name of a picture's class, "" where the row has none."""
-    names = (label(row, key, "") for key in CLASS_KEYS)
-    return next((name for name in names if name), "")
 
 
 def _closed(answers: set[str]) -> frozenset[str]:

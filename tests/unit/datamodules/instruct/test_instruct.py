@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.formats import Reading
 from datamodules.instruct.__main__ import main
 from datamodules.instruct.build import Source, build_instructions
 from datamodules.instruct.made_once import make_instructions
@@ -193,6 +194,49 @@ def test_what_a_configuration_makes_replaces_nothing_of_others(sources, tmp_path
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
             make_instructions(options)
+
+
+def test_a_row_with_a_label_alone_gives_the_question_that_it_answers(sources, tmp_path, monkeypatch):
+    """And one with neither a label nor what is asked for otherwise is refused."""
+    images, speech = tmp_path / "images" / "labels.jsonl", tmp_path / "speech" / "speakers.jsonl"
+    pictures = [
+        {"image": "a.png", "label": name, "split": split} for name in ("cat", "dog") for split in ("train", "test")
+    ]
+    pictures += [{"image": "a.png", "captions": [], "caption": "", "category": 7, "split": "train"}]
+    pictures += [{"image": "a.png", "caption": "a cow", "label": "cow", "split": "train"}]
+    images.write_text("\n".join(map(json.dumps, pictures)))
+    clips = [{"wav": "a.wav", "speaker": who, "split": split} for who in ("ann", "bob") for split in ("train", "test")]
+    clips += [{"wav": "a.wav", "speaker": "ann", "text": "one", "split": "train"}]
+    speech.write_text("\n".join(map(json.dumps, clips)))
+    out = tmp_path / "out"
+    counts = build_instructions([Source(speech, "speech"), Source(images, "image_text")], out)
+    assert counts["test"] == Counter(speaker=2, image_qa=2)
+    answers = Counter(
+        (row["meta"]["question"], row["messages"][1]["content"])
+        for name in ("train", "val")
+        for row in written(out, name)
+    )
+    objects, speakers = (("object", each) for each in ("cat", "dog", "7", "cow")), ("ann", "ann", "bob")
+    assert answers == Counter(
+        [*objects, *(("speaker", each) for each in speakers), ("asr", "one"), ("caption", "a cow")]
+    )
+    for path, shape, row, message in (
+        (images, "image_text", {"image": "a.png"}, "empty or missing 'captions' (its keys: image)"),
+        (images, "image_text", {"image": "none.png", "label": "cat"}, "missing file none.png"),
+        (speech, "speech", {"audio": "a.wav"}, "empty or missing 'text' (its keys: audio)"),
+        (speech, "speech", {"audio": "a.wav", "speaker": "ann", "text": 3}, "'text' is 3, not a text"),
+    ):
+        path.write_text(json.dumps(row))
+        with pytest.raises(ValueError, match=re.escape(f"{path}:1: {message}")):
+            build_instructions([Source(path, shape)], out)
+    images.write_text(json.dumps(pictures[0]))
+    for large in (False, True):  # read into a list, and indexed
+        if large:
+            monkeypatch.setattr("datamodules.large_manifests.LARGE_FILE", 0)
+        with pytest.raises(ValueError, match="empty or missing 'captions'"):
+            read_manifest(images, shape="image_text", cache=str(tmp_path))
+        labelled = read_manifest(images, shape="image_text", cache=str(tmp_path), reading=Reading(labelled=True))
+        assert [row["captions"] for row in labelled] == [[]]
 
 
 def test_the_program_says_what_it_wrote(sources, tmp_path, capsys):
