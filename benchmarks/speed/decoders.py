@@ -19,6 +19,7 @@ from benchmarks.stages import compose_config
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.generate import decode, prefill
+from muomni.inference.decoding.native import library
 from muomni.inference.decoding.options import GenerationOptions, preset
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
@@ -88,6 +89,7 @@ class Ours:
     def __init__(self, thinker: Thinker, *, mode: str, packages: Path, options: GenerationOptions = GREEDY) -> None:
         self.runtime, self.thinker = make_runtime(thinker, mode=mode, packages=packages), thinker
         self.options = options
+        library.available()  # an eager runtime would begin without the operators, and build them meanwhile
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor, new: int) -> Answer:

@@ -34,10 +34,11 @@ class Runtime(Protocol):
 
 
 class Eager:
-    """The model's own modules, operation by operation: no compilation."""
+    """The model's own modules, operation by operation: no compilation. one_row: by what forwards are computed, the same
+    Thinker `with_row_blocks`; None: itself."""
 
-    def __init__(self, thinker: Thinker) -> None:
-        self.thinker = thinker
+    def __init__(self, thinker: Thinker, *, one_row: Thinker | None = None) -> None:
+        self.thinker, self.one_row = thinker, thinker if one_row is None else one_row
 
     def new_cache(self, batch_size: int, capacity: int) -> KVCache:
         """A cache in the dtype of the weights."""
@@ -45,9 +46,9 @@ class Eager:
 
     def prefill(self, ids: Tensor, cache: KVCache, *, embeddings: Tensor, padding: Tensor | None) -> Tensor:
         """See `Runtime.prefill`."""
-        return prefill(self.thinker, ids, cache, embeddings=embeddings, padding=padding)
+        return prefill(self.one_row, ids, cache, embeddings=embeddings, padding=padding)
 
     def decoder(self, cache: KVCache, *, sampler: Sampler, padding: Tensor | None, timings: Timings) -> Decoder:
         """A decoder of one forward per token."""
-        step = functools.partial(decode_step, self.thinker, cache=cache, padding=padding, timings=timings)
+        step = functools.partial(decode_step, self.one_row, cache=cache, padding=padding, timings=timings)
         return TextDecoder(step, cache, sampler=sampler, timings=timings)

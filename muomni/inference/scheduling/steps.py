@@ -13,6 +13,7 @@ from torch import Tensor
 from muomni.inference.answer import Answer
 from muomni.inference.decoding.compiled import Compiled
 from muomni.inference.decoding.generate import decode_step, prefill
+from muomni.inference.decoding.row_blocks import with_row_blocks
 from muomni.inference.decoding.runtime import Runtime
 from muomni.inference.scheduling.compiled_rows import compile_rows
 from muomni.inference.scheduling.replay import logits_alone, replay
@@ -48,6 +49,7 @@ class Steps:
     ) -> None:
         self.thinker, self.runtime, self.device = thinker, runtime, thinker.embedding.weight.device
         self.slots, self.prefill_chunk, self._end = slots, prefill_chunk, end
+        self.one_row = with_row_blocks(thinker)  # as of the engine: its single run is to be the same
         self.engine_is_eager = not isinstance(runtime, Compiled)
         self.cache = SlotCache(thinker, rows=ROWS_PER_SLOT * slots)
         self.eager = RowsStep(thinker, capacity=self.cache.capacity)
@@ -124,7 +126,7 @@ class Steps:
             return chosen
         ids = running.ids[None, begin:end].to(self.device)
         embeddings = None if running.embeddings is None else running.embeddings[:, begin:end]
-        logits = prefill(self.thinker, ids, RowCache(self.cache, running.row, count=end - begin), embeddings=embeddings)
+        logits = prefill(self.one_row, ids, RowCache(self.cache, running.row, count=end - begin), embeddings=embeddings)
         self.cache.lengths[running.row] = end
         return logits, None
 
@@ -206,7 +208,7 @@ class Steps:
         prompt = running.ids, running.embeddings
         if running.constraint is None:
             return replay(self.thinker, self.runtime, *prompt, running.options, running.tokens)
-        logits, cache = logits_alone(self.thinker, *prompt, running.tokens)
+        logits, cache = logits_alone(self.one_row, *prompt, running.tokens)
         (choice,) = sample_rows([running], logits, None)
         return choice.token, cache
 
@@ -221,7 +223,7 @@ class Steps:
             return *chosen, False
         if len(rows) == 1:
             ids = torch.tensor(last, device=self.device)
-            logits = decode_step(self.thinker, ids, RowCache(self.cache, 0, count=1))
+            logits = decode_step(self.one_row, ids, RowCache(self.cache, 0, count=1))
             return logits, None, self.engine_is_eager
         tokens, positions = torch.tensor([last, lengths]).to(self.device)
         logits = self.eager(tokens, positions, self.cache.slots[: max(lengths) + 1], *self.cache.layers)

@@ -1,9 +1,10 @@
 // One token of one row through a block of a transformer (nn/transformer.py), which a cache of keys and values goes with:
-// RMSNorm, attention with rotary positions, SwiGLU, each added to what entered.
+// RMSNorm, a short convolution or none, attention with rotary positions and norms of its heads or none, SwiGLU, each added to
+// what entered.
 //
 // A small network spends its time between the kernels of such a step, not in them: here there is nothing between them.
 //
-// Shapes: D width, H query heads, G key-value heads, K head width, C capacity of the cache, F inner width.
+// Shapes: D width, H query heads, G key-value heads, K head width, C capacity of the cache, F inner width, W short convolution.
 
 #include <algorithm>
 #include <cmath>
@@ -54,6 +55,21 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t D, float* 
   for (int64_t i = 0; i < D; ++i) y[i] = x[i] * scale * weight[i];
 }
 
+// A norm of the same weight (K) for each head.
+void norm_heads(float* x, const float* weight, float eps, int64_t heads, int64_t K) {
+  for (int64_t h = 0; h < heads; ++h, x += K) rms_norm(x, weight, eps, K, x);
+}
+
+// ShortConv of the token at `position`: x (D) is kept among the inputs (C, D) and mixed with those before it, by weight (W, D).
+void short_conv(float* x, const float* weight, float* inputs, int64_t position, int64_t W, int64_t D) {
+  std::memcpy(inputs + position * D, x, D * sizeof(float));
+  for (int64_t i = 0; i < D; ++i) x[i] *= weight[i];
+  for (int64_t w = 1; w < std::min(W, position + 1); ++w) {
+    const float *earlier = inputs + (position - w) * D, *tap = weight + w * D;
+    for (int64_t i = 0; i < D; ++i) x[i] += tap[i] * earlier[i];
+  }
+}
+
 // Turns the pairs (x[i], x[i + K / 2]) of each head.
 void rotate(float* x, const float* cosine, const float* sine, int64_t heads, int64_t K) {
   const int64_t half = K / 2;
@@ -96,26 +112,37 @@ void gated(float* gate_up, float* other, int64_t F) {
   }
 }
 
-// x (1, 1, D), the block's weights, cos and sin (K / 2) of its position, keys and values (1, G, C, K), which are written at the
-// position -> (1, 1, D). The last integer has the bits of the norms' epsilon.
-AtenTensorHandle row_block(const std::array<AtenTensorHandle, 11>& handles, const std::array<int64_t, 2>& integers) {
+// The double whose bits an integer has.
+double real(int64_t bits) {
+  double number = 0;
+  std::memcpy(&number, &bits, sizeof(number));
+  return number;
+}
+
+// x (1, 1, D), the block's weights, cos and sin (K / 2) of its position, keys, values (1, G, C, K) and inputs (1, C, D), which
+// are written at the position -> (1, 1, D). Empty are query_norm and key_norm without norms of heads, conv without a short
+// convolution. The last two integers have the bits of the norms' epsilons: of the block's, of the heads'.
+AtenTensorHandle row_block(const std::array<AtenTensorHandle, 15>& handles, const std::array<int64_t, 3>& integers) {
   const View x(handles[0], "x"), attention_norm(handles[1], "attention_norm"), qkv(handles[2], "qkv"), out(handles[3], "out"),
-      mlp_norm(handles[4], "mlp_norm"), gate_up(handles[5], "gate_up"), down(handles[6], "down"), cosine(handles[7], "cos"),
-      sine(handles[8], "sin"), keys(handles[9], "keys"), values(handles[10], "values");
-  for (const View* each : {&x, &attention_norm, &qkv, &out, &mlp_norm, &gate_up, &down, &cosine, &sine, &keys, &values}) {
+      mlp_norm(handles[4], "mlp_norm"), gate_up(handles[5], "gate_up"), down(handles[6], "down"),
+      query_norm(handles[7], "query_norm"), key_norm(handles[8], "key_norm"), conv(handles[9], "conv"), cosine(handles[10], "cos"),
+      sine(handles[11], "sin"), keys(handles[12], "keys"), values(handles[13], "values"), inputs(handles[14], "inputs");
+  for (const View* each : {&x, &attention_norm, &qkv, &out, &mlp_norm, &gate_up, &down, &query_norm, &key_norm, &conv, &cosine,
+                           &sine, &keys, &values, &inputs}) {
     require(each->dtype == aoti_torch_dtype_float32(), "row_block: all tensors must be float32");
   }
   require(keys.dim == 4 && values.dim == 4 && keys.sizes[0] == 1, "row_block: keys and values (1, G, C, K)");
   const int64_t D = x.last(), G = keys.sizes[1], C = keys.sizes[2], K = keys.sizes[3], F = down.last();
-  const int64_t H = qkv.sizes[0] / K - 2 * G, position = integers[0];
+  const int64_t H = qkv.sizes[0] / K - 2 * G, position = integers[0], W = conv.numel() / D, head_norms = query_norm.numel();
   require(x.numel() == D && attention_norm.numel() == D && mlp_norm.numel() == D, "row_block: x (1, 1, D), norms (D)");
   require(H > 0 && H % G == 0 && qkv.numel() == (H + 2 * G) * K * D, "row_block: qkv ((H + 2 G) K, D)");
   require(out.numel() == D * H * K && out.last() == H * K, "row_block: out (D, H K)");
   require(gate_up.numel() == 2 * F * D && down.numel() == D * F, "row_block: gate_up (2 F, D), down (D, F)");
   require(values.numel() == keys.numel() && cosine.numel() == K / 2 && sine.numel() == K / 2, "row_block: cos, sin (K / 2)");
+  require((head_norms == K || !head_norms) && key_norm.numel() == head_norms, "row_block: query_norm and key_norm (K), or empty");
+  require(conv.numel() == W * D && (!W || inputs.numel() == C * D), "row_block: conv (W, D) with inputs (1, C, D), or empty");
   require(0 <= position && position < C, "row_block: the position must be in the cache");
-  double eps = 0;
-  std::memcpy(&eps, &integers[1], sizeof(eps));
+  const float eps = float(real(integers[1])), head_eps = float(real(integers[2]));
 
   static thread_local std::vector<float> memory;  // used again
   memory.resize(D + (H + 2 * G) * K + H * K + C + 2 * F + F);
@@ -128,8 +155,13 @@ AtenTensorHandle row_block(const std::array<AtenTensorHandle, 11>& handles, cons
 
   AtenTensorHandle made = empty_like_but_last(x, D);
   float* y = floats(made);
-  rms_norm(weights(x), weights(attention_norm), float(eps), D, normed);
+  rms_norm(weights(x), weights(attention_norm), eps, D, normed);
+  if (W) short_conv(normed, weights(conv), static_cast<float*>(inputs.data), position, W, D);
   product<float>(qkv.data, normed, heads, 1, (H + 2 * G) * K, D);
+  if (head_norms) {
+    norm_heads(heads, weights(query_norm), head_eps, H, K);
+    norm_heads(heads + H * K, weights(key_norm), head_eps, G, K);
+  }
   rotate(heads, weights(cosine), weights(sine), H + G, K);
   auto* all_keys = static_cast<float*>(keys.data);
   auto* all_values = static_cast<float*>(values.data);
@@ -143,7 +175,7 @@ AtenTensorHandle row_block(const std::array<AtenTensorHandle, 11>& handles, cons
   }
   product<float>(out.data, mixed, y, 1, D, H * K);
   add(y, weights(x), 1.0f, D);
-  rms_norm(y, weights(mlp_norm), float(eps), D, normed);
+  rms_norm(y, weights(mlp_norm), eps, D, normed);
   product<float>(gate_up.data, normed, inner, 1, 2 * F, D);
   gated(inner, inner + 2 * F, F);
   product<float>(down.data, inner, normed, 1, D, F);
@@ -153,9 +185,10 @@ AtenTensorHandle row_block(const std::array<AtenTensorHandle, 11>& handles, cons
 
 const Registration registration(
     "row_block",
-    "row_block(Tensor x, Tensor attention_norm, Tensor qkv, Tensor out, Tensor mlp_norm, Tensor gate_up, Tensor down, Tensor cos, "
-    "Tensor sin, Tensor(a!) keys, Tensor(b!) values, int position, float eps) -> Tensor",
-    boxed<11, 2, row_block>);
+    "row_block(Tensor x, Tensor attention_norm, Tensor qkv, Tensor out, Tensor mlp_norm, Tensor gate_up, Tensor down, "
+    "Tensor query_norm, Tensor key_norm, Tensor conv, Tensor cos, Tensor sin, Tensor(a!) keys, Tensor(b!) values, "
+    "Tensor(c!) inputs, int position, float eps, float head_eps) -> Tensor",
+    boxed<15, 3, row_block>);
 
 }  // namespace
 }  // namespace muomni

@@ -1,6 +1,7 @@
-"""A block for one token of one row, and the Talker that decodes by it."""
+"""A block for one token of one row, and the Talker and the Thinker that decode by it."""
 
 import ctypes
+from functools import partial
 
 import pytest
 import torch
@@ -8,19 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muomni.inference.decoding import row_blocks
+from muomni.inference.decoding.generate import decode_step, prefill
 from muomni.inference.decoding.native import library
-from muomni.inference.decoding.row_blocks import RowTransformer, is_plain, with_row_blocks
+from muomni.inference.decoding.row_blocks import RowLinear, RowTransformer, is_plain, with_row_blocks
+from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.tts.frame_decoder import FrameDecoder, greedy_frames
 from muomni.models.talker import Talker
+from muomni.models.thinker import Thinker
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.context import AttentionContext
 from muomni.nn.mlp import GeGLU, SwiGLU
-from muomni.nn.norm import RMSNorm
+from muomni.nn.norm import OffsetRMSNorm, RMSNorm
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import stack
+from muomni.special_tokens import IMAGE
 
 needs_compiler = pytest.mark.skipif(not library.available(), reason="no C++ compiler")
+NORM = partial(RMSNorm, eps=1e-6)
+#: What a Thinker's blocks have and a Talker's have not.
+OPTIONS = [{}, {"qk_norm": NORM}, {"short_conv": 4}, {"qk_norm": NORM, "short_conv": 2}]
 
 
 def network(dim, heads, kv_heads, hidden, *, layers=2, mlp=SwiGLU, head_dim=None, **options):
@@ -41,6 +49,7 @@ def new_cache(network, capacity, rows=1):
     return KVCache(
         num_layers=len(network.blocks), batch_size=rows, num_kv_heads=attention.kv_heads, capacity=capacity,
         head_dim=attention.head_dim, dtype=torch.float32, device="cpu",
+        conv_dim=0 if attention.short_conv is None else attention.short_conv.weight.shape[1],
     )  # fmt: skip
 
 
@@ -60,16 +69,17 @@ def run(transformer, whole, tokens, first, capacity):
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from([(24, 2, 2, 32), (192, 3, 3, 96), (64, 4, 2, 40), (20, 2, 1, 7), (16, 4, 4, 16)]),
-    st.integers(1, 40), st.integers(0, 12), st.sampled_from([1e-3, 1.0, 30.0]),
+    st.sampled_from(OPTIONS), st.integers(1, 40), st.integers(0, 12), st.sampled_from([1e-3, 1.0, 30.0]),
 )  # fmt: skip
-def test_it_computes_what_the_blocks_compute(shape, count, first, scale):
-    whole = network(*shape)
+def test_it_computes_what_the_blocks_compute(shape, options, count, first, scale):
+    whole = network(*shape, **options)
     tokens = scale * torch.randn(count, shape[0], generator=torch.Generator().manual_seed(count))
     ours, cache = run(RowTransformer(whole), whole, tokens, min(first, count), count)
     expected, other = run(whole, whole, tokens, min(first, count), count)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=2e-5)
     torch.testing.assert_close(cache.keys, other.keys, rtol=1e-4, atol=1e-4 * max(1, scale))
     torch.testing.assert_close(cache.values, other.values, rtol=1e-4, atol=1e-4 * max(1, scale))
+    torch.testing.assert_close(cache.inputs, other.inputs, rtol=1e-4, atol=1e-4 * max(1, scale))
     assert cache.position == other.position == count
 
 
@@ -82,7 +92,10 @@ def test_every_level_of_this_machine_computes_the_same(level, tmp_path, monkeypa
     ctypes.CDLL(str(tmp_path / "operators.so"))
     monkeypatch.setattr(torch.ops.muomni, "row_block", getattr(torch.ops, f"muomni_row_{level}").row_block)
     for shape in ((24, 2, 2, 32), (20, 2, 1, 7), (192, 3, 3, 96)):
-        whole, tokens = network(*shape), torch.randn(30, shape[0], generator=torch.Generator().manual_seed(0))
+        whole, tokens = (
+            network(*shape, **OPTIONS[-1]),
+            torch.randn(30, shape[0], generator=torch.Generator().manual_seed(0)),
+        )
         ours, _ = run(RowTransformer(whole), whole, tokens, 0, 30)
         torch.testing.assert_close(ours, run(whole, whole, tokens, 0, 30)[0], rtol=1e-4, atol=2e-5)
 
@@ -96,6 +109,9 @@ def test_every_level_of_this_machine_computes_the_same(level, tmp_path, monkeypa
         ("qkv", torch.zeros(71, 24), "qkv"),
         ("down", torch.zeros(32, 24).T, "down must be contiguous"),
         ("keys", torch.zeros(2, 2, 5, 12), r"keys and values \(1, G, C, K\)"),
+        ("query_norm", torch.ones(6), r"query_norm and key_norm \(K\), or empty"),
+        ("key_norm", torch.ones(12), r"query_norm and key_norm \(K\), or empty"),
+        ("conv", torch.ones(2, 24), r"inputs \(1, C, D\)"),
         ("position", 5, "in the cache"),
         ("position", -1, "in the cache"),
     ],
@@ -105,6 +121,8 @@ def test_what_does_not_fit_is_refused(name, other, why):
         "x": torch.zeros(1, 1, 24), "attention_norm": torch.ones(24), "qkv": torch.zeros(72, 24), "out": torch.zeros(24, 24),
         "mlp_norm": torch.ones(24), "gate_up": torch.zeros(64, 24), "down": torch.zeros(24, 32), "cos": torch.ones(6),
         "sin": torch.zeros(6), "keys": torch.zeros(1, 2, 5, 12), "values": torch.zeros(1, 2, 5, 12), "position": 4, "eps": 1e-5,
+        "query_norm": torch.empty(0), "key_norm": torch.empty(0), "conv": torch.empty(0), "inputs": torch.empty(1, 5, 0),
+        "head_eps": 0.0,
     }  # fmt: skip
     assert torch.ops.muomni.row_block(**arguments).shape == (1, 1, 24)
     with pytest.raises(RuntimeError, match=why):
@@ -158,9 +176,10 @@ def test_rows_that_are_padded_or_several_are_the_transformers_own(monkeypatch):
     [
         ({}, True),
         ({"bias": True}, False),
-        ({"qk_norm": lambda width: RMSNorm(width, eps=1e-5)}, False),
+        ({"qk_norm": NORM}, True),
+        ({"qk_norm": partial(OffsetRMSNorm, eps=1e-5)}, False),
         ({"window": 3}, False),
-        ({"short_conv": 3}, False),
+        ({"short_conv": 3}, True),
         ({"scale": 2.0}, False),
         ({"mlp": GeGLU}, False),
     ],
@@ -206,3 +225,82 @@ def test_without_operators_torch_computes(monkeypatch):
     monkeypatch.setattr(row_blocks.library, "ready", lambda: False)
     talker = tiny_talker()
     assert torch.equal(spoken(with_row_blocks(talker)), spoken(talker))
+    thinker, ids = small_thinker(), torch.tensor([11])
+    with torch.inference_mode():
+        twin = with_row_blocks(thinker)
+        assert torch.equal(decode_step(twin, ids, twin.new_cache(1)), decode_step(thinker, ids, thinker.new_cache(1)))
+
+
+def small_thinker(**options):
+    torch.manual_seed(7)
+    shape = {
+        "vocab_size": 60,
+        "dim": 32,
+        "num_layers": 3,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "ff_dim": 48,
+        "max_length": 40,
+    }
+    thinker = Thinker(**shape | options)
+    for name, parameter in thinker.named_parameters():
+        if "norm" in name or "short_conv" in name:
+            torch.nn.init.normal_(parameter, mean=1.0)
+    return thinker.eval()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "options", [{}, {"qk_norm": True, "short_conv": 4}, {"tied": True, "rope_scaling": 2.5, "head_dim": 12}]
+)
+@torch.inference_mode()
+def test_a_thinkers_steps_equal_reading_the_whole(options, monkeypatch):
+    """Within the tolerance of tests/unit/inference/test_exactness.py; also after tokens that were taken back, and after an image
+    token, which a short convolution leaves out."""
+    thinker = small_thinker(**options)
+    twin, steps = with_row_blocks(thinker), []
+    operator = torch.ops.muomni.row_block
+    monkeypatch.setattr(torch.ops.muomni, "row_block", lambda *each: steps.append(each) or operator(*each))
+    ids = torch.randint(9, 60, (1, 30))
+    ids[0, 11:13] = IMAGE
+    embeddings = thinker.embedding(ids)
+    whole = thinker(ids, embeddings).logits[0]
+    cache = twin.new_cache(1)
+    for wrong in ids[0, :3].split(1):
+        decode_step(twin, wrong, cache)
+    cache.roll_back(0)
+    prefill(twin, ids[:, :12], cache, embeddings=embeddings[:, :12])
+    before = len(steps)
+    logits = prefill(twin, ids[:, 12:13], cache, embeddings=embeddings[:, 12:13])
+    if thinker.short_conv:  # one token, but it has something to leave out
+        assert len(steps) == before == 9
+    for place in range(13, 30):
+        torch.testing.assert_close(logits[0], whole[place - 1], atol=1e-5, rtol=1e-5)
+        logits = decode_step(twin, ids[0, place : place + 1], cache)
+    torch.testing.assert_close(logits[0], whole[-1], atol=1e-5, rtol=1e-5)
+
+
+@needs_compiler
+def test_what_trains_autocasts_or_keeps_half_a_cache_is_computed_by_torch(monkeypatch):
+    thinker = small_thinker()
+    twin, ids = with_row_blocks(thinker), torch.tensor([11])
+    monkeypatch.setattr(torch.ops.muomni, "row_block", None)
+    monkeypatch.setattr(torch.ops.muomni, "float_linear", None)
+    assert decode_step(twin, ids, twin.new_cache(1)).requires_grad
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        decode_step(twin, ids, twin.new_cache(1))
+    monkeypatch.undo()
+    with torch.inference_mode():
+        cache = twin.new_cache(1, dtype=torch.bfloat16)
+        torch.testing.assert_close(decode_step(twin, ids, cache), thinker(ids[None]).logits[:, 0], atol=1e-2, rtol=1e-2)
+
+
+def test_a_thinker_of_other_blocks_stays_as_it_is():
+    for options in ({"window": 3}, {"qkv_bias": True}, {"mlp": "geglu"}, {"num_experts": 2}, {"norm": "layer"}):
+        thinker = small_thinker(**options)
+        assert with_row_blocks(thinker) is thinker
+    int8 = small_thinker()
+    set_weight_dtype(int8, "int8")
+    assert with_row_blocks(int8) is int8
+    twin = with_row_blocks(small_thinker())
+    assert isinstance(twin.transformer, RowTransformer) and isinstance(twin.head, RowLinear)
