@@ -30,7 +30,7 @@ import torch
 
 from benchmarks.results import table, write_results
 from benchmarks.speed import decode_more, decoders
-from benchmarks.speed.decoders import INSTALL, Decoder, LlamaCpp, Ours, Transformers, make_thinker, write_gguf
+from benchmarks.speed.decoders import CLOCKS, INSTALL, Decoder, LlamaCpp, Ours, Transformers, make_thinker, write_gguf
 from benchmarks.speed.steps import best_seconds
 from muomni.cli.key_value import read_options, run_program
 from muomni.inference.validation import require_one_of
@@ -166,7 +166,7 @@ def race(options: SimpleNamespace, *, batch: int, threads: int) -> dict[str, Any
         if of == batch and ours in times and peer in times
     }
     count = weight_bytes(thinker)
-    rate = count / best_seconds("numbers.sum()", numbers=torch.ones(count // 4))
+    rate = count / best_seconds("numbers.sum()", clock=CLOCKS[options.clock], numbers=torch.ones(count // 4))
     floor = {"weight_bytes": count, "gigabytes_per_second": rate / 1e9, "step_ms": 1000 * count / rate}
     return {"batch": batch, "threads": threads, "decoders": rows, "absent": absent, "ratios": ratios, "floor": floor}
 
