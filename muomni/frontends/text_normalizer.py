@@ -84,7 +84,8 @@ _WRITTEN = re.compile(
     + "|".join(re.escape(written) for written in _WORDS_OF if written != "w/")
     + r")(?![\w/#-]|[.,]\d)|(?<![\w/])w/(?=\s|\w\w)"
 )
-_AS_IT_IS = re.compile(r"(?!.*\b(?:vs|phd)\b)[a-z ]*")
+#: Words that are said as they are written; an apostrophe is between two letters.
+_AS_IT_IS = re.compile(r"(?!.*\b(?:vs|phd)\b)(?:[a-z]+(?:'[a-z]+)*(?: +|$)| +)*")
 _SIGN_RULES = (
     (rf"#(?=\s*(?:{_COUNTED})\b)", " number "),
     (r"#(?=[^\W\d])", " hashtag "), (r"~(?=\s*\w)", " about "),
@@ -120,8 +121,16 @@ class NormalizedText:
 
 
 def normalize_text(text: str, alphabet: str) -> NormalizedText:
-    """The text in characters of `alphabet`. An alphabet with digits keeps numbers and whatever else it holds as written;
-    for one without, all is said in words."""
+    """The text in characters of `alphabet`, which stays as it is when it is normalized again. An alphabet with digits keeps
+    numbers and whatever else it holds as written; for one without, all is said in words."""
+    before, spoken = None, _said_once(text, alphabet)
+    left_out = spoken.left_out
+    while spoken.text != before:  # plain letters or the words next to them may spell an abbreviation: vś, ½vs
+        before, spoken = spoken.text, _said_once(spoken.text, alphabet)
+    return NormalizedText(spoken.text, left_out)
+
+
+def _said_once(text: str, alphabet: str) -> NormalizedText:
     if alphabet == LETTERS and _AS_IT_IS.fullmatch(text):
         return NormalizedText(" ".join(text.split()), "")
     text = _unify(text)

@@ -6,7 +6,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from muomni.frontends.number_words import count_words
@@ -176,12 +176,39 @@ def test_an_apostrophe_goes_with_the_letter_next_to_it():
     assert normalize_text("it's", LETTERS).text == "it's"
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.text(max_size=40) | st.from_regex(r"[0-9$€%.,:/x^ a-zA-Z'+=-]{0,24}", fullmatch=True))
+#: Abbreviations with marks on their letters, next to what becomes words: an abbreviation is seen only once both are plain.
+MARKED = st.lists(
+    st.sampled_from(["vs", "phd", "Dr", "mr", "st", "etc", "US", "e.g", "½", "Ⅳ", "9", "ß", "°", "'", ".", " ", ". ", "/"])
+    | st.builds(
+        lambda word, mark, index: word[: index + 1] + mark + word[index + 1 :],
+        st.sampled_from(["vs", "phd", "Dr", "Mr", "Co", "w/o"]), st.sampled_from("\u0301\u0308\u0327"), st.integers(0, 1),
+    ),
+    max_size=8,
+).map("".join)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@example("v\u0301s Ü 99vs ph\u0308d ½phd 7/phd")
+@given(st.text(max_size=40) | st.from_regex(r"[0-9$€%.,:/x^ a-zA-Z'+=-]{0,24}", fullmatch=True) | MARKED)
 def test_any_text_is_in_the_alphabet_and_says_the_same_when_said_again(text):
     spoken = normalize_text(text, LETTERS)
     assert set(spoken.text) <= set(LETTERS)
     assert normalize_text(spoken.text, LETTERS) == type(spoken)(spoken.text, "")
+
+
+@settings(max_examples=50, deadline=None)
+@given(MARKED, st.sampled_from([LETTERS + ".,?!-", LETTERS + "äöüß", string.ascii_letters + " .'", string.printable]))
+def test_it_says_the_same_again_in_other_alphabets(text, alphabet):
+    spoken = normalize_text(text, alphabet)
+    assert set(spoken.text) <= {*alphabet, " "}
+    assert normalize_text(spoken.text, alphabet) == type(spoken)(spoken.text, "")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.from_regex(r"[a-z' ]{0,16}", fullmatch=True))
+def test_words_that_need_no_rule_are_what_the_rules_say(text):
+    """LETTERS and another order of the same characters: no short way."""
+    assert normalize_text(text, LETTERS) == normalize_text(text, LETTERS[::-1])
 
 
 @pytest.mark.parametrize(
