@@ -23,7 +23,15 @@ from muomni.cli.verbatim import split_arguments
 from muomni.frontends.audio_io import check_audio_target
 from muomni.inference.asr.transcript import FORMS
 from muomni.inference.cli.batch_file import BatchFile
-from muomni.inference.cli.sound_out import FileSound, SoundOut, StreamSound, speak, spoken_pieces, voice_options
+from muomni.inference.cli.sound_out import (
+    FileSound,
+    SoundOut,
+    StreamSound,
+    speak,
+    spoken_pieces,
+    voice_given,
+    voice_options,
+)
 from muomni.inference.cli.standard_streams import STREAM, binary_output, read_streams
 from muomni.inference.cli.tasks import Task, choose_task, reject_unused
 from muomni.inference.cli.transcripts import transcribe
@@ -38,9 +46,9 @@ from muomni.user_path import user_path
 PATHS = (
     "ckpt", "talker", "vocoder", "image", "video", "audio_in", "packages", "lm", "export", "audio_out", "batch", "out",
 )  # fmt: skip
-STRINGS = (*PATHS, "text", "prompt", "system_prompt", "player")
+STRINGS = (*PATHS, "text", "prompt", "system_prompt", "player", "voice")
 #: Whole numbers and their minimum.
-COUNTS = {"voice": 0, "video_frames": 1, "n_best": 1, "beams": 1, "threads": 1, "batch_size": 1}
+COUNTS = {"video_frames": 1, "n_best": 1, "beams": 1, "threads": 1, "batch_size": 1}
 MAX_THREADS = 1024
 SWITCHES = ("transcribe", "live", "timestamps", "history", "speak", "echo", "truncate", "quiet")
 
@@ -51,7 +59,7 @@ def resolve_paths(cfg: dict[str, Any]) -> dict[str, Any]:
     paths = {name: str(user_path(path)) for name, path in given.items()}
     if isinstance(cfg["image"], list):
         paths["image"] = [str(user_path(image)) for image in cfg["image"]]  # type: ignore[assignment]
-    return cfg | paths
+    return cfg | paths | {"voice": voice_given(cfg["voice"])}
 
 
 def validate(cfg: dict[str, Any]) -> None:
@@ -145,7 +153,7 @@ def do_task(
             print(engine.read(image))
         return
     if cfg["audio_out"] is not None:  # fail before the answer is generated
-        engine.require_speaker().check_voice(cfg["voice"])
+        cfg = cfg | {"voice": engine.require_speaker().voice(cfg["voice"])}
         if sound is None:
             check_audio_target(cfg["audio_out"])
     out: SoundOut | None = None

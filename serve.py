@@ -41,6 +41,7 @@ def run(cfg: dict[str, Any]) -> None:
         from muomni.serving.observe import quiet_loggers
         from muomni.serving.server import make_server
         from muomni.serving.settings import ServerSettings
+        from muomni.serving.voices import name_voices
     except ModuleNotFoundError as error:
         raise ValueError(f"the server needs {error.name}: pip install 'muomni[serve]'") from error
     limit_heaps()
@@ -56,6 +57,8 @@ def run(cfg: dict[str, Any]) -> None:
     settings = ServerSettings(**{name: cfg[name] for name in named & cfg.keys()} | lists | own)
     options = preset("greedy", **generation)
     engine = load_model(export, **{name: cfg[name] for name in LOADING})
+    if recordings := as_list(cfg["voices"]):
+        name_voices(engine, [user_path(str(recording)) for recording in recordings])
     compiled = {name: cfg[name] for name in ("compile", "packages")}
     state = make_state(engine, settings, options, embedder=_embedder(cfg, export), **compiled)
     quiet_loggers()

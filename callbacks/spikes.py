@@ -110,6 +110,8 @@ def save_spike(path: Path, batch: Any, *, stage: str, step: int, losses: dict[st
 def _plain(value: Any) -> Any:
     if isinstance(value, batches.SegmentMask):  # without its runs, which are found again
         return {name: _plain(getattr(value, name)) for name in ("segment_ids", "branch_ids", "positions")}
+    if isinstance(value, batches.SpeechBatch):  # references of another
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
@@ -123,6 +125,8 @@ def load_spike(path: Path | str) -> tuple[Any, dict[str, Any]]:
         content = document.pop("batch")
         if content.get("mask") is not None:
             content["mask"] = batches.SegmentMask.with_runs(**content["mask"])
+        if content.get("references") is not None:
+            content["references"] = batches.SpeechBatch(**content["references"])
         batch = types[document.pop("kind")](**content)
     except Exception as error:
         raise ValueError(f"{path}: not a saved spike ({' '.join(str(error).split())[:300]})") from error

@@ -20,8 +20,9 @@ from datamodules.lazy_media import LazyMels
 from datamodules.lazy_rows import LazyRows, column, summary
 from datamodules.manifests import Row, keep_rows, log_skipped
 from datamodules.mel_cache import MelCache, cached_mels
+from datamodules.same_speaker import speaker_of
 from datamodules.spec_augment import SpecAugment
-from datamodules.speech_set import AugmentedClips, SpeechSample, SpeechSet, fit_silence, speaker_of
+from datamodules.speech_set import AugmentedClips, SpeechSample, SpeechSet, fit_silence
 from datamodules.waveform_augment import WaveformAugment, WaveformAugmenter
 from datamodules.waveform_cache import WaveformCache
 from muomni.batch import SpeechBatch
@@ -52,6 +53,7 @@ class SpeechData(CharacterData):
         symbol_frames: mel frames that CTC needs to write a symbol; training clips with fewer than their text needs are
             counted, the loss leaves them out. None: the model is not trained by CTC.
         bucket_augmented: batches are of clips whose lengths are similar after the change of speed (`augment.speed`), not before.
+        references: with each clip comes another one of its speaker (of the same split), from which a Talker takes the voice.
     """
 
     shape: ClassVar[str] = "speech"
@@ -71,6 +73,7 @@ class SpeechData(CharacterData):
     waveform_augment: WaveformAugment | None = None
     symbol_frames: int | None = None
     bucket_augmented: bool = False
+    references: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,6 +115,7 @@ class SpeechData(CharacterData):
             simulate=self.simulate if train else None,
             seed=self.seed,
             spec_augment=self.spec_augment if train and self.spec_augment and self.spec_augment.is_on else None,
+            references=self.references,
         )
         if train:
             samples.recordings = self._recordings(rows, what=what)
@@ -200,7 +204,8 @@ class SpeechData(CharacterData):
 
     def collate(self, samples: Sequence[SpeechSample]) -> SpeechBatch:
         """Pad mels and characters by zeros. Silence around a clip takes the space that its batch has. Other views are the
-        second half of the rows."""
+        second half of the rows; references are a batch of their own."""
+        references = [sample.reference for sample in samples if sample.reference is not None]
         others = [replace(sample, mel=sample.other_view) for sample in samples if sample.other_view is not None]
         samples = [*samples, *others]
         mels = [torch.from_numpy(mel) for mel in fit_silence(samples)]
@@ -215,6 +220,7 @@ class SpeechData(CharacterData):
             audio=[sample.audio for sample in samples],
             sample_ids=[sample.sample_id for sample in samples],
             views=2 if others else 1,
+            references=self.collate(references) if references else None,
         )
 
     def metadata(self) -> dict[str, Any]:

@@ -5,28 +5,31 @@ Legend: T frames, M mel bins, C characters.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from datamodules.augment import MelAugment
 from datamodules.conditions import AcousticSimulator
 from datamodules.lazy_media import LazyMels
-from datamodules.manifests import Row, RowSet
+from datamodules.manifests import RowSet
 from datamodules.media import Media
 from datamodules.mel_cache import MelCache
+from datamodules.same_speaker import SameSpeaker, speaker_of
 from datamodules.spec_augment import SpecAugment
 from datamodules.waveform_augment import WaveformAugmenter
 from datamodules.waveform_cache import WaveformCache
 from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.hearing import Hearing
 
-VIEWS, WAVEFORM = 1, 2  # streams of draws of their own: they do not change what else is drawn of a clip
+VIEWS, WAVEFORM, REFERENCE = 1, 2, 3  # streams of draws of their own: they do not change what else is drawn of a clip
 
 
 @dataclass(slots=True)
 class SpeechSample:
     """mel (T, M) float32; characters (C) int64; text as it was encoded; audio: the recording. Of the mel, `lead`
-    frames at the front and `trail` at the end are silence that a batch may leave out. other_view: of the same frames."""
+    frames at the front and `trail` at the end are silence that a batch may leave out. other_view: of the same frames.
+    reference: another clip of the speaker, as it is."""
 
     mel: np.ndarray
     characters: np.ndarray
@@ -37,6 +40,7 @@ class SpeechSample:
     lead: int = 0
     trail: int = 0
     other_view: np.ndarray | None = None
+    reference: "SpeechSample | None" = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,7 @@ class SpeechSet(RowSet):
     Args:
         rows: the manifest's, with "audio" and "text". mels: theirs. characters: the model's own. speakers: name -> number.
         recordings, augment, simulate, spec_augment: of the drawn items, in this order, None for none. seed: of all.
+        references: each item brings another clip of its speaker.
     """
 
     mels: MelCache | LazyMels
@@ -68,6 +73,7 @@ class SpeechSet(RowSet):
     seed: int
     spec_augment: SpecAugment | None = None
     recordings: AugmentedClips | None = None
+    references: bool = False
 
     def __post_init__(self) -> None:
         self.index = np.flatnonzero(self.mels.lengths > 0).astype(np.int32)  # clips that could be read
@@ -84,8 +90,20 @@ class SpeechSet(RowSet):
         draws = (np.random.default_rng([self.seed, epoch, index]) for index in range(len(self)))
         return np.array([self.augment.frames(int(T), rng) for T, rng in zip(self.lengths, draws, strict=True)])
 
+    @cached_property
+    def _same_speaker(self) -> SameSpeaker:
+        return SameSpeaker(self.rows, self.index)
+
     def item(self, index: int, epoch: int) -> SpeechSample:
-        """Clip `index`, augmented as a function of (seed, epoch, index) unless the epoch is -1."""
+        """Clip `index`, augmented as a function of (seed, epoch, index) unless the epoch is -1, and its reference, drawn
+        likewise."""
+        sample = self._clip(index, epoch)
+        if self.references:
+            rng = None if epoch < 0 else np.random.default_rng([self.seed, epoch, index, REFERENCE])
+            sample.reference = self._clip(self._same_speaker.other(index, rng), -1)
+        return sample
+
+    def _clip(self, index: int, epoch: int) -> SpeechSample:
         row, mel = self.rows[self.row(index)], self.mels[self.row(index)]
         text, lead, trail, views = row["text"], 0, 0, [mel]
         if epoch >= 0:
@@ -114,11 +132,6 @@ class SpeechSet(RowSet):
             trail=trail,
             other_view=views[1] if len(views) > 1 else None,
         )
-
-
-def speaker_of(row: Row) -> str:
-    """The name of the speaker, "0" where the manifest has none."""
-    return str(row.get("speaker", 0))
 
 
 def fit_silence(samples: Sequence[SpeechSample]) -> list[np.ndarray]:

@@ -53,6 +53,8 @@ class _Movable:
             value = getattr(self, each.name)
             if isinstance(value, Tensor):
                 setattr(self, each.name, change(value))
+            elif isinstance(value, _Movable):
+                value._map(change)
             elif isinstance(value, SegmentMask):
                 setattr(self, each.name, value.map(change))
         return self
@@ -132,7 +134,8 @@ class OcrBatch(_Movable):
 @dataclass(slots=True)
 class SpeechBatch(_Movable):
     """mel (B, T, M) log-mel; mel_lengths (B); characters (B, C) long, 0-padded; character_lengths (B); speakers (B) long;
-    audio: the recordings. views: 2 where the second half of the rows are other views of the first (spec_augment.py)."""
+    audio: the recordings. views: 2 where the second half of the rows are other views of the first (spec_augment.py).
+    references: of each row another clip of its speaker, which tells the voice."""
 
     mel: Tensor
     mel_lengths: Tensor
@@ -148,6 +151,7 @@ class SpeechBatch(_Movable):
     frames_needed: list[int] | None = None
     """Fewest frames of a CTC head for each text."""
     views: int = 1
+    references: "SpeechBatch | None" = None
 
     def precompute(self) -> None:
         if self.frame_counts is None:

@@ -89,7 +89,10 @@ _BOUNDS = (
     (_NAME, "alignment image_tokens mlp model_type norm pool quantizer"),
     (Bound(int, 1, 8), "hf_audio.downsample"),
     (Bound(int, 0, 1 << 20), "hf_audio.num_symbols"),
-    (_SWITCH, "learned_positions norm_topk_prob out_bias output_norm qk_norm qkv_bias shared_embedding tied words"),
+    (
+        _SWITCH,
+        "learned_positions norm_topk_prob out_bias output_norm qk_norm qkv_bias shared_embedding speaker_vector tied words",
+    ),
     (Bound(str, null=True), "characters"),
     (Bound(dict), "config"),  # of a class of transformers; its fields: models/hf_build.py, models/hf_config.py
     (Bound(int, 0, 1 << 20), "audio_projector.characters"),  # a number here, a string elsewhere

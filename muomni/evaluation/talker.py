@@ -14,6 +14,7 @@ from muomni.evaluation.clip_codes import ClipCodes
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.synthesis import SynthesisEvaluator, SynthesisState
 from muomni.evaluation.views import View, heat_map
+from muomni.inference.tts.reference import ReferenceVoice, Voice
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_decoder import whole_decoder
 from muomni.metrics.error_rates import error_rates, shuffled
@@ -27,7 +28,8 @@ class TalkerEvaluator(SynthesisEvaluator[SynthesisState]):
     """`cer`, `wer` (percent, of the judge's transcripts), `cer_shuffled` (against other items' texts), `runaway` (percent longer
     than twice the recording), `truncated` (percent cut by the limit on frames), `repeated` (percent with words said twice),
     `duration_ratio` (spoken over recorded, mean), `cer_recorded`, `cer_codec` (recordings, and the codec's resynthesis of them
-    with as many codebooks as the Talker speaks), and what `SynthesisEvaluator.spread` has.
+    with as many codebooks as the Talker speaks), and what `SynthesisEvaluator.spread` has. Where batches have references, these
+    are the voices.
 
     Args:
         codec: whose codes it speaks. codes: finds those of a batch's clips, of as many codebooks as the Talker speaks.
@@ -57,8 +59,7 @@ class TalkerEvaluator(SynthesisEvaluator[SynthesisState]):
     def update(self, batch: SpeechBatch) -> None:
         codes, code_lengths = self.codes(batch)
         lengths: list[int] = code_lengths.tolist()
-        voices = [min(speaker, self.model.num_speakers - 1) for speaker in batch.speakers.tolist()]
-        spoken, cut = self.speaker.say(batch.texts, voices)
+        spoken, cut = self.speaker.say(batch.texts, self._voices(batch))
         rebuilt = [row[:length] for row, length in zip(codes, lengths, strict=True)]
         self.transcribe(batch, {"codec": self._waveforms(rebuilt), "spoken": self._waveforms(spoken)})
         self.state.cut += cut
@@ -67,14 +68,20 @@ class TalkerEvaluator(SynthesisEvaluator[SynthesisState]):
     @torch.no_grad()
     def views(self, batch: SpeechBatch) -> list[View]:
         """The first text, spoken; of a codec of mels with its spectrogram."""
-        speaker = min(int(batch.speakers[0]), self.model.num_speakers - 1)
-        codes = self.speaker.say(batch.texts[:1], [speaker])[0][0]
+        codes = self.speaker.say(batch.texts[:1], self._voices(batch)[:1])[0][0]
         text, sound = batch.texts[0], self.waveform_of(codes).detach().float().cpu()
         spoken = View("spoken", text, waveform=sound, sample_rate=self.sample_rate)
         if isinstance(self.codec, WaveformCodec):
             return [spoken]
         mel = self.codec.decode(codes[None])[0]
         return [spoken, View("spoken spectrogram", text, heat_map(mel.T, scale=2))]
+
+    def _voices(self, batch: SpeechBatch) -> list[Voice]:
+        """Of each clip the voice of its reference, or where there is none its speaker's number."""
+        if batch.references is None or self.model.reference is None:
+            return [min(speaker, self.model.num_speakers - 1) for speaker in batch.speakers.tolist()]
+        vectors = self.model.speaker_vectors(*self.codes(batch.references))
+        return [ReferenceVoice(vector, str(clip)) for vector, clip in zip(vectors, batch.references.audio, strict=True)]
 
     def _waveforms(self, rows: list[Tensor]) -> list[Tensor]:
         """Codes (T', K) -> waveforms (N)."""

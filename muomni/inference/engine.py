@@ -32,7 +32,8 @@ from muomni.inference.media import media_from_metadata
 from muomni.inference.ocr import read_images
 from muomni.inference.prompt import Prompt, PromptBuilder, Request, build_prompter, prepare
 from muomni.inference.sources import Source, is_pieces
-from muomni.inference.tts.speaker import Speaker, build_speaker
+from muomni.inference.tts.build_speaker import build_speaker
+from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speaking import Speaking
 from muomni.inference.validation import require_bool, require_sequence, require_str
 from muomni.models.encoders import AudioEncoder

@@ -130,29 +130,7 @@ class Media:
 
     def waveform(self, source: Source, *, seconds: float | None = None) -> Tensor:
         """An audio file or waveform -> samples (N,) at the encoder's rate, up to `seconds`."""
-        rate = self.require_hearing().mel.sample_rate
-        source = in_memory(source, what="audio")
-        if isinstance(source, str | Path | MemoryFile):
-            with raised_as(InvalidMedia, param="audio"):
-                return read_audio(_file("audio", source), rate, seconds=seconds)
-        if isinstance(source, np.ndarray):
-            source = array_to_waveform(source, rate=rate)
-        if not isinstance(source, Tensor):
-            raise InvalidMedia(
-                f"audio: a file, its bytes or a waveform (N,) is needed, not {type(source).__name__}", param="audio"
-            )
-        if source.dim() != 1 or not source.is_floating_point():
-            raise InvalidMedia(
-                f"audio: a waveform (N,) in [-1, 1] at {rate} Hz is needed, not {source.dtype} {tuple(source.shape)}",
-                param="audio",
-            )
-        try:
-            samples, remark = to_unit_scale(source.detach().float().cpu().numpy())
-        except ValueError as error:
-            raise InvalidMedia(f"the waveform {error}", param="audio") from error
-        if remark is not None:
-            log.warning("the audio: %s", remark)
-        return torch.from_numpy(samples[: None if seconds is None else round(seconds * rate)])
+        return read_waveform(source, self.require_hearing().mel.sample_rate, seconds=seconds)
 
     def seconds(self, source: Source) -> float | None:
         """Duration of a source without decoding it; None if unknown."""
@@ -171,6 +149,33 @@ class Media:
                 param="audio",
             )
         return self.hearing
+
+
+def read_waveform(source: Source, rate: int, *, seconds: float | None = None, param: str = "audio") -> Tensor:
+    """An audio file or waveform -> samples (N,) at `rate` Hz, up to `seconds`. param: the option it was given by. Raises
+    InvalidMedia, or FileNotFoundError."""
+    source = in_memory(source, what=param)
+    if isinstance(source, str | Path | MemoryFile):
+        with raised_as(InvalidMedia, param=param):
+            return read_audio(_file(param, source), rate, seconds=seconds)
+    if isinstance(source, np.ndarray):
+        source = array_to_waveform(source, rate=rate)
+    if not isinstance(source, Tensor):
+        raise InvalidMedia(
+            f"{param}: a file, its bytes or a waveform (N,) is needed, not {type(source).__name__}", param=param
+        )
+    if source.dim() != 1 or not source.is_floating_point():
+        raise InvalidMedia(
+            f"{param}: a waveform (N,) in [-1, 1] at {rate} Hz is needed, not {source.dtype} {tuple(source.shape)}",
+            param=param,
+        )
+    try:
+        samples, remark = to_unit_scale(source.detach().float().cpu().numpy())
+    except ValueError as error:
+        raise InvalidMedia(f"the waveform {error}", param=param) from error
+    if remark is not None:
+        log.warning("the audio: %s", remark)
+    return torch.from_numpy(samples[: None if seconds is None else round(seconds * rate)])
 
 
 @contextmanager

@@ -173,6 +173,8 @@ def talker(model: Talker, batch: int, characters: int, frames: int) -> Cost:
     units = characters if guide is None else characters + 2
     text = convnext(model.text.blocks, batch, units) + linear(model.text.step, batch * units)
     heads = Cost() if model.stop is None else linear(model.stop, rows)
+    if model.reference is not None:
+        text += linear(model.reference.proj, batch)
     for head in model.heads:
         heads += linear(head, rows)  # type: ignore[arg-type]
     if guide is None:

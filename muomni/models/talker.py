@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from muomni.models.aligned_text import AlignedText, log_durations, with_silences
 from muomni.models.outputs import TalkerOutput
+from muomni.models.reference_voice import ReferenceEncoder
 from muomni.models.registry import check_characters, register
 from muomni.models.text_conditioning import TextConditioning
 from muomni.nn.attention import Attention
@@ -82,6 +83,7 @@ class Talker(nn.Module):
         start_std: standard deviation of the start frame before training; 0 are zeros (the published reference).
         characters: of the table, after the padding and before one for all others; None: the standard ones.
         alignment: free | durations.
+        speaker_vector: a voice may be the vector of a clip (`speaker_vectors`), in place of a number.
     """
 
     code_offset: Tensor
@@ -107,6 +109,7 @@ class Talker(nn.Module):
         dropout: float = 0.0,
         characters: str | None = None,
         alignment: str = "free",
+        speaker_vector: bool = False,
     ) -> None:
         super().__init__()
         check_characters(characters, num_symbols=num_symbols, others=1)
@@ -127,6 +130,7 @@ class Talker(nn.Module):
             durations=log_durations if guided else F.softplus,
         )
         self.aligned = AlignedText(dim) if guided else None
+        self.reference = ReferenceEncoder(dim) if speaker_vector else None
         self.start = nn.Parameter(torch.zeros(1, 1, dim))
         tables = 1 if shared_embedding else num_codebooks
         self.code_embedding = nn.Embedding(tables * codebook_size, dim)
@@ -155,8 +159,10 @@ class Talker(nn.Module):
     def forward(
         self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor, char_times: Tensor | None = None
     ) -> TalkerOutput:
-        """Teacher forcing: text (B, C), codes (B, T, K), speakers (B) -> logits of every frame from the text and the
-        frames before it. Rows shorter than T are right-padded with any code.
+        """Teacher forcing: text (B, C), codes (B, T, K) -> logits of every frame from the text and the frames before it. Rows
+        shorter than T are right-padded with any code.
+
+        speakers: numbers (B) or vectors (B, D), here and in all other methods.
 
         char_times: (B, C) in frames, not falling; with durations the ends of all units (B, C + 2); default: the predicted ones.
         """
@@ -208,6 +214,12 @@ class Talker(nn.Module):
         read = self.read(text, text_lengths, speakers)
         times = (read.durations * read.keep).cumsum(1)
         return times if self.aligned is None else times[:, 1:-1]
+
+    def speaker_vectors(self, codes: Tensor, lengths: Tensor) -> Tensor:
+        """The voices (B, D) of clips with codes (B, T, K), of which the first `lengths` (B) frames are real."""
+        assert self.reference is not None, "it was built without speaker_vector"
+        vectors: Tensor = self.reference(self._embed_codes(codes), lengths)
+        return vectors
 
     def decode_step(self, codes: Tensor, *, frame: int | Tensor, cache: TalkerCache) -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E). frame: (B) if rows are at different

@@ -42,11 +42,21 @@ class TextConditioning(nn.Module):
         self.durations = durations
 
     def forward(self, text: Tensor, keep: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
-        """text (B, C) long, keep (B, C) bool, speakers (B) long -> embeddings (B, C, D) and durations (B, C) > 0."""
+        """text (B, C) long, keep (B, C) bool -> embeddings (B, C, D) and durations (B, C) > 0. speakers: (B) long, numbers, or
+        (B, D) float, vectors."""
         x = self.embedding(text)
-        if self.speaker is not None:
+        if speakers.is_floating_point():
+            x = x + speakers[:, None]
+        elif self.speaker is not None:
             x = x + self.speaker(speakers)[:, None]
         for block in self.blocks:
             x = block(x, keep=keep)
         x = self.norm(x)
         return x, self.durations(self.step(x)[..., 0])
+
+    def speaker_vectors(self, numbers: Tensor) -> Tensor:
+        """numbers (B) long of speakers -> the vectors (B, D) that stand for them; of a single voice zeros."""
+        if self.speaker is None:
+            return self.step.weight.new_zeros(len(numbers), self.step.in_features)
+        vectors: Tensor = self.speaker(numbers)
+        return vectors

@@ -15,7 +15,7 @@ from muomni.serving.audio_format import AudioEncoder, make_encoder
 from muomni.serving.events import Events, merged
 from muomni.serving.jobs import in_thread
 from muomni.serving.state import ServerState
-from muomni.serving.voices import voice_number
+from muomni.serving.voices import voice_named
 
 RATE = 24_000  # Hz, of all OpenAI clients
 LONG_TEXT = 1000  # characters: beyond, a text waits for a turn among the blocking jobs
@@ -25,11 +25,11 @@ async def begin(state: ServerState, text: str, *, voice: str, param: str, client
     """Submit a text to the Talker. In a thread: to find what can be spoken of a long text takes seconds."""
     # The routes ask `require_speech`; an answer that has begun may be spoken while the server stops.
     assert state.speech is not None
-    speech, number = state.speech, voice_number(voice, state.engine, param=param)
+    speech, speaker = state.speech, voice_named(voice, state.engine, param=param)
     events = Events(final=SpeechDone, deadline=deadline)
 
     def submit() -> None:
-        events.attach(speech.submit(text, voice=number, emit=events.emit, client=client))
+        events.attach(speech.submit(text, voice=speaker, emit=events.emit, client=client))
 
     try:
         if len(text) > LONG_TEXT:
@@ -77,10 +77,10 @@ class SpokenAnswer:
         self.id = f"audio_{uuid.uuid4().hex}"
         self.state, self.speech = state, state.speech
         self.events = Events(final=SpeechDone, deadline=deadline)
-        number = voice_number(voice, state.engine, param="audio.voice")
+        speaker = voice_named(voice, state.engine, param="audio.voice")
         self.ticket = self.speech.submit(
             "",
-            voice=number,
+            voice=speaker,
             look_ahead=state.settings.look_ahead,
             emit=self.events.emit,
             client=client,

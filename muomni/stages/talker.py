@@ -56,6 +56,8 @@ class TalkerStage(Stage):
         disturbance: probability that a previous frame is replaced. jitter: standard deviation, in frames, of a clip's
             shift of all characters' times while training, since predicted times are not exact.
         mel: metadata of the batches' spectrogram, which must be that of a codec of mels.
+        reference_share: of a model with speaker vectors: probability that a clip in training has the vector of its reference for
+            a voice, not its speaker's number; in evaluation each has.
     """
 
     name = "talker"
@@ -72,6 +74,7 @@ class TalkerStage(Stage):
         jitter: float,
         mel: Mapping[str, Any],
         training: TrainingOptions,
+        reference_share: float = 0.5,
     ) -> None:
         frozen = cast("Codec | WaveformCodec", codec.modules["codec"])
         described = _description(frozen, mel)
@@ -90,7 +93,7 @@ class TalkerStage(Stage):
         measured = evaluator(model=model, codec=frozen, codes=codes, sample_rate=mel["sample_rate"])
         super().__init__(training, model=model, evaluator=measured, metadata=described)
         self.codec, self.aligner, self.disturbance, self.jitter = frozen, aligner, disturbance, jitter
-        self.codes, self._mel_rate = codes, mel_rate
+        self.codes, self._mel_rate, self.reference_share = codes, mel_rate, reference_share
         self.keep_frozen(frozen)
         self.codebook_names = tuple(f"codebook_{k}" for k in range(model.num_codebooks))
         self.guided = model.alignment == "durations"
@@ -124,6 +127,22 @@ class TalkerStage(Stage):
             times[row, len(known) :] = known[-1] + torch.arange(1, C - len(known) + 1)
         return times.to(self.device, non_blocking=True)
 
+    def _speakers(self, batch: SpeechBatch) -> Tensor:
+        """Who speaks: the numbers (B), or the vectors (B, D) of a Talker that knows voices by their clips."""
+        if (self.model.reference is None) != (batch.references is None) and self.training:
+            raise ValueError(
+                f"backbone.talker.speaker_vector={str(self.model.reference is not None).lower()} and "
+                f"datamodule.references={str(batch.references is not None).lower()}: a voice is learned from a clip where both "
+                "are true; leave datamodule.references out"
+            )
+        if batch.references is None or self.model.reference is None:
+            return batch.speakers
+        vectors = self.model.speaker_vectors(*self.codes(batch.references))
+        if not self.training:
+            return vectors
+        by_clip = torch.rand(len(vectors), 1, device=vectors.device) < self.reference_share
+        return torch.where(by_clip, vectors, self.model.text.speaker_vectors(batch.speakers))
+
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Losses by codebook, of the stop, and of the durations (`place`); with durations these (`duration`) and no stop."""
         codes, lengths = self.codes(batch)
@@ -133,7 +152,7 @@ class TalkerStage(Stage):
         times = self._char_times(batch)
         used = times + self.jitter * torch.randn(len(times), 1, device=self.device) if self.training else times
         characters, lengths_of_texts = batch.characters, batch.character_lengths
-        output = self.model(characters, lengths_of_texts, history, speakers=batch.speakers, char_times=used)
+        output = self.model(characters, lengths_of_texts, history, speakers=self._speakers(batch), char_times=used)
         if self.guided:
             deviance = duration_deviance(output.durations, times, lengths_of_texts + 2)
             return {**code_losses(output, codes, lengths), "duration": deviance}
@@ -144,7 +163,12 @@ class TalkerStage(Stage):
         """Talker and frozen codec; not what is computed of a clip once: its alignment, its codes of a codec of waveforms."""
         (B, T, _), (_, characters) = batch.mel.shape, batch.characters.shape
         own = flops.talker(self.model, B, characters, math.ceil(T * self.codes.frame_rate / self._mel_rate))
-        return own if isinstance(self.codec, WaveformCodec) else flops.codec_encode(self.codec, B, T).frozen() + own
+        if isinstance(self.codec, WaveformCodec):
+            return own
+        encoded = flops.codec_encode(self.codec, B, T).frozen()
+        if batch.references is not None:
+            encoded += flops.codec_encode(self.codec, B, batch.references.mel.shape[1]).frozen()
+        return encoded + own
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Any]:
         """Rows of codes, clips to stop, characters."""

@@ -225,7 +225,7 @@ class Chat:
         if rest not in ("on", "off"):
             raise ValueError("/speak takes on or off")
         if rest == "on":
-            self.engine.require_speaker().check_voice(self.how["voice"])
+            self.how = self.how | {"voice": self.engine.require_speaker().voice(self.how["voice"])}
         self.speaks = rest == "on"
         target = self.speak_to if self.player is None else self.player.command
         to = f": answers go to {target}, {self.engine.vocoder_note}" if self.speaks else ""

@@ -3,6 +3,7 @@
 Legend: N samples.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from muomni.frontends.audio_io import write_audio
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
+from muomni.user_path import user_path
 
 
 class Encoder(Protocol):
@@ -100,6 +102,15 @@ def speak(engine: Engine, cfg: Mapping[str, Any], text: str, out: SoundOut) -> T
     for chunk in engine.generate_speech_stream(text, **voice_options(cfg), timings=timings):
         out.write(chunk)
     return timings
+
+
+def voice_given(voice: Any) -> Any:
+    """The option voice=, as given -> a number, or the path of a recording. Raises ValueError where it is empty."""
+    if not isinstance(voice, str):
+        return voice
+    if not voice.strip():
+        raise ValueError("voice= is empty: a speaker's number, or a recording of somebody")
+    return int(voice) if re.fullmatch(r"[+-]?[0-9]{1,18}", voice) else str(user_path(voice))
 
 
 def voice_options(cfg: Mapping[str, Any]) -> dict[str, Any]:

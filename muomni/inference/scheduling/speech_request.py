@@ -14,6 +14,7 @@ from torch import Tensor
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.scheduling.running import Ticket
+from muomni.inference.tts.reference import Voice
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_plan import SpeechPlan, Step
 from muomni.inference.tts.speech_stream import TextSynthesizer
@@ -66,7 +67,7 @@ class Speech:
         speaker: Speaker,
         tokenizer: Tokenizer | None,
         *,
-        voice: int,
+        voice: Voice,
         look_ahead: int | None,
         ticket: "SpeechTicket",
         emit: Emit,

@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -56,7 +57,7 @@ class SpeechScheduler(Worker[Speech]):
         self,
         texts: Iterable[str] | str,
         *,
-        voice: int = 0,
+        voice: Any = 0,
         look_ahead: int | None = None,
         emit: Emit,
         client: str = "",
@@ -70,7 +71,7 @@ class SpeechScheduler(Worker[Speech]):
         client: whose turn it is; clients take turns. Raises MuomniErrors for an unknown voice or a text of which nothing can be
         spoken, QueueFull, and Cancelled after `close`.
         """
-        self.speaker.check_voice(voice)
+        voice = self.speaker.voice(voice)
         pieces = [texts] if isinstance(texts, str) else list(texts)
         for piece in pieces:
             require_str("texts", piece)

@@ -4,30 +4,26 @@ Shapes: B texts, C characters, T frames, K codebooks, E entries, N samples.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from muomni.frontends.char_vocab import encode_characters
-from muomni.frontends.mel import MelSpec
-from muomni.frontends.text_form import form_named, form_of
+from muomni.frontends.text_form import form_named
 from muomni.frontends.text_normalizer import LETTERS, NormalizedText, normalize_text
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.finite import check_finite
 from muomni.inference.decoding.generate import generate
-from muomni.inference.decoding.row_blocks import with_row_blocks
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption
-from muomni.inference.media import spec_from_metadata
 from muomni.inference.tts.frame_decoder import FrameDecoder, greedy_frames
+from muomni.inference.tts.reference import ReferenceVoice, Voice
 from muomni.inference.tts.sentences import split_long, split_sentences
 from muomni.inference.tts.speech_decoder import speech_decoder
 from muomni.inference.tts.speech_stream import synthesize
-from muomni.inference.tts.vocoder import choose_vocoder
 from muomni.inference.tts.vocoder_blocks import StreamingVocoder
 from muomni.inference.validation import require_str
 from muomni.models.codec import Codec
@@ -83,7 +79,8 @@ class Speaker:
     or as a stream.
 
     alphabet: the characters that this Talker was trained on; `in_words` normalises a text to them, all other methods take such
-    texts. form: of the texts that it was trained on (frontends/text_form.py).
+    texts. form: of the texts that it was trained on (frontends/text_form.py). read_reference: recording -> its voice; None:
+    voices are numbers. named: voices of recordings that a server knows by name.
     """
 
     def __init__(
@@ -94,7 +91,9 @@ class Speaker:
         *,
         alphabet: str = LETTERS,
         form: str | None = None,
+        read_reference: Callable[[Any], ReferenceVoice] | None = None,
     ) -> None:
+        self.read_reference, self.named = read_reference, dict[str, ReferenceVoice]()
         self.in_form = form_named(form)
         self.talker, self.alphabet = talker, talker.characters or alphabet
         self.decoder = speech_decoder(codec, vocoder)
@@ -157,10 +156,11 @@ class Speaker:
             return False
         return self.predicted_frames([text], [0])[0] * MARGIN <= longest
 
-    def speak(self, texts: list[list[Sentence]], *, voices: list[int], timings: Timings) -> list[Utterance]:
-        """Speak the sentences of each text. voices: speaker ids of the texts. Raises ValueError for an empty sentence or an
+    def speak(self, texts: list[list[Sentence]], *, voices: list[Any], timings: Timings) -> list[Utterance]:
+        """Speak the sentences of each text. voices: of the texts, as of `voice`. Raises ValueError for an empty sentence or an
         unknown voice."""
-        self._check([sentence.text for sentences in texts for sentence in sentences], voices)
+        _check_texts([sentence.text for sentences in texts for sentence in sentences])
+        voices = [self.voice(each) for each in voices]
         rows = [(sentence, voice) for sentences, voice in zip(texts, voices, strict=True) for sentence in sentences]
         codes: list[Tensor] = []
         cut: list[bool] = []
@@ -187,10 +187,11 @@ class Speaker:
 
     @torch.inference_mode()
     def codes(
-        self, texts: list[str], *, limits: list[int], voices: list[int], timings: Timings
+        self, texts: list[str], *, limits: list[int], voices: list[Voice], timings: Timings
     ) -> tuple[list[Tensor], list[bool]]:
         """The Talker's codes (T_i, K) of each text, and whether the frame limit cut it off."""
-        self._check(texts, voices)
+        _check_texts(texts)
+        voices = [self.voice(each) for each in voices]
         with timings.span("speech"):
             decoder, first, limits = self.begin(texts, limits, voices)
             spoken = generate(decoder, first, limits=torch.tensor(limits, device=first.device))
@@ -199,55 +200,71 @@ class Speaker:
         timings.speech_cut |= not bool(spoken.ended.all())
         return rows, (~spoken.ended).tolist()
 
-    def say(self, texts: list[str], voices: list[int]) -> tuple[list[Tensor], list[bool]]:
+    def say(self, texts: list[str], voices: list[Voice]) -> tuple[list[Tensor], list[bool]]:
         """`codes` with frame limits by each text's number of words."""
         limits = [self._limit(len(text.split())) for text in texts]
         return self.codes(texts, limits=limits, voices=voices, timings=Timings())
 
     @torch.inference_mode()
-    def predicted_frames(self, texts: list[str], voices: list[int]) -> list[float]:
+    def predicted_frames(self, texts: list[str], voices: list[Voice]) -> list[float]:
         """The Talker's own prediction of how many frames each text takes, fractional."""
         text_ids, lengths = self._encode(texts)
-        speakers = torch.tensor(voices, device=lengths.device)
+        speakers = self._speakers(voices)
         return [float(frames) for frames in self.talker.num_frames(text_ids, lengths, speakers=speakers)]
 
     @torch.inference_mode()
-    def frames_before(self, text: str, *, voice: int, look_ahead: int) -> int:
+    def frames_before(self, text: str, *, voice: Voice, look_ahead: int) -> int:
         """Frames that end before the last `look_ahead` characters of a text begin, by the Talker's prediction."""
         characters = len(text) - look_ahead
         if characters < 1:
             return 0
         text_ids, lengths = self._encode([text])
-        times = self.talker.times(text_ids, lengths, speakers=torch.tensor([voice], device=lengths.device))
+        times = self.talker.times(text_ids, lengths, speakers=self._speakers([voice]))
         return min(int(times[0, characters - 1]), self.talker.max_frames - 1)
 
-    def _check(self, texts: list[str], voices: list[int]) -> None:
-        for text in texts:
-            if not text.strip():
-                raise InvalidOption("an empty text cannot be spoken", param="text")
-        for voice in voices:
-            self.check_voice(voice)
+    def voice(self, voice: Any) -> Voice:
+        """A speaker's number, or a recording of somebody (`sources.Source`) -> a voice; a voice as it is. Raises ValueError for a
+        number that this Talker does not have and for a recording without a voice to take."""
+        if isinstance(voice, ReferenceVoice):
+            return voice
+        if isinstance(voice, int | float):
+            count = self.talker.num_speakers
+            if isinstance(voice, bool | float) or not 0 <= voice < count:
+                raise InvalidOption(
+                    f"unknown voice {shown(voice)}; this Talker has the voices 0..{count - 1}", param="voice"
+                )
+            return voice
+        if voice is None:
+            raise InvalidOption("unknown voice None; a speaker's number, or a recording, is needed", param="voice")
+        return self.recorded_voice(voice)
 
-    def check_voice(self, voice: int) -> None:
-        """Raises ValueError for a voice that this Talker does not have."""
-        is_int = isinstance(voice, int) and not isinstance(voice, bool)
-        if not is_int or not 0 <= voice < self.talker.num_speakers:
-            raise InvalidOption(
-                f"unknown voice {shown(voice)}; this Talker has the voices 0..{self.talker.num_speakers - 1}",
-                param="voice",
-            )
+    def recorded_voice(self, recording: Any) -> ReferenceVoice:
+        """The voice of a recording."""
+        if self.read_reference is None:
+            raise InvalidOption(f"voice={shown(recording)}: a speaker's number is needed", param="voice")
+        return self.read_reference(recording)
+
+    def _speakers(self, voices: list[Voice]) -> Tensor:
+        """Voices as the Talker takes them: numbers (B), or vectors (B, D) if any is one."""
+        device = self.talker.start.device
+        numbers = torch.tensor([voice if isinstance(voice, int) else 0 for voice in voices], device=device)
+        if all(isinstance(voice, int) for voice in voices):
+            return numbers
+        vectors = self.talker.text.speaker_vectors(numbers)
+        return torch.stack(
+            [v if isinstance(voice, int) else voice.vector for v, voice in zip(vectors, voices, strict=True)]
+        )
 
     def begin(
-        self, texts: list[str], limits: list[int], voices: list[int], codes: Tensor | None = None
+        self, texts: list[str], limits: list[int], voices: list[Voice], codes: Tensor | None = None
     ) -> tuple[FrameDecoder, Tensor, list[int]]:
         """Prefill the texts, and the codes (B, T, K) that were spoken of them so far; returns the decoder, the next frames
         (B, K + 1) and the frame limits, of all frames."""
         talker = self.talker
         padded, lengths = self._encode(texts)
-        device = lengths.device
         limits = [min(limit, talker.max_frames) for limit in limits]
         cache = talker.new_cache(len(texts), padded.shape[1] + max(limits))
-        out = talker.prefill(padded, lengths, speakers=torch.tensor(voices, device=device), cache=cache, codes=codes)
+        out = talker.prefill(padded, lengths, speakers=self._speakers(voices), cache=cache, codes=codes)
         check_finite(out.logits, out.stop)
         cache.left_padded &= len(texts) > 1  # one text has no padding, and its steps need no mask
         decoder = FrameDecoder(talker, cache, spoken=0 if codes is None else codes.shape[1])
@@ -261,24 +278,7 @@ class Speaker:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device), lengths
 
 
-def build_speaker(
-    modules: Mapping[str, Any], metadata: Mapping[str, Any], *, vocoder: str | Path, where: str, device: torch.device
-) -> tuple[Speaker, str]:
-    """The speaker of an export with Talker and codec, and a line about what makes its waveform.
-
-    vocoder: see `choose_vocoder`. Raises ValueError where one is named for a codec of waveforms.
-    """
-    codec, chosen = modules["codec"], None
-    if isinstance(codec, WaveformCodec):
-        if str(vocoder) != "auto":
-            raise InvalidOption(
-                f"vocoder={vocoder}: the codec of {where} makes waveforms itself; leave vocoder out", param="vocoder"
-            )
-        note = f"vocoder: none, the codec ({speech_decoder(codec, None).name}) makes waveforms"
-    else:
-        spec = spec_from_metadata(MelSpec, metadata, "codec_mel" if "codec_mel" in metadata else "mel", where=where)
-        chosen, note = choose_vocoder(vocoder, spec=spec, export=Path(where), device=device)
-    form = form_of(metadata, where=where, key="spoken_text" if "spoken_text" in metadata else "text")
-    alphabet = metadata.get("alphabet", LETTERS)
-    talker = with_row_blocks(modules["talker"])
-    return Speaker(talker, codec, chosen, alphabet=alphabet, form=form), note
+def _check_texts(texts: list[str]) -> None:
+    for text in texts:
+        if not text.strip():
+            raise InvalidOption("an empty text cannot be spoken", param="text")

@@ -15,6 +15,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption, MuomniError, raised_as
 from muomni.inference.patience import PATIENCE
+from muomni.inference.tts.reference import Voice, VoiceSource
 from muomni.inference.tts.speaker import Speaker, Utterance, warn_of_cut
 from muomni.inference.tts.speech_loop import SpeechLoop
 from muomni.inference.validation import require_sequence
@@ -40,9 +41,15 @@ class Speaking(ABC):
         """Sample rate of spoken waveforms, Hz."""
         return self.require_speaker().decoder.sample_rate
 
-    def generate_speech(self, text: str, *, voice: int = 0, look_ahead: int | None = None) -> Tensor:
+    def voice(self, recording: VoiceSource) -> Voice:
+        """The voice of a recording (a file, bytes, or a waveform (N,) at the codec's rate), of a Talker that was trained with
+        `speaker_vector`: to speak more than once with it. Raises InvalidMedia for a recording without a voice to take."""
+        return self.require_speaker().voice(recording)
+
+    def generate_speech(self, text: str, *, voice: VoiceSource = 0, look_ahead: int | None = None) -> Tensor:
         """Text -> waveform (N,) at `speech_rate` Hz, deterministic, peak-normalised if a vocoder makes it. Logged if the frame
-        limit cuts it off; see `speak` for a flag. look_ahead: as of `generate_speech_stream`, whose waveform this is."""
+        limit cuts it off; see `speak` for a flag. voice: a speaker's number, or a recording whose voice is taken (`voice`).
+        look_ahead: as of `generate_speech_stream`, whose waveform this is."""
         if look_ahead is not None:
             return torch.cat(list(self.generate_speech_stream(text, voice=voice, look_ahead=look_ahead)))
         (spoken,) = self.speak([text], voices=[voice])
@@ -53,7 +60,7 @@ class Speaking(ABC):
         self,
         text: str | Iterable[str],
         *,
-        voice: int = 0,
+        voice: VoiceSource = 0,
         look_ahead: int | None = None,
         patience: float | None = PATIENCE,
         ended: Callable[[Timings], None] = warn_of_cut,
@@ -74,7 +81,7 @@ class Speaking(ABC):
         self,
         text: str = "",
         *,
-        voice: int = 0,
+        voice: VoiceSource = 0,
         look_ahead: int | None = None,
         ended: Callable[[Timings], None] = warn_of_cut,
         timings: Timings | None = None,
@@ -88,7 +95,7 @@ class Speaking(ABC):
         self,
         pieces: Iterable[str],
         *,
-        voice: int = 0,
+        voice: VoiceSource = 0,
         look_ahead: int | None = None,
         ended: Callable[[Timings], None] = warn_of_cut,
         timings: Timings | None = None,
@@ -98,7 +105,7 @@ class Speaking(ABC):
         return _spoken(pieces, self._loop(voice, look_ahead, timings, ended))
 
     def _loop(
-        self, voice: int, look_ahead: int | None, timings: Timings | None, ended: Callable[[Timings], None]
+        self, voice: VoiceSource, look_ahead: int | None, timings: Timings | None, ended: Callable[[Timings], None]
     ) -> SpeechLoop:
         return SpeechLoop(
             self.require_speaker(),
@@ -110,7 +117,7 @@ class Speaking(ABC):
         )
 
     @raised_as(MuomniError, param=None)
-    def speak(self, texts: Sequence[str], *, voices: Sequence[int] | None = None) -> list[Utterance]:
+    def speak(self, texts: Sequence[str], *, voices: Sequence[VoiceSource] | None = None) -> list[Utterance]:
         """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit. A
         text is spoken sentence by sentence, with short pauses. Their timings are those of the batch.
 

@@ -5,6 +5,7 @@ Legend: K codebooks, N samples.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ class SpeechLoop:
     """One text, spoken once. `feed` it pieces and `close` it; `blocks` computes what can be said by then.
 
     Args:
-        look_ahead: of `SpeechPlan`. timings: filled meanwhile. ended: called with them after the last block.
+        voice: as of `Speaker.voice`. look_ahead: of `SpeechPlan`. timings: filled meanwhile. ended: called with them after the
+            last block.
     """
 
     def __init__(
@@ -34,13 +36,12 @@ class SpeechLoop:
         speaker: Speaker,
         tokenizer: Tokenizer | None,
         *,
-        voice: int,
+        voice: Any,
         look_ahead: int | None,
         timings: Timings,
         ended: Callable[[Timings], None],
     ) -> None:
-        speaker.check_voice(voice)
-        self.speaker, self.voice, self.timings, self.ended = speaker, voice, timings, ended
+        self.speaker, self.voice, self.timings, self.ended = speaker, speaker.voice(voice), timings, ended
         self.plan = SpeechPlan(speaker, tokenizer, look_ahead=look_ahead)
         self.synthesizer = TextSynthesizer(speaker.decoder)
         self.written = ""  # the beginning of the text, for messages

@@ -80,7 +80,14 @@ FIXED: dict[str, dict[str, Any]] = {
     },
     "vision": {"stem_channels": [], "norm_eps": 1e-5},
     "codec": {"num_layers": 0, "stride": 1},
-    "talker": {"num_codebooks": 2, "shared_embedding": True, "norm_eps": 1e-5, "characters": None, "alignment": "free"},
+    "talker": {
+        "num_codebooks": 2,
+        "shared_embedding": True,
+        "norm_eps": 1e-5,
+        "characters": None,
+        "alignment": "free",
+        "speaker_vector": False,
+    },
     "image_projector": {"image_tokens": "cls", "hidden": None, "positions": 0.0},
     "audio_projector": {"stack": 1, "characters": 0, "hidden": None, "words": False},
 }

@@ -22,7 +22,7 @@ from muomni.serving.realtime.live_transcript import TRANSCRIPTION, LiveTranscrip
 from muomni.serving.realtime.response import Response
 from muomni.serving.state import ServerState
 from muomni.serving.strict_route import read_json
-from muomni.serving.voices import voice_number
+from muomni.serving.voices import voice_named
 
 SHORTEST = 0.1  # seconds of a turn, as OpenAI has it
 
@@ -136,7 +136,7 @@ class RealtimeSession:
             self.state.check_model(session.model)
         if session.output_modalities == ["audio"]:
             self.state.require_speech()
-            voice_number(session.audio.output.voice, self.state.engine, param="session.audio.output.voice")
+            voice_named(session.audio.output.voice, self.state.engine, param="session.audio.output.voice")
         renew = session.audio.input != self.session.audio.input
         self.session = session
         if renew:

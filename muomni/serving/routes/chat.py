@@ -34,7 +34,7 @@ from muomni.serving.schemas.shared import EVENT_STREAM, errors
 from muomni.serving.spoken import Speaking, speak_whole
 from muomni.serving.state import ServerState, client_of, state_of
 from muomni.serving.strict_route import StrictRoute, while_connected
-from muomni.serving.voices import voice_number
+from muomni.serving.voices import voice_named
 
 router = APIRouter(route_class=StrictRoute, tags=["chat"])
 ANY_OBJECT = {"type": "object"}
@@ -86,7 +86,7 @@ def _check_modalities(body: ChatRequest, state: ServerState) -> bool:
     if body.stream and body.audio.format != "pcm16":
         raise refused("audio.format", "a streamed answer is spoken in pcm16")
     state.require_speech()
-    voice_number(_voice(body), state.engine, param="audio.voice")
+    voice_named(_voice(body), state.engine, param="audio.voice")
     return True
 
 

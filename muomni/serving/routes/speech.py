@@ -17,7 +17,7 @@ from muomni.serving.schemas.shared import EVENT_STREAM, errors
 from muomni.serving.spoken import RATE, begin, sound
 from muomni.serving.state import ServerState, client_of, state_of
 from muomni.serving.strict_route import StrictRoute, while_connected
-from muomni.serving.voices import number_of_voices
+from muomni.serving.voices import voice_names
 
 router = APIRouter(route_class=StrictRoute, tags=["audio"])
 TYPES = {
@@ -53,8 +53,8 @@ async def create_speech(body: SpeechRequest, request: Request, state: Annotated[
 @router.get("/v1/audio/voices", response_model=VoiceList, responses=errors())
 async def list_voices(state: Annotated[ServerState, Depends(state_of)]) -> VoiceList:
     """The Talker's voices; none for a model that does not speak."""
-    count = number_of_voices(state.engine) if state.speech is not None else 0
-    return VoiceList(data=[Voice(id=str(number)) for number in range(count)])
+    names = voice_names(state.engine) if state.speech is not None else []
+    return VoiceList(data=[Voice(id=name) for name in names])
 
 
 async def _first(data: AsyncGenerator[bytes]) -> bytes:

@@ -244,3 +244,10 @@ def test_a_saved_spike_is_shown(tmp_path):
         check=True,
     )
     assert "stage=audio step 7: usual loss 1" in done.stdout and "abc  'abc'" in done.stdout
+
+
+def test_a_saved_batch_keeps_its_references(tmp_path):
+    clips = speech.two_speakers([1, 0, 3, 2])
+    save_spike(tmp_path / "step.pt", clips, stage="talker", step=3, losses={"codebook_0": 9.0}, usual=1.0)
+    again, _ = load_spike(tmp_path / "step.pt")
+    assert torch.equal(again.references.mel, clips.references.mel) and again.references.audio == clips.references.audio

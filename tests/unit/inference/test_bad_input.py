@@ -291,7 +291,10 @@ def test_a_sound_of_many_tokens_is_an_error_or_cut(ask, engine, tmp_path):
         ),
         ({"generation": {"num_beams": 3, "temperature": 1.0}}, "set temperature=0"),
         ({"n_best": 3}, "n_best=3: as many beams are needed"),
-        ({"voice": "low"}, "voice=low: a whole number"),
+        (
+            {"voice": "low", "audio_out": "x.wav"},
+            "voice=low: this Talker knows its voices by number, 0 to 1: train stage=talker",
+        ),
         ({"threads": 0}, "threads=0: a whole number"),
         ({"echo": 3}, "echo=3: true or false"),
         ({"format": "xml"}, "unknown format 'xml'; available: chat, plain"),

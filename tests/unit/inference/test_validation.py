@@ -64,7 +64,7 @@ def test_what_comes_one_by_one_is_taken_like_a_list(engine):
         (lambda m: m.conversation(history="no"), "history='no': True or False is needed"),
         (lambda m: m.generate_speech(None), "text: a string is needed, not None"),
         (lambda m: m.generate_speech_stream(3), "text: a string is needed, not int"),
-        (lambda m: m.generate_speech("hi", voice="x"), "unknown voice 'x'; this Talker has the voices 0..1"),
+        (lambda m: m.generate_speech("hi", voice="x"), "voice=x: this Talker knows its voices by number, 0 to 1"),
         (lambda m: m.generate_speech("hi", voice=None), "unknown voice None"),
         (lambda m: m.speak([None]), "text: a string is needed, not None"),
         (lambda m: m.speak(None), "texts: a list of strings is needed, not None"),

@@ -1,5 +1,6 @@
 """Audio, codec and Talker stages: they learn, and their metrics say what they should."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,12 +53,12 @@ def how(**weights):
     return {"training": training, "mel": MEL}
 
 
-def learn(stage, steps):
+def learn(stage, steps, clips=batch):
     stage.log = lambda *_, **__: None
     optimizer = stage.configure_optimizers()["optimizer"]
     stage.train()
     for _ in range(steps):
-        total = stage.total_loss(stage.step(batch()))
+        total = stage.total_loss(stage.step(clips()))
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -366,3 +367,43 @@ def test_disturbed_frames_change_whole():
     changed = (corrupt_history(codes, probability=0.3, size=7) != codes).float()
     assert torch.equal(changed[..., 0], changed[..., 1])
     assert 0.25 < changed.mean() < 0.35
+
+
+def two_speakers(other):
+    """The clips of `batch`, of which two are spoken by somebody whose tones are two bins higher. other: of each row the row whose
+    clip is its reference."""
+    clips = batch()
+    clips.mel[2:] = clips.mel[2:].roll(2, dims=2)
+    clips.speakers = torch.tensor([0, 0, 1, 1])
+    clips.audio = [f"{speaker}/{text}" for speaker, text in zip((0, 0, 1, 1), TEXTS, strict=True)]
+    rows = torch.tensor(other)
+    clips.references = replace(
+        clips, mel=clips.mel[rows], mel_lengths=clips.mel_lengths[rows], audio=[clips.audio[row] for row in other]
+    )
+    return clips
+
+
+def test_a_talker_learns_a_voice_from_another_clip():
+    """Only references tell the speakers of these texts apart; numbers work, too."""
+    torch.manual_seed(0)
+    stage = build_talker_stage(lambda talker, codec: Echo(lambda text: None), speaker_vector=True, num_speakers=2)
+    clips = two_speakers([1, 0, 3, 2])
+    first = learn(stage, 1, lambda: clips)
+    assert learn(stage, 150, lambda: clips) < 0.5 * first
+    with torch.no_grad():
+        own = float(stage.step(clips)["codebook_0"])
+        theirs = float(stage.step(two_speakers([3, 2, 1, 0]))["codebook_0"])
+        numbers = float(stage.step(replace(clips, references=None))["codebook_0"])
+    assert theirs > 2 * own and numbers < 1.5 * own
+    voices = stage.evaluator._voices(clips)
+    assert [voice.source for voice in voices] == clips.references.audio and voices[0].vector.shape == (32,)
+    assert stage.evaluator._voices(replace(clips, references=None)) == [0, 0, 1, 1]
+
+
+def test_a_voice_of_a_clip_needs_references_in_training_and_they_a_talker_that_takes_them():
+    stage = build_talker_stage(lambda talker, codec: None, speaker_vector=True)
+    with pytest.raises(ValueError, match=r"speaker_vector=true and datamodule\.references=false"):
+        stage.train().step(batch())
+    assert stage.eval().step(batch())["codebook_0"] > 0, "an evaluation by numbers"
+    with pytest.raises(ValueError, match=r"speaker_vector=false and datamodule\.references=true"):
+        build_talker_stage(lambda talker, codec: None).train().step(two_speakers([1, 0, 3, 2]))
