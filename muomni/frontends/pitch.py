@@ -21,7 +21,7 @@ NEARLY = 0.85  # share of the highest peak that a shorter lag needs
 QUIET = 30.0  # dB below the loudest frame: not speech
 WINDOW = 25  # voiced frames that share a pitch, half a second
 APART = 10.0  # semitones between the pitches of two voices
-EMPTY = 4.0  # semitones between them in which no stretch lies
+EMPTY = 4.0  # semitones between them that no stretch has
 SHARE = 0.25  # of the stretches that the rarer voice has, at least
 
 
@@ -56,7 +56,7 @@ def two_voices(pitch: Tensor) -> tuple[float, float] | None:
     """pitch (T) of a recording's frames in Hz -> the pitches of its two voices, the lower one first; None where it has one, two
     of like pitch, or too little speech to tell.
 
-    A reader's pitch rises and falls by an octave, but its median over half a second rarely by so much without what lies between.
+    A reader's pitch rises and falls by an octave, but its median over half a second rarely by so much without all between.
     So two voices are two groups of such medians, far apart and with nothing between them: a man and a woman, not two of either.
     """
     voiced = pitch[pitch > 0]
