@@ -58,12 +58,17 @@ class AdversarialStage(Stage):
         return [self.model, self.discriminators]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Moments of zeros, which older versions gave discriminators that were waiting, are forgotten."""
+        """Moments of zeros, which older versions gave discriminators that were waiting, are forgotten. Those of others stay:
+        SOAP's first step, which only makes the bases, leaves zeros, too."""
         super().on_load_checkpoint(checkpoint)
+        if checkpoint["global_step"] > self.adversarial_start:
+            return
         for optimizer in checkpoint.get("optimizer_states", []):
-            states = optimizer.get("state", {})
-            for number in [n for n, state in states.items() if "exp_avg_sq" in state and not state["exp_avg_sq"].any()]:
-                del states[number]
+            groups = [group for group in optimizer["param_groups"] if group["name"].startswith("discriminators/")]
+            for number in [number for group in groups for number in group["params"]]:
+                second = optimizer["state"].get(number, {}).get("exp_avg_sq")
+                if second is not None and not second.any():
+                    del optimizer["state"][number]
 
     def adversarial_losses(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
         """Waveforms (B, N) -> once the discriminators join in, `generator` and `feature`, which reach the generator alone, and

@@ -54,22 +54,24 @@ def test_it_learns(make):
 
 @each
 def test_resumed_equals_uninterrupted(make):
-    """Stopped after 5 of 11 steps: between two updates of SOAP's bases."""
-    straight, stopped, resumed = small(), small(), small()
+    """Stopped after the first, which only makes SOAP's bases, and after 5 of 11 steps, between two updates of them."""
 
     def begun(net):
         optimizer = make(groups_of(net))
         return optimizer, constant(optimizer, warmup_steps=4)
 
+    straight = small()
     train(straight, *begin(begun(straight), 11))
-    runs = begun(stopped)
-    train(stopped, runs[0], 5, schedule=runs[1])
-    saved = copy.deepcopy((stopped.state_dict(), runs[0].state_dict(), runs[1].state_dict()))
-    optimizer, schedule = begun(resumed)
-    resumed.load_state_dict(saved[0]), optimizer.load_state_dict(saved[1]), schedule.load_state_dict(saved[2])
-    train(resumed, optimizer, 6, start=5, schedule=schedule)
-    for key, value in straight.state_dict().items():
-        assert torch.equal(resumed.state_dict()[key], value), key
+    for steps in (1, 5):
+        stopped, resumed = small(), small()
+        runs = begun(stopped)
+        train(stopped, runs[0], steps, schedule=runs[1])
+        saved = copy.deepcopy((stopped.state_dict(), runs[0].state_dict(), runs[1].state_dict()))
+        optimizer, schedule = begun(resumed)
+        resumed.load_state_dict(saved[0]), optimizer.load_state_dict(saved[1]), schedule.load_state_dict(saved[2])
+        train(resumed, optimizer, 11 - steps, start=steps, schedule=schedule)
+        for key, value in straight.state_dict().items():
+            assert torch.equal(resumed.state_dict()[key], value), (steps, key)
 
 
 def begin(run, steps):

@@ -24,7 +24,7 @@ from muomni.losses.adversarial import discriminator_loss, feature_loss, generato
 from muomni.models.codec import Codec
 from muomni.models.discriminators import Discriminators
 from muomni.models.vocoder import Vocoder
-from muomni.optim.optimizers import adamw
+from muomni.optim.optimizers import adamw, soap
 from muomni.stages.training_options import TrainingOptions
 from muomni.stages.vocoder import VocoderStage
 from tests.measure import measure
@@ -254,8 +254,8 @@ def test_hand_over():
     assert stage.export_metadata() == {"stage": "vocoder", "codec_mel": SPEC.metadata(), "corrections": 7}
 
 
-def fit(path, max_steps, *, resume=None, clips=None):
-    stage = build(adversarial_from=0.5, max_steps=4)
+def fit(path, max_steps, *, resume=None, clips=None, **options):
+    stage = build(adversarial_from=0.5, max_steps=4, **options)
     data = DataLoader(clips or [batch(frames=20)] * 4, batch_size=None)
     trainer = Trainer(
         max_steps=max_steps, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -266,17 +266,44 @@ def fit(path, max_steps, *, resume=None, clips=None):
     return stage, trainer
 
 
-def test_a_step_counts_once_and_a_resumed_run_ends_with_the_same_weights(tmp_path):
-    """From before the discriminators join in to after it."""
-    whole, trainer = fit(tmp_path, 4)
+def by_soap():
+    optimizer = partial(soap, lr=3e-3, betas=(0.8, 0.98), shampoo_beta=0.95, frequency=2, max_side=64)
+    return TrainingOptions(
+        optimizer=optimizer, schedule=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+        weight_decay=0.0, loss_weights={}, compile_model=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"training": by_soap()}], ids=["adamw", "soap"])
+def test_a_step_counts_once_and_a_resumed_run_ends_with_the_same_weights(options, tmp_path):
+    """From before the discriminators join in, from there, and from after it. SOAP's first step of a matrix makes only bases."""
+    whole, trainer = fit(tmp_path, 4, **options)
     assert trainer.global_step == 4
-    _, half = fit(tmp_path, 1)
-    half.save_checkpoint(tmp_path / "half.ckpt")
-    resumed, _ = fit(tmp_path, 4, resume=tmp_path / "half.ckpt")
-    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(a, b), name
+    for steps in (1, 2, 3):
+        _, stopped = fit(tmp_path, steps, **options)
+        stopped.save_checkpoint(tmp_path / "stopped.ckpt")
+        resumed, _ = fit(tmp_path, 4, resume=tmp_path / "stopped.ckpt", **options)
+        for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+            assert torch.equal(a, b), (steps, name)
     untouched = build().discriminators.state_dict()
     assert not all(torch.equal(value, untouched[name]) for name, value in whole.discriminators.state_dict().items())
+
+
+def test_moments_that_an_older_version_gave_waiting_discriminators_are_forgotten(tmp_path):
+    _, trainer = fit(tmp_path, 1)
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint()
+    (optimizer,) = checkpoint["optimizer_states"]
+    waiting, learning = set(), set()
+    for group in optimizer["param_groups"]:
+        (waiting if group["name"].startswith("discriminators/") else learning).update(group["params"])
+    for number in waiting:
+        optimizer["state"][number] = {
+            "step": torch.tensor(1.0),
+            "exp_avg": torch.zeros(1),
+            "exp_avg_sq": torch.zeros(1),
+        }
+    build(adversarial_from=0.5, max_steps=4).on_load_checkpoint(checkpoint)
+    assert set(optimizer["state"]) == learning
 
 
 @pytest.mark.parametrize("broken", [float("nan"), 1e30])
