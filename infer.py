@@ -27,6 +27,7 @@ from muomni.inference.cli.sound_out import (
     FileSound,
     SoundOut,
     StreamSound,
+    checked_voice,
     speak,
     spoken_pieces,
     voice_given,
@@ -153,7 +154,7 @@ def do_task(
             print(engine.read(image))
         return
     if cfg["audio_out"] is not None:  # fail before the answer is generated
-        cfg = cfg | {"voice": engine.require_speaker().voice(cfg["voice"])}
+        cfg = cfg | checked_voice(engine, cfg)
         if sound is None:
             check_audio_target(cfg["audio_out"])
     out: SoundOut | None = None

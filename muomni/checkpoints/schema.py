@@ -78,7 +78,7 @@ _BOUNDS = (
     (Bound(int, 2, 8), "downsample"),
     (Bound(int, 2, 64), "overlap"),
     (Bound(int, 1000, 384_000), "sample_rate"),
-    (Bound(float, 0, 1), "dropout idle norm_eps qk_norm_eps"),
+    (Bound(float, 0, 1), "dropout idle norm_eps qk_norm_eps text_dropout"),
     (Bound(float, 0, 1, null=True), "decay"),
     (Bound(float, 0, 1000), "positions start_std"),
     (Bound(float, 0, 1e6), "scale"),

@@ -12,7 +12,7 @@ That is alignment=free. With alignment=durations the transformer reads frames al
 Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -83,6 +83,8 @@ class Talker(nn.Module):
         start_std: standard deviation of the start frame before training; 0 are zeros (the published reference).
         characters: of the table, after the padding and before one for all others; None: the standard ones.
         alignment: free | durations.
+        text_dropout: probability that a row in training has no text: its frames are told who speaks, and when its characters are
+            spoken, not which they are. For a guidance (muomni/inference/tts/options.py).
         speaker_vector: a voice may be the vector of a clip (`speaker_vectors`), in place of a number.
     """
 
@@ -110,6 +112,7 @@ class Talker(nn.Module):
         characters: str | None = None,
         alignment: str = "free",
         speaker_vector: bool = False,
+        text_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         check_characters(characters, num_symbols=num_symbols, others=1)
@@ -119,7 +122,7 @@ class Talker(nn.Module):
         self.alignment, self.characters, self.num_symbols = alignment, characters, num_symbols
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
-        self.max_frames, self.dim = max_frames, dim
+        self.max_frames, self.dim, self.text_dropout = max_frames, dim, text_dropout
         self.told_width = dim + guided  # of what a frame is told
         self.text = TextConditioning(
             num_symbols=num_symbols + 2 * guided,  # silences
@@ -128,6 +131,7 @@ class Talker(nn.Module):
             num_layers=text_layers,
             kernel=text_kernel,
             durations=log_durations if guided else F.softplus,
+            blank=text_dropout > 0,
         )
         self.aligned = AlignedText(dim) if guided else None
         self.reference = ReferenceEncoder(dim) if speaker_vector else None
@@ -155,6 +159,8 @@ class Talker(nn.Module):
             nn.init.constant_(self.stop.bias, -3.0)  # one frame in twenty is the last
         if self.aligned is not None:
             self.aligned.initialise()
+        if self.text.no_text is not None:
+            nn.init.normal_(self.text.no_text, std=INPUT_STD)
 
     def forward(
         self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor, char_times: Tensor | None = None
@@ -168,6 +174,8 @@ class Talker(nn.Module):
         """
         B, T, _ = codes.shape
         read = self.read(text, text_lengths, speakers, char_times)
+        if self.training and self.text_dropout:
+            read = self.without_text(read, speakers, torch.rand(B, device=text.device) < self.text_dropout)
         C = read.prefix.shape[1]
         told = self._told(read, count=T)
         frames = torch.cat([self.start.expand(B, 1, -1), self._embed_codes(codes[:, :-1])], dim=1)
@@ -186,12 +194,15 @@ class Talker(nn.Module):
         speakers: Tensor,
         cache: TalkerCache,
         codes: Tensor | None = None,
+        with_text: bool = True,
     ) -> TalkerOutput:
         """Read text (B, C), the start frame and the frames spoken so far, codes (B, T, K), into an empty cache -> the logits
-        (B, 1, K, E) of the next one."""
+        (B, 1, K, E) of the next one. with_text=False: as if the text was not known, only its times."""
         B = len(text)
         T = 0 if codes is None else codes.shape[1]
         read = self.read(text, text_lengths, speakers)
+        if not with_text:
+            read = self.without_text(read, speakers)
         C = read.prefix.shape[1]
         cache.text = self._told(read, count=cache.capacity - C)
         told = cache.text[:, : T + 1]
@@ -256,6 +267,13 @@ class Talker(nn.Module):
             times = (durations if self.aligned is None else durations * keep).cumsum(1)
         prefix = units if self.aligned is None else units[:, :0]
         return TextRead(prefix, units, times, text_lengths, keep, durations)
+
+    def without_text(self, read: TextRead, speakers: Tensor, rows: Tensor | None = None) -> TextRead:
+        """The same with all units blank, of the rows (B) bool; None: of all. Times and durations stay those of the text."""
+        units = self.text.blank(speakers).expand_as(read.units)
+        if rows is not None:
+            units = torch.where(rows[:, None, None], units, read.units)
+        return replace(read, units=units, prefix=units if self.aligned is None else read.prefix)
 
     def _told(self, read: TextRead, *, count: int) -> Tensor:
         """What the first `count` frames are told: (B, count, D), with durations (B, count, D + 1)."""

@@ -5,6 +5,7 @@ Legend: B batch, C characters, D width.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from muomni.nn.conv import ConvNeXtBlock
@@ -17,7 +18,7 @@ class TextConditioning(nn.Module):
     Args:
         num_symbols: of the character table, 0 is padding. num_speakers: 1 for a single voice. dim: D.
         num_layers, kernel: of the ConvNeXt blocks. A duration depends on num_layers x (kernel // 2) characters after it.
-        durations: what the head of durations predicts -> frames.
+        durations: what the head of durations predicts -> frames. blank: there is a vector for a text that is dropped.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class TextConditioning(nn.Module):
         num_layers: int,
         kernel: int,
         durations: Callable[[Tensor], Tensor],
+        blank: bool = False,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_symbols, dim)
@@ -40,6 +42,7 @@ class TextConditioning(nn.Module):
         self.norm = RMSNorm(dim, eps=1e-5)
         self.step = nn.Linear(dim, 1)
         self.durations = durations
+        self.no_text = nn.Parameter(torch.zeros(dim)) if blank else None
 
     def forward(self, text: Tensor, keep: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
         """text (B, C) long, keep (B, C) bool -> embeddings (B, C, D) and durations (B, C) > 0. speakers: (B) long, numbers, or
@@ -60,3 +63,11 @@ class TextConditioning(nn.Module):
             return self.step.weight.new_zeros(len(numbers), self.step.in_features)
         vectors: Tensor = self.speaker(numbers)
         return vectors
+
+    def blank(self, speakers: Tensor) -> Tensor:
+        """What stands for every character of a text that is dropped: (B, 1, D), which says who speaks. speakers: as of
+        `forward`."""
+        assert self.no_text is not None, "it was built without a blank"
+        vectors = speakers if speakers.is_floating_point() else self.speaker_vectors(speakers)
+        embedded: Tensor = self.norm(self.no_text + vectors)
+        return embedded[:, None]

@@ -13,7 +13,8 @@ from benchmarks.speed.kernel_rows.contest import Call, Contest, inference, missi
 from muomni.frontends.char_vocab import encode_characters
 from muomni.inference.decoding.native import library
 from muomni.inference.decoding.row_blocks import with_row_blocks
-from muomni.inference.tts.frame_decoder import FrameDecoder, greedy_frames
+from muomni.inference.tts.frame_choice import greedy_frames
+from muomni.inference.tts.frame_decoder import FrameDecoder
 from muomni.models.talker import Talker, upsample_text
 
 TEXT = "the small red circle is on the left of the big blue square"

@@ -13,6 +13,7 @@ from torch import Tensor
 from muomni.frontends.audio_io import write_audio
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.engine import Engine
+from muomni.inference.tts.options import NAMES, SpeechOptions
 from muomni.user_path import user_path
 
 
@@ -95,7 +96,7 @@ def spoken_pieces(
 def speak(engine: Engine, cfg: Mapping[str, Any], text: str, out: SoundOut) -> Timings:
     """Speak a text that is there; into a file all its sentences at once."""
     if isinstance(out, FileSound) and cfg["look_ahead"] is None:
-        (spoken,) = engine.speak([text], voices=[cfg["voice"]])
+        (spoken,) = engine.speak([text], voices=[cfg["voice"]], **{name: cfg[name] for name in NAMES})
         out.write(spoken.waveform)
         return spoken.timings
     timings = Timings()
@@ -113,6 +114,14 @@ def voice_given(voice: Any) -> Any:
     return int(voice) if re.fullmatch(r"[+-]?[0-9]{1,18}", voice) else str(user_path(voice))
 
 
+def checked_voice(engine: Engine, cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The voice of the options, read. Raises MuomniError for what is wrong with how a text is spoken, before there is one."""
+    speaker = engine.require_speaker()
+    SpeechOptions(**{name: cfg[name] for name in NAMES}).check(speaker.talker)
+    return {"voice": speaker.voice(cfg["voice"])}
+
+
 def voice_options(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """How a text is spoken. That the limit on frames cut it is said with the timings."""
-    return {"voice": cfg["voice"], "look_ahead": cfg["look_ahead"], "ended": lambda _: None}
+    names = ("voice", "look_ahead", *NAMES)
+    return {name: cfg[name] for name in names} | {"ended": lambda _: None}

@@ -23,7 +23,8 @@ class Task(Enum):
 ALWAYS = ("ckpt", "paths", "device", "threads", "quiet", "talker", "vocoder")
 _THINKER = ("generation", "system_prompt", "format", "compile", "dtype", "packages")
 _QUESTION = ("text", "prompt")
-_SOUND = ("audio_out", "voice", "look_ahead")
+_HOW = ("voice", "look_ahead", "guidance", "code_penalty", "code_temperature", "code_seed")
+_SOUND = ("audio_out", *_HOW)
 _IMAGES = ("image", "video", "video_frames")
 USES = {
     Task.EXPORT: ("export",),
@@ -61,7 +62,7 @@ def reject_unused(task: Task, cfg: Mapping[str, Any], defaults: Mapping[str, Any
     """Raise InvalidOption naming the options that differ from their defaults and have no effect on the task."""
     uses = set(USES[task]) | set(ALWAYS)
     if cfg["audio_out"] is None and task is not Task.CHAT:
-        uses -= {"voice", "look_ahead"}
+        uses -= set(_HOW)
     if cfg["video"] is None:
         uses -= {"video_frames"}
     if cfg["n_best"] != 1:

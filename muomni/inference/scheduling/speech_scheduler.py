@@ -24,7 +24,7 @@ from muomni.inference.errors import Cancelled, InvalidOption
 from muomni.inference.scheduling.speech_request import Emit, Speech, SpeechDone, SpeechStats, SpeechTicket
 from muomni.inference.scheduling.speech_slots import SpeechSlots
 from muomni.inference.scheduling.worker import Worker
-from muomni.inference.tts.frame_decoder import greedy_frames
+from muomni.inference.tts.frame_choice import greedy_frames
 from muomni.inference.validation import require_str
 
 log = logging.getLogger(__name__)

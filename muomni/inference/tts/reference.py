@@ -3,6 +3,7 @@
 Legend: N samples, T frames of codes, K codebooks, M mel bins, D width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,15 @@ class ReferenceVoice:
 Voice = int | ReferenceVoice
 #: The same, or the recording.
 VoiceSource = Voice | Source
+
+
+def speakers_of(talker: Talker, voices: Sequence[Voice]) -> Tensor:
+    """Voices as the Talker takes them: numbers (B), or vectors (B, D) if any is one."""
+    numbers = torch.tensor([each if isinstance(each, int) else 0 for each in voices], device=talker.start.device)
+    if all(isinstance(each, int) for each in voices):
+        return numbers
+    rows = zip(voices, talker.text.speaker_vectors(numbers), strict=True)
+    return torch.stack([vector if isinstance(each, int) else each.vector for each, vector in rows])
 
 
 class ReferenceReader:

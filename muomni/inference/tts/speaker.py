@@ -15,12 +15,13 @@ from muomni.frontends.char_vocab import encode_characters
 from muomni.frontends.text_form import form_named
 from muomni.frontends.text_normalizer import LETTERS, NormalizedText, normalize_text
 from muomni.frontends.tokenizer import Tokenizer
-from muomni.inference.decoding.finite import check_finite
 from muomni.inference.decoding.generate import generate
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption
-from muomni.inference.tts.frame_decoder import FrameDecoder, greedy_frames
-from muomni.inference.tts.reference import ReferenceVoice, Voice
+from muomni.inference.tts.frame_choice import FrameChooser
+from muomni.inference.tts.frame_decoder import FrameDecoder, first_frames
+from muomni.inference.tts.options import GREEDY, SpeechOptions
+from muomni.inference.tts.reference import ReferenceVoice, Voice, speakers_of
 from muomni.inference.tts.sentences import split_long, split_sentences
 from muomni.inference.tts.speech_decoder import speech_decoder
 from muomni.inference.tts.speech_stream import synthesize
@@ -75,12 +76,12 @@ class Utterance:
 
 
 class Speaker:
-    """A Talker, its codec and, for a codec of mels, a vocoder. Greedy: the same text gives the same utterance, alone, in a batch
-    or as a stream.
+    """A Talker, its codec and, for a codec of mels, a vocoder. The same text gives the same utterance, alone, in a batch or as a
+    stream.
 
     alphabet: the characters that this Talker was trained on; `in_words` normalises a text to them, all other methods take such
     texts. form: of the texts that it was trained on (frontends/text_form.py). read_reference: recording -> its voice; None:
-    voices are numbers. named: voices of recordings that a server knows by name.
+    voices are numbers. named: voices of recordings that a server knows by name. options: of `say`.
     """
 
     def __init__(
@@ -92,7 +93,10 @@ class Speaker:
         alphabet: str = LETTERS,
         form: str | None = None,
         read_reference: Callable[[Any], ReferenceVoice] | None = None,
+        options: SpeechOptions = GREEDY,
     ) -> None:
+        options.check(talker)
+        self.options = options
         self.read_reference, self.named = read_reference, dict[str, ReferenceVoice]()
         self.in_form = form_named(form)
         self.talker, self.alphabet = talker, talker.characters or alphabet
@@ -156,9 +160,12 @@ class Speaker:
             return False
         return self.predicted_frames([text], [0])[0] * MARGIN <= longest
 
-    def speak(self, texts: list[list[Sentence]], *, voices: list[Any], timings: Timings) -> list[Utterance]:
-        """Speak the sentences of each text. voices: of the texts, as of `voice`. Raises ValueError for an empty sentence or an
-        unknown voice."""
+    def speak(
+        self, texts: list[list[Sentence]], *, voices: list[Any], timings: Timings, options: SpeechOptions = GREEDY
+    ) -> list[Utterance]:
+        """Speak the sentences of each text. voices: of the texts, as of `voice`. Raises ValueError for an empty sentence, an
+        unknown voice, and options that the Talker does not know."""
+        options.check(self.talker)
         _check_texts([sentence.text for sentences in texts for sentence in sentences])
         voices = [self.voice(each) for each in voices]
         rows = [(sentence, voice) for sentences, voice in zip(texts, voices, strict=True) for sentence in sentences]
@@ -171,6 +178,7 @@ class Speaker:
                 limits=[sentence.limit for sentence, _ in batch],
                 voices=[voice for _, voice in batch],
                 timings=timings,
+                options=options,
             )
             codes, cut = codes + more, cut + truncated
         spoken: list[Utterance] = []
@@ -187,13 +195,19 @@ class Speaker:
 
     @torch.inference_mode()
     def codes(
-        self, texts: list[str], *, limits: list[int], voices: list[Voice], timings: Timings
+        self,
+        texts: list[str],
+        *,
+        limits: list[int],
+        voices: list[Voice],
+        timings: Timings,
+        options: SpeechOptions = GREEDY,
     ) -> tuple[list[Tensor], list[bool]]:
         """The Talker's codes (T_i, K) of each text, and whether the frame limit cut it off."""
         _check_texts(texts)
         voices = [self.voice(each) for each in voices]
         with timings.span("speech"):
-            decoder, first, limits = self.begin(texts, limits, voices)
+            decoder, first, limits = self.begin(texts, limits, voices, options=options)
             spoken = generate(decoder, first, limits=torch.tensor(limits, device=first.device))
         rows = [row[:, :-1] for row in spoken.rows()]
         timings.frames += sum(len(row) for row in rows)
@@ -201,15 +215,15 @@ class Speaker:
         return rows, (~spoken.ended).tolist()
 
     def say(self, texts: list[str], voices: list[Voice]) -> tuple[list[Tensor], list[bool]]:
-        """`codes` with frame limits by each text's number of words."""
+        """`codes` with frame limits by each text's number of words, and the speaker's own options."""
         limits = [self._limit(len(text.split())) for text in texts]
-        return self.codes(texts, limits=limits, voices=voices, timings=Timings())
+        return self.codes(texts, limits=limits, voices=voices, timings=Timings(), options=self.options)
 
     @torch.inference_mode()
     def predicted_frames(self, texts: list[str], voices: list[Voice]) -> list[float]:
         """The Talker's own prediction of how many frames each text takes, fractional."""
         text_ids, lengths = self._encode(texts)
-        speakers = self._speakers(voices)
+        speakers = speakers_of(self.talker, voices)
         return [float(frames) for frames in self.talker.num_frames(text_ids, lengths, speakers=speakers)]
 
     @torch.inference_mode()
@@ -219,7 +233,7 @@ class Speaker:
         if characters < 1:
             return 0
         text_ids, lengths = self._encode([text])
-        times = self.talker.times(text_ids, lengths, speakers=self._speakers([voice]))
+        times = self.talker.times(text_ids, lengths, speakers=speakers_of(self.talker, [voice]))
         return min(int(times[0, characters - 1]), self.talker.max_frames - 1)
 
     def voice(self, voice: Any) -> Voice:
@@ -244,31 +258,26 @@ class Speaker:
             raise InvalidOption(f"voice={shown(recording)}: a speaker's number is needed", param="voice")
         return self.read_reference(recording)
 
-    def _speakers(self, voices: list[Voice]) -> Tensor:
-        """Voices as the Talker takes them: numbers (B), or vectors (B, D) if any is one."""
-        device = self.talker.start.device
-        numbers = torch.tensor([voice if isinstance(voice, int) else 0 for voice in voices], device=device)
-        if all(isinstance(voice, int) for voice in voices):
-            return numbers
-        vectors = self.talker.text.speaker_vectors(numbers)
-        return torch.stack(
-            [v if isinstance(voice, int) else voice.vector for v, voice in zip(vectors, voices, strict=True)]
-        )
-
     def begin(
-        self, texts: list[str], limits: list[int], voices: list[Voice], codes: Tensor | None = None
+        self,
+        texts: list[str],
+        limits: list[int],
+        voices: list[Voice],
+        codes: Tensor | None = None,
+        options: SpeechOptions = GREEDY,
     ) -> tuple[FrameDecoder, Tensor, list[int]]:
         """Prefill the texts, and the codes (B, T, K) that were spoken of them so far; returns the decoder, the next frames
         (B, K + 1) and the frame limits, of all frames."""
-        talker = self.talker
-        padded, lengths = self._encode(texts)
-        limits = [min(limit, talker.max_frames) for limit in limits]
-        cache = talker.new_cache(len(texts), padded.shape[1] + max(limits))
-        out = talker.prefill(padded, lengths, speakers=self._speakers(voices), cache=cache, codes=codes)
-        check_finite(out.logits, out.stop)
-        cache.left_padded &= len(texts) > 1  # one text has no padding, and its steps need no mask
-        decoder = FrameDecoder(talker, cache, spoken=0 if codes is None else codes.shape[1])
-        return decoder, greedy_frames(out), limits
+        limits = [min(limit, self.talker.max_frames) for limit in limits]
+        decoder, first = first_frames(
+            self.talker,
+            *self._encode(texts),
+            speakers=speakers_of(self.talker, voices),
+            most=max(limits),
+            choose=FrameChooser(options, pace=self.pace, codes=codes),
+            codes=codes,
+        )
+        return decoder, first, limits
 
     def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Normalised texts -> character ids (B, C), right-padded, and lengths (B)."""

@@ -15,6 +15,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption, MuomniError, raised_as
 from muomni.inference.patience import PATIENCE
+from muomni.inference.tts.options import NAMES, speech_options
 from muomni.inference.tts.reference import Voice, VoiceSource
 from muomni.inference.tts.speaker import Speaker, Utterance, warn_of_cut
 from muomni.inference.tts.speech_loop import SpeechLoop
@@ -46,13 +47,16 @@ class Speaking(ABC):
         `speaker_vector`: to speak more than once with it. Raises InvalidMedia for a recording without a voice to take."""
         return self.require_speaker().voice(recording)
 
-    def generate_speech(self, text: str, *, voice: VoiceSource = 0, look_ahead: int | None = None) -> Tensor:
+    def generate_speech(
+        self, text: str, *, voice: VoiceSource = 0, look_ahead: int | None = None, **options: Any
+    ) -> Tensor:
         """Text -> waveform (N,) at `speech_rate` Hz, deterministic, peak-normalised if a vocoder makes it. Logged if the frame
         limit cuts it off; see `speak` for a flag. voice: a speaker's number, or a recording whose voice is taken (`voice`).
-        look_ahead: as of `generate_speech_stream`, whose waveform this is."""
+        look_ahead: as of `generate_speech_stream`, whose waveform this is. options: guidance, code_penalty, code_temperature,
+        code_seed (`SpeechOptions`)."""
         if look_ahead is not None:
-            return torch.cat(list(self.generate_speech_stream(text, voice=voice, look_ahead=look_ahead)))
-        (spoken,) = self.speak([text], voices=[voice])
+            return torch.cat(list(self.generate_speech_stream(text, voice=voice, look_ahead=look_ahead, **options)))
+        (spoken,) = self.speak([text], voices=[voice], **options)
         warn_of_cut(spoken.timings)
         return spoken.waveform
 
@@ -65,6 +69,7 @@ class Speaking(ABC):
         patience: float | None = PATIENCE,
         ended: Callable[[Timings], None] = warn_of_cut,
         timings: Timings | None = None,
+        **options: Any,
     ) -> Iterator[Tensor]:
         """`generate_speech` in chunks (N,), yielded while the Talker decodes; joined they are the same waveform at the same
         look-ahead, however the text is cut into pieces.
@@ -73,9 +78,9 @@ class Speaking(ABC):
         so that speech begins within the first sentence; None: speech of a sentence begins when its end is known. patience:
         seconds that the next piece may take; then TextStalled is raised, after all that could be spoken before. timings: filled
         meanwhile. `ended` is called with them at the end; default: log if the frame limit cut it off. A text of which nothing
-        can be spoken is an error: of a string at once, of pieces at their end.
+        can be spoken is an error: of a string at once, of pieces at their end. options: as of `generate_speech`.
         """
-        return self._loop(voice, look_ahead, timings, ended).stream(text, patience=patience)
+        return self._loop(voice, look_ahead, timings, ended, options).stream(text, patience=patience)
 
     def generate_spoken_stream(
         self,
@@ -87,8 +92,10 @@ class Speaking(ABC):
         timings: Timings | None = None,
         **options: Any,
     ) -> Iterator[str | Tensor]:
-        """`speak_along` of an answer: it is spoken while it is generated, in one loop. options: as of `answer`."""
-        how: dict[str, Any] = {"voice": voice, "look_ahead": look_ahead, "ended": ended, "timings": timings}
+        """`speak_along` of an answer: it is spoken while it is generated, in one loop. options: as of `answer`, and of
+        `generate_speech`."""
+        spoken = {name: options.pop(name) for name in NAMES if name in options}
+        how: dict[str, Any] = {"voice": voice, "look_ahead": look_ahead, "ended": ended, "timings": timings} | spoken
         return self.speak_along(self.generate_stream(text, **options), **how)
 
     def speak_along(
@@ -99,13 +106,19 @@ class Speaking(ABC):
         look_ahead: int | None = None,
         ended: Callable[[Timings], None] = warn_of_cut,
         timings: Timings | None = None,
+        **options: Any,
     ) -> Iterator[str | Tensor]:
         """Each piece of a text, and after it the chunks (N,) of speech that it completes. A text without anything to speak is
         text alone, which is logged. Options: as of `generate_speech_stream`; timings: of the speech."""
-        return _spoken(pieces, self._loop(voice, look_ahead, timings, ended))
+        return _spoken(pieces, self._loop(voice, look_ahead, timings, ended, options))
 
     def _loop(
-        self, voice: VoiceSource, look_ahead: int | None, timings: Timings | None, ended: Callable[[Timings], None]
+        self,
+        voice: VoiceSource,
+        look_ahead: int | None,
+        timings: Timings | None,
+        ended: Callable[[Timings], None],
+        options: dict[str, Any],
     ) -> SpeechLoop:
         return SpeechLoop(
             self.require_speaker(),
@@ -114,17 +127,21 @@ class Speaking(ABC):
             look_ahead=look_ahead,
             timings=timings or Timings(),
             ended=ended,
+            options=speech_options(options),
         )
 
     @raised_as(MuomniError, param=None)
-    def speak(self, texts: Sequence[str], *, voices: Sequence[VoiceSource] | None = None) -> list[Utterance]:
+    def speak(
+        self, texts: Sequence[str], *, voices: Sequence[VoiceSource] | None = None, **options: Any
+    ) -> list[Utterance]:
         """Several texts at once, each equal to its single run, with codes and a flag for those cut off by the frame limit. A
-        text is spoken sentence by sentence, with short pauses. Their timings are those of the batch.
+        text is spoken sentence by sentence, with short pauses. Their timings are those of the batch. options: as of
+        `generate_speech`.
 
         Texts are normalised to the characters that the Talker was trained on (`alphabet` in the metadata): numbers and signs
         become words. Raises MuomniError for a text of which nothing remains, and for an unknown voice.
         """
-        speaker = self.require_speaker()
+        speaker, chosen = self.require_speaker(), speech_options(options)
         require_sequence("texts", texts, of="strings", single="generate_speech takes a single one")
         texts = list(texts)
         voices = [0] * len(texts) if voices is None else voices
@@ -137,7 +154,7 @@ class Speaking(ABC):
         if not texts:
             return []
         sentences = [speaker.prepare(text, self.tokenizer) for text in texts]
-        return speaker.speak(sentences, voices=voices, timings=Timings())
+        return speaker.speak(sentences, voices=voices, timings=Timings(), options=chosen)
 
 
 def _spoken(pieces: Iterable[str], loop: SpeechLoop) -> Iterator[str | Tensor]:

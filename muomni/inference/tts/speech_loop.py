@@ -15,6 +15,7 @@ from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.generate import decode
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.patience import patient
+from muomni.inference.tts.options import GREEDY, SpeechOptions
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_plan import SpeechPlan, Step
 from muomni.inference.tts.speech_stream import TextSynthesizer
@@ -40,7 +41,10 @@ class SpeechLoop:
         look_ahead: int | None,
         timings: Timings,
         ended: Callable[[Timings], None],
+        options: SpeechOptions = GREEDY,
     ) -> None:
+        options.check(speaker.talker)
+        self.options = options
         self.speaker, self.voice, self.timings, self.ended = speaker, speaker.voice(voice), timings, ended
         self.plan = SpeechPlan(speaker, tokenizer, look_ahead=look_ahead)
         self.synthesizer = TextSynthesizer(speaker.decoder)
@@ -136,7 +140,7 @@ class SpeechLoop:
         text is there. On a GPU each syncs: it is rendered as it comes."""
         so_far = torch.stack(self.codes)[None] if self.codes else None
         with torch.inference_mode():
-            decoder, first, (limit,) = self.speaker.begin([step.text], [limit], [self.voice], so_far)
+            decoder, first, (limit,) = self.speaker.begin([step.text], [limit], [self.voice], so_far, self.options)
         for frame in decode(decoder, first, max_tokens=limit - len(self.codes)):
             self.timings.frames += 1
             self.codes.append(frame[0, :-1])

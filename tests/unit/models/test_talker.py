@@ -119,3 +119,44 @@ def test_text_speaker_and_places_matter():
     later = talker(text, lengths, codes, speakers=speakers, char_times=output.durations.cumsum(1) + 2)
     assert not torch.allclose(later.logits, spoken)
     assert (output.durations > 0).all()
+
+
+@pytest.mark.parametrize("alignment", ["free", "durations"])
+def test_a_text_that_is_dropped_leaves_its_times_and_the_voice(alignment):
+    talker, (text, lengths, codes, speakers) = build(alignment=alignment, text_dropout=1.0), inputs()
+    times = torch.arange(1.0, text.shape[1] + 1 + 2 * (alignment == "durations")).expand(2, -1)
+    with torch.no_grad():
+        torch.nn.init.normal_(talker.text.speaker.weight)
+
+    def logits(text, speakers, times):
+        return talker(text, lengths, codes, speakers=speakers, char_times=times).logits
+
+    talker.train()
+    dropped = logits(text, speakers, times)
+    torch.testing.assert_close(logits(text.flip(1), speakers, times), dropped, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(logits(text, 1 - speakers, times), dropped, atol=1e-3)
+    assert not torch.equal(logits(text, speakers, times * 1.7), dropped)
+    talker.eval()
+    assert not torch.allclose(logits(text, speakers, times), dropped, atol=1e-3), "used outside of training"
+    cache, blank = talker.new_cache(2, 40), talker.new_cache(2, 40)
+    out = talker.prefill(text, lengths, speakers=speakers, cache=cache)
+    other = talker.prefill(text, lengths, speakers=speakers, cache=blank, with_text=False)
+    assert not torch.allclose(out.logits, other.logits, atol=1e-3) and torch.equal(out.durations, other.durations)
+
+
+def test_rows_are_dropped_as_often_as_told_and_an_option_of_none_has_no_weights():
+    talker, (text, lengths, codes, speakers) = build(text_dropout=0.3), inputs()
+    read = talker.read(text, lengths, speakers)
+    half = talker.without_text(read, speakers, torch.tensor([True, False]))
+    assert torch.equal(half.units[1], read.units[1]) and torch.equal(half.prefix, half.units)
+    assert torch.equal(half.units[0, 0], half.units[0, -1]) and torch.equal(half.times, read.times)
+    talker.train()
+    rows = [0, 0]
+    keep = talker.without_text
+    talker.without_text = lambda read, speakers, dropped: (
+        rows.append(int(dropped.sum())) or keep(read, speakers, dropped)
+    )
+    for _ in range(150):
+        talker(text[:, :2], lengths.clamp_max(2), codes[:, :1], speakers=speakers)
+    assert 0.2 < sum(rows) / 300 < 0.4
+    assert "text.no_text" not in build().state_dict() and "text.no_text" in talker.state_dict()

@@ -13,7 +13,8 @@ from muomni.inference.decoding.generate import decode_step, prefill
 from muomni.inference.decoding.native import library
 from muomni.inference.decoding.row_blocks import RowLinear, RowTransformer, is_plain, with_row_blocks
 from muomni.inference.decoding.weight_only import set_weight_dtype
-from muomni.inference.tts.frame_decoder import FrameDecoder, greedy_frames
+from muomni.inference.tts.frame_choice import greedy_frames
+from muomni.inference.tts.frame_decoder import FrameDecoder
 from muomni.models.talker import Talker
 from muomni.models.thinker import Thinker
 from muomni.nn.attention import Attention
