@@ -173,6 +173,9 @@ def talker(model: Talker, batch: int, characters: int, frames: int) -> Cost:
     units = characters if guide is None else characters + 2
     text = convnext(model.text.blocks, batch, units) + linear(model.text.step, batch * units)
     heads = Cost() if model.stop is None else linear(model.stop, rows)
+    if model.depth is not None:
+        each = linear(model.depth.mlp.gate_up, rows) + linear(model.depth.mlp.down, rows)
+        heads += each.times(model.num_codebooks - 1)
     if model.reference is not None:
         text += linear(model.reference.proj, batch)
     for head in model.heads:

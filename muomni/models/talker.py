@@ -4,7 +4,8 @@ A decoder-only transformer over [characters of the text][start frame][frames so 
 which it is spoken. The text encoder predicts the durations between these times (learned from a recognizer's alignments, as in
 FastSpeech, Ren et al. 2019, arXiv:1905.09263). The time is the character's rotary position, and the text around a frame's own
 time is added to its input: text and speech are aligned from the first step of training, and attention only has to correct.
-Codes of a frame are predicted together, one head a codebook; a further head predicts whether the frame is the last.
+Codes of a frame are predicted together, one head a codebook, or with pattern=depth each after those before it (depth.py); a
+further head predicts whether the frame is the last.
 
 That is alignment=free. With alignment=durations the transformer reads frames alone: each is told which character it speaks
 (aligned_text.py), and speech ends where the durations end. So the transformer has not to learn where in the text it is.
@@ -12,7 +13,7 @@ That is alignment=free. With alignment=durations the transformer reads frames al
 Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,10 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.models.aligned_text import AlignedText, log_durations, with_silences
+from muomni.models.depth import DepthConditioning
 from muomni.models.outputs import TalkerOutput
 from muomni.models.reference_voice import ReferenceEncoder
 from muomni.models.registry import check_characters, register
 from muomni.models.text_conditioning import TextConditioning
+from muomni.models.text_read import TextRead, upsample_text
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.context import AttentionContext
@@ -35,6 +38,7 @@ from muomni.nn.rope import Rope
 from muomni.nn.transformer import stack
 
 ALIGNMENTS = ("free", "durations")
+PATTERNS = ("parallel", "depth")
 INPUT_STD = 0.5  # of the embeddings of characters and codes before training
 
 
@@ -42,32 +46,6 @@ class TalkerCache(KVCache):
     """Keys and values, and `text` (B, frames, D), which is added to the input of each frame; with durations D + 1 numbers."""
 
     text: Tensor
-
-
-def upsample_text(prefix: Tensor, char_times: Tensor, lengths: Tensor, *, count: int) -> Tensor:
-    """prefix (B, C, D) at char_times (B, C), rising, of which the first `lengths` are real -> (B, count, D): the prefix
-    interpolated linearly at the middle of each frame, constant after the last character."""
-    frames = (torch.arange(count, device=prefix.device) + 0.5).expand(len(prefix), -1).contiguous()
-    last = (lengths - 1)[:, None]
-    high = torch.searchsorted(char_times.contiguous(), frames).clamp_max(last)
-    low = (high - 1).clamp_min(0)
-    start, end = char_times.gather(1, low), char_times.gather(1, high)
-    share = ((frames - start) / (end - start).clamp_min(1e-6)).clamp(0, 1)[..., None]
-    rows = torch.arange(len(prefix), device=prefix.device)[:, None]
-    return prefix[rows, low] * (1 - share) + prefix[rows, high] * share
-
-
-@dataclass(slots=True)
-class TextRead:
-    """prefix (B, C, D): what attention reads, with durations nothing (B, 0, D); units (B, U, D) and what belongs to each: times
-    (B, U) and durations (B, U) in frames, keep (B, U) bool; lengths (B). U: characters, with durations also two silences."""
-
-    prefix: Tensor
-    units: Tensor
-    times: Tensor
-    lengths: Tensor
-    keep: Tensor
-    durations: Tensor
 
 
 @register("talker")
@@ -85,6 +63,7 @@ class Talker(nn.Module):
         alignment: free | durations.
         text_dropout: probability that a row in training has no text: its frames are told who speaks, and when its characters are
             spoken, not which they are. For a guidance (muomni/inference/tts/options.py).
+        pattern: parallel | depth: whether a code follows from those of the codebooks before it in its frame.
         speaker_vector: a voice may be the vector of a clip (`speaker_vectors`), in place of a number.
     """
 
@@ -113,11 +92,14 @@ class Talker(nn.Module):
         alignment: str = "free",
         speaker_vector: bool = False,
         text_dropout: float = 0.0,
+        pattern: str = "parallel",
     ) -> None:
         super().__init__()
         check_characters(characters, num_symbols=num_symbols, others=1)
         if alignment not in ALIGNMENTS:
             raise ValueError(f"alignment={alignment}: a Talker has {' or '.join(ALIGNMENTS)}")
+        if pattern not in PATTERNS:
+            raise ValueError(f"pattern={pattern}: a Talker has {' or '.join(PATTERNS)}")
         guided = alignment == "durations"
         self.alignment, self.characters, self.num_symbols = alignment, characters, num_symbols
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
@@ -145,6 +127,8 @@ class Talker(nn.Module):
         mlp = partial(SwiGLU, hidden=ff_dim)
         self.transformer = stack(num_layers, dim, attention=attention, mlp=mlp, dropout=dropout, norm_eps=norm_eps)
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
+        sizes = {"dim": dim, "num_codebooks": num_codebooks, "codebook_size": codebook_size}
+        self.depth = DepthConditioning(**sizes) if pattern == "depth" else None
         self.stop = None if guided else nn.Linear(dim, 1)
         self._initialise(start_std)
 
@@ -159,11 +143,20 @@ class Talker(nn.Module):
             nn.init.constant_(self.stop.bias, -3.0)  # one frame in twenty is the last
         if self.aligned is not None:
             self.aligned.initialise()
+        if self.depth is not None:
+            nn.init.normal_(self.depth.embedding.weight, std=INPUT_STD)
         if self.text.no_text is not None:
             nn.init.normal_(self.text.no_text, std=INPUT_STD)
 
     def forward(
-        self, text: Tensor, text_lengths: Tensor, codes: Tensor, *, speakers: Tensor, char_times: Tensor | None = None
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        codes: Tensor,
+        *,
+        speakers: Tensor,
+        char_times: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> TalkerOutput:
         """Teacher forcing: text (B, C), codes (B, T, K) -> logits of every frame from the text and the frames before it. Rows
         shorter than T are right-padded with any code.
@@ -171,6 +164,7 @@ class Talker(nn.Module):
         speakers: numbers (B) or vectors (B, D), here and in all other methods.
 
         char_times: (B, C) in frames, not falling; with durations the ends of all units (B, C + 2); default: the predicted ones.
+        targets: (B, T, K) true codes, which those of the same frame depend on with pattern=depth; default: `codes`.
         """
         B, T, _ = codes.shape
         read = self.read(text, text_lengths, speakers, char_times)
@@ -184,7 +178,7 @@ class Talker(nn.Module):
         keep = torch.cat([read.keep[:, :C], read.keep.new_ones(B, T)], dim=1)
         context = AttentionContext(self.rope(positions), PaddingMask(keep))
         hidden = self.transformer(torch.cat([read.prefix, frames], dim=1), context).hidden
-        return self._predict(hidden[:, C:], told, read.durations)
+        return self._predict(hidden[:, C:], told, read.durations, codes if targets is None else targets)
 
     def prefill(
         self,
@@ -285,7 +279,17 @@ class Talker(nn.Module):
         """codes (B, T, K) -> (B, T, D), the sum over codebooks."""
         return self.code_embedding(codes + self.code_offset).sum(2)
 
-    def _predict(self, hidden: Tensor, told: Tensor, durations: Tensor | None = None) -> TalkerOutput:
-        logits = torch.stack([head(hidden) for head in self.heads], dim=2)
+    def code_logits(self, hidden: Tensor, codes: Tensor | None = None) -> Tensor:
+        """hidden (B, T, D) of frames -> logits (B, T, K, E) of their codes. codes: (B, T, K) of the very frames, which the logits
+        depend on with pattern=depth; None: those that are most likely, each after the one before it."""
+        if self.depth is None:
+            return torch.stack([head(hidden) for head in self.heads], dim=2)
+        logits: Tensor = self.depth(hidden, self.heads, codes)
+        return logits
+
+    def _predict(
+        self, hidden: Tensor, told: Tensor, durations: Tensor | None = None, codes: Tensor | None = None
+    ) -> TalkerOutput:
+        logits = self.code_logits(hidden, codes)
         stop = told[..., -1] if self.stop is None else self.stop(hidden)[..., 0]
         return TalkerOutput(logits=logits, stop=stop, durations=durations)

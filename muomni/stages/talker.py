@@ -152,7 +152,9 @@ class TalkerStage(Stage):
         times = self._char_times(batch)
         used = times + self.jitter * torch.randn(len(times), 1, device=self.device) if self.training else times
         characters, lengths_of_texts = batch.characters, batch.character_lengths
-        output = self.model(characters, lengths_of_texts, history, speakers=self._speakers(batch), char_times=used)
+        output = self.model(
+            characters, lengths_of_texts, history, speakers=self._speakers(batch), char_times=used, targets=codes
+        )
         if self.guided:
             deviance = duration_deviance(output.durations, times, lengths_of_texts + 2)
             return {**code_losses(output, codes, lengths), "duration": deviance}

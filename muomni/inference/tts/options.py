@@ -52,7 +52,13 @@ class SpeechOptions:
         return self.guidance == 1 and not self.code_penalty and not self.code_temperature
 
     def check(self, talker: Talker) -> None:
-        """Raise InvalidOption for a guidance that a Talker does not know."""
+        """Raise InvalidOption for an option that a Talker does not know."""
+        if not self.is_greedy and talker.depth is not None:
+            raise InvalidOption(
+                "guidance=, code_penalty= and code_temperature= are of a Talker that predicts the codes of a frame together "
+                "(backbone.talker.pattern=parallel); this one has pattern=depth: leave them out",
+                param=next(name for name in NAMES if getattr(self, name) != getattr(GREEDY, name)),
+            )
         if self.guidance != 1 and not talker.text_dropout:
             raise InvalidOption(
                 f"guidance={self.guidance:g}: this Talker was never without its text in training: train stage=talker "

@@ -63,7 +63,7 @@ class TalkerGraph(nn.Module):
         cache = PastCache(past, attention_mask > 0, num_layers=talker.num_layers)
         context = AttentionContext(talker.rope(torch.cat([char_times, frame[:, None].float()], dim=1)), cache=cache)
         hidden = talker.transformer(torch.cat([prefix, x[:, None]], dim=1), context).hidden[:, -1]
-        logits = torch.stack([head(hidden) for head in talker.heads], dim=1)
+        logits = talker.code_logits(hidden[:, None])[:, 0]
         stop = text_frame[:, -1] if talker.stop is None else talker.stop(hidden)[:, 0]
         return (logits, stop, *cache.present)
 

@@ -160,3 +160,31 @@ def test_rows_are_dropped_as_often_as_told_and_an_option_of_none_has_no_weights(
         talker(text[:, :2], lengths.clamp_max(2), codes[:, :1], speakers=speakers)
     assert 0.2 < sum(rows) / 300 < 0.4
     assert "text.no_text" not in build().state_dict() and "text.no_text" in talker.state_dict()
+
+
+@pytest.mark.parametrize("alignment", ["free", "durations"])
+@torch.no_grad()
+def test_codes_in_depth_follow_from_those_before_them_in_the_frame(alignment):
+    talker, (text, lengths, codes, speakers) = build(alignment=alignment, pattern="depth"), inputs()
+    torch.nn.init.normal_(talker.depth.mlp.down.weight)
+    talker.heads[1].weight.normal_()
+    first = talker(text, lengths, codes, speakers=speakers).logits
+    changed = codes.clone()
+    changed[:, -1, 0] = (codes[:, -1, 0] + 1) % 10  # the last frame: no other reads it
+    other = talker(text, lengths, codes, speakers=speakers, targets=changed).logits
+    assert torch.equal(first[:, :-1], other[:, :-1]) and torch.equal(first[:, -1, 0], other[:, -1, 0])
+    assert not torch.allclose(first[:, -1, 1], other[:, -1, 1], atol=1e-3)
+    hidden = torch.randn(2, 1, 32)
+    best = talker.code_logits(hidden)
+    chosen = best.argmax(-1)
+    assert torch.equal(talker.code_logits(hidden, chosen), best)
+    x = hidden + talker.depth.embedding.weight[chosen[..., 0]]
+    by_hand = talker.heads[1](x + talker.depth.mlp(talker.depth.norm(x)))
+    torch.testing.assert_close(best[:, :, 1], by_hand)
+
+
+def test_patterns_that_there_are_not():
+    with pytest.raises(ValueError, match="pattern=delay: a Talker has parallel or depth"):
+        build(pattern="delay")
+    with pytest.raises(ValueError, match="pattern=depth: there is one codebook"):
+        build(pattern="depth", num_codebooks=1)

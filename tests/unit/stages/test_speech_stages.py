@@ -407,3 +407,16 @@ def test_a_voice_of_a_clip_needs_references_in_training_and_they_a_talker_that_t
     assert stage.eval().step(batch())["codebook_0"] > 0, "an evaluation by numbers"
     with pytest.raises(ValueError, match=r"speaker_vector=false and datamodule\.references=true"):
         build_talker_stage(lambda talker, codec: None).train().step(two_speakers([1, 0, 3, 2]))
+
+
+def test_a_talker_learns_codes_in_depth():
+    """From the true codes of a frame, also where the history is random; and says them."""
+    torch.manual_seed(0)
+    stage = build_talker_stage(
+        lambda talker, codec: None, alignment="durations", max_frames=12, characters="abc", pattern="depth"
+    )
+    learn(stage, 150)
+    clips = batch()
+    codes, _ = stage.codes(clips)
+    said, _ = Speaker(stage.model.eval(), stage.codec, SimpleNamespace(spec=SimpleNamespace(**MEL))).say(TEXTS, [0] * 4)
+    assert torch.stack(said).eq(codes).float().mean() > 0.9

@@ -15,11 +15,12 @@ from muomni.models.talker import Talker
 TEXT = "the red circle is on the left of the big blue square. It was 7 - 2 = 5, who likes it?"
 
 
-@pytest.fixture(autouse=True)
-def guided(engine, monkeypatch):
+@pytest.fixture(autouse=True, params=["parallel", "depth"])
+def guided(engine, monkeypatch, request):
     """The engine speaks with a Talker of random weights whose characters last about half a frame."""
     torch.manual_seed(5)
-    talker = Talker(**{**engine.speaker.talker.options, "alignment": "durations", "max_frames": 80}).eval()
+    made = {"alignment": "durations", "max_frames": 80, "pattern": request.param}
+    talker = Talker(**{**engine.speaker.talker.options, **made}).eval()
     with torch.no_grad():
         talker.text.step.weight.normal_(std=0.05)
         talker.text.step.bias.fill_(-0.7)

@@ -71,3 +71,13 @@ def test_guidance_is_of_a_talker_that_was_without_its_text(engine, talker, monke
             call()
         assert caught.value.param == "guidance"
     assert len(engine.generate_speech("a", guidance=1.0))
+
+
+def test_codes_in_depth_are_the_most_likely_ones(engine, talker, monkeypatch):
+    deep = Talker(**{**talker.options, "pattern": "depth"}).eval()
+    monkeypatch.setattr(engine.speaker, "talker", deep)
+    for options in ({"guidance": 2}, {"code_penalty": 1}, {"code_temperature": 1.0}):
+        with pytest.raises(InvalidOption, match="this one has pattern=depth") as caught:
+            engine.generate_speech("a", **options)
+        assert caught.value.param in options
+    assert len(engine.generate_speech("a"))

@@ -133,11 +133,11 @@ def test_a_mixture_of_experts_is_refused_by_name():
         thinker_graph(make_thinker(num_experts=4), media=(), max_length=128)
 
 
-@pytest.mark.parametrize("alignment", ["free", "durations"])
-def test_the_talker_speaks_the_same_codes(alignment):
+@pytest.mark.parametrize(("alignment", "pattern"), [("free", "depth"), ("durations", "parallel")])
+def test_the_talker_speaks_the_same_codes(alignment, pattern):
     talker = Talker(
         num_symbols=30, num_speakers=2, text_layers=1, text_kernel=3, num_codebooks=3, codebook_size=16, dim=32, num_layers=2,
-        num_heads=2, ff_dim=48, max_frames=40, shared_embedding=False, alignment=alignment,
+        num_heads=2, ff_dim=48, max_frames=40, shared_embedding=False, alignment=alignment, pattern=pattern,
     ).eval()  # fmt: skip
     text, lengths, speakers = torch.randint(1, 30, (2, 6)), torch.tensor([6, 4]), torch.tensor([0, 1])
     read = 0 if alignment == "durations" else 6
