@@ -24,7 +24,7 @@ class DepthConditioning(nn.Module):
         dim: D. num_codebooks: K, two or more. codebook_size: E.
     """
 
-    def __init__(self, *, dim: int, num_codebooks: int, codebook_size: int) -> None:
+    def __init__(self, dim: int, num_codebooks: int, codebook_size: int) -> None:
         super().__init__()
         if num_codebooks < 2:
             raise ValueError("pattern=depth: there is one codebook, whose codes follow no other: give pattern=parallel")

@@ -96,10 +96,9 @@ class Talker(nn.Module):
     ) -> None:
         super().__init__()
         check_characters(characters, num_symbols=num_symbols, others=1)
-        if alignment not in ALIGNMENTS:
-            raise ValueError(f"alignment={alignment}: a Talker has {' or '.join(ALIGNMENTS)}")
-        if pattern not in PATTERNS:
-            raise ValueError(f"pattern={pattern}: a Talker has {' or '.join(PATTERNS)}")
+        for name, chosen, known in (("alignment", alignment, ALIGNMENTS), ("pattern", pattern, PATTERNS)):
+            if chosen not in known:
+                raise ValueError(f"{name}={chosen}: a Talker has {' or '.join(known)}")
         guided = alignment == "durations"
         self.alignment, self.characters, self.num_symbols = alignment, characters, num_symbols
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
@@ -127,8 +126,7 @@ class Talker(nn.Module):
         mlp = partial(SwiGLU, hidden=ff_dim)
         self.transformer = stack(num_layers, dim, attention=attention, mlp=mlp, dropout=dropout, norm_eps=norm_eps)
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
-        sizes = {"dim": dim, "num_codebooks": num_codebooks, "codebook_size": codebook_size}
-        self.depth = DepthConditioning(**sizes) if pattern == "depth" else None
+        self.depth = DepthConditioning(dim, num_codebooks, codebook_size) if pattern == "depth" else None
         self.stop = None if guided else nn.Linear(dim, 1)
         self._initialise(start_std)
 
