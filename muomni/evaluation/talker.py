@@ -23,13 +23,21 @@ from muomni.models.talker import Talker
 from muomni.models.waveform_codec import WaveformCodec
 
 
+@dataclass
+class TalkerState(SynthesisState):
+    """And how many recordings are too short for their texts."""
+
+    too_short: int = 0
+
+
 @dataclass(eq=False, repr=False, kw_only=True)
-class TalkerEvaluator(SynthesisEvaluator[SynthesisState]):
+class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
     """`cer`, `wer` (percent, of the judge's transcripts), `cer_shuffled` (against other items' texts), `runaway` (percent longer
     than twice the recording), `truncated` (percent cut by the limit on frames), `repeated` (percent with words said twice),
     `duration_ratio` (spoken over recorded, mean), `cer_recorded`, `cer_codec` (recordings, and the codec's resynthesis of them
-    with as many codebooks as the Talker speaks), and what `SynthesisEvaluator.spread` has. Where batches have references, these
-    are the voices.
+    with as many codebooks as the Talker speaks), `too_short` (percent of recordings with fewer frames than the recognizer needs
+    for their text: no alignment says when a character is spoken there), and what `SynthesisEvaluator.spread` has. Where batches
+    have references, these are the voices.
 
     Args:
         codec: whose codes it speaks. codes: finds those of a batch's clips, of as many codebooks as the Talker speaks.
@@ -42,7 +50,7 @@ class TalkerEvaluator(SynthesisEvaluator[SynthesisState]):
     judge: Judge
     voice: Callable[[Talker, Codec | WaveformCodec], Speaker]
     vocoder: Callable[[Tensor], Tensor]
-    state_type, shown = SynthesisState, {version: version for version in ("recorded", "codec", "spoken")}
+    state_type, shown = TalkerState, {version: version for version in ("recorded", "codec", "spoken")}
     main, aligned = "spoken", ("codec",)
 
     def __post_init__(self) -> None:
@@ -61,7 +69,10 @@ class TalkerEvaluator(SynthesisEvaluator[SynthesisState]):
         lengths: list[int] = code_lengths.tolist()
         spoken, cut = self.speaker.say(batch.texts, self._voices(batch))
         rebuilt = [row[:length] for row, length in zip(codes, lengths, strict=True)]
-        self.transcribe(batch, {"codec": self._waveforms(rebuilt), "spoken": self._waveforms(spoken)})
+        versions = {"codec": self._waveforms(rebuilt), "spoken": self._waveforms(spoken)}
+        self.transcribe(batch, versions)
+        short = self.judge.on(self.device).too_short(versions["recorded"], batch.texts)
+        self.state.too_short += sum(short)
         self.state.cut += cut
         self.state.ratios += [len(row) / length for row, length in zip(spoken, lengths, strict=True)]
 
@@ -94,5 +105,6 @@ class TalkerEvaluator(SynthesisEvaluator[SynthesisState]):
             "cer_shuffled": error_rates(said, shuffled(truth))["cer"],
             "cer_codec": self.cer("codec"),
             "cer_recorded": self.cer("recorded"),
+            "too_short": 100 * self.state.too_short / len(self.state.truth),
             **self.spread(),
         }

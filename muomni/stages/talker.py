@@ -10,6 +10,7 @@ arXiv:1506.03099, without its cost).
 Legend: B batch, T' code frames, C characters, K codebooks.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from muomni.batch import SpeechBatch
 from muomni.checkpoints.export import Export, check_same, weights_fingerprint
+from muomni.distributed import collectives
 from muomni.evaluation.clip_codes import clip_codes
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.talker import TalkerEvaluator
@@ -31,6 +33,8 @@ from muomni.models.waveform_codec import WaveformCodec
 from muomni.nn.flops import Cost
 from muomni.stages.base import Stage
 from muomni.stages.training_options import TrainingOptions
+
+log = logging.getLogger(__name__)
 
 
 def corrupt_history(codes: Tensor, *, probability: float, size: int) -> Tensor:
@@ -98,9 +102,10 @@ class TalkerStage(Stage):
         self.codebook_names = tuple(f"codebook_{k}" for k in range(model.num_codebooks))
         self.guided = model.alignment == "durations"
         self.loss_names = (*self.codebook_names, *(("duration",) if self.guided else ("stop", "place")))
-        self._aligned: dict[
-            tuple[Media, str], Tensor
-        ] = {}  # by recording and text: ids of two manifests may be the same
+        #: By recording and text, in code frames: ids of two manifests may be the same.
+        self._aligned: dict[tuple[Media, str], Tensor] = {}
+        self._too_short: dict[tuple[Media, str], bool] = {}
+        self._too_short_said = False
 
     @property
     def mel_frame_rate(self) -> float:
@@ -117,7 +122,8 @@ class TalkerStage(Stage):
             if key not in self._aligned:
                 recognizer = self.aligner.on(self.device)
                 find = recognizer.align_units if self.guided else recognizer.align
-                self._aligned[key] = find([key[0]], [key[1]])[0] * self.codes.frame_rate
+                clip = find([key[0]], [key[1]])[0]
+                self._aligned[key], self._too_short[key] = clip.times * self.codes.frame_rate, clip.too_short
         B, C = batch.characters.shape
         C += 2 * self.guided
         times = torch.zeros(B, C)
@@ -150,6 +156,8 @@ class TalkerStage(Stage):
         if self.training and self.disturbance:
             history = corrupt_history(codes, probability=self.disturbance, size=self.model.codebook_size)
         times = self._char_times(batch)
+        if self.training:
+            self._log_too_short(batch)
         used = times + self.jitter * torch.randn(len(times), 1, device=self.device) if self.training else times
         characters, lengths_of_texts = batch.characters, batch.character_lengths
         output = self.model(
@@ -160,6 +168,30 @@ class TalkerStage(Stage):
             return {**code_losses(output, codes, lengths), "duration": deviance}
         duration = duration_loss(output.durations, times, lengths_of_texts)
         return {**talker_losses(output, codes, lengths), "place": duration}
+
+    def _log_too_short(self, batch: SpeechBatch) -> None:
+        """Percent of the clips of all ranks whose characters are spread evenly."""
+        short = [self._too_short[key] for key in zip(batch.audio, batch.texts, strict=True)]
+        counts = torch.tensor([sum(short), len(short)]).to(self.device, non_blocking=True)
+        few, clips = collectives.all_reduce_sum(counts).unbind()
+        self.log("talker/train/too_short", 100 * few / clips, batch_size=len(short))
+
+    def on_train_epoch_end(self) -> None:
+        """All clips are aligned: say once how many are too short for their texts, and name one."""
+        if self._too_short_said:
+            return
+        self._too_short_said = True
+        first = next((key for key, short in self._too_short.items() if short), None)
+        found = collectives.all_gather_object((sum(self._too_short.values()), len(self._too_short), first))
+        counts = cast("list[tuple[int, int, tuple[Media, str] | None]]", found)
+        named = next((key for _, _, key in counts if key is not None), None)
+        if named is not None and self.global_rank == 0:
+            log.warning(
+                "%d of %d recordings are too short for their texts: the alignment spreads the characters evenly over them, and "
+                "the Talker learns that (talker/train/too_short); one is %s, %.60r",
+                sum(short for short, _, _ in counts), sum(clips for _, clips, _ in counts),
+                getattr(named[0], "name", named[0]), named[1],
+            )  # fmt: skip
 
     def step_cost(self, batch: SpeechBatch) -> Cost:
         """Talker and frozen codec; not what is computed of a clip once: its alignment, its codes of a codec of waveforms."""

@@ -4,6 +4,7 @@ Legend: B clips, T mel frames, M mel bins, N samples.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from muomni import aliases
 from muomni.checkpoints.export import load_export
 from muomni.frontends.audio_io import read_audio
-from muomni.frontends.char_vocab import encode_characters, read_ctc
+from muomni.frontends.char_vocab import ctc_frames_needed, encode_characters, read_ctc
 from muomni.frontends.hearing import Hearing, HearingSpec, hearing_of
 from muomni.frontends.mel import MelSpec
 from muomni.frontends.memory_file import File
@@ -26,6 +27,15 @@ def greedy_texts(output: AudioOutput, *, characters: str | None = None) -> list[
     """The most likely symbol of every valid frame, collapsed: one stripped text per clip. characters: the encoder's
     alphabet."""
     return read_ctc(output.logits, output.lengths, characters)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipAlignment:
+    """times: seconds, ascending. too_short: the encoder has fewer frames than the text needs, over which its characters are then
+    spread evenly."""
+
+    times: Tensor
+    too_short: bool
 
 
 class Recognizer:
@@ -76,18 +86,32 @@ class Recognizer:
                 texts[row] = text
         return texts
 
-    def align(self, paths: Sequence[File], texts: Sequence[str]) -> list[Tensor]:
-        """Files and their texts -> the time of each character (C), in seconds, ascending: the centre of its frames on the best
-        CTC path. In a clip too short for its text, characters are spread evenly."""
+    def align(self, paths: Sequence[File], texts: Sequence[str]) -> list[ClipAlignment]:
+        """Files and their texts -> the time of each character (C): the centre of its frames on the best CTC path."""
         seconds = self.audio.downsample / self.frame_rate
-        return [(spans.mean(dim=1) + 0.5) * seconds for spans, _ in self._spans(paths, texts)]
+        found = zip(self._spans(paths, texts), texts, strict=True)
+        return [
+            ClipAlignment((spans.mean(dim=1) + 0.5) * seconds, self._lacks_frames(total, text))
+            for (spans, total), text in found
+        ]
 
-    def align_units(self, paths: Sequence[File], texts: Sequence[str]) -> list[Tensor]:
-        """As `align`: where the units of each text end, (C + 2) seconds, not falling: the silence before it, its characters, the
+    def align_units(self, paths: Sequence[File], texts: Sequence[str]) -> list[ClipAlignment]:
+        """As `align`: where the units of each text end, (C + 2), not falling: the silence before it, its characters, the
         silence after it (`unit_ends`)."""
         seconds = self.audio.downsample / self.frame_rate
         found = zip(self._spans(paths, texts), texts, strict=True)
-        return [unit_ends(spans, text, total=total) * seconds for (spans, total), text in found]
+        return [
+            ClipAlignment(unit_ends(spans, text, total=total) * seconds, self._lacks_frames(total, text))
+            for (spans, total), text in found
+        ]
+
+    def too_short(self, waveforms: Sequence[Tensor], texts: Sequence[str]) -> list[bool]:
+        """Whether each waveform (N_i) is too short for its text, as `ClipAlignment` has it; nothing is encoded."""
+        frames = (self.audio.out_lengths(self.hear.mel.num_frames(len(waveform))) for waveform in waveforms)
+        return [self._lacks_frames(total, text) for total, text in zip(frames, texts, strict=True)]
+
+    def _lacks_frames(self, total: int, text: str) -> bool:
+        return total < ctc_frames_needed(encode_characters(text, self.audio.characters))
 
     @torch.inference_mode()
     def _spans(self, paths: Sequence[File], texts: Sequence[str]) -> list[tuple[Tensor, int]]:

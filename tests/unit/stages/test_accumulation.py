@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules.accumulation import Windows
+from muomni.inference.asr.recognizer import ClipAlignment
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import IGNORE, PAD
 from muomni.stages.accumulation import split_means
@@ -59,7 +60,7 @@ def codec():
 def talker():
     torch.manual_seed(0)
     stage = test_speech_stages.build_talker_stage(lambda talker, codec: None)
-    stage.aligner.align = lambda paths, texts: [torch.arange(1, len(texts[0]) + 1) * 0.08]
+    stage.aligner.align = lambda paths, texts: [ClipAlignment(torch.arange(1, len(texts[0]) + 1) * 0.08, False)]
     stage.jitter = stage.disturbance = 0.0
     return speech(stage)
 

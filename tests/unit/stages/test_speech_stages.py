@@ -14,7 +14,7 @@ from muomni.evaluation.audio import AudioEvaluator
 from muomni.evaluation.codec import CodecEvaluator
 from muomni.evaluation.talker import TalkerEvaluator
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
-from muomni.inference.asr.recognizer import greedy_texts
+from muomni.inference.asr.recognizer import ClipAlignment, greedy_texts
 from muomni.inference.tts.speaker import Speaker
 from muomni.models.audio import Audio
 from muomni.models.codec import Codec
@@ -95,10 +95,13 @@ class ToneJudge:
         return ["".join("abcd"[int(p.view(-1, 4, 4).sum((0, 2)).argmax())] for p in w.split(16)) for w in waveforms]
 
     def align(self, paths, texts):
-        return [torch.tensor([0.08, 0.24, 0.40]) for _ in texts]
+        return [ClipAlignment(torch.tensor([0.08, 0.24, 0.40]), False) for _ in texts]
+
+    def too_short(self, waveforms, texts):
+        return [False] * len(texts)
 
     def align_units(self, paths, texts):
-        return [torch.tensor([0.0, 0.16, 0.32, 0.48, 0.48]) for _ in texts]
+        return [ClipAlignment(torch.tensor([0.0, 0.16, 0.32, 0.48, 0.48]), False) for _ in texts]
 
     def read(self, paths):
         clips = [batch().mel[TEXTS.index(path)] for path in paths]
@@ -325,6 +328,28 @@ def test_talker_metrics_tell_cut_and_runaway_speech():
     assert metrics["cer_recorded"] == 0.0 < metrics["cer"]
 
 
+def test_recordings_too_short_for_their_texts_are_counted_and_one_is_named(caplog):
+    class Hasty(ToneJudge):
+        def align(self, paths, texts):
+            return [ClipAlignment(torch.tensor([0.08, 0.24, 0.40]), text == "bca") for text in texts]
+
+        def too_short(self, waveforms, texts):
+            return [text == "bca" for text in texts]
+
+    stage = build_talker_stage(lambda talker, codec: Echo(lambda text: (torch.zeros(6, 2, dtype=torch.long), False)))
+    stage.aligner = stage.evaluator.judge = Hasty()
+    logged = {}
+    stage.log = lambda name, value, **_: logged.update({name: float(value)})
+    stage.train().step(batch())
+    assert logged == {"talker/train/too_short": 25.0}
+    stage.on_train_epoch_end()
+    stage.on_train_epoch_end()  # said once
+    (line,) = caplog.messages
+    assert line.startswith("1 of 4 recordings are too short for their texts") and line.endswith("one is bca, 'bca'")
+    assert score(stage.eval())["too_short"] == 25.0
+    assert logged == {"talker/train/too_short": 25.0}, "of training alone"
+
+
 def test_alignments_are_remembered_by_recording_and_text_and_not_by_id():
     """Rows of two manifests may have one id, with texts of other lengths: once a crash, or another clip's places."""
     stage = build_talker_stage(lambda talker, codec: None)
@@ -332,7 +357,7 @@ def test_alignments_are_remembered_by_recording_and_text_and_not_by_id():
 
     def align(paths, texts):
         asked.append((paths[0], texts[0]))
-        return [0.08 * torch.arange(1.0, 1 + len(text)) for text in texts]
+        return [ClipAlignment(0.08 * torch.arange(1.0, 1 + len(text)), False) for text in texts]
 
     stage.aligner.align = align
     one, other = batch(), batch()

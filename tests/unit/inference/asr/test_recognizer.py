@@ -43,7 +43,7 @@ def test_a_batch_hears_what_single_clips_say():
 
 def test_files_are_aligned_in_seconds(tmp_path):
     write_audio(tmp_path / "clip.wav", 0.2 * torch.randn(16000), 16000)
-    times = build(2).align([tmp_path / "clip.wav"], ["abc"])[0]
+    times = build(2).align([tmp_path / "clip.wav"], ["abc"])[0].times
     assert times.shape == (3,)
     assert (times.diff() > 0).all()
     assert 0 < times[0] < times[-1] < 1.0
@@ -54,3 +54,14 @@ def test_words_are_found_in_a_waveform():
     assert [word for word, _, _ in words] == ["ab", "c"]
     assert 0 <= words[0][1] < words[0][2] <= words[1][1] < words[1][2] <= 1.1
     assert build(2).words(torch.randn(16000), "") == []
+
+
+def test_clips_too_short_for_their_texts_are_told(tmp_path):
+    """1600 samples are 10 frames of the spectrogram, 3 of the encoder; "aa" needs a blank between its letters."""
+    recognizer, waveform = build(2), 0.2 * torch.randn(1600)
+    write_audio(tmp_path / "clip.wav", waveform, 16000)
+    for text, expected in (("abc", False), ("aa", False), ("aab", True), ("abcd", True)):
+        assert recognizer.too_short([waveform], [text]) == [expected], text
+        for align in (recognizer.align, recognizer.align_units):
+            (clip,) = align([tmp_path / "clip.wav"], [text])
+            assert clip.too_short == expected and clip.times.diff().min() >= 0

@@ -16,6 +16,7 @@ from muomni.cli.help import CONF
 from muomni.evaluation.talker import TalkerEvaluator
 from muomni.frontends.audio_io import read_audio
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
+from muomni.inference.asr.recognizer import ClipAlignment
 from muomni.inference.load import load_model
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_decoder import WaveformDecoder
@@ -153,7 +154,10 @@ class Listener:
         return ["abc" for _ in waveforms]
 
     def align(self, paths, texts):
-        return [torch.tensor([0.08, 0.24, 0.40]) for _ in texts]
+        return [ClipAlignment(torch.tensor([0.08, 0.24, 0.40]), False) for _ in texts]
+
+    def too_short(self, waveforms, texts):
+        return [False] * len(texts)
 
     def read(self, paths):
         waveforms = [read_audio(path, 16000) for path in paths]
