@@ -14,6 +14,7 @@ seeds=0,1,2     the seeds, two or more, trained by  train.py seed=N paths.root=s
 root=.          folders with runs/ or seeds/NAME/runs, separated by commas
 of a sweep:
 out=FOLDER      default: the sweep's
+metrics=A,B     further metrics of its jobs, a column each: test/cer, or with the stage: talker/test/cer
 of a comparison:
 out=FOLDER      default: reports/compare
 of the page to listen to (of the report card's runs it is made, too):
@@ -82,11 +83,12 @@ def seeds(words: list[str]) -> None:
 
 def sweep(words: list[str], command: str) -> None:
     """The page of one sweep, in its folder."""
-    options, folders = _with_folders(words, {"out": ""})
+    options, folders = _with_folders(words, {"out": "", "metrics": ""})
     if len(folders) != 1:
         raise ValueError("sweep: one folder of a sweep is needed")
     folder = user_path(folders[0])
-    found, out = read_sweep(folder), user_path(options["out"] or folder)
+    metrics = [name for name in options["metrics"].split(",") if name]
+    found, out = read_sweep(folder, metrics=metrics), user_path(options["out"] or folder)
     check_writable("out", out)
     print(write_sweep(found, out, command=command), file=sys.stderr)
 

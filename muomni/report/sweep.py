@@ -7,7 +7,7 @@ table and on parallel coordinates, how much each option mattered (PED-ANOVA, Wat
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import yaml
 
 from muomni.checkpoints.atomic_write import write_text
 from muomni.report import html, tables
+from muomni.report.distributions import distribution, is_numeric
 from muomni.report.html import Page
 from muomni.report.run_files import read_mapping, read_words
 from muomni.report.runs import SEEDS, Run, is_run, jobs_of, read_folder
@@ -30,7 +31,8 @@ LEAST_TRIALS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job of a sweep. value: of the metric; None if it has none. curve: of validations, over steps."""
+    """A job of a sweep. value: of the metric; None if it has none. curve: of validations, over steps. more: further metrics, with
+    their 95 % intervals where they have one."""
 
     name: str
     values: dict[str, Any]
@@ -40,6 +42,7 @@ class Job:
     seconds: float | None
     curve: tuple[list[int], list[float]]
     folder: Path
+    more: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +72,14 @@ class Sweep:
         return job.value if self.lower else -job.value
 
 
-def read_sweep(folder: Path) -> Sweep:
-    """The sweep in a folder. Raises FileNotFoundError where there is none, ValueError if a file is damaged."""
+def read_sweep(folder: Path, *, metrics: Sequence[str] = ()) -> Sweep:
+    """The sweep in a folder. metrics: further ones of its jobs, `SPLIT/NAME` or `STAGE/SPLIT/NAME`. Raises FileNotFoundError
+    where there is none, ValueError if a file is damaged, and for a metric that no job has."""
     if (folder / "study.json").is_file():
+        if metrics:
+            raise ValueError(
+                f"metrics={','.join(metrics)}: of a study only what it is judged by is known: leave it out"
+            )
         return _study(folder)
     jobs = jobs_of(folder)
     if not jobs or is_run(folder):
@@ -79,7 +87,7 @@ def read_sweep(folder: Path) -> Sweep:
         raise FileNotFoundError(
             f"{folder}: {what}; a sweep is runs/sweeps/NAME (muomni.sweep) or runs/STAGE/TIME of train.py -m"
         )
-    return _multirun(folder, [read_folder(job) for job in jobs])
+    return _multirun(folder, [read_folder(job) for job in jobs], metrics)
 
 
 def _study(folder: Path) -> Sweep:
@@ -110,12 +118,15 @@ def _study(folder: Path) -> Sweep:
     return Sweep(folder=folder, metric=spec.monitor, lower=spec.mode == "min", jobs=jobs, wanted=spec.trials, log=log)
 
 
-def _multirun(folder: Path, runs: Sequence[Run]) -> Sweep:
+def _multirun(folder: Path, runs: Sequence[Run], metrics: Sequence[str]) -> Sweep:
     scored: dict[Path, tuple[str, float] | None] = {}
     for run in runs:
         monitor = run.read.config.get("stage", {}).get("monitor", f"{run.stage}/test/loss")
         scored[run.folder] = score(run.metrics, monitor, {})
     metric = next((found[0] for found in scored.values() if found), f"{runs[0].stage}/val/loss")
+    for name in metrics:
+        if not any(_measured(run, name) for run in runs):
+            raise ValueError(f"metrics={name}: no job of {folder} has it; a metric is SPLIT/NAME, as test/cer")
     words = {run.folder: _words(run.folder) for run in runs}
     shared = set.intersection(*(set(each.items()) for each in words.values()))
     jobs = []
@@ -126,9 +137,19 @@ def _multirun(folder: Path, runs: Sequence[Run]) -> Sweep:
         jobs.append(Job(
             name=name, values=values, outcome=outcome, value=found[1] if found and found[0] == metric else None,
             reason=run.failed or "", seconds=sum(run.read.journal.get("seconds", {}).values()) or None, folder=run.folder,
-            curve=run.read.curves.get(f"{run.stage}/val/loss", ([], [])),
+            curve=run.read.curves.get(f"{run.stage}/val/loss", ([], [])), more={name: _measured(run, name) for name in metrics},
         ))  # fmt: skip
     return Sweep(folder=folder, metric=metric, lower=mode_of(metric) != "max", jobs=jobs, wanted=len(jobs))
+
+
+def _measured(run: Run, name: str) -> str:
+    """A metric of a run, with its interval where it has one; nothing where it has not been measured."""
+    key = name if name.count("/") > 1 else f"{run.stage}/{name}"
+    value, ends = run.metrics.get(key), [run.metrics.get(f"{key}_{end}") for end in tables.INTERVAL]
+    if value is None:
+        return ""
+    known = [number(end) for end in ends if end is not None]
+    return number(value) + (f" ({known[0]} to {known[1]})" if len(known) == 2 else "")
 
 
 def _words(folder: Path) -> dict[str, str]:
@@ -160,28 +181,14 @@ def importance(sweep: Sweep) -> dict[str, float] | str:
         return f"Importance needs {LEAST_TRIALS} complete jobs with different values."
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    spaces = {key: _distribution([job.values[key] for job in there], log=key in sweep.log) for key in options}
+    spaces = {key: distribution([job.values[key] for job in there], log=key in sweep.log) for key in options}
     study = optuna.create_study(direction="minimize" if sweep.lower else "maximize")
     for job in there:
-        values = {key: job.values[key] if _is_numeric(spaces[key]) else str(job.values[key]) for key in options}
+        values = {key: job.values[key] if is_numeric(spaces[key]) else str(job.values[key]) for key in options}
         study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=job.value))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {key: value for key, value in found.items() if math.isfinite(value)}
-
-
-def _is_numeric(distribution: Any) -> bool:
-    return hasattr(distribution, "low")
-
-
-def _distribution(values: Sequence[Any], *, log: bool) -> Any:
-    """The narrowest distribution that holds the values."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        low, high = float(min(values)), float(max(values))
-        return FloatDistribution(low, high, log=log and low > 0)
-    return CategoricalDistribution(sorted({str(value) for value in values}))
 
 
 def seeds_table(sweep: Sweep) -> list[list[Any]]:
@@ -206,9 +213,10 @@ def write_sweep(sweep: Sweep, out: Path, *, command: str) -> Path:
     lines = [f"# {page.title}\n", *(f"{line}\n" for line in head(sweep, command))]
     page.add(*(html.paragraph(line) for line in head(sweep, command)))
     ordered = sorted(sweep.jobs, key=lambda job: (job.outcome != "complete", sweep.order(job), len(job.name), job.name))
-    header = ["job", "outcome", sweep.metric, *sweep.options, "seconds", "reason"]
-    rows = [[job.name, job.outcome, _rounded(job.value), *(_rounded(job.values.get(key)) for key in sweep.options), job.seconds,
-             job.reason] for job in ordered]  # fmt: skip
+    further = list(dict.fromkeys(name for job in sweep.jobs for name in job.more))
+    header = ["job", "outcome", sweep.metric, *further, *sweep.options, "seconds", "reason"]
+    rows = [[job.name, job.outcome, _rounded(job.value), *(job.more.get(name, "") for name in further),
+             *(_rounded(job.values.get(key)) for key in sweep.options), job.seconds, job.reason] for job in ordered]  # fmt: skip
     seeds = seeds_table(sweep)
     if seeds:
         seed_header = ["setting", f"{sweep.metric}, mean", "spread (max - min)", "n", "seeds"]

@@ -128,6 +128,16 @@ def test_a_multirun_as_a_page(multirun):
     assert set(found) == {"optim.lr", "seed"}
 
 
+def test_further_metrics_of_a_multirun_are_columns(multirun):
+    main(["sweep", str(multirun), "metrics=qa/fact,thinker/test/loss"])
+    markdown = (multirun / "sweep.md").read_text()
+    assert "| job | outcome | thinker/test/loss | qa/fact | thinker/test/loss | optim.lr | seed |" in markdown
+    assert "| 0 | complete | 1 | 49 (40 to 60) | 1 |" in markdown
+    assert "| 5 | failed |  |  |  |" in markdown or "| 5 | failed | - |" in markdown
+    with pytest.raises(ValueError, match="metrics=test/cer: no job of .*sweep has it; a metric is SPLIT/NAME"):
+        main(["sweep", str(multirun), "metrics=test/cer"])
+
+
 def test_a_study_as_a_page(tmp_path):
     from tests.unit.sweep.conftest import train
 
