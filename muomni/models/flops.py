@@ -168,6 +168,7 @@ def fourier_codec(model: FourierCodec, batch: int, samples: int) -> Cost:
 
 def talker(model: Talker, batch: int, characters: int, frames: int) -> Cost:
     """Texts of so many characters with so many frames of codes."""
+    frames += model.lag
     rows = batch * frames
     guide = model.aligned
     units = characters if guide is None else characters + 2

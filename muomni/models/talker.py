@@ -4,8 +4,8 @@ A decoder-only transformer over [characters of the text][start frame][frames so 
 which it is spoken. The text encoder predicts the durations between these times (learned from a recognizer's alignments, as in
 FastSpeech, Ren et al. 2019, arXiv:1905.09263). The time is the character's rotary position, and the text around a frame's own
 time is added to its input: text and speech are aligned from the first step of training, and attention only has to correct.
-Codes of a frame are predicted together, one head a codebook, or with pattern=depth each after those before it (depth.py); a
-further head predicts whether the frame is the last.
+Codes of a frame are predicted together, one head a codebook, or each after those before it (depth.py, delay.py); a further
+head predicts whether the frame is the last.
 
 That is alignment=free. With alignment=durations the transformer reads frames alone: each is told which character it speaks
 (aligned_text.py), and speech ends where the durations end. So the transformer has not to learn where in the text it is.
@@ -21,31 +21,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.models.aligned_text import AlignedText, log_durations, with_silences
+from muomni.models.delay import PendingFrames, by_frame, delayed_inputs, delayed_prefill, delayed_step
 from muomni.models.depth import DepthConditioning
 from muomni.models.outputs import TalkerOutput
 from muomni.models.reference_voice import ReferenceEncoder
 from muomni.models.registry import check_characters, register
+from muomni.models.talker_weights import INPUT_STD, initialise_talker
 from muomni.models.text_conditioning import TextConditioning
 from muomni.models.text_read import TextRead, upsample_text
 from muomni.nn.attention import Attention
 from muomni.nn.cache import KVCache
 from muomni.nn.context import AttentionContext
 from muomni.nn.conv import frame_mask
-from muomni.nn.initialise import initialise
 from muomni.nn.masks import PaddingMask
 from muomni.nn.mlp import SwiGLU
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import stack
 
 ALIGNMENTS = ("free", "durations")
-PATTERNS = ("parallel", "depth")
-INPUT_STD = 0.5  # of the embeddings of characters and codes before training
+PATTERNS = ("parallel", "delay", "depth")
 
 
 class TalkerCache(KVCache):
-    """Keys and values, and `text` (B, frames, D), which is added to the input of each frame; with durations D + 1 numbers."""
+    """Keys and values, and `text` (B, frames, D), which is added to the input of each frame; with durations D + 1 numbers.
+    pending: with pattern=delay."""
 
     text: Tensor
+    pending: PendingFrames | None = None
 
 
 @register("talker")
@@ -63,7 +65,7 @@ class Talker(nn.Module):
         alignment: free | durations.
         text_dropout: probability that a row in training has no text: its frames are told who speaks, and when its characters are
             spoken, not which they are. For a guidance (muomni/inference/tts/options.py).
-        pattern: parallel | depth: whether a code follows from those of the codebooks before it in its frame.
+        pattern: parallel | delay | depth: a code follows from none of its frame, or from those of the codebooks before it.
         speaker_vector: a voice may be the vector of a clip (`speaker_vectors`), in place of a number.
     """
 
@@ -104,7 +106,9 @@ class Talker(nn.Module):
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
         self.max_frames, self.dim, self.text_dropout = max_frames, dim, text_dropout
+        self.pattern = pattern
         self.told_width = dim + guided  # of what a frame is told
+        self.lag = num_codebooks - 1 if pattern == "delay" else 0  # steps after which a frame is complete
         self.text = TextConditioning(
             num_symbols=num_symbols + 2 * guided,  # silences
             num_speakers=num_speakers,
@@ -128,23 +132,7 @@ class Talker(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_codebooks))
         self.depth = DepthConditioning(dim, num_codebooks, codebook_size) if pattern == "depth" else None
         self.stop = None if guided else nn.Linear(dim, 1)
-        self._initialise(start_std)
-
-    def _initialise(self, start_std: float) -> None:
-        initialise(self, num_layers=self.num_layers)
-        # The text is normalised before it enters. Next to it codes with the usual 0.02 would hardly count (learning then
-        # takes four times the steps), and characters of 0.02 would have gradients fifty times as large.
-        nn.init.normal_(self.text.embedding.weight, std=INPUT_STD)
-        nn.init.normal_(self.code_embedding.weight, std=INPUT_STD)
-        nn.init.normal_(self.start, std=start_std)
-        if self.stop is not None:
-            nn.init.constant_(self.stop.bias, -3.0)  # one frame in twenty is the last
-        if self.aligned is not None:
-            self.aligned.initialise()
-        if self.depth is not None:
-            nn.init.normal_(self.depth.embedding.weight, std=INPUT_STD)
-        if self.text.no_text is not None:
-            nn.init.normal_(self.text.no_text, std=INPUT_STD)
+        initialise_talker(self, start_std=start_std)
 
     def forward(
         self,
@@ -169,14 +157,20 @@ class Talker(nn.Module):
         if self.training and self.text_dropout:
             read = self.without_text(read, speakers, torch.rand(B, device=text.device) < self.text_dropout)
         C = read.prefix.shape[1]
-        told = self._told(read, count=T)
-        frames = torch.cat([self.start.expand(B, 1, -1), self._embed_codes(codes[:, :-1])], dim=1)
+        S = T + self.lag
+        told = self._told(read, count=S)
+        if self.lag:
+            frames = delayed_inputs(self.embed_each(codes), steps=S)
+            frames = torch.cat([self.start.expand(B, 1, -1), frames[:, 1:]], dim=1)
+        else:
+            frames = torch.cat([self.start.expand(B, 1, -1), self._embed_codes(codes[:, :-1])], dim=1)
         frames = frames + told[..., : self.dim]
-        positions = torch.cat([read.times[:, :C], torch.arange(T, device=text.device).expand(B, T)], dim=1)
-        keep = torch.cat([read.keep[:, :C], read.keep.new_ones(B, T)], dim=1)
+        positions = torch.cat([read.times[:, :C], torch.arange(S, device=text.device).expand(B, S)], dim=1)
+        keep = torch.cat([read.keep[:, :C], read.keep.new_ones(B, S)], dim=1)
         context = AttentionContext(self.rope(positions), PaddingMask(keep))
         hidden = self.transformer(torch.cat([read.prefix, frames], dim=1), context).hidden
-        return self._predict(hidden[:, C:], told, read.durations, codes if targets is None else targets)
+        out = self._predict(hidden[:, C:], told, read.durations, codes if targets is None else targets)
+        return out if not self.lag else TalkerOutput(by_frame(out.logits), out.stop[:, :T], read.durations)
 
     def prefill(
         self,
@@ -197,13 +191,16 @@ class Talker(nn.Module):
             read = self.without_text(read, speakers)
         C = read.prefix.shape[1]
         cache.text = self._told(read, count=cache.capacity - C)
+        cache.mask_padding(torch.cat([read.keep[:, :C], read.keep.new_ones(B, T + 1 + self.lag)], dim=1))
+        if self.lag:
+            out = delayed_prefill(self, read.prefix, read.times[:, :C], cache=cache, codes=codes)
+            return replace(out, durations=read.durations)
         told = cache.text[:, : T + 1]
         positions = torch.cat([read.times[:, :C], torch.arange(T + 1, device=text.device).expand(B, -1)], dim=1)
         frames = self.start.expand(B, 1, -1)
         if codes is not None:
             frames = torch.cat([frames, self._embed_codes(codes)], dim=1)
         x = torch.cat([read.prefix, frames + told[..., : self.dim]], dim=1)
-        cache.mask_padding(torch.cat([read.keep[:, :C], read.keep.new_ones(B, T + 1)], dim=1))
         hidden = self.transformer(x, AttentionContext(self.rope(positions), cache=cache)).hidden
         return self._predict(hidden[:, C + T :], told[:, T:], read.durations)
 
@@ -227,6 +224,8 @@ class Talker(nn.Module):
     def decode_step(self, codes: Tensor, *, frame: int | Tensor, cache: TalkerCache) -> TalkerOutput:
         """codes (B, 1, K) of frame `frame - 1` -> logits of frame `frame`, (B, 1, K, E). frame: (B) if rows are at different
         frames, which needs a cache with a position for each row."""
+        if self.lag:
+            return delayed_step(self, codes, frame=frame, cache=cache)
         if isinstance(frame, int):
             position = torch.full((1,), float(frame), device=codes.device)
             told = cache.text[:, frame : frame + 1]
@@ -243,7 +242,7 @@ class Talker(nn.Module):
             num_layers=self.num_layers,
             batch_size=batch_size,
             num_kv_heads=self.num_heads,
-            capacity=capacity,
+            capacity=capacity + self.lag,
             head_dim=self.head_dim,
             dtype=weight.dtype,
             device=weight.device,
@@ -275,7 +274,12 @@ class Talker(nn.Module):
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """codes (B, T, K) -> (B, T, D), the sum over codebooks."""
-        return self.code_embedding(codes + self.code_offset).sum(2)
+        return self.embed_each(codes).sum(2)
+
+    def embed_each(self, codes: Tensor) -> Tensor:
+        """codes (B, T, K) -> (B, T, K, D)."""
+        embedded: Tensor = self.code_embedding(codes + self.code_offset)
+        return embedded
 
     def code_logits(self, hidden: Tensor, codes: Tensor | None = None) -> Tensor:
         """hidden (B, T, D) of frames -> logits (B, T, K, E) of their codes. codes: (B, T, K) of the very frames, which the logits

@@ -9,6 +9,7 @@ Shapes: n rows in use, C characters, S slots up to the longest row, H heads, D w
 import torch
 from torch import Tensor
 
+from muomni.models.delay import PendingFrames
 from muomni.models.outputs import TalkerOutput
 from muomni.models.talker import Talker, TalkerCache
 from muomni.nn.masks import DenseMask, Mask
@@ -23,6 +24,7 @@ class SpeechStepCache(TalkerCache):
         rows = len(positions)
         self.keys, self.values = whole.keys[:, :rows], whole.values[:, :rows]
         self.text = whole.text[:rows]
+        self.pending = None if whole.pending is None else whole.pending.rows(rows)
         self.positions, self.total = positions, longest + 1
         self.rows = torch.arange(rows, device=positions.device)
         self.position, self.left_padded = longest, rows > 1  # rows that end before the longest
@@ -61,9 +63,20 @@ class SpeechSlots:
         self.cache.keys[:, row, :, :end] = cache.keys[:, 0, :, :end]
         self.cache.values[:, row, :, :end] = cache.values[:, 0, :, :end]
         self.cache.text[row, : cache.text.shape[1]] = cache.text[0]
+        if cache.pending is not None:
+            self._join_pending(cache.pending)
         self.lengths.append(end)
         self.frames.append(frames)
         return row
+
+    def _join_pending(self, new: PendingFrames) -> None:
+        """Append the row of a text."""
+        old, rows = self.cache.pending, len(self.lengths)
+        if old is None:
+            self.cache.pending = new
+        else:
+            pairs = zip(old.rows(rows).tensors(), new.tensors(), strict=True)
+            self.cache.pending = PendingFrames(*(torch.cat(pair) for pair in pairs))
 
     def leave(self, row: int) -> int:
         """Free a row; the last row in use moves into it. Returns that row's index before."""
@@ -74,6 +87,9 @@ class SpeechSlots:
                 buffer[:, row, :, :end] = buffer[:, last, :, :end]
             buffer[:, last, :, :end] = 0
         self.cache.text[row] = self.cache.text[last]
+        if self.cache.pending is not None:
+            kept = [last if each == row else each for each in range(last)]
+            self.cache.pending = PendingFrames(*(each[kept] for each in self.cache.pending.tensors()))
         self.lengths[row], self.frames[row] = self.lengths[last], self.frames[last]
         self.lengths.pop()
         self.frames.pop()
@@ -84,13 +100,14 @@ class SpeechSlots:
         positions, frames = torch.tensor([self.lengths, self.frames]).to(codes.device)
         cache = SpeechStepCache(self.cache, positions, longest=max(self.lengths))
         out = self.talker.decode_step(codes, frame=frames, cache=cache)
+        self.cache.pending = cache.pending
         self.lengths = [length + 1 for length in self.lengths]
         self.frames = [frame + 1 for frame in self.frames]
         return out
 
     def _buffer(self, capacity: int) -> TalkerCache:
         cache = self.talker.new_cache(self.num_rows, capacity)
-        cache.text = cache.keys.new_zeros(self.num_rows, capacity, self.talker.told_width)
+        cache.text = cache.keys.new_zeros(self.num_rows, cache.capacity, self.talker.told_width)
         return cache
 
     def _grow(self, capacity: int) -> None:
@@ -101,3 +118,4 @@ class SpeechSlots:
         self.cache.keys[:, :, :, : old.capacity] = old.keys
         self.cache.values[:, :, :, : old.capacity] = old.values
         self.cache.text[:, : old.capacity] = old.text
+        self.cache.pending = old.pending

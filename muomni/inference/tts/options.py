@@ -53,10 +53,10 @@ class SpeechOptions:
 
     def check(self, talker: Talker) -> None:
         """Raise InvalidOption for an option that a Talker does not know."""
-        if not self.is_greedy and talker.depth is not None:
+        if not self.is_greedy and talker.pattern != "parallel":
             raise InvalidOption(
                 "guidance=, code_penalty= and code_temperature= are of a Talker that predicts the codes of a frame together "
-                "(backbone.talker.pattern=parallel); this one has pattern=depth: leave them out",
+                f"(backbone.talker.pattern=parallel); this one has pattern={talker.pattern}: leave them out",
                 param=next(name for name in NAMES if getattr(self, name) != getattr(GREEDY, name)),
             )
         if self.guidance != 1 and not talker.text_dropout:

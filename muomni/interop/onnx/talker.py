@@ -69,7 +69,9 @@ class TalkerGraph(nn.Module):
 
 
 def talker_text_graph(talker: Talker) -> Graph:
-    """The text encoder."""
+    """The text encoder. Raises ValueError for a Talker that has no graphs."""
+    if talker.lag:
+        raise ValueError("talker: pattern=delay has no ONNX graph: train one with pattern=parallel or depth")
     dim, symbols = talker.dim, talker.num_symbols
     prefix = "characters" if talker.aligned is None else "none"
     return Graph(

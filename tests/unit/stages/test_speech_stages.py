@@ -434,11 +434,12 @@ def test_a_voice_of_a_clip_needs_references_in_training_and_they_a_talker_that_t
         build_talker_stage(lambda talker, codec: None).train().step(two_speakers([1, 0, 3, 2]))
 
 
-def test_a_talker_learns_codes_in_depth():
-    """From the true codes of a frame, also where the history is random; and says them."""
+@pytest.mark.parametrize("pattern", ["delay", "depth"])
+def test_a_talker_learns_codes_that_follow_each_other(pattern):
+    """And says them."""
     torch.manual_seed(0)
     stage = build_talker_stage(
-        lambda talker, codec: None, alignment="durations", max_frames=12, characters="abc", pattern="depth"
+        lambda talker, codec: None, alignment="durations", max_frames=12, characters="abc", pattern=pattern
     )
     learn(stage, 150)
     clips = batch()

@@ -13,6 +13,7 @@ from tests.device.stages import build, folder  # noqa: F401
 CASES = [
     *((stage,) for stage in ("thinker", "vision", "audio", "codec", "talker", "ocr", "vocoder", "omni_sft")),
     ("talker", "backbone.talker.alignment=durations", "backbone.talker.pattern=depth"),
+    ("talker", "backbone.talker.pattern=delay"),
     pytest.param(("vision", "module.score=global"), marks=pytest.mark.slow),
     pytest.param(
         ("omni_sft", "module.lr_multipliers.vision=0.1", "module.lr_multipliers.audio=0.1"), marks=pytest.mark.slow

@@ -15,7 +15,7 @@ from muomni.models.talker import Talker
 TEXT = "the red circle is on the left of the big blue square. It was 7 - 2 = 5, who likes it?"
 
 
-@pytest.fixture(autouse=True, params=["parallel", "depth"])
+@pytest.fixture(autouse=True, params=["parallel", "delay", "depth"])
 def guided(engine, monkeypatch, request):
     """The engine speaks with a Talker of random weights whose characters last about half a frame."""
     torch.manual_seed(5)

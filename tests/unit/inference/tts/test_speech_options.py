@@ -73,11 +73,14 @@ def test_guidance_is_of_a_talker_that_was_without_its_text(engine, talker, monke
     assert len(engine.generate_speech("a", guidance=1.0))
 
 
-def test_codes_in_depth_are_the_most_likely_ones(engine, talker, monkeypatch):
-    deep = Talker(**{**talker.options, "pattern": "depth"}).eval()
+@pytest.mark.parametrize("pattern", ["delay", "depth"])
+def test_codes_that_follow_each_other_are_the_most_likely_ones(engine, talker, monkeypatch, pattern):
+    deep = Talker(**{**talker.options, "pattern": pattern}).eval()
     monkeypatch.setattr(engine.speaker, "talker", deep)
     for options in ({"guidance": 2}, {"code_penalty": 1}, {"code_temperature": 1.0}):
-        with pytest.raises(InvalidOption, match="this one has pattern=depth") as caught:
+        with pytest.raises(InvalidOption, match=f"this one has pattern={pattern}") as caught:
             engine.generate_speech("a", **options)
         assert caught.value.param in options
-    assert len(engine.generate_speech("a"))
+    whole = engine.generate_speech(TEXT, look_ahead=3)
+    pieces = [TEXT[begin : begin + 4] for begin in range(0, len(TEXT), 4)]
+    assert torch.equal(torch.cat(list(engine.generate_speech_stream(pieces, look_ahead=3))), whole)
