@@ -38,8 +38,13 @@ from muomni.nn.mlp import SwiGLU
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import stack
 
-ALIGNMENTS = ("free", "durations")
-PATTERNS = ("parallel", "delay", "depth")
+CHOICES = {"alignment": ("free", "durations"), "pattern": ("parallel", "delay", "depth")}
+
+
+def _check_choices(**chosen: str) -> None:
+    for name, value in chosen.items():
+        if value not in CHOICES[name]:
+            raise ValueError(f"{name}={value}: a Talker has {' or '.join(CHOICES[name])}")
 
 
 class TalkerCache(KVCache):
@@ -98,15 +103,13 @@ class Talker(nn.Module):
     ) -> None:
         super().__init__()
         check_characters(characters, num_symbols=num_symbols, others=1)
-        for name, chosen, known in (("alignment", alignment, ALIGNMENTS), ("pattern", pattern, PATTERNS)):
-            if chosen not in known:
-                raise ValueError(f"{name}={chosen}: a Talker has {' or '.join(known)}")
+        _check_choices(alignment=alignment, pattern=pattern)
         guided = alignment == "durations"
-        self.alignment, self.characters, self.num_symbols = alignment, characters, num_symbols
+        self.alignment, self.pattern = alignment, pattern
+        self.characters, self.num_symbols = characters, num_symbols
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
         self.max_frames, self.dim, self.text_dropout = max_frames, dim, text_dropout
-        self.pattern = pattern
         self.told_width = dim + guided  # of what a frame is told
         self.lag = num_codebooks - 1 if pattern == "delay" else 0  # steps after which a frame is complete
         self.text = TextConditioning(
