@@ -105,8 +105,7 @@ class Talker(nn.Module):
         check_characters(characters, num_symbols=num_symbols, others=1)
         _check_choices(alignment=alignment, pattern=pattern)
         guided = alignment == "durations"
-        self.alignment, self.pattern = alignment, pattern
-        self.characters, self.num_symbols = characters, num_symbols
+        self.alignment, self.pattern, self.characters, self.num_symbols = alignment, pattern, characters, num_symbols
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
         self.max_frames, self.dim, self.text_dropout = max_frames, dim, text_dropout
