@@ -4,16 +4,19 @@ Legend: T mel frames, M mel bins, T' code frames, K codebooks, N samples.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from muomni.batch import SpeechBatch
+from muomni.evaluation.base import add
 from muomni.evaluation.clip_codes import ClipCodes
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.synthesis import SynthesisEvaluator, SynthesisState
 from muomni.evaluation.views import View, heat_map
+from muomni.evaluation.voice_match import spectrum_frontend, voice_match, voice_spectrum
+from muomni.frontends.audio_io import read_audio
 from muomni.inference.tts.reference import ReferenceVoice, Voice
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_decoder import whole_decoder
@@ -25,9 +28,12 @@ from muomni.models.waveform_codec import WaveformCodec
 
 @dataclass
 class TalkerState(SynthesisState):
-    """And how many recordings are too short for their texts."""
+    """And how many recordings are too short for their texts. voices: spectra of "reference", "spoken" and "recorded" clips
+    (`voice_spectrum`), where there are references; speakers: theirs."""
 
     too_short: int = 0
+    voices: dict[str, list[list[float]]] = field(default_factory=dict)
+    speakers: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -37,7 +43,7 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
     `duration_ratio` (spoken over recorded, mean), `cer_recorded`, `cer_codec` (recordings, and the codec's resynthesis of them
     with as many codebooks as the Talker speaks), `too_short` (percent of recordings with fewer frames than the recognizer needs
     for their text: no alignment says when a character is spoken there), and what `SynthesisEvaluator.spread` has. Where batches
-    have references, these are the voices.
+    have references, these are the voices, and `voice_match`, `voice_match_recorded` say whether speech has them, and recordings.
 
     Args:
         codec: whose codes it speaks. codes: finds those of a batch's clips, of as many codebooks as the Talker speaks.
@@ -71,6 +77,8 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
         rebuilt = [row[:length] for row, length in zip(codes, lengths, strict=True)]
         versions = {"codec": self._waveforms(rebuilt), "spoken": self._waveforms(spoken)}
         self.transcribe(batch, versions)
+        if batch.references is not None:
+            self._note_voices(batch, versions)
         short = self.judge.on(self.device).too_short(versions["recorded"], batch.texts)
         self.state.too_short += sum(short)
         self.state.cut += cut
@@ -94,6 +102,22 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
         vectors = self.model.speaker_vectors(*self.codes(batch.references))
         return [ReferenceVoice(vector, str(clip)) for vector, clip in zip(vectors, batch.references.audio, strict=True)]
 
+    def _note_voices(self, batch: SpeechBatch, versions: dict[str, list[Tensor]]) -> None:
+        assert batch.references is not None
+        references = [read_audio(clip, self.sample_rate) for clip in batch.references.audio]
+        frontend = spectrum_frontend(self.sample_rate)
+        for version, clips in (("reference", references), *((name, versions[name]) for name in ("spoken", "recorded"))):
+            add(self.state.voices, {version: [voice_spectrum(clip, frontend) for clip in clips]})
+        self.state.speakers += batch.speakers.tolist()
+
+    def _voice_matches(self) -> dict[str, float]:
+        """None where all clips are of one speaker."""
+        voices, speakers, found = self.state.voices, self.state.speakers, dict[str, float]()
+        for name, version in (("voice_match", "spoken"), ("voice_match_recorded", "recorded")):
+            share = voice_match(voices[version], voices["reference"], speakers) if speakers else None
+            found |= {} if share is None else {name: share}
+        return found
+
     def _waveforms(self, rows: list[Tensor]) -> list[Tensor]:
         """Codes (T', K) -> waveforms (N)."""
         return [self.waveform_of(row).cpu() for row in rows]
@@ -107,4 +131,5 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
             "cer_recorded": self.cer("recorded"),
             "too_short": 100 * self.state.too_short / len(self.state.truth),
             **self.spread(),
+            **self._voice_matches(),
         }

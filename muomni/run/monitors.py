@@ -12,7 +12,7 @@ from typing import Any
 #: Prefixes of metrics (after the last /) for which higher is better.
 HIGHER = (
     "r1_", "exact", "probe_", "stoi", "caption_f1", "codes_used", "image_", "text_", "audio_qa", "spoken_", "tts",
-    "accuracy", "fact", "arithmetic", "story",
+    "voice_match", "accuracy", "fact", "arithmetic", "story",
 )  # fmt: skip
 #: Words of a metric's name, between underscores, for which lower is better; they go first.
 LOWER = frozenset(
