@@ -15,7 +15,7 @@ from muomni.evaluation.clip_codes import ClipCodes
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.synthesis import SynthesisEvaluator, SynthesisState
 from muomni.evaluation.views import View, heat_map
-from muomni.evaluation.voice_match import spectrum_frontend, voice_match, voice_spectrum
+from muomni.evaluation.voice_match import voice_match, voice_spectrum
 from muomni.frontends.audio_io import read_audio
 from muomni.inference.tts.reference import ReferenceVoice, Voice
 from muomni.inference.tts.speaker import Speaker
@@ -105,9 +105,8 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
     def _note_voices(self, batch: SpeechBatch, versions: dict[str, list[Tensor]]) -> None:
         assert batch.references is not None
         references = [read_audio(clip, self.sample_rate) for clip in batch.references.audio]
-        frontend = spectrum_frontend(self.sample_rate)
         for version, clips in (("reference", references), *((name, versions[name]) for name in ("spoken", "recorded"))):
-            add(self.state.voices, {version: [voice_spectrum(clip, frontend) for clip in clips]})
+            add(self.state.voices, {version: [voice_spectrum(clip, self.sample_rate) for clip in clips]})
         self.state.speakers += batch.speakers.tolist()
 
     def _voice_matches(self) -> dict[str, float]:

@@ -6,29 +6,29 @@ and how well it does on recordings of the very speakers is measured next to it.
 Legend: N samples, T frames, M mel bins, C clips.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
+from muomni.frontends.audio_io import resample
 from muomni.frontends.mel import LOG_STD, LogMel, MelSpec
 
-BINS = 40
+SPECTRUM = MelSpec(
+    sample_rate=16000, hop=160, n_fft=512, win=400, bins=40, f_min=60.0, f_max=7000.0, log=True, floor=1e-5
+)
 RANGE = 3.0  # nepers (26 dB) below the loudest frame: what counts as speech
 
 
-def spectrum_frontend(sample_rate: int) -> LogMel:
-    """What `voice_spectrum` takes, for waveforms at a rate in Hz."""
-    win = sample_rate // 40
-    return LogMel(
-        MelSpec(
-            sample_rate=sample_rate, hop=sample_rate // 100, n_fft=1 << win.bit_length(), win=win, bins=BINS, f_min=60.0,
-            f_max=min(7000.0, sample_rate / 2), log=True, floor=1e-5,
-        )
-    )  # fmt: skip
+@functools.cache
+def _frontend() -> LogMel:
+    return LogMel(SPECTRUM)
 
 
-def voice_spectrum(waveform: Tensor, frontend: LogMel) -> list[float]:
-    """waveform (N) -> the mean log spectrum of its loud frames, less its own mean, so that the level does not count (M)."""
-    mel = frontend(waveform.float().cpu()) * LOG_STD
+def voice_spectrum(waveform: Tensor, sample_rate: int) -> list[float]:
+    """waveform (N) at a rate in Hz -> the mean log spectrum of its loud frames, less its own mean, so that the level does not
+    count (M)."""
+    mel = _frontend()(resample(waveform.float().cpu(), sample_rate, SPECTRUM.sample_rate)) * LOG_STD
     level = mel.mean(1)
     mean = mel[level >= level.max() - RANGE].mean(0)
     return (mean - mean.mean()).tolist()

@@ -3,6 +3,7 @@
 Legend: N samples, T frames of codes, K codebooks, M mel bins, D width.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ from muomni.short_repr import shown
 LONGEST, SHORTEST = 60.0, 1.0  # seconds of a recording that are read, and that somebody must speak in them
 SILENT = 1e-3  # largest sample of a recording in which nobody speaks
 SPEECH = HearingSpec(level=-7.0, margin=0.1, pause=0.5, threshold=4.0, edge=1.5)
+ANALYSED = MelSpec(
+    sample_rate=16000, hop=160, n_fft=1024, win=400, bins=64, f_min=0.0, f_max=8000.0, log=True, floor=1e-5
+)  # where speech is looked for, whatever the codec's rate is
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,11 @@ def speakers_of(talker: Talker, voices: Sequence[Voice]) -> Tensor:
     return torch.stack([vector if isinstance(each, int) else each.vector for each, vector in rows])
 
 
+@functools.cache
+def _hearing() -> Hearing:
+    return Hearing(ANALYSED, SPEECH)
+
+
 class ReferenceReader:
     """Callable: a recording -> its `ReferenceVoice`.
 
@@ -62,15 +71,9 @@ class ReferenceReader:
         self.frontend = None if mel is None else audio_frontend(mel)
         if mel is None:
             assert isinstance(codec, WaveformCodec), "a codec of mels has a spectrogram"
-            rate = codec.sample_rate
+            self.sample_rate = codec.sample_rate
         else:
-            rate = mel.sample_rate
-        self.sample_rate = rate
-        spec = MelSpec(
-            sample_rate=rate, hop=rate // 100, n_fft=1 << (rate // 40).bit_length(), win=rate // 40, bins=64, f_min=0.0,
-            f_max=min(8000.0, rate / 2), log=True, floor=1e-5,
-        )  # fmt: skip
-        self.hear = Hearing(spec, SPEECH)
+            self.sample_rate = mel.sample_rate
 
     @torch.inference_mode()
     def __call__(self, source: Source) -> ReferenceVoice:
@@ -99,9 +102,11 @@ class ReferenceReader:
     def speech_of(self, waveform: Tensor, name: str) -> Tensor:
         """What of a waveform (N,) somebody says."""
         silent = not len(waveform) or float(waveform.abs().max()) < SILENT
-        hop = self.hear.mel.hop
-        spans = [] if silent or len(waveform) < self.sample_rate * SHORTEST else self.hear(waveform).spans
-        speech = torch.cat([waveform[begin * hop : end * hop] for begin, end in spans]) if spans else waveform[:0]
+        short = silent or len(waveform) < self.sample_rate * SHORTEST
+        spans = [] if short else _hearing()(resample(waveform, self.sample_rate, ANALYSED.sample_rate)).spans
+        hop = self.sample_rate / ANALYSED.frame_rate
+        parts = [waveform[round(begin * hop) : round(end * hop)] for begin, end in spans]
+        speech = torch.cat(parts) if parts else waveform[:0]
         seconds = len(speech) / self.sample_rate
         if seconds < SHORTEST:
             heard = f"{seconds:.1f} s of speech" if spans else "no speech"
