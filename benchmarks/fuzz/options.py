@@ -19,6 +19,7 @@ from muomni.inference.asr.recognition import TRANSCRIBE_OPTIONS
 from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.engine import Engine
 from muomni.inference.load import load_model
+from muomni.inference.tts.options import NAMES as SPEECH
 
 MESSAGES = ("messages", "system_prompt", "truncate")
 GENERATION = tuple(field.name for field in fields(GenerationOptions))
@@ -27,8 +28,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     "generate_batch": ("requests", "image", *GENERATION),
     "generate_n_best": ("requests", "num_beams", "length_penalty"),
     "transcribe": ("audio", *TRANSCRIBE_OPTIONS, "nonsense"),
-    "generate_speech": ("text", "voice"),
-    "speak": ("texts", "voices"),
+    "generate_speech": ("text", "voice", *SPEECH),
+    "speak": ("texts", "voices", *SPEECH),
     "load_model": ("path", "device", "format", "talker", "vocoder", "compile", "dtype"),
 }
 #: The first argument as it should be, and what keeps a call short.
@@ -84,6 +85,10 @@ SENSIBLE: dict[str, tuple[Any, ...]] = {
     "lm": ("thinker", None),
     "lm_weight": (0, 0.5, 1e9, None),
     "voice": (0, 1),
+    "guidance": (0, 1.0, 20, 1e9),
+    "code_penalty": (0, 0.5, 100, -1),
+    "code_temperature": (0, 0.7, 10, 1e9),
+    "code_seed": (0, 3, 2**62, -1),
     "texts": (["a", "what is it"], [], ["a circle " * 9]),
     "voices": ([0], [1, 0], [0, 5], None),
     "device": ("cpu", "auto"),
