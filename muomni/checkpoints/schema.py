@@ -86,7 +86,7 @@ _BOUNDS = (
     (Bound(float, 1e-6, 1e3, null=True), "attention_scale"),
     (Bound(float, 1e-3, 1e6, table=True), "rope_scaling"),
     (Bound(float, 1, 1e12, null=True), "local_rope_theta rope_theta"),
-    (_NAME, "alignment image_tokens mlp model_type norm pattern pool quantizer"),
+    (_NAME, "alignment image_tokens mlp model_type norm pattern pool quantizer reads"),
     (Bound(int, 1, 8), "hf_audio.downsample"),
     (Bound(int, 0, 1 << 20), "hf_audio.num_symbols"),
     (

@@ -6,7 +6,7 @@ import path).
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import nn
@@ -53,3 +53,10 @@ def check_characters(characters: str | None, *, num_symbols: int, others: int) -
     needed = 0 if characters is None else len(characters) + 1 + others
     if needed > num_symbols:
         raise ValueError(f"num_symbols={num_symbols}: {len(characters or '')} characters need num_symbols={needed}")
+
+
+def check_choices(known: Mapping[str, Sequence[str]], **chosen: str) -> None:
+    """Raise ValueError for an option whose value is none of those that are known of it."""
+    for name, value in chosen.items():
+        if value not in known[name]:
+            raise ValueError(f"{name}={value}: available are {', '.join(known[name])}")

@@ -25,7 +25,7 @@ from muomni.models.delay import PendingFrames, by_frame, delayed_inputs, delayed
 from muomni.models.depth import DepthConditioning
 from muomni.models.outputs import TalkerOutput
 from muomni.models.reference_voice import ReferenceEncoder
-from muomni.models.registry import check_characters, register
+from muomni.models.registry import check_characters, check_choices, register
 from muomni.models.talker_weights import INPUT_STD, initialise_talker
 from muomni.models.text_conditioning import TextConditioning
 from muomni.models.text_read import TextRead, upsample_text
@@ -38,13 +38,9 @@ from muomni.nn.mlp import SwiGLU
 from muomni.nn.rope import Rope
 from muomni.nn.transformer import stack
 
-CHOICES = {"alignment": ("free", "durations"), "pattern": ("parallel", "delay", "depth")}
-
-
-def _check_choices(**chosen: str) -> None:
-    for name, value in chosen.items():
-        if value not in CHOICES[name]:
-            raise ValueError(f"{name}={value}: a Talker has {' or '.join(CHOICES[name])}")
+CHOICES = {
+    "alignment": ("free", "durations"), "pattern": ("parallel", "delay", "depth"), "reads": ("letters", "phonemes"),
+}  # fmt: skip
 
 
 class TalkerCache(KVCache):
@@ -71,6 +67,7 @@ class Talker(nn.Module):
         text_dropout: probability that a row in training has no text: its frames are told who speaks, and when its characters are
             spoken, not which they are. For a guidance (muomni/inference/tts/options.py).
         pattern: parallel | delay | depth: a code follows from none of its frame, or from those of the codebooks before it.
+        reads: letters | phonemes: what its characters are (muomni/frontends/spoken_symbols.py).
         speaker_vector: a voice may be the vector of a clip (`speaker_vectors`), in place of a number.
     """
 
@@ -100,15 +97,16 @@ class Talker(nn.Module):
         speaker_vector: bool = False,
         text_dropout: float = 0.0,
         pattern: str = "parallel",
+        reads: str = "letters",
     ) -> None:
         super().__init__()
         check_characters(characters, num_symbols=num_symbols, others=1)
-        _check_choices(alignment=alignment, pattern=pattern)
+        check_choices(CHOICES, alignment=alignment, pattern=pattern, reads=reads)
         guided = alignment == "durations"
         self.alignment, self.pattern, self.characters, self.num_symbols = alignment, pattern, characters, num_symbols
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
-        self.max_frames, self.dim, self.text_dropout = max_frames, dim, text_dropout
+        self.max_frames, self.dim, self.text_dropout, self.reads = max_frames, dim, text_dropout, reads
         self.told_width = dim + guided  # of what a frame is told
         self.lag = num_codebooks - 1 if pattern == "delay" else 0  # steps after which a frame is complete
         self.text = TextConditioning(

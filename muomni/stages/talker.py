@@ -13,10 +13,12 @@ Legend: B batch, T' code frames, C characters, K codebooks.
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from muomni.batch import SpeechBatch
 from muomni.checkpoints.export import Export, check_same, weights_fingerprint
@@ -25,6 +27,7 @@ from muomni.evaluation.clip_codes import clip_codes
 from muomni.evaluation.judge import Judge
 from muomni.evaluation.talker import TalkerEvaluator
 from muomni.frontends.memory_file import Media
+from muomni.frontends.spoken_symbols import encode_symbols, symbol_centres, symbol_ends
 from muomni.losses.codec import code_losses, duration_deviance, duration_loss, talker_losses
 from muomni.models import flops
 from muomni.models.codec import Codec
@@ -123,7 +126,8 @@ class TalkerStage(Stage):
                 recognizer = self.aligner.on(self.device)
                 find = recognizer.align_units if self.guided else recognizer.align
                 clip = find([key[0]], [key[1]])[0]
-                self._aligned[key], self._too_short[key] = clip.times * self.codes.frame_rate, clip.too_short
+                self._aligned[key] = self._times_as_read(key[1], clip.times) * self.codes.frame_rate
+                self._too_short[key] = clip.too_short
         B, C = batch.characters.shape
         C += 2 * self.guided
         times = torch.zeros(B, C)
@@ -132,6 +136,25 @@ class TalkerStage(Stage):
             times[row, : len(known)] = known
             times[row, len(known) :] = known[-1] + torch.arange(1, C - len(known) + 1)
         return times.to(self.device, non_blocking=True)
+
+    def _times_as_read(self, text: str, times: Tensor) -> Tensor:
+        """Times of the letters of a text -> those of what the Talker reads of it."""
+        if self.model.reads == "letters":
+            return times
+        return symbol_ends(text, times) if self.guided else symbol_centres(text, times)
+
+    def _as_read(self, batch: SpeechBatch) -> SpeechBatch:
+        """The batch, whose characters are what the Talker reads."""
+        if self.model.reads == "letters":
+            return batch
+        rows = [torch.tensor(encode_symbols(text, reads=self.model.reads, characters=None)) for text in batch.texts]
+        lengths = torch.tensor([len(row) for row in rows])
+        device = batch.characters.device
+        return replace(
+            batch,
+            characters=pad_sequence(rows, batch_first=True).to(device, non_blocking=True),
+            character_lengths=lengths.to(device, non_blocking=True),
+        )
 
     def _speakers(self, batch: SpeechBatch) -> Tensor:
         """Who speaks: the numbers (B), or the vectors (B, D) of a Talker that knows voices by their clips."""
@@ -151,6 +174,7 @@ class TalkerStage(Stage):
 
     def step(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Losses by codebook, of the stop, and of the durations (`place`); with durations these (`duration`) and no stop."""
+        batch = self._as_read(batch)
         codes, lengths = self.codes(batch)
         history = codes
         if self.training and self.disturbance:
@@ -195,7 +219,7 @@ class TalkerStage(Stage):
 
     def step_cost(self, batch: SpeechBatch) -> Cost:
         """Talker and frozen codec; not what is computed of a clip once: its alignment, its codes of a codec of waveforms."""
-        (B, T, _), (_, characters) = batch.mel.shape, batch.characters.shape
+        (B, T, _), (_, characters) = batch.mel.shape, self._as_read(batch).characters.shape
         own = flops.talker(self.model, B, characters, math.ceil(T * self.codes.frame_rate / self._mel_rate))
         if isinstance(self.codec, WaveformCodec):
             return own
@@ -206,7 +230,7 @@ class TalkerStage(Stage):
 
     def target_counts(self, batch: SpeechBatch) -> dict[str, Any]:
         """Rows of codes, clips to stop, characters."""
-        frames, characters = self.codes.lengths(batch).sum(), batch.character_lengths.sum()
+        frames, characters = self.codes.lengths(batch).sum(), self._as_read(batch).character_lengths.sum()
         counts = dict.fromkeys(self.codebook_names, frames)
         if self.guided:
             return {**counts, "duration": characters + 2 * len(batch.sample_ids)}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from muomni.frontends.char_vocab import encode_characters
+from muomni.frontends.spoken_symbols import encode_symbols, known_symbols
 from muomni.frontends.text_form import form_named
 from muomni.frontends.text_normalizer import LETTERS, NormalizedText, normalize_text
 from muomni.frontends.tokenizer import Tokenizer
@@ -229,12 +229,12 @@ class Speaker:
     @torch.inference_mode()
     def frames_before(self, text: str, *, voice: Voice, look_ahead: int) -> int:
         """Frames that end before the last `look_ahead` characters of a text begin, by the Talker's prediction."""
-        characters = len(text) - look_ahead
-        if characters < 1:
+        known = known_symbols(text, len(text) - look_ahead, self.talker.reads)
+        if known < 1:
             return 0
         text_ids, lengths = self._encode([text])
         times = self.talker.times(text_ids, lengths, speakers=speakers_of(self.talker, [voice]))
-        return min(int(times[0, characters - 1]), self.talker.max_frames - 1)
+        return min(int(times[0, known - 1]), self.talker.max_frames - 1)
 
     def voice(self, voice: Any) -> Voice:
         """A speaker's number, or a recording of somebody (`sources.Source`) -> a voice; a voice as it is. Raises ValueError for a
@@ -280,9 +280,10 @@ class Speaker:
         return decoder, first, limits
 
     def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Normalised texts -> character ids (B, C), right-padded, and lengths (B)."""
+        """Normalised texts -> ids of what is read of them (B, C), right-padded, and lengths (B)."""
         device = self.talker.start.device
-        rows = [torch.tensor(encode_characters(text, self.talker.characters)) for text in texts]
+        reads, own = self.talker.reads, self.talker.characters
+        rows = [torch.tensor(encode_symbols(text, reads=reads, characters=own)) for text in texts]
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device), lengths
 

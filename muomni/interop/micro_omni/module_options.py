@@ -89,6 +89,7 @@ FIXED: dict[str, dict[str, Any]] = {
         "speaker_vector": False,
         "text_dropout": 0.0,
         "pattern": "parallel",
+        "reads": "letters",
     },
     "image_projector": {"image_tokens": "cls", "hidden": None, "positions": 0.0},
     "audio_projector": {"stack": 1, "characters": 0, "hidden": None, "words": False},

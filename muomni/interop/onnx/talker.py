@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from muomni.frontends.char_vocab import STANDARD
+from muomni.frontends.phonemes import ALPHABET
 from muomni.interop.onnx.past import PastCache, past_ports
 from muomni.interop.onnx.spec import Graph, Port
 from muomni.models.talker import Talker
@@ -104,7 +105,7 @@ def talker_text_graph(talker: Talker) -> Graph:
                 about="what each frame adds to its input",
             ),
         ],
-        extra={"symbols": ["", *(talker.characters or STANDARD)]},
+        extra={"symbols": ["", *(ALPHABET if talker.reads == "phonemes" else talker.characters or STANDARD)]},
     )
 
 

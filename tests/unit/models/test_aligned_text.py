@@ -96,5 +96,5 @@ def test_true_ends_guide_in_training():
 
 
 def test_an_unknown_alignment_is_named():
-    with pytest.raises(ValueError, match="alignment=maybe: a Talker has free or durations"):
+    with pytest.raises(ValueError, match="alignment=maybe: available are free, durations"):
         build(alignment="maybe")

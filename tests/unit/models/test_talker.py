@@ -184,7 +184,7 @@ def test_codes_in_depth_follow_from_those_before_them_in_the_frame(alignment):
 
 
 def test_patterns_that_there_are_not():
-    with pytest.raises(ValueError, match="pattern=coarse: a Talker has parallel or delay or depth"):
+    with pytest.raises(ValueError, match="pattern=coarse: available are parallel, delay, depth"):
         build(pattern="coarse")
     with pytest.raises(ValueError, match="pattern=depth: there is one codebook"):
         build(pattern="depth", num_codebooks=1)

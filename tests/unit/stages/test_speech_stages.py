@@ -1,5 +1,6 @@
 """Audio, codec and Talker stages: they learn, and their metrics say what they should."""
 
+import importlib.util
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -446,3 +447,23 @@ def test_a_talker_learns_codes_that_follow_each_other(pattern):
     codes, _ = stage.codes(clips)
     said, _ = Speaker(stage.model.eval(), stage.codec, SimpleNamespace(spec=SimpleNamespace(**MEL))).say(TEXTS, [0] * 4)
     assert torch.stack(said).eq(codes).float().mean() > 0.9
+
+
+@pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="pip install 'muomni[world]'")
+@pytest.mark.parametrize("alignment", ["free", "durations"])
+def test_a_talker_learns_from_phonemes(alignment):
+    """Of "abc" and the like, a word each; what is aligned and judged are letters."""
+    torch.manual_seed(0)
+    stage = build_talker_stage(lambda talker, codec: None, alignment=alignment, max_frames=12, reads="phonemes")
+    counts = stage.target_counts(batch())
+    read = stage._as_read(batch())
+    count = int(read.character_lengths.sum())
+    assert count > 12 and count in (counts.get("place"), counts.get("duration", 0) - 8)
+    assert stage._char_times(read).shape[1] == read.characters.shape[1] + 2 * (alignment == "durations")
+    first = learn(stage, 1)
+    assert learn(stage, 150) < 0.5 * first
+    if alignment == "free":  # its stop takes more steps
+        return
+    codes, _ = stage.codes(batch())
+    said, _ = Speaker(stage.model.eval(), stage.codec, SimpleNamespace(spec=SimpleNamespace(**MEL))).say(TEXTS, [0] * 4)
+    assert all(len(row) == 6 for row in said) and torch.stack(said).eq(codes).float().mean() > 0.8

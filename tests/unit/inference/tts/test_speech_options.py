@@ -1,5 +1,7 @@
 """With guidance, a penalty or drawn codes a text is spoken the same alone, in a batch, as a stream, and while it is written."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -84,3 +86,14 @@ def test_codes_that_follow_each_other_are_the_most_likely_ones(engine, talker, m
     whole = engine.generate_speech(TEXT, look_ahead=3)
     pieces = [TEXT[begin : begin + 4] for begin in range(0, len(TEXT), 4)]
     assert torch.equal(torch.cat(list(engine.generate_speech_stream(pieces, look_ahead=3))), whole)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="pip install 'muomni[world]'")
+def test_phonemes_are_spoken_the_same_however_the_text_comes(engine, talker, monkeypatch):
+    monkeypatch.setattr(engine.speaker, "talker", Talker(**{**talker.options, "reads": "phonemes"}).eval())
+    for look_ahead in (None, 3):
+        whole = engine.generate_speech(TEXT, look_ahead=look_ahead)
+        pieces = [TEXT[begin : begin + 4] for begin in range(0, len(TEXT), 4)]
+        assert torch.equal(torch.cat(list(engine.generate_speech_stream(pieces, look_ahead=look_ahead))), whole)
+    one, _ = engine.speak(["the red circle", "who"])
+    assert torch.equal(one.waveform, engine.generate_speech("the red circle"))
