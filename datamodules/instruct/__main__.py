@@ -3,9 +3,9 @@
     python -m datamodules.instruct out=FOLDER speech=MANIFEST,.. images=MANIFEST,.. [rounds=1] [limit=0] [seed=0]
 
 Questions about recordings: the transcript, the word (where a text is one word), the speaker (where there are several); about
-pictures: a description, what is shown (where a row has a `label`, `class` or `category`). A row gives each question that it has the
-answer to. It writes train.jsonl, val.jsonl,
-test.jsonl and test_wording.jsonl, the questions of test in words that training does not have; media stay where they are.
+pictures: a description, what is shown (where a row has a `label`, `class` or `category`). A row gives each question that it
+has the answer to. It writes train.jsonl, val.jsonl, test.jsonl and
+test_wording.jsonl, the questions of test in words that training does not have; media stay where they are.
 rounds: wordings of each question in training. limit: the most questions of a task, a source and a test; 0: all.
 """
 

@@ -19,6 +19,9 @@ class KVCache:
     Bytes: layers x batch x capacity x (2 x kv_heads x head_dim + conv_dim) x bytes of the dtype.
     """
 
+    by_operator = False
+    """Noted by who fills it and has two ways to compute a row: a generation keeps to the one that it began with."""
+
     def __init__(
         self,
         *,

@@ -121,12 +121,20 @@ class RowLinear(nn.Module):
         return whole
 
 
+def begin_with(model: Model) -> Model:
+    """By what a generation that begins now is computed, to its end: a model `with_row_blocks`, or where its operators are still
+    being built the model without them. Else they would take over within a sentence, and its last bits would be no path's own."""
+    plain: Model | None = vars(model).get("without_operators")
+    return model if plain is None or by_operator(next(model.parameters())) else plain
+
+
 def with_row_blocks(model: Model) -> Model:
     """The model, which shares its weights, with a `RowTransformer`, and a Thinker also with a `RowLinear` as its head; the model
     itself where its blocks are others."""
     if not all(is_plain(block) for block in model.transformer.blocks):
         return model
     twin = copy.copy(model)
+    twin.__dict__["without_operators"] = model  # not a module of its own
     twin._modules = dict(model._modules)
     twin._modules["transformer"] = RowTransformer(model.transformer)
     if isinstance(model, Thinker) and _is_plain_linear(model.head):

@@ -11,6 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from muomni.inference.decoding.generate import Decoder, TextDecoder, decode_step, prefill
+from muomni.inference.decoding.row_blocks import begin_with
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.models.thinker import Thinker
@@ -46,9 +47,12 @@ class Eager:
 
     def prefill(self, ids: Tensor, cache: KVCache, *, embeddings: Tensor, padding: Tensor | None) -> Tensor:
         """See `Runtime.prefill`."""
-        return prefill(self.one_row, ids, cache, embeddings=embeddings, padding=padding)
+        thinker = begin_with(self.one_row)
+        cache.by_operator = thinker is self.one_row
+        return prefill(thinker, ids, cache, embeddings=embeddings, padding=padding)
 
     def decoder(self, cache: KVCache, *, sampler: Sampler, padding: Tensor | None, timings: Timings) -> Decoder:
-        """A decoder of one forward per token."""
-        step = functools.partial(decode_step, self.one_row, cache=cache, padding=padding, timings=timings)
+        """A decoder of one forward per token, computed as the prefill was."""
+        thinker = self.one_row if cache.by_operator else self.thinker
+        step = functools.partial(decode_step, thinker, cache=cache, padding=padding, timings=timings)
         return TextDecoder(step, cache, sampler=sampler, timings=timings)

@@ -20,6 +20,7 @@ from muomni.inference.decoding.sampling import INVALID_TOKEN, NOT_FINITE, Sample
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import MuomniError
 from muomni.inference.scheduling.slots import Signature
+from muomni.models.thinker import Thinker
 from muomni.special_tokens import EOS
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Running:
         self.timings = Timings(prompt_tokens=len(ids))
         self.row = -1  # of the cache
         self.cached = 0  # tokens of the prompt that the row held already
+        self.alone: Thinker | None = None  # what computes it where it is the only one, from its first such step on
         self.exact = False  # all of the row was computed as the engine computes it
         self.started = time.perf_counter()  # of the prefill
 

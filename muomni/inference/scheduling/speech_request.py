@@ -18,6 +18,7 @@ from muomni.inference.tts.reference import Voice
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_plan import SpeechPlan, Step
 from muomni.inference.tts.speech_stream import TextSynthesizer
+from muomni.models.talker import Talker
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Speech:
         self.frames = 0  # of that sentence so far
         self.codes: list[Tensor] = []  # K each, of all sentences
         self.sentences = 0
+        self.talker: Talker | None = None  # by which the sentence was begun
         self.timings = Timings(vocoder=speaker.decoder.name)
         self.submitted = time.perf_counter()
         self.started = 0.0  # when the first chunk was emitted
@@ -100,7 +102,7 @@ class Speech:
         """What the step adds to the text follows."""
         self.whole = step.limit is not None
         if step.begins:
-            self.frames = 0
+            self.frames, self.talker = 0, None
             self.sentences += 1
             self.synthesizer.begin()
 

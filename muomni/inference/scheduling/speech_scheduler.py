@@ -185,13 +185,16 @@ class SpeechScheduler(Worker[Speech]):
                 if speech.whole:
                     speech.end_sentence(cut=True)
                 return
-            decoder, first, (speech.limit,) = self.speaker.begin([step.text], [limit], [speech.voice], speech.so_far())
+            decoder, first, (speech.limit,) = self.speaker.begin(
+                [step.text], [limit], [speech.voice], speech.so_far(), talker=speech.talker
+            )
+            speech.talker = decoder.talker
         except Exception as error:
             self._end(speech, error)
             return
         speech.timings.speech += time.perf_counter() - start
         if not speech.push(first[0, :-1], ended=bool(first[0, -1])):
-            speech.row = self.slots.join(decoder.cache, frames=speech.frames)
+            speech.row = self.slots.join(decoder.cache, frames=speech.frames, talker=decoder.talker)
             self.last = torch.cat([self.last, first]) if self.rows else first
             self.rows.append(speech)
 

@@ -52,11 +52,12 @@ class SpeechSlots:
     def __init__(self, talker: Talker, *, rows: int) -> None:
         self.talker, self.num_rows = talker, rows
         self.cache = self._buffer(GROWTH)
+        self.talkers: list[Talker] = []  # that compute a row where it is the only one
         self.lengths: list[int] = []
         self.frames: list[int] = []
 
-    def join(self, cache: TalkerCache, *, frames: int) -> int:
-        """Copy what a text and its first `frames` frames left in a cache of one row; returns the row."""
+    def join(self, cache: TalkerCache, *, frames: int, talker: Talker) -> int:
+        """Copy what a text and its first `frames` frames left in a cache of one row, filled by `talker`; returns the row."""
         assert len(self.lengths) < self.num_rows, "no row is free"
         self._grow(cache.capacity)
         row, end = len(self.lengths), cache.position
@@ -65,6 +66,7 @@ class SpeechSlots:
         self.cache.text[row, : cache.text.shape[1]] = cache.text[0]
         if cache.pending is not None:
             self._join_pending(cache.pending)
+        self.talkers.append(talker)
         self.lengths.append(end)
         self.frames.append(frames)
         return row
@@ -91,6 +93,8 @@ class SpeechSlots:
             kept = [last if each == row else each for each in range(last)]
             self.cache.pending = PendingFrames(*(each[kept] for each in self.cache.pending.tensors()))
         self.lengths[row], self.frames[row] = self.lengths[last], self.frames[last]
+        self.talkers[row] = self.talkers[last]
+        self.talkers.pop()
         self.lengths.pop()
         self.frames.pop()
         return last
@@ -99,7 +103,8 @@ class SpeechSlots:
         """codes (n, 1, K) of each row's last frame -> logits of its next one."""
         positions, frames = torch.tensor([self.lengths, self.frames]).to(codes.device)
         cache = SpeechStepCache(self.cache, positions, longest=max(self.lengths))
-        out = self.talker.decode_step(codes, frame=frames, cache=cache)
+        talker = self.talkers[0] if len(self.talkers) == 1 else self.talker
+        out = talker.decode_step(codes, frame=frames, cache=cache)
         self.cache.pending = cache.pending
         self.lengths = [length + 1 for length in self.lengths]
         self.frames = [frame + 1 for frame in self.frames]

@@ -13,7 +13,7 @@ from torch import Tensor
 from muomni.inference.answer import Answer
 from muomni.inference.decoding.compiled import Compiled
 from muomni.inference.decoding.generate import decode_step, prefill
-from muomni.inference.decoding.row_blocks import with_row_blocks
+from muomni.inference.decoding.row_blocks import begin_with, with_row_blocks
 from muomni.inference.decoding.runtime import Runtime
 from muomni.inference.scheduling.compiled_rows import compile_rows
 from muomni.inference.scheduling.replay import logits_alone, replay
@@ -126,9 +126,16 @@ class Steps:
             return chosen
         ids = running.ids[None, begin:end].to(self.device)
         embeddings = None if running.embeddings is None else running.embeddings[:, begin:end]
-        logits = prefill(self.one_row, ids, RowCache(self.cache, running.row, count=end - begin), embeddings=embeddings)
+        cache = RowCache(self.cache, running.row, count=end - begin)
+        logits = prefill(self._alone_by(running), ids, cache, embeddings=embeddings)
         self.cache.lengths[running.row] = end
         return logits, None
+
+    def _alone_by(self, running: Running) -> Thinker:
+        """What computes a request where no other is, the same to its end."""
+        if running.alone is None:
+            running.alone = begin_with(self.one_row)
+        return running.alone
 
     def _first_token(self, running: Running, logits: Tensor, greedy: Tensor | None) -> Answer | None:
         """Choose the first token of an answer; the answer if it ends there."""
@@ -208,7 +215,7 @@ class Steps:
         prompt = running.ids, running.embeddings
         if running.constraint is None:
             return replay(self.thinker, self.runtime, *prompt, running.options, running.tokens)
-        logits, cache = logits_alone(self.one_row, *prompt, running.tokens)
+        logits, cache = logits_alone(self._alone_by(running), *prompt, running.tokens)
         (choice,) = sample_rows([running], logits, None)
         return choice.token, cache
 
@@ -223,7 +230,7 @@ class Steps:
             return *chosen, False
         if len(rows) == 1:
             ids = torch.tensor(last, device=self.device)
-            logits = decode_step(self.one_row, ids, RowCache(self.cache, 0, count=1))
+            logits = decode_step(self._alone_by(rows[0]), ids, RowCache(self.cache, 0, count=1))
             return logits, None, self.engine_is_eager
         tokens, positions = torch.tensor([last, lengths]).to(self.device)
         logits = self.eager(tokens, positions, self.cache.slots[: max(lengths) + 1], *self.cache.layers)

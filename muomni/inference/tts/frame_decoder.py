@@ -9,6 +9,7 @@ Shapes: B texts, C characters, T frames, K codebooks.
 from torch import Tensor
 
 from muomni.inference.decoding.finite import check_finite
+from muomni.inference.decoding.row_blocks import begin_with
 from muomni.inference.tts.frame_choice import FrameChooser
 from muomni.models.outputs import TalkerOutput
 from muomni.models.talker import Talker, TalkerCache
@@ -59,6 +60,7 @@ def first_frames(
 ) -> tuple[FrameDecoder, Tensor]:
     """Read texts (B, C) of `lengths` (B) and the codes (B, T, K) that were spoken of them so far -> the decoder and the next
     frames (B, K + 1). speakers: as of `Talker.forward`. most: frames in all."""
+    talker = begin_with(talker)
     caches, outs = list[TalkerCache](), list[TalkerOutput]()
     for with_text in (True, False) if choose.options.guidance != 1 else (True,):
         cache = talker.new_cache(len(text), text.shape[1] + most)

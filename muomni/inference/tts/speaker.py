@@ -265,12 +265,13 @@ class Speaker:
         voices: list[Voice],
         codes: Tensor | None = None,
         options: SpeechOptions = GREEDY,
+        talker: Talker | None = None,
     ) -> tuple[FrameDecoder, Tensor, list[int]]:
-        """Prefill the texts, and the codes (B, T, K) that were spoken of them so far; returns the decoder, the next frames
-        (B, K + 1) and the frame limits, of all frames."""
+        """Prefill the texts, and the codes (B, T, K) that were spoken of them so far, by the `talker` of the decoder that spoke
+        them; returns the decoder, the next frames (B, K + 1) and the frame limits, of all frames."""
         limits = [min(limit, self.talker.max_frames) for limit in limits]
         decoder, first = first_frames(
-            self.talker,
+            self.talker if talker is None else talker,
             *self._encode(texts),
             speakers=speakers_of(self.talker, voices),
             most=max(limits),

@@ -20,6 +20,7 @@ from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_plan import SpeechPlan, Step
 from muomni.inference.tts.speech_stream import TextSynthesizer
 from muomni.inference.validation import require_str
+from muomni.models.talker import Talker
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class SpeechLoop:
         self.synthesizer = TextSynthesizer(speaker.decoder)
         self.written = ""  # the beginning of the text, for messages
         self.codes: list[Tensor] = []  # K each, of the utterance
+        self.talker: Talker | None = None  # by which it was begun
         timings.vocoder = speaker.decoder.name
 
     @property
@@ -119,7 +121,7 @@ class SpeechLoop:
     def _run(self, step: Step) -> Iterator[Tensor]:
         """Speak as far as a step reaches."""
         if step.begins:
-            self.codes = []
+            self.codes, self.talker = [], None
             self.synthesizer.begin()
         look_ahead = self.plan.look_ahead or 0
         limit = step.limit or self.speaker.frames_before(step.text, voice=self.voice, look_ahead=look_ahead)
@@ -140,7 +142,10 @@ class SpeechLoop:
         text is there. On a GPU each syncs: it is rendered as it comes."""
         so_far = torch.stack(self.codes)[None] if self.codes else None
         with torch.inference_mode():
-            decoder, first, (limit,) = self.speaker.begin([step.text], [limit], [self.voice], so_far, self.options)
+            decoder, first, (limit,) = self.speaker.begin(
+                [step.text], [limit], [self.voice], so_far, self.options, self.talker
+            )
+            self.talker = decoder.talker
         for frame in decode(decoder, first, max_tokens=limit - len(self.codes)):
             self.timings.frames += 1
             self.codes.append(frame[0, :-1])

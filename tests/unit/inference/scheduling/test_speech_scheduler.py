@@ -182,10 +182,10 @@ def test_a_text_without_words(scheduler):
 def test_an_exception_ends_its_request_only(engine, scheduler, monkeypatch):
     begin = engine.speaker.begin
 
-    def fails(texts, limits, voices, codes):
+    def fails(texts, *rest, **options):
         if "zebra" in texts[0]:
             raise RuntimeError("broken")
-        return begin(texts, limits, voices, codes)
+        return begin(texts, *rest, **options)
 
     monkeypatch.setattr(engine.speaker, "begin", fails)
     good, bad, deaf = Listener(), Listener(), Listener()

@@ -8,6 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from muomni.inference.decoding import row_blocks
+from muomni.inference.decoding.native import library
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.errors import InvalidOption, TextStalled
 from muomni.inference.patience import patient
@@ -49,6 +51,31 @@ def test_pieces_have_the_samples_of_the_whole(engine, look_ahead):
     assert torch.equal(
         torch.cat(list(engine.generate_speech_stream(list(TEXT), voice=1, look_ahead=look_ahead))), whole
     )
+
+
+@pytest.mark.skipif(not library.available(), reason="no C++ compiler")
+def test_a_sentence_that_is_being_written_keeps_the_path_that_it_began_with(engine, monkeypatch):
+    """Its frames are read again whenever its text grows; operators that are built meanwhile are for the next sentence."""
+    ready, steps = [False], []
+    monkeypatch.setattr(row_blocks.library, "ready", lambda: ready[0])
+    operator, begin = torch.ops.muomni.row_block, engine.speaker.begin
+    monkeypatch.setattr(torch.ops.muomni, "row_block", lambda *each: steps.append(each) or operator(*each))
+    sentence = "the red circle is on the left"
+    expected = engine.generate_speech(sentence, look_ahead=3)
+
+    def begun(*arguments, **options):
+        begins.append(arguments)
+        made = begin(*arguments, **options)
+        ready[0] = True
+        return made
+
+    begins = []
+    monkeypatch.setattr(engine.speaker, "begin", begun)
+    chunks = engine.generate_speech_stream(list(sentence), look_ahead=3)
+    assert torch.equal(torch.cat(list(chunks)), expected)
+    assert len(begins) > 1 and not steps
+    engine.generate_speech(sentence, look_ahead=3)
+    assert steps
 
 
 def test_a_look_ahead_over_the_whole_sentence_is_none(engine):

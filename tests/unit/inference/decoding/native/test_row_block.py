@@ -2,6 +2,7 @@
 
 import ctypes
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,12 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muomni.inference.decoding import row_blocks
-from muomni.inference.decoding.generate import decode_step, prefill
+from muomni.inference.decoding.generate import decode, decode_step, prefill
 from muomni.inference.decoding.native import library
+from muomni.inference.decoding.options import GenerationOptions
 from muomni.inference.decoding.row_blocks import RowLinear, RowTransformer, is_plain, with_row_blocks
+from muomni.inference.decoding.runtime import Eager
+from muomni.inference.decoding.sampling import Sampler
+from muomni.inference.decoding.timings import Timings
 from muomni.inference.decoding.weight_only import set_weight_dtype
-from muomni.inference.tts.frame_choice import greedy_frames
-from muomni.inference.tts.frame_decoder import FrameDecoder
+from muomni.inference.scheduling.speech_slots import SpeechSlots
+from muomni.inference.scheduling.steps import Steps
+from muomni.inference.tts.frame_choice import FrameChooser, greedy_frames
+from muomni.inference.tts.frame_decoder import FrameDecoder, first_frames
 from muomni.models.talker import Talker
 from muomni.models.thinker import Thinker
 from muomni.nn.attention import Attention
@@ -230,6 +237,66 @@ def test_without_operators_torch_computes(monkeypatch):
     with torch.inference_mode():
         twin = with_row_blocks(thinker)
         assert torch.equal(decode_step(twin, ids, twin.new_cache(1)), decode_step(thinker, ids, thinker.new_cache(1)))
+
+
+class Ready:
+    """In place of `library.ready`: a switch. steps: products and blocks by operators."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.steps = False, []
+        monkeypatch.setattr(row_blocks.library, "ready", lambda: self.now)
+        for name in ("row_block", "float_linear"):
+            operator = getattr(torch.ops.muomni, name)
+            monkeypatch.setattr(torch.ops.muomni, name, partial(self._counted, operator))
+
+    def _counted(self, operator, *arguments):
+        self.steps.append(operator)
+        return operator(*arguments)
+
+
+@needs_compiler
+@pytest.mark.parametrize("at_hand", [False, True])
+@torch.inference_mode()
+def test_a_generation_keeps_the_path_that_it_began_with(at_hand, monkeypatch):
+    """Operators that are built meanwhile are for the next one: a sentence of the Talker, an answer of the Thinker."""
+    ready, talker, thinker = Ready(monkeypatch), tiny_talker(), small_thinker()
+    ready.now = at_hand
+    decoder, frame = first_frames(
+        with_row_blocks(talker), torch.arange(1, 5)[None], torch.tensor([4]), speakers=torch.zeros(1, dtype=torch.long),
+        most=9, choose=FrameChooser(),
+    )  # fmt: skip
+    slots = SpeechSlots(with_row_blocks(talker), rows=2)
+    slots.join(decoder.cache, frames=1, talker=decoder.talker)
+    ready.now = True
+    decoder(frame)
+    slots.step(frame[:, None, :-1])
+    assert len(ready.steps) == 2 * len(talker.transformer.blocks) * at_hand
+    ready.steps.clear()
+    ready.now, runtime = at_hand, Eager(thinker, one_row=with_row_blocks(thinker))
+    cache, ids, sampler = (
+        runtime.new_cache(1, 20),
+        torch.tensor([[11, 12, 13]]),
+        Sampler(GenerationOptions(), device="cpu"),
+    )
+    first = sampler(runtime.prefill(ids, cache, embeddings=thinker.embedding(ids), padding=None))
+    ready.now = True
+    list(decode(runtime.decoder(cache, sampler=sampler, padding=None, timings=Timings()), first, max_tokens=4))
+    assert bool(ready.steps) == at_hand
+    ready.steps.clear()
+    runtime.prefill(ids[:, :1], cache, embeddings=thinker.embedding(ids[:, :1]), padding=None)  # the next turn
+    assert len(ready.steps) == len(thinker.transformer.blocks) + 1
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_a_scheduled_answer_keeps_its_path_too(monkeypatch):
+    ready, thinker = Ready(monkeypatch), small_thinker()
+    runtime = Eager(thinker, one_row=with_row_blocks(thinker))
+    steps = Steps(thinker, runtime, slots=2, prefill_chunk=8, end=lambda *_: None)
+    before, after = SimpleNamespace(alone=None), SimpleNamespace(alone=None)
+    assert steps._alone_by(before) is thinker
+    ready.now = True
+    assert steps._alone_by(before) is thinker and steps._alone_by(after) is steps.one_row
 
 
 def small_thinker(**options):
