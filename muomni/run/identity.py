@@ -36,6 +36,12 @@ FAMILIES: dict[str, Any] = {
 }  # fmt: skip
 #: Of an audio encoder that reads in chunks.
 CHUNKS: dict[str, Any] = {"chunk": 0, "right_context": 0, "left_context": None}
+#: Of a Talker, and of the speech that is measured.
+SPEAKING: dict[str, Any] = {"reads": "letters", "pattern": "parallel", "text_dropout": 0.0, "speaker_vector": False}
+SPOKEN: dict[str, Any] = {
+    "_target_": "muomni.inference.tts.options.SpeechOptions", "guidance": 1.0, "code_penalty": 0.0, "code_temperature": 0.0,
+    "code_seed": 0,
+}  # fmt: skip
 INDEPENDENT: dict[str, Any] = {  # of the stages that speak: another judge
     "_target_": "muomni.evaluation.independent.independent_judge", "whisper": "${whisper}",
     "sample_rate": "${codec_mel.sample_rate}", "threads": 1,
@@ -52,6 +58,9 @@ OFF: dict[str, Any] = {
     "backbone.thinker.dropout": 0.0, "module.model.dropout": 0.0,  # the second: resolved
     **{f"{where}.{key}": value for where in ("backbone.thinker", "module.model") for key, value in FAMILIES.items()},
     **{f"{where}.{key}": value for where in ("backbone.audio", "module.model") for key, value in CHUNKS.items()},
+    **{f"{where}.{key}": value for where in ("backbone.talker", "module.model") for key, value in SPEAKING.items()},
+    "references": False, "datamodule.references": "${backbone.talker.speaker_vector}",  # the first: resolved
+    "module.reference_share": 0.5, "module.evaluator.voice.options": SPOKEN,
 }  # fmt: skip
 #: The trainer's options that say where a run computes: it may be resumed elsewhere, or by another number of processes.
 WHERE = ("accelerator", "devices", "num_nodes", "strategy")

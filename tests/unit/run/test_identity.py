@@ -145,3 +145,27 @@ def test_an_export_is_kept_while_those_that_it_was_made_from_are_the_same(tmp_pa
     assert is_up_to_date(folders["talker"], now(), set()), "what is not there is not compared"
     export("talker", identity="mine", data={})
     assert is_up_to_date(folders["talker"], before, set()), "an earlier version did not note them"
+
+
+def test_a_talkers_newer_options_are_no_part_of_a_run_that_leaves_them_off():
+    """Runs of before, which lack them, are resumed and their exports kept, of every stage."""
+
+    def config(*words):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return OmegaConf.to_container(compose("train", overrides=list(words)), resolve=False)
+
+    def before(saved):
+        for key in ("reads", "pattern", "text_dropout", "speaker_vector"):
+            del saved["backbone"]["talker"][key]
+        if saved["stage"]["name"] == "talker":
+            del saved["datamodule"]["references"], saved["module"]["reference_share"]
+            del saved["module"]["evaluator"]["voice"]["options"]
+        return saved
+
+    for stage in ("thinker", "talker"):
+        words = f"stage={stage}"
+        assert identity(config(words)) == identity(before(config(words)))
+        for change in ("reads=phonemes", "pattern=depth", "text_dropout=0.1", "speaker_vector=true"):
+            assert identity(config(words, f"backbone.talker.{change}")) != identity(config(words))
+    for change in ("module.reference_share=1.0", "module.evaluator.voice.options.guidance=2"):
+        assert identity(config("stage=talker", change)) != identity(config("stage=talker"))
