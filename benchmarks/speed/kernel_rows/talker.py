@@ -107,8 +107,8 @@ def frame(size: str) -> Contest:
     text = torch.tensor([encode_characters(TEXT)])
     why, peers = missing("transformers"), dict[str, Call]()
     with torch.inference_mode():
+        library.available()  # a sentence does not wait until they are built, and would go on without them
         ours = Ours(with_row_blocks(talker), text)
-        library.available()  # `Speaker` does not wait until they are built
         if not why:
             peers["transformers' Llama"] = inference(Peer(talker, text))
     read = sum(each.nbytes for part in (talker.transformer, talker.heads) for each in part.parameters())
