@@ -1,6 +1,7 @@
 """Where a stage's data comes from: the embedded world, or manifests that the user names."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,12 @@ def _reading(data: Mapping[str, Any]) -> Reading:
     columns = data.get("columns") or {}
     if not all(isinstance(name, str) and name for name in columns.values()):
         raise ValueError(f"data.columns={dict(columns)}: a table of KEY: NAME OF THE COLUMN is needed")
-    given = {"class_caption": str(data["class_caption"])} if data.get("class_caption") is not None else {}
     shares = data.get("split_shares") or {}
     if not all(isinstance(share, int | float) for share in shares.values()):
         raise ValueError(f"data.split_shares={dict(shares)}: numbers are needed, as {{val: 0.01, test: 0.02}}")
-    return Reading(format=data.get("format"), columns=dict(columns), split_shares=dict(shares), **given)
+    reading = Reading(format=data.get("format"), columns=dict(columns), split_shares=dict(shares))
+    caption = data.get("class_caption")
+    return reading if caption is None else replace(reading, class_caption=str(caption))
 
 
 def _mixture_within(data: Mapping[str, Any]) -> str:
