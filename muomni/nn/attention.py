@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muomni.nn.block_attention import attend_by_blocks, prefers_blocks
 from muomni.nn.context import NO_CONTEXT, AttentionContext, KernelMask
 from muomni.nn.masks import SegmentMask, causal_mask
 from muomni.nn.packed import attend_runs, has_flash
@@ -105,6 +106,8 @@ class Attention(nn.Module):
         key, value = key.to(query.dtype), value.to(query.dtype)
         if kernel.runs is not None:
             mixed = attend_runs(query, key, value, kernel.runs, window=self.window)
+        elif prefers_blocks(query, key):
+            mixed = attend_by_blocks(query, key, value, mask=kernel.tensor, causal=self.causal)
         else:
             mixed = attend(query, key, value, mask=kernel.tensor, is_causal=kernel.is_causal)
         return self.out(mixed.transpose(1, 2).reshape(B, T, self.heads * self.head_dim))
