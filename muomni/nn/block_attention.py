@@ -1,11 +1,11 @@
 """Attention for training in bfloat16 on a CPU that multiplies it but has no AMX: blocks of queries, by the library's products.
 
-torch's fused kernel is made for AMX: elsewhere two thirds of its time are lost, and a training step of the tiny Thinker spent
-half of itself there (docs/experiments/training.md). A block of queries is multiplied by the keys that a causal query can reach.
+torch's fused kernel is made for AMX: elsewhere it takes twice as long, which was a seventh of a training step of the tiny Thinker
+(docs/experiments/training.md). A block of queries is multiplied by the keys that a causal query can reach.
 Scores and their softmax are float32, as in the kernel; weights and gradients are multiplied in bfloat16. The weights are kept for
 the backward pass, which the kernel does not need: B H T^2 numbers, half of them where attention is causal.
 
-They are operators of torch's own kind, so that a compiled model calls them whole and compiles no longer than before.
+Forwards and backwards are operators of torch's own kind, which torch.compile does not trace.
 
 Legend: B batch, H query heads, G key-value heads, T tokens, K head width; of a block b samples, L queries, S keys,
 N = b G.
@@ -85,7 +85,7 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, cau
             scores = torch.bmm(_rows(scaled[rows, :, :, queries]), keys[rows, :, :S].view(-1, S, K).mT)
             per_head = scores.view(-1, H, queries.stop - queries.start, S)
             if mask is not None:
-                per_head.masked_fill_(~mask[rows, :, queries, :S], HIDDEN)
+                per_head.mchosen_fill_(~mask[rows, :, queries, :S], HIDDEN)
             if causal:
                 per_head[..., queries].add_(later[: per_head.shape[2], : per_head.shape[2]])
             part.copy_(torch.softmax(scores, dim=-1, out=scores))
@@ -106,11 +106,11 @@ def _backward(
     whole, gradient = (each.reshape(B, G, -1, T, K) for each in (query, gradient))
     with torch.autocast("cpu", enabled=False):
         for rows, queries, S, part in _blocks(weights, query, G, causal=causal):
-            asked, of_mixed = (_rows(each[rows, :, :, queries]) for each in (whole, gradient))
+            chosen, of_mixed = (_rows(each[rows, :, :, queries]) for each in (whole, gradient))
             of_weights = torch.bmm(of_mixed, values[rows, :, :S].view(-1, S, K).mT)
             of_scores = torch._softmax_backward_data(of_weights, part, -1, part.dtype)
             of_value[rows, :, :S].view(-1, S, K).add_(torch.bmm(part.mT, of_mixed))
-            of_key[rows, :, :S].view(-1, S, K).add_(torch.bmm(of_scores.mT, asked))
+            of_key[rows, :, :S].view(-1, S, K).add_(torch.bmm(of_scores.mT, chosen))
             products = torch.bmm(of_scores, keys[rows, :, :S].view(-1, S, K))
             of_query[rows, :, queries] = products.view(-1, H, queries.stop - queries.start, K)
     return of_query.mul_(K**-0.5), of_key.mul_(K**-0.5).to(key.dtype), of_value.to(value.dtype)
