@@ -85,7 +85,7 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, cau
             scores = torch.bmm(_rows(scaled[rows, :, :, queries]), keys[rows, :, :S].view(-1, S, K).mT)
             per_head = scores.view(-1, H, queries.stop - queries.start, S)
             if mask is not None:
-                per_head.mchosen_fill_(~mask[rows, :, queries, :S], HIDDEN)
+                per_head.masked_fill_(~mask[rows, :, queries, :S], HIDDEN)
             if causal:
                 per_head[..., queries].add_(later[: per_head.shape[2], : per_head.shape[2]])
             part.copy_(torch.softmax(scores, dim=-1, out=scores))
