@@ -5,6 +5,7 @@ wandb's own reader is no longer Python since it became a Go program; the records
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,15 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:
-    """Of each offline run under a run folder, oldest first: id, config, history (rows of metrics), artifacts by name."""
+    """Of each offline run under a run folder, oldest first: id, config, history (rows of metrics), artifacts by name. A run that
+    has just been finished is waited for: another process writes its last records."""
     runs = []
     for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        patience = time.monotonic() + 10
+        while time.monotonic() < patience and not any(
+            each.WhichOneof("record_type") == "exit" for each in records(path)
+        ):
+            time.sleep(0.05)
         run: dict[str, Any] = {"id": None, "config": {}, "history": [], "artifacts": [], "exit": None}
         for record in records(path):
             kind = record.WhichOneof("record_type")

@@ -16,7 +16,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from datamodules.world import espeak
 from datamodules.world.files import Row, write_rows
 from datamodules.world.pictures import picture_counts
 from datamodules.world.prompts import instruction_counts
@@ -25,6 +24,7 @@ from datamodules.world.spec import VERSION, WorldSpec, speech_counts
 from datamodules.world.worker import Job, worker_pool
 from datamodules.world.writing import writing_counts
 from muomni.checkpoints.atomic_write import atomic_folder, write_text
+from muomni.frontends.espeak import loader
 
 SUBSETS = ("text", "pictures", "writing", "speech", "instructions")
 NEEDS = {"instructions": ("pictures", "speech")}
@@ -63,7 +63,7 @@ def build_world(
         fcntl.flock(lock, fcntl.LOCK_EX)  # waits for whoever builds the same world
         missing = wanted - read_fingerprint(root)["parts"].keys()
         if not missing.isdisjoint(NEEDS_SPEECH_ENGINE):
-            espeak.loader()
+            loader(who="world: speech")
         if workers is None:
             workers = 0 if spec.train_pictures < INLINE_BELOW else min(8, os.cpu_count() or 1)
         root.mkdir(exist_ok=True)

@@ -1,23 +1,12 @@
-"""espeak-ng through ctypes, with the library and voices of the package `espeakng-loader` (the extra `world`, GPL).
-
-The engine keeps state between utterances, so that the same text spoken twice would give different samples: the library
-is terminated, unloaded and loaded again for each one (under a millisecond), which makes it bit-exact and independent
-of the order. One engine to a process; never fork with it loaded.
-"""
+"""Speech of the world by espeak-ng, bit-exact whatever was spoken before (`muomni/frontends/espeak.py`)."""
 
 import ctypes
-import importlib
-import os
-import tempfile
-from _ctypes import dlclose
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-LONGEST_DATA_PATH = 158  # characters; the library fails over that
-SYNCHRONOUS, DONT_EXIT = 2, 0x8000
+from muomni.frontends.espeak import engine
+
 UTF8, PHONEMES = 1, 0x100  # flags of a text: its encoding; [[..]] holds phonemes
 RATE, PITCH, RANGE = 1, 3, 4  # espeak_PARAMETER
 SEED = 0  # of the noise in breathy voices, which the time would seed
@@ -34,42 +23,16 @@ class Voice(NamedTuple):
     rate: int
 
 
-def loader() -> Any:
-    """The package that carries the library. Raises ValueError naming the extra where it is not installed."""
-    try:
-        return importlib.import_module("espeakng_loader")
-    except ImportError as error:
-        raise ValueError("world: speech needs the package espeakng-loader: pip install 'muomni[world]'") from error
-
-
-@lru_cache(maxsize=1)
-def data_path() -> str:
-    """The engine's data folder, through a short link where its own path is too long for the engine."""
-    path = str(loader().get_data_path())
-    if len(path) <= LONGEST_DATA_PATH:
-        return path
-    link = Path(tempfile.mkdtemp(prefix="espeak")) / "data"
-    os.symlink(path, link)
-    return str(link)
-
-
 def speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
     """(samples int16 (N,), sample rate) of the text in a voice; the same whatever was spoken before.
 
     Raises ValueError for a missing package, RuntimeError where the engine fails.
     """
-    library = ctypes.CDLL(str(loader().get_library_path()))
-    try:
-        return _speak(library, text, voice)
-    finally:
-        library.espeak_Terminate()
-        dlclose(library._handle)
+    with engine(who="world: speech") as (library, rate):
+        return _speak(library, text, voice), rate
 
 
-def _speak(library: ctypes.CDLL, text: str, voice: Voice) -> tuple[np.ndarray, int]:
-    rate = library.espeak_Initialize(SYNCHRONOUS, 0, data_path().encode(), DONT_EXIT)
-    if rate <= 0:
-        raise RuntimeError(f"world: espeak-ng did not start with the data in {data_path()}")
+def _speak(library: ctypes.CDLL, text: str, voice: Voice) -> np.ndarray:
     library.espeak_ng_SetRandSeed(ctypes.c_long(SEED))
     pieces: list[np.ndarray] = []
 
@@ -90,7 +53,7 @@ def _speak(library: ctypes.CDLL, text: str, voice: Voice) -> tuple[np.ndarray, i
     _succeed(library.espeak_Synchronize(), "finish")
     if not pieces:
         raise RuntimeError(f"world: espeak-ng made no sound of {text!r} in voice {name}")
-    return np.concatenate(pieces), rate
+    return np.concatenate(pieces)
 
 
 def _succeed(code: int, what: str) -> None:

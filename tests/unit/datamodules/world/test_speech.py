@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from datamodules.world import WorldSpec
+from datamodules.world import WorldSpec, espeak
 from datamodules.world.arithmetic import Arithmetic, equation
 from datamodules.world.rng import content_split
 from datamodules.world.sentences import Sentences, engine_text, normalise
 from datamodules.world.speech import DOWN, ENGINE_RATE, HELD_OUT, UP, resample, voice_of
+from muomni.frontends import phonemes
 from muomni.frontends.text_normalizer import LETTERS, normalize_text
 
-espeak = pytest.importorskip("datamodules.world.espeak")
 pytest.importorskip("espeakng_loader", reason="speech of the world needs the extra `world`")
 
 
@@ -44,21 +44,11 @@ def test_breathy_voices_make_the_same_samples_at_another_time() -> None:
     assert np.array_equal(first, espeak.speak("a big red circle", voice_of(1))[0])
 
 
-def test_a_long_data_path_is_linked_to_a_short_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    real = espeak.data_path()
-    long = tmp_path / ("x" * 100) / ("y" * 100)
-    long.parent.mkdir()
-    long.symlink_to(real)
-
-    class Loader:
-        @staticmethod
-        def get_data_path() -> str:
-            return str(long)
-
-    monkeypatch.setattr(espeak, "loader", lambda: Loader)
-    short = espeak.data_path.__wrapped__()
-    assert len(short) <= espeak.LONGEST_DATA_PATH
-    assert (Path(short) / "voices").is_dir()
+def test_phonemes_that_were_looked_up_before_change_no_sample() -> None:
+    first, _ = espeak.speak("a big red circle", voice_of(0))
+    phonemes.word_phonemes.cache_clear()
+    phonemes.word_phonemes("circle")
+    assert np.array_equal(first, espeak.speak("a big red circle", voice_of(0))[0])
 
 
 @pytest.mark.parametrize(
