@@ -4,7 +4,7 @@ Shapes: B texts, C characters, T frames, K codebooks, E entries, N samples.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,7 +199,7 @@ class Speaker:
         texts: list[str],
         *,
         limits: list[int],
-        voices: list[Voice],
+        voices: Sequence[Voice],
         timings: Timings,
         options: SpeechOptions = GREEDY,
     ) -> tuple[list[Tensor], list[bool]]:
@@ -214,13 +214,13 @@ class Speaker:
         timings.speech_cut |= not bool(spoken.ended.all())
         return rows, (~spoken.ended).tolist()
 
-    def say(self, texts: list[str], voices: list[Voice]) -> tuple[list[Tensor], list[bool]]:
+    def say(self, texts: list[str], voices: Sequence[Voice]) -> tuple[list[Tensor], list[bool]]:
         """`codes` with frame limits by each text's number of words, and the speaker's own options."""
         limits = [self._limit(len(text.split())) for text in texts]
         return self.codes(texts, limits=limits, voices=voices, timings=Timings(), options=self.options)
 
     @torch.inference_mode()
-    def predicted_frames(self, texts: list[str], voices: list[Voice]) -> list[float]:
+    def predicted_frames(self, texts: list[str], voices: Sequence[Voice]) -> list[float]:
         """The Talker's own prediction of how many frames each text takes, fractional."""
         text_ids, lengths = self._encode(texts)
         speakers = speakers_of(self.talker, voices)
@@ -262,7 +262,7 @@ class Speaker:
         self,
         texts: list[str],
         limits: list[int],
-        voices: list[Voice],
+        voices: Sequence[Voice],
         codes: Tensor | None = None,
         options: SpeechOptions = GREEDY,
         talker: Talker | None = None,
