@@ -83,9 +83,7 @@ def read_ctc(logits: Tensor, lengths: Tensor, characters: str | None = None) -> 
     """logits (B, T, S), lengths (B) of valid frames -> the most likely symbol of each frame, collapsed: one stripped text a clip.
     characters: the encoder's alphabet. Waits for a GPU once."""
     valid = frame_mask(lengths, logits.shape[1])
-    paths = (
-        logits.argmax(-1).masked_fill(~valid, BLANK).tolist()
-    )  # blanks past the length, which nobody need then know here
+    paths = logits.argmax(-1).masked_fill(~valid, BLANK).tolist()  # so that the lengths need not come to the host
     return [decode_characters(collapse_ctc(path), characters).strip() for path in paths]
 
 

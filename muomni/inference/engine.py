@@ -25,7 +25,6 @@ from muomni.inference.conversation import Conversation
 from muomni.inference.conversation_file import load_conversation, save_conversation
 from muomni.inference.decoding.finite import register_finite_check
 from muomni.inference.decoding.options import GenerationOptions
-from muomni.inference.decoding.row_blocks import with_row_blocks
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.errors import MISSING_MODULE_HELP, InvalidOption, MissingModule, MuomniError, raised_as
 from muomni.inference.media import media_from_metadata
@@ -73,10 +72,7 @@ class Engine(Speaking):
         self.prompter: PromptBuilder | None = None
         if "thinker" in modules:
             self.prompter = build_prompter(self.modules, tokenizer, media=self.media, format=format, where=where)
-        self.runtime: Runtime | None = None
-        if self.prompter is not None:
-            thinker = self.prompter.thinker
-            self.runtime = Eager(thinker, one_row=with_row_blocks(thinker))
+        self.runtime: Runtime | None = None if self.prompter is None else Eager(self.prompter.thinker)
         self.speaker: Speaker | None = None
         self.vocoder_note = ""
         if "talker" in modules:

@@ -22,7 +22,6 @@ from torch import Tensor
 from muomni.inference.decoding.aot_cache import COMPILER, find_or_build, use_private_compiler_cache
 from muomni.inference.decoding.compiled_step import DecodeStep, settings_tensor
 from muomni.inference.decoding.generate import Decoder, TextDecoder, ends_text
-from muomni.inference.decoding.row_blocks import with_row_blocks
 from muomni.inference.decoding.runtime import Eager, Runtime
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
@@ -49,7 +48,7 @@ def make_runtime(thinker: Thinker, *, mode: str, packages: Path | None) -> Runti
     ValueError for an unknown mode and for a Thinker that cannot be compiled."""
     require_one_of("compile", mode, MODES)
     if mode == "none":
-        return Eager(thinker, one_row=with_row_blocks(thinker))
+        return Eager(thinker)
     check_traceable(thinker, mode=mode)
     return Compiled(thinker, mode=mode, packages=packages)
 
@@ -78,7 +77,7 @@ class Compiled(Eager):
     """A step for each batch size, compiled at first use; see the module."""
 
     def __init__(self, thinker: Thinker, *, mode: str, packages: Path | None) -> None:
-        super().__init__(thinker, one_row=with_row_blocks(thinker))
+        super().__init__(thinker)
         self.mode, self.packages = mode, packages
         self.count = tokens_per_call(len(thinker.transformer.blocks)) if mode == "max" else 1
         self.device = thinker.embedding.weight.device

@@ -11,7 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from muomni.inference.decoding.generate import Decoder, TextDecoder, decode_step, prefill
-from muomni.inference.decoding.row_blocks import begin_with
+from muomni.inference.decoding.row_blocks import begin_with, with_row_blocks
 from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.models.thinker import Thinker
@@ -35,11 +35,10 @@ class Runtime(Protocol):
 
 
 class Eager:
-    """The model's own modules, operation by operation: no compilation. one_row: by what forwards are computed, the same
-    Thinker `with_row_blocks`; None: itself."""
+    """No compilation: the model's own modules, of one row's steps the operators for its blocks (`with_row_blocks`)."""
 
-    def __init__(self, thinker: Thinker, *, one_row: Thinker | None = None) -> None:
-        self.thinker, self.one_row = thinker, thinker if one_row is None else one_row
+    def __init__(self, thinker: Thinker) -> None:
+        self.thinker, self.one_row = thinker, with_row_blocks(thinker)
 
     def new_cache(self, batch_size: int, capacity: int) -> KVCache:
         """A cache in the dtype of the weights."""

@@ -69,7 +69,6 @@ def first_frames(
         cache.left_padded &= len(text) > 1  # one text has no padding, and its steps need no mask
         caches.append(cache)
         outs.append(out)
+    cache, blank = caches if len(caches) == 2 else (caches[0], None)
     spoken = 0 if codes is None else codes.shape[1]
-    return FrameDecoder(talker, caches[0], spoken=spoken, choose=choose, blank=dict(enumerate(caches)).get(1)), choose(
-        *outs
-    )
+    return FrameDecoder(talker, cache, spoken=spoken, choose=choose, blank=blank), choose(*outs)

@@ -272,7 +272,7 @@ def test_a_generation_keeps_the_path_that_it_began_with(at_hand, monkeypatch):
     slots.step(frame[:, None, :-1])
     assert len(ready.steps) == 2 * len(talker.transformer.blocks) * at_hand
     ready.steps.clear()
-    ready.now, runtime = at_hand, Eager(thinker, one_row=with_row_blocks(thinker))
+    ready.now, runtime = at_hand, Eager(thinker)
     cache, ids, sampler = (
         runtime.new_cache(1, 20),
         torch.tensor([[11, 12, 13]]),
@@ -291,7 +291,7 @@ def test_a_generation_keeps_the_path_that_it_began_with(at_hand, monkeypatch):
 @torch.inference_mode()
 def test_a_scheduled_answer_keeps_its_path_too(monkeypatch):
     ready, thinker = Ready(monkeypatch), small_thinker()
-    runtime = Eager(thinker, one_row=with_row_blocks(thinker))
+    runtime = Eager(thinker)
     steps = Steps(thinker, runtime, slots=2, prefill_chunk=8, end=lambda *_: None)
     before, after = SimpleNamespace(alone=None), SimpleNamespace(alone=None)
     assert steps._alone_by(before) is thinker
