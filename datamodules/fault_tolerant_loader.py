@@ -1,7 +1,9 @@
 """Reading the samples of a batch: one that breaks is left out, counted and named; a worker that dies leaves word of what it
 was reading."""
 
+import copy
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -125,13 +127,33 @@ class Loader(DataLoader[Any]):
     def _read(self) -> Iterator[Any]:
         reader = self.dataset
         assert isinstance(reader, SampleReader)
+        persistent = reader.workers
         reader.iterator, reader.workers = None, []  # workers that are started afresh get a copy of the reader
-        iterator = super().__iter__()
-        reader.iterator, reader.workers = weakref.ref(iterator), getattr(iterator, "_workers", [])
+        started: list[Any] = []
+        if self.num_workers:
+            self.multiprocessing_context = _remembering(started)
+        try:
+            iterator = super().__iter__()
+        finally:  # one may die before the last is started
+            reader.workers = started or persistent
+        reader.iterator = weakref.ref(iterator)
         for batch, faults in iterator:
             reader.report(faults)
             if batch is not None:
                 yield batch
+
+
+def _remembering(started: list[Any]) -> Any:
+    """This system's usual way to start processes; they are added to `started` as they are made."""
+    usual: Any = multiprocessing.get_context(multiprocessing.get_start_method())
+    remembering = copy.copy(usual)
+
+    def process(*args: Any, **options: Any) -> Any:
+        started.append(usual.Process(*args, **options))
+        return started[-1]
+
+    remembering.Process = process
+    return remembering
 
 
 def collate_read(collate: Callable[[Sequence[Any]], Any], read: tuple[list[Any], Faults]) -> tuple[Any, Faults]:

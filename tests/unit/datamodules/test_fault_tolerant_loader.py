@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils import signal_handling
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from datamodules.fault_tolerant_loader import named_deaths
 from tests.unit.datamodules.test_base import Batch, Squares, Toy
@@ -106,22 +107,43 @@ def test_a_worker_that_dies_is_one_error_with_its_sample():
         drawn(data, 8)
 
 
-def begin(data):
-    """The batches of two workers that have begun."""
-    batches = iter(data.train_dataloader())
+@pytest.mark.timeout(300)
+def test_a_worker_that_dies_while_the_loader_still_starts_is_named_too(monkeypatch):
+    """torch's iterator, which knows the workers, is then lost with its constructor's error."""
+    first = drawn(FragileData(Fragile(64)), 1)[0][0]
+    data = FragileData(Fragile(64, deadly=first), num_workers=2)
+    reset = _MultiProcessingDataLoaderIter._reset
+
+    def slow_reset(*args, **options):
+        reset(*args, **options)
+        time.sleep(100)  # ends by the error, raised at the signal of the death
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_reset", slow_reset)
+    died = rf"^a worker of the data loader died \(reading sample square-{first}, process \d+, killed by signal 9"
+    with pytest.raises(RuntimeError, match=died), named_deaths(data.readers):
+        drawn(data, 1)
+
+
+def begin(data, epochs=0):
+    """The batches of two workers that have begun, after whole epochs of the same workers."""
+    loader = data.train_dataloader()
+    for _ in range(epochs):
+        assert len(list(loader)) == 8
+    batches = iter(loader)
     next(batches), next(batches)
     return batches
 
 
 @pytest.mark.timeout(300)
-def test_a_death_in_the_middle_of_a_step_is_named_though_the_iterator_has_gone():
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_death_in_the_middle_of_a_step_is_named_though_the_iterator_has_gone(epochs):
     """torch raises wherever the step is; Lightning lets go of the iterator before the error gets out."""
     data = FragileData(Fragile(64), num_workers=2)
     died = (
         r"^a worker of the data loader died \((idle after|reading) sample square-\d+, process \d+, killed by signal 9"
     )
     with pytest.raises(RuntimeError, match=died), named_deaths(data.readers):
-        kill_one(data)
+        kill_one(data, epochs)
 
 
 def test_a_death_is_named_where_a_library_took_it_for_an_error_of_its_own():
@@ -144,9 +166,9 @@ def torch_listens(monkeypatch):
     monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
 
 
-def kill_one(data):
+def kill_one(data, epochs=0):
     """A step in which a worker dies."""
-    batches = begin(data)
+    batches = begin(data, epochs)
     try:
         os.kill(data.readers[0].workers[0].pid, signal.SIGKILL)
         time.sleep(60)
