@@ -54,12 +54,17 @@ def data_sets(
         if unknown or not options.get("train"):
             wrong = f"unknown {', '.join(sorted(unknown))}" if unknown else "no train"
             raise ValueError(f"data.sets.{name}: {wrong}; a set is a path, or {{train: PATH, val: .., root: .., ..}}")
-        both = {"train": options.get("train_split", splits["train"]), "val": options.get("val_split", splits["val"])}
+        both = {key: split_name(options.get(f"{key}_split", splits[key])) for key in ("train", "val")}
         val = options.get("val") or (options["train"] if both["val"] is not None else None)
         ours = {key: options.get(key, data.get(key)) for key in own}
         further = {"root": ours.get("root"), "reading": reading(ours), "splits": {**splits, **both}}
         found.append(DataSet(name, options["train"], val, further, shares[name]))
     return found
+
+
+def split_name(given: Any) -> str | None:
+    """The value of `data.train_split=` and its like as rows have it; None: all rows."""
+    return None if given is None else str(given)
 
 
 #: Keys of `data` that are no options of a single set.

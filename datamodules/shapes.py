@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.formats import BadRow, Row
+from datamodules.formats.folders import leaves
 from datamodules.media import AudioClip, Media, StoredMedia
 from datamodules.row_label import class_of, label
 from muomni.frontends.chat import check_conversation, join_turns_of_a_role
@@ -22,7 +23,7 @@ from muomni.user_path import find
 def find_media(name: str, root: Path) -> str:
     """Absolute path of a media file: root/name, root/images/name, parent of root/name, name, in this order; an absolute
     name is itself. Raises BadRow where none is a file, and for a name that leaves the root's parent by ".."."""
-    if ".." in name and _escapes(name, root):
+    if leaves(name, root):
         raise BadRow(
             f"{shown(name, str, most=300)} leaves {root.parent}: set data.root=DIR, or name the file absolutely"
         )
@@ -39,14 +40,10 @@ def find_media(name: str, root: Path) -> str:
     raise BadRow(f"missing file {shown(name, str, most=300)}{where}")
 
 
-def _escapes(name: str, root: Path) -> bool:
-    """True if a relative name leads out of the root's parent."""
-    path = os.path.normpath(root / name.replace("\\", "/"))
-    return not os.path.isabs(name) and root.parent != Path(path) and root.parent not in Path(path).parents
-
-
 def _text(row: Row, key: str, *, missing: str = "empty or missing {!r}") -> None:
     value = row.get(key)
+    if isinstance(value, StoredMedia):
+        raise BadRow(f"{key!r} is a column of bytes, not of texts")
     if value is not None and not isinstance(value, str):
         raise BadRow(f"{key!r} is {shown(value, most=60)}, not a text")
     if value is None or not value.strip():

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.data_sets import data_sets
+from datamodules.data_sets import data_sets, split_name
 from datamodules.formats import Reading
 from datamodules.instruct.made_once import make_instructions
 from datamodules.world import SUBSETS, WorldSpec, build_world
@@ -31,7 +31,7 @@ def resolve_sources(data: Mapping[str, Any], *, stage: str, shape: str, world: M
         raise ValueError(f"data={kind} does not fit stage={stage}, which reads data={shape} (or data=world)")
     if data.get("instruct"):
         make_instructions(data["instruct"])
-    splits = {name: data[f"{name}_split"] for name in ("train", "val", "test")}
+    splits = {name: split_name(data[f"{name}_split"]) for name in ("train", "val", "test")}
     sets = data_sets(data, splits=splits, reading=_reading)
     if sets and data["val"] is None and not any(each.val for each in sets):
         raise ValueError("data.sets: none is validated on: give data.val=PATH, data.val_split=NAME or the val of a set")

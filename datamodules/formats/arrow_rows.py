@@ -55,7 +55,7 @@ def media_columns(schema: Any) -> dict[str, str]:
         return pa.types.is_struct(type_) and any(field.name == "bytes" and is_binary(field.type) for field in type_)
 
     def is_binary(type_: Any) -> bool:
-        return pa.types.is_binary(type_) or pa.types.is_large_binary(type_)
+        return pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_)
 
     found: dict[str, str] = {}
     for field in schema:
@@ -89,7 +89,7 @@ def arrow_rows(table: Any, *, first: int, cell: Cell, classes: dict[str, list[st
     plain = table.select([name for name in table.schema.names if name not in media])
     values = {name: _media_cells(table.column(name), form, name, first, cell) for name, form in media.items()}
     for number, row in enumerate(plain.to_pylist()):
-        row = {key: _without_none(value) for key, value in row.items() if value is not None}
+        row = {key: _plain(value) for key, value in row.items() if value is not None and not isinstance(value, bytes)}
         row |= {name: cells[number] for name, cells in values.items() if cells[number] is not None}
         for name, names in classes.items():
             label = row.get(name)
@@ -146,10 +146,11 @@ def _media_cells(column: Any, form: str, name: str, first: int, cell: Cell) -> l
     ]
 
 
-def _without_none(value: Any) -> Any:
-    """Arrow gives every object of a list the keys of all: those without a value go."""
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, so that rows are the same in every format: of dates, decimals and the like their text. Arrow gives
+    every object of a list the keys of all: those without a value go, and so do bytes, which are no media there."""
     if isinstance(value, dict):
-        return {key: _without_none(each) for key, each in value.items() if each is not None}
-    if isinstance(value, list):
-        return [_without_none(each) for each in value]
-    return value
+        return {key: _plain(each) for key, each in value.items() if each is not None and not isinstance(each, bytes)}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value if not isinstance(each, bytes)]
+    return value if value is None or isinstance(value, str | int | float) else str(value)

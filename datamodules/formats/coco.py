@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.formats.entries import BadRow, Entries, Format, Reading, Row
+from datamodules.formats.folders import beside
 from datamodules.formats.json_array import load_json
 from datamodules.formats.splits import phase_of
 from datamodules.formats.text_file import inner_suffix, open_bytes
@@ -51,12 +52,12 @@ def _rows(table: Path) -> Iterator[tuple[int, Row | BadRow]]:
     images, annotations = (whole.get(key) if isinstance(whole, dict) else None for key in ("images", "annotations"))
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise ValueError(f"{table}: not COCO's captions: an object with the lists 'images' and 'annotations' is needed")
-    captions: dict[Any, list[str]] = {image.get("id"): [] for image in images if isinstance(image, dict)}
+    captions: dict[str, list[str]] = {str(image.get("id")): [] for image in images if isinstance(image, dict)}
     strays = []
     for number, each in enumerate(annotations, start=1):
         image_id, caption = (each.get("image_id"), each.get("caption")) if isinstance(each, dict) else (None, None)
-        if isinstance(caption, str) and image_id in captions:
-            captions[image_id].append(caption.strip())
+        if isinstance(caption, str) and str(image_id) in captions:
+            captions[str(image_id)].append(caption.strip())
         else:
             strays.append(f"annotation {number}: no caption of an image (image_id {shown(image_id)})")
     folder = table.parent.parent.absolute() / table.stem.rpartition("_")[2]
@@ -65,9 +66,11 @@ def _rows(table: Path) -> Iterator[tuple[int, Row | BadRow]]:
             yield number, BadRow("an image without 'file_name'")
             continue
         name = image["file_name"]
-        beside = os.path.join(folder, name)
-        file = beside if os.path.isfile(beside) else name
-        yield number, {"id": str(image.get("id")), "image": file, "captions": captions[image.get("id")]}
+        file = beside(folder, name)
+        if isinstance(file, str) and not os.path.isfile(file):
+            file = name
+        row = {"id": str(image.get("id")), "image": file, "captions": captions[str(image.get("id"))]}
+        yield number, file if isinstance(file, BadRow) else row
     yield from ((len(images), BadRow(stray)) for stray in strays)
 
 

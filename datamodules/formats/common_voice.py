@@ -3,7 +3,8 @@ folder these three are read; its other tables (validated.tsv, other.tsv) hold th
 
 from pathlib import Path
 
-from datamodules.formats.entries import Entries, Format, Reading
+from datamodules.formats.entries import BadRow, Entries, Format, Reading
+from datamodules.formats.folders import beside
 from datamodules.formats.table import tsv_rows
 from datamodules.formats.text_file import first_line
 
@@ -25,10 +26,13 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
             continue
         clips = table.parent.absolute() / "clips"
         for number, entry in tsv_rows(table, needed=(COLUMNS,), reading=Reading()):
-            if isinstance(entry, dict):
-                ours = {"id": entry["path"], "audio": str(clips / entry["path"]), "text": entry["sentence"]}
-                entry |= ours | {"speaker": entry["client_id"]} | ({"split": table.stem} if path.is_dir() else {})
-            yield f"{table.name}:{number}" if path.is_dir() else number, entry
+            place = f"{table.name}:{number}" if path.is_dir() else number
+            audio = beside(clips, entry["path"]) if isinstance(entry, dict) else entry
+            if isinstance(entry, BadRow) or isinstance(audio, BadRow):
+                yield place, audio
+                continue
+            ours = {"id": entry["path"], "audio": audio, "text": entry["sentence"], "speaker": entry["client_id"]}
+            yield place, entry | ours | ({"split": table.stem} if path.is_dir() else {})
 
 
 COMMON_VOICE = Format(name="common_voice", read=_read, recognises=_recognises, folders=True, shapes=("speech",))

@@ -64,6 +64,8 @@ class Reading:
     def with_split(self, row: Row, number: int | str) -> Row:
         """The row with the split that its share gives it, by a hash of its medium's name, its id, or else its number: all rows
         of one picture are of one split, and a row keeps its split whatever is added to the data."""
+        if isinstance(row.get("split"), int):  # as data.train_split=1 names it, and as a table has it
+            row = row | {"split": str(row["split"])}
         if not self.split_shares or row.get("split") is not None:
             return row
         medium = next((row[key] for key in ("image", "audio") if row.get(key) is not None), None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datamodules.formats.entries import BadRow, Entries, Format, Reading, Row
+from datamodules.formats.folders import beside
 from datamodules.formats.table import csv_rows
 from datamodules.formats.text_file import first_line, lines
 
@@ -65,7 +66,11 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
             continue
         name, caption = found
         if name not in rows:
-            rows[name] = place, {"id": name, "image": str(folder / name), "captions": [], **splits.get(name, {})}
+            image = beside(folder, name)
+            if isinstance(image, BadRow):
+                yield place, image
+                continue
+            rows[name] = place, {"id": name, "image": image, "captions": [], **splits.get(name, {})}
         rows[name][1]["captions"].append(caption.strip())
     yield from rows.values()
 

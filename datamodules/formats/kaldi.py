@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datamodules.formats.entries import BadRow, Entries, Format, Reading, Row
+from datamodules.formats.entries import BadRow, Entries, Format, Reading
 from datamodules.formats.text_file import lines
 from muomni.short_repr import shown
 
@@ -20,8 +20,8 @@ def _recognises(path: Path) -> bool:
 def _keyed(file: Path) -> Iterator[tuple[str, str, str]]:
     """(place, ID, rest) of each line."""
     for number, line in lines(file):
-        key, _, rest = line.strip().partition(" ") if "\t" not in line else line.strip().partition("\t")
-        yield f"{file.name}:{number}", key, rest.strip()
+        key, *rest = line.strip().split(None, 1)  # a blank or a tab, as Kaldi has it
+        yield f"{file.name}:{number}", key, rest[0] if rest else ""
 
 
 def _table(file: Path) -> tuple[Keyed, list[tuple[str, BadRow]]]:
@@ -42,9 +42,9 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
             raise ValueError(f"{path}: no {name}")
     recordings, twice = _table(path / "wav.scp")
     segments, twice_cut = _table(path / "segments")
-    speakers, _ = _table(path / "utt2spk")
-    yield from (*twice, *twice_cut)
-    cut = (path / "segments").is_file()
+    speakers, twice_spoken = _table(path / "utt2spk")
+    yield from (*twice, *twice_cut, *twice_spoken)
+    cut, spoken = ((path / name).is_file() for name in ("segments", "utt2spk"))
     heard: set[str] = set()
     for place, key, text in _keyed(path / "text"):
         heard.add(key)
@@ -52,10 +52,10 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
         if isinstance(found, BadRow):
             yield place, found
             continue
-        row: Row = {"id": key, **found, "text": text}
-        if key in speakers:
-            row["speaker"] = speakers[key][1]
-        yield place, row
+        if spoken and key not in speakers:
+            yield place, BadRow(f"{shown(key, str)} is not in utt2spk")
+            continue
+        yield place, {"id": key, **found, "text": text, **({"speaker": speakers[key][1]} if spoken else {})}
     for key, (place, _) in (segments if cut else recordings).items():
         if key not in heard:
             yield place, BadRow(f"{shown(key, str)} has no line in {path}/text")
@@ -87,6 +87,8 @@ def _audio(key: str, segments: Keyed, recordings: Keyed) -> dict[str, Any] | Bad
         recording, begin, end = words[0], float(words[1]), float(words[2])
     except (IndexError, ValueError):
         return BadRow(f"{place}: {shown(rest, str)} is not RECORDING BEGIN END")
+    if len(words) > 3:
+        return BadRow(f"{place}: {shown(rest, str)} names a channel: write the channels to files of their own first")
     found = _recording(recording, recordings)
     return found if isinstance(found, BadRow) else found | {"segment": [begin, end]}
 

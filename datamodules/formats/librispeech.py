@@ -3,7 +3,7 @@ all of it, a split (train-clean-100), or less."""
 
 from pathlib import Path
 
-from datamodules.formats.entries import Entries, Format, Reading
+from datamodules.formats.entries import BadRow, Entries, Format, Reading
 from datamodules.formats.folders import AUDIO_SUFFIXES, files_under, first_file, has_below
 from datamodules.formats.text_file import lines
 
@@ -24,10 +24,8 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
         for number, line in lines(file):
             name, _, text = line.strip().partition(" ")
             audio = first_file(file.parent, name, AUDIO_SUFFIXES)
-            yield (
-                f"{inside}:{number}",
-                {"id": name, "audio": audio, "text": text, "speaker": name.split("-")[0], **split},
-            )
+            row = {"id": name, "audio": audio, "text": text, "speaker": name.split("-")[0], **split}
+            yield f"{inside}:{number}", audio if isinstance(audio, BadRow) else row
 
 
 LIBRISPEECH = Format(name="librispeech", read=_read, recognises=_recognises, folders=True, shapes=("speech",))

@@ -11,7 +11,10 @@ NAME = "metadata.csv"
 
 def _recognises(path: Path) -> bool:
     file = path / NAME if path.is_dir() else path
-    return file.name == NAME and file.is_file() and first_line(file).count("|") in (1, 2)
+    if file.name != NAME or not file.is_file():
+        return False
+    bars = first_line(file).count("|")  # more of them: a bar in the text of the first line, which reading names
+    return bars in (1, 2) or (bars > 2 and (file.parent / "wavs").is_dir())
 
 
 def _read(path: Path, shape: str, reading: Reading) -> Entries:
@@ -25,7 +28,8 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
             continue
         audio = first_file(folder, cells[0], (".wav", *AUDIO_SUFFIXES))
         text = cells[-1] or cells[1]
-        yield place, {"id": cells[0], "audio": audio, "text": text, "raw_text": cells[1]}
+        row = {"id": cells[0], "audio": audio, "text": text, "raw_text": cells[1]}
+        yield place, audio if isinstance(audio, BadRow) else row
 
 
 LJSPEECH = Format(name="ljspeech", read=_read, recognises=_recognises, folders=True, shapes=("speech",))

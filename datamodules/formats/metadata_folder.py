@@ -3,7 +3,8 @@
 
 from pathlib import Path
 
-from datamodules.formats.entries import Entries, Format, Reading, Row
+from datamodules.formats.entries import BadRow, Entries, Format, Reading, Row
+from datamodules.formats.folders import beside
 from datamodules.formats.json_lines import JSON_LINES
 from datamodules.formats.parquet import PARQUET
 from datamodules.formats.table import csv_rows
@@ -45,11 +46,14 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
         yield place, _with_keys(entry, folder, media, shape) if isinstance(entry, dict) else entry
 
 
-def _with_keys(row: Row, folder: Path, media: str, shape: str) -> Row:
+def _with_keys(row: Row, folder: Path, media: str, shape: str) -> Row | BadRow:
     """The row with our keys next to those that it has."""
     row.setdefault("id", row.get("file_name"))
     if isinstance(row.get("file_name"), str):
-        row[media] = str(folder / row["file_name"])
+        file = beside(folder, row["file_name"])
+        if isinstance(file, BadRow):
+            return file
+        row[media] = file
     for key, names in TEXTS.get(shape, {}).items():
         found = next((name for name in names if name in row), None)
         if found is not None and found not in (key, "captions"):

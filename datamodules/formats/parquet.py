@@ -17,6 +17,7 @@ from datamodules.formats.arrow_rows import TableCell, arrow_rows, class_columns,
 from datamodules.formats.entries import Entries, Format, Reading
 from datamodules.formats.extras import imported, naming
 from datamodules.media import file_identity
+from muomni.short_repr import shown
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,9 @@ def _projected(file: Any, group: int, media: dict[str, str]) -> list[str]:
 def _read_parquet(path: Path, shape: str, reading: Reading) -> Entries:
     where = str(path.absolute())
     file, ends = _opened(where, file_identity(where))
+    names = file.schema_arrow.names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{path}: two columns are named {shown(twice[0])}; rename one")
     media, classes = media_columns(file.schema_arrow), class_columns(file.schema_arrow)
     _warn_of_large_groups(path, file, media)
 

@@ -62,7 +62,8 @@ def _needed_columns(
         if set(each) <= set(reading.renamed(dict.fromkeys(names))):
             return each
     wanted, found = " or ".join(map(",".join, needed)), shown(",".join(names), most=300)
-    raise ValueError(f"{where}: the header row must name the columns {wanted}; it reads {found}")
+    parted = "; commas part the columns of .csv, tabs those of .tsv" if len(names) == 1 else ""
+    raise ValueError(f"{where}: the header row must name the columns {wanted}; it reads {found}{parted}")
 
 
 def _csv_records(path: Path) -> Records:

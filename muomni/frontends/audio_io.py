@@ -35,6 +35,7 @@ WRITTEN = {
     ".oga": ("OGG", "VORBIS"), ".opus": ("OGG", "OPUS"), ".aiff": ("AIFF", "PCM_16"), ".aif": ("AIFF", "PCM_16"),
     ".au": ("AU", "PCM_16"), ".caf": ("CAF", "PCM_16"), ".w64": ("W64", "PCM_16"),
 }  # fmt: skip
+OVERSHOOT = 0.5  # s that a cut may end after its recording, as of Kaldi: times are rounded
 LARGEST_RATIO = 2000  # numbers in the ratio of two rates: resampling takes their product, 44101 : 16000 took 20 s
 
 
@@ -189,7 +190,7 @@ def _decode(path: File, file: soundfile.SoundFile, seconds: float | None) -> np.
 def cut_audio(path: File, begin: float, end: float) -> bytes:
     """The content of a wav file that holds seconds [begin, end) of an audio file, its channels as they are, in float32.
 
-    Errors as of `decode_audio`; ValueError also where the recording ends before `begin`.
+    Errors as of `decode_audio`; ValueError also where the recording ends before `begin`, or more than `OVERSHOOT` before `end`.
     """
     with _opened(path) as file:
         _check_header(path, file, end - begin)
@@ -197,6 +198,8 @@ def cut_audio(path: File, begin: float, end: float) -> bytes:
         first = round(begin * rate)
         if first >= total or total >= UNKNOWN:
             raise ValueError(f"the audio file {path} has {total / rate:g} s: none from {begin:g} to {end:g}")
+        if end > total / rate + OVERSHOOT:
+            raise ValueError(f"the audio file {path} has {total / rate:g} s: it ends inside {begin:g} to {end:g}")
         file.seek(first)
         samples = file.read(round(end * rate) - first, dtype="float32", always_2d=True)
     whole = io.BytesIO()

@@ -1,5 +1,7 @@
 """Data that is wrong, in every format: named by file and row, counted, never silent."""
 
+import datetime
+import decimal
 import json
 import pickle
 import re
@@ -12,6 +14,10 @@ import pytest
 
 from datamodules.formats import BadRow, Reading, read_entries
 from datamodules.manifests import read_manifest
+from datamodules.media import AudioClip
+from datamodules.sources import resolve_sources
+from muomni.frontends.audio_io import decode_audio
+from muomni.frontends.chat import media_of
 from tests.conftest import ROOT
 from tests.unit.datamodules import format_data
 from tests.unit.datamodules.format_data import audio, cell, jsonl, lines, picture, table
@@ -61,6 +67,15 @@ KALDI = [
     ({"text": put(4, "v4 hello")}, "text:5: v4 is not in wav.scp"),
     ({"text": put(4, "u4")}, "text:5: empty or missing 'text'"),
     ({"wav_scp": put(4, "u4 none.wav")}, "text:5: missing file none.wav"),
+    (
+        {"segments": lambda content: content.extend([*(f"u{n} u{n} 0 0.1" for n in range(199)), "u199 u199 0 0.1 2"])},
+        "text:200: segments:200: u199 0 0.1 2 names a channel: write the channels",
+    ),
+    ({"utt2spk": lambda content: content.extend(f"u{n} ann" for n in range(199))}, "text:200: u199 is not in utt2spk"),
+    (
+        {"utt2spk": lambda content: content.extend([*(f"u{n} ann" for n in range(200)), "u7 bob"])},
+        "utt2spk:201: u7 a second time",
+    ),
 ]
 
 
@@ -82,6 +97,57 @@ def test_a_segment_beyond_its_recording_is_named(tmp_path, caplog):
     lines(folder / "segments", *many, "last rec 2 1")
     assert len(read_manifest(folder, shape="speech")) == 200
     assert f"{folder}/text:201: 'segment' is [2.0, 1.0]: begin and end in seconds are needed" in caplog.text
+
+
+def test_a_segment_may_end_half_a_second_late(tmp_path):
+    """Times are rounded; what ends later is another recording, as Kaldi has it."""
+    file = str(audio(tmp_path, 0))  # 0.25 s
+    assert len(decode_audio(AudioClip(file, 0.05, 0.75), 16000).waveform) == 3200
+    with pytest.raises(ValueError, match=r"0.wav has 0.25 s: it ends inside 0.05 to 0.76"):
+        AudioClip(file, 0.05, 0.76).read()
+
+
+def test_a_tab_parts_an_utterance_from_its_text_or_is_one_of_it(tmp_path):
+    path = kaldi(tmp_path, text=lambda content: content.__setitem__(slice(2), ["u0\thello there", "u1  hello\tthere"]))
+    assert [row["text"] for row in read_manifest(path, shape="speech")[:2]] == ["hello there", "hello\tthere"]
+
+
+def escapes(folder):
+    """Folders of every format whose tables name media by themselves, the second of which leaves it."""
+    away = "../../../away"
+    for name in ("m", "cv/clips", "lj/wavs", "libri/1/2"):
+        audio(folder / "in" / name, 0)
+    for name in ("coco/train", "flickr/Images"):
+        picture(folder / "in" / name, 0)
+    audio(folder, 0, "away"), picture(folder, 0, "away")
+    inside = folder / "in"
+    table(inside / "m/metadata.csv", [{"file_name": f"{n}.wav", "text": "x"} for n in ("0", away)])
+    cv = [{"client_id": "s", "path": f"{n}.wav", "sentence": "x"} for n in ("0", away)]
+    table(inside / "cv/train.tsv", cv, delimiter="\t")
+    lines(inside / "lj/metadata.csv", "0|x|x", f"{away}|x|x")
+    lines(inside / "libri/1/2/1-2.trans.txt", "0 x", f"{away} x")
+    named = [{"id": n, "file_name": f"{name}.png"} for n, name in enumerate(("0", away))]
+    captions = [{"image_id": n, "caption": "x"} for n in range(2)]
+    lines(inside / "coco/annotations/captions_train.json", json.dumps({"images": named, "annotations": captions}))
+    table(inside / "flickr/captions.txt", [{"image": f"{n}.png", "caption": "x"} for n in ("0", away)])
+    return [(inside / name, "speech") for name in ("m", "cv", "lj", "libri/1/2")] + [
+        (inside / name, "image_text") for name in ("coco", "flickr")
+    ]
+
+
+def test_a_table_names_no_media_outside_of_its_folder(tmp_path):
+    for path, shape in escapes(tmp_path):
+        entries = [entry for _, entry in read_entries(path, shape=shape)]
+        (bad,) = (entry for entry in entries if isinstance(entry, BadRow))
+        assert len(entries) == 2 and re.search(r"\.\./away\S* leaves /", str(bad)), path
+
+
+def test_suffixes_in_capitals_are_found_and_bars_named(tmp_path):
+    audio(tmp_path / "wavs", 0).rename(tmp_path / "wavs" / "0.WAV")
+    lines(tmp_path / "metadata.csv", "0|a | b|c", *["0|x|x"] * 200)
+    found = list(read_entries(tmp_path, shape="speech"))
+    assert str(found[0][1]) == "cells: 4; ID|text|normalised text is needed"
+    assert found[1][1]["audio"] == str(tmp_path / "wavs" / "0.WAV")
 
 
 MEDIA = [
@@ -244,6 +310,10 @@ COCO = [
         {"images": [{"id": 1, "file_name": "0.png"}], "annotations": [{"image_id": 2, "caption": "x"}]},
         "entry 1: annotation 1: no caption of an image (image_id 2)",
     ),
+    (
+        {"images": [{"id": [1], "file_name": "0.png"}], "annotations": [{"image_id": [2], "caption": "x"}]},
+        "entry 1: annotation 1: no caption of an image (image_id [2])",
+    ),
 ]
 
 
@@ -278,6 +348,67 @@ def test_conversations_that_do_not_fit_their_media(tmp_path, turns, image, messa
     path = lines(tmp_path / "x.json", json.dumps([{"conversations": turns, "image": image}]))
     found = refusal(path, "sft")
     assert f"{path}, entry 1: " in found and message in found
+
+
+def test_media_next_to_messages_go_where_their_marks_are(tmp_path):
+    """As LLaMA-Factory and TRL write them: without it the model would learn the answer without the picture."""
+    first, second = (str(picture(tmp_path, n)) for n in range(2))
+
+    def say(*contents):
+        roles = ("user", "assistant") * 2
+        return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
+
+    rows = [
+        {"messages": say("<image>\nis it <image>?", "no"), "images": ["0.png", "1.png"]},
+        {"messages": say([{"type": "image"}, {"type": "text", "text": "is it"}, {"type": "image"}], "no"),
+         "images": ["0.png", "1.png"]},
+        {"messages": say([{"type": "text", "text": "a <image>"}], "b", "c", "d"), "image": "0.png"},
+        {"messages": say([{"type": "image", "image": "0.png"}], "b"), "image": "1.png"},
+        {"messages": say("what is the tag <image>?", "of a picture")},
+    ]  # fmt: skip
+    path = jsonl(tmp_path / "m.jsonl", rows)
+    found = [media_of(row["messages"])[0] for row in read_manifest(path, shape="sft")]
+    assert found == [[first, second], [first, second], [first], [first], []]
+    path = jsonl(tmp_path / "m.jsonl", [{"messages": say("<image> and <image>?", "no"), "images": ["0.png"]}])
+    assert "<image> marks in the conversation: 2, image files of the row: 1" in refusal(path, "sft")
+    path = jsonl(tmp_path / "m.jsonl", [{"messages": say("<video>?", "no"), "video": "a.mp4"}])
+    assert "m.jsonl:1: it has a 'video'; of conversations images and recordings are read" in refusal(path, "sft")
+
+
+def test_columns_of_parquet_that_are_no_text_are_text_or_named(tmp_path):
+    """Dates and decimals as JSON would have them, so that rows can be packed and indexed; bytes that are no media go."""
+    day = datetime.datetime(2020, 1, 2)
+    columns = {"text": ["x"], "when": [day], "price": [decimal.Decimal("1.5")], "meta": [{"on": day, "of": [1, None]}],
+               "hashes": pa.array([[b"a"]], pa.list_(pa.binary()))}  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    ((_, row),) = read_entries(tmp_path / "x.parquet", shape="text")
+    assert json.loads(json.dumps(row)) == {
+        "text": "x", "when": "2020-01-02 00:00:00", "price": "1.5", "meta": {"on": "2020-01-02 00:00:00", "of": [1, None]},
+        "hashes": [],
+    }  # fmt: skip
+    pq.write_table(pa.table({"text": pa.array([b"x"], pa.binary())}), tmp_path / "x.parquet")
+    assert "x.parquet, row 1: 'text' is a column of bytes, not of texts" in refusal(tmp_path / "x.parquet", "text")
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(twice, tmp_path / "x.parquet")
+    assert "x.parquet: two columns are named 'text'; rename one" in refusal(tmp_path / "x.parquet", "text")
+
+
+def test_splits_may_be_numbers(tmp_path):
+    """Folds of a cross-validation: data.train_split=1 names them in any format."""
+    rows = [{"text": f"t {n}", "split": n % 2} for n in range(4)]
+    for path in (jsonl(tmp_path / "m.jsonl", rows), table(tmp_path / "m.csv", rows)):
+        assert [row["text"] for row in read_manifest(path, shape="text", split="1")] == ["t 1", "t 3"]
+    given = {
+        "kind": "text",
+        "train": "a",
+        "val": None,
+        "test": None,
+        "train_split": 1,
+        "val_split": 0,
+        "test_split": None,
+    }
+    found = resolve_sources(given, stage="thinker", shape="text", world={"test": {}})
+    assert found["splits"] == {"train": "1", "val": "0", "test": None}
 
 
 # names of columns, formats and splits
