@@ -31,8 +31,13 @@ def is_large(path: Path, *, shape: str | None = None) -> bool:
     return path.is_file() and path.stat().st_size >= LARGE_FILE and not media
 
 
-def refuse_shares(path: Path, reading: Reading) -> None:
-    """Raise ValueError where shares of a pack's rows are to be splits and it has none: it keeps those of its manifest."""
+def refuse_reading(path: Path, reading: Reading) -> None:
+    """Raise ValueError where a pack is to be read in another way than it was packed: its rows stay as they are."""
+    usual = Reading()
+    for name in ("format", "columns", "class_caption"):
+        if getattr(reading, name) != getattr(usual, name):
+            what = f"data.{name}={getattr(reading, name)}"
+            raise ValueError(f"{path}: {what} changes nothing in a pack: leave it out, or pack the data with {name}=")
     if reading.split_shares and not Pack(path).splits:
         raise ValueError(
             f"{path}: a pack without splits, which data.split_shares cannot give it: data.val=PATH names another"

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.formats import BadRow, Reading, Row, entry_place, read_entries
+from datamodules.formats import BadRow, Entries, Reading, Row, entry_place, read_entries
 from datamodules.formats.hugging_face import HUGGING_FACE
 from datamodules.formats.splits import phase_of
-from datamodules.large_manifests import indexed_rows, is_large, pack_entries, pack_rows, refuse_shares
+from datamodules.large_manifests import indexed_rows, is_large, pack_entries, pack_rows, refuse_reading
 from datamodules.lazy_rows import LazyRows
 from datamodules.packs.index import is_pack
 from datamodules.row_label import label as label
@@ -63,7 +63,7 @@ def read_manifest(
     reading = reading or Reading()
     folder = _media_folder(path, shape=shape, root=root, reading=reading)
     if is_pack(path):
-        refuse_shares(path, reading)
+        refuse_reading(path, reading)
         return pack_rows(path, shape=shape, split=split, phase=phase, cache=cache)
     if is_large(path, shape=shape):
         return indexed_rows(
@@ -127,7 +127,11 @@ def checked_entries(
     reading = reading or Reading()
     folder = _media_folder(path, shape=shape, root=root, reading=reading)
     own_splits = split is None and phase is not None and (not path.is_file() or bool(reading.split_shares))
-    entries = pack_entries(path, shape=shape) if is_pack(path) else read_entries(path, shape=shape, reading=reading)
+    if is_pack(path):
+        refuse_reading(path, reading)
+        entries: Entries = pack_entries(path, shape=shape)
+    else:
+        entries = read_entries(path, shape=shape, reading=reading)
     check = check_of(shape, labelled=reading.labelled)
     position = -1
     for number, entry in entries:

@@ -73,6 +73,10 @@ class AudioClip(StoredMedia):
     def name(self) -> str:
         return f"{self.container}[{self.begin:g}:{self.end:g}]"
 
+    @property
+    def suffix(self) -> str:
+        return ".wav"
+
     def read(self) -> bytes:
         return cut_audio(self.container, self.begin, self.end)
 

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,11 +13,10 @@ from datamodules.packs.media_slots import KEYS, media_slots
 from datamodules.row_json import dump_row
 from muomni.frontends.audio_io import inspect_audio
 from muomni.frontends.image import check_image
-from muomni.frontends.memory_file import MemoryFile
+from muomni.frontends.memory_file import SUFFIX, MemoryFile
 
 AT_ONCE = 64  # rows whose media are read ahead
 THREADS = 8
-SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 
 
 @dataclass
@@ -78,7 +76,7 @@ def _read(row: Row, shape: str) -> Sample:
             else:
                 facts = inspect_audio(opened)  # the whole of it: what breaks, or is no sound, breaks here
                 seconds.append(facts.seconds if facts.promised is None else facts.promised)
-            suffix = PurePath(name).suffix.lower()
+            suffix = PurePath(medium).suffix.lower() if isinstance(medium, str) else medium.suffix
             sample.media[medium] = (suffix if SUFFIX.fullmatch(suffix) and suffix != ".json" else ".bin", content)
     except (ValueError, OSError) as error:
         sample.error = f"{row['id']}: {error}"

@@ -2,8 +2,11 @@
 of a table), which is read when it is opened."""
 
 import io
+import re
 from abc import ABC, abstractmethod
-from pathlib import Path
+from pathlib import Path, PurePath
+
+SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 
 
 class MemoryFile(io.BytesIO):
@@ -28,6 +31,12 @@ class StoredMedia(ABC):
     @abstractmethod
     def name(self) -> str:
         """CONTAINER/MEMBER, for messages: different for any two."""
+
+    @property
+    def suffix(self) -> str:
+        """Of a file that its bytes are written to, ".bin" where the name has none."""
+        found = PurePath(self.name).suffix.lower()
+        return found if SUFFIX.fullmatch(found) else ".bin"
 
     @abstractmethod
     def read(self) -> bytes:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from datamodules import large_manifests
 from datamodules.fingerprint import digest
+from datamodules.formats import Reading
 from datamodules.manifests import read_manifest
 from datamodules.media import StoredMedia
 from datamodules.pack import main
@@ -264,13 +265,48 @@ def test_a_pack_is_sent_to_another_process_without_its_arrays(data):
         (["text.jsonl", "out=x", "shard_mb=0"], "shard_mb=0: must be above 0"),
         (["text.jsonl", "out=."], "holds files and is no pack"),
         (["none.jsonl", "out=x"], "its first row is of no shape; give shape="),
+        (
+            ["gone.jsonl", "out=x"],
+            "its first row cannot be used as speech: missing file gone.wav.*shape=text leaves media out",
+        ),
+        (["text.jsonl", "out=x", "columns=text"], "columns=text: OURS:THEIRS,.. is needed"),
+        (["text.jsonl", "out=x", "shape=text", "columns=text:words"], "no row has the column 'words'"),
     ],
 )
 def test_mistakes_of_the_command_line_are_named(data, monkeypatch, words, message):
     monkeypatch.chdir(data)
     (data / "none.jsonl").write_text('{"a": 1}\n')
+    (data / "gone.jsonl").write_text('{"audio": "gone.wav", "text": "hello"}\n')
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         main(words)
+
+
+def test_a_folder_is_packed_as_what_its_rows_are(data, monkeypatch):
+    """Media lie in the folder itself, and cuts of a recording are wav files."""
+    folder = data / "folder"
+    folder.mkdir()
+    (data / "a0.flac").rename(folder / "a0.flac")
+    for split in ("train", "dev"):
+        row = {"audio": "a0.flac", "text": split, "segment": [0.0, 0.04]}
+        (folder / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+    main([str(folder), f"out={data / 'p'}"])
+    assert Pack(data / "p").shape == "speech"
+    with tarfile.open(data / "p" / "00000.tar") as file:
+        assert file.getnames()[1] == "000000000.wav"
+
+
+def test_how_a_manifest_is_read_is_said_when_it_is_packed(data):
+    (data / "names.jsonl").write_text('{"id": 1, "sentence": "a", "text": "b", "split": 1}\n')
+    main([str(data / "names.jsonl"), f"out={data / 'p'}", "columns=text:sentence"])
+    (row,) = read_manifest(data / "p", shape="text", split="1")
+    assert row["text"] == "a"
+    with pytest.raises(ValueError, match="holds a pack of other data or other options"):
+        main([str(data / "names.jsonl"), f"out={data / 'p'}"])
+    for reading in (Reading(columns={"text": "sentence"}), Reading(format="csv"), Reading(class_caption="{class}")):
+        with pytest.raises(
+            ValueError, match=r"data\.\w+=.* changes nothing in a pack: leave it out, or pack the data with"
+        ):
+            read_manifest(data / "p", shape="text", reading=reading)
 
 
 def test_the_whole_of_a_recording_is_tried(tmp_path):
