@@ -11,23 +11,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datamodules.formats.folders import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from datamodules.packs.index import INDEX, is_pack
 
 log = logging.getLogger(__name__)
 
 WHOLE = 64 << 20  # bytes of a file that is read whole
+MEDIA = (*AUDIO_SUFFIXES, *IMAGE_SUFFIXES)
 BLOCKS, BLOCK = 256, 64 << 10  # of a larger one
 
 
 def digest(path: Path | str) -> str:
-    """16 hex digits of a file's content, or of the names and sizes under a folder; "none" where there is neither."""
+    """16 hex digits of a file's content, or of what is under a folder: all names and sizes, and the content of what is no image
+    and no recording; "none" where there is neither."""
     path = Path(path)
     if is_pack(path):
         path = path / INDEX
     state = hashlib.blake2b(digest_size=8)
     if path.is_dir():
         for each in sorted(each for each in path.rglob("*") if each.is_file()):
-            state.update(f"{each.relative_to(path)}\0{each.stat().st_size}\0".encode())
+            content = "" if each.suffix.lower() in MEDIA else digest(each)
+            state.update(f"{each.relative_to(path)}\0{each.stat().st_size}\0{content}".encode())
         return state.hexdigest()
     if not path.is_file():
         return "none"

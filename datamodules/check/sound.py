@@ -1,5 +1,6 @@
 """Recordings: how long, at which rates, and which of them are silent, clipped, or not what their rows say."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -194,7 +195,7 @@ def contradiction(row: dict[str, Any], rate: int, seconds: float | None) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _ceil(seconds: float) -> float:

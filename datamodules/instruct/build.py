@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from datamodules.instruct.wordings import held_out_wordings, seen_wordings
 from datamodules.manifests import Row, read_manifest
 from datamodules.media import StoredMedia
 from datamodules.world.files import write_rows
-from datamodules.world.rng import digest, item_rng
+from datamodules.world.rng import item_rng
 from muomni.checkpoints.atomic_write import atomic_write
 
 log = logging.getLogger(__name__)
@@ -93,11 +94,12 @@ def _conversations(
 def _media_item(row: Mapping[str, Any], source: Source, folder: Path) -> dict[str, str]:
     media = row[source.media]
     if isinstance(media, StoredMedia):
-        path = folder / "media" / f"{digest(media.name):016x}{Path(media.name).suffix}"
+        content = media.read()  # named by it: a source that has changed leaves no old picture under a new question
+        path = folder / "media" / f"{blake2b(content, digest_size=8).hexdigest()}{media.suffix}"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as partial:
-                partial.write_bytes(media.read())
+                partial.write_bytes(content)
         media = str(path.absolute())
     inside = os.path.relpath(media, os.path.abspath(folder))
     far = inside.startswith(os.path.join("..", ".."))  # manifests name nothing that is out of their parent relatively

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from datamodules.formats.splits import SPLITS, phase_of
 from datamodules.manifests import Row
+from datamodules.media import AudioClip
 from datamodules.world.rng import digest
 
 VAL_SHARE = 0.03  # of training, where the data has no validation split of its own
@@ -41,4 +42,6 @@ def split_rows(rows: Sequence[Row], *, media: str, seed: int, what: str) -> dict
 
 def _share(row: Row, media: str, seed: int) -> float:
     """0 to 1, a function of the name of the row's file."""
-    return digest(seed, "instruct", os.path.basename(str(row[media]))) / 2**64
+    medium = row[media]
+    name = medium.container if isinstance(medium, AudioClip) else str(medium)
+    return digest(seed, "instruct", os.path.basename(name)) / 2**64

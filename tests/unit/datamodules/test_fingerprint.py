@@ -30,14 +30,17 @@ def test_large_files_are_read_in_blocks(tmp_path, monkeypatch, where):
     assert digest(tmp_path / "a") != before
 
 
-def test_a_folder_is_its_names_and_sizes(tmp_path):
+def test_a_folder_is_its_names_and_sizes_and_its_tables(tmp_path):
     folder = tmp_path / "d"
     (folder / "in").mkdir(parents=True)
     (folder / "in" / "x.txt").write_text("abc")
     before = digest(folder)
     assert digest(folder) == before
-    (folder / "in" / "y.txt").write_text("")
-    assert digest(folder) != before
+    (folder / "in" / "x.txt").write_text("abd")
+    changed = digest(folder)
+    assert changed != before, "a transcript of the same length"
+    (folder / "in" / "y.wav").write_text("")
+    assert digest(folder) not in (before, changed)
 
 
 def test_only_what_is_learnt_from_counts(tmp_path):

@@ -142,6 +142,8 @@ def test_headers_that_are_not_what_their_rows_say(tmp_path):
     rows[1]["sample_rate"], rows[2]["seconds"] = 8000, 2.0
     finding = one(found_in(plan_for("speech", train=lines(tmp_path / "t.jsonl", rows))), "header")
     assert finding.count == 2 and "16000 Hz in the header, 8000 in the row" in finding.where[0]
+    rows[1]["sample_rate"], rows[2]["seconds"] = float("nan"), float("inf")
+    assert "header" not in found_in(plan_for("speech", train=lines(tmp_path / "t.jsonl", rows)))
 
 
 def test_a_rate_that_only_one_recording_has(tmp_path):

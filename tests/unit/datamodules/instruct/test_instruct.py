@@ -14,6 +14,7 @@ from datamodules.formats import Reading
 from datamodules.instruct.__main__ import main
 from datamodules.instruct.build import Source, build_instructions
 from datamodules.instruct.made_once import make_instructions
+from datamodules.instruct.splits import split_rows
 from datamodules.instruct.wordings import HELD_OUT, WORDINGS, held_out_wordings, seen_wordings
 from datamodules.manifests import read_manifest
 from muomni.frontends.audio_io import write_audio
@@ -142,6 +143,27 @@ def test_pictures_inside_other_files_are_written_out(tmp_path):
     only = [row for row in rows if row["meta"]["question"] == "caption"]  # of one caption: judged by exact match
     assert {row["task"] for row in only} == {"image_qa"} and text_of(only[0]["messages"][1]) == "a photo of a cat"
     assert np.array_equal(np.asarray(Image.open(found["dog"])), pixels[5])
+
+
+def test_pictures_of_a_source_that_changed_are_not_those_of_before(tmp_path):
+    for value in (0, 9):
+        np.savez(tmp_path / "m.npz", images=np.full((40, 4, 4, 3), value, np.uint8), labels=np.arange(40) % 2)
+        (tmp_path / "classes.json").write_text('["cat", "dog"]')
+        build_instructions([Source(tmp_path / "m.npz", "image_text")], tmp_path / "out")
+        rows = read_manifest(tmp_path / "out" / "train.jsonl", shape="sft")
+        (picture,) = {media_of(row["messages"])[0][0] for row in rows}
+        assert np.asarray(Image.open(picture)).max() == value and picture.endswith(".ppm")
+
+
+def test_cuts_of_a_recording_are_of_one_split(tmp_path):
+    names = [f"r{n}.wav" for n in range(30)]
+    for name in names:
+        write_audio(tmp_path / name, 0.1 * torch.ones(1600), 16000)
+    rows = [{"audio": name, "text": "one", "segment": [k / 50, k / 50 + 0.02]} for name in names for k in range(3)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    splits = split_rows(read_manifest(tmp_path / "m.jsonl", shape="speech"), media="audio", seed=0, what="m")
+    held = [{row["audio"].container for row in splits[name]} for name in ("train", "val", "test")]
+    assert sum(map(len, held)) == len(set().union(*held)) == 30 and held[2]
 
 
 @pytest.mark.parametrize(
