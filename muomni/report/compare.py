@@ -4,6 +4,7 @@ A RUN is a run folder, or the folder of a sweep, which stands for its jobs. Runs
 the metrics: mean, spread, number.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def interval(group: Group, name: str) -> tuple[float, float] | None:
 def differs(first: Group, other: Group, name: str) -> str:
     """yes, no, or nothing where it cannot be said."""
     ours, theirs = first.summary(name), other.summary(name)
-    if ours is None or theirs is None:
+    if ours is None or theirs is None or not math.isfinite(theirs.mean - ours.mean):
         return ""
     verdict = ours.differs_from(theirs)
     if verdict is None and (a := interval(first, name)) and (b := interval(other, name)):
@@ -167,7 +168,8 @@ def efficiency_table(runs: Sequence[Run], labels: Sequence[str]) -> Table:
         journal, medians = run.read.journal, []
         for key in used:
             _, values = run.read.curves.get(f"{run.stage}/train/{key}", ([], []))
-            medians.append(sorted(values)[len(values) // 2] if values else None)
+            known = sorted(value for value in values if math.isfinite(value))
+            medians.append(known[len(known) // 2] if known else None)
         seconds, machine = journal.get("seconds", {}), journal.get("machine", {})
         where = (
             f"{machine.get('processor', '')}, {machine.get('threads', '?')} threads, GPU {machine.get('gpu', '?')}"

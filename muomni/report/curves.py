@@ -14,12 +14,16 @@ from muomni.report.run_files import Curve
 
 
 def smooth(values: list[float], share: float = 0.05) -> np.ndarray:
-    """Mean over the last `share` of the curve before each point, at least one point."""
+    """Mean over the last `share` of the curve before each point, at least one point; values that are no numbers are left out,
+    NaN where all are."""
     width = max(1, round(share * len(values)))
-    sums = np.cumsum([0.0, *values])
+    known = np.isfinite(values)
+    sums = np.cumsum([0.0, *np.where(known, values, 0.0)])
+    counts = np.cumsum([0, *known])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - width)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    count = counts[ends] - counts[starts]
+    return np.where(count > 0, (sums[ends] - sums[starts]) / np.maximum(count, 1), np.nan)
 
 
 def draw_curves(run: StageRun, path: Path) -> bool:

@@ -1,5 +1,6 @@
 """The goals of goals.yaml, and how far a set of metrics is from them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 #: Reductions of several metrics to the value of a goal; "worst" depends on which way is better.
 TAKE: dict[str, Callable[[Sequence[float], bool], float]] = {
     "itself": lambda values, lower: values[0],
-    "worst": lambda values, lower: max(values) if lower else min(values),
+    "worst": lambda values, lower: (max if lower else min)(values, key=lambda v: (math.isnan(v) == lower, v)),
     "sum": lambda values, lower: sum(values),
     "difference": lambda values, lower: values[0] - values[1],
     "ratio": lambda values, lower: 100 * values[0] / values[1] if values[1] else 0.0,
@@ -35,9 +36,15 @@ class Goal:
             return None
         return TAKE[self.take]([metrics[name] for name in self.metrics], self.lower)
 
+    def badness(self, value: float) -> float:
+        """The greater, the worse; infinite for what is no number."""
+        return math.inf if math.isnan(value) else value if self.lower else -value
+
     def shortfall(self, value: float, column: str) -> float:
-        """Distance to the target, in the metric's unit; 0 if it is reached."""
+        """Distance to the target, in the metric's unit; 0 if it is reached, infinite for what is no number."""
         target = self.targets[column]
+        if math.isnan(value):
+            return math.inf
         return max(0.0, value - target if self.lower else target - value)
 
 

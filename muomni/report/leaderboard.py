@@ -10,6 +10,7 @@ record before by more than the larger spread (max - min) of the two. Both are ch
 
 import datetime
 import json
+import math
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -101,6 +102,9 @@ def check_record(record: Record, last: Record | None, track: Track, *, where: st
         raise ValueError(f"{where}: {', '.join(lacking)} not stated")
     if len(set(record.seeds)) < LEAST_SEEDS or len(record.values) != len(record.seeds):
         raise ValueError(f"{where}: {len(set(record.seeds))} seeds; a record needs {LEAST_SEEDS}")
+    wrong = [value for value in record.values if not math.isfinite(value)]
+    if wrong:
+        raise ValueError(f"{where}: {wrong[0]} is no number to compare: a record's runs have measured it")
     if last is None:
         return
     ours, theirs = record.summary, last.summary

@@ -1,5 +1,6 @@
 """Any run folder: what it was trained with, what it measured, its curves over steps, tokens, FLOPs and time."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -87,7 +88,8 @@ def _measure_axis(run: Run, axis: str) -> Curve | None:
     samples, seconds = run.read.curves.get(f"{train}samples_per_second"), run.read.journal.get("seconds", {}).get("fit")
     size = run.options.get("datamodule.batch_size")
     if samples is not None and size and not run.options.get("datamodule.batch_tokens"):
-        steps, rates = samples
+        there = [(step, rate) for step, rate in zip(*samples, strict=True) if math.isfinite(rate) and rate > 0]
+        steps, rates = [step for step, _ in there], [rate for _, rate in there]
         each = size * int(run.options.get("trainer.accumulate_grad_batches") or 1)
         spans = [each * (step - before) / rate for before, step, rate in zip([0, *steps], steps, rates, strict=False)]
         if axis == "hours":

@@ -34,13 +34,17 @@ class Summary:
     @property
     def text(self) -> str:
         """The mean, with digits enough for its spread, which follows with the number of values."""
+        if not math.isfinite(self.mean):
+            return f"{number(self.mean)} (n={self.n})"
         if not self.spread:
             return number(self.mean) + ("" if self.spread is None else f" (spread 0, n={self.n})")
         decimals = max(2, 1 - math.floor(math.log10(self.spread)))
         return f"{self.mean:.{decimals}f} (spread {number(self.spread)}, n={self.n})"
 
     def differs_from(self, other: "Summary") -> bool | None:
-        """Whether the means differ by more than the spread; None where neither has a spread."""
+        """Whether the means differ by more than the spread; None where neither has a spread, or one is no number."""
+        if not math.isfinite(self.mean - other.mean):
+            return None
         spreads = [each.spread for each in (self, other) if each.spread is not None]
         return abs(self.mean - other.mean) > max(spreads) if spreads else None
 
@@ -63,10 +67,13 @@ class Group:
 
 
 def group_by_seed(runs: Sequence[Run]) -> list[Group]:
-    """Runs in groups of one setting, in the order in which they come."""
+    """Runs in groups of one setting, in the order in which they come. A seed that was trained again is of another group: two
+    runs of one seed are no sample of two."""
     groups: dict[Any, list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.stage, run.setting), []).append(run)
+        again = sum((run.stage, run.setting, run.seed) == (each.stage, each.setting, each.seed)
+                    for group in groups.values() for each in group)  # fmt: skip
+        groups.setdefault((run.stage, run.setting, again), []).append(run)
     found = list(groups.values())
     return [
         Group(label, tuple(each)) for label, each in zip(labels_of([each[0] for each in found]), found, strict=True)

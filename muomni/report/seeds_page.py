@@ -41,8 +41,10 @@ class Measured:
     @property
     def ends(self) -> tuple[str, str]:
         """The seeds of the worst and the best value."""
-        lowest, highest = (choose(self.values, key=self.values.__getitem__) for choose in (min, max))
-        return (highest, lowest) if self.goal.lower else (lowest, highest)
+        worst, best = (
+            choose(self.values, key=lambda seed: self.goal.badness(self.values[seed])) for choose in (max, min)
+        )
+        return worst, best
 
     @property
     def reached_by(self) -> list[str]:

@@ -62,7 +62,7 @@ class Sweep:
 
     @property
     def best(self) -> Job | None:
-        there = [job for job in self.jobs if job.value is not None and job.outcome == "complete"]
+        there = [job for job in self.jobs if math.isfinite(self.order(job)) and job.outcome == "complete"]
         return min(there, key=self.order) if there else None
 
     def order(self, job: Job) -> float:

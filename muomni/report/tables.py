@@ -1,6 +1,7 @@
 """Markdown tables of metrics, goals, run times and samples."""
 
 import datetime
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +41,9 @@ def quoted(text: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Format a number: two decimals, more for small ones, none for integers."""
+    """Format a number: two decimals, more for small ones, none for integers; nan and inf as they are."""
+    if not math.isfinite(value):
+        return str(float(value))
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
@@ -96,9 +99,9 @@ def goals_table(
 
 
 def worst_of(goal: Goal, seeds: Sequence[Mapping[str, float]]) -> tuple[float | None, int]:
-    """The worst value of a goal over seeds, None where fewer than two measured it, and how many did."""
+    """The worst value of a goal over seeds, None where fewer than two measured it, and how many did. No number is the worst."""
     values = [value for metrics in seeds if (value := goal.value(metrics)) is not None]
-    return (max if goal.lower else min)(values) if len(values) > 1 else None, len(values)
+    return max(values, key=goal.badness) if len(values) > 1 else None, len(values)
 
 
 def times_table(runs: Sequence[StageRun]) -> str:

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from muomni.report.__main__ import main
+from muomni.report.curves import smooth
 from muomni.report.html import Page
 from muomni.report.runs import find_runs, read_folder
 from muomni.report.seeds import Summary, group_by_seed
@@ -104,6 +105,34 @@ def test_runs_of_one_seed_are_compared_by_their_intervals(multirun, tmp_path):
     main(["compare", str(multirun / "0"), str(multirun / "3"), f"out={tmp_path}"])
     text = (tmp_path / "compare.md").read_text()
     assert "49 (40 to 60) | 48 (40 to 60) | -1 no |" in text and "+1, one seed each" in text
+
+
+def test_what_is_no_number_is_shown_and_not_compared(multirun, tmp_path, capsys):
+    """NaN of a loss that broke, Infinity of a perplexity: pages of such runs are made, and they win nothing."""
+    broken = {"thinker/test/loss": float("nan"), "thinker/qa/fact": float("inf")}
+    (multirun / "0" / "metrics.json").write_text(json.dumps(broken))
+    table = (multirun / "0" / "metrics.csv").read_text().replace("4,1.2,2,20", "4,nan,0,20")
+    assert "nan" in table, "one interval without a loss, in which nothing was trained"
+    (multirun / "0" / "metrics.csv").write_text(table)
+    main(["compare", str(multirun), f"out={tmp_path / 'c'}"])
+    lines = (tmp_path / "c" / "compare.md").read_text().splitlines()
+    (row,) = [line for line in lines if line.startswith("| thinker/test/loss |")]
+    assert row == "| thinker/test/loss | lower | nan (n=3) | 2.05 (spread 0.1000, n=2) |  |"
+    first = read_folder(multirun / "0")
+    steps, loss = first.curve("thinker/train/loss", "hours")
+    assert np.isfinite(steps).all() and (np.diff(steps) >= 0).all() and not np.isfinite(loss).all()
+    assert np.isfinite(smooth(loss)[4:]).all(), "what follows a NaN is drawn"
+    main(["sweep", str(multirun)])
+    assert read_sweep(multirun).best.name == "2"
+    assert "| 0 | complete |  |" in (multirun / "sweep.md").read_text()
+
+
+def test_a_seed_that_was_trained_twice_is_no_sample_of_two(multirun):
+    """The same run again has no spread of seeds, below which every difference would seem large."""
+    again = make_job(multirun / "6", lr=0.1, seed=1, loss=1.2)
+    groups = group_by_seed(find_runs([str(multirun), str(again)]))
+    assert [group.seeds for group in groups] == [[0, 1, 2], [0, 1, 2], [1]]
+    assert len({group.label for group in groups}) == 3
 
 
 def test_axes_follow_from_the_rates_or_are_logged(multirun):

@@ -85,6 +85,7 @@ def test_a_record_is_added_and_beaten(board, tmp_path):
             (0.95, 1.0, 1.05),
             r"add=loss: 1 is better by 0\.1000, within the spread of 0\.2000, than the record of 2026-11-29, 1\.10",
         ),
+        ((float("nan"), 0.1, 0.1), r"add=loss: nan is no number to compare"),
         ((1.4, 1.4, 1.4), r"add=loss: 1\.40 is not better than the record of 2026-11-29, 1\.10"),
     ],
 )

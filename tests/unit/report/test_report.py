@@ -13,7 +13,7 @@ from muomni.report.curves import draw_curves, smooth
 from muomni.report.goals import COLUMNS, Goal, read_goals
 from muomni.report.page import choose, write_report
 from muomni.report.run_files import read_curves
-from muomni.report.tables import cell, goals_table, metrics_table, minutes_of_training, number, quoted
+from muomni.report.tables import cell, goals_table, metrics_table, minutes_of_training, number, quoted, worst_of
 
 from .conftest import make_run
 
@@ -69,6 +69,15 @@ def test_a_goal_that_makes_no_sense_is_named(tmp_path):
     path.write_text("- {stage: s, what: speed, metrics: [a], better: faster, demo: 1}")
     with pytest.raises(ValueError, match="goal 'speed'"):
         read_goals(path)
+
+
+def test_what_is_no_number_misses_every_goal():
+    for lower in (True, False):
+        goal = Goal("thinker", "x", ("m",), "itself", lower, {"demo": 1.0})
+        assert goal.shortfall(float("nan"), "demo") == float("inf")
+        for values in ((1.0, float("nan")), (float("nan"), 1.0)):
+            worst, count = worst_of(goal, [{"m": value} for value in values])
+            assert worst != worst and count == 2
 
 
 def test_reached_missed_unmeasured_and_unasked_are_told_apart():
