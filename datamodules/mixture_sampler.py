@@ -6,6 +6,7 @@ n modulo the set's size of the set's own shuffled epoch n // size. Nothing is dr
 found without going through those before it.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -16,13 +17,16 @@ import numpy as np
 
 from datamodules.batch_sampler import Batches, ResumableBatchSampler, SampleIndex
 
+log = logging.getLogger(__name__)
+
 MAX_PERIOD = 100_000
 ROUNDED = 10_000
 """Weights without a shorter period are rounded to this part of all."""
 
 
 def exact_shares(weights: Mapping[str, Any]) -> dict[str, Fraction]:
-    """Weights -> shares, as fractions whose sum is one. Raises ValueError for a weight that is not above 0."""
+    """Weights -> shares, as fractions whose sum is one. Raises ValueError for a weight that is not above 0; of one that is too
+    small to be drawn as it is, a warning says how often its set is drawn."""
     for name, weight in weights.items():
         right = isinstance(weight, int | float) and not isinstance(weight, bool) and math.isfinite(weight)
         if not right or weight <= 0:
@@ -32,6 +36,10 @@ def exact_shares(weights: Mapping[str, Any]) -> dict[str, Fraction]:
     shares = {name: weight / total for name, weight in given.items()}
     if math.lcm(*(share.denominator for share in shares.values())) > MAX_PERIOD:
         counts = _apportion(ROUNDED, [float(share) for share in shares.values()])
+        for name, count in zip(shares, counts, strict=True):
+            if not count:
+                what = f"{float(shares[name]):.2g} of all, is drawn as {1 / ROUNDED:g}, the smallest share"
+                log.warning("data.mixture.%s=%s, %s: leave the set out, or give it more", name, weights[name], what)
         shares = {name: Fraction(max(count, 1), ROUNDED) for name, count in zip(shares, counts, strict=True)}
         total = sum(shares.values())
         shares = {name: share / total for name, share in shares.items()}

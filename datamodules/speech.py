@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from datamodules.augment import MelAugment
 from datamodules.char_vocab import CharacterData, clean_transcript, normalized_rows
 from datamodules.conditions import Conditions, simulator_for
+from datamodules.held_out import same_file
 from datamodules.lazy_media import LazyMels
 from datamodules.lazy_rows import LazyRows, column, summary
 from datamodules.manifests import Row, keep_rows, log_skipped
@@ -130,8 +131,9 @@ class SpeechData(CharacterData):
 
     def _without_held_out(self, rows: Sequence[Row], path: Path, *, train: bool) -> Sequence[Row]:
         """For training those of the other speakers; of the same manifest, else, those of the held-out ones."""
-        trained = {str(self.train), *(str(each.train) for each in self.sets)}
-        if self.held_out is None or (not train and str(path) not in trained):
+        trained = [self.train, *(each.train for each in self.sets)]
+        own = any(same_file(path, Path(each)) for each in trained if each is not None)
+        if self.held_out is None or not (train or own):
             return rows
         names = list(map(str, self.held_out))
         side = "is one of" if train else "is none of"

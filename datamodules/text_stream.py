@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from datamodules.held_out import same_file
 from datamodules.text import TextData, TextSample
 from muomni.frontends.text_form import form_named
 from muomni.frontends.tokenizer import Tokenizer
@@ -77,7 +78,7 @@ class TextStream(TextData):
 
     def load(self, path: Path, split: str | None, *, phase: str) -> StreamRows:  # type: ignore[override]
         text = self.in_form(read_text(path))
-        shared = self.train is None or path == Path(self.train)
+        shared = self.train is None or same_file(path, Path(self.train))
         first_held_out = int(len(text) * (1 - self.held_out))
         if phase == "train":
             text = text[:first_held_out]

@@ -6,10 +6,12 @@ speakers, lengths) is said of "train", which has no file of its own.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from datamodules.formats import Reading, Row
+from datamodules.held_out import same_data, same_file
 
 #: Options of a datamodule by which it leaves rows out: the key of a row, its default, and in which phases.
 FILTERS = {"speakers": ("speaker", "0", ("train", "val", "test")), "test_kinds": ("kind", None, ("test",))}
@@ -51,7 +53,9 @@ class Source:
         """True if both are the same rows of the same file. A folder may have rows of its own for each phase."""
         divided = self.division != other.division
         alike = self.phase == other.phase or (not divided and (self.split is not None or self.path.is_file()))
-        return alike and (self.path, self.split, self.reading) == (other.path, other.split, other.reading)
+        if not alike or (self.split, self.reading) != (other.split, other.reading):
+            return False
+        return self.path == other.path or (self.root == other.root and same_data(self.path, other.path, root=self.root))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +109,14 @@ class Plan:
         earlier = self.sources[: self.sources.index(source)]
         return next((each for each in earlier if source.same_rows(each)), None)
 
+    @cached_property
+    def _trained_on(self) -> set[str]:
+        """The names of the sources whose file is one that is trained on, however it is named."""
+        return {each.name for each in self.sources if any(same_file(each.path, of.path) for of in self.trained)}
+
     def uses(self, row: Row, source: Source, number: int | str = 0) -> bool:
         """True unless the datamodule leaves the row out by what it says of itself, or by its line in the file."""
-        trains, own = source.phase == "train", any(source.path == each.path for each in self.trained)
+        trains, own = source.phase == "train", source.name in self._trained_on
         if self.last_line is not None and own and isinstance(number, int):
             return (number <= self.last_line) == trains
         if isinstance(speakers := self.options.get("held_out"), list) and (trains or own):

@@ -493,6 +493,15 @@ def test_validation_on_the_rows_of_training_is_said(tmp_path, clips, caplog):
     path = jsonl(tmp_path / "m.jsonl", [row | {"split": ("train", "dev")[n % 2]} for n, row in enumerate(clips)])
     speech(path).samples("val")
     assert f"{path}: validation reads the rows of training; give data.val or data.val_split" in caplog.text
+    for again in (tmp_path / "copy.jsonl", tmp_path / "link.jsonl", tmp_path / "in" / ".." / "m.jsonl"):
+        caplog.clear()
+        (tmp_path / "in").mkdir(exist_ok=True)
+        if again.name == "copy.jsonl":
+            again.write_bytes(path.read_bytes())
+        elif again.name == "link.jsonl":
+            again.symlink_to(path)
+        speech(path, val=str(again)).samples("val")
+        assert f"{again}: validation reads the rows of training" in caplog.text
     caplog.clear()
     speech(path, splits={"train": "train", "val": "dev"}).samples("val")
     speech(path, held_out=[clips[0].get("speaker", "0")]).samples("val")

@@ -65,6 +65,16 @@ def test_weights_are_numbers_above_zero(weights):
         exact_shares(weights)
 
 
+def test_a_weight_that_is_too_small_to_be_drawn_so_is_said(caplog):
+    shares = exact_shares({"a": 1, "b": 1e-9})
+    assert shares["b"] == Fraction(1, 10001)
+    line = "data.mixture.b=1e-09, 1e-09 of all, is drawn as 0.0001, the smallest share: leave the set out"
+    assert line in caplog.text
+    caplog.clear()
+    exact_shares({"a": 3.14159, "b": 0.01})
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("lengths", [None, "lengths"])
 def test_shares_are_exact_in_every_window_of_steps(lengths):
     lengths = None if lengths is None else np.random.default_rng(0).integers(10, 400, sum(SIZES))

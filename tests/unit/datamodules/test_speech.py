@@ -133,6 +133,9 @@ def test_held_out_speakers_are_val_and_test_of_the_same_manifest_alone(manifest,
     assert texts("train") == ["text 0", "text 2", "text 3", "text 5"]
     assert texts("val") == texts("test/test") == ["text 1", "text 4"]
     assert len(texts("test/other")) == 6
+    data.val = f"{manifest.parent}/./{manifest.name}"  # the same file by another name
+    data._sets.clear()
+    assert texts("val") == ["text 1", "text 4"]
     assert len(build(manifest, held_out=[77]).samples("train")) == 6
     assert "no clip is of the speakers 77 (datamodule.held_out)" in caplog.text
     for split, names, way_out in (("val", [77], "; val_split=null .*of training"), ("train", [8, 9, 10], "")):

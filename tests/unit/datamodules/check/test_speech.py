@@ -93,6 +93,10 @@ def test_validation_on_the_training_data(tmp_path, given):
     path = lines(tmp_path / "t.jsonl", clips(tmp_path))
     finding = one(found_in(plan_for("speech", train=path, val=path, val_given=given)), "held-out-is-train")
     assert finding.severity == (ERROR if given else WARNING) and (finding.count, finding.total) == (4, 4)
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(path.read_bytes())
+    finding = one(found_in(plan_for("speech", train=path, val=copy)), "held-out-is-train")
+    assert finding.severity == ERROR and finding.where == [str(copy)]
 
 
 def test_a_held_out_split_that_holds_the_training_rows(tmp_path):
