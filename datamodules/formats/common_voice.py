@@ -27,8 +27,11 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
         clips = table.parent.absolute() / "clips"
         for number, entry in tsv_rows(table, needed=(COLUMNS,), reading=Reading()):
             place = f"{table.name}:{number}" if path.is_dir() else number
-            audio = beside(clips, entry["path"]) if isinstance(entry, dict) else entry
-            if isinstance(entry, BadRow) or isinstance(audio, BadRow):
+            if isinstance(entry, BadRow):
+                yield place, entry
+                continue
+            audio = beside(clips, entry["path"])
+            if isinstance(audio, BadRow):
                 yield place, audio
                 continue
             ours = {"id": entry["path"], "audio": audio, "text": entry["sentence"], "speaker": entry["client_id"]}
