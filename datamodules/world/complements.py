@@ -68,8 +68,11 @@ class Complements:
         """A question about five objects."""
         while True:
             scene = draw_scene(choices, self.pairs, count=COUNT_TEST_OBJECTS)
-            if self._is_test(scene) and candidates(scene, question_type):
-                return Asked(scene, draw_question(choices, scene, question_type, self.shares))
+            if not self._is_test(scene) or not candidates(scene, question_type):
+                continue
+            if question_type == "count":  # of all objects: training asks it in writing of four at most
+                return Asked(scene, next(q for q in candidates(scene, "count") if q.reference == "all"))
+            return Asked(scene, draw_question(choices, scene, question_type, self.shares))
 
     def _twins(self, choices: Choices, question_type: str, *, held_out: bool) -> tuple[Asked, Asked]:
         """The same question about twins by exchanged colours, or about two held-out things that exchange their cells."""

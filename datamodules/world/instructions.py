@@ -18,7 +18,7 @@ from datamodules.world.lexicon import COLOURS, DIGITS, SHAPES
 from datamodules.world.pictures import PictureWorld, picture_counts, picture_path
 from datamodules.world.questions import Question, candidates, draw_question, keep_shares
 from datamodules.world.rng import Choices, content_split, digest, item_rng
-from datamodules.world.scene import Scene
+from datamodules.world.scene import MOST_OBJECTS, Scene
 from datamodules.world.sentences import normalise
 from datamodules.world.spec import WorldSpec, speech_counts
 from datamodules.world.speech import SpeechWorld, say, speakers_of, speech_path, voice_of
@@ -105,13 +105,13 @@ class Instructions:
         round_, number = divmod(index, picture_counts(self.spec)[split])
         return number, round_
 
-    def draw_question(self, choices: Choices, scene: Scene, shares: dict[str, float]) -> Question:
+    def draw_question(self, choices: Choices, scene: Scene, shares: dict[str, float], *, all_kept: float) -> Question:
         """A balanced question about a scene, its type by `shares`; of colour, shape or place where it answers none such,
-        and mostly where it would ask for the number of all objects, which is learnt at once."""
+        and for all but `all_kept` of those for the number of all objects, which is learnt at once."""
         question_type = choices.weighted(tuple(shares), tuple(shares.values()))
         if candidates(scene, question_type):
             question = draw_question(choices, scene, question_type, self.shares)
-            if question.reference != "all" or choices.rng.random() < prompts.COUNT_ALL_KEPT:
+            if question.reference != "all" or choices.rng.random() < all_kept:
                 return question
         # not any type: else scenes without relations would be counted more often
         others = [other for other in ("colour", "shape", "where") if candidates(scene, other)]
@@ -126,7 +126,10 @@ class Instructions:
             words, answer = self.wording.ask(choices, "digit", "instruction"), DIGITS[digit[0]]
             meta = {"question": "digit", "reference": "all"}
         else:
-            question = self.draw_question(choices, self.pictures.scene(split, number)[0], prompts.QUESTION_SHARES)
+            scene = self.pictures.scene(split, number)[0]
+            # How many objects there are is never asked in writing of five: test_count does.
+            kept = prompts.COUNT_ALL_KEPT if len(scene) <= MOST_OBJECTS else 0.0
+            question = self.draw_question(choices, scene, prompts.QUESTION_SHARES, all_kept=kept)
             words, answer = self.wording.ask(choices, question.type, "instruction", **question.slots), question.answer
             meta = {"question": question.type, "reference": question.reference, "canonical": question.text()}
         user = [item("image", f"../pictures/{picture_path(split, number)}"), item("text", words)]
@@ -191,7 +194,9 @@ class Instructions:
         while self.pictures.digit(split, number) is not None:
             number = (number + 1) % picture_counts(self.spec)[split]
         scene = self.pictures.scene(split, number)[0]
-        question = self.draw_question(choices, scene, prompts.SPOKEN_SHARES)
+        question = self.draw_question(
+            choices, scene, prompts.SPOKEN_SHARES, all_kept=prompts.SPOKEN_COUNT_ALL_KEPT
+        )
         turn = choices.index(VOICES_PER_QUESTION)
         words = self.spoken_words(question, turn)
         path = self.ask_aloud(words, "train", turn)

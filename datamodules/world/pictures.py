@@ -62,9 +62,11 @@ class PictureWorld:
         if split in ALL_TWINS or rng.random() < 0.5:
             twins = self._held_out_twins if split == "test_comp" else partial(draw_twins, pairs=self.pairs)
             return self._first(split, lambda: twins(Choices(rng)))[index % 2], True
-        grey = split == "train" and rng.random() < 2 * self.spec.monochrome  # half of the pairs are not twins
+        # half of the pairs are not twins
+        grey = split == "train" and rng.random() < 2 * self.spec.monochrome
+        crowded = split == "train" and rng.random() < 2 * self.spec.crowded
         rng = item_rng(self.spec.seed, split, "single scene", index)
-        scene = self._first(split, lambda: [draw_single(Choices(rng), self.pairs)])[0]
+        scene = self._first(split, lambda: [draw_single(Choices(rng), self.pairs, crowded=crowded)])[0]
         return (without_colours(scene) if grey else scene), False
 
     def _first(self, split: str, draw: Callable[[], Sequence[Scene]]) -> Sequence[Scene]:

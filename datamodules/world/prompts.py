@@ -11,6 +11,7 @@ QUESTION_SHARES = {"colour": 0.11, "shape": 0.07, "count": 0.59, "where": 0.11, 
 # Nearly each spoken relation is another recording.
 SPOKEN_SHARES = {"colour": 0.2, "shape": 0.25, "count": 0.25, "where": 0.2, "relation": 0.1}
 COUNT_ALL_KEPT = 0.1  # of the questions for the number of all objects
+SPOKEN_COUNT_ALL_KEPT = 0.6  # these alone say how many five are, see `Instructions.image_qa`
 TEXT_SHARES = {"fact": 0.4, "arithmetic": 0.35, "story": 0.25}
 
 

@@ -83,13 +83,14 @@ def draw_scene(choices: Choices, pairs: Pairs, *, count: int, themes: Themes = M
     return tuple(things)
 
 
-def draw_single(choices: Choices, pairs: Pairs) -> Scene:
-    """A scene that has no twin, mostly of things alike, so that each number of circles occurs.
+def draw_single(choices: Choices, pairs: Pairs, *, crowded: bool = False) -> Scene:
+    """A scene that has no twin, mostly of things alike, so that each number of circles occurs; crowded: of five things.
 
-    With as many twins, of two to four things, every number of things is equally frequent.
+    With as many twins, of two to four things, every number up to four is equally frequent.
     """
     counts = tuple(range(1, MOST_OBJECTS + 1))
-    return draw_scene(choices, pairs, count=choices.weighted(counts, (3, 1, 1, 1)), themes=ALIKE)
+    count = COUNT_TEST_OBJECTS if crowded else choices.weighted(counts, (3, 1, 1, 1))
+    return draw_scene(choices, pairs, count=count, themes=ALIKE)
 
 
 def twin_count(choices: Choices) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from datamodules.world.wording import ROTATIONS
 
-VERSION = 22  # of the generator: any change of what it writes raises it, and with it every fingerprint
+VERSION = 23  # of the generator: any change of what it writes raises it, and with it every fingerprint
 
 PRESETS = ("ci", "small", "base")
 
@@ -33,6 +33,7 @@ class WorldSpec:
     speakers     3..10 voices, the last two held out; speaker 0 is the narrator
     monochrome   share of train pictures drawn in grey, whose captions and questions name no colour
     digits       share of train pictures that hold one written digit instead of shapes
+    crowded      share of train pictures with five objects; how many there are is asked aloud and never in writing
     """
 
     preset: str
@@ -45,6 +46,7 @@ class WorldSpec:
     speakers: int = 10
     monochrome: float = 0.15
     digits: float = 0.05
+    crowded: float = 0.1
     image_size: int = by_preset(32, 64, 96)
     people: int = by_preset(32, 256, 256)
     text_bytes: int = by_preset(200_000, 12_000_000, 100_000_000)
@@ -92,6 +94,7 @@ class WorldSpec:
         check("speakers", self.speakers in range(3, 11), "3..10 (the last two are held out)")
         check("monochrome", 0 <= self.monochrome <= 0.5, "0..0.5")
         check("digits", 0 <= self.digits <= 0.5, "0..0.5")
+        check("crowded", 0 <= self.crowded <= 0.4, "0..0.4")
         check("image_size", self.image_size in range(24, 513), "24..512 pixels")
         check("people", self.people in range(16, 769, 16), "a multiple of 16 up to 768")
         for field in dataclasses.fields(self):
