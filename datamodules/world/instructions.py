@@ -194,9 +194,7 @@ class Instructions:
         while self.pictures.digit(split, number) is not None:
             number = (number + 1) % picture_counts(self.spec)[split]
         scene = self.pictures.scene(split, number)[0]
-        question = self.draw_question(
-            choices, scene, prompts.SPOKEN_SHARES, all_kept=prompts.SPOKEN_COUNT_ALL_KEPT
-        )
+        question = self.draw_question(choices, scene, prompts.SPOKEN_SHARES, all_kept=prompts.SPOKEN_COUNT_ALL_KEPT)
         turn = choices.index(VOICES_PER_QUESTION)
         words = self.spoken_words(question, turn)
         path = self.ask_aloud(words, "train", turn)

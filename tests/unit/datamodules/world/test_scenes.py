@@ -3,6 +3,7 @@
 import random
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from datamodules.world import WorldSpec, lexicon
 from datamodules.world.captions import CAPTION_SHARES, caption, describe, object_records
 from datamodules.world.complements import Complements
 from datamodules.world.draw import COLOUR_VALUES, draw_digit, draw_picture
+from datamodules.world.instructions import Instructions
 from datamodules.world.pictures import PictureWorld
+from datamodules.world.prompts import SPOKEN_COUNT_ALL_KEPT, SPOKEN_SHARES
 from datamodules.world.questions import TYPES, candidates, draw_question, keep_shares
 from datamodules.world.rng import Choices, item_rng
 from datamodules.world.scene import (
@@ -73,7 +76,7 @@ def test_training_pictures_hold_no_held_out_pair_and_splits_are_by_content(spec:
                 assert not PAIRS.allows(pair)
             else:
                 assert PAIRS.allows(scene)
-            assert len(scene) == 5 if split == "test_count" else 1 <= len(scene) <= 4
+            assert len(scene) == 5 if split == "test_count" else 1 <= len(scene) <= (5 if split == "train" else 4)
 
 
 def test_monochrome_share_is_kept_and_all_of_test_iid_are_twins() -> None:
@@ -85,6 +88,26 @@ def test_monochrome_share_is_kept_and_all_of_test_iid_are_twins() -> None:
     assert not any(
         PictureWorld(WorldSpec.of("ci", monochrome=0)).scene("train", i)[0][0].colour is None for i in range(200)
     )
+
+
+def test_how_many_five_things_are_is_asked_aloud_and_in_writing_only_by_name(tmp_path: Path) -> None:
+    """test_count asks it in writing."""
+    spec = WorldSpec.of("ci", crowded=0.4, train_pictures=400, digits=0)
+    instructions = Instructions(spec, tmp_path)
+    crowded = [index for index in range(400) if len(instructions.pictures.scene("train", index)[0]) == 5]
+    assert 120 < len(crowded) < 200
+    typed = [instructions.image_qa("train", index) for index in crowded]
+    counts = [(row["meta"]["reference"], row["answer"]) for row in typed if row["meta"]["question"] == "count"]
+    assert {reference for reference, _ in counts} == {"attribute"}
+    assert counts.count(("attribute", "5")) > 20
+    scenes = (instructions.pictures.scene("train", index)[0] for index in crowded)
+    spoken = [
+        instructions.draw_question(choices(n), scene, SPOKEN_SHARES, all_kept=SPOKEN_COUNT_ALL_KEPT)
+        for n, scene in enumerate(scenes)
+    ]
+    assert any((question.words, question.answer) == ("objects", "5") for question in spoken)
+    tested = [Complements(spec).pair("test_count", "count", index)[0][0].question for index in range(20)]
+    assert {(question.words, question.answer) for question in tested} == {("objects", "5")}
 
 
 def test_digits_option_sets_the_share_of_written_digits() -> None:
