@@ -39,6 +39,7 @@ from muomni.cli.known_warnings import silence_known_warnings
 from muomni.cli.option_rules import count_steps, validate
 from muomni.distributed import rendezvous
 from muomni.run import dry_run, forecast, monitors, pretrained_encoders, signals, stage_graph
+from muomni.run.conditioning import settle_conditioning, tells_states
 from muomni.run.hardware import best_precision
 from muomni.run.identity import identities_of_0_1, identity, is_done, origins, with_origins
 from muomni.run.initial_weights import begin, follow_export, follow_trained, load_into
@@ -134,6 +135,7 @@ def training_folder(
 def settle(cfg: DictConfig, overrides: list[str]) -> None:
     """Refuse options that contradict each other, and fill in what follows from others."""
     validate(cfg)
+    settle_conditioning(cfg)
     settle_thinker(cfg, overrides)
     settle_codec(cfg, overrides)
     pretrained_encoders.settle(cfg, overrides)
@@ -219,7 +221,7 @@ def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule:
 
 def prepare(cfg: DictConfig, overrides: list[str], ablated: Collection[str]) -> dict[str, Any]:
     """Make sure that data and prerequisites are there; return the datamodule's sources."""
-    graph = stage_graph.read_needs(CONF)
+    graph = stage_graph.read_needs(CONF, tells_states=tells_states(cfg))
     exports = {stage: Path(folder) for stage, folder in cfg.paths.exports.items()}
     wanted = stage_graph.Wanted(exports, cfg.size, cfg.budget.level)
     lacking = stage_graph.missing(cfg.stage.needs, graph, wanted)

@@ -19,6 +19,7 @@ WITH_MODULES = (
     ("audio_projector", "dim", "audio", "dim"),
     ("audio_projector", "out_dim", "thinker", "dim"),
     ("audio_projector", "characters", "audio", "num_symbols"),
+    ("talker", "state_width", "talker_thinker", "dim"),
 )
 
 
@@ -38,7 +39,9 @@ def check_compatible(modules: Mapping[str, nn.Module], metadata: Mapping[str, An
         if module in options and name is not None:
             compare(module, option, metadata[name].get(key), f"{key} of the fact {name!r}")
     for module, option, other, key in WITH_MODULES:
-        if module in options and other in options and options[module].get(option) != 0:  # 0 characters: unused
+        if (
+            module in options and other in options and options[module].get(option) != 0
+        ):  # 0 characters, a width of 0: unused
             compare(module, option, options[other].get(key), f"{other}.{key}")
     projector, vision = options.get("image_projector", {}), options.get("vision")
     if vision is not None and projector.get("image_tokens") == "grid":

@@ -201,8 +201,8 @@ def checked(document: Any, *, where: str) -> dict[str, Any]:
 
 
 def load_export(folder: Path | str, modules: Iterable[str] | None = None) -> Export:
-    """Rebuild the modules of an export (all, or the named ones), in eval mode, on the CPU. A Talker's codec must be the one
-    that it was trained with."""
+    """Rebuild the modules of an export (all, or the named ones), in eval mode, on the CPU. A Talker's codec, and
+    the Thinker whose states it is told, must be those that it was trained with."""
     folder = Path(folder)
     document = read_description(folder)
     weights, tokenizer = folder / WEIGHTS, find_tokenizer(folder)
@@ -244,12 +244,12 @@ def build_modules(
     built = {}
     for name in wanted:
         module_of = f"module {name!r}"
-        built[name] = assemble(
-            described[name], states[name], where=f"{where}, {module_of}", weights=f"{weights}, {module_of}"
-        )
+        said, tensors_of = f"{where}, {module_of}", f"{weights}, {module_of}"
+        built[name] = assemble(described[name], states[name], where=said, weights=tensors_of)
     metadata = document["facts"]
-    if "codec" in built and metadata.get("codec") is not None:
-        check_same(metadata, {"codec": weights_fingerprint(built["codec"])}, where=where)
+    for name in ("codec", "talker_thinker"):  # of which a Talker has learned to speak the codes, and to hear the states
+        if name in built and metadata.get(name) is not None:
+            check_same(metadata, {name: weights_fingerprint(built[name])}, where=where)
     return built
 
 

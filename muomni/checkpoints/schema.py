@@ -58,7 +58,7 @@ _NAME, _SWITCH = Bound(str), Bound(bool)
 #: Bounds of the options of all modules (models/): a bound, and the names of its options.
 _BOUNDS = (
     (Bound(int, 0, 1023), "conv_kernel"),
-    (Bound(int, 0, 1 << 16), "chunk right_context"),
+    (Bound(int, 0, 1 << 16), "chunk right_context state_width"),
     (Bound(int, 0, 1 << 16, null=True), "left_context"),
     (Bound(int, 0, 1024), "encoder_layers frame_layers num_blocks num_experts num_layers short_conv text_layers"),
     (Bound(int, 0, 1023, many=1024), "full_attention"),
@@ -86,7 +86,7 @@ _BOUNDS = (
     (Bound(float, 1e-6, 1e3, null=True), "attention_scale"),
     (Bound(float, 1e-3, 1e6, table=True), "rope_scaling"),
     (Bound(float, 1, 1e12, null=True), "local_rope_theta rope_theta"),
-    (_NAME, "alignment image_tokens mlp model_type norm pattern pool quantizer reads"),
+    (_NAME, "alignment conditioning image_tokens mlp model_type norm pattern pool quantizer reads"),
     (Bound(int, 1, 8), "hf_audio.downsample"),
     (Bound(int, 0, 1 << 20), "hf_audio.num_symbols"),
     (
@@ -113,6 +113,7 @@ METADATA: dict[str, Bound | dict[str, Bound]] = {
     "stage": Bound(str, null=True),
     "tokenizer": Bound(str, null=True),
     "codec": Bound(str, null=True),
+    "talker_thinker": Bound(str, null=True),
     "alphabet": _NAME,
     "characters": Bound(str, null=True),
     "corrections": Bound(int, 0, 1000),

@@ -135,7 +135,10 @@ def _what_it_trains(stage: str, *words: str) -> tuple[list[str], set[str], dict[
     }
     tree: Any = OmegaConf.to_container(cfg, resolve=False)
     text = json.dumps({key: value for key, value in tree.items() if key not in ("judge", "paths")}, default=str)
-    return list(cfg.stage.needs), set(re.findall(r"\$\{paths\.exports\.(\w+)\}", text)), aliases.flattened(training)
+    needs = list(cfg.stage.needs)
+    if stage == "talker" and cfg.backbone.talker.conditioning != "text":  # muomni/run/conditioning.py
+        needs.append("thinker")
+    return needs, set(re.findall(r"\$\{paths\.exports\.(\w+)\}", text)), aliases.flattened(training)
 
 
 def _refusal(cfg: DictConfig, overrides: Sequence[str]) -> str:

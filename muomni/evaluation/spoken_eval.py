@@ -19,6 +19,7 @@ from muomni.evaluation.judge import Judge
 from muomni.frontends.mel import MelSpec
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_decoder import whole_decoder
+from muomni.inference.tts.text_states import MODULE, TextStates, states_of_export
 from muomni.metrics.error_rates import error_rates, error_spread
 from muomni.metrics.speech_faults import length_faults, repeated_share
 
@@ -56,12 +57,13 @@ class SpokenAnswers:
     """
 
     talker: DeferredExport
-    voice: Callable[[nn.Module, nn.Module], Speaker]
+    voice: Callable[..., Speaker]
     vocoder: Callable[[Tensor], Tensor]
     mel: MelSpec
     judge: Judge
     independent: IndependentJudge | None = None
     _modules: dict[str, nn.Module] = field(init=False, default_factory=dict)
+    _told: dict[str, TextStates] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if "codec_audio" not in self.talker.metadata:
@@ -72,9 +74,11 @@ class SpokenAnswers:
         if not self._modules:
             export = self.talker.load()
             self._modules = {name: export.modules[name] for name in ("talker", "codec")}
+            if MODULE in export.modules:
+                self._told = {"states": states_of_export(export)}
         for module in self._modules.values():
             module.to(device)
-        voice = self.voice(self._modules["talker"], self._modules["codec"])
+        voice = self.voice(self._modules["talker"], self._modules["codec"], **self._told)
         said = [voice.in_words(text) for text in texts]
         if holes := [each.left_out for each in said if each.left_out]:
             words = "%d of %d answers hold characters that cannot be spoken; the first: %r"

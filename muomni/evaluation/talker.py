@@ -20,6 +20,7 @@ from muomni.frontends.audio_io import read_audio
 from muomni.inference.tts.reference import ReferenceVoice, Voice
 from muomni.inference.tts.speaker import Speaker
 from muomni.inference.tts.speech_decoder import whole_decoder
+from muomni.inference.tts.text_states import TextStates as TextStates
 from muomni.metrics.error_rates import error_rates, shuffled
 from muomni.models.codec import Codec
 from muomni.models.talker import Talker
@@ -48,19 +49,22 @@ class TalkerEvaluator(SynthesisEvaluator[TalkerState]):
     Args:
         codec: whose codes it speaks. codes: finds those of a batch's clips, of as many codebooks as the Talker speaks.
         voice: Talker and codec -> what speaks with them. vocoder: mel (T, M) -> waveform (N), for a codec of mels.
+        states: what the Talker is told, unless it reads the text alone.
     """
 
     model: Talker
     codec: Codec | WaveformCodec
     codes: ClipCodes
     judge: Judge
-    voice: Callable[[Talker, Codec | WaveformCodec], Speaker]
+    voice: Callable[..., Speaker]
     vocoder: Callable[[Tensor], Tensor]
+    states: TextStates | None = None
     state_type, shown = TalkerState, {version: version for version in ("recorded", "codec", "spoken")}
     main, aligned = "spoken", ("codec",)
 
     def __post_init__(self) -> None:
-        self.speaker = self.voice(self.model, self.codec)
+        told = {} if self.states is None else {"states": self.states}
+        self.speaker = self.voice(self.model, self.codec, **told)
         self.waveform_of = whole_decoder(self.codec, self.vocoder, sample_rate=self.sample_rate)
 
     def compared(self, text: str) -> str:

@@ -22,6 +22,20 @@ def encode_symbols(text: str, *, reads: str, characters: str | None) -> list[int
     return encode_characters(phonemes(text), ALPHABET)
 
 
+def symbol_letters(text: str, reads: str) -> list[int]:
+    """The index of the letter of a text in words that each symbol read of it belongs to: phonemes of a word share its letters
+    evenly."""
+    if reads == "letters":
+        return list(range(len(text)))
+    at, found = 0, list[int]()
+    for word in text.split(" "):
+        count, size = len(word_phonemes(word)), len(word)
+        found += [at + number * size // count for number in range(count)]
+        at += size + 1
+        found.append(at - 1)  # the space; nothing after the last word
+    return found[:-1]
+
+
 def symbol_centres(text: str, centres: Tensor) -> Tensor:
     """When the letters of a text are spoken, centres (C), not falling -> the same of its phonemes (P): those of a word are spread
     evenly over the letters of the word."""

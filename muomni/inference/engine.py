@@ -78,7 +78,7 @@ class Engine(Speaking):
         if "talker" in modules:
             self.require("codec")
             self.speaker, self.vocoder_note = build_speaker(
-                self.modules, metadata, vocoder=vocoder, where=where, device=device
+                self.modules, metadata, tokenizer=tokenizer, vocoder=vocoder, where=where, device=device
             )
 
     # --- text --------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ MISSING_MODULE_HELP = {
     "ocr": "this export has no OCR model: train stage=ocr and use its export",
     "talker": "this export has no Talker: train stage=talker and use its export, or name it by talker=",
     "codec": "this export has no codec for its Talker: train stage=talker again",
+    "talker_thinker": "this export has no Thinker whose states its Talker could be told: train stage=talker again",
 }
 
 

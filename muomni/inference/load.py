@@ -15,6 +15,7 @@ from muomni.inference.decoding.compiled import make_runtime
 from muomni.inference.decoding.weight_only import set_weight_dtype
 from muomni.inference.engine import Engine
 from muomni.inference.errors import MISSING_MODULE_HELP, InvalidOption, MissingModule, MuomniError, raised_as
+from muomni.inference.tts.text_states import MODULE
 from muomni.inference.validation import require_path
 from muomni.program import TRAIN
 from muomni.short_repr import shown
@@ -126,12 +127,30 @@ def with_talker(export: Export, speech: Export) -> Export:
     for name in ("talker", "codec"):
         if name not in speech.modules:
             raise MissingModule(f"{speech.folder}: {MISSING_MODULE_HELP[name]}", param=name)
-    spoken = {name: speech.modules[name] for name in ("talker", "codec")}
-    theirs = ("codec", "codec_mel", "codec_audio")  # what describes a codec
+    spoken = {name: speech.modules[name] for name in ("talker", "codec", MODULE) if name in speech.modules}
+    theirs = (
+        "codec",
+        "codec_mel",
+        "codec_audio",
+        MODULE,
+    )  # what describes a codec, and the fingerprint of the Talker's Thinker
+    tokenizer = export.tokenizer
+    if MODULE in spoken:
+        ours, its = export.metadata.get("tokenizer"), speech.metadata.get("tokenizer")
+        if tokenizer is not None and ours != its:
+            raise InvalidOption(
+                f"talker={speech.folder}: its Talker is told the states of a Thinker with another tokenizer "
+                f"({str(its)[:12]}) than {export.folder} has ({str(ours)[:12]}): train stage=talker with this Thinker",
+                param="talker",
+            )
+        tokenizer = speech.tokenizer
     metadata = {key: value for key, value in export.metadata.items() if key not in theirs}
     metadata |= {key: speech.metadata[key] for key in theirs if key in speech.metadata}
     if "codec_audio" not in metadata:
         metadata.setdefault("codec_mel", speech.metadata.get("mel"))
     metadata["spoken_text"] = speech.metadata.get("text")
     metadata["alphabet"] = speech.metadata.get("alphabet", LETTERS)
-    return Export(export.modules | spoken, metadata, export.folder, export.tokenizer)
+    if MODULE in spoken:
+        metadata["tokenizer"] = speech.metadata.get("tokenizer")
+    modules = {name: module for name, module in export.modules.items() if name != MODULE} | spoken
+    return Export(modules, metadata, export.folder, tokenizer)

@@ -18,7 +18,8 @@ from muomni.models.outputs import TalkerOutput
 from muomni.nn.context import AttentionContext
 
 if TYPE_CHECKING:
-    from muomni.models.talker import Talker, TalkerCache
+    from muomni.models.talker import Talker
+    from muomni.models.talker_cache import TalkerCache
 
 
 @dataclass(slots=True)

@@ -173,6 +173,8 @@ def talker(model: Talker, batch: int, characters: int, frames: int) -> Cost:
     guide = model.aligned
     units = characters if guide is None else characters + 2
     text = convnext(model.text.blocks, batch, units) + linear(model.text.step, batch * units)
+    if model.text.states is not None:
+        text += linear(model.text.states.proj, batch * units, input_grad=False)
     heads = Cost() if model.stop is None else linear(model.stop, rows)
     if model.depth is not None:
         each = linear(model.depth.mlp.gate_up, rows) + linear(model.depth.mlp.down, rows)

@@ -10,7 +10,7 @@ head predicts whether the frame is the last.
 That is alignment=free. With alignment=durations the transformer reads frames alone: each is told which character it speaks
 (aligned_text.py), and speech ends where the durations end. So the transformer has not to learn where in the text it is.
 
-Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T.
+Legend: B batch, C characters, T frames, D width, K codebooks, E entries, S = C + T, H width of the Thinker.
 """
 
 from dataclasses import replace
@@ -21,16 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muomni.models.aligned_text import AlignedText, log_durations, with_silences
-from muomni.models.delay import PendingFrames, by_frame, delayed_inputs, delayed_prefill, delayed_step
+from muomni.models.delay import by_frame, delayed_inputs, delayed_prefill, delayed_step
 from muomni.models.depth import DepthConditioning
 from muomni.models.outputs import TalkerOutput
 from muomni.models.reference_voice import ReferenceEncoder
 from muomni.models.registry import check_characters, check_choices, register
+from muomni.models.talker_cache import TalkerCache as TalkerCache
 from muomni.models.talker_weights import INPUT_STD, initialise_talker
 from muomni.models.text_conditioning import TextConditioning
 from muomni.models.text_read import TextRead, upsample_text
 from muomni.nn.attention import Attention
-from muomni.nn.cache import KVCache
 from muomni.nn.context import AttentionContext
 from muomni.nn.conv import frame_mask
 from muomni.nn.masks import PaddingMask
@@ -40,15 +40,8 @@ from muomni.nn.transformer import stack
 
 CHOICES = {
     "alignment": ("free", "durations"), "pattern": ("parallel", "delay", "depth"), "reads": ("letters", "phonemes"),
+    "conditioning": ("text", "hidden", "both"),
 }  # fmt: skip
-
-
-class TalkerCache(KVCache):
-    """Keys and values, and `text` (B, frames, D), which is added to the input of each frame; with durations D + 1 numbers.
-    pending: with pattern=delay."""
-
-    text: Tensor
-    pending: PendingFrames | None = None
 
 
 @register("talker")
@@ -69,6 +62,7 @@ class Talker(nn.Module):
         pattern: parallel | delay | depth: a code follows from none of its frame, or from those of the codebooks before it.
         reads: letters | phonemes: what its characters are (muomni/frontends/spoken_symbols.py).
         speaker_vector: a voice may be the vector of a clip (`speaker_vectors`), in place of a number.
+        conditioning, state_width: see `TextConditioning`. But for `text`, what reads a text takes its `states` (B, C, H), too.
     """
 
     code_offset: Tensor
@@ -98,26 +92,25 @@ class Talker(nn.Module):
         text_dropout: float = 0.0,
         pattern: str = "parallel",
         reads: str = "letters",
+        conditioning: str = "text",
+        state_width: int = 0,
     ) -> None:
         super().__init__()
         check_characters(characters, num_symbols=num_symbols, others=1)
-        check_choices(CHOICES, alignment=alignment, pattern=pattern, reads=reads)
+        check_choices(CHOICES, alignment=alignment, pattern=pattern, reads=reads, conditioning=conditioning)
         guided = alignment == "durations"
         self.alignment, self.pattern, self.characters, self.num_symbols = alignment, pattern, characters, num_symbols
+        self.conditioning, self.state_width = conditioning, state_width
         self.num_codebooks, self.codebook_size, self.num_speakers = num_codebooks, codebook_size, num_speakers
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, dim // num_heads
         self.max_frames, self.dim, self.text_dropout, self.reads = max_frames, dim, text_dropout, reads
         self.told_width = dim + guided  # of what a frame is told
         self.lag = num_codebooks - 1 if pattern == "delay" else 0  # steps after which a frame is complete
         self.text = TextConditioning(
-            num_symbols=num_symbols + 2 * guided,  # silences
-            num_speakers=num_speakers,
-            dim=dim,
-            num_layers=text_layers,
-            kernel=text_kernel,
-            durations=log_durations if guided else F.softplus,
-            blank=text_dropout > 0,
-        )
+            num_symbols=num_symbols, silences=2 * guided, num_speakers=num_speakers, dim=dim, num_layers=text_layers,
+            kernel=text_kernel, durations=log_durations if guided else F.softplus, blank=text_dropout > 0,
+            conditioning=conditioning, state_width=state_width,
+        )  # fmt: skip
         self.aligned = AlignedText(dim) if guided else None
         self.reference = ReferenceEncoder(dim) if speaker_vector else None
         self.start = nn.Parameter(torch.zeros(1, 1, dim))
@@ -143,6 +136,7 @@ class Talker(nn.Module):
         speakers: Tensor,
         char_times: Tensor | None = None,
         targets: Tensor | None = None,
+        states: Tensor | None = None,
     ) -> TalkerOutput:
         """Teacher forcing: text (B, C), codes (B, T, K) -> logits of every frame from the text and the frames before it. Rows
         shorter than T are right-padded with any code.
@@ -153,7 +147,7 @@ class Talker(nn.Module):
         targets: (B, T, K) true codes, which those of the same frame depend on with pattern=depth; default: `codes`.
         """
         B, T, _ = codes.shape
-        read = self.read(text, text_lengths, speakers, char_times)
+        read = self.read(text, text_lengths, speakers, char_times, states)
         if self.training and self.text_dropout:
             read = self.without_text(read, speakers, torch.rand(B, device=text.device) < self.text_dropout)
         C = read.prefix.shape[1]
@@ -181,12 +175,13 @@ class Talker(nn.Module):
         cache: TalkerCache,
         codes: Tensor | None = None,
         with_text: bool = True,
+        states: Tensor | None = None,
     ) -> TalkerOutput:
         """Read text (B, C), the start frame and the frames spoken so far, codes (B, T, K), into an empty cache -> the logits
         (B, 1, K, E) of the next one. with_text=False: as if the text was not known, only its times."""
         B = len(text)
         T = 0 if codes is None else codes.shape[1]
-        read = self.read(text, text_lengths, speakers)
+        read = self.read(text, text_lengths, speakers, states=states)
         if not with_text:
             read = self.without_text(read, speakers)
         C = read.prefix.shape[1]
@@ -204,14 +199,16 @@ class Talker(nn.Module):
         hidden = self.transformer(x, AttentionContext(self.rope(positions), cache=cache)).hidden
         return self._predict(hidden[:, C + T :], told[:, T:], read.durations)
 
-    def num_frames(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor) -> Tensor:
+    def num_frames(
+        self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, states: Tensor | None = None
+    ) -> Tensor:
         """Predicted frames (B) of texts (B, C), fractional."""
-        read = self.read(text, text_lengths, speakers)
+        read = self.read(text, text_lengths, speakers, states=states)
         return (read.durations * read.keep).cumsum(1)[:, -1]
 
-    def times(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor) -> Tensor:
+    def times(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor, states: Tensor | None = None) -> Tensor:
         """Predicted times (B, C) at which the characters of texts (B, C) end, in frames, fractional, rising."""
-        read = self.read(text, text_lengths, speakers)
+        read = self.read(text, text_lengths, speakers, states=states)
         times = (read.durations * read.keep).cumsum(1)
         return times if self.aligned is None else times[:, 1:-1]
 
@@ -248,12 +245,15 @@ class Talker(nn.Module):
             device=weight.device,
         )
 
-    def read(self, text: Tensor, text_lengths: Tensor, speakers: Tensor, times: Tensor | None = None) -> TextRead:
+    def read(
+        self, text: Tensor, text_lengths: Tensor, speakers: Tensor, times: Tensor | None = None, states: Tensor | None = None
+    ) -> TextRead:  # fmt: skip
         """Texts (B, C) as attention and frames read them. times: as `char_times`."""
         if self.aligned is not None:
             text, text_lengths = with_silences(text, text_lengths, first=self.num_symbols)
+            states = None if states is None else F.pad(states, (0, 0, 1, 1))  # silences have none
         keep = frame_mask(text_lengths, text.shape[1])
-        units, durations = self.text(text, keep, speakers)
+        units, durations = self.text(text, keep, speakers, states)
         if times is None:
             times = (durations if self.aligned is None else durations * keep).cumsum(1)
         prefix = units if self.aligned is None else units[:, :0]

@@ -18,6 +18,8 @@ def initialise_talker(talker: "Talker", *, start_std: float) -> None:
     # The text is normalised before it enters. Next to it codes with the usual 0.02 would hardly count (learning then
     # takes four times the steps), and characters of 0.02 would have gradients fifty times as large.
     nn.init.normal_(talker.text.embedding.weight, std=INPUT_STD)
+    if talker.text.states is not None:
+        nn.init.normal_(talker.text.states.proj.weight, std=INPUT_STD * talker.state_width**-0.5)
     nn.init.normal_(talker.code_embedding.weight, std=INPUT_STD)
     nn.init.normal_(talker.start, std=start_std)
     if talker.stop is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from muomni.run.conditioning import tells_states
 from muomni.run.stage_graph import Wanted, missing, read_needs
 from muomni.run.time_spans import duration
 
@@ -43,7 +44,11 @@ def redirect(cfg: DictConfig, overrides: list[str], *, conf: Path) -> list[str]:
     given: list[str] = []
     if first:
         exports = {stage: Path(path) for stage, path in cfg.paths.exports.items()}
-        lacking = missing(cfg.stage.needs, read_needs(conf), Wanted(exports, cfg.size, cfg.budget.level))
+        lacking = missing(
+            cfg.stage.needs,
+            read_needs(conf, tells_states=tells_states(cfg)),
+            Wanted(exports, cfg.size, cfg.budget.level),
+        )
         for stage in (*lacking, cfg.stage.name):
             cfg.paths.exports[stage] = str(folder / "exports" / stage)
             given.append(f"paths.exports.{stage}={cfg.paths.exports[stage]}")

@@ -37,7 +37,15 @@ FAMILIES: dict[str, Any] = {
 #: Of an audio encoder that reads in chunks.
 CHUNKS: dict[str, Any] = {"chunk": 0, "right_context": 0, "left_context": None}
 #: Of a Talker, and of the speech that is measured.
-SPEAKING: dict[str, Any] = {"reads": "letters", "pattern": "parallel", "text_dropout": 0.0, "speaker_vector": False}
+SPEAKING: dict[str, Any] = {
+    "reads": "letters", "pattern": "parallel", "text_dropout": 0.0, "speaker_vector": False, "conditioning": "text",
+    "state_width": 0,
+}  # fmt: skip
+#: Which states a Talker would be told.
+TOLD: dict[str, Any] = {
+    "_target_": "muomni.inference.tts.text_states.TextStates.from_export", "_partial_": True,
+    "folder": "${paths.exports.thinker}",
+}  # fmt: skip
 SPOKEN: dict[str, Any] = {
     "_target_": "muomni.inference.tts.options.SpeechOptions", "guidance": 1.0, "code_penalty": 0.0, "code_temperature": 0.0,
     "code_seed": 0,
@@ -60,14 +68,16 @@ OFF: dict[str, Any] = {
     **{f"{where}.{key}": value for where in ("backbone.audio", "module.model") for key, value in CHUNKS.items()},
     **{f"{where}.{key}": value for where in ("backbone.talker", "module.model") for key, value in SPEAKING.items()},
     "references": False, "datamodule.references": "${backbone.talker.speaker_vector}",  # the first: resolved
-    "module.reference_share": 0.5, "module.evaluator.voice.options": SPOKEN,
+    "module.reference_share": 0.5, "module.evaluator.voice.options": SPOKEN, "module.states": TOLD,
 }  # fmt: skip
 #: The trainer's options that say where a run computes: it may be resumed elsewhere, or by another number of processes.
 WHERE = ("accelerator", "devices", "num_nodes", "strategy")
 #: Every configuration of a stage names it since version 0.2.
 TRAINING_OPTIONS = "muomni.stages.training_options.TrainingOptions"
 #: What measures, or wires modules together: 0.1 configured it elsewhere, so a value counts where both versions have it.
-MEASURING = tuple(f"module.{name}." for name in ("evaluator", "read", "vocoder", "voice", "aligner", "talker"))
+MEASURING = tuple(
+    f"module.{name}." for name in ("evaluator", "read", "vocoder", "voice", "aligner", "talker", "states")
+)
 
 
 def identity(config: Mapping[str, Any], keys: tuple[str, ...] = KEYS) -> str:

@@ -16,6 +16,7 @@ from muomni.checkpoints.export import (
     load_strictly,
     read_description,
 )
+from muomni.run.conditioning import settle_state_width
 
 #: Options of a module that change no weight, by the group of the command line that decides them: an encoder that was trained
 #: with all of a recording learns from there to read in chunks.
@@ -49,7 +50,9 @@ def follow_export(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def follow_trained(cfg: DictConfig, trained: Path, overrides: Sequence[str]) -> None:
-    """A training follows its Thinker, measuring the export `trained`, which is measured."""
+    """A training follows its Thinker, measuring the export `trained`, which is measured; a Talker takes the states of its Thinker
+    in both."""
+    settle_state_width(cfg)
     if cfg.task == "fit":
         follow_thinker(cfg, overrides)
     else:
@@ -59,8 +62,10 @@ def follow_trained(cfg: DictConfig, trained: Path, overrides: Sequence[str]) -> 
 def follow_thinker(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """A stage that begins with a trained Thinker reads texts in the Thinker's form, unless the command line names one (another
     than the Thinker's is refused when the stage is built)."""
-    if "thinker" in cfg.stage.needs and not _names_form(overrides) and is_export(cfg.module.thinker.folder):
-        cfg.text = export_files.trained_form(Path(cfg.module.thinker.folder))
+    if "thinker" in cfg.stage.needs and not _names_form(overrides):
+        folder = (cfg.module.states if cfg.stage.name == "talker" else cfg.module.thinker).folder
+        if is_export(folder):
+            cfg.text = export_files.trained_form(Path(folder))
 
 
 def _names_form(overrides: Sequence[str]) -> bool:

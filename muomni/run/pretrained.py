@@ -11,6 +11,7 @@ from muomni.checkpoints.export import find_tokenizer, read_description
 from muomni.distributed import rendezvous
 from muomni.interop.hf.codec import describe_codec
 from muomni.interop.hf.importing import imported
+from muomni.run.conditioning import tells_states
 
 STAGES = ("thinker", "omni_sft")
 CODEBOOKS = 8  # that a Talker speaks, of the 9 to 32 of a pretrained codec
@@ -21,14 +22,14 @@ STARTED = "muomni.checkpoints.starting_weights.pretrained_thinker"
 
 def settle_thinker(cfg: DictConfig, overrides: Collection[str]) -> None:
     """Import the model at `thinker.path`, unless it is null or was before. Shape and vocabulary of the Thinker are the export's.
-    stage=thinker starts with its weights, stage=omni_sft joins it, in place of a stage=thinker of its own. What the command line
-    says itself stays.
+    stage=thinker starts with its weights; stage=omni_sft joins it, and a Talker is told its states, in place of a stage=thinker
+    of its own. What the command line says itself stays.
 
     Raises ValueError for another stage, and for an export without a Thinker.
     """
     if cfg.thinker.path is None:
         return
-    if cfg.stage.name not in STAGES:
+    if cfg.stage.name not in STAGES and not (cfg.stage.name == "talker" and tells_states(cfg)):
         raise ValueError(
             f"thinker=hf: stage={cfg.stage.name} has no Thinker; leave it out, stages that have one: {', '.join(STAGES)}"
         )

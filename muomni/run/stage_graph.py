@@ -78,12 +78,16 @@ def shared_overrides(overrides: Sequence[str], *, stage: str = "", ablated: bool
     return kept
 
 
-def read_needs(conf: Path) -> dict[str, list[str]]:
-    """stage -> the stages it needs, from conf/stage/*.yaml."""
-    return {
+def read_needs(conf: Path, *, tells_states: bool = False) -> dict[str, list[str]]:
+    """stage -> the stages it needs, from conf/stage/*.yaml. tells_states: a Talker is told the states of a Thinker
+    (conditioning.py)."""
+    needs = {
         path.stem: yaml.safe_load(path.read_text())["stage"]["needs"]
         for path in sorted((conf / "stage").glob("*.yaml"))
     }
+    if tells_states:
+        needs["talker"] = ["thinker", *needs["talker"]]
+    return needs
 
 
 def missing(needs: Sequence[str], graph: Mapping[str, Sequence[str]], wanted: Wanted) -> list[str]:

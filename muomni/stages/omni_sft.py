@@ -94,6 +94,11 @@ class OmniSftStage(Stage):
             metadata["hearing"] = None if hearing is None else dict(hearing)
             if "hearing" in audio.metadata:  # older exports say nothing of it
                 check_same(audio.metadata, {"hearing": metadata["hearing"]}, where=str(audio.folder))
+        if (
+            talker is not None and "talker_thinker" in talker.metadata
+        ):  # an export has one tokenizer, also for that Thinker
+            remedy = "train stage=talker with this Thinker, or with backbone.talker.conditioning=text"
+            check_same(talker.metadata, {"tokenizer": tokenizer_fingerprint}, where=str(talker.folder), remedy=remedy)
         model = joined(
             thinker, vision, audio, image_projector=image_projector, audio_projector=audio_projector, encode=encode
         )
@@ -194,7 +199,8 @@ class OmniSftStage(Stage):
         return {name: module for name, module in self.model.named_children() if module is not None}
 
     def bundled_modules(self) -> dict[str, nn.Module]:
-        """Talker and codec, so that the model can speak. A warning where they are gone by now: the training is not lost."""
+        """Talker, codec and, if the Talker is told states, its Thinker, so that the model can speak. A warning where they are
+        gone by now: the training is not lost."""
         if self.talker is None:
             return {}
         try:
@@ -202,7 +208,7 @@ class OmniSftStage(Stage):
         except (OSError, ValueError) as error:
             log.warning("the model is written without its voice: %s", error)
             return {}
-        return {name: modules[name] for name in ("talker", "codec")}
+        return {name: modules[name] for name in ("talker", "codec", "talker_thinker") if name in modules}
 
     def export_metadata(self) -> dict[str, Any]:
         """Frontends and tokenizer, and the Talker's own metadata."""

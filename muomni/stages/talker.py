@@ -25,7 +25,7 @@ from muomni.checkpoints.export import Export, check_same, weights_fingerprint
 from muomni.distributed import collectives
 from muomni.evaluation.clip_codes import clip_codes
 from muomni.evaluation.judge import Judge
-from muomni.evaluation.talker import TalkerEvaluator
+from muomni.evaluation.talker import TalkerEvaluator, TextStates
 from muomni.frontends.memory_file import Media
 from muomni.frontends.spoken_symbols import encode_symbols, symbol_centres, symbol_ends
 from muomni.losses.codec import code_losses, duration_deviance, duration_loss, talker_losses
@@ -35,6 +35,7 @@ from muomni.models.talker import Talker
 from muomni.models.waveform_codec import WaveformCodec
 from muomni.nn.flops import Cost
 from muomni.stages.base import Stage
+from muomni.stages.told_states import load_states, states_metadata
 from muomni.stages.training_options import TrainingOptions
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class TalkerStage(Stage):
         disturbance: probability that a previous frame is replaced. jitter: standard deviation, in frames, of a clip's
             shift of all characters' times while training, since predicted times are not exact.
         mel: metadata of the batches' spectrogram, which must be that of a codec of mels.
+        states: loads what tells a model with conditioning=hidden | both the states of a Thinker, which goes into its export.
         reference_share: of a model with speaker vectors: probability that a clip in training has the vector of its reference for
             a voice, not its speaker's number; in evaluation each has.
     """
@@ -82,6 +84,7 @@ class TalkerStage(Stage):
         mel: Mapping[str, Any],
         training: TrainingOptions,
         reference_share: float = 0.5,
+        states: Callable[[], TextStates] | None = None,
     ) -> None:
         frozen = cast("Codec | WaveformCodec", codec.modules["codec"])
         described = _description(frozen, mel)
@@ -97,8 +100,14 @@ class TalkerStage(Stage):
             frozen.check_codebooks(model.num_codebooks)
         mel_rate = mel["sample_rate"] / mel["hop"]
         codes = clip_codes(frozen, num_codebooks=model.num_codebooks, mel_rate=mel_rate)
-        measured = evaluator(model=model, codec=frozen, codes=codes, sample_rate=mel["sample_rate"])
-        super().__init__(training, model=model, evaluator=measured, metadata=described)
+        told = load_states(states, model, form=training.text_form)
+        how = {} if told is None else {"states": told}
+        measured = evaluator(model=model, codec=frozen, codes=codes, sample_rate=mel["sample_rate"], **how)
+        super().__init__(
+            training, model=model, evaluator=measured, metadata=described | states_metadata(told),
+            tokenizer=None if told is None else told.tokenizer_path,
+        )  # fmt: skip
+        self.states = told
         self.codec, self.aligner, self.disturbance, self.jitter = frozen, aligner, disturbance, jitter
         self.codes, self._mel_rate, self.reference_share = codes, mel_rate, reference_share
         self.keep_frozen(frozen)
@@ -156,6 +165,13 @@ class TalkerStage(Stage):
             character_lengths=lengths.to(device, non_blocking=True),
         )
 
+    def _states_of(self, batch: SpeechBatch) -> Tensor | None:
+        """The Thinker's states (B, C, H) of what is read of the batch's texts, if the Talker is told any."""
+        if self.states is None:
+            return None
+        states = self.states.on(self.device)(batch.texts, reads=self.model.reads)
+        return nn.functional.pad(states, (0, 0, 0, batch.characters.shape[1] - states.shape[1]))
+
     def _speakers(self, batch: SpeechBatch) -> Tensor:
         """Who speaks: the numbers (B), or the vectors (B, D) of a Talker that knows voices by their clips."""
         if (self.model.reference is None) != (batch.references is None) and self.training:
@@ -185,8 +201,9 @@ class TalkerStage(Stage):
         used = times + self.jitter * torch.randn(len(times), 1, device=self.device) if self.training else times
         characters, lengths_of_texts = batch.characters, batch.character_lengths
         output = self.model(
-            characters, lengths_of_texts, history, speakers=self._speakers(batch), char_times=used, targets=codes
-        )
+            characters, lengths_of_texts, history, speakers=self._speakers(batch), char_times=used, targets=codes,
+            states=self._states_of(batch),
+        )  # fmt: skip
         if self.guided:
             deviance = duration_deviance(output.durations, times, lengths_of_texts + 2)
             return {**code_losses(output, codes, lengths), "duration": deviance}
@@ -221,6 +238,9 @@ class TalkerStage(Stage):
         """Talker and frozen codec; not what is computed of a clip once: its alignment, its codes of a codec of waveforms."""
         (B, T, _), (_, characters) = batch.mel.shape, self._as_read(batch).characters.shape
         own = flops.talker(self.model, B, characters, math.ceil(T * self.codes.frame_rate / self._mel_rate))
+        if self.states is not None:
+            tokens = max(map(self.states.num_tokens, batch.texts))
+            own += flops.thinker(self.states.thinker, B, tokens, predicted=0).frozen()
         if isinstance(self.codec, WaveformCodec):
             return own
         encoded = flops.codec_encode(self.codec, B, T).frozen()
@@ -238,6 +258,10 @@ class TalkerStage(Stage):
 
     def export_modules(self) -> dict[str, nn.Module]:
         return {"talker": self.model, "codec": self.codec}
+
+    def bundled_modules(self) -> dict[str, nn.Module]:
+        """The Thinker whose states the Talker is told."""
+        return {} if self.states is None else {"talker_thinker": self.states.thinker}
 
     def export_metadata(self) -> dict[str, Any]:
         """What the codec reads and its fingerprint: other codes would be noise."""

@@ -151,11 +151,15 @@ def validate_every(words: Sequence[str], steps: int | None, validations: int) ->
 
 def train_first(cfg: Any, words: Sequence[str]) -> None:
     """Train what the stage needs and checkpoints/ lacks, once for all trials. Raises RuntimeError if that fails."""
+    from muomni.run.conditioning import settle_conditioning, tells_states
     from muomni.run.stage_graph import Wanted, missing, read_needs, shared_overrides
     from muomni.sweep.worker import say
 
+    settle_conditioning(cfg)
     exports = {stage: Path(folder) for stage, folder in cfg.paths.exports.items()}
-    for stage in missing(cfg.stage.needs, read_needs(CONF), Wanted(exports, cfg.size, cfg.budget.level)):
+    for stage in missing(
+        cfg.stage.needs, read_needs(CONF, tells_states=tells_states(cfg)), Wanted(exports, cfg.size, cfg.budget.level)
+    ):
         command = [sys.executable, str(ROOT / "train.py"), f"stage={stage}", "when_done=skip", *shared_overrides(words)]
         say(f"training stage={stage} first")
         if code := subprocess.run(command, check=False).returncode:

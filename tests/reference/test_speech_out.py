@@ -10,8 +10,9 @@ from hydra.utils import instantiate
 
 from muomni.cli.errors import CONF
 from muomni.frontends.mel import LogMel
+from muomni.inference.tts.frame_limit import frame_limit
 from muomni.inference.tts.griffin_lim import MOMENTUM, GriffinLim
-from muomni.inference.tts.speaker import Speaker, frame_limit
+from muomni.inference.tts.speaker import Speaker
 from muomni.losses.codec import talker_losses
 
 

@@ -50,21 +50,24 @@ class FrameDecoder:
 
 def first_frames(
     talker: Talker,
-    text: Tensor,
-    lengths: Tensor,
     *,
+    text: Tensor,
+    text_lengths: Tensor,
     speakers: Tensor,
     most: int,
     choose: FrameChooser,
     codes: Tensor | None = None,
+    states: Tensor | None = None,
 ) -> tuple[FrameDecoder, Tensor]:
-    """Read texts (B, C) of `lengths` (B) and the codes (B, T, K) that were spoken of them so far -> the decoder and the next
-    frames (B, K + 1). speakers: as of `Talker.forward`. most: frames in all."""
+    """Read texts (B, C) of `text_lengths` (B) and the codes (B, T, K) that were spoken of them so far -> the decoder and the next
+    frames (B, K + 1). speakers, states: as of `Talker.forward`. most: frames in all."""
     talker = begin_with(talker)
     caches, outs = list[TalkerCache](), list[TalkerOutput]()
     for with_text in (True, False) if choose.options.guidance != 1 else (True,):
         cache = talker.new_cache(len(text), text.shape[1] + most)
-        out = talker.prefill(text, lengths, speakers=speakers, cache=cache, codes=codes, with_text=with_text)
+        out = talker.prefill(
+            text, text_lengths, speakers=speakers, cache=cache, codes=codes, with_text=with_text, states=states
+        )
         check_finite(out.logits, out.stop)
         cache.left_padded &= len(text) > 1  # one text has no padding, and its steps need no mask
         caches.append(cache)

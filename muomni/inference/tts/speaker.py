@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from muomni.frontends.spoken_symbols import encode_symbols, known_symbols
 from muomni.frontends.text_form import form_named
@@ -17,14 +18,16 @@ from muomni.frontends.text_normalizer import LETTERS, NormalizedText, normalize_
 from muomni.frontends.tokenizer import Tokenizer
 from muomni.inference.decoding.generate import generate
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.errors import InvalidOption
+from muomni.inference.errors import MISSING_MODULE_HELP, InvalidOption, MissingModule
 from muomni.inference.tts.frame_choice import FrameChooser
 from muomni.inference.tts.frame_decoder import FrameDecoder, first_frames
+from muomni.inference.tts.frame_limit import MAX_FRAMES, frame_limit
 from muomni.inference.tts.options import GREEDY, SpeechOptions
 from muomni.inference.tts.reference import ReferenceVoice, Voice, speakers_of
 from muomni.inference.tts.sentences import split_long, split_sentences
 from muomni.inference.tts.speech_decoder import speech_decoder
 from muomni.inference.tts.speech_stream import synthesize
+from muomni.inference.tts.text_states import MODULE, TextStates
 from muomni.inference.tts.vocoder_blocks import StreamingVocoder
 from muomni.inference.validation import require_str
 from muomni.models.codec import Codec
@@ -34,20 +37,14 @@ from muomni.short_repr import shown
 
 log = logging.getLogger(__name__)
 
-FRAMES_PER_TOKEN, MIN_FRAMES, MAX_FRAMES, DEFAULT_FRAMES = 30, 50, 1000, 200
-FRAME_RATE = 12.5  # a second, which these numbers and the next two are for: a codec of more frames takes as many more
+FRAME_RATE = (
+    12.5  # a second, which `frame_limit` and the next two numbers are for: a codec of more frames takes as many more
+)
 FRAMES_PER_CHARACTER = 4  # no voice is slower on the whole
 CHARACTERS_PER_FRAME = 1  # nor faster
 UNSPOKEN = 8  # characters to one of its words: no text has so many marks
 MARGIN = 1.2  # of the predicted frames of a sentence below the limit
 BATCH_SIZE = 32  # sentences that the Talker speaks at once
-
-
-def frame_limit(num_tokens: int) -> int:
-    """Maximum frames of an utterance: clamp(30 x tokens, 50, 1000); 200 for an unknown number of tokens (0)."""
-    if num_tokens == 0:
-        return DEFAULT_FRAMES
-    return min(max(FRAMES_PER_TOKEN * num_tokens, MIN_FRAMES), MAX_FRAMES)
 
 
 def warn_of_cut(timings: Timings) -> None:
@@ -81,7 +78,8 @@ class Speaker:
 
     alphabet: the characters that this Talker was trained on; `in_words` normalises a text to them, all other methods take such
     texts. form: of the texts that it was trained on (frontends/text_form.py). read_reference: recording -> its voice; None:
-    voices are numbers. named: voices of recordings that a server knows by name. options: of `say`.
+    voices are numbers. named: voices of recordings that a server knows by name. options: of `say`. states: of the Thinker that
+    the Talker was trained with, unless it reads the text alone. Raises MissingModule where it needs them and has none.
     """
 
     def __init__(
@@ -94,9 +92,12 @@ class Speaker:
         form: str | None = None,
         read_reference: Callable[[Any], ReferenceVoice] | None = None,
         options: SpeechOptions = GREEDY,
+        states: TextStates | None = None,
     ) -> None:
         options.check(talker)
-        self.options = options
+        if states is None and talker.conditioning != "text":
+            raise MissingModule(f"talker: {MISSING_MODULE_HELP[MODULE]}", param=MODULE)
+        self.options, self.states = options, states
         self.read_reference, self.named = read_reference, dict[str, ReferenceVoice]()
         self.in_form = form_named(form)
         self.talker, self.alphabet = talker, talker.characters or alphabet
@@ -154,6 +155,8 @@ class Speaker:
         if len(written) > UNSPOKEN * CHARACTERS_PER_FRAME * longest:  # spares the words of what will be cut anyway
             return False
         text = self.in_words(written).text
+        if self.states is not None and not self.states.fits(text):
+            return False
         if len(text) * FRAMES_PER_CHARACTER * self.pace <= longest:  # spares the prediction
             return True
         if len(text) > CHARACTERS_PER_FRAME * longest:  # its attention would take a minute for 20,000 characters
@@ -222,9 +225,8 @@ class Speaker:
     @torch.inference_mode()
     def predicted_frames(self, texts: list[str], voices: Sequence[Voice]) -> list[float]:
         """The Talker's own prediction of how many frames each text takes, fractional."""
-        text_ids, lengths = self._encode(texts)
         speakers = speakers_of(self.talker, voices)
-        return [float(frames) for frames in self.talker.num_frames(text_ids, lengths, speakers=speakers)]
+        return [float(frames) for frames in self.talker.num_frames(**self._encode(texts), speakers=speakers)]
 
     @torch.inference_mode()
     def frames_before(self, text: str, *, voice: Voice, look_ahead: int) -> int:
@@ -232,8 +234,7 @@ class Speaker:
         known = known_symbols(text, len(text) - look_ahead, self.talker.reads)
         if known < 1:
             return 0
-        text_ids, lengths = self._encode([text])
-        times = self.talker.times(text_ids, lengths, speakers=speakers_of(self.talker, [voice]))
+        times = self.talker.times(**self._encode([text]), speakers=speakers_of(self.talker, [voice]))
         return min(int(times[0, known - 1]), self.talker.max_frames - 1)
 
     def voice(self, voice: Any) -> Voice:
@@ -272,7 +273,7 @@ class Speaker:
         limits = [min(limit, self.talker.max_frames) for limit in limits]
         decoder, first = first_frames(
             self.talker if talker is None else talker,
-            *self._encode(texts),
+            **self._encode(texts),
             speakers=speakers_of(self.talker, voices),
             most=max(limits),
             choose=FrameChooser(options, pace=self.pace, codes=codes),
@@ -280,13 +281,15 @@ class Speaker:
         )
         return decoder, first, limits
 
-    def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Normalised texts -> ids of what is read of them (B, C), right-padded, and lengths (B)."""
+    def _encode(self, texts: list[str]) -> dict[str, Tensor]:
+        """Normalised texts -> what the Talker's methods take of them: ids of what is read (B, C), right-padded, lengths (B), and
+        states (B, C, H) if it is told any."""
         device = self.talker.start.device
         reads, own = self.talker.reads, self.talker.characters
         rows = [torch.tensor(encode_symbols(text, reads=reads, characters=own)) for text in texts]
         lengths = torch.tensor([len(row) for row in rows], device=device)
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device), lengths
+        read = {"text": pad_sequence(rows, batch_first=True).to(device), "text_lengths": lengths}
+        return read if self.states is None else read | {"states": self.states.on(device)(texts, reads=reads)}
 
 
 def _check_texts(texts: list[str]) -> None:

@@ -90,6 +90,8 @@ FIXED: dict[str, dict[str, Any]] = {
         "text_dropout": 0.0,
         "pattern": "parallel",
         "reads": "letters",
+        "conditioning": "text",
+        "state_width": 0,
     },
     "image_projector": {"image_tokens": "cls", "hidden": None, "positions": 0.0},
     "audio_projector": {"stack": 1, "characters": 0, "hidden": None, "words": False},

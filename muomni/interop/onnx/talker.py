@@ -73,6 +73,10 @@ def talker_text_graph(talker: Talker) -> Graph:
     """The text encoder. Raises ValueError for a Talker that has no graphs."""
     if talker.lag:
         raise ValueError("talker: pattern=delay has no ONNX graph: train one with pattern=parallel or depth")
+    if talker.conditioning != "text":
+        raise ValueError(
+            f"talker: conditioning={talker.conditioning} has no ONNX graph: train one with backbone.talker.conditioning=text"
+        )
     dim, symbols = talker.dim, talker.num_symbols
     prefix = "characters" if talker.aligned is None else "none"
     return Graph(

@@ -16,7 +16,7 @@ from muomni.inference.decoding.sampling import Sampler
 from muomni.inference.decoding.timings import Timings
 from muomni.inference.load import load_model
 from muomni.inference.prompt import Request
-from muomni.inference.tts.speaker import frame_limit
+from muomni.inference.tts.frame_limit import frame_limit
 from muomni.models.conv_vision import ConvEncoder
 from muomni.models.omni import MediaFeatures
 from muomni.special_tokens import EOS
