@@ -72,7 +72,9 @@ def test_tokenizers_of_pretrained_models(family, tmp_path):
 
 def test_a_tokenizer_that_changes_texts_is_refused(tokenizer, monkeypatch):
     monkeypatch.setattr(Tokenizer, "token_bytes", lambda self, index, *, first=False: b"#")
-    with pytest.raises(ValueError, match=r"tokenizer\.model\) writes 'the red' otherwise than it is: .*conditioning=text"):
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.model\) writes 'the red' otherwise than it is: .*conditioning=text"
+    ):
         encode_with_spans(tokenizer, "the red")
 
 
