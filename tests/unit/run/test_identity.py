@@ -155,17 +155,23 @@ def test_a_talkers_newer_options_are_no_part_of_a_run_that_leaves_them_off():
             return OmegaConf.to_container(compose("train", overrides=list(words)), resolve=False)
 
     def before(saved):
-        for key in ("reads", "pattern", "text_dropout", "speaker_vector"):
+        for key in ("reads", "pattern", "text_dropout", "speaker_vector", "conditioning", "state_width"):
             del saved["backbone"]["talker"][key]
         if saved["stage"]["name"] == "talker":
-            del saved["datamodule"]["references"], saved["module"]["reference_share"]
+            del saved["datamodule"]["references"], saved["module"]["reference_share"], saved["module"]["states"]
             del saved["module"]["evaluator"]["voice"]["options"]
         return saved
 
     for stage in ("thinker", "talker"):
         words = f"stage={stage}"
         assert identity(config(words)) == identity(before(config(words)))
-        for change in ("reads=phonemes", "pattern=depth", "text_dropout=0.1", "speaker_vector=true"):
+        for change in (
+            "reads=phonemes",
+            "pattern=depth",
+            "text_dropout=0.1",
+            "speaker_vector=true",
+            "conditioning=both",
+        ):
             assert identity(config(words, f"backbone.talker.{change}")) != identity(config(words))
     for change in ("module.reference_share=1.0", "module.evaluator.voice.options.guidance=2"):
         assert identity(config("stage=talker", change)) != identity(config("stage=talker"))

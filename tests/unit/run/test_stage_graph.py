@@ -165,6 +165,8 @@ def test_reads_the_needs_of_every_stage():
     graph = stage_graph.read_needs(Path(stage_graph.__file__).parents[2] / "conf")
     assert graph["thinker"] == []
     assert graph["talker"] == ["audio", "codec"]
+    told = stage_graph.read_needs(Path(stage_graph.__file__).parents[2] / "conf", tells_states=True)
+    assert told == graph | {"talker": ["thinker", "audio", "codec"]}
 
 
 def test_several_processes_train_it_by_as_many(monkeypatch, journal):
