@@ -41,6 +41,7 @@ from muomni.frontends.mel import LogMel, MelSpec
 from muomni.inference.asr.recognizer import Recognizer
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.speaker import Speaker
+from muomni.inference.tts.text_states import MODULE, states_of_export
 from muomni.metrics.error_rates import error_rates, error_spread, shuffled
 from muomni.metrics.sound import has_pesq, match_level, pesq, stoi
 from muomni.metrics.speech_faults import TRUNCATED, length_faults, repeated_share, sounding_ratio
@@ -94,7 +95,8 @@ def versions_of(export: Export, rows: Sequence[Row], *, voice: int, iterations: 
     spec = spec_of(export)
     talker, codec = (export.modules[name] for name in ("talker", "codec"))
     log_mel, vocoder = LogMel(spec), GriffinLim(spec, iterations=iterations)
-    speaker = Speaker(talker, codec, vocoder)  # type: ignore[arg-type]
+    states = states_of_export(export) if MODULE in export.modules else None
+    speaker = Speaker(talker, codec, vocoder, states=states)  # type: ignore[arg-type]
     recorded = [read_audio(row["audio"], spec.sample_rate) for row in rows]
     mels = [log_mel(waveform)[None] for waveform in recorded]
     codes = [codec.encode(mel, torch.tensor([mel.shape[1]]))[0, :, : talker.num_codebooks] for mel in mels]  # type: ignore[operator]

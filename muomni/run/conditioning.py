@@ -1,6 +1,7 @@
 """`backbone.talker.conditioning=hidden | both`: a Talker that is told the states of a Thinker needs the Thinker's export first,
 and takes states of its width."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
@@ -22,9 +23,11 @@ def settle_conditioning(cfg: DictConfig) -> None:
             cfg.stage.needs = ["thinker", *cfg.stage.needs]
 
 
-def settle_state_width(cfg: DictConfig) -> None:
-    """The Talker takes states of the width of the Thinker that is there now. Raises ValueError for an export without one."""
-    if cfg.stage.name != "talker" or not tells_states(cfg):
+def settle_state_width(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """The Talker takes states of the width of the Thinker that is there now, unless the command line names one. Raises ValueError
+    for an export without a Thinker."""
+    given = any(word.lstrip("+").startswith("backbone.talker.state_width=") for word in overrides)
+    if given or cfg.stage.name != "talker" or not tells_states(cfg):
         return
     folder = Path(cfg.module.states.folder)
     if is_export(folder):  # else the stage refuses it

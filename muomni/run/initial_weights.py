@@ -52,7 +52,7 @@ def follow_export(cfg: DictConfig, overrides: Sequence[str]) -> None:
 def follow_trained(cfg: DictConfig, trained: Path, overrides: Sequence[str]) -> None:
     """A training follows its Thinker, measuring the export `trained`, which is measured; a Talker takes the states of its Thinker
     in both."""
-    settle_state_width(cfg)
+    settle_state_width(cfg, overrides)
     if cfg.task == "fit":
         follow_thinker(cfg, overrides)
     else:
