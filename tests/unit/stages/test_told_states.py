@@ -123,8 +123,5 @@ def test_an_omni_model_takes_both_where_the_tokenizer_is_its_own():
 
     stage = omni("f00")
     assert set(stage.bundled_modules()) == set(modules) and stage.export_metadata()["talker_thinker"] == "abc"
-    with pytest.raises(
-        ValueError,
-        match="talker: tokenizer differs: .*: train stage=talker with this Thinker|tokenizer differs.*; train",
-    ):
+    with pytest.raises(ValueError, match="talker: tokenizer differs: .*; train stage=talker with this Thinker"):
         omni("another")
