@@ -12,8 +12,8 @@ def encode_with_spans(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[
 
     The text is taken as it is, in whatever form. Raises ValueError for a tokenizer that writes it otherwise.
     """
-    ids = tokenizer.with_form(None).encode(text, bos=True)
-    pieces = tokenizer.with_form(None).encode(text)
+    tokenizer = tokenizer.with_form(None)
+    ids, pieces = tokenizer.encode(text, bos=True), tokenizer.encode(text)
     content, at, starts = text.encode(), 0, list[int]()
     for number, index in enumerate(pieces):
         spelt = tokenizer.token_bytes(index, first=number == 0)

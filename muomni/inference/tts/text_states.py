@@ -34,7 +34,10 @@ class TextStates:
     def __init__(
         self, thinker: Thinker, tokenizer: Tokenizer, *, metadata: Mapping[str, Any], folder: Path | str
     ) -> None:
-        self.thinker, self.tokenizer = thinker.requires_grad_(False).eval(), tokenizer
+        self.thinker = thinker.requires_grad_(False).eval()
+        self.tokenizer = tokenizer.with_form(
+            None
+        )  # texts have their form already, from before they were put into words
         self.metadata, self.folder = metadata, Path(folder)
         self.tokenizer_path: Path | None = None
 
@@ -78,11 +81,9 @@ class TextStates:
                     f"{text[:40]!r}...: {len(ids)} tokens, the Thinker whose states the Talker is told reads "
                     f"{self.thinker.max_length} at once: give shorter sentences"
                 )
-        ids = pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True).to(
-            device
-        )  # causal: padding is not read
+        padded = pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True).to(device)  # causal: not read
         with torch.autocast(device.type, enabled=False):  # training computes what inference does
-            states = self.thinker.forward_hidden(self.thinker.embedding(ids)).hidden.float()
+            states = self.thinker.forward_hidden(self.thinker.embedding(padded)).hidden.float()
         read = [
             states[row, [tokens[letter] for letter in symbol_letters(text, reads)]]
             for row, (text, (_, tokens)) in enumerate(zip(texts, rows, strict=True))
