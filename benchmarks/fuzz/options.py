@@ -95,7 +95,7 @@ SENSIBLE: dict[str, tuple[Any, ...]] = {
     "format": ("chat", "plain", "auto"),
     "vocoder": ("auto", "griffin_lim"),
     "compile": ("none",),
-    "dtype": ("float32", "bfloat16", "float16", "int8"),
+    "dtype": ("float32", "bfloat16", "float16", "int8", "int4"),
 }
 
 

@@ -10,7 +10,9 @@ many bytes.
     root=DIR        folder of compiled steps and GGUF files, default reports/decode
     out=FILE        the numbers as JSON
     more=true       also prefill, context length with and without cache, speech and its recognition, peak memory, and how far
-                    int8 and llama.cpp's Q8_0 move the distribution of a trained Thinker (benchmarks/speed/decode_more.py)
+                    int8, int4, llama.cpp's Q8_0, Q4_0 and Q4_1 move the distribution of a trained Thinker
+                    (benchmarks/speed/decode_more.py)
+    kl=true         only the last of these
     trained=EXPORT  whose Thinker that is; default: checkpoints/thinker where there is one
     clock=wall|processor    the latter where others use the machine
     only=a,b        these decoders alone, eager among them
@@ -44,6 +46,7 @@ OURS = {
     "AOT": ("max", "float32"),
     "AOT bf16 weights": ("max", "bfloat16"),
     "AOT int8 weights": ("max", "int8"),
+    "AOT int4 weights": ("max", "int4"),
 }
 #: transformers' decoders: name -> its cache.
 TRANSFORMERS = {"transformers": "dynamic", "transformers static": "static"}
@@ -59,7 +62,7 @@ AIMS: list[tuple[str, str, int, float | None]] = [
 ]
 OWN = {
     "size": "tiny", "batches": ("1", "16"), "threads": ("1", "2"), "prompt": 32, "new": 256, "rounds": 15,
-    "root": "reports/decode", "out": "", "more": False, "trained": "", "only": (), "clock": "wall", "memory": "",
+    "root": "reports/decode", "out": "", "more": False, "kl": False, "trained": "", "only": (), "clock": "wall", "memory": "",
 }  # fmt: skip
 EXACT = ("eager", "compiled", "AOT", *TRANSFORMERS, "llama.cpp f32")
 
@@ -205,6 +208,12 @@ def main(arguments: list[str]) -> None:
         return
     result: dict[str, Any] = {"date": date.today().isoformat(), "races": []}
     print(f"{result['date']}, {describe_machine()}")
+    if options.kl:
+        torch.set_num_threads(1)
+        found = decode_more.small_weights(options.trained)
+        print(decode_more.show_small_weights(found))
+        write_results(options.out, {"date": result["date"], "small_weights": found})
+        return
     for threads in map(int, options.threads):
         for batch in map(int, options.batches):
             result["races"].append(race(options, batch=batch, threads=threads))

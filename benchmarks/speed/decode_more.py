@@ -1,4 +1,4 @@
-"""What else decoding is judged by: contexts, speech, recognition, memory, and the quality of eight bits.
+"""What else decoding is judged by: contexts, speech, recognition, memory, and the quality of small weights.
 
 Shapes: B rows, T tokens, N samples, V vocabulary.
 """
@@ -25,27 +25,28 @@ from benchmarks.stages import compose_config
 from muomni.checkpoints.export import load_export
 from muomni.frontends.mel import LogMel
 from muomni.inference.asr.recognizer import greedy_texts
+from muomni.inference.decoding.int4 import Int4Linear
 from muomni.inference.decoding.options import preset
 from muomni.inference.decoding.timings import Timings
-from muomni.inference.decoding.weight_only import set_weight_dtype
+from muomni.inference.decoding.weight_only import replace_linears, set_weight_dtype
 from muomni.inference.tts.griffin_lim import GriffinLim
 from muomni.inference.tts.speaker import Sentence, Speaker
 from muomni.models.thinker import Thinker
 from muomni.special_tokens import BOS
 
-MEMORY = ("eager", "AOT", "AOT int8 weights", "transformers", "llama.cpp f32", "llama.cpp q8_0")
+MEMORY = ("eager", "AOT", "AOT int8 weights", "AOT int4 weights", "transformers", "llama.cpp f32", "llama.cpp q8_0")
 FRAMES = 100  # of an utterance: 8 s at 12.5 Hz
+LLAMA_CPP = ("Q8_0", "Q4_0", "Q4_1")  # 34, 18 and 20 bytes for 32 numbers
 SAMPLES, LENGTH = 32, 128  # texts of a trained Thinker's own on which distributions are compared
 
 
 def measure(options: SimpleNamespace) -> dict[str, Any]:
     torch.set_num_threads(1)
-    trained = options.trained or ("checkpoints/thinker" if Path("checkpoints/thinker/model.yaml").is_file() else None)
     return {
         "contexts": contexts(make_thinker(options.size), options),
         "sound": sound(options.size),
         "peak_memory": memory(options),
-        "eight_bits": "no trained Thinker: trained=EXPORT" if trained is None else eight_bits(trained),
+        "small_weights": small_weights(options.trained),
     }
 
 
@@ -114,14 +115,15 @@ def own_memory(run: Callable[[], Any]) -> float:
     return mebibytes("VmHWM") - before
 
 
-def as_q8_0(thinker: Thinker) -> None:
-    """Round the weights of a Thinker's linear layers as llama.cpp's Q8_0 keeps them: 32 numbers share a half-precision scale."""
+def as_llama_cpp(thinker: Thinker, dtype: str) -> None:
+    """Round the weights of a Thinker's linear layers as llama.cpp keeps them: 32 numbers share a half-precision scale, in
+    Q4_1 also a minimum. The head has 8 bits at least, as in llama.cpp's own files."""
     import gguf
 
-    q8 = gguf.GGMLQuantizationType.Q8_0
     for layer in thinker.modules():
         if isinstance(layer, torch.nn.Linear) and layer.in_features % 32 == 0:
-            rounded = gguf.dequantize(gguf.quantize(layer.weight.numpy(), q8), q8)
+            stored = gguf.GGMLQuantizationType["Q8_0" if layer is thinker.head else dtype]
+            rounded = gguf.dequantize(gguf.quantize(layer.weight.numpy(), stored), stored)
             layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(rounded)))
 
 
@@ -134,8 +136,11 @@ def divergence(exact: Thinker, near: Thinker, ids: Tensor) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def eight_bits(trained: str) -> dict[str, Any]:
-    """int8 as we compute it, Q8_0 and half precision on texts that the trained Thinker itself draws."""
+def small_weights(trained: str) -> dict[str, Any] | str:
+    """int8 and int4 as we compute them, llama.cpp's and half precision on texts that the trained Thinker itself draws."""
+    if not trained and not Path("checkpoints/thinker/model.yaml").is_file():
+        return "no trained Thinker: trained=EXPORT"
+    trained = trained or "checkpoints/thinker"
 
     def load() -> Any:
         return load_export(trained, ["thinker"]).modules["thinker"].requires_grad_(False)
@@ -146,32 +151,39 @@ def eight_bits(trained: str) -> dict[str, Any]:
     drawn = Ours(exact, mode="none", packages=Path(), options=sampled)(start, LENGTH - 1).tokens
     ids = torch.cat([start, drawn], dim=1)
     rows: dict[str, Any] = {"export": trained, "tokens": ids.numel()}
-    for name in ("int8", "float16", "bfloat16"):
+    for name in ("float16", "bfloat16", "int8", "int4"):
         near = load()
         set_weight_dtype(near, name)
         rows[name] = divergence(exact, near, ids)
-    if importlib.util.find_spec("gguf"):
-        near = load()
-        as_q8_0(near)
-        rows["llama.cpp q8_0 (weights alone)"] = divergence(exact, near, ids)
-    else:
-        rows["llama.cpp q8_0 (weights alone)"] = f"not installed: {INSTALL['gguf']}"
+    near = load()
+    replace_linears(near, lambda layer: Int4Linear(layer.weight, layer.bias))
+    rows["int4, the head too"] = divergence(exact, near, ids)
+    for name in LLAMA_CPP:
+        near, row = load(), f"llama.cpp {name.lower()} (weights alone)"
+        if importlib.util.find_spec("gguf"):
+            as_llama_cpp(near, name)
+            rows[row] = divergence(exact, near, ids)
+        else:
+            rows[row] = f"not installed: {INSTALL['gguf']}"
     return rows
 
 
 def show(more: dict[str, Any]) -> str:
-    memory, eight = more["peak_memory"], more["eight_bits"]
-    lines = [
+    return "\n".join([
         "ms a token by length of the context, one thread",
         table([{"tokens": length, **row} for length, row in more["contexts"].items()]),
         *(f"{name.replace('_', ' ')}: {value:.3f}" for name, value in more["sound"].items()),
         "peak memory of loading and decoding one row, over a process that has imported everything of ours, MiB",
-        table([{"decoder": name, "MiB": value} for name, value in memory.items()]),
-    ]
-    if isinstance(eight, str):
-        return "\n".join([*lines, f"eight bits: {eight}"])
-    lines.append(f"KL to float32 in nats a token, {eight['tokens']} tokens drawn from {eight['export']}")
-    for name, row in eight.items():
+        table([{"decoder": name, "MiB": value} for name, value in more["peak_memory"].items()]),
+        show_small_weights(more["small_weights"]),
+    ])  # fmt: skip
+
+
+def show_small_weights(found: dict[str, Any] | str) -> str:
+    if isinstance(found, str):
+        return f"small weights: {found}"
+    lines = [f"KL to float32 in nats a token, {found['tokens']} tokens drawn from {found['export']}"]
+    for name, row in found.items():
         if isinstance(row, dict):
             lines.append(f"{name:>32}  {row['kl']:.2e}, the same best token {100 * row['same_best']:.2f} %")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Weight-only quantization: linear layers with weights smaller than float32, or read by products that stream through memory.
 
 Decoding a single row reads every weight for two operations, so it is bound by memory bandwidth. Half precision reads half the
-bytes, int8 (int8.py) a quarter; the arithmetic of half precision stays float32 on a CPU.
+bytes, int8 (int8.py) a quarter, int4 (int4.py) a seventh; the arithmetic of half precision stays float32 on a CPU.
 
 Shapes: N outputs, K inputs.
 """
@@ -15,20 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muomni.inference.decoding.int4 import Int4Linear
 from muomni.inference.decoding.int8 import Int8Linear
 from muomni.inference.decoding.native import library
+from muomni.inference.decoding.packed_linear import PackedLinear
 from muomni.inference.validation import require_one_of
 
 Model = TypeVar("Model", bound=nn.Module)
-#: Name -> dtype of the weights.
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "int8": torch.int8,
-}
-
-
+#: Name -> dtype of the weights, of those that torch's products take.
+FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: Name -> the layer of those in groups.
+PACKED: dict[str, type[PackedLinear]] = {"int8": Int8Linear, "int4": Int4Linear}
+DTYPES = (*FLOATS, *PACKED)
 FEW_ROWS = 16  # for which the operators are faster than the library's products
 
 
@@ -91,7 +89,7 @@ class TransposedLinear(nn.Module):
 def replace_linears(module: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> None:
     """Replace every linear layer inside the module by make(layer)."""
     for name, child in list(module.named_children()):
-        assert not isinstance(child, HalfLinear | Int8Linear), "the weights are converted already"
+        assert not isinstance(child, HalfLinear | PackedLinear), "the weights are converted already"
         if isinstance(child, nn.Linear):
             setattr(module, name, make(child))
         else:
@@ -101,23 +99,26 @@ def replace_linears(module: nn.Module, make: Callable[[nn.Linear], nn.Module]) -
 def set_weight_dtype(module: nn.Module, dtype: str) -> None:
     """Convert the weights of a module's linear layers to a dtype of `DTYPES`, in place, for inference.
 
+    The `head` of int4 is int8: rounding decides about tokens there, and costs more than anywhere else (docs/decoding.md).
     Stacked experts (moe.py) stay as they are. Raises ValueError for an unknown name.
     """
     require_one_of("dtype", dtype, DTYPES)
-    if dtype == "int8":
-        replace_linears(module, lambda layer: Int8Linear(layer.weight, layer.bias))
+    if dtype in PACKED:
+        head, layers = getattr(module, "head", None), PACKED[dtype]
+        replace_linears(module, lambda layer: (Int8Linear if layer is head else layers)(layer.weight, layer.bias))
     elif dtype != "float32":
-        replace_linears(module, lambda layer: HalfLinear(layer.weight, DTYPES[dtype], layer.bias))
+        replace_linears(module, lambda layer: HalfLinear(layer.weight, FLOATS[dtype], layer.bias))
 
 
 def weight_dtype(module: nn.Module) -> str:
     """The name that `set_weight_dtype` was given."""
-    for layer in module.modules():
-        if isinstance(layer, Int8Linear):
-            return "int8"
-        if isinstance(layer, HalfLinear):
-            return next(name for name, dtype in DTYPES.items() if dtype == layer.weight.dtype)
-    return "float32"
+    packed = {type(layer) for layer in module.modules() if isinstance(layer, PackedLinear)}
+    for name in ("int4", "int8"):  # the former has a layer of the latter
+        if PACKED[name] in packed:
+            return name
+    halves = (layer.weight.dtype for layer in module.modules() if isinstance(layer, HalfLinear))
+    found = next(halves, torch.float32)
+    return next(name for name, dtype in FLOATS.items() if dtype == found)
 
 
 def for_few_rows(module: Model) -> Model:

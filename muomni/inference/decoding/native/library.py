@@ -23,8 +23,8 @@ from muomni.inference.decoding.user_cache import cache_folder, check_own, prune
 from muomni.inference.errors import MuomniError
 
 log = logging.getLogger(__name__)
-SOURCES = ("float_linear.cpp", "int8_linear.cpp", "row_block.cpp")
-HEADERS = ("float_products.h", "tensors.h", "vectors.h", "rounded.h", "int8_sums.h")
+SOURCES = ("float_linear.cpp", "packed_linear.cpp", "row_block.cpp")
+HEADERS = ("float_products.h", "tensors.h", "vectors.h", "rounded.h", "packed_sums.h")
 SHIMS = "shims.cpp"
 #: Name of a set of instructions, most capable first -> capabilities (torch.cpu) that it needs, options of the compiler.
 LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -41,8 +41,11 @@ NAMESPACE = "muomni"  # of the operators
 #: Operator -> how a package declares the function that it calls.
 C_SHIMS = {
     "float_linear": "AOTITorchError aoti_torch_cpu_float_linear(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle*)",
-    "int8_linear": "AOTITorchError aoti_torch_cpu_int8_linear(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, int64_t, "
-    "AtenTensorHandle*)",
+    **{
+        name: f"AOTITorchError aoti_torch_cpu_{name}(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, int64_t, "
+        "AtenTensorHandle*)"
+        for name in ("int8_linear", "int4_linear")
+    },
 }
 MAX_LIBRARIES, MAX_BYTES = 8, 1 << 26  # kept in the cache
 _FOLDER = Path(__file__).resolve().parent
@@ -190,6 +193,7 @@ def _register_shapes() -> None:
         return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
     @torch.library.register_fake(f"{NAMESPACE}::int8_linear")
+    @torch.library.register_fake(f"{NAMESPACE}::int4_linear")
     def _(x: Tensor, panels: Tensor, scales: Tensor, outputs: int) -> Tensor:
         return x.new_empty((*x.shape[:-1], outputs))
 

@@ -1,4 +1,4 @@
-// The input of int8_linear in integers of 15 bits, a scale for each row and group.
+// The input of a product with packed weights in integers of 15 bits, a scale for each row and group.
 //
 // Numbers of 15 bits are also kept as two of 8, for the instructions that multiply bytes.
 #pragma once

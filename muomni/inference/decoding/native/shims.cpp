@@ -11,6 +11,7 @@ extern "C" {
 // The operators' functions of the same names, which `library.py` sets.
 int32_t (*muomni_float_linear)(Handle, Handle, Handle*);
 int32_t (*muomni_int8_linear)(Handle, Handle, Handle, int64_t, Handle*);
+int32_t (*muomni_int4_linear)(Handle, Handle, Handle, int64_t, Handle*);
 
 int32_t aoti_torch_cpu_float_linear(Handle x, Handle weight, Handle* result) {
   return muomni_float_linear(x, weight, result);
@@ -18,5 +19,9 @@ int32_t aoti_torch_cpu_float_linear(Handle x, Handle weight, Handle* result) {
 
 int32_t aoti_torch_cpu_int8_linear(Handle x, Handle panels, Handle scales, int64_t outputs, Handle* result) {
   return muomni_int8_linear(x, panels, scales, outputs, result);
+}
+
+int32_t aoti_torch_cpu_int4_linear(Handle x, Handle panels, Handle scales, int64_t outputs, Handle* result) {
+  return muomni_int4_linear(x, panels, scales, outputs, result);
 }
 }

@@ -5,6 +5,7 @@ import torch
 
 from benchmarks.speed import decode, decode_more
 from benchmarks.speed.decoders import LlamaCpp, Ours, Transformers, write_gguf
+from muomni.checkpoints.export import save_export
 from muomni.interop.gguf.tensors import interleaved
 from muomni.interop.hf.thinker import to_hf
 from muomni.models.thinker import Thinker
@@ -51,12 +52,30 @@ def test_the_floor_counts_all_weights_but_the_table_of_embeddings():
 
 
 @torch.inference_mode()
-def test_a_model_does_not_diverge_from_itself_and_rounding_to_eight_bits_does_a_little():
+def test_a_model_does_not_diverge_from_itself_and_less_the_more_bits_its_weights_have():
     pytest.importorskip("gguf", reason="pip install gguf")
-    exact, near, ids = llama_shaped(), llama_shaped(), torch.arange(40)[None] + len(PIECES)
-    assert decode_more.divergence(exact, near, ids)["kl"] == 0
-    decode_more.as_q8_0(near)
-    assert 0 < decode_more.divergence(exact, near, ids)["kl"] < 1e-3
+    exact, ids = llama_shaped(), torch.arange(40)[None] + len(PIECES)
+    assert decode_more.divergence(exact, exact, ids)["kl"] == 0
+    found = []
+    for dtype in decode_more.LLAMA_CPP:
+        near = llama_shaped()
+        decode_more.as_llama_cpp(near, dtype)
+        found.append(decode_more.divergence(exact, near, ids)["kl"])
+    q8_0, q4_0, q4_1 = found
+    assert 0 < q8_0 < 1e-3 and 10 * q8_0 < q4_1 < q4_0 < 0.05
+
+
+def test_small_weights_are_compared_or_it_is_said_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    decode.main(["kl=true", f"root={tmp_path}"])
+    assert "small weights: no trained Thinker: trained=EXPORT" in capsys.readouterr().out
+    save_export(tmp_path / "checkpoints/thinker", {"thinker": llama_shaped()}, metadata={}, files={})
+    monkeypatch.setattr(decode_more, "SAMPLES", 2)
+    monkeypatch.setattr(decode_more, "LENGTH", 16)
+    decode.main(["kl=true", f"root={tmp_path}"])
+    out = capsys.readouterr().out
+    assert "32 tokens drawn from checkpoints/thinker" in out
+    assert [line for line in out.splitlines() if line.strip().startswith(("int8 ", "int4 ", "int4, the head too "))]
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
-// Sums of products of int8_linear for WIDTH outputs, by each set of instructions that has more than the compiler makes of
-// C++.
+// Sums of products with packed weights for WIDTH outputs, by each set of instructions that has more than the compiler makes
+// of C++.
 //
 // Whole are the integers of one group, Sums the float32 numbers of all groups; Four are inputs, and Numbers the weights
-// (WIDTH, 4) that they are multiplied by.
+// (WIDTH, 4) that they are multiplied by, a byte each, whatever they were read from.
 #pragma once
 
 #if defined(__AVX2__)
@@ -14,6 +14,18 @@
 namespace muomni {
 
 constexpr int WIDTH = 16;
+constexpr int LINE = WIDTH * 4;  // bytes that are read at once
+
+// How weights are kept. PER_LINE: Numbers that a line holds.
+struct Int8 {
+  static constexpr int PER_LINE = 1;
+};
+// The lower half of a byte belongs to the first four inputs, the upper one to the next four.
+struct Int4 {
+  static constexpr int PER_LINE = 2;
+};
+// What the 16 numbers of 4 bits stand for, plus OFFSET.
+alignas(16) constexpr uint8_t LEVELS[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 
 #if defined(__AVX512VNNI__)
 
@@ -22,7 +34,14 @@ using Numbers = __m512i;
 
 inline Sums zero() { return _mm512_setzero_ps(); }
 inline void store(float* to, Sums sums) { _mm512_storeu_ps(to, sums); }
-inline Numbers numbers(const uint8_t* from) { return _mm512_loadu_si512(from); }
+inline void unpack(Int8, const uint8_t* line, Numbers (&to)[1]) { to[0] = _mm512_loadu_si512(line); }
+
+inline void unpack(Int4, const uint8_t* line, Numbers (&to)[2]) {
+  const __m512i levels = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(LEVELS)));
+  const __m512i both = _mm512_loadu_si512(line), half = _mm512_set1_epi8(15);
+  to[0] = _mm512_shuffle_epi8(levels, _mm512_and_si512(both, half));
+  to[1] = _mm512_shuffle_epi8(levels, _mm512_and_si512(_mm512_srli_epi16(both, 4), half));
+}
 
 inline __m512i broadcast(const int8_t* four) {
   int32_t bits;
@@ -55,10 +74,28 @@ struct Whole {
 struct Sums {
   __m256 each[2];  // outputs 0 .. 7, 8 .. 15
 };
-using Numbers = const uint8_t*;
+struct Numbers {
+  __m128i each[4];  // of four outputs
+};
 
 inline Sums zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
-inline Numbers numbers(const uint8_t* from) { return from; }
+
+inline __m128i part(const uint8_t* line, int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(line) + i); }
+
+inline void unpack(Int8, const uint8_t* line, Numbers (&to)[1]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) to[0].each[i] = part(line, i);
+}
+
+inline void unpack(Int4, const uint8_t* line, Numbers (&to)[2]) {
+  const __m128i levels = _mm_load_si128(reinterpret_cast<const __m128i*>(LEVELS)), half = _mm_set1_epi8(15);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m128i both = part(line, i);
+    to[0].each[i] = _mm_shuffle_epi8(levels, _mm_and_si128(both, half));
+    to[1].each[i] = _mm_shuffle_epi8(levels, _mm_and_si128(_mm_srli_epi16(both, 4), half));
+  }
+}
 
 inline void store(float* to, const Sums& sums) {
   _mm256_storeu_ps(to, sums.each[0]);
@@ -77,11 +114,10 @@ struct Four {
 struct Whole {
   __m256i parts[4] = {};  // of four outputs each, two sums an output
 
-  void add(Numbers weights, const Four& x) {
+  void add(const Numbers& weights, const Four& x) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + i * 16));
-      parts[i] = _mm256_add_epi32(parts[i], _mm256_madd_epi16(_mm256_cvtepu8_epi16(bytes), x.inputs));
+      parts[i] = _mm256_add_epi32(parts[i], _mm256_madd_epi16(_mm256_cvtepu8_epi16(weights.each[i]), x.inputs));
     }
   }
   Sums scaled(Sums sums, const uint16_t* scales, float factor, int32_t correction) const {
@@ -102,19 +138,33 @@ struct Whole {
 struct Sums {
   float each[WIDTH];
 };
-using Numbers = const uint8_t*;
-using Four = const int16_t*;
+struct Numbers {
+  uint8_t each[LINE];
+};
 
 inline Sums zero() { return {}; }
 inline void store(float* to, const Sums& sums) { std::memcpy(to, sums.each, sizeof(sums.each)); }
-inline Numbers numbers(const uint8_t* from) { return from; }
+
+inline void unpack(Int8, const uint8_t* line, Numbers (&to)[1]) { std::memcpy(to[0].each, line, LINE); }
+
+inline void unpack(Int4, const uint8_t* line, Numbers (&to)[2]) {
+  for (int i = 0; i < LINE; ++i) {
+    to[0].each[i] = LEVELS[line[i] & 15];
+    to[1].each[i] = LEVELS[line[i] >> 4];
+  }
+}
+
+struct Four {
+  const int16_t* inputs;
+  Four(const Inputs& x, int64_t at) : inputs(x.whole + at) {}
+};
 
 struct Whole {
   int32_t each[WIDTH] = {};
 
-  void add(Numbers weights, Four x) {
+  void add(const Numbers& weights, const Four& x) {
     for (int n = 0; n < WIDTH; ++n) {
-      for (int i = 0; i < 4; ++i) each[n] += weights[n * 4 + i] * x[i];
+      for (int i = 0; i < 4; ++i) each[n] += weights.each[n * 4 + i] * x.inputs[i];
     }
   }
   Sums scaled(Sums sums, const uint16_t* scales, float factor, int32_t correction) const {
@@ -129,13 +179,5 @@ struct Whole {
 };
 
 #endif
-
-inline Four four(const Inputs& x, int64_t at) {
-#if defined(__AVX2__)
-  return Four(x, at);
-#else
-  return x.whole + at;
-#endif
-}
 
 }  // namespace muomni
