@@ -13,8 +13,9 @@ from datamodules.manifests import Row
 
 
 def speaker_of(row: Row) -> str:
-    """The name of the speaker, "0" where the manifest has none."""
-    return str(row.get("speaker", 0))
+    """The name of the speaker, "0" where the row has none: no key, null, an empty text."""
+    name = row.get("speaker")
+    return "0" if name is None or name == "" else str(name)
 
 
 def _speaker_key(row: Row) -> int:

@@ -12,9 +12,10 @@ from typing import Any
 
 from datamodules.formats import Reading, Row
 from datamodules.held_out import same_data, same_file
+from datamodules.same_speaker import speaker_of
 
-#: Options of a datamodule by which it leaves rows out: the key of a row, its default, and in which phases.
-FILTERS = {"speakers": ("speaker", "0", ("train", "val", "test")), "test_kinds": ("kind", None, ("test",))}
+#: Options of a datamodule by which it leaves rows out: the key of a row, and in which phases.
+FILTERS = {"speakers": ("speaker", ("train", "val", "test")), "test_kinds": ("kind", ("test",))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +121,14 @@ class Plan:
         if self.last_line is not None and own and isinstance(number, int):
             return (number <= self.last_line) == trains
         if isinstance(speakers := self.options.get("held_out"), list) and (trains or own):
-            theirs = str(row.get("speaker", "0")) in set(map(str, speakers))
+            theirs = speaker_of(row) in set(map(str, speakers))
             if theirs == trains:
                 return False
-        for option, (key, default, phases) in FILTERS.items():
+        for option, (key, phases) in FILTERS.items():
             wanted = self.options.get(option)
             if wanted is None or source.phase not in phases:
                 continue
-            value = row.get(key, default)
+            value = speaker_of(row) if key == "speaker" else row.get(key)
             if value is not None and str(value) not in set(map(str, wanted)):
                 return False
         return True

@@ -35,6 +35,7 @@ WRITTEN = {
     ".oga": ("OGG", "VORBIS"), ".opus": ("OGG", "OPUS"), ".aiff": ("AIFF", "PCM_16"), ".aif": ("AIFF", "PCM_16"),
     ".au": ("AU", "PCM_16"), ".caf": ("CAF", "PCM_16"), ".w64": ("W64", "PCM_16"),
 }  # fmt: skip
+RUN_UP = 0.2  # s that are read before a cut: the first frames of an mp3 after a jump need bits of those before
 OVERSHOOT = 0.5  # s that a cut may end after its recording, as of Kaldi: times are rounded
 LARGEST_RATIO = 2000  # numbers in the ratio of two rates: resampling takes their product, 44101 : 16000 took 20 s
 
@@ -200,8 +201,9 @@ def cut_audio(path: File, begin: float, end: float) -> bytes:
             raise ValueError(f"the audio file {path} has {total / rate:g} s: none from {begin:g} to {end:g}")
         if end > total / rate + OVERSHOOT:
             raise ValueError(f"the audio file {path} has {total / rate:g} s: it ends inside {begin:g} to {end:g}")
-        file.seek(first)
-        samples = file.read(round(end * rate) - first, dtype="float32", always_2d=True)
+        before = min(first, round(RUN_UP * rate))
+        file.seek(first - before)
+        samples = file.read(round(end * rate) - first + before, dtype="float32", always_2d=True)[before:]
     whole = io.BytesIO()
     soundfile.write(whole, samples, rate, format="WAV", subtype="FLOAT")
     return whole.getvalue()

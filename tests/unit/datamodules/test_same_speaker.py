@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from datamodules.same_speaker import SameSpeaker
+from datamodules.same_speaker import SameSpeaker, speaker_of
 from tests.unit.datamodules.test_speech import build, manifest  # noqa: F401
 
 ROWS = [{"speaker": name} for name in ("ann", "bob", "ann", "eve", "ann", "bob", 7)]
@@ -13,6 +13,13 @@ ROWS = [{"speaker": name} for name in ("ann", "bob", "ann", "eve", "ann", "bob",
 def test_the_next_clip_of_the_speaker_in_turn():
     clips = SameSpeaker(ROWS, np.arange(7))
     assert [clips.other(clip, None) for clip in range(7)] == [2, 5, 4, 3, 0, 1, 6]
+
+
+def test_a_row_of_nobody_is_the_same_in_every_format():
+    """JSON says null where Parquet and CSV say nothing."""
+    assert [speaker_of(row) for row in ({}, {"speaker": None}, {"speaker": ""}, {"speaker": 0}, {"speaker": 7})] == [
+        "0", "0", "0", "0", "7",
+    ]  # fmt: skip
 
 
 def test_every_other_clip_is_drawn_as_often_and_never_the_same():

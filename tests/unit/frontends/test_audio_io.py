@@ -1,3 +1,4 @@
+import io
 import time
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from muomni.frontends.audio_io import check_audio_target, read_audio, resample, write_audio
+from muomni.frontends.audio_io import check_audio_target, cut_audio, read_audio, resample, write_audio
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
@@ -31,6 +32,19 @@ def test_rates_of_odd_ratios_take_no_time_and_keep_the_length(rate):
     assert abs(len(resampled) - 8000) <= 4
     assert int(torch.fft.rfft(resampled[:8000]).abs().argmax()) == 220
     assert time.perf_counter() - began < 5  # 44101 Hz took 20 s
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"), [(".wav", {}), (".flac", {}), (".ogg", {}), (".mp3", {"compression_level": 0.9})]
+)
+def test_a_cut_is_that_part_of_the_whole(tmp_path, suffix, options):
+    """Also of an mp3, whose frames need those before them."""
+    path, rate = tmp_path / f"a{suffix}", 16000
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 3 * rate), rate, **options)
+    whole = soundfile.read(path, dtype="float32")[0]
+    for begin, end in ((0.0, 0.5), (0.05, 1.0), (1.1, 2.9)):
+        cut = soundfile.read(io.BytesIO(cut_audio(path, begin, end)), dtype="float32")[0]
+        np.testing.assert_allclose(cut, whole[round(begin * rate) : round(end * rate)], atol=1e-4)
 
 
 def test_a_written_wav_reads_back_and_leaves_nothing_beside_it(tmp_path):
