@@ -33,6 +33,8 @@ LIGHTNINGS = "MisconfigurationException"
 #: Errors of a full disk, of an invalid file name, or of a folder without write permission.
 DISK_ERRORS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
+MULTIRUN = ("-m", "--multirun")
+
 
 def run_main(main: Callable[[], Any], *, config: str, removable: tuple[str, ...]) -> None:
     """Check the overrides and run `main`; report user mistakes in one line. removable: the groups with optional
@@ -83,12 +85,12 @@ def read_words(words: list[str], *, config: str, removable: tuple[str, ...]) -> 
                 f"{word!r} is no option: give NAME=VALUE, with quotes around a value that holds spaces; "
                 "--help lists the options"
             )
-    return words
+    return sorted(words, key=lambda word: word not in MULTIRUN)  # between others argparse takes it for the last word
 
 
 def is_multirun(words: list[str]) -> bool:
     """Whether a command trains a list of configurations."""
-    return any(word in ("-m", "--multirun") for word in words)
+    return any(word in MULTIRUN for word in words)
 
 
 def _check_removal(word: str, removable: tuple[str, ...]) -> None:

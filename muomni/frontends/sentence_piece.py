@@ -5,6 +5,7 @@ SentencePiece writes a space, is kept as the character that it is.
 """
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -101,6 +102,9 @@ def trained(sentences: Iterator[str], vocab_size: int, **options: Any) -> bytes:
         )  # fmt: skip
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
+        if least := re.search(r"required_chars\. \d+ vs (\d+)", reason):
+            what = f"bytes, special pieces and the characters of the text alone are {least[1]} pieces"
+            raise ValueError(f"vocab_size={vocab_size}: {what}: give vocab_size={least[1]} or more") from error
         raise ValueError(f"cannot train a tokenizer of vocab_size={vocab_size}: {reason.strip()}") from error
     return writer.getvalue()
 

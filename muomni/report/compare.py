@@ -90,7 +90,7 @@ def runs_table(runs: Sequence[Run], labels: Sequence[str]) -> Table:
     rows = []
     for run, label in zip(runs, labels, strict=True):
         journal = run.read.journal
-        state = run.failed or ("finished" if run.metrics else "unfinished")
+        state = run.failed or run.state
         rows.append([label, run.stage, run.seed, journal.get("steps"), state, journal.get("started"), str(run.folder),
                      journal.get("command")])  # fmt: skip
     return ["run", "stage", "seed", "steps", "state", "started", "folder", "command"], rows

@@ -12,6 +12,7 @@ import numpy as np
 from muomni import aliases
 from muomni.report.collect import StageRun, read_config, read_run
 from muomni.report.run_files import Curve, Row, read_curves, read_mapping, read_options
+from muomni.run.sweeps import score
 from muomni.user_path import user_path
 
 #: Any of them makes a folder a run.
@@ -53,6 +54,20 @@ class Run:
     @property
     def metrics(self) -> Mapping[str, float]:
         return self.read.metrics
+
+    @property
+    def state(self) -> str:
+        """finished, with or without tests; unfinished: it trains, or was killed; failed."""
+        if self.failed is not None:
+            return "failed"
+        return "finished" if (self.folder / "metrics.json").is_file() else "unfinished"
+
+    @property
+    def score(self) -> tuple[str, float] | None:
+        """Name and value of what a sweep judges it by; of a finished run without tests the loss of its last validation."""
+        ended = self.read.curves.items() if self.state == "finished" else ()
+        monitor = self.read.config.get("stage", {}).get("monitor", f"{self.stage}/test/loss")
+        return score(self.metrics, monitor, {name: values[-1] for name, (_, values) in ended})
 
     @cached_property
     def setting(self) -> tuple[tuple[str, str], ...]:

@@ -23,7 +23,6 @@ from muomni.report.seeds import Summary
 from muomni.report.svg import Line, Series, bar_chart, line_chart, parallel_coordinates
 from muomni.report.tables import number
 from muomni.run.monitors import mode_of
-from muomni.run.sweeps import score
 
 #: Trials that end with a value before the importance of options is estimated.
 LEAST_TRIALS = 4
@@ -119,10 +118,7 @@ def _study(folder: Path) -> Sweep:
 
 
 def _multirun(folder: Path, runs: Sequence[Run], metrics: Sequence[str]) -> Sweep:
-    scored: dict[Path, tuple[str, float] | None] = {}
-    for run in runs:
-        monitor = run.read.config.get("stage", {}).get("monitor", f"{run.stage}/test/loss")
-        scored[run.folder] = score(run.metrics, monitor, {})
+    scored = {run.folder: run.score for run in runs}
     metric = next((found[0] for found in scored.values() if found), f"{runs[0].stage}/val/loss")
     for name in metrics:
         if not any(_measured(run, name) for run in runs):
@@ -133,7 +129,7 @@ def _multirun(folder: Path, runs: Sequence[Run], metrics: Sequence[str]) -> Swee
     for run in runs:
         name, found = run.folder.relative_to(folder).as_posix(), scored[run.folder]
         values = {key: _plain(text) for key, text in words[run.folder].items() if (key, text) not in shared}
-        outcome = "failed" if run.failed else "complete" if run.metrics else "running"
+        outcome = {"finished": "complete", "unfinished": "running"}.get(run.state, run.state)
         jobs.append(Job(
             name=name, values=values, outcome=outcome, value=found[1] if found and found[0] == metric else None,
             reason=run.failed or "", seconds=sum(run.read.journal.get("seconds", {}).values()) or None, folder=run.folder,

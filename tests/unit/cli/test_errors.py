@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from muomni.cli import ablations
-from muomni.cli.errors import CONF, check_overrides, one_line_errors, run_main, run_once
+from muomni.cli.errors import CONF, check_overrides, one_line_errors, read_words, run_main, run_once
 
 
 @pytest.mark.parametrize("override", ["ablation=gqa", "optim=adamw", "tag=x"])
@@ -217,3 +217,10 @@ def test_what_the_disk_says_is_one_line(monkeypatch, tmp_path):
 def test_a_long_value_is_cut_short():
     problem = check_overrides([f"size={'x' * 3000}"], config="train")
     assert problem is not None and "size/xxx" in problem and len(problem) < 1000
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_a_multirun_is_said_anywhere(flag):
+    """Between options argparse would refuse what comes after it."""
+    words = read_words(["stage=thinker", flag, "seed=0,1", "--cfg", "job"], config="train", removable=())
+    assert words == [flag, "stage=thinker", "seed=0,1", "--cfg", "job"]

@@ -113,6 +113,9 @@ def test_bad_files_and_sizes_are_errors(tmp_path):
     (tmp_path / "junk.model").write_bytes(b"junk")
     with pytest.raises(ValueError, match=r"junk\.model"):
         Tokenizer.load(tmp_path / "junk.model")
+    message = r"^vocab_size=64: bytes, special pieces .* are 2\d\d pieces: give vocab_size=2\d\d or more$"
+    with pytest.raises(ValueError, match=message):
+        Tokenizer.train(["too little text"], 64, tmp_path / "small.model")
     with pytest.raises(ValueError, match="vocab_size=5000"):
         Tokenizer.train(["too little text"], 5000, tmp_path / "t.model")
     assert Tokenizer.train(["too little text"], 5000, tmp_path / "few.model", exact=False).vocab_size < 5000

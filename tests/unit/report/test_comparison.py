@@ -157,6 +157,19 @@ def test_a_multirun_as_a_page(multirun):
     assert set(found) == {"optim.lr", "seed"}
 
 
+def test_jobs_without_a_test_are_judged_by_their_last_validation(tmp_path):
+    """Data of one's own without data.test: metrics.json is there and empty."""
+    for number, loss in enumerate((2.0, 1.0, 3.0)):
+        job = make_job(tmp_path / "sweep" / str(number), lr=loss, seed=0, loss=loss, finished=number != 2)
+        if number != 2:
+            (job / "metrics.json").write_text("{}")
+    found = read_sweep(tmp_path / "sweep")
+    assert [job.outcome for job in found.jobs] == ["complete", "complete", "running"]
+    assert found.metric == "thinker/val/loss" and found.best.name == "1"
+    main(["compare", str(tmp_path / "sweep"), f"out={tmp_path}"])
+    assert [line.count(" finished ") for line in (tmp_path / "compare.md").read_text().splitlines()[5:10]].count(1) == 2
+
+
 def test_further_metrics_of_a_multirun_are_columns(multirun):
     main(["sweep", str(multirun), "metrics=qa/fact,thinker/test/loss"])
     markdown = (multirun / "sweep.md").read_text()
