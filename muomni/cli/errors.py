@@ -3,6 +3,7 @@
 import errno
 import logging.config
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,6 +167,8 @@ def _compose(overrides: list[str], *, config: str) -> DictConfig:
 
 def _explain(error: Exception, overrides: list[str], config: str) -> str:
     message = "\n".join(str(link) for link in (error, error.__cause__) if link is not None)
+    if lost := re.search(r"Could not load '(\w+)/([^']+)'", message):  # in a list, of which Hydra names no choices
+        return f"{lost[1]}={shown(lost[2], str)}: there is none of this name; available: {', '.join(help.choices(lost[1]))}"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     available = [line for line in lines if not line.startswith(("full_key", "object_type", "To append"))]
     key = _unknown_key(message)

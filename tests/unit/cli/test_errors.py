@@ -28,6 +28,10 @@ def test_a_right_command_line_is_silent():
     ("override", "words"),
     [
         ("stage=thinkr", ["thinkr", "thinker"]),
+        (
+            "logger=[csv,tensorbord]",
+            ["logger=tensorbord: there is none of this name", "csv, mlflow, tensorboard, trackio, wandb"],
+        ),
         ("size=huge", ["huge", "nano"]),
         ("data=nothing", ["nothing", "world", "image_text", "speech"]),
         ("budget=week", ["week", "ci", "demo", "full"]),
