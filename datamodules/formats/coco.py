@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.formats.entries import BadRow, Entries, Format, Reading, Row
-from datamodules.formats.folders import beside
+from datamodules.formats.folders import named_file
 from datamodules.formats.json_array import load_json
 from datamodules.formats.splits import phase_of
 from datamodules.formats.text_file import inner_suffix, open_bytes
@@ -66,7 +66,7 @@ def _rows(table: Path) -> Iterator[tuple[int, Row | BadRow]]:
             yield number, BadRow("an image without 'file_name'")
             continue
         name = image["file_name"]
-        file = beside(folder, name)
+        file = named_file(folder, name)
         if isinstance(file, str) and not os.path.isfile(file):
             file = name
         row = {"id": str(image.get("id")), "image": file, "captions": captions[str(image.get("id"))]}

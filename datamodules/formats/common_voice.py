@@ -4,7 +4,7 @@ folder these three are read; its other tables (validated.tsv, other.tsv) hold th
 from pathlib import Path
 
 from datamodules.formats.entries import BadRow, Entries, Format, Reading
-from datamodules.formats.folders import beside
+from datamodules.formats.folders import named_file
 from datamodules.formats.table import tsv_rows
 from datamodules.formats.text_file import first_line
 
@@ -30,7 +30,7 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
             if isinstance(entry, BadRow):
                 yield place, entry
                 continue
-            audio = beside(clips, entry["path"])
+            audio = named_file(clips, entry["path"])
             if isinstance(audio, BadRow):
                 yield place, audio
                 continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datamodules.formats.entries import BadRow, Entries, Format, Reading, Row
-from datamodules.formats.folders import beside
+from datamodules.formats.folders import named_file
 from datamodules.formats.table import csv_rows
 from datamodules.formats.text_file import first_line, lines
 
@@ -66,7 +66,7 @@ def _read(path: Path, shape: str, reading: Reading) -> Entries:
             continue
         name, caption = found
         if name not in rows:
-            image = beside(folder, name)
+            image = named_file(folder, name)
             if isinstance(image, BadRow):
                 yield place, image
                 continue

@@ -44,7 +44,7 @@ def leaves(name: str, folder: Path) -> bool:
     return os.path.commonpath([top, path]) != top
 
 
-def beside(folder: Path, name: str) -> str | BadRow:
+def named_file(folder: Path, name: str) -> str | BadRow:
     """The path of a file that a table names relative to a folder, which is absolute; a BadRow where it leaves the folder's
     parent."""
     if leaves(name, folder):
@@ -56,8 +56,8 @@ def beside(folder: Path, name: str) -> str | BadRow:
 
 def first_file(folder: Path, stem: str, suffixes: tuple[str, ...]) -> str | BadRow:
     """The first of the files STEM.SUFFIX (or .suffix in capitals) that is there; the first of the names where none is, and as of
-    `beside` where it leaves the folder's parent."""
-    path = beside(folder, stem)
+    `named_file` where it leaves the folder's parent."""
+    path = named_file(folder, stem)
     if isinstance(path, BadRow):
         return path
     names = [f"{path}{suffix}" for suffix in (*suffixes, *map(str.upper, suffixes))]

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from datamodules.formats.entries import BadRow, Entries, Format, Reading, Row
-from datamodules.formats.folders import beside
+from datamodules.formats.folders import named_file
 from datamodules.formats.json_lines import JSON_LINES
 from datamodules.formats.parquet import PARQUET
 from datamodules.formats.table import csv_rows
@@ -50,7 +50,7 @@ def _with_keys(row: Row, folder: Path, media: str, shape: str) -> Row | BadRow:
     """The row with our keys next to those that it has."""
     row.setdefault("id", row.get("file_name"))
     if isinstance(row.get("file_name"), str):
-        file = beside(folder, row["file_name"])
+        file = named_file(folder, row["file_name"])
         if isinstance(file, BadRow):
             return file
         row[media] = file

@@ -6,6 +6,7 @@ table and on parallel coordinates, how much each option mattered (PED-ANOVA, Wat
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,10 @@ def _study(folder: Path) -> Sweep:
 
 def _multirun(folder: Path, runs: Sequence[Run], metrics: Sequence[str]) -> Sweep:
     scored = {run.folder: run.score for run in runs}
-    metric = next((found[0] for found in scored.values() if found), f"{runs[0].stage}/val/loss")
+    judged = Counter(
+        found[0] for found in scored.values() if found
+    )  # of most jobs: one may lack what the others measured
+    metric = judged.most_common(1)[0][0] if judged else f"{runs[0].stage}/val/loss"
     for name in metrics:
         if not any(_measured(run, name) for run in runs):
             raise ValueError(f"metrics={name}: no job of {folder} has it; a metric is SPLIT/NAME, as test/cer")
