@@ -215,8 +215,6 @@ def measure(cfg: DictConfig, stage: Any, trainer: lightning.Trainer, datamodule:
         return {name: value.item() for name, value in trainer.callback_metrics.items() if "/val/" in name}
     with rendezvous.rank_zero_first():
         datamodule.read("test")
-    if not datamodule.test_splits:
-        log.info("stage=%s: no test data, nothing is measured (data.test=FILE)", cfg.stage.name)
     trainer.test(stage, datamodule=datamodule, verbose=False)
     return stage.results
 

@@ -1,8 +1,8 @@
 """Warnings of Lightning that do not apply here, and its advertisements.
 
 Lightning expects the position in the loader and warns in each resumed run; here the datamodule stores it. Lightning also warns
-of frozen modules in eval mode, such as the Talker's codec; of tests that are not given, which `train.py` says; and of epochs
-shorter than the logging interval, which counts steps of all epochs.
+of frozen modules in eval mode, such as the Talker's codec, and of epochs shorter than the
+logging interval, which counts steps of all epochs.
 """
 
 import logging
@@ -10,7 +10,7 @@ import warnings
 
 WARNINGS = (
     "does not have many workers|LeafSpec|tensorboardX|Checkpoint directory|sync_dist=True|in eval mode at|"
-    "your dataloader is not resumable|across ranks is zero|smaller than the logging interval"
+    "your dataloader is not resumable|smaller than the logging interval"
 )
 
 
