@@ -37,9 +37,8 @@ from muomni.short_repr import shown
 
 log = logging.getLogger(__name__)
 
-FRAME_RATE = (
-    12.5  # a second, which `frame_limit` and the next two numbers are for: a codec of more frames takes as many more
-)
+#: Frames a second, which `frame_limit` and the next two numbers are for: a codec of more frames takes as many more.
+FRAME_RATE = 12.5
 FRAMES_PER_CHARACTER = 4  # no voice is slower on the whole
 CHARACTERS_PER_FRAME = 1  # nor faster
 UNSPOKEN = 8  # characters to one of its words: no text has so many marks
