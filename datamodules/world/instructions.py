@@ -127,7 +127,7 @@ class Instructions:
             meta = {"question": "digit", "reference": "all"}
         else:
             scene = self.pictures.scene(split, number)[0]
-            # How many objects there are is never asked in writing of five: test_count does.
+            # No typed question counts all of five objects: those of test_count do.
             kept = prompts.COUNT_ALL_KEPT if len(scene) <= MOST_OBJECTS else 0.0
             question = self.draw_question(choices, scene, prompts.QUESTION_SHARES, all_kept=kept)
             words, answer = self.wording.ask(choices, question.type, "instruction", **question.slots), question.answer

@@ -33,7 +33,7 @@ class WorldSpec:
     speakers     3..10 voices, the last two held out; speaker 0 is the narrator
     monochrome   share of train pictures drawn in grey, whose captions and questions name no colour
     digits       share of train pictures that hold one written digit instead of shapes
-    crowded      share of train pictures with five objects; how many there are is asked aloud and never in writing
+    crowded      share of train pictures with five objects; spoken questions count them, typed ones never all of them
     """
 
     preset: str

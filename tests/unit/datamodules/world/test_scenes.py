@@ -90,8 +90,8 @@ def test_monochrome_share_is_kept_and_all_of_test_iid_are_twins() -> None:
     )
 
 
-def test_how_many_five_things_are_is_asked_aloud_and_in_writing_only_by_name(tmp_path: Path) -> None:
-    """test_count asks it in writing."""
+def test_five_things_are_counted_aloud_and_in_writing_only_by_name(tmp_path: Path) -> None:
+    """Typed questions of test_count count all of them."""
     spec = WorldSpec.of("ci", crowded=0.4, train_pictures=400, digits=0)
     instructions = Instructions(spec, tmp_path)
     crowded = [index for index in range(400) if len(instructions.pictures.scene("train", index)[0]) == 5]
