@@ -262,8 +262,8 @@ def test_a_generation_keeps_the_path_that_it_began_with(at_hand, monkeypatch):
     ready, talker, thinker = Ready(monkeypatch), tiny_talker(), small_thinker()
     ready.now = at_hand
     decoder, frame = first_frames(
-        with_row_blocks(talker), torch.arange(1, 5)[None], torch.tensor([4]), speakers=torch.zeros(1, dtype=torch.long),
-        most=9, choose=FrameChooser(),
+        with_row_blocks(talker), text=torch.arange(1, 5)[None], text_lengths=torch.tensor([4]),
+        speakers=torch.zeros(1, dtype=torch.long), most=9, choose=FrameChooser(),
     )  # fmt: skip
     slots = SpeechSlots(with_row_blocks(talker), rows=2)
     slots.join(decoder.cache, frames=1, talker=decoder.talker)
