@@ -35,9 +35,8 @@ class TextStates:
         self, thinker: Thinker, tokenizer: Tokenizer, *, metadata: Mapping[str, Any], folder: Path | str
     ) -> None:
         self.thinker = thinker.requires_grad_(False).eval()
-        self.tokenizer = tokenizer.with_form(
-            None
-        )  # texts have their form already, from before they were put into words
+        # Texts have their form already, from before they were put into words.
+        self.tokenizer = tokenizer.with_form(None)
         self.metadata, self.folder = metadata, Path(folder)
         self.tokenizer_path: Path | None = None
 
