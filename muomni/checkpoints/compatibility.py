@@ -39,9 +39,8 @@ def check_compatible(modules: Mapping[str, nn.Module], metadata: Mapping[str, An
         if module in options and name is not None:
             compare(module, option, metadata[name].get(key), f"{key} of the fact {name!r}")
     for module, option, other, key in WITH_MODULES:
-        if (
-            module in options and other in options and options[module].get(option) != 0
-        ):  # 0 characters, a width of 0: unused
+        # 0 characters, a width of 0: unused
+        if module in options and other in options and options[module].get(option) != 0:
             compare(module, option, options[other].get(key), f"{other}.{key}")
     projector, vision = options.get("image_projector", {}), options.get("vision")
     if vision is not None and projector.get("image_tokens") == "grid":

@@ -120,9 +120,8 @@ def _study(folder: Path) -> Sweep:
 
 def _multirun(folder: Path, runs: Sequence[Run], metrics: Sequence[str]) -> Sweep:
     scored = {run.folder: run.score for run in runs}
-    judged = Counter(
-        found[0] for found in scored.values() if found
-    )  # of most jobs: one may lack what the others measured
+    # That of most jobs: one may lack what the others measured.
+    judged = Counter(found[0] for found in scored.values() if found)
     metric = judged.most_common(1)[0][0] if judged else f"{runs[0].stage}/val/loss"
     for name in metrics:
         if not any(_measured(run, name) for run in runs):

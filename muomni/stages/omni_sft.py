@@ -94,9 +94,8 @@ class OmniSftStage(Stage):
             metadata["hearing"] = None if hearing is None else dict(hearing)
             if "hearing" in audio.metadata:  # older exports say nothing of it
                 check_same(audio.metadata, {"hearing": metadata["hearing"]}, where=str(audio.folder))
-        if (
-            talker is not None and "talker_thinker" in talker.metadata
-        ):  # an export has one tokenizer, also for that Thinker
+        # An export has one tokenizer, also for the Thinker whose states a Talker is told.
+        if talker is not None and "talker_thinker" in talker.metadata:
             remedy = "train stage=talker with this Thinker, or with backbone.talker.conditioning=text"
             check_same(talker.metadata, {"tokenizer": tokenizer_fingerprint}, where=str(talker.folder), remedy=remedy)
         model = joined(
